@@ -1,0 +1,281 @@
+"""Guests of the host VM: transient libvirt domains with a line protocol on a virtio-serial port."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import xml.etree.ElementTree as ET
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from integration.lab import paths
+from integration.lab.errors import LabError, LabTimeoutError
+from integration.lab.hostvm import check_name, mebibytes
+from integration.lab.image.pack import KERNELS_IN_HOST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from integration.lab.hostvm import HostVm
+    from integration.lab.image.build import Image
+
+CHANNEL: Final = "org.overcommit.lab"
+Balloon = Literal["virtio", "none", "nodriver"]
+
+#: A guest's kernel command line: what a small emulated machine does not have is not searched for.
+KERNEL_WORDS: Final = (
+    "console=ttyS0", "quiet", "panic=-1", "mitigations=off", "lsm=", "audit=0", "nowatchdog",
+    "i8042.noaux=1", "i8042.nokbd=1", "8250.nr_uarts=1", "cryptomgr.notests=1",
+    "rcupdate.rcu_expedited=1", "damon_stat.enabled=N", "tsc=reliable", "no_timer_check", "nokaslr",
+    "transparent_hugepage=madvise",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """What a guest shall be.
+
+    ``balloon="nodriver"`` gives it the device and tells its init not to load the driver, which is
+    how a guest looks that ignores the balloon.
+    """
+
+    name: str
+    memory: str = "512M"
+    workload: str = "idle"
+    settings: dict[str, str] = field(default_factory=dict)
+    balloon: Balloon = "virtio"
+    free_page_reporting: bool = True
+    autodeflate: bool = True
+    stats_period: int = 2
+    vcpus: int = 1
+    hugepages: bool = False
+    locked: bool = False
+    shared: bool = False
+    kernel: str = "6.12"
+    append: str = ""
+    machine: str = "pc"
+
+    def command_line(self) -> str:
+        """The guest's kernel command line."""
+        settings = dict(self.settings)
+        if self.balloon == "nodriver":
+            settings["balloon"] = "off"
+        words = [f"workload={self.workload}", *(f"wl.{k}={v}" for k, v in settings.items())]
+        if broken := [word for word in words if len(word.split()) != 1]:
+            raise LabError(f"a setting must not contain spaces: {broken[0]!r}")
+        return " ".join((*KERNEL_WORDS, *words, self.append)).strip()
+
+    @property
+    def console(self) -> str:
+        """The console file inside of the host VM."""
+        return f"/var/log/libvirt/qemu/{self.name}.console"
+
+    @property
+    def channel(self) -> str:
+        """The channel's socket inside of the host VM."""
+        return f"/run/lab-{self.name}.sock"
+
+
+def _element(parent: ET.Element, tag: str, text: str = "", **attributes: str) -> ET.Element:
+    element = ET.SubElement(parent, tag, attributes)
+    element.text = text or None
+    return element
+
+
+def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
+    """The libvirt domain of a guest."""
+    domain = ET.Element("domain", type="kvm")
+    mebi = str(mebibytes(spec.memory))
+    _element(domain, "name", spec.name)
+    _element(domain, "memory", mebi, unit="MiB")
+    _element(domain, "currentMemory", mebi, unit="MiB")
+    if spec.hugepages or spec.locked or spec.shared:
+        backing = _element(domain, "memoryBacking")
+        if spec.hugepages:
+            _element(backing, "hugepages")
+        if spec.locked:
+            _element(backing, "locked")
+        if spec.shared:
+            _element(backing, "source", type="memfd")
+            _element(backing, "access", mode="shared")
+    _element(domain, "vcpu", str(spec.vcpus))
+    system = _element(domain, "os")
+    _element(system, "type", "hvm", arch="x86_64", machine=spec.machine)
+    _element(system, "kernel", kernel)
+    _element(system, "initrd", initrd)
+    _element(system, "cmdline", spec.command_line())
+    _element(_element(domain, "features"), "acpi")
+    _element(domain, "cpu", mode="host-passthrough")
+    for event in ("on_poweroff", "on_reboot", "on_crash"):
+        _element(domain, event, "destroy")
+    _add_devices(_element(domain, "devices"), spec)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _add_devices(devices: ET.Element, spec: GuestSpec) -> None:
+    serial = _element(devices, "serial", type="file")
+    _element(serial, "source", path=spec.console)
+    _element(serial, "target", port="0")
+    channel = _element(devices, "channel", type="unix")
+    _element(channel, "source", mode="bind", path=spec.channel)
+    _element(channel, "target", type="virtio", name=CHANNEL)
+    _element(devices, "controller", type="usb", model="none")
+    if spec.balloon == "none":
+        _element(devices, "memballoon", model="none")
+        return
+    balloon = _element(
+        devices, "memballoon", model="virtio",
+        autodeflate="on" if spec.autodeflate else "off",
+        freePageReporting="on" if spec.free_page_reporting else "off",
+    )  # fmt: skip
+    if spec.stats_period:
+        _element(balloon, "stats", period=str(spec.stats_period))
+
+
+class Guests:
+    """The guests of one host VM."""
+
+    def __init__(self, vm: HostVm) -> None:
+        self._vm = vm
+        self._records = paths.run_dir(vm.name) / "guests"
+
+    def add(self, spec: GuestSpec, image: Image, timeout: float = 240) -> float:
+        """Start a guest and wait until it answers; return the seconds it took."""
+        check_name(spec.name)
+        begin = time.monotonic()
+        release = image.release(spec.kernel)
+        initrd = self._provide_initrd(image, release)
+        if spec.hugepages:
+            pages = mebibytes(spec.memory) // 2
+            path = "/proc/sys/vm/nr_hugepages"
+            self._vm.run(f"echo $(( $(cat {path}) + {pages} )) > {path}")
+        xml = domain_xml(spec, str(KERNELS_IN_HOST / release / "vmlinux"), initrd)
+        self._vm.run(
+            f"rm -f {spec.console}; virsh -q create /dev/stdin", stdin=xml, timeout=timeout
+        )
+        self._records.mkdir(exist_ok=True)
+        (self._records / f"{spec.name}.json").write_text(json.dumps(asdict(spec)))
+        try:
+            self._wait_for_answer(spec.name, begin + timeout)
+        except LabError:
+            # leave nothing half-started behind, but tell what it last said
+            last = self._vm.run(f"tail -n 3 {spec.console}", check=False).stdout
+            self.remove(spec.name)
+            raise LabError(f"guest {spec.name!r} did not come up", last.strip()) from None
+        return time.monotonic() - begin
+
+    def list(self) -> list[dict[str, Any]]:
+        """The running guests with what they were started with and what libvirt says of them."""
+        listing = self._vm.run("virsh -q domstats --state --balloon --list-active").stdout
+        found: list[dict[str, Any]] = []
+        for line in listing.splitlines():
+            if line.startswith("Domain:"):
+                found.append({"name": line.split("'")[1]})
+            elif found and "=" in line:
+                key, _, value = line.strip().partition("=")
+                found[-1][key] = int(value) if value.isdigit() else value
+        for guest in found:
+            guest["spec"] = asdict(self._spec(guest["name"]))
+        return found
+
+    def names(self) -> list[str]:
+        """The names of the running guests."""
+        return self._vm.run("virsh -q list --name").stdout.split()
+
+    def send(self, name: str, line: str, timeout: float = 60) -> dict[str, Any]:
+        """Send a line to a guest's channel and return its answer."""
+        end = time.monotonic() + timeout
+        text = self._exchange(name, line, end)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = text
+        return answer if isinstance(answer, dict) else {"answer": answer}
+
+    def log(self, name: str) -> str:
+        """All that a guest has written on its console."""
+        text = self._vm.run(["cat", self._spec(name).console]).stdout
+        return text.replace("\r", "")
+
+    def console_path(self, name: str) -> str:
+        """A guest's console file inside of the host VM."""
+        return self._spec(name).console
+
+    def remove(self, name: str) -> None:
+        """End a guest at once and forget it."""
+        done = self._vm.run(["virsh", "-q", "destroy", name], check=False)
+        spec = self._spec(name)
+        self._vm.ssh.cancel_forward(self._local_socket(name), spec.channel)
+        record = self._records / f"{name}.json"
+        if spec.hugepages and record.exists():
+            path = "/proc/sys/vm/nr_hugepages"
+            pages = mebibytes(spec.memory) // 2
+            self._vm.run(f"echo $(( $(cat {path}) - {pages} )) > {path}", check=False)
+        known = record.exists()
+        record.unlink(missing_ok=True)
+        if done.returncode and not known:
+            raise LabError(f"no guest {name!r}", "see guest list")
+
+    # --- parts
+
+    def _provide_initrd(self, image: Image, release: str) -> str:
+        """Copy the guests' initramfs into the host VM unless this very one is there."""
+        remote = f"/var/lib/lab/{image.guest_key}-{release}"
+        mark = self._vm_mark(image, release)
+        if not mark.exists():
+            self._vm.copy(image.guest_initrd(release), f"{remote}.part")
+            self._vm.run(["mv", f"{remote}.part", remote])
+            mark.touch()
+        return remote
+
+    def _vm_mark(self, image: Image, release: str) -> Path:
+        return paths.run_dir(self._vm.name) / f"has-{image.guest_key}-{release}"
+
+    def _spec(self, name: str) -> GuestSpec:
+        with suppress(FileNotFoundError):
+            return GuestSpec(**json.loads((self._records / f"{name}.json").read_text()))
+        return GuestSpec(name)
+
+    def _local_socket(self, name: str) -> Path:
+        return paths.socket_dir(self._vm.name) / f"g-{name}"
+
+    def _connect(self, name: str) -> socket.socket:
+        local = self._local_socket(name)
+        for attempt in (1, 2):
+            link = socket.socket(socket.AF_UNIX)
+            link.settimeout(1.0)
+            try:
+                link.connect(str(local))
+            except (FileNotFoundError, ConnectionRefusedError):
+                link.close()
+                local.unlink(missing_ok=True)
+                if attempt == 2 or not self._vm.ssh.forward(local, self._spec(name).channel):
+                    self._vm.check_alive()
+                    raise LabError(f"cannot reach the channel of guest {name!r}") from None
+            else:
+                return link
+        raise AssertionError("unreachable")
+
+    def _exchange(self, name: str, line: str, end: float) -> str:
+        """Send one line, wait for one line."""
+        with self._connect(name) as link:
+            link.sendall(line.encode() + b"\n")
+            received = b""
+            while not received.endswith(b"\n"):
+                try:
+                    chunk = link.recv(65536)
+                except TimeoutError:
+                    self._vm.check_alive()
+                    if time.monotonic() > end:
+                        raise LabTimeoutError(f"guest {name!r} does not answer {line!r}") from None
+                    continue
+                if not chunk:
+                    raise LabError(f"the channel of guest {name!r} closed", "is it running?")
+                received += chunk
+        return received.decode(errors="replace").strip()
+
+    def _wait_for_answer(self, name: str, end: float) -> None:
+        """A ping waits in the channel until the guest opens it; a guest that ends closes it."""
+        self._exchange(name, "ping", end)

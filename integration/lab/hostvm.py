@@ -1,0 +1,325 @@
+"""One host VM: start it, know at once when it dies, run commands in it, take it down."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import socket
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from integration.lab import accel, paths, state
+from integration.lab.errors import HostVmDiedError, LabError, LabTimeoutError
+from integration.lab.image.build import Image, ssh_key
+from integration.lab.ssh import Ssh
+from integration.lab.state import LabState, ProcessId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+#: The host VM's kernel command line.  An oops ends the VM, so that it is noticed: a host that limps
+#: on makes tests fail for reasons that have nothing to do with them.
+KERNEL_WORDS: Final = (
+    "root=/dev/vda", "rw", "console=ttyS0", "quiet", "systemd.show_status=false", "panic=-1",
+    "oops=panic", "mitigations=off", "lsm=", "audit=0", "psi=1", "transparent_hugepage=madvise",
+    "tsc=reliable", "nowatchdog",
+)  # fmt: skip
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+_SIZE = re.compile(r"(\d+)([KMG])i?B?", re.IGNORECASE)
+
+
+def mebibytes(size: str) -> int:
+    """``4G`` or ``512M`` in MiB."""
+    match = _SIZE.fullmatch(size.strip())
+    if not match:
+        raise LabError(f"{size!r} is not a size", "write it as 512M or 4G")
+    number, unit = int(match[1]), match[2].upper()
+    return {"K": number // 1024, "M": number, "G": number * 1024}[unit]
+
+
+def check_name(name: str) -> str:
+    """Refuse names that would not do as a file, host or domain name."""
+    if not _NAME.fullmatch(name):
+        raise LabError(f"{name!r} is not usable as a name", "letters, digits, '.', '_', '-'")
+    return name
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """What a host VM shall be."""
+
+    name: str = "lab"
+    kernel: str | None = None
+    memory: str = "4G"
+    cpus: int | None = None
+    append: str = ""
+    machine: str = "q35"
+    qemu_arguments: tuple[str, ...] = field(default=())
+
+
+class HostVm:
+    """A started host VM."""
+
+    def __init__(self, vm_state: LabState) -> None:
+        self.state = vm_state
+        self.ssh = Ssh(vm_state.port, ssh_key(), paths.socket_dir(vm_state.name))
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.state.name
+
+    # --- life
+
+    @classmethod
+    def find(cls, name: str) -> HostVm | None:
+        """The running host VM of a name."""
+        known = LabState.load(check_name(name))
+        return cls(known) if known and known.process.alive() else None
+
+    @classmethod
+    def start(
+        cls, spec: HostSpec, image: Image, say: Callable[[str], None], timeout: float
+    ) -> HostVm:
+        """Boot a host VM and wait until it takes commands.
+
+        Raises:
+            LabError: one of this name runs already, or QEMU refused to start.
+            HostVmDiedError: it died while it booted.
+            LabTimeoutError: it did not come up in time.
+        """
+        with _exclusive(check_name(spec.name)):
+            if cls.find(spec.name):
+                raise LabError(f"lab {spec.name!r} is up already", "take it down first")
+            state.forget(spec.name)
+            chosen = accel.probe(image)
+            say(chosen.reason)
+            begin = time.monotonic()
+            vm = cls(_launch(spec, image, chosen))
+            try:
+                vm.wait_for_ssh(begin + timeout)
+            except LabTimeoutError:
+                vm.stop()
+                raise
+            return vm
+
+    def alive(self) -> bool:
+        """Whether the VM's process runs."""
+        return self.state.process.alive()
+
+    def check_alive(self) -> None:
+        """Raise when the VM has died."""
+        if not self.alive():
+            raise HostVmDiedError(self.name, self.console_tail())
+
+    def console_tail(self, lines: int = 20) -> str:
+        """The last lines of the VM's console."""
+        return "\n".join(console_text(self.console).splitlines()[-lines:])
+
+    @property
+    def console(self) -> Path:
+        """The file the VM's serial console is written to."""
+        return paths.run_dir(self.name) / "console.log"
+
+    def wait_for_ssh(self, end: float) -> None:
+        """Wait for sshd, then open the shared connection."""
+        while not self.ssh.banner():
+            self.check_alive()
+            if time.monotonic() > end:
+                raise LabTimeoutError(f"no ssh in host VM {self.name!r}", self.console_tail(5))
+            time.sleep(0.1)
+        while not self.ssh.open_master(30):
+            self.check_alive()
+            if time.monotonic() > end:
+                raise LabTimeoutError(f"cannot log in to host VM {self.name!r}")
+
+    def stop(self) -> None:
+        """Take the VM down and remove all it left; its disk is a throw-away overlay."""
+        self.ssh.close()
+        if self.alive():
+            _qmp_quit(paths.socket_dir(self.name) / "qmp")
+            self.state.process.wait_gone(5)
+        self.state.process.kill()
+        state.forget(self.name)
+
+    # --- commands
+
+    def run(
+        self, command: Sequence[str] | str, *, check: bool = True, timeout: float = 120,
+        stdin: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        """Run a command in the VM; a string is a shell line.
+
+        Raises:
+            LabError: it failed and ``check`` is set.
+            LabTimeoutError: it took too long.
+            HostVmDiedError: the VM died meanwhile.
+        """
+        self.check_alive()
+        shown = command if isinstance(command, str) else " ".join(command)
+        with subprocess.Popen(
+            self.ssh.command(command), text=True, errors="replace", stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        ) as process:  # fmt: skip
+            try:
+                output, errors = self._communicate(process, stdin, timeout, shown)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode == 255:
+            self.check_alive()
+        if check and process.returncode:
+            last = (errors or output).strip().splitlines()[-1:] or ["no output"]
+            raise LabError(f"{shown!r} failed with {process.returncode} in the VM: {last[0]}")
+        return subprocess.CompletedProcess(shown, process.returncode, output, errors)
+
+    def _communicate(
+        self, process: subprocess.Popen[str], stdin: str | None, timeout: float, shown: str
+    ) -> tuple[str, str]:
+        end = time.monotonic() + timeout
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(stdin, timeout=0.5)
+            stdin = None  # what was begun to be sent is remembered by communicate()
+            self.check_alive()
+            if time.monotonic() > end:
+                raise LabTimeoutError(f"{shown!r} took longer than {timeout:.0f} s in the VM")
+
+    def stream(self, command: Sequence[str] | str, *, tty: bool = False) -> int:
+        """Run a command with this process's own stdin and stdout; return its exit code."""
+        self.check_alive()
+        with subprocess.Popen(self.ssh.command(command, tty=tty)) as process:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+                if not self.alive():
+                    process.kill()
+        if process.returncode == 255 or process.returncode < 0:
+            self.check_alive()
+        return process.returncode
+
+    def copy(self, source: Path, target: str, *, pull: bool = False, timeout: float = 300) -> None:
+        """Copy a file or a directory into the VM, or out of it to ``source`` with ``pull``."""
+        self.check_alive()
+        pair = [f"root@127.0.0.1:{target}", str(source)]
+        command = ["scp", *self._scp_options(), "-r", *(pair if pull else reversed(pair))]
+        with subprocess.Popen(
+            command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                _, errors = self._communicate(process, None, timeout, "the copy")
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            self.check_alive()
+            reason = errors.strip().splitlines()[-1:] or ["is the path right?"]
+            raise LabError(f"cannot copy {target if pull else source}", reason[0])
+
+    def _scp_options(self) -> list[str]:
+        options = self.ssh.options()
+        at = options.index("-S")  # scp means something else by -S
+        return [*options[:at], "-o", f"ControlPath={options[at + 1]}", *options[at + 2 :],
+                "-P", str(self.state.port)]  # fmt: skip
+
+
+def console_text(path: Path) -> str:
+    """A console file without the carriage returns and control sequences of a terminal."""
+    try:
+        raw = path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", raw)
+
+
+@contextmanager
+def _exclusive(name: str) -> Iterator[None]:
+    """One process at a time starts the lab of a name."""
+    locks = paths.cache() / "run"
+    locks.mkdir(parents=True, exist_ok=True)
+    with (locks / f"{name}.lock").open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"lab {name!r} is just being started by somebody else") from None
+        yield
+
+
+def _launch(spec: HostSpec, image: Image, chosen: accel.Accel) -> LabState:
+    run = paths.run_dir(spec.name)
+    run.mkdir(parents=True)
+    disk = run / "disk.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.disk, "-F", "qcow2", disk],
+        check=True,
+    )
+    release = image.release(spec.kernel)
+    cpus = spec.cpus or (1 if chosen.emulated else 2)
+    for _ in range(3):  # between finding a free port and using it somebody may take it
+        port = _free_port()
+        command = _qemu_command(spec, image, chosen, release, cpus, port)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            timeout=60,
+        )  # fmt: skip
+        if not done.returncode or "forward" not in done.stderr:
+            break
+    if done.returncode:
+        state.forget(spec.name)
+        raise LabError(f"QEMU did not start: {done.stderr.strip().splitlines()[-1:]}")
+    process = ProcessId.of(int((run / "pid").read_text()))
+    if not process:
+        raise HostVmDiedError(spec.name, console_text(run / "console.log"))
+    saved = LabState(
+        spec.name, process, port, release, image.key, spec.memory, cpus, chosen.name,
+        spec.append, time.time(),
+    )  # fmt: skip
+    saved.save()
+    return saved
+
+
+def _qemu_command(
+    spec: HostSpec, image: Image, chosen: accel.Accel, release: str, cpus: int, port: int
+) -> list[str]:
+    run, sockets = paths.run_dir(spec.name), paths.socket_dir(spec.name)
+    return [
+        accel.QEMU, "-name", f"lab-{spec.name}", "-machine", spec.machine, *chosen.arguments(),
+        "-smp", str(cpus), "-m", f"{mebibytes(spec.memory)}M", "-nodefaults", "-display", "none",
+        "-no-reboot", "-monitor", "none",
+        "-kernel", str(image.vmlinux(release)), "-initrd", str(image.initrd(release)),
+        "-append", " ".join((*KERNEL_WORDS, spec.append)).strip(),
+        "-drive", f"file={run / 'disk.qcow2'},if=none,id=disk,format=qcow2,cache=unsafe,"
+                  "discard=unmap",
+        "-device", "virtio-blk-pci,drive=disk",
+        "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
+        "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",
+        "-serial", f"file:{run / 'console.log'}",
+        "-qmp", f"unix:{sockets / 'qmp'},server=on,wait=off",
+        "-pidfile", str(run / "pid"), "-daemonize", *spec.qemu_arguments,
+    ]  # fmt: skip
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _qmp_quit(path: Path) -> None:
+    """Have QEMU end itself, which flushes and closes what it has open."""
+    with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(5)
+        link.connect(str(path))
+        stream = link.makefile("rw")
+        stream.readline()
+        for command in ("qmp_capabilities", "quit"):
+            stream.write(json.dumps({"execute": command}) + "\n")
+            stream.flush()
+            stream.readline()

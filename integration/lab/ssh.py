@@ -1,0 +1,92 @@
+"""Commands in the host VM, over one shared connection.
+
+A handshake costs an emulated processor a second or two, so a master connection is opened once and
+stays until the lab goes down.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """The way into one host VM."""
+
+    port: int
+    key: Path
+    sockets: Path
+
+    @property
+    def _control(self) -> str:
+        return str(self.sockets / "ssh")
+
+    def options(self) -> list[str]:
+        """Options that ssh, scp and rsync share, without the port."""
+        return [
+            "-F", "/dev/null", "-q", "-i", str(self.key), "-S", self._control,
+            "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
+            "-o", "KexAlgorithms=curve25519-sha256", "-o", "StreamLocalBindUnlink=yes",
+            "-o", "Compression=no",
+        ]  # fmt: skip
+
+    def command(self, remote: Sequence[str] | str, *, tty: bool = False) -> list[str]:
+        """The local command line of a remote command; an empty one is a login shell."""
+        words = remote if isinstance(remote, str) else shlex.join(remote)
+        return ["ssh", *self.options(), "-p", str(self.port), *(["-t"] if tty else []),
+                "root@127.0.0.1", *([words] if words else [])]  # fmt: skip
+
+    def banner(self, timeout: float = 1.0) -> bool:
+        """Whether sshd answers.
+
+        QEMU's user network accepts a connection at once and retries towards the VM ever more
+        slowly, so it is asked by short-lived connections, not by one patient one.
+        """
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as link:
+            link.settimeout(timeout)
+            return link.recv(4) == b"SSH-"
+        return False
+
+    def open_master(self, timeout: float) -> bool:
+        """Start the shared connection; its output must not be the caller's pipe."""
+        command = ["ssh", *self.options(), "-p", str(self.port), "-fNM", "root@127.0.0.1"]
+        with suppress(subprocess.TimeoutExpired):
+            return not subprocess.run(
+                command, check=False, timeout=timeout, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            ).returncode  # fmt: skip
+        return False
+
+    def forward(self, local: Path, remote: str, timeout: float = 30) -> bool:
+        """Make a unix socket of the host VM reachable on this machine."""
+        return self._control_command(["forward", "-L", f"{local}:{remote}"], timeout)
+
+    def cancel_forward(self, local: Path, remote: str) -> None:
+        """Undo :meth:`forward`."""
+        self._control_command(["cancel", "-L", f"{local}:{remote}"], 10)
+        local.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End the shared connection."""
+        self._control_command(["exit"], 5)
+
+    def _control_command(self, words: list[str], timeout: float) -> bool:
+        command = ["ssh", *self.options(), "-p", str(self.port), "-O", *words, "root@127.0.0.1"]
+        with suppress(subprocess.TimeoutExpired):
+            return not subprocess.run(
+                command, check=False, timeout=timeout, stdin=subprocess.DEVNULL,
+                capture_output=True,
+            ).returncode  # fmt: skip
+        return False
+
+
