@@ -1277,10 +1277,24 @@ static void add_mem(struct buf *b)
 	}
 }
 
+static pid_t supervisor;
+static _Atomic bool stopping;
+
+/* Outside a guest: ends the supervisor, after which main() reaps what is left and ends too. */
+static _Noreturn void stop(void)
+{
+	stopping = true;
+	if (supervisor <= 0)
+		_exit(0);
+	kill(supervisor, SIGKILL);
+	for (;;)
+		pause();
+}
+
 static void power_off(void)
 {
 	if (getpid() != 1)
-		_exit(0);
+		stop();
 	sync();
 	reboot(RB_POWER_OFF);
 }
@@ -1449,7 +1463,7 @@ static void *channel_thread(void *unused)
 			if (n < 0 && errno == EINTR)
 				continue;
 			if (port_is_stdio)
-				_exit(0);
+				stop();
 			bool gone = !(n < 0 && errno == EAGAIN);
 			if (gone) { /* half a request of a peer that left is nobody's */
 				len = 0;
@@ -1539,7 +1553,9 @@ int main(int argc, char **argv)
 		event("error", ",\"error\":\"%s\"", config_error);
 	} else {
 		pid_t control = getpid();
-		if (!fork()) {
+		prctl(PR_SET_CHILD_SUBREAPER, 1);
+		supervisor = fork();
+		if (!supervisor) {
 			die_with(control);
 			supervise(init);
 		}
@@ -1550,8 +1566,12 @@ int main(int argc, char **argv)
 		start_thread(report_thread);
 	if (channel)
 		start_thread(channel_thread);
-	/* As the first process it inherits every orphan. */
-	for (;;)
-		if (wait(NULL) < 0 && errno == ECHILD)
-			pause();
+	/* Every orphan of supervisor and worker ends up here. */
+	for (;;) {
+		if (wait(NULL) >= 0 || errno != ECHILD)
+			continue;
+		if (stopping)
+			return 0;
+		pause();
+	}
 }
