@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
+from integration.lab import soak as soak_run
 from integration.lab import state
 from integration.lab.errors import HostVmDiedError, LabError
 from integration.lab.guests import Balloon, GuestSpec
@@ -109,21 +112,21 @@ def put(name: str, local: Path, remote: str) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def status(name: str, as_json: bool) -> None:
     """Show the labs of this machine; exit 1 when the named one is not up."""
-    rows = []
-    for known in map(state.LabState.load, state.names()):
-        if known:
-            rows.append({
-                "name": known.name, "alive": known.process.alive(), "kernel": known.kernel,
-                "memory": known.memory, "cpus": known.cpus, "accel": known.accel,
-                "port": known.port, "pid": known.process.pid,
-                "up_seconds": round(time.time() - known.started),
-            })  # fmt: skip
+    rows = [
+        {
+            "name": known.name, "alive": known.process.alive(), "kernel": known.kernel,
+            "memory": known.memory, "cpus": known.cpus, "accel": known.accel, "port": known.port,
+            "pid": known.process.pid, "up_seconds": round(time.time() - known.started),
+        }
+        for known in map(state.LabState.load, state.names()) if known
+    ]  # fmt: skip
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
         for row in rows:
-            click.echo(f"{row['name']:<12} {'up' if row['alive'] else 'DEAD':<5} {row['kernel']:<34}"
-                       f" {row['memory']:>5} {row['accel']} {row['up_seconds']} s")  # fmt: skip
+            alive = "up" if row["alive"] else "DEAD"
+            click.echo(f"{row['name']:<12} {alive:<5} {row['kernel']:<34} {row['memory']:>5}"
+                       f" {row['accel']} {row['up_seconds']} s")  # fmt: skip
     sys.exit(0 if HostVm.find(name) else 1)
 
 
@@ -138,6 +141,36 @@ def down(name: str, everything: bool) -> None:
             HostVm(known).stop()
         else:
             state.forget(each)
+
+
+@main.command()
+@click.option("--name", default="soak", show_default=True)
+@click.option("--guests", default=6, show_default=True)
+@click.option("--minutes", default=15.0, show_default=True)
+@click.option("--runs", default=1, show_default=True)
+@click.option("--kernel", help="Kernel of the host VM; the newest by default.")
+@click.option("--memory", default="4G", show_default=True)
+@click.option("--append", default="", help="More words for the host VM's kernel command line.")
+@click.option("--machine", default="q35", show_default=True)
+@click.option("--qemu", default="", help="More arguments for the host VM's QEMU.")
+@click.option("--guest-append", default="", help="More words for the guests' command line.")
+@click.option("--guest-machine", default="pc", show_default=True)
+@click.option("--guest-kernel", default="6.12", show_default=True)
+@click.option("--workload", default="hotset", show_default=True)
+def soak(runs: int, minutes: float, qemu: str, **options: Any) -> None:
+    """Run guests for a while and check that each of them works; exit 1 unless all runs held."""
+    spec = soak_run.SoakSpec(
+        seconds=minutes * 60, qemu_arguments=tuple(shlex.split(qemu)), **options
+    )
+    results = []
+    for number in range(1, runs + 1):
+        results.append(soak_run.run(spec, say))
+        say(f"run {number}: {results[-1].line()}")
+    click.echo(json.dumps({
+        "settings": asdict(spec), "held": sum(each.passed for each in results),
+        "runs": [asdict(each) for each in results],
+    }, indent=1))  # fmt: skip
+    sys.exit(0 if all(each.passed for each in results) else 1)
 
 
 @main.group()
@@ -164,8 +197,10 @@ _on_off = click.Choice(["on", "off"])
 @click.option("--memory", default="512M", show_default=True)
 @click.option("--workload", default="idle", show_default=True)
 @click.option("--set", "settings", multiple=True, callback=_settings, metavar="KEY=VALUE")
-@click.option("--balloon", type=click.Choice(get_args(Balloon)), default="virtio",
-              show_default=True, help="nodriver: a device, but the guest loads no driver.")  # fmt: skip
+@click.option(
+    "--balloon", type=click.Choice(get_args(Balloon)), default="virtio", show_default=True,
+    help="nodriver: there is a device, but the guest loads no driver.",
+)  # fmt: skip
 @click.option("--no-balloon", is_flag=True, help="The same as --balloon none.")
 @click.option("--fpr", type=_on_off, default="on", show_default=True, help="Free page reporting.")
 @click.option("--autodeflate", type=_on_off, default="on", show_default=True)
@@ -179,7 +214,7 @@ _on_off = click.Choice(["on", "off"])
 @timeout_option
 def guest_add(
     name: str, guest_name: str, no_balloon: bool, fpr: str, autodeflate: str, balloon: Balloon,
-    timeout: float, **options: Any,  # noqa: ANN401 - passed on to GuestSpec as they are
+    timeout: float, **options: Any,
 ) -> None:  # fmt: skip
     """Start a guest and wait until it answers."""
     spec = GuestSpec(

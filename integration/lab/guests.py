@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from integration.lab.image.build import Image
 
 CHANNEL: Final = "org.overcommit.lab"
+#: Workloads that read a disk: they get the host VM's own, which has real data, to read only.
+DISK_WORKLOADS: Final = ("pagecache",)
+#: Workloads that start the key-value server.
+SERVER_WORKLOADS: Final = ("kv",)
 Balloon = Literal["virtio", "none", "nodriver"]
 
 #: A guest's kernel command line: what a small emulated machine does not have is not searched for.
@@ -122,6 +126,13 @@ def _add_devices(devices: ET.Element, spec: GuestSpec) -> None:
     _element(channel, "source", mode="bind", path=spec.channel)
     _element(channel, "target", type="virtio", name=CHANNEL)
     _element(devices, "controller", type="usb", model="none")
+    if spec.workload in DISK_WORKLOADS:
+        disk = _element(devices, "disk", type="block", device="disk")
+        _element(disk, "driver", name="qemu", type="raw", cache="none")
+        _element(disk, "source", dev="/dev/vda")
+        _element(disk, "target", dev="vda", bus="virtio")
+        _element(disk, "readonly")
+        _element(disk, "shareable")
     if spec.balloon == "none":
         _element(devices, "memballoon", model="none")
         return
@@ -146,7 +157,7 @@ class Guests:
         check_name(spec.name)
         begin = time.monotonic()
         release = image.release(spec.kernel)
-        initrd = self._provide_initrd(image, release)
+        initrd = self._provide_initrd(image, release, spec.workload)
         if spec.hugepages:
             pages = mebibytes(spec.memory) // 2
             path = "/proc/sys/vm/nr_hugepages"
@@ -166,7 +177,7 @@ class Guests:
             raise LabError(f"guest {spec.name!r} did not come up", last.strip()) from None
         return time.monotonic() - begin
 
-    def list(self) -> list[dict[str, Any]]:
+    def running(self) -> list[dict[str, Any]]:
         """The running guests with what they were started with and what libvirt says of them."""
         listing = self._vm.run("virsh -q domstats --state --balloon --list-active").stdout
         found: list[dict[str, Any]] = []
@@ -220,18 +231,17 @@ class Guests:
 
     # --- parts
 
-    def _provide_initrd(self, image: Image, release: str) -> str:
+    def _provide_initrd(self, image: Image, release: str, workload: str) -> str:
         """Copy the guests' initramfs into the host VM unless this very one is there."""
-        remote = f"/var/lib/lab/{image.guest_key}-{release}"
-        mark = self._vm_mark(image, release)
+        source = image.guest_initrd(release, server=workload in SERVER_WORKLOADS)
+        name = f"{image.guest_key}-{source.name}"
+        remote = f"/var/lib/lab/{name}"
+        mark = paths.run_dir(self._vm.name) / f"has-{name}"
         if not mark.exists():
-            self._vm.copy(image.guest_initrd(release), f"{remote}.part")
+            self._vm.copy(source, f"{remote}.part")
             self._vm.run(["mv", f"{remote}.part", remote])
             mark.touch()
         return remote
-
-    def _vm_mark(self, image: Image, release: str) -> Path:
-        return paths.run_dir(self._vm.name) / f"has-{image.guest_key}-{release}"
 
     def _spec(self, name: str) -> GuestSpec:
         with suppress(FileNotFoundError):

@@ -288,14 +288,14 @@ def _qemu_command(
     spec: HostSpec, image: Image, chosen: accel.Accel, release: str, cpus: int, port: int
 ) -> list[str]:
     run, sockets = paths.run_dir(spec.name), paths.socket_dir(spec.name)
+    disk = str(run / "disk.qcow2").replace(",", ",,")  # a comma separates QEMU's options
     return [
         accel.QEMU, "-name", f"lab-{spec.name}", "-machine", spec.machine, *chosen.arguments(),
         "-smp", str(cpus), "-m", f"{mebibytes(spec.memory)}M", "-nodefaults", "-display", "none",
         "-no-reboot", "-monitor", "none",
         "-kernel", str(image.vmlinux(release)), "-initrd", str(image.initrd(release)),
         "-append", " ".join((*KERNEL_WORDS, spec.append)).strip(),
-        "-drive", f"file={run / 'disk.qcow2'},if=none,id=disk,format=qcow2,cache=unsafe,"
-                  "discard=unmap",
+        "-drive", f"file={disk},if=none,id=disk,format=qcow2,cache=unsafe,discard=unmap",
         "-device", "virtio-blk-pci,drive=disk",
         "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
         "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",

@@ -109,7 +109,7 @@ class Lab:
 
     def guest_list(self) -> list[dict[str, Any]]:
         """The running guests."""
-        return self.guests.list()
+        return self.guests.running()
 
     def guest_log(self, name: str) -> str:
         """A guest's console."""

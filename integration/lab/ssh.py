@@ -88,5 +88,3 @@ class Ssh:
                 capture_output=True,
             ).returncode  # fmt: skip
         return False
-
-

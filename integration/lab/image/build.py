@@ -1,7 +1,8 @@
 """Build the images, each once for its inputs.
 
-Two layers, because they change at a different pace: the Debian root with its kernels (minutes to
-build, changes rarely) and the guests' initramfs (seconds, changes with the workload program).
+Three layers, because they change at a different pace: the Debian root (a minute to build, changes
+rarely), the disk, kernels and initrds made from it (seconds), and the guests' initramfs (a blink,
+changes with the workload program).
 A layer is built in a directory of its own and renamed when it is complete, so an interrupted build
 leaves nothing that looks finished.
 """
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -21,16 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from integration.lab import apt_sources, paths
+from integration.lab import apt_sources, paths, state
 from integration.lab.errors import LabError
-from integration.lab.image import kernel, packages, pack
+from integration.lab.image import kernel, pack, packages
+from integration.lab.state import LabState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-GUEST_SOURCES = Path(
-    os.environ.get("OVERCOMMIT_LAB_GUEST") or paths.CHECKOUT / "integration/lab/guest"
-)
+GUEST_SOURCES = paths.CHECKOUT / "integration/lab/guest"
+CUSTOMISE = paths.CHECKOUT / "integration/lab/image/customise.sh"
+#: Layers that nobody used for so long are removed.
+KEEP_DAYS = 14
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,7 @@ class Image:
     @property
     def releases(self) -> list[str]:
         """The kernel releases in the image, oldest first."""
-        names: list[str] = json.loads((self.root / "releases.json").read_text())
-        return names
+        return kernel.in_order(path.name for path in (self.root / "kernels").iterdir())
 
     def release(self, wanted: str | None) -> str:
         """The release that a short version such as ``6.12`` means; the newest without one."""
@@ -68,7 +71,8 @@ class Image:
         for release in self.releases:
             if release == wanted or release.startswith((f"{wanted}.", f"{wanted}-", f"{wanted}+")):
                 return release
-        raise LabError(f"no kernel {wanted!r} in the image", f"there are: {', '.join(self.releases)}")
+        there = ", ".join(self.releases)
+        raise LabError(f"no kernel {wanted!r} in the image", f"there are: {there}")
 
     def vmlinux(self, release: str) -> Path:
         """The uncompressed kernel of a release."""
@@ -83,9 +87,13 @@ class Image:
         """An initrd that reports and powers off."""
         return self.root / "probe.initrd"
 
-    def guest_initrd(self, release: str) -> Path:
-        """The guests' initramfs for a release."""
-        return self.guest / f"initrd-{release}"
+    def guest_initrd(self, release: str, *, server: bool) -> Path:
+        """The guests' initramfs for a release.
+
+        The one with the key-value server is three times as large, and a guest pays for it in
+        memory and start-up time, so there is one without.
+        """
+        return self.guest / f"{'full' if server else 'small'}-{release}"
 
 
 class Steps:
@@ -129,27 +137,25 @@ def build(report: Callable[[str], None] = print, *, rebuild: bool = False) -> Im
     cache.mkdir(parents=True, exist_ok=True)
     steps = Steps(report)
     with _exclusive(cache / "build.lock", report):
-        key = ssh_key()
-        root = cache / f"root-{_root_hash(key)}"
-        if rebuild and root.exists():
-            root.rename(root.with_name(f"tmp-old-{root.name}-{os.getpid()}"))
         _remove_leftovers(cache)
-        if root.exists():
-            steps.cached("host root")
-        else:
-            with _published(root) as target:
-                _build_root(target, key, steps)
+        key = ssh_key()
+        debian = cache / f"debian-{_debian_hash(key)}"
+        if rebuild and debian.exists():
+            debian.rename(cache / f"tmp-old-{os.getpid()}")
+        _layer(debian, "Debian packages", steps, lambda at: _mmdebstrap(at, key))
+        # a rebuilt Debian root has the same hash but other contents
+        stamp = (debian / "root.tar").stat().st_mtime_ns
+        root = cache / f"root-{_root_hash(debian, stamp)}"
+        _layer(root, "host disk and kernels", steps, lambda at: _build_root(debian, at))
         guest = cache / f"guest-{_guest_hash(root)}"
-        if guest.exists():
-            steps.cached("guest image")
-        else:
-            with _published(guest) as target:
-                _build_guest(root, target, steps)
+        _layer(guest, "guest image", steps, lambda at: _build_guest(root, at))
+        _remove_unused(cache)
     return Image(root, guest)
 
 
 def _require_tools() -> None:
-    tools = ("mmdebstrap", "qemu-img", "qemu-system-x86_64", "mke2fs", "cpio", "zstd", "gcc")
+    tools = ("mmdebstrap", "qemu-img", "qemu-system-x86_64", "mke2fs", "cpio", "zstd", "gcc",
+             "ssh-keygen")  # fmt: skip
     search = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     if missing := [tool for tool in tools if not shutil.which(tool, path=search)]:
         raise LabError(f"missing: {', '.join(missing)}", "run integration/lab/setup.sh")
@@ -179,10 +185,30 @@ def _published(final: Path) -> Iterator[Path]:
         raise
 
 
+def _layer(final: Path, what: str, steps: Steps, make: Callable[[Path], None]) -> None:
+    """Make one layer unless it is there, and note that it was used."""
+    if final.exists():
+        steps.cached(what)
+    else:
+        with steps.step(what), _published(final) as target:
+            make(target)
+    os.utime(final)
+
+
 def _remove_leftovers(cache: Path) -> None:
     """Remove what a killed build left; nobody else builds while the lock is held."""
     for path in cache.glob("tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_unused(cache: Path) -> None:
+    """Remove layers of long ago, unless a lab's disk stands on one."""
+    labs = [known.image for known in map(LabState.load, state.names()) if known]
+    oldest = time.time() - KEEP_DAYS * 86400
+    for kind in ("debian", "root", "guest"):
+        for path in cache.glob(f"{kind}-*"):
+            if path.stat().st_mtime < oldest and path.name not in labs:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _digest(*parts: bytes) -> str:
@@ -192,10 +218,14 @@ def _digest(*parts: bytes) -> str:
     return digest.hexdigest()[:16]
 
 
-def _root_hash(key: Path) -> str:
-    sources = [Path(packages.__file__), Path(pack.__file__), Path(kernel.__file__),
-               *sorted(pack.FILES.iterdir()), key.with_suffix(".pub")]  # fmt: skip
+def _debian_hash(key: Path) -> str:
+    sources = (Path(packages.__file__), CUSTOMISE, key.with_suffix(".pub"))
     return _digest(*(path.read_bytes() for path in sources))
+
+
+def _root_hash(debian: Path, stamp: int) -> str:
+    sources = (Path(pack.__file__), Path(kernel.__file__), *sorted(pack.FILES.iterdir()))
+    return _digest(debian.name.encode(), str(stamp).encode(), *(p.read_bytes() for p in sources))
 
 
 def _guest_hash(root: Path) -> str:
@@ -207,37 +237,31 @@ def _guest_hash(root: Path) -> str:
     )  # fmt: skip
 
 
-def _build_root(target: Path, key: Path, steps: Steps) -> None:
+def _build_root(debian: Path, target: Path) -> None:
+    tar = debian / "root.tar"
+    _as_root([sys.executable, "-m", "integration.lab.image.pack", str(tar), str(target)])
+
+
+def _mmdebstrap(target: Path, key: Path) -> None:
     tar = target / "root.tar"
-    with steps.step("host root: Debian packages"):
-        _mmdebstrap(tar, key)
-    with steps.step("host root: kernels and disk"):
-        _as_root(["python3", "-m", "integration.lab.image.pack", str(tar), str(target)])
-        tar.unlink()
-    names = [path.name for path in (target / "kernels").iterdir()]
-    order = sorted(names, key=lambda name: [int(n) for n in name.split("+")[0].split("-")[0].split(".")])
-    (target / "releases.json").write_text(json.dumps(order))
-
-
-def _mmdebstrap(tar: Path, key: Path) -> None:
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"]
-    command += ["--aptopt=APT::Install-Recommends \"0\"", "--aptopt=APT::Sandbox::User \"root\""]
+    command += ['--aptopt=APT::Install-Recommends "0"', '--aptopt=APT::Sandbox::User "root"']
     command += [f"--dpkgopt={option}" for option in packages.DPKG_OPTIONS]
     command += [f"--include={','.join(packages.HOST_PACKAGES)}"]
     # the tiny initrd of pack.py replaces the distribution's
-    command += [
-        '--essential-hook=mkdir -p "$1/etc/initramfs-tools"; echo update_initramfs=no '
-        '> "$1/etc/initramfs-tools/update-initramfs.conf"'
-    ]
-    customise = pack.FILES / "customise.sh"
-    command += [f'--customize-hook={customise} "$1" {key.with_suffix(".pub")} {packages.SUITE}']
+    configuration = '"$1/etc/initramfs-tools"'
+    setting = f"echo update_initramfs=no > {configuration}/update-initramfs.conf"
+    command += [f"--essential-hook=mkdir -p {configuration}; {setting}"]
+    arguments = shlex.join([str(key.with_suffix(".pub")), packages.SUITE])
+    command += [f'--customize-hook={shlex.quote(str(CUSTOMISE))} "$1" {arguments}']
     command += [packages.SUITE, str(tar), *apt_sources.discover().source_lines(packages.SUITE)]
-    log = tar.with_name("mmdebstrap.log")
+    log = target / "mmdebstrap.log"
     with log.open("wb") as output:
         done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("E")]
-        raise LabError(f"mmdebstrap failed: {' / '.join(lines[-3:])}", "is the package mirror up?")
+        lines = log.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if line.startswith("E:")] or lines
+        raise LabError(f"mmdebstrap failed: {' / '.join(errors[-3:])}", "is the package mirror up?")
 
 
 def _as_root(command: list[str]) -> None:
@@ -254,25 +278,31 @@ def _as_root(command: list[str]) -> None:
         raise LabError(f"{command[-3]} failed: {done.stderr.strip().splitlines()[-1:]}")
 
 
-def _build_guest(root: Path, target: Path, steps: Steps) -> None:
+def _build_guest(root: Path, target: Path) -> None:
     init = GUEST_SOURCES / "init"
     if not init.exists():
         raise LabError(f"{init} is missing")
-    with steps.step("guest image"):
-        tree = target / "tree"
-        shutil.copytree(root / "guest-parts/tree", tree)
-        for directory in ("proc", "sys", "dev", "tmp", "etc", "run"):
-            (tree / directory).mkdir(exist_ok=True)
-        (tree / "bin/sh").symlink_to("busybox")
-        for source in sorted(GUEST_SOURCES.glob("*.c")):
-            _compile(source, tree / "bin" / source.stem)
-        shutil.copy(init, tree / "init")
-        (tree / "init").chmod(0o755)
-        for modules in sorted((root / "guest-parts/modules").iterdir()):
-            shutil.copytree(modules, tree / "mod")
-            kernel.write_initramfs(tree, target / f"initrd-{modules.name}")
-            shutil.rmtree(tree / "mod")
-        shutil.rmtree(tree)
+    parts = root / "guest-parts"
+    tree = target / "tree"
+    shutil.copytree(parts / "tree", tree)
+    for directory in ("proc", "sys", "dev", "tmp", "etc", "run"):
+        (tree / directory).mkdir(exist_ok=True)
+    (tree / "bin/sh").symlink_to("busybox")
+    for source in sorted(GUEST_SOURCES.glob("*.c")):
+        _compile(source, tree / "bin" / source.stem)
+    shutil.copy(init, tree / "init")
+    (tree / "init").chmod(0o755)
+    for modules in sorted((parts / "modules").iterdir()):
+        shutil.copytree(modules, tree / "mod")
+        kernel.write_initramfs(tree, target / f"small-{modules.name}")
+        shutil.rmtree(tree / "mod")
+    # an initramfs may be several archives one behind the other
+    kernel.write_initramfs(parts / "server", target / "server")
+    for small in sorted(target.glob("small-*")):
+        full = small.with_name(small.name.replace("small-", "full-"))
+        full.write_bytes(small.read_bytes() + (target / "server").read_bytes())
+    (target / "server").unlink()
+    shutil.rmtree(tree)
 
 
 def _compile(source: Path, target: Path) -> None:

@@ -12,8 +12,12 @@ import struct
 import subprocess
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from integration.lab.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SETUP_SECTORS = 0x1F1  # offsets in the x86 boot protocol's header
 _PAYLOAD = 0x248
@@ -40,14 +44,15 @@ def extract_vmlinux(bzimage: bytes) -> bytes:
     return image
 
 
+def in_order(releases: Iterable[str]) -> list[str]:
+    """Kernel releases, oldest first."""
+    return sorted(releases, key=lambda release: [int(n) for n in re.findall(r"\d+", release)])
+
+
 def releases(root: Path) -> list[str]:
     """The kernel releases installed in a root, oldest first."""
-
-    def version(release: str) -> list[int]:
-        return [int(number) for number in re.findall(r"\d+", release)]
-
     modules = root / "usr/lib/modules"
-    return sorted((path.name for path in modules.iterdir() if path.is_dir()), key=version)
+    return in_order(path.name for path in modules.iterdir() if path.is_dir())
 
 
 def copy_modules(root: Path, release: str, wanted: list[str], target: Path) -> list[str]:
@@ -76,8 +81,8 @@ def copy_modules(root: Path, release: str, wanted: list[str], target: Path) -> l
 
     target.mkdir(parents=True, exist_ok=True)
     for name in wanted:
-        if path := path_of.get(name):
-            add(path)
+        if name in path_of:
+            add(path_of[name])
     (target / "order").write_text("".join(f"{name}\n" for name in order))
     return order
 
@@ -91,9 +96,7 @@ def _decompressed(path: Path) -> bytes:
     if path.suffix == ".xz":
         return lzma.decompress(raw)
     if path.suffix == ".zst":
-        return subprocess.run(
-            ["zstd", "-dcq"], input=raw, capture_output=True, check=True
-        ).stdout
+        return subprocess.run(["zstd", "-dcq"], input=raw, capture_output=True, check=True).stdout
     return raw
 
 

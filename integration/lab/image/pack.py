@@ -1,7 +1,7 @@
 """Turn the tar of a Debian root into what the lab boots.
 
-Runs as a process of its own: files of many owners are unpacked here, so it needs to be root, if only
-in a user namespace (see ``build.py``).  Nothing is mounted and no loop device is used.
+Runs as a process of its own: files of many owners are unpacked here, so it needs to be root, if
+only in a user namespace (see ``build.py``).  Nothing is mounted and no loop device is used.
 
     python3 -m integration.lab.image.pack ROOT.tar TARGET
 """
@@ -59,8 +59,7 @@ def _pack_guest_parts(root: Path, target: Path) -> None:
     """Keep what guests are made of, so that a new workload does not need a new root."""
     (target / "tree/bin").mkdir(parents=True)
     shutil.copy(root / "usr/bin/busybox", target / "tree/bin/busybox")
-    for binary in packages.GUEST_BINARIES:
-        _copy_with_libraries(root, binary, target / "tree")
+    _copy_with_libraries(root, packages.GUEST_SERVER, target / "server")
     for release in kernel.releases(root):
         kernel.copy_modules(
             root, release, list(packages.GUEST_MODULES), target / "modules" / release
@@ -97,9 +96,7 @@ def _pack_disk(root: Path, target: Path, scratch: Path) -> None:
          "-E", "lazy_itable_init=1,nodiscard", "-d", root, raw, f"{DISK_SIZE_MIB}M"],
         check=True,
     )  # fmt: skip
-    subprocess.run(
-        ["qemu-img", "convert", "-O", "qcow2", raw, target / "disk.qcow2"], check=True
-    )
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, target / "disk.qcow2"], check=True)
 
 
 if __name__ == "__main__":

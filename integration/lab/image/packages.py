@@ -39,7 +39,7 @@ HOST_MODULES: Final = (
 )  # fmt: skip
 
 #: Put into a guest's initramfs for its init to load.
-GUEST_MODULES: Final = ("virtio_console", "virtio_balloon", "virtio_rng")
+GUEST_MODULES: Final = ("virtio_console", "virtio_blk", "virtio_balloon", "virtio_rng")
 
-#: Binaries of the host root that a guest can run, with the libraries they need.
-GUEST_BINARIES: Final = ("usr/bin/memcached",)
+#: The key-value server that a guest can run; it brings the libraries it needs.
+GUEST_SERVER: Final = "usr/bin/memcached"
