@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from integration.lab import paths
 from integration.lab.errors import LabError, LabTimeoutError
 from integration.lab.hostvm import check_name, mebibytes
+from integration.lab.image.build import guest_image
 from integration.lab.image.pack import KERNELS_IN_HOST
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from integration.lab.hostvm import HostVm
-    from integration.lab.image.build import Image
+    from integration.lab.image.build import GuestImage, Image
 
 CHANNEL: Final = "org.overcommit.lab"
 #: Workloads that read a disk: they get the host VM's own, which has real data, to read only.
@@ -80,6 +81,10 @@ class GuestSpec:
     def channel(self) -> str:
         """The channel's socket inside of the host VM."""
         return f"/run/lab-{self.name}.sock"
+
+
+def _silent(_: str) -> None:
+    """A guest image takes a blink: nothing to report."""
 
 
 def _element(parent: ET.Element, tag: str, text: str = "", **attributes: str) -> ET.Element:
@@ -157,7 +162,7 @@ class Guests:
         check_name(spec.name)
         begin = time.monotonic()
         release = image.release(spec.kernel)
-        initrd = self._provide_initrd(image, release, spec.workload)
+        initrd = self._provide_initrd(guest_image(image, _silent), release, spec.workload)
         if spec.hugepages:
             pages = mebibytes(spec.memory) // 2
             path = "/proc/sys/vm/nr_hugepages"
@@ -231,10 +236,10 @@ class Guests:
 
     # --- parts
 
-    def _provide_initrd(self, image: Image, release: str, workload: str) -> str:
+    def _provide_initrd(self, image: GuestImage, release: str, workload: str) -> str:
         """Copy the guests' initramfs into the host VM unless this very one is there."""
-        source = image.guest_initrd(release, server=workload in SERVER_WORKLOADS)
-        name = f"{image.guest_key}-{source.name}"
+        source = image.initrd(release, server=workload in SERVER_WORKLOADS)
+        name = f"{image.directory.name}-{source.name}"
         remote = f"/var/lib/lab/{name}"
         mark = paths.run_dir(self._vm.name) / f"has-{name}"
         if not mark.exists():

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from integration.lab import state, wheel
+from integration.lab import paths, state, wheel
 from integration.lab.errors import LabError
 from integration.lab.guests import Guests, GuestSpec
 from integration.lab.hostvm import HostSpec, HostVm, mebibytes
-from integration.lab.image import build as image_build
+from integration.lab.image.build import Image, build
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from integration.lab.image.build import Image
 
 
 def _silent(_: str) -> None:
@@ -46,7 +44,7 @@ class Lab:
         With ``reuse`` a running one of the same name is taken when it has the same image, kernel,
         memory and kernel command line, and replaced when it has not.
         """
-        image = image_build.build(say)
+        image = build(say)
         spec = HostSpec(name, kernel, memory, cpus, append, machine, qemu_arguments)
         running = HostVm.find(name)
         if running and reuse:
@@ -69,7 +67,8 @@ class Lab:
                 f"lab {name!r} {'has died' if died else 'is not up'}",
                 f"python -m integration.lab up --name {name}",
             )
-        return cls(vm, image_build.build(_silent))
+        # the image it was started with: the checkout may have moved on
+        return cls(vm, Image(paths.cache() / vm.state.image))
 
     @property
     def name(self) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -39,20 +38,14 @@ KEEP_DAYS = 14
 
 @dataclass(frozen=True)
 class Image:
-    """A finished image: paths on this machine."""
+    """What a host VM boots from: paths on this machine."""
 
     root: Path
-    guest: Path
 
     @property
     def key(self) -> str:
-        """Names the host's part of the image."""
+        """Names the image."""
         return self.root.name
-
-    @property
-    def guest_key(self) -> str:
-        """Names the guests' part."""
-        return self.guest.name
 
     @property
     def disk(self) -> Path:
@@ -87,13 +80,20 @@ class Image:
         """An initrd that reports and powers off."""
         return self.root / "probe.initrd"
 
-    def guest_initrd(self, release: str, *, server: bool) -> Path:
-        """The guests' initramfs for a release.
+
+@dataclass(frozen=True)
+class GuestImage:
+    """What a guest boots from, besides a kernel."""
+
+    directory: Path
+
+    def initrd(self, release: str, *, server: bool) -> Path:
+        """The guests' initramfs for a kernel release.
 
         The one with the key-value server is three times as large, and a guest pays for it in
         memory and start-up time, so there is one without.
         """
-        return self.guest / f"{'full' if server else 'small'}-{release}"
+        return self.directory / f"{'full' if server else 'small'}-{release}"
 
 
 class Steps:
@@ -147,10 +147,21 @@ def build(report: Callable[[str], None] = print, *, rebuild: bool = False) -> Im
         stamp = (debian / "root.tar").stat().st_mtime_ns
         root = cache / f"root-{_root_hash(debian, stamp)}"
         _layer(root, "host disk and kernels", steps, lambda at: _build_root(debian, at))
-        guest = cache / f"guest-{_guest_hash(root)}"
-        _layer(guest, "guest image", steps, lambda at: _build_guest(root, at))
+        _guest_layer(root, steps)
         _remove_unused(cache)
-    return Image(root, guest)
+    return Image(root)
+
+
+def guest_image(image: Image, report: Callable[[str], None]) -> GuestImage:
+    """The guests' part for a host VM that runs: of today's workload, in that VM's image."""
+    with _exclusive(paths.cache() / "build.lock", report):
+        return GuestImage(_guest_layer(image.root, Steps(report)))
+
+
+def _guest_layer(root: Path, steps: Steps) -> Path:
+    guest = paths.cache() / f"guest-{_guest_hash(root)}"
+    _layer(guest, "guest image", steps, lambda at: _build_guest(root, at))
+    return guest
 
 
 def _require_tools() -> None:
@@ -244,6 +255,11 @@ def _build_root(debian: Path, target: Path) -> None:
 
 def _mmdebstrap(target: Path, key: Path) -> None:
     tar = target / "root.tar"
+    # For an ordinary user the hook runs with another user's rights, to whom a home may be closed.
+    scratch = Path(tempfile.mkdtemp(dir="/tmp", prefix="overcommit-lab-"))
+    scratch.chmod(0o755)
+    shutil.copy(CUSTOMISE, scratch / "customise.sh")
+    shutil.copy(key.with_suffix(".pub"), scratch / "key")
     command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"]
     command += ['--aptopt=APT::Install-Recommends "0"', '--aptopt=APT::Sandbox::User "root"']
     command += [f"--dpkgopt={option}" for option in packages.DPKG_OPTIONS]
@@ -252,12 +268,14 @@ def _mmdebstrap(target: Path, key: Path) -> None:
     configuration = '"$1/etc/initramfs-tools"'
     setting = f"echo update_initramfs=no > {configuration}/update-initramfs.conf"
     command += [f"--essential-hook=mkdir -p {configuration}; {setting}"]
-    arguments = shlex.join([str(key.with_suffix(".pub")), packages.SUITE])
-    command += [f'--customize-hook={shlex.quote(str(CUSTOMISE))} "$1" {arguments}']
+    command += [f'--customize-hook={scratch}/customise.sh "$1" {scratch}/key {packages.SUITE}']
     command += [packages.SUITE, str(tar), *apt_sources.discover().source_lines(packages.SUITE)]
     log = target / "mmdebstrap.log"
-    with log.open("wb") as output:
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+    try:
+        with log.open("wb") as output:
+            done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+    finally:
+        shutil.rmtree(scratch)
     if done.returncode:
         lines = log.read_text(errors="replace").splitlines()
         errors = [line for line in lines if line.startswith("E:")] or lines
@@ -275,7 +293,8 @@ def _as_root(command: list[str]) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
-        raise LabError(f"{command[-3]} failed: {done.stderr.strip().splitlines()[-1:]}")
+        last = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise LabError(f"cannot pack the host's disk: {last[0]}")
 
 
 def _build_guest(root: Path, target: Path) -> None:

@@ -18,6 +18,7 @@ from integration.lab.image import kernel, packages
 
 FILES = Path(__file__).parent / "files"
 DISK_SIZE_MIB = 8192
+LOADER = "/lib64/ld-linux-x86-64.so.2"
 
 #: Where the guests' kernels lie inside the host VM.
 KERNELS_IN_HOST = Path("/var/lib/lab/kernels")
@@ -29,7 +30,10 @@ def pack(tar: Path, target: Path) -> None:
         scratch = Path(scratch_name)
         root = scratch / "root"
         root.mkdir()
-        subprocess.run(["tar", "xf", tar, "-C", root, "--numeric-owner"], check=True)
+        # device nodes cannot be made in a user namespace, and the kernel provides them anyway
+        subprocess.run(
+            ["tar", "xf", tar, "-C", root, "--numeric-owner", "--exclude=./dev/*"], check=True
+        )
         for release in kernel.releases(root):
             _pack_kernel(root, release, target / "kernels" / release, scratch)
         _pack_guest_parts(root, target / "guest-parts")
@@ -68,11 +72,12 @@ def _pack_guest_parts(root: Path, target: Path) -> None:
 
 def _copy_with_libraries(root: Path, binary: str, tree: Path) -> None:
     listing = subprocess.run(
-        ["chroot", root, "ldd", f"/{binary}"], capture_output=True, text=True, check=True
-    ).stdout
-    # "libevent.so => /lib/.../libevent.so (0x...)" and, for the loader, "/lib64/ld-... (0x...)"
+        ["chroot", root, LOADER, "--list", f"/{binary}"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    # lines such as "libevent-2.1.so.7 => /lib/x86_64-linux-gnu/libevent-2.1.so.7 (0x...)"
     words = [word for line in listing.splitlines() for word in line.split()]
-    for path in (f"/{binary}", *(word for word in words if word.startswith("/"))):
+    for path in (f"/{binary}", LOADER, *(word for word in words if word.startswith("/"))):
         copy = tree / path.lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / path.lstrip("/"), copy)
