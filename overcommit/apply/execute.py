@@ -1,0 +1,76 @@
+"""Carry out a plan: refuse early, cheapest rung first, verify each step, report what the host got."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from overcommit.apply.balloon import move_balloon
+from overcommit.apply.pageout import page_out
+from overcommit.apply.worksite import Worksite
+from overcommit.damon.pool import DamonPool
+from overcommit.host.memory import read_host
+from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
+from overcommit.model.outcome import HostBalance, Outcome, Report
+from overcommit.model.plan import Action, BalloonAction, Plan
+
+_SETTLE_SECONDS = 2.0
+"""Between ballooning and page-out, so that each counter read belongs to one mechanism only."""
+
+
+def carry_out(
+    site: Worksite,
+    pool: DamonPool,
+    plan: Plan,
+    snapshot: Snapshot,
+    *,
+    take_over: bool,
+    started: Callable[[Action], None],
+    finished: Callable[[Outcome], None],
+) -> Report:
+    """Do the plan's actions that are not blocked, one after another.
+
+    ``snapshot`` is of now, and the plan was found fresh against it. DAMON is claimed before anything is
+    changed, so that a refusal leaves nothing behind.
+
+    Raises:
+        Conflict: DAMON belongs to somebody else.
+        HostError: the journal cannot be written.
+    """
+    facts = {domain.incarnation: domain for domain in snapshot.domains}
+    if any(not isinstance(action, BalloonAction) for action in plan.runnable):
+        pool.claim(1, take_over=take_over)
+    outcomes: list[Outcome] = []
+    for action, domain in _in_order(site, plan, facts):
+        started(action)
+        if isinstance(action, BalloonAction):
+            outcome = move_balloon(site, action, domain)
+        else:
+            outcome = page_out(site, pool, action, domain)
+        outcomes.append(outcome)
+        finished(outcome)
+    before, after = snapshot.host, read_host(site.kernel)
+    return Report(
+        generation=site.generation.number,
+        outcomes=tuple(outcomes),
+        balance=HostBalance(
+            available_before_bytes=before.available_bytes,
+            available_after_bytes=after.available_bytes,
+            swap_used_before_bytes=before.swap_used_bytes,
+            swap_used_after_bytes=after.swap_used_bytes,
+            zram_before_bytes=before.zram_used_bytes,
+            zram_after_bytes=after.zram_used_bytes,
+        ),
+    )
+
+
+def _in_order(
+    site: Worksite, plan: Plan, facts: dict[Incarnation, DomainFacts]
+) -> Iterator[tuple[Action, DomainFacts]]:
+    ballooned = False
+    for action in plan.runnable:
+        if isinstance(action, BalloonAction):
+            ballooned = True
+        elif ballooned:
+            site.clock.wait(_SETTLE_SECONDS)
+            ballooned = False
+        yield action, facts[action.domain]

@@ -1,0 +1,115 @@
+"""One bounded pulse of a page-out actor, checked against the host's own counters each second."""
+
+from __future__ import annotations
+
+from overcommit.apply.worksite import Worksite
+from overcommit.damon.pool import DamonPool
+from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, pageout_actor
+from overcommit.damon.tree import Target
+from overcommit.errors import HostError
+from overcommit.model.facts import CgroupMemory, DomainFacts
+from overcommit.model.outcome import Outcome, Status
+from overcommit.model.plan import PageoutAction
+from overcommit.model.ranges import Range, normalise
+from overcommit.units import MIB, format_ratio, format_size
+
+_SLOT = 0
+_POLL_SECONDS = 1.0
+_WARM_UP_SECONDS = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
+_IDLE_SECONDS = 8.0
+"""An actor that moved nothing for this long has nothing left to move."""
+_LONGEST_SECONDS = 300.0
+_ENOUGH_SHARE = 0.9
+
+
+def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: DomainFacts) -> Outcome:
+    """Carry out one page-out action in the pool's first slot; the actor is off when this returns.
+
+    Raises:
+        HostError: the journal cannot be written.
+    """
+    began = site.clock.monotonic()
+    before = site.residency(domain)
+    cgroup = site.cgroup(domain)
+    ranges = normalise(Range(piece.start, piece.end) for piece in action.pieces)
+    try:
+        site.require_alive(domain)
+        pool.start(
+            _SLOT,
+            pageout_actor(
+                Target(pid=action.domain.pid, ranges=ranges),
+                max_bytes_per_second=action.max_bytes_per_second,
+                lease_seconds=_LONGEST_SECONDS,
+                capabilities=pool.capabilities,
+            ),
+        )
+        try:
+            site.require_alive(domain)
+            stopped_by = _follow(site, action, domain, before.resident_bytes, cgroup)
+        finally:
+            pool.stop(_SLOT)
+        after = site.residency(domain)
+    except HostError as error:
+        return Outcome(
+            action=action,
+            status=Status.FAILED,
+            freed_bytes=0,
+            promoted_pages=0,
+            seconds=site.clock.monotonic() - began,
+            detail=str(error),
+        )
+    freed = max(0, before.resident_bytes - after.resident_bytes)
+    enough = freed >= _ENOUGH_SHARE * action.expected_bytes
+    return Outcome(
+        action=action,
+        status=Status.DONE if enough else Status.PARTIAL,
+        freed_bytes=freed,
+        promoted_pages=_promoted(site, domain, cgroup),
+        seconds=site.clock.monotonic() - began,
+        detail=stopped_by,
+    )
+
+
+def _follow(
+    site: Worksite,
+    action: PageoutAction,
+    domain: DomainFacts,
+    resident_before: int,
+    cgroup: CgroupMemory | None,
+) -> str:
+    """Let the actor work until it is done; returns why it ended."""
+    began = site.clock.monotonic()
+    most_freed, moved_at = 0, began + _WARM_UP_SECONDS
+    while True:
+        site.clock.wait(_POLL_SECONDS)
+        now = site.clock.monotonic()
+        freed = resident_before - site.residency(domain).resident_bytes
+        if freed > most_freed + MIB:
+            most_freed, moved_at = freed, max(moved_at, now)
+            site.progress(f"paged out {format_size(freed)} of {format_size(action.expected_bytes)}")
+        if freed >= action.expected_bytes:
+            return "all of it paged out"
+        stall = _stall_ratio(site, domain, cgroup, now - began)
+        if now - began >= _WARM_UP_SECONDS and stall > action.psi_some_limit:
+            return (
+                f"stopped: memory pressure of the domain {format_ratio(stall)}, "
+                f"limit {format_ratio(action.psi_some_limit)}"
+            )
+        if now - moved_at > _IDLE_SECONDS:
+            return "the rest was in use again when looked at once more"
+        if now - began > _LONGEST_SECONDS:
+            return "ran out of time"
+
+
+def _stall_ratio(site: Worksite, domain: DomainFacts, start: CgroupMemory | None, seconds: float) -> float:
+    """Share of the time since the start in which some task of the domain stalled on memory."""
+    now = site.cgroup(domain)
+    if start is None or start.pressure is None or now is None or now.pressure is None:
+        return 0.0
+    stalled = now.pressure.some_total_seconds - start.pressure.some_total_seconds
+    return stalled / seconds
+
+
+def _promoted(site: Worksite, domain: DomainFacts, start: CgroupMemory | None) -> int:
+    now = site.cgroup(domain)
+    return now.major_faults - start.major_faults if start and now else 0

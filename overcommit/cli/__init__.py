@@ -1,0 +1,1 @@
+"""`overcommitctl`: one module per verb, `session` has the ports, `render` draws."""

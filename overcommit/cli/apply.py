@@ -1,0 +1,180 @@
+"""``overcommitctl apply``: do a plan, verify it, report what the host really got."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from overcommit.apply.execute import carry_out
+from overcommit.apply.worksite import Worksite
+from overcommit.cli import render
+from overcommit.cli.plan import domain_option, observe_for_option, take_over_option
+from overcommit.cli.planning import plan_now
+from overcommit.cli.session import Session, require_root, with_session
+from overcommit.damon.pool import DamonPool
+from overcommit.errors import UsageError
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import Generation
+from overcommit.model.outcome import Outcome, Report, Status
+from overcommit.model.plan import Action, Plan, kind_of
+from overcommit.model.policy import Policy
+from overcommit.observe.facts import observe
+from overcommit.plan import document
+from overcommit.plan.freshness import require_fresh
+from overcommit.units import format_size
+
+APPLIED_IN_PART = 3
+FAILED = 1
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@observe_for_option
+@take_over_option
+@domain_option
+@with_session
+def apply(
+    session: Session,
+    file: Path | None,
+    yes: bool,
+    observe_for: float | None,
+    take_over: bool,
+    names: tuple[str, ...],
+) -> None:
+    """Do exactly the saved plan FILE; without one: plan, show, ask, do.
+
+    Exit status: 0 all done; 3 in part; 4 refused, nothing changed. Undo with overcommitctl restore.
+    """
+    policy = session.policy()
+    saved = _read(file) if file is not None else None
+    hypervisor = session.hypervisor(read_only=False)
+    require_root()
+    with session.generation("apply") as generation:
+        chosen = saved or plan_now(
+            session,
+            hypervisor,
+            generation,
+            policy,
+            names=names,
+            observe_for=observe_for,
+            take_over=take_over,
+        )
+        if saved is None:
+            _show(session, chosen)
+        if not chosen.runnable:
+            session.talk.say("nothing to do")
+            return
+        if saved is None and not yes:
+            _ask(chosen)
+        report = _do(session, hypervisor, generation, chosen, policy, take_over=take_over)
+    _tell(session, report)
+    if not report.complete:
+        useless = all(o.status in {Status.FAILED, Status.UNDONE} for o in report.outcomes)
+        raise SystemExit(FAILED if useless else APPLIED_IN_PART)
+
+
+def _read(file: Path) -> Plan:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not text"
+        raise UsageError(f"cannot read the plan {file}: {why}") from error
+    return document.loads(text, str(file))
+
+
+def _show(session: Session, plan: Plan) -> None:
+    if session.json:
+        for action in plan.actions:
+            _emit("planned", action, expected_bytes=action.expected_bytes, blocked=action.blocked)
+        return
+    for line in render.plan_text(plan):
+        click.echo(line)
+
+
+def _ask(plan: Plan) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
+    question = f"Do this (frees at least {format_size(plan.expected_bytes)})?"
+    if not click.confirm(question, err=True):
+        raise click.exceptions.Exit(0)
+
+
+def _do(
+    session: Session,
+    hypervisor: Hypervisor,
+    generation: Generation,
+    plan: Plan,
+    policy: Policy,
+    *,
+    take_over: bool,
+) -> Report:
+    snapshot = observe(session.kernel, hypervisor, session.clock)
+    require_fresh(plan, snapshot, policy)
+    site = Worksite(
+        kernel=session.kernel,
+        hypervisor=hypervisor,
+        clock=session.clock,
+        generation=generation,
+        progress=lambda sentence: session.talk.progress(f"    {sentence}"),
+    )
+
+    def started(action: Action) -> None:
+        if session.json:
+            _emit("started", action)
+        else:
+            session.talk.progress(f"  {action.domain.name} {kind_of(action).value} ...")
+
+    def finished(outcome: Outcome) -> None:
+        session.talk.done()
+        if session.json:
+            _emit(
+                "done" if outcome.status is Status.DONE else "failed",
+                outcome.action,
+                status=outcome.status.value,
+                freed_bytes=outcome.freed_bytes,
+                promoted_pages=outcome.promoted_pages,
+                seconds=round(outcome.seconds, 3),
+                detail=outcome.detail,
+            )
+        else:
+            click.echo(render.outcome_text(outcome))
+
+    with DamonPool(session.kernel, session.journal, generation) as pool:
+        return carry_out(site, pool, plan, snapshot, take_over=take_over, started=started, finished=finished)
+
+
+def _emit(kind: str, action: Action, **values: Any) -> None:
+    line = {
+        "type": kind,
+        "action_id": action.id,
+        "domain": action.domain.name,
+        "kind": kind_of(action).value,
+        **values,
+    }
+    click.echo(json.dumps(line))
+
+
+def _tell(session: Session, report: Report) -> None:
+    if session.json:
+        summary: dict[str, Any] = {
+            "type": "summary",
+            "generation": report.generation,
+            "freed_bytes": report.freed_bytes,
+            "complete": report.complete,
+            "host": {name: getattr(report.balance, name) for name in _names(report)},
+        }
+        click.echo(json.dumps(summary))
+        return
+    for line in render.report_text(report):
+        click.echo(line)
+    session.talk.say(f"generation {report.generation}. To undo: overcommitctl restore")
+
+
+def _names(report: Report) -> Sequence[str]:
+    return tuple(type(report.balance).__dataclass_fields__)

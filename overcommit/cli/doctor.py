@@ -1,0 +1,150 @@
+"""``overcommitctl doctor``: what this host can do, who stands in the way, and the fix for each. Read-only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+
+from overcommit.cli.session import Session, with_session
+from overcommit.damon.owners import find_owners
+from overcommit.damon.sysfs import DamonSysfs
+from overcommit.errors import OvercommitError, Refused, Unsupported
+from overcommit.host.memory import read_host
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.facts import SwapKind
+from overcommit.model.policy import Actuator
+from overcommit.observe.facts import observe
+from overcommit.plan.eligibility import judge
+from overcommit.units import format_size
+
+_EVERYTHING = frozenset(Actuator)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the diagnosis."""
+
+    level: Literal["ok", "warn", "conflict", "fail"]
+    about: str
+    text: str
+    fix: str = ""
+
+
+@click.command()
+@with_session
+def doctor(session: Session) -> None:
+    """Check the host, DAMON's ownership, swap, libvirt and each domain; nothing is changed.
+
+    Exit status: 0 ready; 4 DAMON belongs to somebody else; 5 something is missing.
+    """
+    findings = list(_examine(session))
+    if session.json:
+        click.echo(json.dumps({"kind": "doctor", "findings": [asdict(f) for f in findings]}, indent=1))
+    else:
+        for finding in findings:
+            colour = {"ok": "green", "warn": "yellow"}.get(finding.level, "red")
+            label = click.style(f"{finding.level:<8}", fg=colour)
+            click.echo(f"{label} {finding.about}: {finding.text}")
+            if finding.fix:
+                click.echo(f"{'':<8}   fix: {finding.fix}")
+    levels = {finding.level for finding in findings}
+    if "fail" in levels:
+        raise Unsupported("this host is not ready: see fail above")
+    if "conflict" in levels:
+        raise Refused("this host is not ready: see conflict above")
+    if not session.json:
+        session.talk.say("ready. Next: overcommitctl plan")
+
+
+def _examine(session: Session) -> Iterator[Finding]:
+    if os.geteuid() == 0:
+        yield Finding(level="ok", about="privileges", text="running as root")
+    else:
+        yield Finding(level="fail", about="privileges", text="not root", fix="sudo overcommitctl doctor")
+    yield from _damon(session)
+    yield from _memory(session)
+    try:
+        hypervisor = session.hypervisor(read_only=True)
+    except OvercommitError as error:
+        yield Finding(level="fail", about="libvirt", text=str(error), fix=error.hint or "")
+        return
+    yield Finding(level="ok", about="libvirt", text=hypervisor.describe())
+    yield from _domains(session, hypervisor)
+
+
+def _damon(session: Session) -> Iterator[Finding]:
+    sysfs = DamonSysfs(session.kernel)
+    try:
+        owners = find_owners(session.kernel, sysfs)
+    except OvercommitError as error:
+        yield Finding(level="fail", about="DAMON", text=str(error), fix=error.hint or "")
+        return
+    if not owners:
+        yield Finding(level="ok", about="DAMON", text="sysfs interface present and free")
+    for owner in owners:
+        yield Finding(level="conflict", about="DAMON", text=owner.what, fix=owner.remedy)
+
+
+def _memory(session: Session) -> Iterator[Finding]:
+    host = read_host(session.kernel)
+    yield Finding(
+        level="ok",
+        about="memory",
+        text=f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, "
+        f"kernel {host.kernel}",
+    )
+    if not host.swap:
+        yield Finding(
+            level="warn",
+            about="swap",
+            text="none: page-out cannot be used, only free page reporting and ballooning",
+            fix="modprobe zram, then zramctl, mkswap and swapon; or add a swap partition",
+        )
+    for area in host.swap:
+        on_disk = area.kind is not SwapKind.ZRAM
+        yield Finding(
+            level="warn" if on_disk else "ok",
+            about="swap",
+            text=f"{area.path} ({area.kind.value}), {format_size(area.used_bytes)} of "
+            f"{format_size(area.size_bytes)} used"
+            + (
+                "; guest memory will rest there, and is readable unless the device is encrypted"
+                if on_disk
+                else ""
+            ),
+            fix="put it on dm-crypt, or use zram" if on_disk else "",
+        )
+    if host.pressure is None:
+        yield Finding(
+            level="warn",
+            about="pressure",
+            text="no pressure stall information: a guest's pain cannot be seen from outside",
+            fix="boot with psi=1",
+        )
+    else:
+        yield Finding(
+            level="ok",
+            about="pressure",
+            text=f"PSI available, memory some {host.pressure.some_avg60:.1%} over the last minute",
+        )
+
+
+def _domains(session: Session, hypervisor: Hypervisor) -> Iterator[Finding]:
+    snapshot = observe(session.kernel, hypervisor, session.clock)
+    if not snapshot.domains and not snapshot.gaps:
+        yield Finding(level="ok", about="domains", text="none is running")
+    for domain in snapshot.domains:
+        for actuator, verdict in judge(domain, snapshot.host, _EVERYTHING).items():
+            yield Finding(
+                level="ok" if verdict.ok else "warn",
+                about=f"domain {domain.name}",
+                text=f"{actuator.value} {'can be used' if verdict.ok else 'cannot: ' + verdict.reason}",
+                fix=verdict.remedy,
+            )
+    for gap in snapshot.gaps:
+        yield Finding(level="warn", about=gap.what, text=f"cannot be read: {gap.why}")

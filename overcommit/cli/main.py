@@ -1,0 +1,91 @@
+"""The ``overcommitctl`` program: its verbs, and how errors reach the operator."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import click
+from click.shell_completion import get_completion_class
+
+from overcommit import __version__
+from overcommit.cli.apply import apply
+from overcommit.cli.doctor import doctor
+from overcommit.cli.plan import plan
+from overcommit.cli.restore import restore
+from overcommit.cli.status import status
+from overcommit.cli.talk import fail
+from overcommit.errors import OvercommitError, UsageError
+from overcommit.policy import loader
+
+PROGRAM = "overcommitctl"
+INTERRUPTED = 130
+USAGE = UsageError.exit_code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM)
+def overcommitctl() -> None:
+    """Take back guest memory that is not in use, verify what came back, and undo it all.
+
+    Start with: overcommitctl doctor, then plan, then apply.
+    """
+
+
+@overcommitctl.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def validate(file: Path) -> None:
+    """Check a policy FILE; every fault is reported with its line and column."""
+    policy = loader.load(file)
+    click.echo(f"{file}: valid; classes {', '.join(policy.classes)}; default {policy.default_class}")
+
+
+@overcommitctl.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL; e.g. eval "$(overcommitctl completion bash)"."""
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"no completion for {shell}")
+    click.echo(kind(overcommitctl, {}, PROGRAM, "_OVERCOMMITCTL_COMPLETE").source())
+
+
+for _verb in (doctor, plan, apply, status, restore):
+    overcommitctl.add_command(_verb)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends like Ctrl-C: through every ``finally`` that gives DAMON back."""
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run, and end with one of the documented exit statuses."""
+    signal.signal(signal.SIGTERM, _terminate)
+    context: dict[str, bool] = {}
+    try:
+        with overcommitctl.make_context(PROGRAM, sys.argv[1:]) as root:
+            root.obj = context
+            overcommitctl.invoke(root)
+            context = root.obj or {}
+    except OvercommitError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        fail(str(error), error.hint)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        fail("interrupted; DAMON was given back", "overcommitctl restore undoes what had been done")
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        fail(f"{error.filename or 'the host'}: {error.strerror}", "--debug shows where")
+        sys.exit(OvercommitError.exit_code)

@@ -1,0 +1,92 @@
+"""``overcommitctl plan``: look, and say what would be done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from overcommit.cli import render
+from overcommit.cli.planning import plan_now
+from overcommit.cli.session import Session, require_root, with_session
+from overcommit.errors import UsageError
+from overcommit.plan import document
+from overcommit.units import format_duration, parse_duration
+
+CHANGES_PENDING = 2
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+observe_for_option = click.option(
+    "--observe-for",
+    callback=_seconds,
+    metavar="DURATION",
+    help="How long to watch. [default: the longest cold_after of the classes in use, and a little]",
+)
+take_over_option = click.option(
+    "--take-over",
+    is_flag=True,
+    help="Move a DAMON kernel module, or another tool's idle configuration, aside while working.",
+)
+domain_option = click.option(
+    "--domain", "names", multiple=True, metavar="NAME", help="Only this domain (repeatable)."
+)
+
+
+@click.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Save the plan for apply.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
+@observe_for_option
+@take_over_option
+@domain_option
+@with_session
+def plan(
+    session: Session,
+    output: Path | None,
+    detailed_exitcode: bool,
+    observe_for: float | None,
+    take_over: bool,
+    names: tuple[str, ...],
+) -> None:
+    """Watch the domains, then print what would be taken back, from whom, how, and why.
+
+    Changes nothing but the DAMON monitors that it starts and stops itself.
+    """
+    policy = session.policy()
+    hypervisor = session.hypervisor(read_only=True)
+    require_root()
+    with session.generation("plan") as generation:
+        made = plan_now(
+            session,
+            hypervisor,
+            generation,
+            policy,
+            names=names,
+            observe_for=observe_for,
+            take_over=take_over,
+        )
+    if session.json:
+        click.echo(document.dumps(made), nl=False)
+    else:
+        for line in render.plan_text(made):
+            click.echo(line)
+    if output is not None:
+        try:
+            output.write_text(document.dumps(made))
+        except OSError as error:
+            raise UsageError(f"cannot save the plan to {output}: {error.strerror}") from error
+        lifetime = format_duration(made.expires_at - made.created_at)
+        session.talk.say(
+            f"saved to {output}, good for {lifetime} or until the first change. To do exactly this:\n"
+            f"  overcommitctl apply {output}"
+        )
+    elif made.runnable and not session.json:
+        session.talk.say("To save a plan and do exactly that: overcommitctl plan -o FILE, then apply FILE")
+    if detailed_exitcode and made.runnable:
+        raise SystemExit(CHANGES_PENDING)

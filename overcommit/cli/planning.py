@@ -1,0 +1,138 @@
+"""Observe, watch, classify, plan: what `plan` and `apply` share."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+
+from overcommit.classify.idle import classify
+from overcommit.cli.session import Session
+from overcommit.damon.pool import DamonPool
+from overcommit.errors import UsageError
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import Generation
+from overcommit.model.facts import DomainFacts, Gap, Snapshot
+from overcommit.model.heat import Heat
+from overcommit.model.plan import Plan
+from overcommit.model.policy import Actuator, Policy, ReclaimMode
+from overcommit.observe.facts import observe, watchable
+from overcommit.observe.watch import WINDOW_SECONDS, Watched, duration_for, watch
+from overcommit.plan.eligibility import judge
+from overcommit.plan.planner import make_plan
+from overcommit.units import format_duration
+
+_SHORT_LOOK_SECONDS = 5 * WINDOW_SECONDS
+
+
+def select(snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
+    """Only the domains named (all when none is).
+
+    Raises:
+        UsageError: no such running domain.
+    """
+    known = {domain.name for domain in snapshot.domains}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"running: {', '.join(sorted(known)) or 'none'}"
+            raise UsageError(f"no running domain {name!r}", hint=hint)
+    if not names:
+        return snapshot
+    return dataclasses.replace(snapshot, domains=tuple(d for d in snapshot.domains if d.name in names))
+
+
+def plan_now(
+    session: Session,
+    hypervisor: Hypervisor,
+    generation: Generation,
+    policy: Policy,
+    *,
+    names: Sequence[str],
+    observe_for: float | None,
+    take_over: bool,
+) -> Plan:
+    """Watch the domains, look at everything once more, and plan.
+
+    Raises:
+        Conflict: DAMON belongs to somebody else.
+        UsageError: an unknown domain.
+    """
+    first = select(observe(session.kernel, hypervisor, session.clock), names)
+    domains = [d for d in first.domains if watchable(d)]
+    seconds = observe_for if observe_for is not None else _long_enough(first, domains, policy)
+    watched = Watched(idle={}, lost={})
+    if domains and policy.reclaim is not ReclaimMode.OFF:
+        watched = _watch(session, generation, domains, seconds, take_over=take_over)
+    now = select(observe(session.kernel, hypervisor, session.clock), ())
+    now = dataclasses.replace(
+        now,
+        domains=tuple(d for d in now.domains if not names or d.name in names),
+        gaps=(*now.gaps, *_lost(first, now, watched)),
+    )
+    return make_plan(now, _heats(now, watched, policy), policy)
+
+
+def _watch(
+    session: Session,
+    generation: Generation,
+    domains: Sequence[DomainFacts],
+    seconds: float,
+    *,
+    take_over: bool,
+) -> Watched:
+    talk = session.talk
+    with DamonPool(session.kernel, session.journal, generation) as pool:
+        pool.claim(len(domains), take_over=take_over)
+        talk.say(
+            f"watching {len(domains)} domain(s) for {format_duration(seconds)} "
+            "(--observe-for changes that; memory can be called cold only for as long as it was watched)"
+        )
+        result = watch(
+            session.kernel,
+            pool,
+            session.clock,
+            domains,
+            seconds=seconds,
+            progress=lambda share: talk.progress(
+                f"  watched {format_duration(share * seconds)} of {format_duration(seconds)}"
+            ),
+        )
+    talk.done()
+    return result
+
+
+def _long_enough(snapshot: Snapshot, domains: Sequence[DomainFacts], policy: Policy) -> float:
+    """Long enough for the classes of those domains that could be paged out at all."""
+    needed = [
+        policy.class_of(domain).cold_after_seconds
+        for domain in domains
+        if judge(domain, snapshot.host, policy.class_of(domain).actuators)[Actuator.PAGEOUT].ok
+    ]
+    return duration_for(max(needed)) if needed else _SHORT_LOOK_SECONDS
+
+
+def _heats(now: Snapshot, watched: Watched, policy: Policy) -> dict[str, Heat]:
+    return {
+        domain.incarnation.uuid: classify(
+            watched.idle[domain.incarnation.uuid],
+            domain.residency.resident,
+            cold_after=policy.class_of(domain).cold_after_seconds,
+            resolution=WINDOW_SECONDS,
+        )
+        for domain in now.domains
+        if domain.incarnation.uuid in watched.idle and domain.residency is not None
+    }
+
+
+def _lost(first: Snapshot, now: Snapshot, watched: Watched) -> tuple[Gap, ...]:
+    """Domains that left, or could not be watched: named, not forgotten."""
+    alive = {domain.incarnation for domain in now.domains}
+    gaps = []
+    for domain in first.domains:
+        if domain.incarnation not in alive:
+            gaps.append(Gap(what=f"domain {domain.name}", why="it ended while being watched"))
+        elif domain.incarnation.uuid in watched.lost:
+            why = watched.lost[domain.incarnation.uuid]
+            gaps.append(Gap(what=f"accesses of domain {domain.name}", why=why))
+    return tuple(gaps)

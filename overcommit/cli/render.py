@@ -1,0 +1,121 @@
+"""Plans, reports and tables as text: one line per thing, nothing cut off, readable without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from overcommit.model.outcome import Outcome, Report
+from overcommit.model.plan import Action, BalloonAction, DomainPlan, Plan, kind_of
+from overcommit.model.policy import Actuator
+from overcommit.units import format_duration, format_size
+
+UNKNOWN = "?"
+
+
+def size(value: int | None) -> str:
+    """A size, or a question mark for a gap."""
+    return UNKNOWN if value is None else format_size(value)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Columns wide enough for their longest cell; the first to the left, the others to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        cells = [line[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def plan_text(plan: Plan) -> Iterator[str]:
+    """A whole plan."""
+    host = plan.host
+    ratio = host.promised_bytes / host.total_bytes
+    yield (
+        f"{host.name}: {len(plan.domains)} domain(s), {format_size(host.total_bytes)} RAM, "
+        f"{format_size(host.promised_bytes)} promised ({ratio:.2f}x), "
+        f"{format_size(host.available_bytes)} available, kernel {host.kernel}"
+    )
+    if plan.domains:
+        yield ""
+        yield from table(
+            ("domain", "class", "memory", "resident", "hot", "warm", "cold", "swapped", "floor"),
+            (_domain_row(domain) for domain in plan.domains),
+        )
+    for note in plan.notes:
+        yield f"  note: {note}"
+    objections = list(_objections(plan))
+    if objections:
+        yield ""
+        yield from objections
+    yield ""
+    if not plan.actions:
+        yield "No changes. There is nothing worth taking back under this policy."
+        return
+    for action in plan.actions:
+        yield from _action_text(action)
+    yield ""
+    blocked = len(plan.actions) - len(plan.runnable)
+    yield (
+        f"Plan: {len(plan.runnable)} to change, {blocked} blocked. "
+        f"Frees at least {format_size(plan.expected_bytes)}. Headroom above the reserve now: "
+        f"{format_size(host.headroom_bytes)} (reserve {format_size(host.reserve_bytes)})."
+    )
+
+
+def _domain_row(domain: DomainPlan) -> tuple[str, ...]:
+    return (
+        domain.incarnation.name,
+        domain.class_name,
+        format_size(domain.actual_bytes),
+        *(size(v) for v in (domain.resident_bytes, domain.hot_bytes, domain.warm_bytes)),
+        *(size(v) for v in (domain.cold_bytes, domain.swapped_bytes, domain.floor_bytes)),
+    )
+
+
+def _objections(plan: Plan) -> Iterator[str]:
+    for domain in plan.domains:
+        for actuator, verdict in domain.eligible.items():
+            if not verdict.ok and actuator is not Actuator.FREE_PAGE_REPORTING:
+                yield f"  {domain.incarnation.name}: no {actuator.value}: {verdict.reason}"
+
+
+def _action_text(action: Action) -> Iterator[str]:
+    mark = "~" if action.blocked is None else "!"
+    before, after = format_size(action.before_bytes), format_size(action.after_bytes)
+    what = "guest memory" if isinstance(action, BalloonAction) else "resident"
+    yield (
+        f"  {mark} {action.domain.name}  {kind_of(action).value}  {what} {before} -> {after}  "
+        f"frees {format_size(action.expected_bytes)}"
+    )
+    if action.blocked is not None:
+        yield f"      blocked: {action.blocked}"
+    yield f"      because {action.because}"
+    yield f"      risk: {action.risk}"
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """One action's end."""
+    action = outcome.action
+    return (
+        f"  {outcome.status.value:<7} {action.domain.name}  {kind_of(action).value}: host got "
+        f"{format_size(outcome.freed_bytes)} of {format_size(action.expected_bytes)} in "
+        f"{format_duration(outcome.seconds)}, {outcome.promoted_pages} page(s) read back; {outcome.detail}"
+    )
+
+
+def report_text(report: Report) -> Iterator[str]:
+    """The end of an apply."""
+    balance = report.balance
+    gained = balance.available_after_bytes - balance.available_before_bytes
+    yield ""
+    yield (
+        f"Freed {format_size(report.freed_bytes)} of guest memory (read from the host). Host available: "
+        f"{format_size(balance.available_before_bytes)} -> {format_size(balance.available_after_bytes)} "
+        f"({'+' if gained >= 0 else ''}{format_size(gained)})."
+    )
+    zram = balance.zram_after_bytes - balance.zram_before_bytes
+    swap = balance.swap_used_after_bytes - balance.swap_used_before_bytes
+    if swap > 0:
+        cost = f", of which zram itself takes {format_size(zram)} of memory" if zram > 0 else ""
+        yield f"Swap took {format_size(swap)}{cost}."

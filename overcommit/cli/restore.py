@@ -1,0 +1,51 @@
+"""``overcommitctl restore``: put back what we changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from overcommit.apply.restore import restore as put_back
+from overcommit.cli.session import Session, require_root, with_session
+
+RESTORED_IN_PART = 3
+
+
+@click.command()
+@click.argument("generation", required=False, type=click.IntRange(min=1))
+@with_session
+def restore(session: Session, generation: int | None) -> None:
+    """Undo GENERATION and all later ones; without it, everything that is outstanding.
+
+    Stops kdamonds of ours, gives DAMON back to who had it, and lets balloons return to their former size.
+    Memory that was paged out needs nothing: it comes back when the guest touches it. Running it twice is
+    harmless.
+    """
+    require_root()
+    session.journal.lock()
+    try:
+        result = put_back(
+            session.kernel,
+            session.journal,
+            session.clock,
+            lambda: session.hypervisor(read_only=False),
+            since=generation or 0,
+            progress=session.talk.progress,
+        )
+    finally:
+        session.talk.done()
+        session.journal.unlock()
+    if session.json:
+        click.echo(json.dumps({"kind": "restore", **dataclasses.asdict(result)}, indent=1))
+    else:
+        for sentence in result.done:
+            click.echo(f"  {sentence}")
+        for sentence in result.left:
+            click.echo(f"  NOT restored: {sentence}")
+        if not result.done and not result.left:
+            click.echo("Nothing to restore: the host is as we found it.")
+    if result.left:
+        session.talk.say("run overcommitctl restore again when that is mended")
+        raise SystemExit(RESTORED_IN_PART)

@@ -1,0 +1,126 @@
+"""The options that every verb has, and the real ports behind them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from overcommit.cli.talk import Talk
+from overcommit.clock import Clock, SystemClock
+from overcommit.damon.pool import undo
+from overcommit.errors import Unsupported
+from overcommit.host.kernel import Kernel, LocalKernel
+from overcommit.host.memory import read_boot_id
+from overcommit.hypervisor.libvirt_client import LibvirtClient
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import DEFAULT_DIRECTORY, BalloonMoved, Generation, Journal
+from overcommit.model.policy import Policy
+from overcommit.policy import loader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One run of a verb."""
+
+    connect_uri: str
+    policy_path: Path | None
+    json: bool
+    talk: Talk
+    kernel: Kernel
+    clock: Clock
+    journal: Journal
+
+    def policy(self) -> Policy:
+        """The policy named, the host's own, or the shipped default."""
+        return loader.load(self.policy_path or loader.default_path())
+
+    def hypervisor(self, *, read_only: bool) -> Hypervisor:
+        """A connection to libvirt."""
+        return LibvirtClient(self.connect_uri, read_only=read_only)
+
+    @contextmanager
+    def generation(self, command: str) -> Iterator[Generation]:
+        """Be the only controller, clean up after one that died, and open a generation.
+
+        A generation in which nothing stays changed is not kept.
+        """
+        self.journal.lock()
+        try:
+            self._clean_up_damon()
+            generation = self.journal.begin(
+                command, boot_id=read_boot_id(self.kernel), started_at=self.clock.now()
+            )
+            try:
+                yield generation
+            finally:
+                if not any(e.generation == generation.number for e in self.journal.outstanding()):
+                    self.journal.discard(generation)
+        finally:
+            self.journal.unlock()
+
+    def _clean_up_damon(self) -> None:
+        """What a controller that died left in DAMON; we hold the lock, so it is dead."""
+        left = [e for e in self.journal.outstanding() if not isinstance(e.record, BalloonMoved)]
+        for sentence in undo(self.kernel, self.journal, left):
+            self.talk.say(f"cleaned up after a controller that died: {sentence}")
+
+
+def require_root() -> None:
+    """DAMON, other processes' pagemaps and the pid files are root's.
+
+    Raises:
+        Unsupported: not root.
+    """
+    if os.geteuid() != 0:
+        raise Unsupported("this needs root: DAMON and QEMU's memory map are root's", hint="try sudo")
+
+
+def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a click command the common options, and a `Session` as its first argument."""
+
+    @click.option("--connect", default="qemu:///system", show_default=True, help="Libvirt URI.")
+    @click.option(
+        "--policy",
+        "policy_path",
+        type=click.Path(path_type=Path),
+        help="Policy file. [default: /etc/overcommit/policy.yaml, else the shipped balanced.yaml]",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+    @click.option("--no-color", is_flag=True, help="No colours (also: NO_COLOR).")
+    @click.option("--debug", is_flag=True, help="Tracebacks for errors.")
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapped(
+        context: click.Context,
+        /,
+        connect: str,
+        policy_path: Path | None,
+        as_json: bool,
+        quiet: bool,
+        no_color: bool,
+        debug: bool,
+        **options: Any,
+    ) -> Any:
+        context.find_root().obj = {"debug": debug}
+        if no_color or os.environ.get("NO_COLOR"):
+            context.color = False
+        session = Session(
+            connect_uri=connect,
+            policy_path=policy_path,
+            json=as_json,
+            talk=Talk(quiet=quiet),
+            kernel=LocalKernel(),
+            clock=SystemClock(),
+            journal=Journal(Path(os.environ.get("OVERCOMMIT_STATE_DIR", DEFAULT_DIRECTORY))),
+        )
+        return command(session, **options)
+
+    return wrapped

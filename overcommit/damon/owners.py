@@ -1,0 +1,93 @@
+"""Who uses DAMON on this host. There is one tree per host and no locking between tools.
+
+Modules (damon_stat, damon_reclaim, damon_lru_sort) run exclusively: while one does, every sysfs ``on`` fails
+with EBUSY. Slots that another tool set up are lost as soon as anyone writes ``nr_kdamonds``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from overcommit.damon.sysfs import DamonSysfs
+from overcommit.host.kernel import Kernel
+
+MODULES = ("damon_stat", "damon_reclaim", "damon_lru_sort")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Somebody other than us. ``can_take_over``: --take-over may move it aside and put it back."""
+
+    what: str
+    remedy: str
+    can_take_over: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleOwner(Owner):
+    """A kernel module that runs DAMON."""
+
+    module: str
+
+
+def find_owners(kernel: Kernel, sysfs: DamonSysfs) -> tuple[Owner, ...]:
+    """Everybody who uses DAMON now; what an earlier controller of ours left is restored before asking.
+
+    Raises:
+        Unsupported: no DAMON, or no permission to look.
+    """
+    slots = sysfs.slots()
+    owners: list[Owner] = [
+        ModuleOwner(
+            module=module,
+            what=f"the kernel module {module} runs DAMON for itself",
+            remedy="--take-over turns it off while we work and on again afterwards; "
+            f"for good: echo N > {enabled_path(module)}",
+            can_take_over=True,
+        )
+        for module in MODULES
+        if module_enabled(kernel, module)
+    ]
+    running = [slot for slot in range(slots) if sysfs.running(slot)]
+    owners += [_tool(kernel, sysfs, slot) for slot in running]
+    if slots and not running:
+        owners.append(
+            Owner(
+                what=f"another tool left {slots} configured kdamond slot(s), all off",
+                remedy="--take-over saves the configuration and puts it back afterwards",
+                can_take_over=True,
+            )
+        )
+    return tuple(owners)
+
+
+def enabled_path(module: str) -> str:
+    """The module's switch."""
+    return f"/sys/module/{module}/parameters/enabled"
+
+
+def module_enabled(kernel: Kernel, module: str) -> bool:
+    """Whether the module says that it is on (before Linux 7.1: was asked to be on)."""
+    path = enabled_path(module)
+    return kernel.exists(path) and kernel.read(path).strip() == "Y"
+
+
+def _tool(kernel: Kernel, sysfs: DamonSysfs, slot: int) -> Owner:
+    operations = sysfs.operations(slot)
+    watched = [
+        f"{pid} ({_process_name(kernel, pid)})" for pid in sysfs.target_pids(slot) if operations != "paddr"
+    ]
+    on_what = f"process {', '.join(watched)}" if watched else "physical memory"
+    return Owner(
+        what=f"kdamond {slot} (thread {sysfs.kdamond_pid(slot)}, {operations} on {on_what}) "
+        "was started by another tool",
+        remedy="stop it with the tool that started it (damo stop, for instance); we never stop it",
+        can_take_over=False,
+    )
+
+
+def _process_name(kernel: Kernel, pid: int) -> str:
+    try:
+        return kernel.read(f"/proc/{pid}/comm").strip()
+    except OSError:
+        return "gone"

@@ -1,0 +1,136 @@
+"""Our slots in DAMON's tree: claimed once for a piece of work, given back as they were found.
+
+Every step is in the undo journal before it is taken, and giving back is the same code whether we end well
+(`DamonPool.release`) or a later process cleans up after our death (`undo`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from overcommit.damon.owners import ModuleOwner, enabled_path, find_owners
+from overcommit.damon.sysfs import Capabilities, DamonSysfs
+from overcommit.damon.tree import Kdamond, render
+from overcommit.errors import Busy, Conflict, HostError
+from overcommit.host.kernel import Kernel
+from overcommit.journal import (
+    Entry,
+    Generation,
+    Journal,
+    KdamondStarted,
+    ModuleTakenOver,
+    PoolClaimed,
+)
+
+
+class DamonPool:
+    """A claim on ``size`` slots; use as a context manager."""
+
+    def __init__(self, kernel: Kernel, journal: Journal, generation: Generation) -> None:
+        self._kernel = kernel
+        self._sysfs = DamonSysfs(kernel)
+        self._journal = journal
+        self._generation = generation
+        self._entries: list[Entry] = []
+        self.capabilities = Capabilities(operations=frozenset(), apply_interval=False, snapshot_limit=False)
+
+    def claim(self, size: int, *, take_over: bool) -> None:
+        """Make the tree ours, with ``size`` empty slots.
+
+        Raises:
+            Conflict: somebody else uses DAMON; named, with the remedy.
+            Unsupported: no DAMON.
+        """
+        owners = find_owners(self._kernel, self._sysfs)
+        for owner in owners:
+            if not owner.can_take_over or not take_over:
+                raise Conflict(f"DAMON is in use: {owner.what}", hint=owner.remedy)
+        for owner in owners:
+            if isinstance(owner, ModuleOwner):
+                self._record(ModuleTakenOver(module=owner.module, before="Y"))
+                self._kernel.write(enabled_path(owner.module), "N")
+        self._record(PoolClaimed(size=size, before=self._sysfs.dump()))
+        self._sysfs.set_slots(size)
+        self.capabilities = self._sysfs.probe(0)
+
+    def start(self, slot: int, kdamond: Kdamond) -> None:
+        """Configure a slot of ours and turn it on.
+
+        Raises:
+            Conflict: an exclusive DAMON user came in between.
+            HostError: the kernel refused the configuration, or a target is gone.
+        """
+        self._sysfs.configure(slot, render(kdamond))
+        self._record(KdamondStarted(slot=slot, target_pid=kdamond.targets[0].pid))
+        try:
+            self._sysfs.command(slot, "on")
+        except Busy as error:
+            raise Conflict(
+                "DAMON refused to start: an exclusive user is running",
+                hint="overcommitctl doctor names it",
+            ) from error
+        if not self._sysfs.running(slot):
+            raise HostError(f"kdamond {slot} ended as soon as it was started")
+
+    def stop(self, slot: int) -> None:
+        """Turn a slot of ours off; it is off when this returns."""
+        self._sysfs.stop(slot)
+
+    @property
+    def sysfs(self) -> DamonSysfs:
+        """The tree, to read from the slots claimed."""
+        return self._sysfs
+
+    def release(self) -> None:
+        """Give everything back as it was found, newest step first."""
+        undo(self._kernel, self._journal, tuple(reversed(self._entries)))
+        self._entries.clear()
+
+    def __enter__(self) -> DamonPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def _record(self, record: ModuleTakenOver | PoolClaimed | KdamondStarted) -> None:
+        self._entries.append(self._generation.record(record))
+
+
+def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Put DAMON back as the entries say (newest first), and settle them. Idempotent.
+
+    A slot or a pool that is not as we left it any more belongs to somebody else by now, and is left alone.
+
+    Returns:
+        A sentence for each thing that was put back.
+
+    Raises:
+        HostError: the kernel refused; the entry stays outstanding.
+    """
+    sysfs = DamonSysfs(kernel)
+    said: list[str] = []
+    for entry in entries:
+        match entry.record:
+            case KdamondStarted(slot=slot, target_pid=pid):
+                if slot < sysfs.slots() and sysfs.running(slot) and pid in sysfs.target_pids(slot):
+                    sysfs.stop(slot)
+                    said.append(f"stopped kdamond {slot} (process {pid})")
+            case PoolClaimed(size=size, before=before):
+                still_ours = sysfs.slots() == size and not any(sysfs.running(s) for s in range(size))
+                if still_ours and sysfs.dump() != before:
+                    sysfs.load(before)
+                    said.append(f"DAMON's {size} slot(s) given back")
+            case ModuleTakenOver(module=module, before=value):
+                if kernel.read(enabled_path(module)).strip() != value:
+                    kernel.write(enabled_path(module), value)
+                    said.append(f"{module} is on again")
+            case _:
+                continue
+        journal.settle(entry)
+    return tuple(said)

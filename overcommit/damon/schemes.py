@@ -1,0 +1,86 @@
+"""What our kdamonds are made of: the monitor that only looks, and the actor that pages out.
+
+They are separate because every action but ``stat`` resets the age of the regions it matches
+(mm/damon/core.c, damos_apply_scheme): who acts cannot measure idleness.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+from overcommit.damon.sysfs import Capabilities
+from overcommit.damon.tree import Intervals, Kdamond, Scheme, Target
+from overcommit.model.ranges import Range, total_size
+from overcommit.units import MIB, PAGE_SIZE
+
+MONITOR_INTERVALS = Intervals(sample_seconds=0.1, aggregation_seconds=4.0)
+"""One snapshot per aggregation misses no window; 40 samples resolve an access rate of 2.5 %.
+
+The kernel's defaults (5 ms, 100 ms) are "too short in many cases"
+(Documentation/mm/damon/monitoring_intervals_tuning_example.rst).
+"""
+
+ACTOR_INTERVALS = Intervals(sample_seconds=0.1, aggregation_seconds=1.0)
+RECHECK_AGGREGATIONS = 3
+"""A range classified cold must also be idle this long in the actor's own view before it is paged out.
+
+It exceeds the quota's window on purpose: kernels 6.12 and 6.17 leave the first window unlimited
+(damos_adjust_quota sets charged_from, but no esz), and no region is old enough to match in that one.
+"""
+_QUOTA_WINDOW_SECONDS = 1.0
+
+
+class Sentinel:
+    """A page of our own as a second target, so that a kdamond outlives its domain by our choice.
+
+    Between Linux 6.14 and 7.1 a command that races with a kdamond's exit hangs for ever, holding DAMON's
+    global lock (fixed by "mm/damon/core: fix damon_call() vs kdamond_fn() exit race", 2026).
+    """
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, PAGE_SIZE)
+        self._page[0] = 1
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
+        self.target = Target(pid=os.getpid(), ranges=(Range(address, address + PAGE_SIZE),))
+
+
+def monitor(target: Target, sentinel: Sentinel) -> Kdamond:
+    """A kdamond that watches guest RAM and does nothing to it.
+
+    Regions scale with RAM: at least one per 8 MiB so that a hot set of a few percent is found, and at most
+    one per MiB so that small guests stay cheap, within what a host with many domains can afford.
+    """
+    mebibytes = total_size(target.ranges) // MIB
+    return Kdamond(
+        intervals=MONITOR_INTERVALS,
+        min_regions=max(16, min(mebibytes // 8, 500)),
+        max_regions=max(64, min(mebibytes, 2000)),
+        targets=(target, sentinel.target),
+        scheme=Scheme(action="stat", apply_seconds=2 * MONITOR_INTERVALS.sample_seconds),
+    )
+
+
+def pageout_actor(
+    target: Target, *, max_bytes_per_second: int, lease_seconds: float, capabilities: Capabilities
+) -> Kdamond:
+    """A kdamond that pages out what is still idle in the target's ranges, at a bounded rate.
+
+    Where the kernel can end a scheme by itself, it does so after ``lease_seconds``, whatever happens to us.
+    """
+    snapshots = round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds)
+    return Kdamond(
+        intervals=ACTOR_INTERVALS,
+        min_regions=max(10, min(total_size(target.ranges) // MIB, 500)),
+        max_regions=1000,
+        targets=(target,),
+        scheme=Scheme(
+            action="pageout",
+            max_accesses=0,
+            min_age=RECHECK_AGGREGATIONS,
+            quota_bytes=round(max_bytes_per_second * _QUOTA_WINDOW_SECONDS),
+            quota_seconds=_QUOTA_WINDOW_SECONDS,
+            max_snapshots=snapshots if capabilities.snapshot_limit else None,
+        ),
+    )

@@ -1,0 +1,196 @@
+"""DAMON's sysfs tree: single reads and writes, commands, and the retries that its global lock demands.
+
+All state access is under one ``mutex_trylock`` (mm/damon/sysfs.c): EBUSY means "somebody is inside a
+command", ours included, and is retried until a deadline.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from overcommit.damon.tree import REGION_FIELDS, Write, parse_regions
+from overcommit.errors import Busy, HostError, Unsupported
+from overcommit.host.kernel import Kernel
+from overcommit.model.heat import AccessRegion
+
+ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
+_BUSY_DEADLINE_SECONDS = 20.0
+# Read-only files and those that are commands or results, not configuration.
+_NOT_CONFIGURATION = frozenset({"state", "pid", "avail_operations", "effective_bytes"})
+_RESULTS = frozenset({"tried_regions", "stats"})
+
+_T = TypeVar("_T")
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EBUSY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What this kernel's DAMON offers, probed in a slot of ours; never deduced from a version.
+
+    ``snapshot_limit`` (Linux 7.0) lets a scheme end by itself.
+    """
+
+    operations: frozenset[str]
+    apply_interval: bool
+    snapshot_limit: bool
+
+
+class DamonSysfs:
+    """The tree, through a `Kernel`."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def slots(self) -> int:
+        """How many kdamond slots exist.
+
+        Raises:
+            Unsupported: the kernel has no DAMON sysfs, or we may not read it.
+        """
+        try:
+            return int(self._retry(lambda: self._kernel.read(f"{ROOT}/nr_kdamonds")))
+        except FileNotFoundError as error:
+            raise Unsupported(
+                "this kernel has no DAMON sysfs interface",
+                hint="boot a kernel with CONFIG_DAMON_SYSFS and CONFIG_DAMON_VADDR (Debian 13 has both)",
+            ) from error
+        except PermissionError as error:
+            raise Unsupported("DAMON's sysfs is readable by root only", hint="run as root") from error
+
+    def set_slots(self, count: int) -> None:
+        """Create ``count`` slots, which wipes all that exist.
+
+        Raises:
+            Busy: a kdamond is running (the kernel refuses), or the tree stayed locked.
+        """
+        self._write(f"{ROOT}/nr_kdamonds", str(count))
+
+    def running(self, slot: int) -> bool:
+        """Whether the slot's kdamond is on."""
+        return self._read(f"{ROOT}/{slot}/state").strip() == "on"
+
+    def kdamond_pid(self, slot: int) -> int:
+        """The thread id of the slot's kdamond, -1 when off."""
+        return int(self._read(f"{ROOT}/{slot}/pid"))
+
+    def operations(self, slot: int) -> str:
+        """The operations set of the slot's context, empty when it has none."""
+        path = f"{ROOT}/{slot}/contexts/0/operations"
+        return self._read(path).strip() if self._kernel.exists(path) else ""
+
+    def target_pids(self, slot: int) -> tuple[int, ...]:
+        """The processes that the slot is configured for."""
+        directory = f"{ROOT}/{slot}/contexts/0/targets"
+        if not self._kernel.exists(directory):
+            return ()
+        names = [name for name in self._kernel.list(directory) if name.isdecimal()]
+        return tuple(int(self._read(f"{directory}/{name}/pid_target")) for name in names)
+
+    def configure(self, slot: int, writes: Iterable[Write]) -> None:
+        """Write a rendered kdamond into a slot that is off."""
+        for path, value in writes:
+            self._write(f"{ROOT}/{slot}/{path}", value)
+
+    def command(self, slot: int, keyword: str) -> None:
+        """Write a keyword to ``state``.
+
+        Raises:
+            Busy: an exclusive DAMON user runs, or the tree stayed locked.
+            HostError: the kernel refused; EINVAL for ``on`` means a target that is gone or bad ranges.
+        """
+        self._write(f"{ROOT}/{slot}/state", keyword)
+
+    def stop(self, slot: int) -> None:
+        """Turn the slot off; harmless when it is off already or ends by itself meanwhile."""
+        if self.running(slot):
+            try:
+                self.command(slot, "off")
+            except HostError:
+                if self.running(slot):
+                    raise
+
+    def probe(self, slot: int) -> Capabilities:
+        """Look at what the files of a slot of ours offer; leaves one context and scheme in it."""
+        self._write(f"{ROOT}/{slot}/contexts/nr_contexts", "1")
+        self._write(f"{ROOT}/{slot}/contexts/0/schemes/nr_schemes", "1")
+        context, scheme = f"{ROOT}/{slot}/contexts/0", f"{ROOT}/{slot}/contexts/0/schemes/0"
+        return Capabilities(
+            operations=frozenset(self._read(f"{context}/avail_operations").split()),
+            apply_interval=self._kernel.exists(f"{scheme}/apply_interval_us"),
+            snapshot_limit=self._kernel.exists(f"{scheme}/stats/max_nr_snapshots"),
+        )
+
+    def access_snapshot(self, slot: int) -> tuple[AccessRegion, ...]:
+        """The regions of the slot's first scheme, as of now.
+
+        Raises:
+            HostError: the kdamond ended (its targets are gone) or the kernel refused.
+        """
+        self.command(slot, "update_schemes_tried_regions")
+        directory = f"{ROOT}/{slot}/contexts/0/schemes/0/tried_regions"
+        files = {}
+        for index in self._kernel.list(directory):
+            if index.isdecimal():
+                for field in REGION_FIELDS:
+                    files[f"{index}/{field}"] = self._read(f"{directory}/{index}/{field}")
+        return parse_regions(files)
+
+    def dump(self) -> dict[str, str]:
+        """The whole configuration by path relative to `ROOT`, to put back with `load`."""
+        return dict(self._dump(ROOT))
+
+    def load(self, configuration: Mapping[str, str]) -> None:
+        """Make the configuration exactly that again; no kdamond may be on.
+
+        Counts (``nr_*``) come first, level by level: writing one creates the directories below it.
+        """
+        self.set_slots(int(configuration.get("nr_kdamonds", "0")))
+
+        def order(path: str) -> tuple[int, bool, str]:
+            return path.count("/"), not path.rpartition("/")[2].startswith("nr_"), path
+
+        for path in sorted(configuration, key=order):
+            if path != "nr_kdamonds" and self._read(f"{ROOT}/{path}") != configuration[path]:
+                self._write(f"{ROOT}/{path}", configuration[path].strip())
+
+    def _dump(self, directory: str) -> Iterator[tuple[str, str]]:
+        for name in self._kernel.list(directory):
+            path = f"{directory}/{name}"
+            if name in _NOT_CONFIGURATION or name in _RESULTS:
+                continue
+            try:
+                yield path.removeprefix(ROOT + "/"), self._read(path)
+            except IsADirectoryError:
+                yield from self._dump(path)
+
+    def _read(self, path: str) -> str:
+        return self._retry(lambda: self._kernel.read(path))
+
+    def _write(self, path: str, value: str) -> None:
+        name = path.removeprefix(ROOT + "/")
+        try:
+            self._retry(lambda: self._kernel.write(path, value))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise Busy(
+                    f"DAMON stayed busy: writing {value!r} to {name} failed for "
+                    f"{_BUSY_DEADLINE_SECONDS:.0f} s",
+                    hint="overcommitctl doctor names who uses DAMON",
+                ) from error
+            raise HostError(f"the kernel refused {value!r} for DAMON's {name}: {error.strerror}") from error
+
+    def _retry(self, call: Callable[[], _T]) -> _T:
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_busy),
+            wait=tenacity.wait_exponential_jitter(initial=0.02, max=1.0),
+            stop=tenacity.stop_after_delay(_BUSY_DEADLINE_SECONDS),
+            reraise=True,
+        )(call)

@@ -1,0 +1,77 @@
+"""Every error this program raises on purpose.
+
+::
+
+    OvercommitError
+    ├── UsageError         the operator's input is wrong: a flag, a file, an unknown domain   (exit 64)
+    │   └── PolicyError    the policy file; carries every fault with file:line:column
+    ├── Refused            we will not: stale plan, foreign owner, another controller         (exit 4)
+    │   ├── StalePlan      the world moved since the plan was made
+    │   └── Conflict       somebody else owns what we would need
+    ├── Unsupported        this host cannot: no DAMON, no libvirt, not root                   (exit 5)
+    └── HostError          the host said no while we worked                                   (exit 1)
+        ├── Busy           EBUSY that outlasted our retries
+        └── Gone           the domain or its process left
+
+The message is one line: lower case, names the object and the value. ``hint`` says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OvercommitError(Exception):
+    """Root of all errors that are reported as one line plus a hint, without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(OvercommitError):
+    """The operator's input cannot be used as it is."""
+
+    exit_code = 64
+
+
+class PolicyError(UsageError):
+    """A policy that does not validate; ``faults`` holds one ``file:line:column: text`` per fault."""
+
+    def __init__(self, faults: tuple[str, ...], *, hint: str | None = None) -> None:
+        super().__init__("\n".join(faults), hint=hint)
+        self.faults = faults
+
+
+class Refused(OvercommitError):
+    """Acting would be unsafe or not ours to do; nothing was changed."""
+
+    exit_code = 4
+
+
+class StalePlan(Refused):
+    """A saved plan no longer describes this host (safety rule S12)."""
+
+
+class Conflict(Refused):
+    """A resource that we need belongs to somebody else, who is named in the message."""
+
+
+class Unsupported(OvercommitError):
+    """The host lacks something that no retry will bring."""
+
+    exit_code = 5
+
+
+class HostError(OvercommitError):
+    """The kernel or libvirt refused an operation."""
+
+
+class Busy(HostError):
+    """EBUSY for longer than the operation's deadline."""
+
+
+class Gone(HostError):
+    """The domain, or the QEMU process behind it, is no longer there."""

@@ -1,0 +1,47 @@
+"""A process's cgroup v2 memory figures.
+
+Libvirt puts QEMU's threads into threaded children of ``…scope/libvirt``, which carry no memory files:
+the charge goes to the nearest ancestor that has them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from overcommit.host.kernel import Kernel
+from overcommit.host.memory import read_pressure
+from overcommit.model.facts import CgroupMemory
+
+ROOT = "/sys/fs/cgroup"
+
+
+def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
+    """The memory figures of the process's domain cgroup; None without cgroup v2 or outside any group.
+
+    Raises:
+        OSError: the process or the cgroup vanished while being read.
+    """
+    path = _charged_group(kernel, kernel.read(f"/proc/{pid}/cgroup"))
+    if path is None:
+        return None
+    directory = ROOT + path
+    statistics = dict(line.split(" ", 1) for line in kernel.read(f"{directory}/memory.stat").splitlines())
+    swap_file = f"{directory}/memory.swap.current"
+    return CgroupMemory(
+        path=path,
+        current_bytes=int(kernel.read(f"{directory}/memory.current")),
+        swap_bytes=int(kernel.read(swap_file)) if kernel.exists(swap_file) else 0,
+        major_faults=int(statistics.get("pgmajfault", "0")),
+        anon_refaults=int(statistics.get("workingset_refault_anon", "0")),
+        pressure=read_pressure(kernel, f"{directory}/memory.pressure"),
+    )
+
+
+def _charged_group(kernel: Kernel, membership: str) -> str | None:
+    match = re.search(r"^0::(/.*)$", membership, re.MULTILINE)
+    path = match[1] if match else ""
+    while path and path != "/":
+        if kernel.exists(f"{ROOT}{path}/memory.current"):
+            return path
+        path = path.rsplit("/", 1)[0]
+    return None

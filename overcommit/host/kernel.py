@@ -1,0 +1,156 @@
+"""The one door to the running kernel: small files under ``/proc`` and ``/sys``, and two system calls.
+
+`Kernel` is the port; `LocalKernel` is the real thing and `overcommit.testing.FakeKernel` the stand-in.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from overcommit.errors import Gone
+from overcommit.model.facts import Residency
+from overcommit.model.ranges import Range, normalise
+from overcommit.units import PAGE_SIZE
+
+
+class Kernel(Protocol):
+    """What the program needs of the kernel. Failures of files are `OSError` with the kernel's errno."""
+
+    def read(self, path: str) -> str:
+        """The whole content of a small text file."""
+        ...
+
+    def write(self, path: str, value: str) -> None:
+        """Write ``value`` in one ``write(2)``, as sysfs wants it."""
+        ...
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """The sorted names in a directory."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether the path is there."""
+        ...
+
+    def lock_holder(self, path: str) -> int | None:
+        """The pid that holds a POSIX write lock on the file, None when it is unlocked."""
+        ...
+
+    def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
+        """Which parts of ``ram`` in the process are in memory, and how much is in swap.
+
+        Raises:
+            Gone: the process has exited.
+        """
+        ...
+
+
+# struct pm_scan_arg and PAGEMAP_SCAN, include/uapi/linux/fs.h. Linux commit 52526ca7fdb9
+# ("fs/proc/task_mmu: implement IOCTL to get and optionally clear info about PTEs"), v6.7.
+_PAGEMAP_SCAN = 0xC0606610
+_SCAN_ARG = struct.Struct("=12Q")
+_PAGE_REGION = struct.Struct("=3Q")
+_PRESENT, _SWAPPED, _PFNZERO = 1 << 3, 1 << 4, 1 << 5
+_SCAN_BATCH = 4096
+# /proc/PID/pagemap entries, Documentation/admin-guide/mm/pagemap.rst
+_ENTRY_PRESENT, _ENTRY_SWAPPED = 1 << 63, 1 << 62
+
+
+class LocalKernel:
+    """The kernel this process runs on."""
+
+    def read(self, path: str) -> str:
+        """See `Kernel.read`."""
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+
+    def write(self, path: str, value: str) -> None:
+        """See `Kernel.write`."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """See `Kernel.list`."""
+        return tuple(sorted(os.listdir(path)))  # noqa: PTH208 - names, not paths
+
+    def exists(self, path: str) -> bool:
+        """See `Kernel.exists`."""
+        return Path(path).exists()
+
+    def lock_holder(self, path: str) -> int | None:
+        """See `Kernel.lock_holder`."""
+        layout = struct.Struct("hhxxxxqqixxxx")  # struct flock on 64-bit Linux
+        query = layout.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        with Path(path).open("rb") as file:
+            kind, _, _, _, pid = layout.unpack(fcntl.fcntl(file, fcntl.F_GETLK, query))
+        return None if kind == fcntl.F_UNLCK else pid
+
+    def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
+        """See `Kernel.residency`; PAGEMAP_SCAN where the kernel has it, else the entries one by one."""
+        try:
+            descriptor = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise Gone(f"process {pid} has exited") from error
+        try:
+            return _scan(descriptor, ram)
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                raise Gone(f"process {pid} has exited") from error
+            if error.errno not in {errno.ENOTTY, errno.EINVAL}:
+                raise
+            return _read_entries(descriptor, ram)
+        finally:
+            os.close(descriptor)
+
+
+def _scan(descriptor: int, ram: Sequence[Range]) -> Residency:
+    vector = ctypes.create_string_buffer(_PAGE_REGION.size * _SCAN_BATCH)
+    resident: list[Range] = []
+    swapped = 0
+    for block in ram:
+        start = block.start
+        while start < block.end:
+            argument = bytearray(
+                _SCAN_ARG.pack(
+                    *(_SCAN_ARG.size, 0, start, block.end, 0, ctypes.addressof(vector)),
+                    *(_SCAN_BATCH, 0, 0, 0, _PRESENT | _SWAPPED),
+                    _PRESENT | _SWAPPED | _PFNZERO,
+                )
+            )
+            count = fcntl.ioctl(descriptor, _PAGEMAP_SCAN, argument)
+            for index in range(count):
+                low, high, kinds = _PAGE_REGION.unpack_from(vector, index * _PAGE_REGION.size)
+                if kinds & _SWAPPED:
+                    swapped += high - low
+                elif not kinds & _PFNZERO:  # the shared zero page costs the host nothing
+                    resident.append(Range(low, high))
+            walked_to = _SCAN_ARG.unpack(argument)[4]
+            start = walked_to if walked_to > start else block.end
+    return Residency(resident=normalise(resident), swapped_bytes=swapped)
+
+
+def _read_entries(descriptor: int, ram: Sequence[Range]) -> Residency:
+    resident: list[Range] = []
+    swapped = 0
+    for block in ram:
+        for start in range(block.start, block.end, PAGE_SIZE * 65536):
+            pages = min(65536, (block.end - start) // PAGE_SIZE)
+            entries = array("Q")
+            entries.frombytes(os.pread(descriptor, pages * 8, start // PAGE_SIZE * 8))
+            for index, entry in enumerate(entries):
+                if entry & _ENTRY_PRESENT:
+                    low = start + index * PAGE_SIZE
+                    resident.append(Range(low, low + PAGE_SIZE))
+                elif entry & _ENTRY_SWAPPED:
+                    swapped += PAGE_SIZE
+    return Residency(resident=normalise(resident), swapped_bytes=swapped)

@@ -1,0 +1,89 @@
+"""Host-wide memory: ``/proc/meminfo``, swap areas, zram's own cost, pressure."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from overcommit.host.kernel import Kernel
+from overcommit.model.facts import HostFacts, Pressure, SwapArea, SwapKind
+from overcommit.units import KIB
+
+
+def read_host(kernel: Kernel) -> HostFacts:
+    """Read the host's account.
+
+    Raises:
+        OSError: ``/proc/meminfo`` or ``/proc/swaps`` cannot be read; without them nothing can be decided.
+    """
+    meminfo = parse_meminfo(kernel.read("/proc/meminfo"))
+    return HostFacts(
+        name=kernel.read("/proc/sys/kernel/hostname").strip(),
+        kernel=kernel.read("/proc/sys/kernel/osrelease").strip(),
+        boot_id=read_boot_id(kernel),
+        total_bytes=meminfo["MemTotal"],
+        available_bytes=meminfo["MemAvailable"],
+        swap=parse_swaps(kernel.read("/proc/swaps")),
+        zram_used_bytes=_zram_used(kernel),
+        pressure=read_pressure(kernel, "/proc/pressure/memory"),
+    )
+
+
+def read_boot_id(kernel: Kernel) -> str:
+    """The random identity of this boot; records from another boot describe a state that is gone."""
+    return kernel.read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Bytes by field name; fields that are counts, not sizes, are left out."""
+    return {
+        match[1]: int(match[2]) * KIB for match in re.finditer(r"^(\S+):\s+(\d+) kB$", text, re.MULTILINE)
+    }
+
+
+def parse_swaps(text: str) -> tuple[SwapArea, ...]:
+    """The active swap areas of ``/proc/swaps`` (sizes there are in KiB)."""
+    areas = []
+    for line in text.splitlines()[1:]:
+        path, kind, size, used, _ = line.split()
+        is_zram = PurePosixPath(path).name.startswith("zram")
+        areas.append(
+            SwapArea(
+                path=path,
+                kind=SwapKind.ZRAM if is_zram else SwapKind(kind),
+                size_bytes=int(size) * KIB,
+                used_bytes=int(used) * KIB,
+            )
+        )
+    return tuple(areas)
+
+
+def parse_pressure(text: str) -> Pressure:
+    """The ``some`` line of a PSI file (percent and microseconds there)."""
+    match = re.search(r"^some avg10=(\S+) avg60=(\S+) avg300=\S+ total=(\d+)$", text, re.MULTILINE)
+    if match is None:
+        message = f"not pressure stall information: {text[:60]!r}"
+        raise ValueError(message)
+    return Pressure(
+        some_avg10=float(match[1]) / 100,
+        some_avg60=float(match[2]) / 100,
+        some_total_seconds=int(match[3]) / 1e6,
+    )
+
+
+def read_pressure(kernel: Kernel, path: str) -> Pressure | None:
+    """PSI from a file, None where the kernel was booted without it (the file is absent or unreadable)."""
+    try:
+        return parse_pressure(kernel.read(path))
+    except OSError:
+        return None
+
+
+def _zram_used(kernel: Kernel) -> int:
+    """Memory that zram devices themselves occupy: the third field of mm_stat, mem_used_total."""
+    used = 0
+    for device in kernel.list("/sys/block") if kernel.exists("/sys/block") else ():
+        path = f"/sys/block/{device}/mm_stat"
+        if device.startswith("zram") and kernel.exists(path):
+            used += int(kernel.read(path).split()[2])
+    return used

@@ -1,0 +1,67 @@
+"""A QEMU process: its identity and where in its address space guest RAM lies."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from overcommit.errors import Gone
+from overcommit.host.kernel import Kernel
+from overcommit.model.ranges import Range, normalise, total_size
+from overcommit.units import MIB
+
+
+def read_start_time(kernel: Kernel, pid: int) -> int:
+    """Start time in clock ticks since boot: field 22 of ``/proc/PID/stat``.
+
+    Raises:
+        Gone: there is no such process.
+    """
+    try:
+        statistics = kernel.read(f"/proc/{pid}/stat")
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ESRCH}:
+            raise Gone(f"process {pid} has exited") from error
+        raise
+    # The name in field 2 may hold spaces and parentheses: count from the last one.
+    return int(statistics.rpartition(")")[2].split()[19])
+
+
+def runs_domain(kernel: Kernel, pid: int, uuid: str) -> bool:
+    """Whether the process was started with ``-uuid UUID``, which libvirt always passes."""
+    arguments = kernel.read(f"/proc/{pid}/cmdline").split("\0")
+    return any(a == "-uuid" and b == uuid for a, b in itertools.pairwise(arguments))
+
+
+class _Mapping(NamedTuple):
+    span: Range
+    name: str
+    flags: frozenset[str]
+
+
+def _mappings(smaps: str) -> Iterator[_Mapping]:
+    header = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+\s*(.*)$")
+    span, name = Range(0, 0), ""
+    for line in smaps.splitlines():
+        if match := header.match(line):
+            span, name = Range(int(match[1], 16), int(match[2], 16)), match[3]
+        elif line.startswith("VmFlags:"):
+            yield _Mapping(span, name, frozenset(line.split()[1:]))
+
+
+def find_guest_ram(smaps: str, memory_bytes: int) -> tuple[Range, ...]:
+    """Guest RAM in QEMU's address space, from ``/proc/PID/smaps``; empty when it cannot be told.
+
+    QEMU marks every RAM block MADV_DONTFORK under KVM (``dc`` in VmFlags), its other memory never.
+    Video RAM and ROMs are marked too but are small; the big ones must add up to the domain's memory.
+    """
+    marked = [m.span for m in _mappings(smaps) if "dc" in m.flags and m.span.size >= MIB]
+    taken: list[Range] = []
+    for span in sorted(marked, key=lambda s: s.size, reverse=True):
+        if total_size(taken) >= memory_bytes:
+            break
+        taken.append(span)
+    return normalise(taken) if total_size(taken) >= memory_bytes else ()

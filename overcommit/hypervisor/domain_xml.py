@@ -1,0 +1,63 @@
+"""The memory-related part of a live domain XML."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from overcommit.model.facts import Definition
+
+LABELS_NAMESPACE = "urn:overcommit:domain:1"
+"""Namespace of ``<overcommit:labels tier="batch"/>`` in a domain's ``<metadata>``."""
+
+_UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "k": 1 << 10, "MiB": 1 << 20, "M": 1 << 20}
+_UNITS |= {"GiB": 1 << 30, "G": 1 << 30, "TiB": 1 << 40, "T": 1 << 40}
+
+# Devices that pin guest RAM or forbid discarding it: QEMU then ignores the balloon silently
+# (virtio_balloon_inhibited, hw/virtio/virtio-balloon.c) and pages cannot be reclaimed.
+_PASSTHROUGH = {
+    "a VFIO PCI device": "./devices/hostdev[@type='pci']",
+    "a VFIO mediated device": "./devices/hostdev[@type='mdev']",
+    "a passed-through network function": "./devices/interface[@type='hostdev']",
+    "a network resolved to passthrough": "./devices/interface/actual[@type='hostdev']",
+    "a vDPA network device": "./devices/interface[@type='vdpa']",
+    "a vDPA disk": "./devices/disk[@type='vhostvdpa']",
+    "an NVMe passthrough disk": "./devices/disk[@type='nvme']",
+}
+
+
+def parse_definition(xml: str) -> Definition:
+    """Read what bears on reclaim from ``virsh dumpxml`` of a live domain.
+
+    The XML comes from libvirtd, which serialises it itself; tenants cannot put entities into it.
+
+    Raises:
+        ValueError: not a domain definition.
+    """
+    try:
+        root = ET.fromstring(xml)  # noqa: S314
+    except ET.ParseError as error:
+        message = f"not XML: {error}"
+        raise ValueError(message) from error
+    memory = root.find("./memory")
+    if root.tag != "domain" or memory is None:
+        message = "not a domain definition"
+        raise ValueError(message)
+    balloon = root.find("./devices/memballoon")
+    device = balloon.attrib if balloon is not None else {"model": "none"}
+    statistics = root.find("./devices/memballoon/stats")
+    security = root.find("./launchSecurity")
+    access = root.find("./memoryBacking/access")
+    labels = root.find(f"./metadata/{{{LABELS_NAMESPACE}}}labels")
+    return Definition(
+        maximum_bytes=int(memory.text or "0") * _UNITS[memory.get("unit", "KiB")],
+        balloon_model=device.get("model", "none"),
+        free_page_reporting=device.get("freePageReporting") == "on",
+        autodeflate=device.get("autodeflate") == "on",
+        stats_period_seconds=int(statistics.get("period", "0")) if statistics is not None else 0,
+        locked=root.find("./memoryBacking/locked") is not None,
+        hugepages=root.find("./memoryBacking/hugepages") is not None,
+        shared=access is not None and access.get("mode") == "shared",
+        launch_security=security.get("type") if security is not None else None,
+        passthrough=tuple(what for what, path in _PASSTHROUGH.items() if root.find(path) is not None),
+        labels=dict(labels.attrib) if labels is not None else {},
+    )

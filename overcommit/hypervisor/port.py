@@ -1,0 +1,49 @@
+"""What the program needs of a hypervisor; libvirt's KiB become bytes behind this line."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from overcommit.model.facts import BalloonStats, RunState
+
+
+class ListedDomain(NamedTuple):
+    """A running domain as the hypervisor lists it, without asking its monitor."""
+
+    name: str
+    uuid: str
+    state: RunState
+    pid_file: str
+
+
+class Hypervisor(Protocol):
+    """A connection; every call is bounded in time.
+
+    Raises (all calls):
+        Gone: the domain is not running any more.
+        HostError: the hypervisor refused, or did not answer in time.
+    """
+
+    def describe(self) -> str:
+        """Version and address, for people."""
+        ...
+
+    def domains(self) -> tuple[ListedDomain, ...]:
+        """The active domains, sorted by name."""
+        ...
+
+    def xml(self, uuid: str) -> str:
+        """The live definition."""
+        ...
+
+    def busy_with(self, uuid: str) -> str | None:
+        """What keeps the domain's monitor busy (a migration, a save, a hang), None when it is free."""
+        ...
+
+    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+        """The balloon's size and the guest's statistics; ``now`` is host time since the epoch."""
+        ...
+
+    def set_balloon(self, uuid: str, size_bytes: int) -> None:
+        """Ask the guest to live with ``size_bytes``. Returning says nothing about success."""
+        ...

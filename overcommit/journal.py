@@ -1,0 +1,251 @@
+"""The undo journal: what to put back, on disk before anything is changed (rules S3, S4, S10).
+
+One file per generation, one JSON object per line, each line fsynced before the write it describes. A
+record stays outstanding until a ``settled`` line follows, which is written after the undo. A torn line (power
+loss while appending) describes a write that never happened, and is ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from overcommit.errors import Conflict, HostError, Unsupported
+from overcommit.model.facts import Incarnation
+
+DEFAULT_DIRECTORY = Path("/var/lib/overcommit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleTakenOver:
+    """A kernel module that ran DAMON exclusively was turned off; its ``enabled`` read ``before``."""
+
+    module: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolClaimed:
+    """The kdamond slots were set to ``size``; ``before`` is the whole configuration found there."""
+
+    size: int
+    before: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KdamondStarted:
+    """One of our slots was turned on for the process ``target_pid``."""
+
+    slot: int
+    target_pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalloonMoved:
+    """A balloon target was changed from ``before_bytes``."""
+
+    domain: Incarnation
+    before_bytes: int
+    after_bytes: int
+
+
+Record = ModuleTakenOver | PoolClaimed | KdamondStarted | BalloonMoved
+_KINDS = {kind.__name__: kind for kind in (ModuleTakenOver, PoolClaimed, KdamondStarted, BalloonMoved)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record with its place: undone newest first."""
+
+    generation: int
+    number: int
+    boot_id: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationSummary:
+    """One past or unfinished generation."""
+
+    number: int
+    command: str
+    started_at: float
+    boot_id: str
+    outstanding: int
+
+
+def _to_json(record: Record) -> dict[str, Any]:
+    return {"kind": type(record).__name__, **dataclasses.asdict(record)}
+
+
+def _from_json(data: dict[str, Any]) -> Record:
+    values = dict(data)
+    kind = _KINDS[values.pop("kind")]
+    if kind is BalloonMoved:
+        values["domain"] = Incarnation(**values["domain"])
+    record: Record = kind(**values)
+    return record
+
+
+class Generation:
+    """An open journal file; see `Journal.begin`."""
+
+    def __init__(self, path: Path, number: int, boot_id: str) -> None:
+        self.number = number
+        self._boot_id = boot_id
+        self._path = path
+        self._next = 0
+
+    def record(self, record: Record) -> Entry:
+        """Put a record on disk; only then may the write it describes be done.
+
+        Raises:
+            HostError: the disk refuses; nothing may be changed then.
+        """
+        entry = Entry(generation=self.number, number=self._next, boot_id=self._boot_id, record=record)
+        _append(self._path, {"number": entry.number, "record": _to_json(record)})
+        self._next += 1
+        return entry
+
+
+class Journal:
+    """The journal directory, and the lock that lets one controller work at a time (S11)."""
+
+    def __init__(self, directory: Path = DEFAULT_DIRECTORY) -> None:
+        self._directory = directory
+        self._lock: int | None = None
+
+    def lock(self) -> None:
+        """Become the only controller on this host until the process ends.
+
+        Raises:
+            Conflict: another controller is at work.
+            Unsupported: the directory cannot be written (usually: not root).
+        """
+        path = self._directory / "lock"
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Unsupported(
+                f"cannot keep the undo journal in {self._directory}: {error.strerror}",
+                hint="run as root",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise Conflict(
+                f"another controller is at work: {holder or 'unknown'}",
+                hint="wait for it to end, or stop it",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let the next controller in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def begin(self, command: str, *, boot_id: str, started_at: float) -> Generation:
+        """Open the next generation.
+
+        Raises:
+            HostError: the disk refuses.
+        """
+        number = max((n for n, _ in self._files()), default=0) + 1
+        path = self._path(number)
+        _append(path, {"command": command, "boot_id": boot_id, "started_at": started_at})
+        directory = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        return Generation(path, number, boot_id)
+
+    def settle(self, entry: Entry) -> None:
+        """Note that the entry has been undone (or has nothing left to undo)."""
+        _append(self._path(entry.generation), {"settled": entry.number})
+
+    def discard(self, generation: Generation) -> None:
+        """Forget a generation that left nothing behind, so that history shows applies only."""
+        self._path(generation.number).unlink()
+
+    def outstanding(self) -> tuple[Entry, ...]:
+        """What is still to be put back, in the order in which to do it: newest first."""
+        entries: list[Entry] = []
+        for number, path in self._files():
+            lines = list(_lines(path))
+            settled = {line["settled"] for line in lines if "settled" in line}
+            boot_id = lines[0]["boot_id"] if lines else ""
+            entries += [
+                Entry(
+                    generation=number,
+                    number=line["number"],
+                    boot_id=boot_id,
+                    record=_from_json(line["record"]),
+                )
+                for line in lines
+                if "record" in line and line["number"] not in settled
+            ]
+        return tuple(sorted(entries, key=lambda e: (e.generation, e.number), reverse=True))
+
+    def generations(self) -> tuple[GenerationSummary, ...]:
+        """All generations, oldest first."""
+        left = [entry.generation for entry in self.outstanding()]
+        return tuple(
+            GenerationSummary(
+                number=number,
+                command=head["command"],
+                started_at=head["started_at"],
+                boot_id=head["boot_id"],
+                outstanding=left.count(number),
+            )
+            for number, path in self._files()
+            for head in list(_lines(path))[:1]
+        )
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"generation-{number:06d}.jsonl"
+
+    def _files(self) -> list[tuple[int, Path]]:
+        if not self._directory.is_dir():
+            return []
+        paths = sorted(self._directory.glob("generation-*.jsonl"))
+        return [(int(path.stem.rpartition("-")[2]), path) for path in paths]
+
+
+def _append(path: Path, data: Mapping[str, Any]) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+            os.write(descriptor, b"\n" * torn + json.dumps(data).encode() + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise HostError(
+            f"cannot write the undo journal {path.name}: {error.strerror}",
+            hint="nothing is changed without it; free some disk space",
+        ) from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue  # torn by a power loss; its write was never made
+        if isinstance(line, dict):
+            yield line

@@ -1,0 +1,1 @@
+"""What the program talks about: frozen values, no I/O, no clock. Bytes, seconds, ratios."""

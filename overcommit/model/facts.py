@@ -1,0 +1,188 @@
+"""What was seen of the host and its domains at one moment, before any judgement.
+
+A value that could not be read is a `Gap`: data, never 0 and never an exception that spoils the rest.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from overcommit.model.ranges import Range, total_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Something that could not be read, and why."""
+
+    what: str
+    why: str
+
+
+class RunState(enum.Enum):
+    """A domain's run state as far as reclaim cares."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incarnation:
+    """One life of a domain: a restart, or a pid used again, is another incarnation.
+
+    ``start_time`` is field 22 of ``/proc/PID/stat`` in clock ticks since boot.
+    """
+
+    uuid: str
+    name: str
+    pid: int
+    start_time: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """What the live domain XML says about memory."""
+
+    maximum_bytes: int
+    balloon_model: str
+    free_page_reporting: bool = False
+    autodeflate: bool = False
+    stats_period_seconds: int = 0
+    locked: bool = False
+    hugepages: bool = False
+    shared: bool = False
+    launch_security: str | None = None
+    passthrough: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalloonStats:
+    """What the guest's balloon driver last said (untrusted input, rule S8).
+
+    ``age_seconds`` is host time since the driver answered, None when it never did. ``usable_bytes`` is
+    the guest's MemAvailable, ``unused_bytes`` its MemFree.
+    """
+
+    actual_bytes: int
+    age_seconds: float | None
+    usable_bytes: int | None = None
+    unused_bytes: int | None = None
+    total_bytes: int | None = None
+    cache_bytes: int | None = None
+    swap_in_bytes: int | None = None
+    swap_out_bytes: int | None = None
+    major_faults: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pressure:
+    """Pressure stall information, ratios of time 0..1 and the running total in seconds."""
+
+    some_avg10: float
+    some_avg60: float
+    some_total_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupMemory:
+    """The domain's cgroup v2 memory figures."""
+
+    path: str
+    current_bytes: int
+    swap_bytes: int
+    major_faults: int
+    anon_refaults: int
+    pressure: Pressure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residency:
+    """Which parts of guest RAM the host holds in memory, and how much of it in swap."""
+
+    resident: tuple[Range, ...]
+    swapped_bytes: int
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of guest RAM in host memory."""
+        return total_size(self.resident)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainFacts:
+    """One running domain."""
+
+    incarnation: Incarnation
+    state: RunState
+    definition: Definition
+    busy_with: str | None = None
+    balloon: BalloonStats | None = None
+    cgroup: CgroupMemory | None = None
+    ram: tuple[Range, ...] = ()
+    residency: Residency | None = None
+    gaps: tuple[Gap, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The libvirt name."""
+        return self.incarnation.name
+
+
+class SwapKind(enum.Enum):
+    """What stands behind a swap area; it decides cost and whether data rests unencrypted on a disk."""
+
+    ZRAM = "zram"
+    PARTITION = "partition"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapArea:
+    """One active swap area."""
+
+    path: str
+    kind: SwapKind
+    size_bytes: int
+    used_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """The host itself."""
+
+    name: str
+    kernel: str
+    boot_id: str
+    total_bytes: int
+    available_bytes: int
+    swap: tuple[SwapArea, ...]
+    zram_used_bytes: int
+    pressure: Pressure | None
+
+    @property
+    def swap_total_bytes(self) -> int:
+        """Capacity of all swap areas."""
+        return sum(area.size_bytes for area in self.swap)
+
+    @property
+    def swap_used_bytes(self) -> int:
+        """Bytes in use on all swap areas."""
+        return sum(area.used_bytes for area in self.swap)
+
+    @property
+    def swap_free_bytes(self) -> int:
+        """Room left on all swap areas."""
+        return self.swap_total_bytes - self.swap_used_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Host and domains at ``taken_at`` (seconds since the epoch)."""
+
+    taken_at: float
+    host: HostFacts
+    domains: tuple[DomainFacts, ...]
+    gaps: tuple[Gap, ...] = ()

@@ -1,0 +1,81 @@
+"""How recently memory was used: DAMON's samples, our idle map over them, and the classes drawn from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class AccessRegion(NamedTuple):
+    """One DAMON region of one snapshot; ``accesses`` counts samples of the last aggregation that hit."""
+
+    start: int
+    end: int
+    accesses: int
+    age: int
+
+
+class IdleSpan(NamedTuple):
+    """Addresses last seen accessed at ``accessed_at`` (monotonic seconds of the watch)."""
+
+    start: int
+    end: int
+    accessed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleMap:
+    """Address-weighted idle times of one domain.
+
+    ``began_at`` bounds every claim: nothing can be known idle for longer than we looked.
+    """
+
+    began_at: float
+    updated_at: float
+    snapshots: int
+    spans: tuple[IdleSpan, ...]
+
+    @property
+    def window_seconds(self) -> float:
+        """How long the domain was watched."""
+        return self.updated_at - self.began_at
+
+
+class IdleBucket(NamedTuple):
+    """Resident bytes idle for at least ``min_idle_seconds`` and less than the next bucket's bound."""
+
+    min_idle_seconds: float
+    resident_bytes: int
+
+
+class ColdPiece(NamedTuple):
+    """Addresses that have been idle long enough, of which ``resident_bytes`` are in host memory."""
+
+    start: int
+    end: int
+    resident_bytes: int
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heat:
+    """Resident guest memory by temperature.
+
+    ``cold_bytes`` is None when the watch was shorter than ``cold_after_seconds``: unknown, not zero.
+    """
+
+    window_seconds: float
+    snapshots: int
+    cold_after_seconds: float
+    hot_bytes: int
+    warm_bytes: int
+    cold_bytes: int | None
+    cold_pieces: tuple[ColdPiece, ...]
+    histogram: tuple[IdleBucket, ...]
+
+    @property
+    def confidence(self) -> str:
+        """``high`` after two windows of ``cold_after``, ``medium`` after one, ``low`` before."""
+        if self.window_seconds >= 2 * self.cold_after_seconds:
+            return "high"
+        return "medium" if self.cold_bytes is not None else "low"

@@ -1,0 +1,106 @@
+"""The policy as the planner sees it: plain numbers, already validated."""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from overcommit.model.facts import DomainFacts
+
+
+class Actuator(enum.Enum):
+    """A way of getting memory back, in ladder order (cheapest first)."""
+
+    FREE_PAGE_REPORTING = "free_page_reporting"
+    BALLOON = "balloon"
+    PAGEOUT = "pageout"
+
+
+class ReclaimMode(enum.Enum):
+    """When the host reclaims at all."""
+
+    PROACTIVE = "proactive"
+    ON_PRESSURE = "on_pressure"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceObjective:
+    """The pain a domain may feel: promotions per working set and minute, and PSI some (ratios)."""
+
+    promotions_per_minute: float
+    psi_some: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainClass:
+    """One tier of domains.
+
+    ``floor`` is the share of the domain's memory that reclaim never goes below, ``cold_after_seconds`` how
+    long memory must be idle to be paged out, ``weight`` divides a domain's turn when the host is short.
+    """
+
+    name: str
+    floor: float
+    cold_after_seconds: float
+    weight: float
+    objective: ServiceObjective
+    actuators: frozenset[Actuator]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """Which domains a rule means; all given criteria must hold."""
+
+    name: str | None = None
+    uuid: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def matches(self, domain: DomainFacts) -> bool:
+        """Whether this rule applies to the domain (names match as case-sensitive globs)."""
+        labels = domain.definition.labels
+        return (
+            (self.name is None or fnmatch.fnmatchcase(domain.name, self.name))
+            and (self.uuid is None or domain.incarnation.uuid == self.uuid)
+            and all(labels.get(key) == value for key, value in self.metadata.items())
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A selector and the class it assigns; the first match wins."""
+
+    selector: Selector
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapBudget:
+    """How much of the host's swap reclaim may fill, and how fast."""
+
+    max_used: float
+    max_write_bytes_per_second: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """A whole policy; ``digest`` identifies its text, so that a saved plan can tell when it changed."""
+
+    digest: str
+    source: str
+    reserve: float
+    max_overcommit: float
+    swap: SwapBudget
+    reclaim: ReclaimMode
+    classes: Mapping[str, DomainClass]
+    rules: tuple[Rule, ...]
+    default_class: str
+
+    def class_of(self, domain: DomainFacts) -> DomainClass:
+        """The class of the first rule that matches, else the default class."""
+        for rule in self.rules:
+            if rule.selector.matches(domain):
+                return self.classes[rule.class_name]
+        return self.classes[self.default_class]

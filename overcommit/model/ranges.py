@@ -1,0 +1,48 @@
+"""Sets of half-open address ranges, the currency between DAMON, pagemap and the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+
+class Range(NamedTuple):
+    """Addresses ``start <= a < end``, in bytes."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """Bytes covered."""
+        return self.end - self.start
+
+
+def normalise(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """Sort, drop empty ranges, and join those that touch or overlap."""
+    joined: list[Range] = []
+    for item in sorted(r for r in ranges if r.end > r.start):
+        if joined and item.start <= joined[-1].end:
+            if item.end > joined[-1].end:
+                joined[-1] = Range(joined[-1].start, item.end)
+        else:
+            joined.append(Range(*item))
+    return tuple(joined)
+
+
+def total_size(ranges: Iterable[Range]) -> int:
+    """Bytes in all ranges; they must not overlap (see `normalise`)."""
+    return sum(r.end - r.start for r in ranges)
+
+
+def intersect(left: Sequence[Range], right: Sequence[Range]) -> Iterator[Range]:
+    """The parts that are in both; each side sorted and free of overlaps."""
+    i = j = 0
+    while i < len(left) and j < len(right):
+        start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
+        if start < end:
+            yield Range(start, end)
+        if left[i].end < right[j].end:
+            i += 1
+        else:
+            j += 1

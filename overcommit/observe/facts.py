@@ -1,0 +1,111 @@
+"""One `Snapshot` of host and domains. One bad domain never spoils the others: it carries gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from overcommit.clock import Clock
+from overcommit.errors import Gone, HostError
+from overcommit.host.cgroup import read_cgroup
+from overcommit.host.kernel import Kernel
+from overcommit.host.memory import read_host
+from overcommit.host.process import find_guest_ram, read_start_time, runs_domain
+from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.port import Hypervisor, ListedDomain
+from overcommit.model.facts import DomainFacts, Gap, Incarnation, RunState, Snapshot
+
+_T = TypeVar("_T")
+
+
+def observe(kernel: Kernel, hypervisor: Hypervisor, clock: Clock) -> Snapshot:
+    """Look at everything once.
+
+    Raises:
+        HostError: libvirt does not list its domains.
+        OSError: the host's own memory files cannot be read.
+    """
+    host = read_host(kernel)
+    domains: list[DomainFacts] = []
+    gaps: list[Gap] = []
+    for listed in hypervisor.domains():
+        try:
+            domains.append(_observe_domain(kernel, hypervisor, clock, listed))
+        except Gone:
+            continue
+        except (HostError, OSError, ValueError) as error:
+            gaps.append(Gap(what=f"domain {listed.name}", why=str(error)))
+    return Snapshot(taken_at=clock.now(), host=host, domains=tuple(domains), gaps=tuple(gaps))
+
+
+def identify(kernel: Kernel, listed: ListedDomain) -> Incarnation:
+    """The QEMU process of a domain, proven.
+
+    QEMU itself holds the write lock on the pid file that libvirt made (virPidFileAcquirePath), so the
+    kernel names the process; its command line must carry the domain's UUID too.
+
+    Raises:
+        Gone: the file is stale: no process holds it.
+        HostError: the process is not this domain's.
+    """
+    try:
+        pid = kernel.lock_holder(listed.pid_file)
+    except FileNotFoundError as error:
+        raise Gone(f"domain {listed.name} has no pid file") from error
+    if pid is None:
+        raise Gone(f"no process holds {listed.pid_file}")
+    started = read_start_time(kernel, pid)
+    if not runs_domain(kernel, pid, listed.uuid):
+        raise HostError(f"process {pid} holds {listed.pid_file} but does not run {listed.uuid}")
+    return Incarnation(uuid=listed.uuid, name=listed.name, pid=pid, start_time=started)
+
+
+def _observe_domain(
+    kernel: Kernel, hypervisor: Hypervisor, clock: Clock, listed: ListedDomain
+) -> DomainFacts:
+    incarnation = identify(kernel, listed)
+    pid = incarnation.pid
+    definition = parse_definition(hypervisor.xml(listed.uuid))
+    gaps: list[Gap] = []
+
+    def attempt(what: str, call: Callable[[], _T]) -> _T | None:
+        try:
+            return call()
+        except Gone:
+            raise
+        except (HostError, OSError, ValueError) as error:
+            gaps.append(Gap(what=what, why=str(error)))
+            return None
+
+    busy_with = attempt("job state", lambda: hypervisor.busy_with(listed.uuid))
+    balloon = None
+    if busy_with is None and definition.balloon_model != "none":
+        balloon = attempt("balloon", lambda: hypervisor.balloon(listed.uuid, now=clock.now()))
+    cgroup = attempt("cgroup", lambda: read_cgroup(kernel, pid))
+    if cgroup is None and not any(gap.what == "cgroup" for gap in gaps):
+        gaps.append(Gap(what="cgroup", why="no cgroup v2 with memory accounting"))
+    ram = attempt(
+        "guest RAM",
+        lambda: find_guest_ram(kernel.read(f"/proc/{pid}/smaps"), definition.maximum_bytes),
+    )
+    residency = None
+    if ram:
+        residency = attempt("residency", lambda: kernel.residency(pid, ram))
+    elif ram is not None:
+        gaps.append(Gap(what="guest RAM", why="not found in QEMU's address space"))
+    return DomainFacts(
+        incarnation=incarnation,
+        state=listed.state,
+        definition=definition,
+        busy_with=busy_with,
+        balloon=balloon,
+        cgroup=cgroup,
+        ram=ram or (),
+        residency=residency,
+        gaps=tuple(gaps),
+    )
+
+
+def watchable(domain: DomainFacts) -> bool:
+    """Whether its accesses mean anything: a paused or busy guest touches nothing and would look cold."""
+    return domain.state is RunState.RUNNING and domain.busy_with is None and bool(domain.ram)

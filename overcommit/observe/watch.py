@@ -1,0 +1,90 @@
+"""Watch the accesses of several domains for a while, one monitor each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from overcommit.classify import idle
+from overcommit.clock import Clock
+from overcommit.damon.pool import DamonPool
+from overcommit.damon.schemes import MONITOR_INTERVALS, Sentinel, monitor
+from overcommit.damon.tree import Target
+from overcommit.errors import Gone, HostError
+from overcommit.host.kernel import Kernel
+from overcommit.host.process import read_start_time
+from overcommit.model.facts import DomainFacts
+from overcommit.model.heat import IdleMap
+
+WINDOW_SECONDS = MONITOR_INTERVALS.aggregation_seconds
+"""The length of one snapshot's window: the resolution of idle times."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What a watch brought: idle maps by domain UUID, and why others have none."""
+
+    idle: dict[str, IdleMap]
+    lost: dict[str, str]
+
+
+def duration_for(cold_after: float) -> float:
+    """How long to watch so that memory idle for ``cold_after`` can be told, with two windows to spare."""
+    return cold_after + 2 * WINDOW_SECONDS
+
+
+def watch(
+    kernel: Kernel,
+    pool: DamonPool,
+    clock: Clock,
+    domains: Sequence[DomainFacts],
+    *,
+    seconds: float,
+    progress: Callable[[float], None],
+) -> Watched:
+    """Run monitors in slots 0.. of the pool for ``seconds``; ``progress`` gets the share done.
+
+    Raises:
+        Conflict: somebody else took DAMON meanwhile.
+    """
+    sentinel = Sentinel()
+    maps: dict[str, IdleMap] = {}
+    lost: dict[str, str] = {}
+    slots: dict[str, int] = {}
+    for slot, domain in enumerate(domains):
+        incarnation = domain.incarnation
+        try:
+            pool.start(slot, monitor(Target(pid=incarnation.pid, ranges=domain.ram), sentinel))
+            _still_there(kernel, domain)
+        except (Gone, HostError) as error:
+            lost[incarnation.uuid] = str(error)
+            continue
+        slots[incarnation.uuid] = slot
+        maps[incarnation.uuid] = idle.begin(domain.ram, clock.monotonic())
+    began = clock.monotonic()
+    while slots and (elapsed := clock.monotonic() - began) < seconds:
+        progress(elapsed / seconds)
+        clock.wait(min(WINDOW_SECONDS, seconds - elapsed))
+        for domain in domains:
+            uuid = domain.incarnation.uuid
+            if uuid not in slots:
+                continue
+            try:
+                _still_there(kernel, domain)
+                regions = pool.sysfs.access_snapshot(slots[uuid])
+            except (Gone, HostError) as error:
+                lost[uuid] = str(error)
+                pool.stop(slots.pop(uuid))
+                del maps[uuid]
+                continue
+            maps[uuid] = idle.update(maps[uuid], regions, clock.monotonic())
+    for slot in slots.values():
+        pool.stop(slot)
+    return Watched(idle=maps, lost=lost)
+
+
+def _still_there(kernel: Kernel, domain: DomainFacts) -> None:
+    """DAMON resolves a bare pid: make sure that it is still the process we mean."""
+    incarnation = domain.incarnation
+    if read_start_time(kernel, incarnation.pid) != incarnation.start_time:
+        raise Gone(f"domain {incarnation.name} was restarted")

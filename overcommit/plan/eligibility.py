@@ -1,0 +1,124 @@
+"""Which actuator may be used on which domain, and if not, why and what would change that (rule S6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from overcommit.model.facts import Definition, DomainFacts, HostFacts, RunState
+from overcommit.model.plan import Verdict
+from overcommit.model.policy import Actuator
+
+OK = Verdict(ok=True)
+
+
+def judge(domain: DomainFacts, host: HostFacts, allowed: frozenset[Actuator]) -> dict[Actuator, Verdict]:
+    """A verdict per actuator; the first reason against wins, most lasting reasons first."""
+    checks = {
+        Actuator.FREE_PAGE_REPORTING: _against_reporting(domain),
+        Actuator.BALLOON: _against_balloon(domain),
+        Actuator.PAGEOUT: _against_pageout(domain, host),
+    }
+    verdicts = {}
+    for actuator, objections in checks.items():
+        if actuator in allowed:
+            verdicts[actuator] = next(objections, OK)
+        else:
+            verdicts[actuator] = _no("the class does not use it", "")
+    return verdicts
+
+
+def _no(reason: str, remedy: str) -> Verdict:
+    return Verdict(ok=False, reason=reason, remedy=remedy)
+
+
+def _against_pinned(definition: Definition) -> Iterator[Verdict]:
+    """What makes discarding guest memory impossible, or silently useless, whatever the mechanism."""
+    if definition.passthrough:
+        yield _no(
+            f"guest memory is pinned by {definition.passthrough[0]}",
+            "QEMU ignores the balloon and pages cannot move while the device is attached",
+        )
+    if definition.launch_security:
+        yield _no(
+            f"the guest is encrypted ({definition.launch_security})",
+            "its memory cannot be discarded or swapped by the host",
+        )
+    if definition.locked:
+        yield _no("guest memory is locked (<locked/>)", "remove <locked/> and power-cycle the domain")
+
+
+def _against_hugepages(definition: Definition) -> Iterator[Verdict]:
+    if definition.hugepages:
+        yield _no(
+            "guest memory is in hugetlb pages",
+            "they cannot be discarded or swapped in 4 KiB pieces; use transparent huge pages",
+        )
+
+
+def _against_now(domain: DomainFacts) -> Iterator[Verdict]:
+    if domain.state is RunState.PAUSED:
+        yield _no("the domain is paused", f"virsh resume {domain.name}")
+    elif domain.state is not RunState.RUNNING:
+        yield _no("the domain is not running normally", f"virsh domstate {domain.name} --reason")
+    if domain.busy_with:
+        yield _no(f"busy with {domain.busy_with}", "wait until it is over")
+
+
+def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
+    definition = domain.definition
+    yield from _against_pinned(definition)
+    if definition.balloon_model == "none":
+        yield _no("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
+    if not definition.free_page_reporting:
+        yield _no(
+            "off in the domain's definition",
+            "set <memballoon model='virtio' freePageReporting='on'> and power-cycle the domain",
+        )
+
+
+def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
+    definition, balloon = domain.definition, domain.balloon
+    yield from _against_pinned(definition)
+    yield from _against_hugepages(definition)
+    if definition.balloon_model == "none":
+        yield _no("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
+    yield from _against_now(domain)
+    yield from _missing(domain, "balloon")
+    if balloon is None:
+        return
+    if balloon.age_seconds is None:
+        yield _no(
+            "the guest's balloon driver has never answered",
+            "still booting, or the guest has no virtio_balloon driver",
+        )
+        return
+    period = definition.stats_period_seconds
+    if period == 0:
+        yield _no(
+            "guest statistics are frozen: no polling period",
+            f"virsh dommemstat {domain.name} --period 5 --live",
+        )
+    if balloon.age_seconds > 2 * period + 2:
+        yield _no(
+            f"guest statistics are {balloon.age_seconds:.0f} s old",
+            "the guest hangs, thrashes, or unloaded its driver",
+        )
+    if balloon.usable_bytes is None:
+        yield _no("the guest does not report available memory", "its driver is too old")
+    yield from _missing(domain, "guest RAM", "residency")
+
+
+def _against_pageout(domain: DomainFacts, host: HostFacts) -> Iterator[Verdict]:
+    yield from _against_pinned(domain.definition)
+    yield from _against_hugepages(domain.definition)
+    yield from _against_now(domain)
+    if host.swap_total_bytes == 0:
+        yield _no("the host has no swap", "add zram or a swap device; without one nothing can move")
+    yield from _missing(domain, "guest RAM", "residency")
+
+
+def _missing(domain: DomainFacts, *needed: str) -> Iterator[Verdict]:
+    """Rule S2: no action that depends on a value we could not read."""
+    for gap in domain.gaps:
+        if gap.what in needed:
+            yield _no(f"cannot read its {gap.what}: {gap.why}", "overcommitctl doctor --debug")

@@ -1,0 +1,201 @@
+"""Put the domains' proposals under the host's budgets and write the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
+from overcommit.model.heat import Heat
+from overcommit.model.plan import (
+    Action,
+    BalloonAction,
+    DomainPlan,
+    HostPlan,
+    PageoutAction,
+    Plan,
+    Verdict,
+)
+from overcommit.model.policy import Actuator, DomainClass, Policy, ReclaimMode
+from overcommit.plan import rungs
+from overcommit.plan.eligibility import judge
+from overcommit.units import MIB, format_duration, format_size
+
+LIFETIME_SECONDS = 600.0
+"""How long a saved plan may be applied; idle memory is re-checked page by page, guest sizes are not."""
+
+
+class _Candidate(NamedTuple):
+    domain: DomainFacts
+    domain_class: DomainClass
+    heat: Heat | None
+    verdicts: Mapping[Actuator, Verdict]
+    actions: tuple[Action, ...]
+
+
+def make_plan(snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy) -> Plan:
+    """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched."""
+    host = _host_plan(snapshot, policy)
+    candidates = [
+        _consider(domain, heats.get(domain.incarnation.uuid), snapshot.host, policy)
+        for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid))
+    ]
+    actions = _within_swap_budget(_wanted(candidates, host, policy), snapshot.host, policy)
+    ordered = sorted(actions, key=lambda a: isinstance(a, PageoutAction))
+    numbered = tuple(dataclasses.replace(a, id=str(i)) for i, a in enumerate(ordered, start=1))
+    return Plan(
+        created_at=snapshot.taken_at,
+        expires_at=snapshot.taken_at + LIFETIME_SECONDS,
+        policy_source=policy.source,
+        policy_digest=policy.digest,
+        host=host,
+        domains=tuple(_domain_plan(c, numbered) for c in candidates),
+        actions=numbered,
+        notes=tuple(_notes(snapshot, candidates, host, policy)),
+    )
+
+
+def _host_plan(snapshot: Snapshot, policy: Policy) -> HostPlan:
+    host = snapshot.host
+    return HostPlan(
+        name=host.name,
+        kernel=host.kernel,
+        boot_id=host.boot_id,
+        total_bytes=host.total_bytes,
+        available_bytes=host.available_bytes,
+        promised_bytes=sum(d.definition.maximum_bytes for d in snapshot.domains),
+        swap_total_bytes=host.swap_total_bytes,
+        swap_free_bytes=host.swap_free_bytes,
+        reserve_bytes=round(policy.reserve * host.total_bytes),
+    )
+
+
+def _consider(domain: DomainFacts, heat: Heat | None, host: HostFacts, policy: Policy) -> _Candidate:
+    domain_class = policy.class_of(domain)
+    verdicts = judge(domain, host, domain_class.actuators)
+    actions = tuple(rungs.propose(domain, heat, domain_class, policy, verdicts))
+    return _Candidate(domain, domain_class, heat, verdicts, actions)
+
+
+def _wanted(candidates: Iterable[_Candidate], host: HostPlan, policy: Policy) -> Iterator[Action]:
+    """All proposals when proactive; under pressure, the idlest domains first until the reserve is whole."""
+    if policy.reclaim is ReclaimMode.OFF:
+        return
+    if policy.reclaim is ReclaimMode.PROACTIVE:
+        for candidate in candidates:
+            yield from candidate.actions
+        return
+    missing = max(0, -host.headroom_bytes)
+
+    def turn(candidate: _Candidate) -> tuple[float, str]:
+        spare = sum(a.expected_bytes for a in candidate.actions)
+        share = spare / candidate.domain.definition.maximum_bytes
+        return -share / candidate.domain_class.weight, candidate.domain.name
+
+    for candidate in sorted(candidates, key=turn):
+        for action in candidate.actions:
+            taken = _limit(action, missing)
+            if taken.expected_bytes > 0:
+                missing -= taken.expected_bytes
+                yield taken
+
+
+def _limit(action: Action, most: int) -> Action:
+    """The same action for at most ``most`` bytes."""
+    if action.expected_bytes <= most:
+        return action
+    if isinstance(action, BalloonAction):
+        # Rounding the new size up keeps it a whole number of MiB, and the gain at most what is wanted.
+        surplus = -(-(action.expected_bytes - most) // MIB) * MIB
+        return dataclasses.replace(
+            action,
+            after_bytes=action.after_bytes + surplus,
+            expected_bytes=action.expected_bytes - surplus,
+        )
+    pieces = rungs.coldest(action.pieces, most)
+    kept = sum(piece.resident_bytes for piece in pieces)
+    return dataclasses.replace(
+        action, pieces=pieces, after_bytes=action.before_bytes - kept, expected_bytes=kept
+    )
+
+
+def _within_swap_budget(actions: Iterable[Action], host: HostFacts, policy: Policy) -> Iterator[Action]:
+    """Trim page-out to the swap that the policy lets us fill, block what finds no room (rule S7)."""
+    room = round(policy.swap.max_used * host.swap_total_bytes) - host.swap_used_bytes
+    for action in actions:
+        if isinstance(action, BalloonAction):
+            yield action
+            continue
+        allowed = _limit(action, max(0, room))
+        if allowed.expected_bytes < min(action.expected_bytes, rungs.worthwhile(0)):
+            yield dataclasses.replace(
+                action,
+                blocked=f"swap budget: {format_size(host.swap_used_bytes)} of "
+                f"{format_size(host.swap_total_bytes)} in use, the policy allows "
+                f"{policy.swap.max_used:.0%}",
+            )
+        else:
+            room -= allowed.expected_bytes
+            yield allowed
+
+
+def _domain_plan(candidate: _Candidate, actions: Iterable[Action]) -> DomainPlan:
+    domain, heat = candidate.domain, candidate.heat
+    bounds = rungs.bounds_of(domain, candidate.domain_class)
+    actual = domain.balloon.actual_bytes if domain.balloon else bounds.ceiling_bytes
+    target = next(
+        (
+            a.after_bytes
+            for a in actions
+            if isinstance(a, BalloonAction) and a.domain == domain.incarnation and not a.blocked
+        ),
+        actual,
+    )
+    return DomainPlan(
+        incarnation=domain.incarnation,
+        class_name=candidate.domain_class.name,
+        resident_bytes=domain.residency.resident_bytes if domain.residency else None,
+        swapped_bytes=domain.residency.swapped_bytes if domain.residency else None,
+        hot_bytes=heat.hot_bytes if heat else None,
+        warm_bytes=heat.warm_bytes if heat else None,
+        cold_bytes=heat.cold_bytes if heat else None,
+        idle_histogram=heat.histogram if heat else (),
+        floor_bytes=bounds.floor_bytes,
+        ceiling_bytes=bounds.ceiling_bytes,
+        actual_bytes=actual,
+        target_bytes=target,
+        confidence=heat.confidence if heat else "none",
+        eligible=candidate.verdicts,
+        gaps=domain.gaps,
+    )
+
+
+def _notes(
+    snapshot: Snapshot, candidates: Iterable[_Candidate], host: HostPlan, policy: Policy
+) -> Iterator[str]:
+    if host.promised_bytes > policy.max_overcommit * host.total_bytes:
+        yield (
+            f"promised {format_size(host.promised_bytes)} is more than max_overcommit "
+            f"{policy.max_overcommit:g} x {format_size(host.total_bytes)}"
+        )
+    shortfall = host.promised_bytes - host.available_bytes - host.swap_free_bytes
+    resident = sum(c.domain.residency.resident_bytes for c in candidates if c.domain.residency)
+    if shortfall - resident > 0:
+        yield (
+            f"if every guest wanted all its memory now, {format_size(shortfall - resident)} "
+            "would find room neither in memory nor in swap"
+        )
+    if policy.reclaim is ReclaimMode.OFF:
+        yield "the policy says reclaim: off"
+    elif policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes >= 0:
+        yield (f"{format_size(host.headroom_bytes)} above the reserve: nothing to do on_pressure")
+    for candidate in candidates:
+        heat = candidate.heat
+        if heat is not None and heat.cold_bytes is None:
+            yield (
+                f"{candidate.domain.name}: watched for {format_duration(heat.window_seconds)}, but its "
+                f"class calls memory cold after {format_duration(heat.cold_after_seconds)}: no page-out"
+            )
+    for gap in snapshot.gaps:
+        yield f"left out: {gap.what}: {gap.why}"

@@ -1,0 +1,134 @@
+"""What each rung of the ladder could take from one domain, before the host's budgets.
+
+The cheaper rung comes first, and the next one counts only on what is left, so that no page is taken twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from overcommit.model.facts import BalloonStats, DomainFacts
+from overcommit.model.heat import ColdPiece, Heat
+from overcommit.model.plan import Action, BalloonAction, PageoutAction, Verdict
+from overcommit.model.policy import Actuator, DomainClass, Policy
+from overcommit.units import MIB, format_duration, format_size
+
+
+class Bounds(NamedTuple):
+    """The bytes a domain is never taken below, and never given more than."""
+
+    floor_bytes: int
+    ceiling_bytes: int
+
+
+def bounds_of(domain: DomainFacts, domain_class: DomainClass) -> Bounds:
+    """Floor (rounded up to whole MiB) and ceiling from the class and the domain's own memory size."""
+    ceiling = domain.definition.maximum_bytes
+    return Bounds(min(_round_up(domain_class.floor * ceiling), ceiling), ceiling)
+
+
+def guest_reserve(ceiling_bytes: int) -> int:
+    """What a balloon leaves the guest above its use: 10 %, but 256 MiB (or a quarter) at least.
+
+    Below that Linux guests start to thrash: Red Hat's tests leave 300 MiB, and libvirt's documentation warns
+    of guests that hang when squeezed harder.
+    """
+    return _round_up(max(ceiling_bytes / 10, min(ceiling_bytes / 4, 256 * MIB)))
+
+
+def worthwhile(ceiling_bytes: int) -> int:
+    """The least gain worth an action: 2 % of the domain, 8 MiB at least."""
+    return max(8 * MIB, ceiling_bytes // 50)
+
+
+def propose(
+    domain: DomainFacts,
+    heat: Heat | None,
+    domain_class: DomainClass,
+    policy: Policy,
+    verdicts: Mapping[Actuator, Verdict],
+) -> Iterator[Action]:
+    """The actions that this domain allows, in ladder order. Their ids are given later."""
+    bounds = bounds_of(domain, domain_class)
+    if domain.residency is None:
+        return
+    resident = domain.residency.resident_bytes
+    left = resident
+    if verdicts[Actuator.BALLOON].ok and domain.balloon is not None:
+        action = _balloon(domain, domain.balloon, bounds, resident)
+        if action is not None:
+            left -= action.expected_bytes
+            yield action
+    if verdicts[Actuator.PAGEOUT].ok and heat is not None and heat.cold_bytes is not None:
+        cold = heat.cold_bytes - (resident - left)
+        pieces = coldest(heat.cold_pieces, min(cold, left - bounds.floor_bytes))
+        if sum(p.resident_bytes for p in pieces) >= worthwhile(bounds.ceiling_bytes):
+            yield _pageout(domain, heat, domain_class, policy, bounds, left, pieces)
+
+
+def coldest(pieces: Iterable[ColdPiece], most_bytes: int) -> tuple[ColdPiece, ...]:
+    """The pieces idle longest that together hold at most ``most_bytes``, by address."""
+    taken: list[ColdPiece] = []
+    left = most_bytes
+    for piece in sorted(pieces, key=lambda p: (-p.idle_seconds, p.start)):
+        if piece.resident_bytes <= left:
+            left -= piece.resident_bytes
+            taken.append(piece)
+    return tuple(sorted(taken))
+
+
+def _balloon(domain: DomainFacts, stats: BalloonStats, bounds: Bounds, resident: int) -> BalloonAction | None:
+    # What the guest says is bounded by what it can have (rule S8).
+    usable = min(stats.usable_bytes or 0, stats.actual_bytes)
+    used = stats.actual_bytes - usable
+    reserve = guest_reserve(bounds.ceiling_bytes)
+    target = _round_up(max(bounds.floor_bytes, used + reserve))
+    expected = resident - target  # no more than the new size can be resident afterwards
+    if target >= stats.actual_bytes or expected < worthwhile(bounds.ceiling_bytes):
+        return None
+    return BalloonAction(
+        id="",
+        domain=domain.incarnation,
+        before_bytes=stats.actual_bytes,
+        after_bytes=target,
+        expected_bytes=expected,
+        reason="guest_can_spare",
+        because=f"the guest uses {format_size(used)} of {format_size(stats.actual_bytes)} and could "
+        f"give {format_size(usable)}; the host still holds {format_size(resident)} for it",
+        risk=f"the guest keeps {format_size(target - used)} above its use "
+        f"(floor {format_size(bounds.floor_bytes)})",
+    )
+
+
+def _pageout(
+    domain: DomainFacts,
+    heat: Heat,
+    domain_class: DomainClass,
+    policy: Policy,
+    bounds: Bounds,
+    resident: int,
+    pieces: tuple[ColdPiece, ...],
+) -> PageoutAction:
+    amount = sum(piece.resident_bytes for piece in pieces)
+    return PageoutAction(
+        id="",
+        domain=domain.incarnation,
+        before_bytes=resident,
+        after_bytes=resident - amount,
+        expected_bytes=amount,
+        cold_after_seconds=heat.cold_after_seconds,
+        max_bytes_per_second=policy.swap.max_write_bytes_per_second,
+        psi_some_limit=domain_class.objective.psi_some,
+        pieces=pieces,
+        reason="idle_memory",
+        because=f"{format_size(heat.cold_bytes or 0)} resident and idle for at least "
+        f"{format_duration(heat.cold_after_seconds)} (watched "
+        f"{format_duration(heat.window_seconds)}, confidence {heat.confidence}); "
+        f"floor {format_size(bounds.floor_bytes)}",
+        risk="a page that turns out to be needed costs the guest one swap-in",
+    )
+
+
+def _round_up(size: float) -> int:
+    return -int(-size // MIB) * MIB

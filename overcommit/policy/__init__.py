@@ -1,0 +1,1 @@
+"""Policy files: strict YAML to `overcommit.model.policy.Policy`, every fault at once with its position."""
