@@ -1000,8 +1000,10 @@ static bool start_server(void)
 	}
 	SET(server, pid);
 	for (int tries = 0; pid > 0 && tries < 600; tries++) {
-		if (waitpid(pid, NULL, WNOHANG) == pid) {
+		int status;
+		if (waitpid(pid, &status, WNOHANG) == pid) {
 			SET(server, 0);
+			event("error", ",\"error\":\"the server ended at its start, wait status %d\"", status);
 			return false;
 		}
 		kv.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -1397,9 +1399,13 @@ static bool answer(char *line, struct buf *b)
 static int port_in = -1, port_out = -1;
 static bool port_is_stdio;
 
-/* An answer nobody takes within a second is dropped: the next peer must not get it. */
+/*
+ * An answer nobody takes within a second is dropped: it would only puzzle the next peer. Not sooner, because the
+ * driver learns from a work queue that a peer has come, which may be after the peer's first request was read.
+ */
 static void send_answer(const struct buf *b)
 {
+	uint64_t deadline = now_us() + SECOND;
 	for (size_t done = 0; done < b->len;) {
 		ssize_t n = write(port_out, b->text + done, b->len - done);
 		if (n > 0) {
@@ -1408,9 +1414,11 @@ static void send_answer(const struct buf *b)
 		}
 		if (n < 0 && errno == EINTR)
 			continue;
-		struct pollfd p = { .fd = port_out, .events = POLLOUT };
-		if (n == 0 || errno != EAGAIN || poll(&p, 1, 1000) != 1 || p.revents & (POLLHUP | POLLERR))
+		if (n == 0 || errno != EAGAIN || now_us() >= deadline)
 			return;
+		struct pollfd p = { .fd = port_out, .events = POLLOUT };
+		if (poll(&p, 1, 1000) > 0 && p.revents & (POLLHUP | POLLERR))
+			sleep_us(10000);
 	}
 }
 
@@ -1455,7 +1463,7 @@ static void *channel_thread(void *unused)
 {
 	static char line[LINE_MAX_BYTES + 1], chunk[1024];
 	size_t len = 0;
-	bool too_long = false;
+	bool too_long = false, had_peer = false;
 	(void)unused;
 	for (;;) {
 		ssize_t n = read(port_in, chunk, sizeof chunk);
@@ -1464,12 +1472,13 @@ static void *channel_thread(void *unused)
 				continue;
 			if (port_is_stdio)
 				stop();
-			bool gone = !(n < 0 && errno == EAGAIN);
-			if (gone) { /* half a request of a peer that left is nobody's */
+			bool peer = n < 0 && errno == EAGAIN;
+			if (had_peer && !peer) { /* half a request of a peer that left is nobody's */
 				len = 0;
 				too_long = false;
 			}
-			wait_for_input(gone);
+			had_peer = peer;
+			wait_for_input(!peer);
 			continue;
 		}
 		for (ssize_t i = 0; i < n; i++) {

@@ -185,9 +185,7 @@ def test_hotset_touches_exactly_the_hot_part(start: Start) -> None:
         with Path(f"/proc/{answer['pid']}/mem").open("rb") as memory:
             memory.seek(low)
             data = memory.read(4 * MIB)
-        touches = [
-            int.from_bytes(data[at + 8 : at + 16], "little") for at in range(0, len(data), PAGE)
-        ]
+        touches = [int.from_bytes(data[at + 8 : at + 16], "little") for at in range(0, len(data), PAGE)]
         hot = touches[: MIB // PAGE]
         assert min(hot) >= 5
         assert max(hot) - min(hot) <= 1
