@@ -157,11 +157,10 @@ def down(name: str, everything: bool) -> None:
 @click.option("--guest-machine", default="pc", show_default=True)
 @click.option("--guest-kernel", default="6.12", show_default=True)
 @click.option("--workload", default="hotset", show_default=True)
+@click.option("--keep", is_flag=True, help="Leave a lab that failed, to look into it.")
 def soak(runs: int, minutes: float, qemu: str, **options: Any) -> None:
     """Run guests for a while and check that each of them works; exit 1 unless all runs held."""
-    spec = soak_run.SoakSpec(
-        seconds=minutes * 60, qemu_arguments=tuple(shlex.split(qemu)), **options
-    )
+    spec = soak_run.SoakSpec(seconds=minutes * 60, qemu_arguments=tuple(shlex.split(qemu)), **options)
     results = []
     for number in range(1, runs + 1):
         results.append(soak_run.run(spec, say))

@@ -60,7 +60,5 @@ def discover() -> DebianSites:
         elif "security" not in uri:
             archive = archive or uri
     if not archive:
-        raise LabError(
-            "no Debian archive in this machine's apt sources", "see apt-get indextargets"
-        )
+        raise LabError("no Debian archive in this machine's apt sources", "see apt-get indextargets")
     return DebianSites(archive.rstrip("/"), security.rstrip("/") if security else None)

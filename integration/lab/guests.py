@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import time
 import xml.etree.ElementTree as ET
@@ -17,12 +18,14 @@ from integration.lab.image.build import guest_image
 from integration.lab.image.pack import KERNELS_IN_HOST
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from integration.lab.hostvm import HostVm
     from integration.lab.image.build import GuestImage, Image
 
 CHANNEL: Final = "org.overcommit.lab"
+PING_AGAIN: Final = 3.0
 #: Workloads that read a disk: they get the host VM's own, which has real data, to read only.
 DISK_WORKLOADS: Final = ("pagecache",)
 #: Workloads that start the key-value server.
@@ -168,18 +171,17 @@ class Guests:
             path = "/proc/sys/vm/nr_hugepages"
             self._vm.run(f"echo $(( $(cat {path}) + {pages} )) > {path}")
         xml = domain_xml(spec, str(KERNELS_IN_HOST / release / "vmlinux"), initrd)
-        self._vm.run(
-            f"rm -f {spec.console}; virsh -q create /dev/stdin", stdin=xml, timeout=timeout
-        )
+        self._vm.run(f"rm -f {spec.console}; virsh -q create /dev/stdin", stdin=xml, timeout=timeout)
         self._records.mkdir(exist_ok=True)
         (self._records / f"{spec.name}.json").write_text(json.dumps(asdict(spec)))
         try:
-            self._wait_for_answer(spec.name, begin + timeout)
-        except LabError:
+            self.send(spec.name, "ping", begin + timeout - time.monotonic())
+        except LabError as error:
+            self._vm.check_alive()
             # leave nothing half-started behind, but tell what it last said
             last = self._vm.run(f"tail -n 3 {spec.console}", check=False).stdout
             self.remove(spec.name)
-            raise LabError(f"guest {spec.name!r} did not come up", last.strip()) from None
+            raise LabError(f"guest {spec.name!r} did not come up: {error}", last.strip()) from None
         return time.monotonic() - begin
 
     def running(self) -> list[dict[str, Any]]:
@@ -203,12 +205,14 @@ class Guests:
     def send(self, name: str, line: str, timeout: float = 60) -> dict[str, Any]:
         """Send a line to a guest's channel and return its answer."""
         end = time.monotonic() + timeout
-        text = self._exchange(name, line, end)
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = text
-        return answer if isinstance(answer, dict) else {"answer": answer}
+        with self._connect(name) as link:
+            answers = _Answers(link)
+            # A guest drops an answer while its driver has not noticed yet that somebody listens,
+            # so a request that must not be repeated is sent only after a ping was answered.
+            answer = self._ask(name, answers, "ping", end, repeat=PING_AGAIN)
+            if line != "ping":
+                answer = self._ask(name, answers, line, end)
+            return answer
 
     def log(self, name: str) -> str:
         """All that a guest has written on its console."""
@@ -273,24 +277,52 @@ class Guests:
                 return link
         raise AssertionError("unreachable")
 
-    def _exchange(self, name: str, line: str, end: float) -> str:
-        """Send one line, wait for one line."""
-        with self._connect(name) as link:
-            link.sendall(line.encode() + b"\n")
-            received = b""
-            while not received.endswith(b"\n"):
-                try:
-                    chunk = link.recv(65536)
-                except TimeoutError:
-                    self._vm.check_alive()
-                    if time.monotonic() > end:
-                        raise LabTimeoutError(f"guest {name!r} does not answer {line!r}") from None
-                    continue
-                if not chunk:
-                    raise LabError(f"the channel of guest {name!r} closed", "is it running?")
-                received += chunk
-        return received.decode(errors="replace").strip()
+    def _ask(
+        self, name: str, answers: _Answers, line: str, end: float, repeat: float | None = None
+    ) -> dict[str, Any]:
+        """Send a line until it is answered; without ``repeat``, once."""
+        mark = secrets.token_hex(4)
+        again = 0.0
+        while time.monotonic() < end:
+            if time.monotonic() >= again:
+                answers.send(f"{line} @{mark}")
+                again = time.monotonic() + repeat if repeat else end
+            for answer in answers.receive():
+                if answer.pop("id", None) == mark:
+                    return answer
+            if answers.closed:
+                raise LabError(f"the channel of guest {name!r} closed", "is it running?")
+            self._vm.check_alive()
+        raise LabTimeoutError(f"guest {name!r} does not answer {line!r}")
 
-    def _wait_for_answer(self, name: str, end: float) -> None:
-        """A ping waits in the channel until the guest opens it; a guest that ends closes it."""
-        self._exchange(name, "ping", end)
+
+class _Answers:
+    """One JSON object a line, from a socket with a short time limit."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._rest = b""
+        self.closed = False
+
+    def send(self, line: str) -> None:
+        """Send one line."""
+        try:
+            self._link.sendall(line.encode() + b"\n")
+        except (BrokenPipeError, ConnectionResetError):
+            self.closed = True
+
+    def receive(self) -> Iterator[dict[str, Any]]:
+        """The answers that have come, after waiting for a moment at most."""
+        try:
+            chunk = self._link.recv(65536)
+        except TimeoutError:
+            return
+        except ConnectionResetError:
+            chunk = b""
+        self.closed = self.closed or not chunk
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            with suppress(ValueError):
+                answer = json.loads(line)
+                if isinstance(answer, dict):
+                    yield answer

@@ -84,9 +84,7 @@ class HostVm:
         return cls(known) if known and known.process.alive() else None
 
     @classmethod
-    def start(
-        cls, spec: HostSpec, image: Image, say: Callable[[str], None], timeout: float
-    ) -> HostVm:
+    def start(cls, spec: HostSpec, image: Image, say: Callable[[str], None], timeout: float) -> HostVm:
         """Boot a host VM and wait until it takes commands.
 
         Raises:

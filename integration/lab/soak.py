@@ -42,11 +42,10 @@ class SoakSpec:
     guest_kernel: str = "6.12"
     guest_memory: str = "256M"
     workload: str = "hotset"
-    settings: dict[str, str] = field(
-        default_factory=lambda: {"total": "128M", "hot": "32M", "hz": "1"}
-    )
+    settings: dict[str, str] = field(default_factory=lambda: {"total": "128M", "hot": "32M", "hz": "1"})
     every: float = 5.0
     patience: float = 60.0
+    keep: bool = False
 
 
 @dataclass
@@ -94,7 +93,8 @@ def run(spec: SoakSpec, say: Callable[[str], None]) -> SoakResult:
     finally:
         if lab:
             result.console = lab.console_tail(40)
-            lab.down()
+            if result.passed or not spec.keep:
+                lab.down()
     return result
 
 

@@ -30,9 +30,7 @@ def extract_vmlinux(bzimage: bytes) -> bytes:
     payload = bzimage[setup_size + offset : setup_size + offset + length]
     if payload.startswith(b"\x28\xb5\x2f\xfd"):
         # the last four bytes are the size, which is the boot code's own addition
-        image = subprocess.run(
-            ["zstd", "-dcq"], input=payload[:-4], capture_output=True, check=True
-        ).stdout
+        image = subprocess.run(["zstd", "-dcq"], input=payload[:-4], capture_output=True, check=True).stdout
     elif payload.startswith(b"\xfd7zXZ\0"):
         image = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
     elif payload.startswith(b"\x1f\x8b"):

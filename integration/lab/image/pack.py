@@ -31,9 +31,7 @@ def pack(tar: Path, target: Path) -> None:
         root = scratch / "root"
         root.mkdir()
         # device nodes cannot be made in a user namespace, and the kernel provides them anyway
-        subprocess.run(
-            ["tar", "xf", tar, "-C", root, "--numeric-owner", "--exclude=./dev/*"], check=True
-        )
+        subprocess.run(["tar", "xf", tar, "-C", root, "--numeric-owner", "--exclude=./dev/*"], check=True)
         for release in kernel.releases(root):
             _pack_kernel(root, release, target / "kernels" / release, scratch)
         _pack_guest_parts(root, target / "guest-parts")
@@ -65,9 +63,7 @@ def _pack_guest_parts(root: Path, target: Path) -> None:
     shutil.copy(root / "usr/bin/busybox", target / "tree/bin/busybox")
     _copy_with_libraries(root, packages.GUEST_SERVER, target / "server")
     for release in kernel.releases(root):
-        kernel.copy_modules(
-            root, release, list(packages.GUEST_MODULES), target / "modules" / release
-        )
+        kernel.copy_modules(root, release, list(packages.GUEST_MODULES), target / "modules" / release)
 
 
 def _copy_with_libraries(root: Path, binary: str, tree: Path) -> None:
