@@ -96,7 +96,7 @@ def _follow(
                 f"limit {format_ratio(action.psi_some_limit)}"
             )
         if now - moved_at > _IDLE_SECONDS:
-            return "the rest was in use again when looked at once more"
+            return "nothing more of it was still idle"
         if now - began > _LONGEST_SECONDS:
             return "ran out of time"
 

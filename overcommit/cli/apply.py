@@ -53,8 +53,9 @@ def apply(
     """
     policy = session.policy()
     saved = _read(file) if file is not None else None
-    hypervisor = session.hypervisor(read_only=False)
     require_root()
+    session.require_damon(take_over=take_over)
+    hypervisor = session.hypervisor(read_only=False)
     with session.generation("apply") as generation:
         chosen = saved or plan_now(
             session,

@@ -59,8 +59,9 @@ def plan(
     Changes nothing but the DAMON monitors that it starts and stops itself.
     """
     policy = session.policy()
-    hypervisor = session.hypervisor(read_only=True)
     require_root()
+    session.require_damon(take_over=take_over)
+    hypervisor = session.hypervisor(read_only=True)
     with session.generation("plan") as generation:
         made = plan_now(
             session,

@@ -14,7 +14,7 @@ import click
 
 from overcommit.cli.talk import Talk
 from overcommit.clock import Clock, SystemClock
-from overcommit.damon.pool import undo
+from overcommit.damon.pool import require_free, undo
 from overcommit.errors import Unsupported
 from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import read_boot_id
@@ -64,6 +64,18 @@ class Session:
                     self.journal.discard(generation)
         finally:
             self.journal.unlock()
+
+    def require_damon(self, *, take_over: bool) -> None:
+        """Refuse before anything is touched when DAMON belongs to somebody else.
+
+        What a dead controller of ours left is cleaned up first, by `generation`, and not held against us.
+
+        Raises:
+            Conflict: somebody else uses DAMON.
+            Unsupported: no DAMON, or not root.
+        """
+        if not any(not isinstance(e.record, BalloonMoved) for e in self.journal.outstanding()):
+            require_free(self.kernel, take_over=take_over)
 
     def _clean_up_damon(self) -> None:
         """What a controller that died left in DAMON; we hold the lock, so it is dead."""

@@ -23,8 +23,8 @@ from overcommit.units import format_size
 def status(session: Session, names: tuple[str, ...]) -> None:
     """Show what the host holds for each domain, and what overcommit has changed and not yet put back."""
     policy = session.policy()
-    hypervisor = session.hypervisor(read_only=True)
     require_root()
+    hypervisor = session.hypervisor(read_only=True)
     snapshot = select(observe(session.kernel, hypervisor, session.clock), names)
     outstanding = [g for g in session.journal.generations() if g.outstanding]
     sentence = _sentence(snapshot, len(outstanding))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import TracebackType
 
-from overcommit.damon.owners import ModuleOwner, enabled_path, find_owners
+from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
 from overcommit.damon.sysfs import Capabilities, DamonSysfs
 from overcommit.damon.tree import Kdamond, render
 from overcommit.errors import Busy, Conflict, HostError
@@ -42,11 +42,7 @@ class DamonPool:
             Conflict: somebody else uses DAMON; named, with the remedy.
             Unsupported: no DAMON.
         """
-        owners = find_owners(self._kernel, self._sysfs)
-        for owner in owners:
-            if not owner.can_take_over or not take_over:
-                raise Conflict(f"DAMON is in use: {owner.what}", hint=owner.remedy)
-        for owner in owners:
+        for owner in require_free(self._kernel, take_over=take_over):
             if isinstance(owner, ModuleOwner):
                 self._record(ModuleTakenOver(module=owner.module, before="Y"))
                 self._kernel.write(enabled_path(owner.module), "N")
@@ -100,6 +96,20 @@ class DamonPool:
 
     def _record(self, record: ModuleTakenOver | PoolClaimed | KdamondStarted) -> None:
         self._entries.append(self._generation.record(record))
+
+
+def require_free(kernel: Kernel, *, take_over: bool) -> tuple[Owner, ...]:
+    """The owners that may be moved aside, none when DAMON is free.
+
+    Raises:
+        Conflict: somebody else uses DAMON, and may not be moved aside.
+        Unsupported: no DAMON.
+    """
+    owners = find_owners(kernel, DamonSysfs(kernel))
+    for owner in owners:
+        if not owner.can_take_over or not take_over:
+            raise Conflict(f"DAMON is in use: {owner.what}", hint=owner.remedy)
+    return owners
 
 
 def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[str, ...]:

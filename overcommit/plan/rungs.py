@@ -54,15 +54,18 @@ def propose(
     if domain.residency is None:
         return
     resident = domain.residency.resident_bytes
-    left = resident
+    ballooned = 0
     if verdicts[Actuator.BALLOON].ok and domain.balloon is not None:
         action = _balloon(domain, domain.balloon, bounds, resident)
         if action is not None:
-            left -= action.expected_bytes
+            ballooned = action.before_bytes - action.after_bytes
             yield action
     if verdicts[Actuator.PAGEOUT].ok and heat is not None and heat.cold_bytes is not None:
-        cold = heat.cold_bytes - (resident - left)
-        pieces = coldest(heat.cold_pieces, min(cold, left - bounds.floor_bytes))
+        # The guest gives its balloon whatever it likes best: all of it may be cold and resident. Only what
+        # is left even then is page-out's to count on.
+        left = resident - ballooned
+        most = min(heat.cold_bytes - ballooned, left - bounds.floor_bytes)
+        pieces = coldest(heat.cold_pieces, most)
         if sum(p.resident_bytes for p in pieces) >= worthwhile(bounds.ceiling_bytes):
             yield _pageout(domain, heat, domain_class, policy, bounds, left, pieces)
 
