@@ -1,0 +1,177 @@
+"""Hosts, domains and policies for tests, described in the operator's words.
+
+Everything has a sensible default, so that a test names only what it is about. A host that cannot exist (more
+resident memory than RAM, a guest larger than its definition) is refused: a test on it would prove nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
+
+import yaml
+
+from overcommit.classify.idle import classify
+from overcommit.model.facts import (
+    BalloonStats,
+    Definition,
+    DomainFacts,
+    Gap,
+    HostFacts,
+    Incarnation,
+    Residency,
+    RunState,
+    Snapshot,
+    SwapArea,
+    SwapKind,
+)
+from overcommit.model.heat import Heat, IdleMap, IdleSpan
+from overcommit.model.policy import Policy
+from overcommit.model.ranges import Range
+from overcommit.policy import loader
+from overcommit.units import GIB
+
+RAM_START = 0x7F00_0000_0000
+NOW = 1_700_000_000.0
+RESOLUTION = 4.0
+"""Seconds of one snapshot's window, as the product's monitor has it."""
+
+
+class ImpossibleError(ValueError):
+    """The scenario describes something that no host can be in."""
+
+
+def require(possible: bool, why: str) -> None:
+    if not possible:
+        raise ImpossibleError(why)
+
+
+def incarnation(name: str = "web", *, pid: int = 4242, start_time: int = 1000) -> Incarnation:
+    return Incarnation(uuid=str(uuid5(NAMESPACE_DNS, name)), name=name, pid=pid, start_time=start_time)
+
+
+def definition(size: int = GIB, **overrides: Any) -> Definition:
+    """A plain guest with a balloon, statistics every 5 s and free page reporting."""
+    plain = Definition(
+        maximum_bytes=size, balloon_model="virtio", free_page_reporting=True, stats_period_seconds=5
+    )
+    return dataclasses.replace(plain, **overrides)
+
+
+def guest_says(
+    usable: int | None, *, actual: int = GIB, age: float | None = 3.0, honest: bool = True
+) -> BalloonStats:
+    """The guest's last statistics; one that is not ``honest`` may claim more than it has."""
+    require(not honest or usable is None or usable <= actual, "an honest guest has no more than its size")
+    return BalloonStats(actual_bytes=actual, age_seconds=age, usable_bytes=usable)
+
+
+def domain(
+    name: str = "web",
+    *,
+    size: int = GIB,
+    resident: int | None = None,
+    swapped: int = 0,
+    balloon: BalloonStats | None = None,
+    gaps: Mapping[str, str] | None = None,
+    state: RunState = RunState.RUNNING,
+    busy_with: str | None = None,
+    **overrides: Any,
+) -> DomainFacts:
+    """A running domain; its resident memory lies at the start of its RAM. ``overrides`` go to its definition.
+
+    A gap takes away what could not be read, as `overcommit.observe` does it.
+    """
+    resident = size - swapped if resident is None else resident
+    require(resident + swapped <= size, f"{name}: more memory resident and swapped than it has")
+    if balloon is not None:
+        require(balloon.actual_bytes <= size, f"{name}: a balloon cannot give more than the definition")
+    missing = gaps or {}
+    where = (Range(RAM_START, RAM_START + resident),) if resident else ()
+    known = not missing.keys() & {"guest RAM", "residency"}
+    return DomainFacts(
+        incarnation=incarnation(name),
+        state=state,
+        definition=definition(size, **overrides),
+        busy_with=busy_with,
+        balloon=None if "balloon" in missing else balloon,
+        ram=() if "guest RAM" in missing else (Range(RAM_START, RAM_START + size),),
+        residency=Residency(resident=where, swapped_bytes=swapped) if known else None,
+        gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),
+    )
+
+
+def heat(facts: DomainFacts, idle: Sequence[tuple[float, int]], *, watched: float, policy: Policy) -> Heat:
+    """The product's own judgement of resident memory laid out as (seconds idle, bytes), in this order."""
+    require(facts.residency is not None, "heat of memory nobody could find")
+    assert facts.residency is not None
+    require(
+        sum(size for _, size in idle) == facts.residency.resident_bytes,
+        f"{facts.name}: the idle times must cover its resident memory of {facts.residency.resident_bytes}",
+    )
+    spans, start = [], RAM_START
+    for seconds, size in idle:
+        require(0 <= seconds <= watched, f"idle for {seconds} s, but watched for {watched} s only")
+        spans.append(IdleSpan(start, start + size, watched - seconds))
+        start += size
+    spans.append(IdleSpan(start, facts.ram[-1].end, 0.0))
+    return classify(
+        IdleMap(began_at=0.0, updated_at=watched, snapshots=int(watched // RESOLUTION), spans=tuple(spans)),
+        facts.residency.resident,
+        cold_after=policy.class_of(facts).cold_after_seconds,
+        resolution=RESOLUTION,
+    )
+
+
+def zram(size: int = 4 * GIB, used: int = 0) -> SwapArea:
+    require(used <= size, "a swap area cannot hold more than its size")
+    return SwapArea(path="/dev/zram0", kind=SwapKind.ZRAM, size_bytes=size, used_bytes=used)
+
+
+def host(total: int = 8 * GIB, available: int = 4 * GIB, swap: Sequence[SwapArea] = (zram(),)) -> HostFacts:
+    require(available <= total, "a host cannot have more available than it has")
+    return HostFacts(
+        name="kvm1",
+        kernel="6.12.0",
+        boot_id="boot-1",
+        total_bytes=total,
+        available_bytes=available,
+        swap=tuple(swap),
+        zram_used_bytes=0,
+        pressure=None,
+    )
+
+
+def snapshot(facts: HostFacts, *domains: DomainFacts, gaps: Mapping[str, str] | None = None) -> Snapshot:
+    known = [d.residency for d in domains if d.residency is not None]
+    resident = sum(residency.resident_bytes for residency in known)
+    require(resident + facts.available_bytes <= facts.total_bytes, "more memory in use than the host has")
+    swapped = sum(residency.swapped_bytes for residency in known)
+    require(swapped <= facts.swap_used_bytes, "more guest memory in swap than swap in use")
+    return Snapshot(
+        taken_at=NOW,
+        host=facts,
+        domains=domains,
+        gaps=tuple(Gap(what=what, why=why) for what, why in (gaps or {}).items()),
+    )
+
+
+def policy(overrides: Mapping[str, Any] | None = None) -> Policy:
+    """A small policy, changed by ``overrides`` in the file's own words, through the real loader."""
+    plain = {
+        "version": 1,
+        "classes": {"standard": {"floor": "25%", "cold_after": "2min"}},
+        "default_class": "standard",
+    }
+    return loader.parse(yaml.safe_dump(_merged(plain, overrides or {})), "policy.yaml")
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value) if both and isinstance(old, Mapping) else value
+    return merged
