@@ -56,9 +56,11 @@ def find_guest_ram(smaps: str, memory_bytes: int) -> tuple[Range, ...]:
     """Guest RAM in QEMU's address space, from ``/proc/PID/smaps``; empty when it cannot be told.
 
     QEMU marks every RAM block MADV_DONTFORK under KVM (``dc`` in VmFlags), its other memory never.
-    Video RAM and ROMs are marked too but are small; the big ones must add up to the domain's memory.
+    Video RAM and ROMs are marked too but are small; the big ones must add up to the domain's memory. Advice
+    splits a block into neighbours, of which some may be smaller than video RAM: they are joined first.
     """
-    marked = [m.span for m in _mappings(smaps) if "dc" in m.flags and m.span.size >= MIB]
+    blocks = normalise(m.span for m in _mappings(smaps) if "dc" in m.flags)
+    marked = [block for block in blocks if block.size >= MIB]
     taken: list[Range] = []
     for span in sorted(marked, key=lambda s: s.size, reverse=True):
         if total_size(taken) >= memory_bytes:

@@ -1,0 +1,45 @@
+"""A kernel made of a few files, for parsers that need no more than that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from overcommit.model.facts import Residency
+from overcommit.model.ranges import Range
+
+
+@dataclass
+class FileKernel:
+    """`overcommit.host.kernel.Kernel` over a dictionary; an exception as a content is raised on reading."""
+
+    files: dict[str, str | OSError] = field(default_factory=dict)
+
+    def read(self, path: str) -> str:
+        content = self.files.get(path, FileNotFoundError(2, "No such file or directory", path))
+        if isinstance(content, OSError):
+            raise content
+        return content
+
+    def write(self, path: str, value: str) -> None:
+        raise AssertionError(f"a parser wrote {value!r} to {path}")
+
+    def list(self, path: str) -> tuple[str, ...]:
+        inside = (name.removeprefix(path + "/") for name in self.files if name.startswith(path + "/"))
+        return tuple(sorted({name.partition("/")[0] for name in inside}))
+
+    def exists(self, path: str) -> bool:
+        return path in self.files or bool(self.list(path))
+
+    def lock_holder(self, path: str) -> int | None:
+        raise AssertionError(f"a parser asked who locks {path}")
+
+    def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
+        raise AssertionError(f"a parser asked for the residency of {pid} in {ram}")
+
+
+@pytest.fixture
+def kernel_with() -> Callable[[Mapping[str, str | OSError]], FileKernel]:
+    return lambda files: FileKernel(dict(files))
