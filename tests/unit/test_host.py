@@ -1,0 +1,201 @@
+"""What the host kernel's text files mean. The texts are as Linux 6.12 writes them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from overcommit.errors import Gone
+from overcommit.host.cgroup import read_cgroup
+from overcommit.host.kernel import Kernel
+from overcommit.host.memory import parse_meminfo, parse_pressure, parse_swaps, read_host
+from overcommit.host.process import read_start_time, runs_domain
+from overcommit.model.facts import SwapKind
+from overcommit.units import GIB, KIB, MIB
+
+KernelWith = Callable[[Mapping[str, str | OSError]], Kernel]
+
+MEMINFO = """\
+MemTotal:       65808384 kB
+MemFree:         1203456 kB
+MemAvailable:   20402176 kB
+SwapTotal:       8388604 kB
+SwapFree:        8388604 kB
+AnonPages:      41034112 kB
+HugePages_Total:       0
+HugePages_Free:        0
+Hugepagesize:       2048 kB
+DirectMap1G:    60817408 kB
+"""
+SWAPS = """\
+Filename				Type		Size		Used		Priority
+/dev/zram0                              partition	4194300		1024		100
+/dev/nvme0n1p3                          partition	8388604		0		-2
+/swap/file                              file		1048572		512		-3
+"""
+PRESSURE = """\
+some avg10=1.53 avg60=0.87 avg300=0.12 total=4200000
+full avg10=0.00 avg60=0.00 avg300=0.00 total=123
+"""
+HOST = {
+    "/proc/meminfo": MEMINFO,
+    "/proc/swaps": SWAPS,
+    "/proc/pressure/memory": PRESSURE,
+    "/proc/sys/kernel/hostname": "kvm1\n",
+    "/proc/sys/kernel/osrelease": "6.12.41+deb13-amd64\n",
+    "/proc/sys/kernel/random/boot_id": "7d4a6c1e-0000-4000-8000-000000000001\n",
+}
+
+
+def test_meminfo_is_in_bytes_and_counts_are_left_out() -> None:
+    fields = parse_meminfo(MEMINFO)
+    assert fields["MemTotal"] == 65808384 * KIB
+    assert fields["Hugepagesize"] == 2 * MIB
+    assert "HugePages_Total" not in fields
+
+
+def test_swap_areas_are_told_apart() -> None:
+    assert [(a.path, a.kind, a.used_bytes) for a in parse_swaps(SWAPS)] == [
+        ("/dev/zram0", SwapKind.ZRAM, MIB),
+        ("/dev/nvme0n1p3", SwapKind.PARTITION, 0),
+        ("/swap/file", SwapKind.FILE, 512 * KIB),
+    ]
+
+
+def test_no_swap_is_no_area() -> None:
+    assert parse_swaps("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n") == ()
+
+
+def test_pressure_becomes_ratios_and_seconds() -> None:
+    pressure = parse_pressure(PRESSURE)
+    assert pressure.some_avg10 == pytest.approx(0.0153)
+    assert pressure.some_avg60 == pytest.approx(0.0087)
+    assert pressure.some_total_seconds == pytest.approx(4.2)
+
+
+@pytest.mark.parametrize("text", ["", "full avg10=0.00 avg60=0.00 avg300=0.00 total=123\n", "no"])
+def test_what_is_not_pressure_is_an_error_not_a_zero(text: str) -> None:
+    with pytest.raises(ValueError, match="not pressure"):
+        parse_pressure(text)
+
+
+def test_host_is_read_in_one_go(kernel_with: KernelWith) -> None:
+    zram = {
+        "/sys/block/zram0/mm_stat": "1048576 300000 409600 0 409600 0 0 0 0\n",
+        "/sys/block/sda/size": "1",
+    }
+    host = read_host(kernel_with(HOST | zram))
+    assert (host.name, host.kernel) == ("kvm1", "6.12.41+deb13-amd64")
+    assert host.boot_id == "7d4a6c1e-0000-4000-8000-000000000001"
+    assert host.total_bytes == 65808384 * KIB
+    assert host.available_bytes == 20402176 * KIB
+    assert host.swap_total_bytes == (4194300 + 8388604 + 1048572) * KIB
+    assert host.swap_free_bytes == host.swap_total_bytes - MIB - 512 * KIB
+    assert host.zram_used_bytes == 409600  # what zram holds compressed, not what was put in
+
+
+@pytest.mark.parametrize(
+    "absence",
+    [FileNotFoundError(errno.ENOENT, "none"), OSError(errno.EOPNOTSUPP, "psi=0")],
+    ids=["no file", "switched off at boot"],
+)
+def test_missing_pressure_is_a_gap(kernel_with: KernelWith, absence: OSError) -> None:
+    assert read_host(kernel_with(HOST | {"/proc/pressure/memory": absence})).pressure is None
+
+
+def test_without_meminfo_nothing_can_be_decided(kernel_with: KernelWith) -> None:
+    with pytest.raises(PermissionError):
+        read_host(kernel_with(HOST | {"/proc/meminfo": PermissionError(errno.EACCES, "no")}))
+
+
+SCOPE = "/machine.slice/machine-qemu\\x2d3\\x2dweb.scope"
+STAT = "anon 912261120\nfile 4096\npgmajfault 17\nworkingset_refault_anon 5\nworkingset_refault_file 9\n"
+
+
+def cgroup_files(group: str) -> dict[str, str | OSError]:
+    directory = f"/sys/fs/cgroup{group}"
+    return {
+        f"{directory}/memory.current": f"{GIB}\n",
+        f"{directory}/memory.stat": STAT,
+        f"{directory}/memory.swap.current": f"{MIB}\n",
+        f"{directory}/memory.pressure": PRESSURE,
+    }
+
+
+def test_charge_of_a_threaded_child_is_found_at_its_ancestor(kernel_with: KernelWith) -> None:
+    membership = {"/proc/7/cgroup": f"0::{SCOPE}/libvirt/emulator\n"}
+    cgroup = read_cgroup(kernel_with(cgroup_files(SCOPE) | membership), 7)
+    assert cgroup is not None
+    assert (cgroup.path, cgroup.current_bytes, cgroup.swap_bytes) == (SCOPE, GIB, MIB)
+    assert (cgroup.major_faults, cgroup.anon_refaults) == (17, 5)
+    assert cgroup.pressure is not None
+
+
+def test_cgroup_without_swap_accounting_and_pressure(kernel_with: KernelWith) -> None:
+    files = cgroup_files("/qemu") | {"/proc/7/cgroup": "0::/qemu\n"}
+    del files["/sys/fs/cgroup/qemu/memory.swap.current"], files["/sys/fs/cgroup/qemu/memory.pressure"]
+    cgroup = read_cgroup(kernel_with(files), 7)
+    assert cgroup is not None
+    assert (cgroup.swap_bytes, cgroup.pressure) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "membership",
+    ["0::/\n", "12:memory:/machine/web\n1:name=systemd:/machine/web\n", "0::/somewhere/uncharged\n"],
+    ids=["root group", "cgroup v1", "no memory controller"],
+)
+def test_no_charged_cgroup_is_a_gap(kernel_with: KernelWith, membership: str) -> None:
+    files = cgroup_files("/machine/web") | {"/proc/7/cgroup": membership}
+    assert read_cgroup(kernel_with(files), 7) is None
+
+
+def test_cgroup_v2_is_found_beside_v1(kernel_with: KernelWith) -> None:
+    files = cgroup_files("/qemu") | {"/proc/7/cgroup": "4:cpu:/other\n0::/qemu\n"}
+    cgroup = read_cgroup(kernel_with(files), 7)
+    assert cgroup is not None
+    assert cgroup.path == "/qemu"
+
+
+# A name may hold anything, a closing parenthesis and digits included.
+STATISTICS = (
+    "4242 ({name}) S 1 4242 4242 0 -1 138412416 9 0 3 0 52 11 0 0 20 0 4 0 86312 2147483648 71 18446744\n"
+)
+
+
+@pytest.mark.parametrize("name", ["qemu-system-x86", "a b", "x) R 1 2", "((((", ""])
+def test_start_time_whatever_the_process_is_called(kernel_with: KernelWith, name: str) -> None:
+    kernel = kernel_with({"/proc/4242/stat": STATISTICS.format(name=name)})
+    assert read_start_time(kernel, 4242) == 86312
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ESRCH])
+def test_exited_process_is_gone(kernel_with: KernelWith, code: int) -> None:
+    with pytest.raises(Gone, match="process 9 has exited"):
+        read_start_time(kernel_with({"/proc/9/stat": OSError(code, "gone")}), 9)
+
+
+def test_unreadable_process_is_not_gone(kernel_with: KernelWith) -> None:
+    with pytest.raises(PermissionError):
+        read_start_time(kernel_with({"/proc/9/stat": PermissionError(errno.EACCES, "no")}), 9)
+
+
+UUID = "0b6e9c1a-4a3f-4b43-9a4f-0c6a1a0f1d11"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "runs"),
+    [
+        (["qemu-system-x86_64", "-uuid", UUID, "-S"], True),
+        (["qemu-system-x86_64", "-uuid", "another"], False),
+        (["qemu-system-x86_64", "-name", UUID], False),  # a name may look like a UUID
+        (["qemu-system-x86_64", "-uuid"], False),
+        ([], False),
+    ],
+)
+def test_domain_is_proven_by_the_command_line(
+    kernel_with: KernelWith, arguments: list[str], runs: bool
+) -> None:
+    kernel = kernel_with({"/proc/7/cmdline": "\0".join(arguments) + "\0"})
+    assert runs_domain(kernel, 7, UUID) is runs
