@@ -66,7 +66,7 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         freed_bytes=freed,
         promoted_pages=_promoted(site, domain, cgroup),
         seconds=site.clock.monotonic() - began,
-        detail=stopped_by,
+        detail="complete" if enough else stopped_by,
     )
 
 

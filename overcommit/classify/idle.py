@@ -9,17 +9,27 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
-from overcommit.model.heat import AccessRegion, ColdPiece, Heat, IdleBucket, IdleMap, IdleSpan
-from overcommit.model.ranges import Range, normalise, total_size
+from overcommit.model.heat import (
+    RECENT_WINDOWS,
+    AccessRegion,
+    ColdPiece,
+    Heat,
+    IdleBucket,
+    IdleMap,
+    IdleSpan,
+)
+from overcommit.model.ranges import Range, chop, normalise, total_size
 from overcommit.units import MIB
 
 HISTOGRAM_BOUNDS = (0.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 """Lower bounds of the idle histogram, seconds."""
 
+_STEADY_SHARE = 0.6
+
 
 def begin(ram: Sequence[Range], at: float) -> IdleMap:
     """A map in which everything counts as accessed at the moment the watch began."""
-    spans = tuple(IdleSpan(start, end, at) for start, end in ram)
+    spans = tuple(IdleSpan(start, end, at, 0) for start, end in ram)
     return IdleMap(began_at=at, updated_at=at, snapshots=0, spans=spans)
 
 
@@ -32,64 +42,71 @@ def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float) -> IdleMap
     quiet = normalise(Range(r.start, r.end) for r in regions if r.accesses == 0)
     kept: list[IdleSpan] = []
     for piece, inside in _cut(idle.spans, quiet):
-        span = piece if inside else piece._replace(accessed_at=at)
-        if kept and kept[-1].end == span.start and kept[-1].accessed_at == span.accessed_at:
-            kept[-1] = kept[-1]._replace(end=span.end)
+        span = _aged(piece, accessed=not inside, at=at)
+        last = kept[-1] if kept else None
+        if last is not None and last.end == span.start and last[2:] == span[2:]:
+            kept[-1] = last._replace(end=span.end)
         else:
             kept.append(span)
     return IdleMap(began_at=idle.began_at, updated_at=at, snapshots=idle.snapshots + 1, spans=tuple(kept))
 
 
+def _aged(span: IdleSpan, *, accessed: bool, at: float) -> IdleSpan:
+    recent = (span.recent << 1 | accessed) & ((1 << RECENT_WINDOWS) - 1)
+    return IdleSpan(span.start, span.end, at if accessed else span.accessed_at, recent)
+
+
 def _cut(spans: Sequence[IdleSpan], ranges: Sequence[Range]) -> Iterator[tuple[IdleSpan, bool]]:
     """Split the spans at the ranges' bounds; True goes with the parts that lie inside a range."""
     index = 0
-    for start, end, accessed_at in spans:
-        position = start
-        while position < end:
+    for span in spans:
+        position = span.start
+        while position < span.end:
             while index < len(ranges) and ranges[index].end <= position:
                 index += 1
-            if index == len(ranges) or ranges[index].start >= end:
-                inside, stop = False, end
+            if index == len(ranges) or ranges[index].start >= span.end:
+                inside, stop = False, span.end
             elif ranges[index].start > position:
                 inside, stop = False, ranges[index].start
             else:
-                inside, stop = True, min(ranges[index].end, end)
-            yield IdleSpan(position, stop, accessed_at), inside
+                inside, stop = True, min(ranges[index].end, span.end)
+            yield span._replace(start=position, end=stop), inside
             position = stop
 
 
-def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float, resolution: float) -> Heat:
+def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> Heat:
     """Judge resident memory: hot, warm, cold, and which addresses are cold.
 
-    ``resolution`` is the length of one snapshot's window; what was accessed within two of them is hot, so
-    that one unlucky window does not cool it. Cold is unknown (None) until the watch has lasted
-    ``cold_after``.
+    Hot is what at least `_STEADY_SHARE` of the latest windows saw accessed. One window would be too little to
+    ask: DAMON samples one page of a region at a time, and a region in which a few pages are used is hit now
+    and then as a whole. Cold is unknown (None) until the watch has lasted ``cold_after``.
     """
-    hot_within = 2 * resolution
+    steady = _STEADY_SHARE * min(idle.snapshots, RECENT_WINDOWS)
     hot = warm = 0
     counts = [0] * len(HISTOGRAM_BOUNDS)
+    enough = idle.window_seconds >= cold_after
     cold = _ColdPieces(_piece_size(resident))
-    for (start, end, accessed_at), is_resident in _cut(idle.spans, resident):
-        idle_seconds = idle.updated_at - accessed_at
-        is_cold = idle_seconds >= max(cold_after, hot_within)
+    for span, is_resident in _cut(idle.spans, resident):
+        size, idle_seconds = span.end - span.start, idle.updated_at - span.accessed_at
+        is_cold = enough and idle_seconds >= cold_after
         if not is_cold:
             cold.interrupt()
         if not is_resident:
             continue
-        counts[bisect.bisect_right(HISTOGRAM_BOUNDS, idle_seconds) - 1] += end - start
+        counts[bisect.bisect_right(HISTOGRAM_BOUNDS, idle_seconds) - 1] += size
         if is_cold:
-            cold.add(start, end, idle_seconds)
-        elif idle_seconds < hot_within:
-            hot += end - start
+            cold.add(span.start, span.end, idle_seconds)
+        elif span.recent.bit_count() >= max(steady, 1):
+            hot += size
         else:
-            warm += end - start
+            warm += size
     return Heat(
         window_seconds=idle.window_seconds,
         snapshots=idle.snapshots,
         cold_after_seconds=cold_after,
         hot_bytes=hot,
         warm_bytes=warm,
-        cold_bytes=cold.resident_bytes if idle.window_seconds >= cold_after else None,
+        cold_bytes=cold.resident_bytes if enough else None,
         cold_pieces=tuple(cold.pieces),
         histogram=tuple(
             IdleBucket(bound, count)
@@ -119,20 +136,18 @@ class _ColdPieces:
     def add(self, start: int, end: int, idle_seconds: float) -> None:
         """Resident memory, idle for that long."""
         self.resident_bytes += end - start
-        while start < end:
-            stop = min(end, start - start % self._size + self._size)
+        for part in chop((Range(start, end),), self._size):
             last = self.pieces[-1] if self._open else None
-            if last is not None and last.start // self._size == start // self._size:
+            if last is not None and last.start // self._size == part.start // self._size:
                 self.pieces[-1] = ColdPiece(
                     start=last.start,
-                    end=stop,
-                    resident_bytes=last.resident_bytes + stop - start,
+                    end=part.end,
+                    resident_bytes=last.resident_bytes + part.size,
                     idle_seconds=min(last.idle_seconds, idle_seconds),
                 )
             else:
-                self.pieces.append(ColdPiece(start, stop, stop - start, idle_seconds))
+                self.pieces.append(ColdPiece(part.start, part.end, part.size, idle_seconds))
             self._open = True
-            start = stop
 
 
 def _piece_size(resident: Sequence[Range]) -> int:

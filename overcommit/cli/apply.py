@@ -174,7 +174,10 @@ def _tell(session: Session, report: Report) -> None:
         return
     for line in render.report_text(report):
         click.echo(line)
-    session.talk.say(f"generation {report.generation}. To undo: overcommitctl restore")
+    if any(entry.generation == report.generation for entry in session.journal.outstanding()):
+        session.talk.say(f"generation {report.generation} is in force. To undo: overcommitctl restore")
+    else:
+        session.talk.say("nothing to undo: what was paged out comes back when the guest touches it")
 
 
 def _names(report: Report) -> Sequence[str]:

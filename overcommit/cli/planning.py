@@ -118,7 +118,6 @@ def _heats(now: Snapshot, watched: Watched, policy: Policy) -> dict[str, Heat]:
             watched.idle[domain.incarnation.uuid],
             domain.residency.resident,
             cold_after=policy.class_of(domain).cold_after_seconds,
-            resolution=WINDOW_SECONDS,
         )
         for domain in now.domains
         if domain.incarnation.uuid in watched.idle and domain.residency is not None

@@ -12,7 +12,7 @@ import os
 
 from overcommit.damon.sysfs import Capabilities
 from overcommit.damon.tree import Intervals, Kdamond, Scheme, Target
-from overcommit.model.ranges import Range, total_size
+from overcommit.model.ranges import Range, chop, total_size
 from overcommit.units import MIB, PAGE_SIZE
 
 MONITOR_INTERVALS = Intervals(sample_seconds=0.1, aggregation_seconds=4.0)
@@ -49,15 +49,16 @@ class Sentinel:
 def monitor(target: Target, sentinel: Sentinel) -> Kdamond:
     """A kdamond that watches guest RAM and does nothing to it.
 
-    Regions scale with RAM: at least one per 8 MiB so that a hot set of a few percent is found, and at most
-    one per MiB so that small guests stay cheap, within what a host with many domains can afford.
+    Regions scale with RAM: at least one per 4 MiB so that a hot set of a few percent is found, and at most
+    one per 512 KiB so that small guests stay cheap, within what a host with many domains can afford.
     """
     mebibytes = total_size(target.ranges) // MIB
+    min_regions = max(16, min(mebibytes // 4, 500))
     return Kdamond(
         intervals=MONITOR_INTERVALS,
-        min_regions=max(16, min(mebibytes // 8, 500)),
-        max_regions=max(64, min(mebibytes, 2000)),
-        targets=(target, sentinel.target),
+        min_regions=min_regions,
+        max_regions=max(64, min(2 * mebibytes, 2000)),
+        targets=(_pre_split(target, min_regions), sentinel.target),
         scheme=Scheme(action="stat", apply_seconds=2 * MONITOR_INTERVALS.sample_seconds),
     )
 
@@ -70,11 +71,12 @@ def pageout_actor(
     Where the kernel can end a scheme by itself, it does so after ``lease_seconds``, whatever happens to us.
     """
     snapshots = round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds)
+    min_regions = max(10, min(total_size(target.ranges) // MIB, 500))
     return Kdamond(
         intervals=ACTOR_INTERVALS,
-        min_regions=max(10, min(total_size(target.ranges) // MIB, 500)),
+        min_regions=min_regions,
         max_regions=1000,
-        targets=(target,),
+        targets=(_pre_split(target, min_regions),),
         scheme=Scheme(
             action="pageout",
             max_accesses=0,
@@ -84,3 +86,14 @@ def pageout_actor(
             max_snapshots=snapshots if capabilities.snapshot_limit else None,
         ),
     )
+
+
+def _pre_split(target: Target, count: int) -> Target:
+    """The same addresses as about ``count`` regions.
+
+    Before Linux 7.1 a kdamond starts with one region per range, and one accessed page makes all of it look
+    accessed until splitting has worked its way down: half a minute with our intervals.
+    """
+    huge_page = 2 * MIB
+    size = max(1, round(total_size(target.ranges) / count / huge_page)) * huge_page
+    return Target(pid=target.pid, ranges=tuple(chop(target.ranges, size)))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+RECENT_WINDOWS = 8
+"""Over how many snapshots it is judged whether memory is in steady use."""
+
 
 class AccessRegion(NamedTuple):
     """One DAMON region of one snapshot; ``accesses`` counts samples of the last aggregation that hit."""
@@ -16,11 +19,16 @@ class AccessRegion(NamedTuple):
 
 
 class IdleSpan(NamedTuple):
-    """Addresses last seen accessed at ``accessed_at`` (monotonic seconds of the watch)."""
+    """Addresses with one history.
+
+    ``accessed_at`` is when they were last seen accessed (monotonic seconds); ``recent`` has a bit for each of
+    the latest `RECENT_WINDOWS` snapshots, the newest lowest, set when that one saw an access.
+    """
 
     start: int
     end: int
     accessed_at: float
+    recent: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +69,8 @@ class ColdPiece(NamedTuple):
 class Heat:
     """Resident guest memory by temperature.
 
+    Hot memory was accessed in most of the latest windows, cold memory in none for ``cold_after_seconds``;
+    between the two it is warm, which includes areas where only a page here and there is used.
     ``cold_bytes`` is None when the watch was shorter than ``cold_after_seconds``: unknown, not zero.
     """
 

@@ -30,6 +30,16 @@ def normalise(ranges: Iterable[Range]) -> tuple[Range, ...]:
     return tuple(joined)
 
 
+def chop(ranges: Iterable[Range], size: int) -> Iterator[Range]:
+    """Cut ranges into pieces of at most ``size`` bytes, on addresses that are multiples of it."""
+    for start, end in ranges:
+        position = start
+        while position < end:
+            stop = min(end, position - position % size + size)
+            yield Range(position, stop)
+            position = stop
+
+
 def total_size(ranges: Iterable[Range]) -> int:
     """Bytes in all ranges; they must not overlap (see `normalise`)."""
     return sum(r.end - r.start for r in ranges)
