@@ -82,15 +82,16 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
     and then as a whole. Cold is unknown (None) until the watch has lasted ``cold_after``.
     """
     steady = _STEADY_SHARE * min(idle.snapshots, RECENT_WINDOWS)
-    hot = warm = 0
+    hot = warm = reached = 0
     counts = [0] * len(HISTOGRAM_BOUNDS)
     enough = idle.window_seconds >= cold_after
     cold = _ColdPieces(_piece_size(resident))
     for span, is_resident in _cut(idle.spans, resident):
         size, idle_seconds = span.end - span.start, idle.updated_at - span.accessed_at
         is_cold = enough and idle_seconds >= cold_after
-        if not is_cold:
-            cold.interrupt()
+        if not is_cold or span.start != reached:
+            cold.interrupt()  # in use, or not guest memory at all: between two blocks of RAM
+        reached = span.end
         if not is_resident:
             continue
         counts[bisect.bisect_right(HISTOGRAM_BOUNDS, idle_seconds) - 1] += size
