@@ -32,7 +32,10 @@ def _run_directory(uri: str) -> Path:
             hint="run this on the KVM host itself, with --connect qemu:///system",
         )
     if parts.path == "/embed":
-        return Path(parse_qs(parts.query)["root"][0]) / "run/qemu"
+        roots = parse_qs(parts.query).get("root")
+        if not roots:
+            raise UsageError(f"{uri} does not name its root", hint="use qemu:///embed?root=DIRECTORY")
+        return Path(roots[0]) / "run/qemu"
     if parts.path != "/system":
         raise UsageError(f"unsupported connection {uri}", hint="use --connect qemu:///system")
     return Path("/run/libvirt/qemu")
