@@ -27,7 +27,7 @@ from overcommit.model.facts import (
     SwapArea,
     SwapKind,
 )
-from overcommit.model.heat import Heat, IdleMap, IdleSpan
+from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
 from overcommit.model.policy import Policy
 from overcommit.model.ranges import Range
 from overcommit.policy import loader
@@ -114,15 +114,19 @@ def heat(facts: DomainFacts, idle: Sequence[tuple[float, int]], *, watched: floa
     spans, start = [], RAM_START
     for seconds, size in idle:
         require(0 <= seconds <= watched, f"idle for {seconds} s, but watched for {watched} s only")
-        spans.append(IdleSpan(start, start + size, watched - seconds))
+        spans.append(IdleSpan(start, start + size, watched - seconds, _recent(seconds)))
         start += size
-    spans.append(IdleSpan(start, facts.ram[-1].end, 0.0))
+    spans.append(IdleSpan(start, facts.ram[-1].end, 0.0, 0))
     return classify(
         IdleMap(began_at=0.0, updated_at=watched, snapshots=int(watched // RESOLUTION), spans=tuple(spans)),
         facts.residency.resident,
         cold_after=policy.class_of(facts).cold_after_seconds,
-        resolution=RESOLUTION,
     )
+
+
+def _recent(seconds: float) -> int:
+    """In steady use until ``seconds`` ago: the windows since then saw nothing."""
+    return (1 << RECENT_WINDOWS) - 1 & ~0 << int(seconds // RESOLUTION)
 
 
 def zram(size: int = 4 * GIB, used: int = 0) -> SwapArea:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from overcommit.model.ranges import Range, intersect, normalise, total_size
+from overcommit.model.ranges import Range, chop, intersect, normalise, total_size
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_intersect_is_symmetric(
 def test_total_size() -> None:
     assert total_size([Range(0, 4), Range(10, 11)]) == 5
     assert Range(3, 10).size == 7
+
+
+def test_chop_cuts_at_multiples_of_the_size() -> None:
+    assert list(chop([Range(3, 9), Range(12, 14)], 4)) == [(3, 4), (4, 8), (8, 9), (12, 14)]
+    assert list(chop([], 4)) == []

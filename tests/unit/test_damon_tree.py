@@ -1,0 +1,170 @@
+"""A kdamond as data, and the writes that make it so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from overcommit.damon.schemes import (
+    ACTOR_INTERVALS,
+    MONITOR_INTERVALS,
+    RECHECK_AGGREGATIONS,
+    Sentinel,
+    monitor,
+    pageout_actor,
+)
+from overcommit.damon.sysfs import Capabilities
+from overcommit.damon.tree import Kdamond, Target, Write, parse_regions, render
+from overcommit.model.heat import AccessRegion
+from overcommit.model.ranges import Range, normalise
+from overcommit.units import GIB, MIB, PAGE_SIZE
+
+MODERN = Capabilities(operations=frozenset({"fvaddr"}), apply_interval=True, snapshot_limit=True)
+OLD = Capabilities(operations=frozenset({"fvaddr"}), apply_interval=True, snapshot_limit=False)
+GUEST = Target(pid=42, ranges=(Range(0, GIB), Range(4 * GIB, 5 * GIB)))
+C, S = "contexts/0", "contexts/0/schemes/0"
+
+
+def actor(capabilities: Capabilities = MODERN, target: Target = GUEST) -> Kdamond:
+    return pageout_actor(
+        target, max_bytes_per_second=50 * MIB, lease_seconds=300.0, capabilities=capabilities
+    )
+
+
+def files(writes: Iterable[Write]) -> dict[str, str]:
+    listed = list(writes)
+    assert len({w.path for w in listed}) == len(listed), "a file is written twice"
+    return dict(listed)
+
+
+def regions_of(written: Mapping[str, str], target: int) -> list[Range]:
+    directory = f"{C}/targets/{target}/regions"
+    bounds = [
+        Range(int(written[f"{directory}/{n}/start"]), int(written[f"{directory}/{n}/end"]))
+        for n in range(int(written[f"{directory}/nr_regions"]))
+    ]
+    assert bounds == sorted(bounds), "the kernel refuses regions that are not in order"
+    return bounds
+
+
+@pytest.mark.parametrize("kdamond", [monitor(GUEST, Sentinel()), actor()], ids=["monitor", "actor"])
+def test_ranges_are_split_beforehand_into_as_many_regions_as_are_allowed_at_least(kdamond: Kdamond) -> None:
+    """Older kernels start with one region per range, which one accessed page makes hot as a whole."""
+    regions = regions_of(files(render(kdamond)), 0)
+    assert normalise(regions) == GUEST.ranges
+    assert kdamond.min_regions / 2 <= len(regions) <= kdamond.max_regions
+    assert all(region.start % (2 * MIB) == 0 for region in regions)
+
+
+def test_monitor_only_looks() -> None:
+    written = files(render(monitor(GUEST, Sentinel())))
+    assert written[f"{S}/action"] == "stat"
+    assert written[f"{S}/quotas/bytes"] == "0"
+    assert written[f"{S}/access_pattern/nr_accesses/max"] == str(2**32 - 1)
+    assert written[f"{C}/operations"] == "fvaddr"
+    assert written[f"{C}/monitoring_attrs/intervals/sample_us"] == "100000"
+    assert written[f"{C}/monitoring_attrs/intervals/aggr_us"] == "4000000"
+
+
+def test_monitor_has_the_guest_first_and_a_page_of_ours_that_outlives_it() -> None:
+    sentinel = Sentinel()
+    written = files(render(monitor(GUEST, sentinel)))
+    assert written[f"{C}/targets/nr_targets"] == "2"
+    assert written[f"{C}/targets/0/pid_target"] == "42"
+    assert [r.size for r in normalise(regions_of(written, 0))] == [GIB, GIB]
+    assert written[f"{C}/targets/1/regions/nr_regions"] == "1"
+    (page,) = sentinel.target.ranges
+    assert page.size == PAGE_SIZE
+    assert page.start % PAGE_SIZE == 0
+
+
+def test_actor_takes_only_what_was_not_accessed_at_all_and_was_looked_at_again() -> None:
+    written = files(render(actor()))
+    assert written[f"{S}/action"] == "pageout"
+    assert written[f"{S}/access_pattern/nr_accesses/max"] == "0"
+    assert written[f"{S}/access_pattern/age/min"] == str(RECHECK_AGGREGATIONS)
+
+
+def test_actor_is_bounded_in_rate_and_never_touches_the_sentinel() -> None:
+    written = files(render(actor()))
+    window = int(written[f"{S}/quotas/reset_interval_ms"]) / 1000
+    assert int(written[f"{S}/quotas/bytes"]) == 50 * MIB * window
+    assert written[f"{C}/targets/nr_targets"] == "1"
+
+
+def test_the_first_unlimited_quota_window_is_over_before_any_region_is_old_enough() -> None:
+    kdamond = actor()
+    old_enough = kdamond.scheme.min_age * kdamond.intervals.aggregation_seconds
+    assert old_enough > kdamond.scheme.quota_seconds
+
+
+def test_a_dead_controllers_actor_ends_by_itself_where_the_kernel_can() -> None:
+    lease = int(files(render(actor(MODERN)))[f"{S}/stats/max_nr_snapshots"])
+    assert lease * ACTOR_INTERVALS.aggregation_seconds == 300.0
+    assert f"{S}/stats/max_nr_snapshots" not in files(render(actor(OLD)))
+
+
+@pytest.mark.parametrize("size", [MIB, 16 * MIB, GIB, 64 * GIB, 1024 * GIB])
+def test_regions_stay_within_what_the_kernel_and_the_host_can_take(size: int) -> None:
+    target = Target(pid=1, ranges=(Range(0, size),))
+    for kdamond in (monitor(target, Sentinel()), actor(target=target)):
+        assert 3 <= kdamond.min_regions < kdamond.max_regions <= 2000  # below 3 the kernel says EINVAL
+
+
+@pytest.mark.parametrize("kdamond", [monitor(GUEST, Sentinel()), actor()], ids=["monitor", "actor"])
+def test_a_directory_exists_before_it_is_used(kdamond: Kdamond) -> None:
+    """Writing N to ``nr_x`` makes ``x/0`` to ``x/N-1``; every numbered directory needs its count first."""
+    made: dict[str, int] = {}
+    for path, value in render(kdamond):
+        for match in re.finditer(r"(.*?/?(?:contexts|targets|regions|schemes))/(\d+)/", path):
+            parent = path[: match.end(1)]
+            assert int(match[2]) < made.get(parent, 0), f"{path} before its directory"
+        if "/nr_" in path and path.rpartition("/nr_")[2] in {"contexts", "targets", "regions", "schemes"}:
+            made[path.rpartition("/")[0]] = int(value)
+
+
+@pytest.mark.parametrize("kdamond", [monitor(GUEST, Sentinel()), actor()], ids=["monitor", "actor"])
+def test_every_bound_of_the_pattern_is_written_as_whole_numbers(kdamond: Kdamond) -> None:
+    """The kernel's defaults are 0, which would match next to nothing."""
+    written = files(render(kdamond))
+    for bound in ("sz", "nr_accesses", "age"):
+        assert int(written[f"{S}/access_pattern/{bound}/min"]) <= int(
+            written[f"{S}/access_pattern/{bound}/max"]
+        )
+    assert all(
+        value.isdecimal() for path, value in written.items() if not path.endswith(("action", "operations"))
+    )
+
+
+def test_maximum_regions_before_minimum_so_that_no_pair_in_between_is_invalid() -> None:
+    paths = [w.path for w in render(monitor(GUEST, Sentinel()))]
+    assert paths.index(f"{C}/monitoring_attrs/nr_regions/max") < paths.index(
+        f"{C}/monitoring_attrs/nr_regions/min"
+    )
+
+
+def test_idle_resolution_is_one_snapshot_of_the_monitor() -> None:
+    assert MONITOR_INTERVALS.aggregation_seconds > 10 * MONITOR_INTERVALS.sample_seconds
+
+
+def region_files(index: str, start: int, end: int, accesses: int = 0, age: int = 3) -> dict[str, str]:
+    values = {"start": start, "end": end, "nr_accesses": accesses, "age": age}
+    return {f"{index}/{name}": f"{value}\n" for name, value in values.items()}
+
+
+def test_regions_are_sorted_by_address_not_by_directory_name() -> None:
+    files = region_files("10", 0, 4096, 7, 1) | region_files("9", 8192, 12288, 0, 30)
+    assert parse_regions(files) == (AccessRegion(0, 4096, 7, 1), AccessRegion(8192, 12288, 0, 30))
+
+
+@pytest.mark.parametrize("lost", ["start", "end", "nr_accesses", "age"])
+def test_region_replaced_while_being_read_is_left_out(lost: str) -> None:
+    files = region_files("0", 0, 4096) | region_files("1", 4096, 8192)
+    del files[f"1/{lost}"]
+    assert parse_regions(files) == (AccessRegion(0, 4096, 0, 3),)
+
+
+def test_no_regions() -> None:
+    assert parse_regions({}) == ()

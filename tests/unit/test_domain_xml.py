@@ -1,0 +1,135 @@
+"""The memory-related part of a live domain XML."""
+
+from __future__ import annotations
+
+import pytest
+
+from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.units import GIB, KIB, MIB
+
+BALLOON = (
+    "<memballoon model='virtio' autodeflate='on' freePageReporting='on'><stats period='5'/></memballoon>"
+)
+
+
+def xml(*, memory: str = "<memory unit='KiB'>2097152</memory>", top: str = "", devices: str = BALLOON) -> str:
+    return (
+        "<domain type='kvm' id='3' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>web</name>"
+        f"{memory}<currentMemory unit='KiB'>1048576</currentMemory>{top}<devices>{devices}</devices>"
+        "<qemu:commandline><qemu:arg value='-memory'/></qemu:commandline></domain>"
+    )
+
+
+def test_plain_guest() -> None:
+    found = parse_definition(xml())
+    assert found.maximum_bytes == 2 * GIB  # <memory>, not <currentMemory>
+    assert found.balloon_model == "virtio"
+    assert found.free_page_reporting
+    assert found.autodeflate
+    assert found.stats_period_seconds == 5
+    assert (found.locked, found.hugepages, found.shared) == (False, False, False)
+    assert (found.launch_security, found.passthrough, found.labels) == (None, (), {})
+
+
+@pytest.mark.parametrize(
+    ("memory", "size"),
+    [
+        ("<memory>1024</memory>", MIB),  # libvirt's default unit is KiB
+        ("<memory unit='KiB'>1</memory>", KIB),
+        ("<memory unit='b'>4096</memory>", 4096),
+        ("<memory unit='MiB'>3</memory>", 3 * MIB),
+        ("<memory unit='G'>2</memory>", 2 * GIB),
+        ("<memory unit='TiB' dumpCore='off'>1</memory>", 1024 * GIB),
+    ],
+)
+def test_units_of_memory(memory: str, size: int) -> None:
+    assert parse_definition(xml(memory=memory)).maximum_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("device", "what"),
+    [
+        ("<hostdev mode='subsystem' type='pci' managed='yes'/>", "a VFIO PCI device"),
+        ("<hostdev mode='subsystem' type='mdev' model='vfio-pci'/>", "a VFIO mediated device"),
+        ("<interface type='hostdev' managed='yes'/>", "a passed-through network function"),
+        (
+            "<interface type='network'><actual type='hostdev'/></interface>",
+            "a network resolved to passthrough",
+        ),
+        ("<interface type='vdpa'><source dev='/dev/vhost-vdpa-0'/></interface>", "a vDPA network device"),
+        ("<disk type='vhostvdpa' device='disk'/>", "a vDPA disk"),
+        ("<disk type='nvme' device='disk'/>", "an NVMe passthrough disk"),
+    ],
+)
+def test_each_kind_of_passthrough_is_named(device: str, what: str) -> None:
+    assert parse_definition(xml(devices=BALLOON + device)).passthrough == (what,)
+
+
+def test_several_devices_are_all_named() -> None:
+    devices = "<hostdev type='pci'/><hostdev type='pci'/><disk type='nvme'/>"
+    assert parse_definition(xml(devices=devices)).passthrough == (
+        "a VFIO PCI device",
+        "an NVMe passthrough disk",
+    )
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "<hostdev mode='subsystem' type='usb'/>",
+        "<hostdev mode='subsystem' type='scsi'/>",
+        "<interface type='network'><actual type='bridge'/></interface>",
+        "<interface type='vhostuser'/>",
+        "<disk type='file' device='disk'/>",
+    ],
+)
+def test_devices_that_pin_nothing(device: str) -> None:
+    assert parse_definition(xml(devices=device)).passthrough == ()
+
+
+@pytest.mark.parametrize("kind", ["sev", "sev-snp", "tdx", "s390-pv"])
+def test_encrypted_guest(kind: str) -> None:
+    assert parse_definition(xml(top=f"<launchSecurity type='{kind}'/>")).launch_security == kind
+
+
+def test_memory_backing() -> None:
+    backing = "<locked/><hugepages/><source type='memfd'/><access mode='shared'/>"
+    found = parse_definition(xml(top=f"<memoryBacking>{backing}</memoryBacking>"))
+    assert (found.locked, found.hugepages, found.shared) == (True, True, True)
+
+
+@pytest.mark.parametrize("mode", ["private", None])
+def test_private_memory_is_not_shared(mode: str | None) -> None:
+    access = f"<access mode='{mode}'/>" if mode else ""
+    assert not parse_definition(xml(top=f"<memoryBacking>{access}</memoryBacking>")).shared
+
+
+@pytest.mark.parametrize("devices", ["", "<memballoon model='none'/>"])
+def test_no_balloon(devices: str) -> None:
+    found = parse_definition(xml(devices=devices))
+    assert found.balloon_model == "none"
+    assert not found.free_page_reporting
+
+
+@pytest.mark.parametrize("stats", ["", "<stats/>", "<stats period='0'/>"])
+def test_frozen_statistics_have_period_zero(stats: str) -> None:
+    found = parse_definition(xml(devices=f"<memballoon model='virtio'>{stats}</memballoon>"))
+    assert found.stats_period_seconds == 0
+
+
+def test_labels_come_from_our_namespace_only() -> None:
+    metadata = (
+        "<metadata><o:labels xmlns:o='urn:overcommit:domain:1' tier='batch' owner='a &amp; b'/>"
+        "<labels tier='plain'/><x:labels xmlns:x='urn:other' tier='other'/></metadata>"
+    )
+    assert parse_definition(xml(top=metadata)).labels == {"tier": "batch", "owner": "a & b"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "web", "<domain>", "<network><memory>1</memory></network>", "<domain><devices/></domain>"],
+    ids=["empty", "text", "unclosed", "another kind", "without memory"],
+)
+def test_what_is_not_a_domain(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not XML|not a domain"):
+        parse_definition(text)

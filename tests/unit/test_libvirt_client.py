@@ -1,0 +1,212 @@
+"""The libvirt client, against libvirt's own test driver where that can stand in for QEMU.
+
+The test driver's one domain is ``test``, 2 GiB of at most 8 GiB. The product refuses every URI that is not a
+local QEMU, so that check alone is taken out of its way.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from overcommit.errors import Gone, HostError, Unsupported, UsageError
+from overcommit.hypervisor import libvirt_client
+from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.libvirt_client import LibvirtClient
+from overcommit.model.facts import RunState
+from overcommit.units import GIB, MIB
+
+libvirt = pytest.importorskip("libvirt", reason="the libvirt binding is optional")
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def client(mocker: MockerFixture, tmp_path: Path) -> LibvirtClient:
+    mocker.patch.object(libvirt_client, "_run_directory", return_value=tmp_path)
+    return LibvirtClient("test:///default", read_only=False)
+
+
+@pytest.fixture
+def uuid(client: LibvirtClient) -> Iterator[str]:
+    """The test driver's domain, which all connections of this process share: leave it as it was."""
+    (domain,) = client.domains()
+    yield domain.uuid
+    client.set_balloon(domain.uuid, 2 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("uri", "complaint"),
+    [
+        ("test:///default", "cannot manage test:///default: DAMON and cgroups are local"),
+        ("qemu+ssh://root@kvm2/system", "cannot manage"),
+        ("qemu+unix:///system", "cannot manage"),
+        ("qemu://kvm2/system", "cannot manage"),
+        ("xen:///system", "cannot manage"),
+        ("", "cannot manage"),
+        ("qemu:///session", "unsupported connection"),
+        ("qemu:///", "unsupported connection"),
+    ],
+)
+def test_only_a_local_qemu_can_be_managed(uri: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(complaint)) as caught:
+        LibvirtClient(uri, read_only=True)
+    assert "qemu:///system" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("uri", "directory"),
+    [
+        ("qemu:///system", "/run/libvirt/qemu"),
+        ("qemu:///system?socket=/run/x", "/run/libvirt/qemu"),
+        ("qemu:///embed?root=/srv/lab", "/srv/lab/run/qemu"),
+    ],
+)
+def test_pid_files_are_where_libvirt_puts_them(uri: str, directory: str) -> None:
+    assert libvirt_client._run_directory(uri) == Path(directory)
+
+
+def test_embedded_driver_needs_its_root_named() -> None:
+    with pytest.raises(UsageError, match="root"):
+        LibvirtClient("qemu:///embed", read_only=True)
+
+
+def test_a_libvirt_that_does_not_answer_is_reported_with_what_to_try(mocker: MockerFixture) -> None:
+    mocker.patch.object(libvirt_client, "_run_directory")
+    with pytest.raises(Unsupported, match="cannot connect to libvirt at test:///nowhere") as caught:
+        LibvirtClient("test:///nowhere", read_only=True)
+    assert "virsh -c test:///nowhere list" in (caught.value.hint or "")
+
+
+def test_missing_binding_says_what_to_install(mocker: MockerFixture) -> None:
+    mocker.patch.dict("sys.modules", {"libvirt": None})
+    with pytest.raises(Unsupported, match="binding is not installed") as caught:
+        LibvirtClient("qemu:///system", read_only=True)
+    assert "python3-libvirt" in (caught.value.hint or "")
+
+
+def test_description_names_the_address(client: LibvirtClient) -> None:
+    assert re.fullmatch(r"libvirt \d+\.\d+\.\d+, QEMU \d+\.\d+\.\d+ at test:///default", client.describe())
+
+
+def test_domains_are_listed_with_their_pid_files(client: LibvirtClient, tmp_path: Path) -> None:
+    (domain,) = client.domains()
+    assert (domain.name, domain.state) == ("test", RunState.RUNNING)
+    assert domain.pid_file == str(tmp_path / "test.pid")
+
+
+def test_paused_domain_is_listed_as_paused(client: LibvirtClient, uuid: str) -> None:
+    handle = client._connection.lookupByUUIDString(uuid)
+    handle.suspend()
+    try:
+        assert client.domains()[0].state is RunState.PAUSED
+    finally:
+        handle.resume()
+
+
+def test_definition_is_the_live_one(client: LibvirtClient, uuid: str) -> None:
+    assert parse_definition(client.xml(uuid)).maximum_bytes == 8 * GIB
+
+
+def test_balloon_figures_are_in_bytes_and_as_old_as_they_are(client: LibvirtClient, uuid: str) -> None:
+    last_update = 627319920  # what the test driver always says
+    stats = client.balloon(uuid, now=last_update + 7.5)
+    assert stats.actual_bytes == 2 * GIB
+    assert stats.usable_bytes == stats.unused_bytes == GIB
+    assert stats.total_bytes == 2 * GIB
+    assert stats.cache_bytes == 256 * MIB
+    assert stats.age_seconds == 7.5
+
+
+def test_statistics_from_the_future_are_fresh_not_negative(client: LibvirtClient, uuid: str) -> None:
+    assert client.balloon(uuid, now=0.0).age_seconds == 0.0
+
+
+@pytest.mark.parametrize("update", [{"last_update": 0}, {}], ids=["zero", "absent"])
+def test_a_driver_that_never_answered_has_no_age(
+    client: LibvirtClient, mocker: MockerFixture, update: dict[str, int]
+) -> None:
+    handle = mocker.Mock(**{"memoryStats.return_value": {"actual": 1024, "rss": 1, **update}})
+    mocker.patch.object(client, "_connection").lookupByUUIDString.return_value = handle
+    stats = client.balloon(NOBODY, now=5.0)
+    assert (stats.actual_bytes, stats.age_seconds, stats.usable_bytes) == (MIB, None, None)
+
+
+def test_a_new_size_reaches_the_live_domain(client: LibvirtClient, uuid: str) -> None:
+    client.set_balloon(uuid, 512 * MIB)
+    assert client.balloon(uuid, now=0.0).actual_bytes == 512 * MIB
+
+
+def test_idle_monitor(client: LibvirtClient, mocker: MockerFixture) -> None:
+    handle = mocker.Mock(**{"controlInfo.return_value": [0, 0, 0]})
+    mocker.patch.object(client, "_connection").lookupByUUIDString.return_value = handle
+    assert client.busy_with(NOBODY) is None
+
+
+@pytest.mark.parametrize(
+    ("control", "what"),
+    [
+        ([1, 0, 0], "a libvirt job (migration, save, dump or snapshot)"),
+        ([2, 0, 12_400], "a monitor command in flight since 12 s"),
+        ([3, 2, 0], "a broken monitor"),
+    ],
+)
+def test_busy_monitor(client: LibvirtClient, mocker: MockerFixture, control: list[int], what: str) -> None:
+    """The test driver knows no jobs; the values are libvirt's virDomainControlState."""
+    handle = mocker.Mock(**{"controlInfo.return_value": control})
+    mocker.patch.object(client, "_connection").lookupByUUIDString.return_value = handle
+    assert client.busy_with(NOBODY) == what
+
+
+def test_unknown_domain_is_gone(client: LibvirtClient) -> None:
+    with pytest.raises(Gone, match=f"could not read its balloon .domain {NOBODY}"):
+        client.balloon(NOBODY, now=0.0)
+
+
+def test_domain_that_shut_down_is_gone(client: LibvirtClient, uuid: str) -> None:
+    handle = client._connection.lookupByUUIDString(uuid)
+    handle.destroy()
+    try:
+        assert client.domains() == ()
+        with pytest.raises(Gone):
+            client.set_balloon(uuid, GIB)
+    finally:
+        handle.create()
+
+
+def test_refused_size_is_an_error_of_the_host(client: LibvirtClient, uuid: str) -> None:
+    with pytest.raises(HostError, match="could not set its balloon") as caught:
+        client.set_balloon(uuid, 16 * GIB)
+    assert not isinstance(caught.value, Gone)
+
+
+def test_a_missing_balloon_is_not_a_missing_domain(client: LibvirtClient, mocker: MockerFixture) -> None:
+    """Libvirt uses one code (operation invalid) for both; taking it for Gone would hide the domain."""
+    error = libvirt.libvirtError("refused")
+    text = "Unable to change memory of active domain without the balloon device"
+    error.err = (libvirt.VIR_ERR_OPERATION_INVALID, 10, text, 2, text, None, None, -1, -1)
+    mocker.patch.object(client, "_connection").lookupByUUIDString.side_effect = error
+    with pytest.raises(HostError, match="without the balloon device") as caught:
+        client.set_balloon(NOBODY, GIB)
+    assert not isinstance(caught.value, Gone)
+
+
+def test_a_hung_domain_does_not_hang_us(client: LibvirtClient, mocker: MockerFixture) -> None:
+    hung = threading.Event()
+
+    def never(_: str) -> Any:
+        hung.wait()
+        return mocker.Mock()
+
+    mocker.patch.object(libvirt_client, "CALL_DEADLINE_SECONDS", 0.05)
+    mocker.patch.object(client, "_connection").lookupByUUIDString.side_effect = never
+    try:
+        with pytest.raises(HostError, match="did not read its definition"):
+            client.xml(NOBODY)
+    finally:
+        hung.set()
