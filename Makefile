@@ -1,0 +1,45 @@
+# Two commands: make demo, make test. Both set up what they need; a second run uses the caches.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+.PHONY: help setup check unit lab-test test demo integration clean
+
+help:  ## What there is
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.done  ## Install what the machine and the virtual environment need
+	@integration/lab/setup.sh
+
+.venv/.done: pyproject.toml integration/lab/setup.sh
+	@integration/lab/setup.sh
+	@echo "== virtual environment"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev --editable .
+	@touch $@
+
+check: setup  ## Static checks: format, lint, types, layers
+	@echo "== static checks"
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache >/tmp/lint-imports.$$$$ 2>&1 || { cat /tmp/lint-imports.$$$$; exit 1; }; rm -f /tmp/lint-imports.$$$$
+
+unit: setup  ## Tests that need no virtual machine
+	@echo "== unit, plan, property, contract and fault tests"
+	@$(BIN)/pytest -q -n auto
+
+lab-test: setup  ## Tests on real guests, one host VM per kernel side by side
+	@echo "== lab tests: kernels 7.3 and 6.12, one host VM each"
+	@$(BIN)/python -m integration.lab build
+	@$(BIN)/pytest integration/suite -p no:randomly -n 2 --dist loadgroup --timeout 900 -v
+
+test: check unit lab-test  ## Everything
+
+demo: setup  ## The main job on four real guests
+	@$(BIN)/python -m integration.demo
+
+clean:  ## End this checkout's host VMs and remove the virtual environment (images stay cached)
+	-@$(BIN)/python -m integration.lab down --all
+	@rm -rf .venv

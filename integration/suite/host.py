@@ -1,0 +1,106 @@
+"""The host VM as a test sees it: the product's command line, and the host's own counters beside it.
+
+The counters are read without the product, so that a product that reports what it did not do is caught.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from integration.lab.lab import Lab
+
+POLICY = Path(__file__).parent.parent / "demo/policy.yaml"
+REMOTE_POLICY = "/root/policy.yaml"
+KDAMONDS = "/sys/kernel/mm/damon/admin/kdamonds"
+MIB = 1 << 20
+
+
+class DamonState(NamedTuple):
+    """DAMON's slots, how many of them are on, and damon_stat's switch (empty: no such module)."""
+
+    slots: int
+    running: int
+    damon_stat: str
+
+
+class Host:
+    """A lab with the product installed and a policy in place."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        lab.push()
+        lab.put(POLICY, REMOTE_POLICY)
+
+    def ctl(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        """Run ``overcommitctl``; the caller looks at the exit status."""
+        return self.lab.run(["overcommitctl", *arguments], check=False, timeout=timeout)
+
+    def plan(self, *arguments: str, policy: str = REMOTE_POLICY) -> subprocess.CompletedProcess[str]:
+        """Plan, moving damon_stat aside where it runs."""
+        return self.ctl("plan", "-q", "--take-over", "--policy", policy, *arguments)
+
+    def shell(self, line: str) -> str:
+        """The output of a shell line."""
+        return self.lab.run(line).stdout.strip()
+
+    def pid(self, domain: str) -> int:
+        """The domain's QEMU, as libvirt's own pid file has it."""
+        return int(self.shell(f"cat /run/libvirt/qemu/{shlex.quote(domain)}.pid"))
+
+    def resident_bytes(self, domain: str) -> int:
+        """The QEMU process's resident set, exactly (smaps_rollup walks the page tables)."""
+        line = self.shell(f"grep ^Rss: /proc/{self.pid(domain)}/smaps_rollup")
+        return int(line.split()[1]) * 1024
+
+    def cgroup_bytes(self, domain: str) -> int:
+        """What the domain's cgroup is charged."""
+        script = (
+            f"d=/sys/fs/cgroup$(cut -d: -f3 /proc/{self.pid(domain)}/cgroup); "
+            'while [ ! -e "$d/memory.current" ]; do d=${d%/*}; done; cat "$d/memory.current"'
+        )
+        return int(self.shell(script))
+
+    def balloon_bytes(self, domain: str) -> int:
+        """The balloon's actual size, from libvirt."""
+        statistics = self.shell(f"virsh dommemstat {shlex.quote(domain)}")
+        return int(dict(line.split() for line in statistics.splitlines())["actual"]) * 1024
+
+    def damon(self) -> DamonState:
+        """Who has DAMON now."""
+        script = (
+            f"cat {KDAMONDS}/nr_kdamonds; grep -lx on {KDAMONDS}/*/state 2>/dev/null | wc -l; "
+            "cat /sys/module/damon_stat/parameters/enabled 2>/dev/null || echo"
+        )
+        slots, running, *stat = self.shell(script).splitlines()
+        return DamonState(int(slots), int(running), stat[0] if stat else "")
+
+    def rate(self, domain: str, seconds: float = 20) -> float:
+        """The guest's own operations per second, by its own clock and count."""
+        before = self.lab.guest_send(domain, "stat")
+        time.sleep(seconds)
+        after = self.lab.guest_send(domain, "stat")
+        return float((after["ops"] - before["ops"]) / (after["t"] - before["t"]))
+
+    def await_workload(self, domain: str, phase: str, timeout: float = 120) -> None:
+        """Wait until the guest's workload has reached a phase."""
+        deadline = time.monotonic() + timeout
+        while (now := self.lab.guest_send(domain, "stat")["phase"]) != phase:
+            assert time.monotonic() < deadline, f"{domain} is still in phase {now!r}, not {phase!r}"
+            time.sleep(1)
+
+
+def domain_of(plan: dict[str, Any], name: str) -> dict[str, Any]:
+    """A domain's part of a plan."""
+    return next(domain for domain in plan["domains"] if domain["name"] == name)
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    """The objects of a JSON lines stream."""
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,0 +1,85 @@
+"""The main job on real guests: what is cold comes back to the host, and nobody is hurt."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from integration.lab.guests import GuestSpec
+from integration.suite.host import MIB, REMOTE_POLICY, Host, domain_of, json_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOT, TOTAL = 64 * MIB, 300 * MIB
+GUEST_MEMORY = 512 * MIB
+
+
+@pytest.fixture(scope="module")
+def guests(host: Host) -> Iterator[None]:
+    """A guest with a steady hot set, and one that has freed most of what it used."""
+    hot = {"total": "300M", "hot": "64M"}
+    host.lab.guest_add(GuestSpec("hot", workload="hotset", settings=hot))
+    freed = {"total": "300M", "after": "1"}
+    host.lab.guest_add(GuestSpec("freed", workload="freed", settings=freed, free_page_reporting=False))
+    host.await_workload("hot", "touch")
+    host.await_workload("freed", "freed")
+    yield
+    for name in ("hot", "freed"):
+        host.lab.guest_remove(name)
+
+
+@pytest.mark.usefixtures("guests")
+def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
+    """Plan, apply, restore, each checked against the guest's truth and the host's own counters."""
+    found = host.damon()
+    baseline = host.rate("hot")
+
+    planned = host.plan("--json", "-o", "/root/night.plan")
+    assert planned.returncode == 0, planned.stderr
+    plan = json.loads(planned.stdout)
+    hot = domain_of(plan, "hot")
+    assert HOT / 1.5 <= hot["hot_bytes"] <= HOT * 1.5
+    assert hot["cold_bytes"] >= 0.8 * (TOTAL - HOT)
+    assert {(a["domain"]["name"], a["kind"]) for a in plan["actions"]} == {
+        ("freed", "balloon"),
+        ("hot", "pageout"),
+    }
+    assert host.damon() == found, "plan leaves DAMON as it was"
+
+    resident, charged = host.resident_bytes("hot"), host.cgroup_bytes("hot")
+    applied = host.ctl("apply", "-q", "--json", "--take-over", "--policy", REMOTE_POLICY, "/root/night.plan")
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    done = {line["domain"]: line for line in json_lines(applied.stdout) if line["type"] == "done"}
+
+    gone = resident - host.resident_bytes("hot")
+    assert gone >= 0.6 * hot["cold_bytes"]
+    assert charged - host.cgroup_bytes("hot") >= 0.6 * hot["cold_bytes"]
+    assert abs(done["hot"]["freed_bytes"] - gone) <= 16 * MIB, "what it reports is what the host got"
+    assert host.resident_bytes("hot") >= hot["floor_bytes"]
+    assert host.rate("hot") == pytest.approx(baseline, rel=0.1)
+
+    target = domain_of(plan, "freed")["target_bytes"]
+    assert host.balloon_bytes("freed") == pytest.approx(target, abs=2 * MIB)
+    assert done["freed"]["freed_bytes"] >= 0.6 * (TOTAL - 64 * MIB)
+    assert host.damon() == found
+
+    restored = host.ctl("restore")
+    assert restored.returncode == 0, restored.stderr
+    assert host.balloon_bytes("freed") == pytest.approx(GUEST_MEMORY, abs=2 * MIB)
+    assert host.damon() == found
+    again = host.ctl("restore")
+    assert (again.returncode, "Nothing to restore" in again.stdout) == (0, True)
+    for name in ("hot", "freed"):
+        assert host.lab.guest_send(name, "ping")["ok"]
+
+
+@pytest.mark.usefixtures("guests")
+def test_a_second_plan_finds_nothing_more_in_the_hot_guest(host: Host) -> None:
+    """Idempotence: what was paged out is not planned again while it stays out."""
+    planned = host.plan("--json", "--domain", "hot")
+    plan = json.loads(planned.stdout)
+    assert plan["actions"] == []
+    assert domain_of(plan, "hot")["swapped_bytes"] >= 0.5 * (TOTAL - HOT)
