@@ -7,12 +7,13 @@ silently. None of that belongs into a policy.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
 import yaml
 
 Path = tuple[Hashable, ...]
+_DEEPEST = 20
 
 
 class Mark(NamedTuple):
@@ -44,7 +45,7 @@ class _CoreLoader(yaml.CSafeLoader):
 
 for _tag, _pattern, _first in (
     ("bool", r"^(?:true|false)$", "tf"),
-    ("int", r"^-?(?:0|[1-9][0-9]*)$", "-0123456789"),
+    ("int", r"^-?(?:0|[1-9][0-9]{0,17})$", "-0123456789"),
     ("float", r"^-?(?:0|[1-9][0-9]*)\.[0-9]+$", "-0123456789"),
     ("null", r"^(?:null|~|)$", ["n", "~", ""]),
 ):
@@ -59,6 +60,7 @@ def parse(text: str) -> Document:
     """
     loader = _CoreLoader(text)
     try:
+        _refuse_tricks(text)
         node = loader.get_single_node()
         document = Document(None, {}, {})
         if node is None:
@@ -73,6 +75,21 @@ def parse(text: str) -> Document:
     finally:
         loader.dispose()
     return document._replace(data=data)
+
+
+def _refuse_tricks(text: str) -> None:
+    """Aliases (endless, or a billion times what was written), tags, and nesting no policy has."""
+    events: Iterable[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
+    depth = 0
+    for event in events:
+        mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+        if isinstance(event, yaml.AliasEvent):
+            raise YamlFault(mark, f"an alias (*{event.anchor}) is not allowed: write it out")
+        if getattr(event, "tag", None):
+            raise YamlFault(mark, f"a tag ({event.tag}) is not allowed")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise YamlFault(mark, f"nested more than {_DEEPEST} levels deep")
 
 
 def _construct(loader: Any, node: yaml.Node, path: Path, document: Document) -> Any:
