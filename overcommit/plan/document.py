@@ -85,7 +85,7 @@ def loads(text: str, source: str) -> Plan:
                 hint="make a new plan with overcommitctl plan -o FILE",
             )
         return _from_document(document)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{source} is not a saved plan", hint="overcommitctl plan -o FILE makes one"
         ) from error
