@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.outcome import Outcome, Report
@@ -20,11 +21,17 @@ def size(value: int | None) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Columns wide enough for their longest cell; the first to the left, the others to the right."""
     lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths = [max(_width(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        padding = [" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)]
+        cells = [line[0] + padding[0], *(p + cell for p, cell in zip(padding[1:], line[1:], strict=True))]
         yield "  " + "  ".join(cells).rstrip()
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: East Asian characters take two, combining marks none."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
 def plan_text(plan: Plan) -> Iterator[str]:
