@@ -1,0 +1,131 @@
+"""Every reason for which a saved plan is refused (rule S12)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from overcommit.errors import StalePlan
+from overcommit.model.facts import DomainFacts, RunState, Snapshot
+from overcommit.model.plan import Plan
+from overcommit.plan.freshness import require_fresh
+from overcommit.plan.planner import LIFETIME_SECONDS, make_plan
+from overcommit.units import GIB, MIB
+from tests import scenarios
+
+POLICY = scenarios.policy()
+SAID = scenarios.guest_says(1300 * MIB, actual=2 * GIB)
+WEB = scenarios.domain("web", size=2 * GIB, balloon=SAID)
+DB = scenarios.domain("db", resident=900 * MIB)
+HEAT = scenarios.heat(DB, [(300.0, 600 * MIB), (0.0, 300 * MIB)], watched=300.0, policy=POLICY)
+HOST = scenarios.host()
+SNAPSHOT = scenarios.snapshot(HOST, WEB, DB)
+PLAN = make_plan(SNAPSHOT, {DB.incarnation.uuid: HEAT}, POLICY)
+
+
+def seen(*domains: DomainFacts, later: float = 1.0, **host: str) -> Snapshot:
+    facts = dataclasses.replace(HOST, **host)  # type: ignore[arg-type]
+    return dataclasses.replace(SNAPSHOT, taken_at=scenarios.NOW + later, host=facts, domains=domains)
+
+
+def changed(facts: DomainFacts, **values: object) -> DomainFacts:
+    return dataclasses.replace(facts, **values)  # type: ignore[arg-type]
+
+
+def restarted(facts: DomainFacts, **identity: int) -> DomainFacts:
+    return changed(facts, incarnation=dataclasses.replace(facts.incarnation, **identity))  # type: ignore[arg-type]
+
+
+def defined(facts: DomainFacts, **values: object) -> DomainFacts:
+    return changed(facts, definition=dataclasses.replace(facts.definition, **values))  # type: ignore[arg-type]
+
+
+def balloon_at(size: int) -> DomainFacts:
+    return changed(WEB, balloon=dataclasses.replace(SAID, actual_bytes=size))
+
+
+def test_the_sample_has_one_action_of_each_kind() -> None:
+    assert [(type(a).__name__, a.domain.name) for a in PLAN.runnable] == [
+        ("BalloonAction", "web"),
+        ("PageoutAction", "db"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        seen(WEB, DB),
+        seen(DB, WEB, later=LIFETIME_SECONDS),
+        seen(WEB, DB, scenarios.domain("new", size=256 * MIB)),
+        seen(balloon_at(2 * GIB - MIB), DB),
+        seen(WEB, changed(DB, balloon=None)),
+        seen(WEB, restarted(defined(DB, locked=False), pid=4242)),
+    ],
+    ids=["as it was", "last moment", "another domain", "a page of drift", "unrelated", "same incarnation"],
+)
+def test_a_plan_that_still_fits_is_accepted(now: Snapshot) -> None:
+    require_fresh(PLAN, now, POLICY)
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (seen(WEB, DB, boot_id="boot-2"), "this is another host, or it was rebooted since"),
+        (seen(WEB, DB, later=LIFETIME_SECONDS + 5), "it expired 5 s ago"),
+        (seen(DB), "domain web is not running any more"),
+        (seen(WEB), "domain db is not running any more"),
+        (seen(restarted(WEB, pid=7), DB), "domain web was restarted since"),
+        (seen(restarted(WEB, start_time=7), DB), "domain web was restarted since"),
+        (seen(balloon_at(GIB), DB), "the balloon of domain web was moved since, from 2.0 GiB to 1.0 GiB"),
+        (
+            seen(changed(WEB, busy_with="a libvirt job"), DB),
+            "domain web is no longer eligible for balloon: busy with a libvirt job",
+        ),
+        (
+            seen(WEB, changed(DB, state=RunState.PAUSED)),
+            "domain db is no longer eligible for pageout: the domain is paused",
+        ),
+        (
+            seen(WEB, defined(DB, passthrough=("a VFIO PCI device",))),
+            "domain db is no longer eligible for pageout: guest memory is pinned by a VFIO PCI device",
+        ),
+        (
+            seen(WEB, DB, swap=()),  # type: ignore[arg-type]
+            "domain db is no longer eligible for pageout: the host has no swap",
+        ),
+    ],
+)  # fmt: skip
+def test_the_change_is_named(now: Snapshot, reason: str) -> None:
+    with pytest.raises(StalePlan) as caught:
+        require_fresh(PLAN, now, POLICY)
+    assert str(caught.value) == f"the saved plan is stale: {reason}"
+    assert "nothing was changed" in (caught.value.hint or "")
+
+
+def test_another_policy() -> None:
+    other = dataclasses.replace(POLICY, digest="other", source="/etc/new.yaml")
+    with pytest.raises(
+        StalePlan, match=r"the policy /etc/new.yaml is not the one it was made with .policy.yaml"
+    ):
+        require_fresh(PLAN, seen(WEB, DB), other)
+
+
+@pytest.mark.parametrize(
+    "domains", [(), (restarted(WEB, pid=7), restarted(DB, pid=8))], ids=["left", "restarted"]
+)
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        lambda plan: dataclasses.replace(plan, actions=()),
+        lambda plan: dataclasses.replace(
+            plan, actions=tuple(dataclasses.replace(a, blocked="swap") for a in plan.actions)
+        ),
+    ],
+    ids=["no action", "all blocked"],
+)
+def test_only_domains_that_would_be_touched_matter(
+    domains: tuple[DomainFacts, ...], harmless: Callable[[Plan], Plan]
+) -> None:
+    require_fresh(harmless(PLAN), seen(*domains), POLICY)

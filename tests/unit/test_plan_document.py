@@ -1,0 +1,144 @@
+"""A saved plan: read back as it was, and refused after any edit (rule S12)."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from overcommit.errors import StalePlan, UsageError
+from overcommit.model.plan import Plan
+from overcommit.plan import document
+from overcommit.plan.planner import make_plan
+from overcommit.units import GIB, MIB
+from tests import scenarios
+
+
+def plan_with_everything() -> Plan:
+    """A balloon, a page-out, a blocked page-out, a gap and notes."""
+    policy = scenarios.policy()
+    spare = scenarios.domain("a", size=2 * GIB, balloon=scenarios.guest_says(GIB, actual=2 * GIB))
+    idle = scenarios.domain("b", resident=900 * MIB)
+    late = scenarios.domain('c "ü"', resident=900 * MIB, gaps={"cgroup": "not mounted"})
+    halves = [(300.0, 600 * MIB), (0.0, 300 * MIB)]
+    heats = {
+        facts.incarnation.uuid: scenarios.heat(facts, halves, watched=300.0, policy=policy)
+        for facts in (idle, late)
+    }
+    host = scenarios.host(swap=[scenarios.zram(1000 * MIB)])
+    seen = scenarios.snapshot(host, spare, idle, late, gaps={"domain d": "no pid file"})
+    return make_plan(seen, heats, policy)
+
+
+PLAN = plan_with_everything()
+
+
+def test_the_sample_has_what_it_is_said_to_have() -> None:
+    assert [(a.domain.name, a.blocked is None) for a in PLAN.actions] == [
+        ("a", True),
+        ("b", True),
+        ('c "ü"', False),
+    ]
+    assert PLAN.notes
+    assert PLAN.domains[2].gaps
+
+
+def test_round_trip() -> None:
+    assert document.loads(document.dumps(PLAN), "p.json") == PLAN
+
+
+def test_equal_plans_are_equal_to_the_byte() -> None:
+    assert document.dumps(plan_with_everything()) == document.dumps(PLAN)
+
+
+def test_the_documented_fields_are_there() -> None:
+    data = document.to_document(PLAN)
+    assert data["kind"] == "plan"
+    assert data["format_version"] == "1.0"
+    assert data["summary"] == {"change": 2, "blocked": 1, "expected_bytes": PLAN.expected_bytes}
+    assert data["host"]["headroom_bytes"] == data["host"]["available_bytes"] - data["host"]["reserve_bytes"]
+    assert {
+        *("name", "uuid", "pid", "class", "resident_bytes", "swapped_bytes", "cold_bytes", "warm_bytes"),
+        *("hot_bytes", "wss_bytes", "idle_histogram", "floor_bytes", "ceiling_bytes", "target_bytes"),
+        *("confidence", "eligible", "gaps"),
+    } <= data["domains"][0].keys()
+    assert {
+        *("id", "domain", "kind", "before_bytes", "after_bytes", "expected_bytes", "reason", "because"),
+        *("risk", "blocked"),
+    } <= data["actions"][0].keys()
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every leaf of a document."""
+    if isinstance(data, dict | list) and data:
+        for key in data if isinstance(data, dict) else range(len(data)):
+            yield from places(data[key], (*path, key))
+    elif path != ("digest",):
+        yield path
+
+
+def edited(data: dict[str, Any], path: tuple[Any, ...]) -> str:
+    changed = copy.deepcopy(data)
+    at: Any = changed
+    for key in path[:-1]:
+        at = at[key]
+    old = at[path[-1]]
+    at[path[-1]] = old + 1 if isinstance(old, int | float) else f"{old}x"
+    return json.dumps(changed)
+
+
+def test_no_value_can_be_changed_unnoticed() -> None:
+    data = document.to_document(PLAN)
+    for path in places(data):
+        if path not in {("kind",), ("format_version",)}:
+            with pytest.raises(StalePlan, match="was changed after it was written"):
+                document.loads(edited(data, path), "p.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["actions"].pop(),
+        lambda d: d["actions"].append(d["actions"][0]),
+        lambda d: d["actions"].reverse(),
+        lambda d: d.update(extra=1),
+        lambda d: d.update(digest="0" * 64),
+        lambda d: d["actions"][2].update(blocked=None),
+    ],
+    ids=["removed", "repeated", "reordered", "added", "another digest", "unblocked"],
+)
+def test_no_structure_can_be_changed_unnoticed(change: Callable[[dict[str, Any]], object]) -> None:
+    data = document.to_document(PLAN)
+    change(data)
+    with pytest.raises(StalePlan):
+        document.loads(json.dumps(data), "p.json")
+
+
+def test_a_plan_may_be_formatted_anew() -> None:
+    text = json.dumps(document.to_document(PLAN), indent=7, sort_keys=True)
+    assert document.loads(text, "p.json") == PLAN
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "p.json is not a saved plan"),
+        ("{", "p.json is not a saved plan"),
+        ("null", "p.json is not a saved plan"),
+        ("[]", "p.json is not a saved plan"),
+        ("{}", "p.json is not a saved plan"),
+        ('{"kind": "plan"}', "p.json is not a saved plan"),
+        ('{"kind": "plan", "format_version": "1.0"}', "p.json is not a saved plan"),
+        ('{"kind": "plan", "format_version": 1}', "p.json is not a saved plan"),
+        ('{"kind": "status", "domains": []}', "p.json is not a plan but a status"),
+        ('{"kind": "plan", "format_version": "2.0"}', "p.json has format 2.0, not 1.x"),
+        ("[" * 100_000, "p.json is not a saved plan"),
+    ],
+    ids=lambda text: text[:45],
+)
+def test_what_is_not_a_plan(text: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        document.loads(text, "p.json")

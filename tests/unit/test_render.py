@@ -1,0 +1,104 @@
+"""Text for people: nothing cut off, columns that line up, whatever a domain is called."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+
+import pytest
+
+from overcommit.cli import render
+from overcommit.model.outcome import HostBalance, Outcome, Report, Status
+from overcommit.plan.planner import make_plan
+from overcommit.units import GIB, MIB
+from tests import scenarios
+
+NAMES = ["web", "my web", 'it\'s "quoted"', "süß-日本語", "x" * 200, "-q", "a\\b", "%s{0}"]
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that the text takes."""
+    marks = sum(1 for c in text if unicodedata.combining(c))
+    return len(text) + sum(1 for c in text if unicodedata.east_asian_width(c) in "WF") - marks
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_never_cut_and_never_moves_a_column(name: str) -> None:
+    header, row, other = render.table(("domain", "size"), [(name, "1.0 GiB"), ("b", "22 B")])
+    assert name in row
+    assert row.endswith("  1.0 GiB")
+    assert cells(header) == cells(row) == cells(other)
+
+
+def test_table_wider_than_any_terminal_stays_whole() -> None:
+    row = ["domain" * 5, *(f"column-{n}" for n in range(20))]
+    (header,) = render.table(row, [])
+    assert header.split() == row
+    assert len(header) > 200
+
+
+def test_a_table_has_one_line_per_row_and_no_trailing_space() -> None:
+    lines = list(render.table(("a", "b"), [("1", ""), ("", "2")]))
+    assert len(lines) == 3
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_unknown_is_not_zero() -> None:
+    assert render.size(None) == "?"
+    assert render.size(0) == "0 B"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plan_names_its_domains_in_full(name: str) -> None:
+    policy = scenarios.policy()
+    facts = scenarios.domain(name, balloon=scenarios.guest_says(600 * MIB))
+    idle = scenarios.heat(facts, [(300.0, GIB)], watched=300.0, policy=policy)
+    plan = make_plan(scenarios.snapshot(scenarios.host(), facts), {facts.incarnation.uuid: idle}, policy)
+    text = list(render.plan_text(plan))
+    assert any(line.startswith(f"  {name}  ") and "standard" in line for line in text)
+    assert any(line.startswith(f"  ~ {name}  balloon  ") for line in text)
+    assert text[-1].startswith("Plan: 2 to change, 0 blocked.")
+
+
+def report(*outcomes: Outcome, available_after: int = 3 * GIB, swap: int = 0, zram: int = 0) -> str:
+    balance = HostBalance(
+        available_before_bytes=2 * GIB,
+        available_after_bytes=available_after,
+        swap_used_before_bytes=0,
+        swap_used_after_bytes=swap,
+        zram_before_bytes=0,
+        zram_after_bytes=zram,
+    )
+    return "\n".join(render.report_text(Report(generation=1, outcomes=outcomes, balance=balance)))
+
+
+def outcome(**values: object) -> Outcome:
+    facts = scenarios.domain(balloon=scenarios.guest_says(600 * MIB))
+    (action,) = make_plan(scenarios.snapshot(scenarios.host(), facts), {}, scenarios.policy()).actions
+    done = Outcome(
+        action=action, status=Status.DONE, freed_bytes=GIB, promoted_pages=0, seconds=65.0, detail="fine"
+    )
+    return dataclasses.replace(done, **values)  # type: ignore[arg-type]
+
+
+def test_an_outcome_says_what_the_host_got_and_what_it_cost() -> None:
+    text = render.outcome_text(outcome(promoted_pages=12))
+    assert text.startswith("  done    web  balloon: host got 1.0 GiB of ")
+    assert text.endswith("in 1min 5s, 12 page(s) read back; fine")
+
+
+def test_a_report_is_the_hosts_own_account() -> None:
+    text = report(outcome(), outcome(freed_bytes=512 * MIB))
+    assert "Freed 1.5 GiB of guest memory (read from the host)." in text
+    assert "Host available: 2.0 GiB -> 3.0 GiB (+1.0 GiB)." in text
+    assert "Swap" not in text
+
+
+def test_a_report_does_not_hide_a_loss_or_what_compression_costs() -> None:
+    text = report(available_after=GIB, swap=600 * MIB, zram=200 * MIB)
+    assert "(-1.0 GiB)" in text
+    assert "Swap took 600 MiB, of which zram itself takes 200 MiB of memory." in text
+
+
+def test_swap_on_a_disk_costs_no_memory() -> None:
+    assert report(swap=600 * MIB).endswith("Swap took 600 MiB.")
