@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check unit lab-test test demo integration clean
+.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 test demo clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,9 +31,12 @@ unit: setup  ## Tests that need no virtual machine
 	@$(BIN)/pytest -q -n auto
 
 lab-test: setup  ## Tests on real guests, one host VM per kernel side by side
-	@echo "== lab tests: kernels 7.3 and 6.12, one host VM each"
+	@echo "== lab tests on kernels 7.3 and 6.12, side by side"
 	@$(BIN)/python -m integration.lab build
-	@$(BIN)/pytest integration/suite -p no:randomly -n 2 --dist loadgroup --timeout 900 -v
+	@$(MAKE) --no-print-directory -j2 lab-7.3 lab-6.12
+
+lab-7.3 lab-6.12: lab-%: setup
+	@$(BIN)/pytest integration/suite -p no:randomly --timeout 900 --kernel $* -v
 
 test: check unit lab-test  ## Everything
 

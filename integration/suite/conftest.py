@@ -22,10 +22,18 @@ def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param(k, marks=pytest.mark.xdist_group(k)) for k in ("7.3", "6.12")],
-)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """One process per kernel lets both host VMs work side by side: an emulated host keeps one core busy."""
+    parser.addoption("--kernel", choices=("6.12", "7.3"), action="append", help="Only this kernel.")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test runs on each kernel asked for."""
+    kernels = metafunc.config.getoption("--kernel") or ("7.3", "6.12")
+    metafunc.parametrize("host", kernels, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host VM with the product installed."""
     name = f"suite-{request.param.replace('.', '-')}"
