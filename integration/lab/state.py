@@ -101,6 +101,20 @@ def names() -> list[str]:
 
 
 def forget(name: str) -> None:
-    """Remove all that a lab left on disk."""
+    """Remove all that a lab left, a QEMU that was started and never recorded included."""
+    _end_unrecorded(paths.run_dir(name) / "pid")
     shutil.rmtree(paths.run_dir(name), ignore_errors=True)
     shutil.rmtree(paths.socket_dir(name), ignore_errors=True)
+
+
+def _end_unrecorded(pid_file: Path) -> None:
+    """Whoever starts a lab may be killed between QEMU's start and our record of it."""
+    with suppress(FileNotFoundError, ValueError):
+        process = ProcessId.of(int(pid_file.read_text()))
+        if process and str(pid_file) in _command_line(process.pid):
+            process.kill()
+
+
+def _command_line(pid: int) -> str:
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as arguments:  # noqa: PTH123
+        return arguments.read()
