@@ -41,7 +41,8 @@ def make_plan(snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy) -> 
         _consider(domain, heats.get(domain.incarnation.uuid), snapshot.host, policy)
         for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid))
     ]
-    actions = _within_swap_budget(_wanted(candidates, host, policy), snapshot.host, policy)
+    missing = max(0, -host.headroom_bytes) if policy.reclaim is ReclaimMode.ON_PRESSURE else None
+    actions = _within_budgets(_in_turn(candidates, policy), snapshot.host, policy, missing=missing)
     ordered = sorted(actions, key=lambda a: isinstance(a, PageoutAction))
     numbered = tuple(dataclasses.replace(a, id=str(i)) for i, a in enumerate(ordered, start=1))
     return Plan(
@@ -78,27 +79,23 @@ def _consider(domain: DomainFacts, heat: Heat | None, host: HostFacts, policy: P
     return _Candidate(domain, domain_class, heat, verdicts, actions)
 
 
-def _wanted(candidates: Iterable[_Candidate], host: HostPlan, policy: Policy) -> Iterator[Action]:
-    """All proposals when proactive; under pressure, the idlest domains first until the reserve is whole."""
-    if policy.reclaim is ReclaimMode.OFF:
-        return
-    if policy.reclaim is ReclaimMode.PROACTIVE:
-        for candidate in candidates:
-            yield from candidate.actions
-        return
-    missing = max(0, -host.headroom_bytes)
+def _in_turn(candidates: Iterable[_Candidate], policy: Policy) -> Iterator[Action]:
+    """All proposals by name when proactive; under pressure, those of the idlest domains first."""
 
     def turn(candidate: _Candidate) -> tuple[float, str]:
         spare = sum(a.expected_bytes for a in candidate.actions)
         share = spare / candidate.domain.definition.maximum_bytes
         return -share / candidate.domain_class.weight, candidate.domain.name
 
-    for candidate in sorted(candidates, key=turn):
-        for action in candidate.actions:
-            taken = _limit(action, missing)
-            if taken.expected_bytes > 0:
-                missing -= taken.expected_bytes
-                yield taken
+    match policy.reclaim:
+        case ReclaimMode.OFF:
+            return
+        case ReclaimMode.ON_PRESSURE:
+            candidates = sorted(candidates, key=turn)
+        case ReclaimMode.PROACTIVE:
+            pass
+    for candidate in candidates:
+        yield from candidate.actions
 
 
 def _limit(action: Action, most: int) -> Action:
@@ -120,24 +117,33 @@ def _limit(action: Action, most: int) -> Action:
     )
 
 
-def _within_swap_budget(actions: Iterable[Action], host: HostFacts, policy: Policy) -> Iterator[Action]:
-    """Trim page-out to the swap that the policy lets us fill, block what finds no room (rule S7)."""
-    room = round(policy.swap.max_used * host.swap_total_bytes) - host.swap_used_bytes
+def _within_budgets(
+    actions: Iterable[Action], host: HostFacts, policy: Policy, *, missing: int | None
+) -> Iterator[Action]:
+    """Trim to what is ``missing`` (None: take all), and page-out to the policy's share of swap (rule S7).
+
+    Page-out that finds no room in swap is blocked, and the next in turn is asked for what it would have
+    given.
+    """
+    room = max(0, round(policy.swap.max_used * host.swap_total_bytes) - host.swap_used_bytes)
     for action in actions:
-        if isinstance(action, BalloonAction):
-            yield action
+        wanted = action if missing is None else _limit(action, missing)
+        if wanted.expected_bytes <= 0:
             continue
-        allowed = _limit(action, max(0, room))
-        if allowed.expected_bytes < min(action.expected_bytes, rungs.worthwhile(0)):
+        granted = _limit(wanted, room) if isinstance(wanted, PageoutAction) else wanted
+        if granted.expected_bytes < min(wanted.expected_bytes, rungs.worthwhile(0)):
             yield dataclasses.replace(
-                action,
+                wanted,
                 blocked=f"swap budget: {format_size(host.swap_used_bytes)} of "
                 f"{format_size(host.swap_total_bytes)} in use, the policy allows "
                 f"{policy.swap.max_used:.0%}",
             )
-        else:
-            room -= allowed.expected_bytes
-            yield allowed
+            continue
+        if isinstance(granted, PageoutAction):
+            room -= granted.expected_bytes
+        if missing is not None:
+            missing -= granted.expected_bytes
+        yield granted
 
 
 def _domain_plan(candidate: _Candidate, actions: Iterable[Action]) -> DomainPlan:
