@@ -87,7 +87,9 @@ def _balloon(domain: DomainFacts, stats: BalloonStats, bounds: Bounds, resident:
     used = stats.actual_bytes - usable
     reserve = guest_reserve(bounds.ceiling_bytes)
     target = _round_up(max(bounds.floor_bytes, used + reserve))
-    expected = resident - target  # no more than the new size can be resident afterwards
+    # No more than the new size can be resident afterwards. What is resident above the present size (after a
+    # reset of the guest, say) the balloon has already, and does not give again.
+    expected = min(resident, stats.actual_bytes) - target
     if target >= stats.actual_bytes or expected < worthwhile(bounds.ceiling_bytes):
         return None
     return BalloonAction(
