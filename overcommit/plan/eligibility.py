@@ -62,6 +62,7 @@ def _against_now(domain: DomainFacts) -> Iterator[Verdict]:
         yield _no("the domain is not running normally", f"virsh domstate {domain.name} --reason")
     if domain.busy_with:
         yield _no(f"busy with {domain.busy_with}", "wait until it is over")
+    yield from _missing(domain, "job state")
 
 
 def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
