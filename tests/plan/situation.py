@@ -1,0 +1,155 @@
+"""A golden case: a situation in the operator's words, and the plan that it leads to.
+
+``cases/README.md`` explains the words. Unknown ones are refused, and so are situations that cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from overcommit.cli import render
+from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts, RunState, SwapArea, SwapKind
+from overcommit.model.heat import Heat
+from overcommit.model.plan import Plan
+from overcommit.model.policy import Policy
+from overcommit.plan import document
+from overcommit.plan.planner import make_plan
+from overcommit.units import GIB, KIB, MIB, parse_duration, parse_size
+from tests import scenarios
+
+Words = dict[str, Any]
+
+
+class Situation(NamedTuple):
+    title: str
+    plan: Plan
+    expected: Words
+
+
+def read(path: Path) -> Situation:
+    words: Words = yaml.safe_load(path.read_text())
+    title, expected = words.pop("title"), words.pop("expected", {})
+    policy = scenarios.policy(words.pop("policy", {}))
+    domains, heats = [], {}
+    for name, about in words.pop("domains", {}).items():
+        facts, idle = _domain(name, dict(about), policy)
+        domains.append(facts)
+        if idle is not None:
+            heats[facts.incarnation.uuid] = idle
+    host = _host(dict(words.pop("host", {})))
+    snapshot = scenarios.snapshot(host, *domains, gaps=words.pop("left_out", {}))
+    scenarios.require(not words, f"{path.name}: unknown words {', '.join(words)}")
+    return Situation(title, make_plan(snapshot, heats, policy), expected)
+
+
+def _host(words: Words) -> HostFacts:
+    size, used = _size(words.pop("swap", "4GiB")), _size(words.pop("swap_used", 0))
+    kind = SwapKind(words.pop("swap_on", "zram"))
+    area = SwapArea(path=f"/dev/{kind.value}", kind=kind, size_bytes=size, used_bytes=used)
+    scenarios.require(used <= size, "more swap used than there is")
+    host = scenarios.host(
+        total=_size(words.pop("total", "8GiB")),
+        available=_size(words.pop("available", "4GiB")),
+        swap=[area] if size else [],
+    )
+    scenarios.require(not words, f"unknown words about the host: {', '.join(words)}")
+    return host
+
+
+def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat | None]:
+    size = _size(words.pop("size", "1GiB"))
+    definition = {"stats_period_seconds": 5, **words.pop("definition", {})}
+    definition["passthrough"] = tuple(definition.get("passthrough", ()))
+    resident, idle = words.pop("resident", None), words.pop("idle", None)
+    watched = parse_duration(words.pop("watched", "5min"))
+    facts = scenarios.domain(
+        name,
+        size=size,
+        resident=None if resident is None else _size(resident),
+        swapped=_size(words.pop("swapped", 0)),
+        balloon=_guest(words, size) if definition.get("balloon_model") != "none" else None,
+        gaps=words.pop("gaps", None),
+        state=RunState(words.pop("state", "running")),
+        busy_with=words.pop("busy_with", None),
+        **definition,
+    )
+    scenarios.require(not words, f"unknown words about {name}: {', '.join(words)}")
+    if idle is None:
+        return facts, None
+    layout = [(parse_duration(seconds), _size(amount)) for seconds, amount in idle.items()]
+    return facts, scenarios.heat(facts, layout, watched=watched, policy=policy)
+
+
+def _guest(words: Words, size: int) -> BalloonStats:
+    claims = words.pop("claims", None)
+    usable = words.pop("usable", 0) if claims is None else claims
+    age = words.pop("statistics_age", "3s")
+    return scenarios.guest_says(
+        None if usable is None else _size(usable),
+        actual=_size(words.pop("actual", size)),
+        age=None if age is None else parse_duration(age),
+        honest=claims is None,
+    )
+
+
+def _size(words: str | int) -> int:
+    return parse_size(str(words))
+
+
+def outcome(plan: Plan) -> Words:
+    """What a case records of its plan: the text, and the figures of the JSON document exactly."""
+    data = document.to_document(plan)
+    return {
+        "text": "".join(f"{line}\n" for line in render.plan_text(plan)),
+        "summary": {**data["summary"], "expected_bytes": exact(data["summary"]["expected_bytes"])},
+        "domains": {d["name"]: _domain_figures(d) for d in data["domains"]},
+        "actions": [_action_figures(a) for a in data["actions"]],
+    }
+
+
+def _domain_figures(data: Mapping[str, Any]) -> Words:
+    figures: Words = {
+        "class": data["class"],
+        "floor": exact(data["floor_bytes"]),
+        "target": exact(data["target_bytes"]),
+        "confidence": data["confidence"],
+    }
+    refused = {name: v["reason"] for name, v in data["eligible"].items() if not v["ok"]}
+    return figures | ({"refused": refused} if refused else {})
+
+
+def _action_figures(data: Mapping[str, Any]) -> Words:
+    figures: Words = {
+        "domain": data["domain"]["name"],
+        "kind": data["kind"],
+        "reason": data["reason"],
+        "before": exact(data["before_bytes"]),
+        "after": exact(data["after_bytes"]),
+        "expected": exact(data["expected_bytes"]),
+    }
+    if "pieces" in data:
+        figures["pieces"] = len(data["pieces"])
+    return figures | ({"blocked": data["blocked"]} if data["blocked"] else {})
+
+
+def exact(size: int) -> str:
+    """A size without rounding."""
+    for unit, factor in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"
+
+
+def write(path: Path, found: Words) -> None:
+    """Replace the expectation, and nothing else, comments included."""
+    situation = path.read_text().partition("\nexpected:")[0].rstrip("\n")
+    lines = found["text"].splitlines()
+    text = "".join(f"    {line}\n" if line else "\n" for line in lines)
+    figures = {name: value for name, value in found.items() if name != "text"}
+    dumped = yaml.safe_dump(figures, sort_keys=False, width=100, allow_unicode=True)
+    indented = "".join(f"  {line}\n" for line in dumped.splitlines())
+    path.write_text(f"{situation}\n\nexpected:\n  text: |\n{text}{indented}")

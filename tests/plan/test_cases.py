@@ -1,0 +1,58 @@
+"""Each file in ``cases/`` is a situation and its plan; together they document the planner."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from overcommit.plan import eligibility
+from tests.plan import situation
+
+CASES = sorted(Path(__file__).parent.glob("cases/*.yaml"))
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_plan(path: Path, request: pytest.FixtureRequest) -> None:
+    case = situation.read(path)
+    found = situation.outcome(case.plan)
+    if request.config.getoption("--update-golden", default=False):
+        situation.write(path, found)
+    assert found == situation.read(path).expected, f"{case.title}: if that is right, pass --update-golden"
+
+
+def test_titles_are_sentences_and_different() -> None:
+    titles = [situation.read(path).title for path in CASES]
+    assert len(set(titles)) == len(titles) >= 30
+    assert all(title[0].isupper() and not title.endswith(".") for title in titles)
+
+
+def objections() -> set[str]:
+    """What eligibility.py can say against an actuator, up to the first part that varies."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(Path(eligibility.__file__).read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_no"
+    ]
+    texts = [
+        call.args[0].values[0] if isinstance(call.args[0], ast.JoinedStr) else call.args[0] for call in calls
+    ]
+    return {text.value for text in texts if isinstance(text, ast.Constant) and isinstance(text.value, str)}
+
+
+def test_every_objection_has_a_case() -> None:
+    known = objections()
+    plans = [situation.read(path).plan for path in CASES]
+    said = {v.reason for plan in plans for d in plan.domains for v in d.eligible.values() if not v.ok}
+    shown = {max((o for o in known if reason.startswith(o)), key=len) for reason in said}
+    assert len(known) >= 15
+    assert known - shown == set()
+
+
+@pytest.mark.parametrize("what", ["balloon", "guest RAM", "residency", "job state"])
+def test_every_gap_that_an_action_depends_on_has_a_case(what: str) -> None:
+    plans = [situation.read(path).plan for path in CASES]
+    gapped = [p for p in plans if any(g.what == what for d in p.domains for g in d.gaps)]
+    assert gapped
+    assert not any(plan.runnable for plan in gapped if what != "balloon")
