@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from overcommit.clock import Clock
 from overcommit.damon.pool import undo
-from overcommit.errors import Gone, HostError
+from overcommit.errors import Gone, HostError, OvercommitError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import BalloonMoved, Entry, Journal
+from overcommit.model.facts import Incarnation
 from overcommit.units import MIB, format_size
 
 _DEFLATE_SECONDS = 60.0
@@ -41,67 +42,55 @@ def restore(
     Entries of an earlier boot are settled without touching anything: neither kdamonds nor QEMU processes
     survive a boot. ``connect`` is called only when a balloon is to be moved.
     """
-    entries = tuple(e for e in journal.outstanding() if e.generation >= since)
     boot_id = read_boot_id(kernel)
     done: list[str] = []
     left: list[str] = []
-    current = [entry for entry in entries if entry.boot_id == boot_id]
-    for entry in entries:
+    damon: list[Entry] = []
+    moves: dict[Incarnation, list[tuple[Entry, BalloonMoved]]] = {}
+    for entry in journal.outstanding():
+        if entry.generation < since:
+            continue
         if entry.boot_id != boot_id:
             journal.settle(entry)
-    for entry in current:
-        if isinstance(entry.record, BalloonMoved):
-            continue
-        try:
-            done += undo(kernel, journal, (entry,))
-        except (HostError, OSError) as error:
-            left.append(str(error))
+        elif isinstance(entry.record, BalloonMoved):
+            moves.setdefault(entry.record.domain, []).append((entry, entry.record))
+        else:
+            damon.append(entry)
     try:
-        done += _balloons(
-            kernel,
-            journal,
-            clock,
-            connect,
-            [e for e in current if isinstance(e.record, BalloonMoved)],
-            progress,
-        )
-    except HostError as error:
+        done += undo(kernel, journal, damon)
+    except (OvercommitError, OSError) as error:
         left.append(str(error))
+    for history in moves.values():
+        oldest = history[-1][1]
+        try:
+            done.append(_give_back(kernel, clock, connect, oldest, progress))
+        except OvercommitError as error:
+            left.append(f"balloon of {oldest.domain.name}: {error}")
+            continue
+        for entry, _ in history:
+            journal.settle(entry)
     return Restored(done=tuple(done), left=tuple(left))
 
 
-def _balloons(
+def _give_back(
     kernel: Kernel,
-    journal: Journal,
     clock: Clock,
     connect: Callable[[], Hypervisor],
-    entries: Sequence[Entry],
+    move: BalloonMoved,
     progress: Callable[[str], None],
-) -> list[str]:
-    """Give each domain the size it had before its oldest outstanding move."""
-    by_domain: dict[object, list[Entry]] = {}
-    for entry in entries:
-        if isinstance(entry.record, BalloonMoved):
-            by_domain.setdefault(entry.record.domain, []).append(entry)
-    said: list[str] = []
-    for moves in by_domain.values():
-        oldest = moves[-1].record
-        if not isinstance(oldest, BalloonMoved):
-            continue
-        name, size = oldest.domain.name, oldest.before_bytes
-        try:
-            if read_start_time(kernel, oldest.domain.pid) != oldest.domain.start_time:
-                raise Gone(name)
-            progress(f"giving {name} its {format_size(size)} back")
+) -> str:
+    """Give a domain the size it had before its oldest outstanding move."""
+    name, size = move.domain.name, format_size(move.before_bytes)
+    try:
+        if read_start_time(kernel, move.domain.pid) == move.domain.start_time:
+            progress(f"giving {name} its {size} back")
             hypervisor = connect()
-            hypervisor.set_balloon(oldest.domain.uuid, size)
-            _await_size(hypervisor, clock, oldest)
-            said.append(f"balloon of {name} back at {format_size(size)}")
-        except Gone:
-            said.append(f"domain {name} ended or was restarted since: its balloon needs nothing")
-        for entry in moves:
-            journal.settle(entry)
-    return said
+            hypervisor.set_balloon(move.domain.uuid, move.before_bytes)
+            _await_size(hypervisor, clock, move)
+            return f"balloon of {name} back at {size}"
+    except Gone:
+        pass
+    return f"domain {name} ended or was restarted since: its balloon needs nothing"
 
 
 def _await_size(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved) -> None:
