@@ -98,8 +98,8 @@ class Generation:
 
     def __init__(self, path: Path, number: int, boot_id: str) -> None:
         self.number = number
+        self.path = path
         self._boot_id = boot_id
-        self._path = path
         self._next = 0
 
     def record(self, record: Record) -> Entry:
@@ -109,7 +109,7 @@ class Generation:
             HostError: the disk refuses; nothing may be changed then.
         """
         entry = Entry(generation=self.number, number=self._next, boot_id=self._boot_id, record=record)
-        _append(self._path, {"number": entry.number, "record": _to_json(record)})
+        _append(self.path, {"number": entry.number, "record": _to_json(record)})
         self._next += 1
         return entry
 
@@ -178,7 +178,7 @@ class Journal:
 
     def discard(self, generation: Generation) -> None:
         """Forget a generation that left nothing behind, so that history shows applies only."""
-        self._path(generation.number).unlink()
+        generation.path.unlink()
 
     def outstanding(self) -> tuple[Entry, ...]:
         """What is still to be put back, in the order in which to do it: newest first."""

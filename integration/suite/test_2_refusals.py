@@ -71,7 +71,7 @@ def test_a_guest_destroyed_between_plan_and_apply_refuses_the_whole_plan(host: H
         (None, "cannot read the policy"),
         ("version: 1\nclasses:\n  a: {flor: 50%}\ndefault_class: a\n", ":3:7: unknown key classes.a.flor"),
         ("version: 1\nclasses: {a: {}}\ndefault_class: b\n", ":3:16: no class 'b'"),
-        ("version: [", "policy.yaml:1:"),
+        ("version: [", "bad-policy.yaml:2:1: "),
     ],
 )
 def test_a_bad_policy_is_refused_with_its_position(host: Host, text: str | None, says: str) -> None:

@@ -190,7 +190,7 @@ class DamonSysfs:
     def _retry(self, call: Callable[[], _T]) -> _T:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_busy),
-            wait=tenacity.wait_exponential_jitter(initial=0.02, max=1.0),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
             stop=tenacity.stop_after_delay(_BUSY_DEADLINE_SECONDS),
             reraise=True,
         )(call)

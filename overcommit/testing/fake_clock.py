@@ -1,0 +1,26 @@
+"""Time that passes when somebody waits."""
+
+from __future__ import annotations
+
+from overcommit.testing.fake_host import FakeHost
+
+_EPOCH = 1_800_000_000.0
+
+
+class FakeClock:
+    """`overcommit.clock.Clock` over a `FakeHost`, which lives through each second waited."""
+
+    def __init__(self, host: FakeHost) -> None:
+        self._host = host
+
+    def now(self) -> float:
+        """See `Clock.now`."""
+        return _EPOCH + self._host.uptime
+
+    def monotonic(self) -> float:
+        """See `Clock.monotonic`."""
+        return self._host.uptime
+
+    def wait(self, seconds: float) -> None:
+        """See `Clock.wait`."""
+        self._host.advance(seconds)

@@ -1,0 +1,162 @@
+"""A host in miniature: guests made of 1 MiB chunks, swap, and whoever works on them as time passes."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from overcommit.model.ranges import Range, normalise
+from overcommit.units import GIB, MIB
+
+_STEP_SECONDS = 0.5
+
+
+class Behaviour(enum.Enum):
+    """How a guest answers its balloon."""
+
+    OBEDIENT = "obedient"
+    STUCK = "does not move"
+    PHANTOM = "says it moved, while the host gets nothing"
+    HUNG = "its monitor does not answer"
+
+
+@dataclass
+class FakeGuest:
+    """A guest and the QEMU process around it.
+
+    Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
+    the balloon takes those first. ``hot`` chunks are accessed all the time.
+    """
+
+    name: str
+    uuid: str
+    pid: int
+    memory_bytes: int
+    resident: set[int]
+    hot: set[int] = field(default_factory=set)
+    free: set[int] = field(default_factory=set)
+    swapped: set[int] = field(default_factory=set)
+    start_time: int = 1000
+    behaviour: Behaviour = Behaviour.OBEDIENT
+    balloon_model: str = "virtio"
+    paused: bool = False
+    balloon_bytes: int = 0
+    balloon_target_bytes: int = 0
+    major_faults: int = 0
+
+    def __post_init__(self) -> None:
+        """The balloon starts empty."""
+        self.balloon_bytes = self.balloon_target_bytes = self.memory_bytes
+
+    @property
+    def base(self) -> int:
+        """Where guest RAM begins in QEMU's address space."""
+        return 0x7F00_0000_0000 + self.pid * 64 * GIB
+
+    @property
+    def ram(self) -> Range:
+        """Guest RAM in QEMU's address space."""
+        return Range(self.base, self.base + self.memory_bytes)
+
+    def chunk_range(self, chunk: int) -> Range:
+        """The addresses of a chunk."""
+        return Range(self.base + chunk * MIB, self.base + (chunk + 1) * MIB)
+
+    def ranges_of(self, chunks: set[int]) -> tuple[Range, ...]:
+        """The addresses of several chunks."""
+        return normalise(self.chunk_range(chunk) for chunk in chunks)
+
+    def chunks_in(self, span: Range) -> range:
+        """The chunks that lie in an address range."""
+        return range(
+            max(0, span.start - self.base) // MIB, min(self.memory_bytes, span.end - self.base) // MIB
+        )
+
+    @property
+    def usable_bytes(self) -> int:
+        """What the guest says it could give."""
+        return max(0, self.balloon_bytes - (len((self.resident | self.swapped) - self.free) * MIB))
+
+
+@dataclass
+class FakeHost:
+    """The state behind all fakes of one host; ``workers`` are called with each bit of time that passes."""
+
+    guests: list[FakeGuest]
+    total_bytes: int = 8 * GIB
+    swap_total_bytes: int = 4 * GIB
+    boot_id: str = "11111111-2222-3333-4444-555555555555"
+    uptime: float = 100.0
+    workers: list[Callable[[float], None]] = field(default_factory=list)
+    on_write: Callable[[str, str], None] = lambda _path, _value: None
+    after_write: Callable[[str, str], None] = lambda _path, _value: None
+
+    def guest(self, pid: int) -> FakeGuest | None:
+        """The guest behind a process."""
+        return next((guest for guest in self.guests if guest.pid == pid), None)
+
+    @property
+    def swap_used_bytes(self) -> int:
+        """Bytes of all guests in swap."""
+        return sum(len(guest.swapped) for guest in self.guests) * MIB
+
+    @property
+    def available_bytes(self) -> int:
+        """What the guests leave; swap is zram at 3:1."""
+        resident = sum(len(guest.resident) for guest in self.guests) * MIB
+        return self.total_bytes - resident - self.zram_bytes
+
+    @property
+    def zram_bytes(self) -> int:
+        """What compressed swap itself takes."""
+        return self.swap_used_bytes // 3
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: balloons move, kdamonds work, guests touch their hot memory."""
+        while seconds > 0:
+            step = min(seconds, _STEP_SECONDS)
+            self.uptime += step
+            seconds -= step
+            for guest in self.guests:
+                _move_balloon(guest)
+                _touch(guest)
+            for worker in self.workers:
+                worker(step)
+
+    def page_out(self, guest: FakeGuest, chunks: range, most_bytes: int) -> int:
+        """Move resident chunks to swap while there is room; returns the bytes moved."""
+        moved = 0
+        for chunk in chunks:
+            full = self.swap_used_bytes + MIB > self.swap_total_bytes
+            if chunk in guest.resident and moved + MIB <= most_bytes and not full:
+                guest.resident.discard(chunk)
+                guest.swapped.add(chunk)
+                moved += MIB
+        return moved
+
+
+def _move_balloon(guest: FakeGuest) -> None:
+    if guest.behaviour is Behaviour.STUCK or guest.paused:
+        return
+    wanted = (guest.balloon_bytes - guest.balloon_target_bytes) // MIB
+    if wanted <= 0:
+        guest.balloon_bytes = guest.balloon_target_bytes
+        return
+    absent = set(range(guest.memory_bytes // MIB)) - guest.resident - guest.swapped
+    ballooned = (guest.memory_bytes - guest.balloon_bytes) // MIB
+    if guest.behaviour is Behaviour.PHANTOM:
+        guest.balloon_bytes -= wanted * MIB
+        return
+    givable = sorted(guest.free & guest.resident)[:wanted]
+    guest.resident.difference_update(givable)
+    guest.free.difference_update(givable)
+    never_touched = max(0, len(absent) - ballooned)
+    guest.balloon_bytes -= (len(givable) + min(wanted - len(givable), never_touched)) * MIB
+
+
+def _touch(guest: FakeGuest) -> None:
+    back = guest.hot & guest.swapped
+    guest.swapped -= back
+    guest.resident |= back
+    guest.major_faults += len(back)

@@ -1,0 +1,77 @@
+"""Libvirt over a `FakeHost`."""
+
+from __future__ import annotations
+
+from overcommit.errors import Gone, HostError
+from overcommit.hypervisor.port import ListedDomain
+from overcommit.model.facts import BalloonStats, RunState
+from overcommit.testing.fake_host import Behaviour, FakeGuest, FakeHost
+from overcommit.units import KIB
+
+
+class FakeHypervisor:
+    """`overcommit.hypervisor.port.Hypervisor`; a guest removed from the host is gone here too."""
+
+    def __init__(self, host: FakeHost) -> None:
+        self._host = host
+
+    def describe(self) -> str:
+        """See `Hypervisor.describe`."""
+        return "a fake hypervisor"
+
+    def domains(self) -> tuple[ListedDomain, ...]:
+        """See `Hypervisor.domains`."""
+        return tuple(
+            sorted(
+                ListedDomain(
+                    guest.name,
+                    guest.uuid,
+                    RunState.PAUSED if guest.paused else RunState.RUNNING,
+                    f"/run/libvirt/qemu/{guest.name}.pid",
+                )
+                for guest in self._host.guests
+            )
+        )
+
+    def xml(self, uuid: str) -> str:
+        """See `Hypervisor.xml`."""
+        guest = self._find(uuid)
+        return (
+            f"<domain><memory unit='KiB'>{guest.memory_bytes // KIB}</memory><devices>"
+            f"<memballoon model='{guest.balloon_model}'><stats period='2'/></memballoon></devices></domain>"
+        )
+
+    def busy_with(self, uuid: str) -> str | None:
+        """See `Hypervisor.busy_with`."""
+        self._find(uuid)
+        return None
+
+    def balloon(self, uuid: str, *, now: float) -> BalloonStats:  # noqa: ARG002 - the port's signature
+        """See `Hypervisor.balloon`."""
+        guest = self._answering(uuid)
+        return BalloonStats(
+            actual_bytes=guest.balloon_bytes,
+            age_seconds=1.0,
+            usable_bytes=guest.usable_bytes,
+            unused_bytes=guest.usable_bytes,
+            total_bytes=guest.balloon_bytes,
+        )
+
+    def set_balloon(self, uuid: str, size_bytes: int) -> None:
+        """See `Hypervisor.set_balloon`."""
+        guest = self._answering(uuid)
+        self._host.on_write(f"balloon/{guest.name}", str(size_bytes))
+        guest.balloon_target_bytes = size_bytes
+        self._host.after_write(f"balloon/{guest.name}", str(size_bytes))
+
+    def _find(self, uuid: str) -> FakeGuest:
+        for guest in self._host.guests:
+            if guest.uuid == uuid:
+                return guest
+        raise Gone(f"no domain {uuid}")
+
+    def _answering(self, uuid: str) -> FakeGuest:
+        guest = self._find(uuid)
+        if guest.behaviour is Behaviour.HUNG:
+            raise HostError(f"libvirt did not answer for {guest.name} within 10 s")
+        return guest

@@ -1,0 +1,129 @@
+"""``/proc``, ``/sys`` and two system calls over a `FakeHost`."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+
+from overcommit.damon.sysfs import ROOT
+from overcommit.errors import Gone
+from overcommit.model.facts import Residency
+from overcommit.model.ranges import Range, intersect
+from overcommit.testing.fake_damon import FakeDamon
+from overcommit.testing.fake_host import FakeGuest, FakeHost
+from overcommit.units import KIB, MIB
+
+_PSI = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+
+
+def refusal(number: int, path: str) -> OSError:
+    """The error that the kernel gives."""
+    return OSError(number, os.strerror(number), path)
+
+
+class FakeKernel:
+    """`overcommit.host.kernel.Kernel`. ``busy`` makes that many of DAMON's next accesses fail with EBUSY."""
+
+    def __init__(self, host: FakeHost, damon: FakeDamon | None = None) -> None:
+        self.host = host
+        self.damon = damon or FakeDamon(host)
+        self.busy = 0
+
+    def read(self, path: str) -> str:
+        """See `Kernel.read`."""
+        if path.startswith((ROOT, "/sys/module/damon")):
+            self._maybe_busy(path)
+            return self.damon.read(path)
+        return self._content(path)()
+
+    def write(self, path: str, value: str) -> None:
+        """See `Kernel.write`."""
+        self.host.on_write(path, value)
+        self._maybe_busy(path)
+        if not path.startswith((ROOT, "/sys/module/damon")):
+            raise refusal(errno.EACCES, path)
+        self.damon.write(path, value)
+        self.host.after_write(path, value)
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """See `Kernel.list`."""
+        if path.startswith(ROOT):
+            return self.damon.list(path)
+        return ("zram0",) if path == "/sys/block" else ()
+
+    def exists(self, path: str) -> bool:
+        """See `Kernel.exists`."""
+        if path.startswith((ROOT, "/sys/module/damon")):
+            return self.damon.exists(path)
+        try:
+            self._content(path)
+        except OSError:
+            return path == "/sys/block"
+        return True
+
+    def lock_holder(self, path: str) -> int | None:
+        """See `Kernel.lock_holder`."""
+        name = path.rpartition("/")[2].removesuffix(".pid")
+        for guest in self.host.guests:
+            if guest.name == name:
+                return guest.pid
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
+        """See `Kernel.residency`."""
+        guest = self.host.guest(pid)
+        if guest is None:
+            raise Gone(f"process {pid} has exited")
+        return Residency(
+            resident=tuple(intersect(guest.ranges_of(guest.resident), ram)),
+            swapped_bytes=len(guest.swapped) * MIB,
+        )
+
+    def _maybe_busy(self, path: str) -> None:
+        if self.busy > 0 and path.startswith(ROOT):
+            self.busy -= 1
+            raise refusal(errno.EBUSY, path)
+
+    def _content(self, path: str) -> Callable[[], str]:
+        host = self.host
+        files: dict[str, Callable[[], str]] = {
+            "/proc/meminfo": lambda: (
+                f"MemTotal: {host.total_bytes // KIB} kB\nMemAvailable: {host.available_bytes // KIB} kB\n"
+            ),
+            "/proc/swaps": lambda: (
+                "Filename Type Size Used Priority\n"
+                f"/dev/zram0 partition {host.swap_total_bytes // KIB} {host.swap_used_bytes // KIB} 100\n"
+            ),
+            "/proc/sys/kernel/hostname": lambda: "fakehost\n",
+            "/proc/sys/kernel/osrelease": lambda: "fake\n",
+            "/proc/sys/kernel/random/boot_id": lambda: host.boot_id + "\n",
+            "/proc/pressure/memory": lambda: _PSI,
+            "/sys/block/zram0/mm_stat": lambda: f"0 0 {host.zram_bytes} 0 0 0 0 0 0\n",
+        }
+        if path in files:
+            return files[path]
+        for guest in host.guests:
+            own = _process_files(guest)
+            if path in own:
+                return own[path]
+        raise refusal(errno.ENOENT, path)
+
+
+def _process_files(guest: FakeGuest) -> dict[str, Callable[[], str]]:
+    process, group = f"/proc/{guest.pid}", f"/machine.slice/{guest.name}.scope/libvirt"
+    cgroup = f"/sys/fs/cgroup{group}"
+    start, end = guest.ram
+    return {
+        f"{process}/stat": lambda: f"{guest.pid} (qemu (kvm)) S " + "0 " * 18 + f"{guest.start_time} 0 0\n",
+        f"{process}/cmdline": lambda: f"qemu\0-name\0guest={guest.name}\0-uuid\0{guest.uuid}\0",
+        f"{process}/comm": lambda: "qemu-system-x86\n",
+        f"{process}/cgroup": lambda: f"0::{group}/emulator\n",
+        f"{process}/smaps": lambda: (
+            f"{start:x}-{end:x} rw-p 00000000 00:00 0\nRss: 0 kB\nVmFlags: rd wr mr mw me dc ac hg\n"
+        ),
+        f"{cgroup}/memory.current": lambda: f"{len(guest.resident) * MIB}\n",
+        f"{cgroup}/memory.swap.current": lambda: f"{len(guest.swapped) * MIB}\n",
+        f"{cgroup}/memory.stat": lambda: f"pgmajfault {guest.major_faults}\nworkingset_refault_anon 0\n",
+        f"{cgroup}/memory.pressure": lambda: _PSI,
+    }

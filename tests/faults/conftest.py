@@ -1,0 +1,156 @@
+"""A whole host with the real program on it, and faults to throw at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from overcommit.apply.execute import carry_out
+from overcommit.apply.restore import Restored, restore
+from overcommit.apply.worksite import Worksite
+from overcommit.cli.planning import plan_now
+from overcommit.cli.session import Session
+from overcommit.cli.talk import Talk
+from overcommit.damon.pool import DamonPool
+from overcommit.host.memory import read_boot_id
+from overcommit.journal import Journal
+from overcommit.model.outcome import Report
+from overcommit.model.plan import Plan
+from overcommit.model.policy import Policy
+from overcommit.observe.facts import observe
+from overcommit.plan.freshness import require_fresh
+from overcommit.policy import loader
+from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.units import MIB
+
+POLICY = """
+version: 1
+host: {reserve: 8%, swap: {max_used: 60%, max_write: 50MiB/s}}
+classes: {all: {floor: 20%, cold_after: 20s}}
+default_class: all
+"""
+
+
+@dataclass
+class Installation:
+    """The program on a fake host; each call builds its objects anew, as each command does."""
+
+    host: FakeHost
+    kernel: FakeKernel
+    directory: Path
+    policy: Policy
+
+    def session(self) -> Session:
+        """What a command starts with."""
+        return Session(
+            connect_uri="fake",
+            policy_path=None,
+            json=False,
+            talk=Talk(quiet=True),
+            kernel=self.kernel,
+            clock=FakeClock(self.host),
+            journal=Journal(self.directory),
+        )
+
+    def plan(self, *, take_over: bool = True) -> Plan:
+        """``overcommitctl plan``."""
+        session = self.session()
+        with session.generation("plan") as generation:
+            return plan_now(
+                session,
+                FakeHypervisor(self.host),
+                generation,
+                self.policy,
+                names=(),
+                observe_for=None,
+                take_over=take_over,
+            )
+
+    def apply(self, plan: Plan, *, take_over: bool = True) -> Report:
+        """``overcommitctl apply FILE``."""
+        session = self.session()
+        hypervisor = FakeHypervisor(self.host)
+        with session.generation("apply") as generation:
+            snapshot = observe(self.kernel, hypervisor, session.clock)
+            require_fresh(plan, snapshot, self.policy)
+            site = Worksite(
+                kernel=self.kernel,
+                hypervisor=hypervisor,
+                clock=session.clock,
+                generation=generation,
+                progress=lambda _: None,
+            )
+            with DamonPool(self.kernel, session.journal, generation) as pool:
+                return carry_out(
+                    site,
+                    pool,
+                    plan,
+                    snapshot,
+                    take_over=take_over,
+                    started=lambda _: None,
+                    finished=lambda _: None,
+                )
+
+    def restore(self) -> Restored:
+        """``overcommitctl restore``."""
+        return restore(
+            self.kernel,
+            Journal(self.directory),
+            FakeClock(self.host),
+            lambda: FakeHypervisor(self.host),
+            progress=lambda _: None,
+        )
+
+    def baseline(self) -> object:
+        """All that restore must bring back, to the byte."""
+        damon = self.kernel.damon
+        return (
+            repr(damon.tree),
+            sorted(damon.running),
+            dict(damon.modules),
+            {g.name: (g.balloon_bytes, g.balloon_target_bytes) for g in self.host.guests},
+        )
+
+    @property
+    def outstanding(self) -> int:
+        """Entries of the journal that are not settled."""
+        return len(Journal(self.directory).outstanding())
+
+    @property
+    def boot_id(self) -> str:
+        """This boot."""
+        return read_boot_id(self.kernel)
+
+
+def guests() -> list[FakeGuest]:
+    """One that holds cold memory, one that has freed most of its memory."""
+    return [
+        FakeGuest(
+            name="cold",
+            uuid="00000000-0000-0000-0000-000000000001",
+            pid=501,
+            memory_bytes=128 * MIB,
+            resident=set(range(100)),
+            hot=set(range(16)),
+        ),
+        FakeGuest(
+            name="free",
+            uuid="00000000-0000-0000-0000-000000000002",
+            pid=502,
+            memory_bytes=128 * MIB,
+            resident=set(range(100)),
+            hot=set(range(8)),
+            free=set(range(25, 100)),
+        ),
+    ]
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    """A host with two guests, on which damon_stat runs."""
+    host = FakeHost(guests())
+    kernel = FakeKernel(host)
+    kernel.damon.modules["damon_stat"] = True
+    return Installation(host, kernel, tmp_path / "state", loader.parse(POLICY, "policy.yaml"))
