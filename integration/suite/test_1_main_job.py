@@ -22,9 +22,9 @@ def guests(host: Host) -> Iterator[None]:
     """A guest with a steady hot set, and one that has freed most of what it used."""
     hot = {"total": "300M", "hot": "64M"}
     host.lab.guest_add(GuestSpec("hot", workload="hotset", settings=hot))
+    host.await_workload("hot", "touch")
     freed = {"total": "300M", "after": "1"}
     host.lab.guest_add(GuestSpec("freed", workload="freed", settings=freed, free_page_reporting=False))
-    host.await_workload("hot", "touch")
     host.await_workload("freed", "freed")
     yield
     for name in ("hot", "freed"):

@@ -94,6 +94,7 @@ class FakeDamon:
     modules: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(MODULES, False))
     tree: Node = field(default_factory=lambda: {"nr_kdamonds": "0"})
     running: dict[int, _Kdamond] = field(default_factory=dict)
+    started: set[int] = field(default_factory=set)
     extra_pids: set[int] = field(default_factory=lambda: {os.getpid()})
 
     def __post_init__(self) -> None:
@@ -143,8 +144,7 @@ class FakeDamon:
         elif name == "state":
             self._command(int(parent.rpartition("/")[2]), value, path)
         else:
-            _check_value(name, value, path)
-            node[name] = value
+            node[name] = _accepted(name, value, path)
 
     def _node(self, path: str) -> Any:
         node: Any = self.tree
@@ -166,6 +166,8 @@ class FakeDamon:
             raise _refusal(errno.EINVAL, path)
         if name == "nr_kdamonds" and self.running:
             raise _refusal(errno.EBUSY, path)
+        if name == "nr_kdamonds":
+            self.started.clear()
         for child in [key for key in node if key.isdecimal()]:
             del node[child]
         node[name] = str(count)
@@ -192,7 +194,7 @@ class FakeDamon:
             self._start(slot, path)
         elif keyword == "off":
             if slot not in self.running:
-                raise _refusal(errno.EPERM, path)
+                raise _refusal(errno.EPERM if slot in self.started else errno.EINVAL, path)
             del self.running[slot]
         elif keyword == "update_schemes_tried_regions":
             if slot not in self.running:
@@ -218,6 +220,7 @@ class FakeDamon:
             raise _refusal(errno.EINVAL, path)
         schemes = context["schemes"]
         scheme = schemes["0"] if schemes["nr_schemes"] != "0" else _scheme()
+        self.started.add(slot)
         limit = int(scheme["stats"].get("max_nr_snapshots", "0"), 0)
         self.running[slot] = _Kdamond(
             targets=targets,
@@ -288,21 +291,21 @@ def _read_target(target: Node, path: str) -> tuple[int, list[Range]]:
     return int(target["pid_target"], 0), spans
 
 
-def _check_value(name: str, value: str, path: str) -> None:
-    if name == "operations":
-        valid = value in {"vaddr", "fvaddr", "paddr"}
-    elif name == "action":
-        valid = value in _ACTIONS
-    else:
-        _number(value, path)
-        valid = True
-    if not valid:
+def _accepted(name: str, value: str, path: str) -> str:
+    """What the file reads after a write: keywords as they are, numbers in decimal."""
+    known = {"operations": {"vaddr", "fvaddr", "paddr"}, "action": _ACTIONS}.get(name)
+    if known is None:
+        return str(_number(value, path))
+    if value not in known:
         raise _refusal(errno.EINVAL, path)
+    return value
 
 
 def _number(value: str, path: str) -> int:
+    digits = value.strip()
+    octal = len(digits) > 1 and digits.startswith("0") and digits.isdecimal()
     try:
-        return int(value, 0)
+        return int(digits, 8 if octal else 0)
     except ValueError:
         raise _refusal(errno.EINVAL, path) from None
 

@@ -19,6 +19,8 @@ HOST_PACKAGES: Final = (
     "python3", "python3-venv", "python3-pip", "python3-installer", "python3-libvirt",
     "python3-yaml", "python3-pydantic", "python3-tenacity", "python3-click",
     "damo",
+    # the contract tests run on the host VM's own kernel
+    "python3-pytest",
     # parts of the guests
     "busybox-static", "memcached",
 )  # fmt: skip

@@ -1,0 +1,25 @@
+"""The contract tests of DAMON on the host VM's real kernel: the same file that holds the fake to account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from integration.lab import paths
+
+if TYPE_CHECKING:
+    from integration.suite.host import Host
+
+
+def test_the_real_kernel_keeps_the_contract(host: Host) -> None:
+    """Every refusal and every effect that the program relies on."""
+    found = host.damon()
+    host.shell("rm -rf /root/contract && mkdir -p /root/contract/tests && touch /etc/overcommit-lab")
+    host.lab.put(paths.CHECKOUT / "tests/contract", "/root/contract/tests/contract")
+    result = host.lab.run(
+        "cd /root/contract && /opt/overcommit/bin/python -m pytest -p no:cacheprovider "
+        "--import-mode=importlib --rootdir . -q --real-damon tests/contract",
+        check=False,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert host.damon() == found

@@ -1,0 +1,248 @@
+"""What we rely on in DAMON's sysfs, asked of the fake and of real kernels alike.
+
+On a real kernel: ``make lab-7.3`` and ``make lab-6.12`` run this file in the host VM with ``--real-damon``.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from overcommit.damon.owners import enabled_path, find_owners
+from overcommit.damon.pool import DamonPool, undo
+from overcommit.damon.schemes import Sentinel, monitor, pageout_actor
+from overcommit.damon.sysfs import ROOT, DamonSysfs
+from overcommit.damon.tree import Kdamond, Target, render
+from overcommit.errors import Busy, Conflict, HostError
+from overcommit.journal import Journal
+from overcommit.model.ranges import Range, total_size
+from overcommit.units import MIB, PAGE_SIZE
+from tests.contract.conftest import MEMORY, Rung
+
+SLOT = f"{ROOT}/0"
+CONTEXT = f"{SLOT}/contexts/0"
+EXCLUSIVE = "damon_reclaim"
+
+
+@pytest.fixture
+def sysfs(rung: Rung) -> DamonSysfs:
+    """The tree with one empty slot."""
+    tree = DamonSysfs(rung.kernel)
+    tree.set_slots(1)
+    return tree
+
+
+@pytest.fixture
+def pool(rung: Rung, tmp_path: Path) -> Iterator[DamonPool]:
+    """A claim on two slots."""
+    journal = Journal(tmp_path)
+    generation = journal.begin("contract", boot_id="this", started_at=0.0)
+    with DamonPool(rung.kernel, journal, generation) as claimed:
+        claimed.claim(2, take_over=False)
+        yield claimed
+
+
+def watching(target: Target) -> Kdamond:
+    """A monitor without a sentinel, so that it ends with its target."""
+    full = monitor(target, Sentinel())
+    return Kdamond(
+        intervals=full.intervals,
+        min_regions=full.min_regions,
+        max_regions=full.max_regions,
+        targets=full.targets[:1],
+        scheme=full.scheme,
+    )
+
+
+def refused(rung: Rung, path: str, value: str) -> int | None:
+    """The errno of a write, None when it was accepted."""
+    try:
+        rung.kernel.write(path, value)
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def test_slots_are_made_with_defaults_and_wiped_by_the_next_count(rung: Rung, sysfs: DamonSysfs) -> None:
+    rung.kernel.write(f"{SLOT}/contexts/nr_contexts", "1")
+    rung.kernel.write(f"{CONTEXT}/operations", "fvaddr")
+    assert sysfs.operations(0) == "fvaddr"
+    sysfs.set_slots(2)
+    assert sysfs.slots() == 2
+    assert sysfs.operations(0) == ""
+    assert not sysfs.running(1)
+    assert sysfs.kdamond_pid(0) == -1
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("contexts/nr_contexts", "2"),
+        ("contexts/0/operations", "nonsense"),
+        ("contexts/0/schemes/0/action", "nonsense"),
+        ("contexts/0/targets/0/pid_target", "x"),
+        ("state", "nonsense"),
+        ("state", "off"),
+        ("state", "update_schemes_tried_regions"),
+    ],
+)
+def test_what_makes_no_sense_is_einval(rung: Rung, sysfs: DamonSysfs, path: str, value: str) -> None:
+    sysfs.configure(0, render(watching(rung.target)))
+    assert refused(rung, f"{SLOT}/{path}", value) == errno.EINVAL
+
+
+def test_numbers_are_read_with_their_base(rung: Rung, sysfs: DamonSysfs) -> None:
+    sysfs.configure(0, render(watching(rung.target)))
+    path = f"{CONTEXT}/monitoring_attrs/nr_regions/min"
+    rung.kernel.write(path, "010")
+    assert rung.kernel.read(path) == "8\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("targets/0/pid_target", "0"),
+        ("targets/0/pid_target", str(2**22 - 7)),
+        ("targets/0/regions/0/end", "4096"),
+        ("monitoring_attrs/nr_regions/min", "2"),
+        ("monitoring_attrs/nr_regions/max", "5"),
+        ("monitoring_attrs/intervals/sample_us", "9000000"),
+    ],
+)
+def test_on_refuses_what_cannot_be_monitored(rung: Rung, sysfs: DamonSysfs, path: str, value: str) -> None:
+    sysfs.configure(0, render(watching(rung.target)))
+    rung.kernel.write(f"{CONTEXT}/{path}", value)
+    assert refused(rung, f"{SLOT}/state", "on") == errno.EINVAL
+    assert not sysfs.running(0)
+
+
+def test_on_without_a_context_is_einval(rung: Rung, sysfs: DamonSysfs) -> None:
+    assert not sysfs.running(0)
+    assert refused(rung, f"{SLOT}/state", "on") == errno.EINVAL
+
+
+def test_a_running_kdamond_keeps_the_tree(rung: Rung, pool: DamonPool) -> None:
+    pool.start(0, watching(rung.target))
+    assert pool.sysfs.running(0)
+    assert pool.sysfs.kdamond_pid(0) > 0
+    assert refused(rung, f"{ROOT}/nr_kdamonds", "4") == errno.EBUSY
+    assert refused(rung, f"{SLOT}/state", "on") == errno.EBUSY
+    pool.stop(0)
+    pool.stop(0)
+    assert not pool.sysfs.running(0)
+
+
+def test_a_snapshot_covers_the_targets_address_for_address(rung: Rung, pool: DamonPool) -> None:
+    pool.start(0, watching(rung.target))
+    rung.clock.wait(1.0)
+    regions = pool.sysfs.access_snapshot(0)
+    assert len(regions) >= 3
+    assert total_size(Range(r.start, r.end) for r in regions) == MEMORY
+    assert (regions[0].start, regions[-1].end) == rung.target.ranges[0]
+
+
+def test_a_kdamond_ends_with_its_target_unless_a_sentinel_stays(rung: Rung, pool: DamonPool) -> None:
+    pool.start(0, watching(rung.target))
+    sentinel = Sentinel()
+    pool.start(1, monitor(rung.target, sentinel))
+    rung.end_process()
+    rung.await_true(lambda: not pool.sysfs.running(0))
+    assert pool.sysfs.running(1)
+    with pytest.raises(HostError):
+        pool.sysfs.access_snapshot(0)
+
+
+def test_the_sentinel_is_seen_beside_the_target(rung: Rung, pool: DamonPool) -> None:
+    sentinel = Sentinel()
+    pool.start(0, monitor(rung.target, sentinel))
+    rung.clock.wait(1.0)
+    page = sentinel.target.ranges[0]
+    seen = [r for r in pool.sysfs.access_snapshot(0) if r.start == page.start]
+    assert [r.end - r.start for r in seen] == [PAGE_SIZE]
+
+
+def test_an_exclusive_module_and_sysfs_keep_each_other_out(rung: Rung, sysfs: DamonSysfs) -> None:
+    sysfs.configure(0, render(watching(rung.target)))
+    rung.kernel.write(enabled_path(EXCLUSIVE), "Y")
+    try:
+        assert EXCLUSIVE in find_owners(rung.kernel, sysfs)[0].what
+        assert refused(rung, f"{SLOT}/state", "on") == errno.EBUSY
+    finally:
+        rung.kernel.write(enabled_path(EXCLUSIVE), "N")
+    rung.await_true(lambda: refused(rung, f"{SLOT}/state", "on") is None)
+    assert refused(rung, enabled_path(EXCLUSIVE), "Y") == errno.EBUSY
+
+
+def test_take_over_moves_a_module_aside_and_release_brings_it_back(rung: Rung, tmp_path: Path) -> None:
+    rung.kernel.write(enabled_path(EXCLUSIVE), "Y")
+    journal = Journal(tmp_path)
+    generation = journal.begin("contract", boot_id="this", started_at=0.0)
+    with DamonPool(rung.kernel, journal, generation) as claimed:
+        with pytest.raises(Conflict, match=EXCLUSIVE):
+            claimed.claim(1, take_over=False)
+        claimed.claim(1, take_over=True)
+        claimed.start(0, watching(rung.target))
+    assert rung.kernel.read(enabled_path(EXCLUSIVE)) == "Y\n"
+    assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
+    assert journal.outstanding() == ()
+    rung.kernel.write(enabled_path(EXCLUSIVE), "N")
+
+
+def test_undo_after_a_death_gives_back_what_was_claimed(rung: Rung, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead.claim(2, take_over=False)
+    dead.start(1, watching(rung.target))
+    undo(rung.kernel, journal, journal.outstanding())
+    assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
+    assert undo(rung.kernel, journal, journal.outstanding()) == ()
+
+
+def test_a_configuration_is_dumped_and_loaded_to_the_byte(rung: Rung, sysfs: DamonSysfs) -> None:
+    sysfs.set_slots(2)
+    sysfs.configure(1, render(watching(rung.target)))
+    before = sysfs.dump()
+    assert before["1/contexts/0/operations"].strip() == "fvaddr"
+    sysfs.set_slots(1)
+    assert sysfs.dump() != before
+    sysfs.load(before)
+    assert sysfs.dump() == before
+
+
+def test_a_tree_that_stays_busy_is_named(
+    rung: Rung, pool: DamonPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overcommit.damon.sysfs._BUSY_DEADLINE_SECONDS", 0.5)
+    pool.start(0, watching(rung.target))
+    with pytest.raises(Busy, match="nr_kdamonds"):
+        pool.sysfs.set_slots(1)
+
+
+def test_the_actor_moves_idle_memory_to_swap_and_residency_tells(rung: Rung, pool: DamonPool) -> None:
+    before = rung.kernel.residency(rung.target.pid, rung.target.ranges)
+    assert before.resident_bytes == MEMORY
+    actor = pageout_actor(
+        rung.target,
+        max_bytes_per_second=16 * MIB,
+        lease_seconds=60,
+        capabilities=pool.capabilities,
+    )
+    pool.start(0, actor)
+    began = rung.clock.monotonic()
+
+    def resident() -> int:
+        return rung.kernel.residency(rung.target.pid, rung.target.ranges).resident_bytes
+
+    rung.await_true(lambda: resident() < MEMORY // 4, seconds=90)
+    assert rung.clock.monotonic() - began >= 3.0, "it looked for three aggregations first"
+    after = rung.kernel.residency(rung.target.pid, rung.target.ranges)
+    assert after.swapped_bytes + after.resident_bytes == MEMORY
+
+
+def test_capabilities_are_what_the_files_say(rung: Rung, pool: DamonPool) -> None:
+    limit = f"{CONTEXT}/schemes/0/stats/max_nr_snapshots"
+    assert pool.capabilities.snapshot_limit == rung.kernel.exists(limit)
+    assert "fvaddr" in pool.capabilities.operations
