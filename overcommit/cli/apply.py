@@ -51,6 +51,8 @@ def apply(
 
     Exit status: 0 all done; 3 in part; 4 refused, nothing changed. Undo with overcommitctl restore.
     """
+    if file is None and not yes and not sys.stdin.isatty():
+        raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
     policy = session.policy()
     saved = _read(file) if file is not None else None
     require_root()
@@ -99,8 +101,6 @@ def _show(session: Session, plan: Plan) -> None:
 
 
 def _ask(plan: Plan) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
     question = f"Do this (frees at least {format_size(plan.expected_bytes)})?"
     if not click.confirm(question, err=True):
         raise click.exceptions.Exit(0)
@@ -117,37 +117,67 @@ def _do(
 ) -> Report:
     snapshot = observe(session.kernel, hypervisor, session.clock)
     require_fresh(plan, snapshot, policy)
+    teller = _JsonTeller() if session.json else _TextTeller(session)
     site = Worksite(
         kernel=session.kernel,
         hypervisor=hypervisor,
         clock=session.clock,
         generation=generation,
-        progress=lambda sentence: session.talk.progress(f"    {sentence}"),
+        progress=teller.progress,
     )
-
-    def started(action: Action) -> None:
-        if session.json:
-            _emit("started", action)
-        else:
-            session.talk.progress(f"  {action.domain.name} {kind_of(action).value} ...")
-
-    def finished(outcome: Outcome) -> None:
-        session.talk.done()
-        if session.json:
-            _emit(
-                "done" if outcome.status is Status.DONE else "failed",
-                outcome.action,
-                status=outcome.status.value,
-                freed_bytes=outcome.freed_bytes,
-                promoted_pages=outcome.promoted_pages,
-                seconds=round(outcome.seconds, 3),
-                detail=outcome.detail,
-            )
-        else:
-            click.echo(render.outcome_text(outcome))
-
     with DamonPool(session.kernel, session.journal, generation) as pool:
-        return carry_out(site, pool, plan, snapshot, take_over=take_over, started=started, finished=finished)
+        return carry_out(
+            site,
+            pool,
+            plan,
+            snapshot,
+            take_over=take_over,
+            started=teller.started,
+            finished=teller.finished,
+        )
+
+
+class _TextTeller:
+    """Tells people: the action under way on stderr, each end on stdout."""
+
+    def __init__(self, session: Session) -> None:
+        self._talk = session.talk
+
+    def started(self, action: Action) -> None:
+        self._talk.progress(f"  {action.domain.name} {kind_of(action).value} ...")
+
+    def progress(self, sentence: str) -> None:
+        self._talk.progress(f"    {sentence}")
+
+    def finished(self, outcome: Outcome) -> None:
+        self._talk.done()
+        click.echo(render.outcome_text(outcome))
+
+
+class _JsonTeller:
+    """Tells programs: one JSON line per event on stdout."""
+
+    def __init__(self) -> None:
+        self._action: Action | None = None
+
+    def started(self, action: Action) -> None:
+        self._action = action
+        _emit("started", action)
+
+    def progress(self, sentence: str) -> None:
+        if self._action is not None:
+            _emit("progress", self._action, detail=sentence)
+
+    def finished(self, outcome: Outcome) -> None:
+        _emit(
+            "done" if outcome.status is Status.DONE else "failed",
+            outcome.action,
+            status=outcome.status.value,
+            freed_bytes=outcome.freed_bytes,
+            promoted_pages=outcome.promoted_pages,
+            seconds=round(outcome.seconds, 3),
+            detail=outcome.detail,
+        )
 
 
 def _emit(kind: str, action: Action, **values: Any) -> None:
