@@ -1,0 +1,136 @@
+"""Any host that can exist, with domains in any state and guests that say anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from overcommit.classify.idle import classify
+from overcommit.cli import render
+from overcommit.model.facts import BalloonStats, DomainFacts, Gap, Residency, RunState, Snapshot
+from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
+from overcommit.model.plan import Plan
+from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.model.ranges import Range, normalise
+from overcommit.plan.planner import make_plan
+from overcommit.units import GIB, MIB, PAGE_SIZE
+from tests import scenarios
+
+GAPS = ("balloon", "guest RAM", "residency", "job state", "cgroup")
+CLASSES = {
+    "careful": {"floor": "80%", "cold_after": "5min", "weight": 4.0},
+    "standard": {"floor": "25%", "cold_after": "2min"},
+    "greedy": {"floor": "0%", "cold_after": "10s", "weight": 0.5},
+    "no-balloon": {"floor": "50%", "cold_after": "1min", "actuators": ["pageout"]},
+}
+
+
+class World(NamedTuple):
+    """What the planner is given."""
+
+    snapshot: Snapshot
+    heats: dict[str, Heat]
+    policy: Policy
+
+    def plan(self) -> Plan:
+        return make_plan(self.snapshot, self.heats, self.policy)
+
+    def __repr__(self) -> str:
+        """As the operator would see it: thousands of ranges explain nothing."""
+        swap = f"swap {self.snapshot.host.swap_used_bytes} of {self.snapshot.host.swap_total_bytes}"
+        said = [(d.name, d.balloon, [g.what for g in d.gaps]) for d in self.snapshot.domains]
+        lines = "\n".join(render.plan_text(self.plan()))
+        return f"{self.policy.reclaim}, {swap}, guests {said}\n{lines}\n"
+
+
+PARTS = st.tuples(
+    st.sampled_from([0, 1, 3, 500]),  # extra pages, so that nothing is a whole number of MiB by habit
+    st.sampled_from([1500, 700, 700, 300, 100, 20, 1]),  # MiB
+    st.sampled_from([1.0, 1.0, 0.9, 0.0, 0.5]),  # share of the watch for which it has been idle
+    st.sampled_from(["all", "all", "half", "none"]),  # how much of it is resident
+    st.integers(0, 2**RECENT_WINDOWS - 1),
+)
+BLOCKS = st.lists(st.lists(PARTS, min_size=1, max_size=5), min_size=1, max_size=2)
+GUEST_SAYS = st.sampled_from([0.9, 0.6, 0.3, 0.0, 0.0, 0.9, 0.6, 3.0, -1.0, None])
+"""The share of its memory that a guest claims it could give."""
+
+
+def history(blocks: list[list[tuple[int, int, float, str, int]]], window: float) -> tuple[IdleMap, Residency]:
+    """An idle map over one span per part, the blocks of RAM a little apart, and what is resident."""
+    position, spans, resident = scenarios.RAM_START, [], []
+    for block in blocks:
+        for pages, mebibytes, idle, kind, recent in block:
+            size = mebibytes * MIB + pages * PAGE_SIZE
+            spans.append(IdleSpan(position, position + size, window * (1 - idle), recent))
+            held = {"all": size, "half": size // 2 // PAGE_SIZE * PAGE_SIZE, "none": 0}[kind]
+            resident.append(Range(position, position + held))
+            position += size
+        position += 8 * MIB
+    idle_map = IdleMap(began_at=0.0, updated_at=window, snapshots=int(window // 4), spans=tuple(spans))
+    size = sum(span.end - span.start for span in spans)
+    swapped = (size - sum(r.size for r in resident)) // 2
+    return idle_map, Residency(resident=normalise(resident), swapped_bytes=swapped)
+
+
+def guests(size: int) -> st.SearchStrategy[BalloonStats]:
+    """Whatever a balloon driver may say, true or not."""
+
+    def build(actual: float, usable: float | None, age: float | None) -> BalloonStats:
+        left = round(actual * size)
+        said = None if usable is None else round(usable * left)
+        return BalloonStats(actual_bytes=left, age_seconds=age, usable_bytes=said)
+
+    ages = st.sampled_from([3.0] * 14 + [100.0, None])
+    return st.builds(build, st.sampled_from([1.0, 1.0, 0.7, 0.1, 0.0]), GUEST_SAYS, ages)
+
+
+@st.composite
+def domains(draw: st.DrawFn, name: str, policy: Policy) -> tuple[DomainFacts, Heat | None]:
+    idle, residency = history(draw(BLOCKS), draw(st.sampled_from([300.0, 1200.0, 600.0, 130.0, 60.0, 0.0])))
+    ram = normalise(Range(span.start, span.end) for span in idle.spans)
+    size = sum(block.size for block in ram)
+    gaps = {draw(st.sampled_from([""] * 25 + list(GAPS)))} - {""}
+    facts = dataclasses.replace(
+        scenarios.domain(name, size=size, labels={"class": draw(st.sampled_from(sorted(CLASSES)))}),
+        state=draw(st.sampled_from([RunState.RUNNING] * 20 + [RunState.PAUSED])),
+        balloon=None if "balloon" in gaps else draw(guests(size)),
+        ram=() if "guest RAM" in gaps else ram,
+        residency=None if gaps & {"guest RAM", "residency"} else residency,
+        gaps=tuple(Gap(what=what, why="unreadable") for what in sorted(gaps)),
+    )
+    if facts.residency is None or draw(st.sampled_from([False] * 12 + [True])):
+        return facts, None
+    cold_after = policy.class_of(facts).cold_after_seconds
+    return facts, classify(idle, residency.resident, cold_after=cold_after)
+
+
+@functools.cache
+def _policy(mode: ReclaimMode, reserve: int, max_used: int) -> Policy:
+    rules = [{"match": {"metadata": {"class": name}}, "class": name} for name in CLASSES]
+    host = {"reclaim": mode.value, "reserve": f"{reserve}%", "swap": {"max_used": f"{max_used}%"}}
+    return scenarios.policy({"host": host, "classes": CLASSES, "domains": rules})
+
+
+def policies(*modes: ReclaimMode) -> st.SearchStrategy[Policy]:
+    usual = (ReclaimMode.PROACTIVE, ReclaimMode.ON_PRESSURE)
+    choice = st.sampled_from(modes or (*usual, *usual, *usual, ReclaimMode.OFF))
+    return st.builds(_policy, choice, st.sampled_from([8, 0, 25, 60]), st.sampled_from([60, 100, 90, 10, 0]))
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *modes: ReclaimMode) -> World:
+    policy = draw(policies(*modes))
+    count = draw(st.sampled_from([3, 3, 2, 2, 1, 0]))
+    made = [draw(domains(f"vm-{n}", policy)) for n in range(count)]
+    known = [facts.residency for facts, _ in made if facts.residency is not None]
+    available = draw(st.sampled_from([0, 100, 700, 3000])) * MIB
+    total = available + sum(r.resident_bytes for r in known) + draw(st.integers(64 * MIB, 2 * GIB))
+    used = sum(r.swapped_bytes for r in known) + draw(st.sampled_from([0, 1, 300])) * MIB
+    room = draw(st.sampled_from([10_000, 10_000, 2000, 300, 20, 0])) * MIB
+    area = scenarios.zram(used + room, used)
+    host = scenarios.host(total, available, [area] if area.size_bytes else [])
+    heats = {facts.incarnation.uuid: heat for facts, heat in made if heat is not None}
+    return World(scenarios.snapshot(host, *(facts for facts, _ in made)), heats, policy)

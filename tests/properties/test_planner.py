@@ -1,0 +1,287 @@
+"""What holds for every plan, whatever the host looks like and the guests say."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from overcommit.model.facts import DomainFacts, Residency
+from overcommit.model.heat import Heat
+from overcommit.model.plan import Action, BalloonAction, PageoutAction, Plan
+from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.model.ranges import Range, intersect, normalise, total_size
+from overcommit.plan import document, rungs
+from overcommit.units import MIB
+from tests import scenarios
+from tests.properties.hosts import World, guests, worlds
+
+LEAST = rungs.worthwhile(0)
+
+
+def facts_of(world: World, action: Action) -> DomainFacts:
+    return next(d for d in world.snapshot.domains if d.incarnation == action.domain)
+
+
+def taken_from(plan: Plan) -> dict[str, int]:
+    taken: dict[str, int] = {}
+    for action in plan.runnable:
+        taken[action.domain.name] = taken.get(action.domain.name, 0) + action.expected_bytes
+    return taken
+
+
+@given(worlds())
+def test_s1_no_domain_ends_below_its_floor_or_above_its_ceiling(world: World) -> None:
+    plan = world.plan()
+    for action in plan.actions:
+        domain = next(d for d in plan.domains if d.incarnation == action.domain)
+        assert domain.floor_bytes <= action.after_bytes <= domain.ceiling_bytes
+    for name, taken in taken_from(plan).items():
+        domain = next(d for d in plan.domains if d.incarnation.name == name)
+        assert domain.resident_bytes is not None
+        assert domain.resident_bytes - taken >= domain.floor_bytes
+
+
+@given(worlds())
+def test_an_action_only_ever_takes(world: World) -> None:
+    for action in world.plan().runnable:
+        assert 0 <= action.after_bytes < action.before_bytes
+        assert 0 < action.expected_bytes <= action.before_bytes - action.after_bytes
+
+
+@given(worlds())
+def test_s2_no_action_rests_on_a_gap(world: World) -> None:
+    for action in world.plan().actions:
+        needed = {"guest RAM", "residency", "job state"}
+        needed |= {"balloon"} if isinstance(action, BalloonAction) else set()
+        assert not needed & {gap.what for gap in facts_of(world, action).gaps}
+        if isinstance(action, PageoutAction):
+            assert action.domain.uuid in world.heats
+
+
+@given(worlds(), st.data())
+def test_s8_what_a_guest_says_costs_others_nothing_while_swap_has_room(
+    world: World, data: st.DataObject
+) -> None:
+    assume(world.snapshot.domains)
+    world = plenty_of_swap(world._replace(policy=in_mode(world.policy, ReclaimMode.PROACTIVE)))
+    liar = data.draw(st.sampled_from(world.snapshot.domains))
+    lie = data.draw(guests(liar.definition.maximum_bytes))
+    told = replaced(world, liar, dataclasses.replace(liar, balloon=lie))
+    before, after = taken_from(world.plan()), taken_from(told.plan())
+    assert {n: b for n, b in before.items() if n != liar.name} == {
+        n: b for n, b in after.items() if n != liar.name
+    }
+
+
+@given(worlds())
+def test_s8_no_domain_loses_more_than_it_would_offer_alone(world: World) -> None:
+    """Whatever the others say, and however short the host is."""
+    unbounded = plenty_of_swap(world._replace(policy=in_mode(world.policy, ReclaimMode.PROACTIVE)))
+    offered = taken_from(unbounded.plan())
+    assert all(taken <= offered[name] for name, taken in taken_from(world.plan()).items())
+
+
+@given(worlds(), st.randoms(use_true_random=False))
+def test_equal_facts_make_equal_plans_in_whatever_order_they_come(world: World, random: object) -> None:
+    shuffled = list(world.snapshot.domains)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    other = world._replace(
+        snapshot=dataclasses.replace(world.snapshot, domains=tuple(shuffled)),
+        heats=dict(reversed(world.heats.items())),
+    )
+    assert document.dumps(other.plan()) == document.dumps(world.plan())
+
+
+@given(worlds(ReclaimMode.ON_PRESSURE), st.integers(0, 1 << 30))
+def test_less_available_memory_never_plans_less_relief(world: World, less: int) -> None:
+    host = world.snapshot.host
+    poorer = dataclasses.replace(host, available_bytes=max(0, host.available_bytes - less))
+    other = world._replace(snapshot=dataclasses.replace(world.snapshot, host=poorer))
+    # Each page-out that the swap budget cuts below what is worthwhile is dropped whole.
+    dropped = LEAST * len(world.snapshot.domains)
+    assert other.plan().expected_bytes >= world.plan().expected_bytes - dropped
+
+
+@given(worlds(ReclaimMode.ON_PRESSURE))
+def test_under_pressure_no_more_is_taken_than_is_missing(world: World) -> None:
+    plan = world.plan()
+    assert plan.expected_bytes <= max(0, -plan.host.headroom_bytes)
+
+
+@given(worlds(ReclaimMode.OFF))
+def test_off_is_off(world: World) -> None:
+    assert world.plan().actions == ()
+
+
+@given(worlds())
+def test_s7_the_swap_budget_is_never_exceeded(world: World) -> None:
+    host = world.snapshot.host
+    moved = sum(a.expected_bytes for a in world.plan().runnable if isinstance(a, PageoutAction))
+    allowed = round(world.policy.swap.max_used * host.swap_total_bytes)
+    assert moved == 0 or host.swap_used_bytes + moved <= allowed
+
+
+@given(worlds())
+def test_pieces_lie_in_cold_guest_ram_and_hold_exactly_what_is_expected(world: World) -> None:
+    for action in world.plan().actions:
+        if not isinstance(action, PageoutAction):
+            continue
+        facts = facts_of(world, action)
+        assert facts.residency is not None
+        pieces = normalise(Range(p.start, p.end) for p in action.pieces)
+        assert total_size(pieces) == sum(p.end - p.start for p in action.pieces), "pieces overlap"
+        assert list(intersect(pieces, facts.ram)) == list(pieces), "outside guest RAM"
+        assert total_size(intersect(pieces, facts.residency.resident)) == action.expected_bytes
+        assert sum(p.resident_bytes for p in action.pieces) == action.expected_bytes
+        assert all(p.idle_seconds >= action.cold_after_seconds for p in action.pieces)
+
+
+@given(worlds())
+def test_no_page_is_promised_twice(world: World) -> None:
+    for name, taken in taken_from(world.plan()).items():
+        facts = next(d for d in world.snapshot.domains if d.name == name)
+        assert facts.residency is not None
+        assert taken <= facts.residency.resident_bytes
+
+
+@given(worlds())
+def test_no_size_is_negative_and_temperatures_add_up(world: World) -> None:
+    plan = world.plan()
+    for domain in plan.domains:
+        known = (
+            domain.resident_bytes,
+            domain.swapped_bytes,
+            domain.hot_bytes,
+            domain.warm_bytes,
+            domain.cold_bytes,
+        )
+        assert all(size is None or size >= 0 for size in known)
+        assert 0 <= domain.floor_bytes <= domain.ceiling_bytes
+        if domain.hot_bytes is not None and domain.warm_bytes is not None:
+            assert domain.hot_bytes + domain.warm_bytes + (domain.cold_bytes or 0) == domain.resident_bytes
+            assert sum(b.resident_bytes for b in domain.idle_histogram) == domain.resident_bytes
+
+
+@given(worlds())
+def test_a_saved_plan_is_the_plan(world: World) -> None:
+    plan = world.plan()
+    assert document.loads(document.dumps(plan), "p.json") == plan
+
+
+@given(worlds(ReclaimMode.PROACTIVE, ReclaimMode.ON_PRESSURE))
+def test_perfect_applies_come_to_an_end(world: World) -> None:
+    """Each rung counts only on what the one before has settled.
+
+    Balloons are done after one apply, page-out of the same domains after a second. A budget or a floor may leave
+    less than a piece, a balloon its rounding.
+    """
+    world = honest(world)
+    first = world.plan()
+    assume(all(action.blocked is None for action in first.actions))
+    most_piece = max((p.resident_bytes for h in world.heats.values() for p in h.cold_pieces), default=0)
+    negligible = len(world.snapshot.domains) * max(LEAST, most_piece, MIB)
+    world = applied(world, first)
+    second = world.plan()
+    ballooned = {a.domain for a in first.runnable if isinstance(a, BalloonAction)}
+    again = [a for a in second.runnable if isinstance(a, BalloonAction) or a.domain not in ballooned]
+    assert sum(a.expected_bytes for a in again) <= negligible
+    assume(all(action.blocked is None for action in second.actions))
+    assert applied(world, second).plan().expected_bytes <= negligible
+
+
+def in_mode(policy: Policy, mode: ReclaimMode) -> Policy:
+    return dataclasses.replace(policy, reclaim=mode)
+
+
+def plenty_of_swap(world: World) -> World:
+    """The same host, where it has swap at all, with room in it for every guest."""
+    if not world.snapshot.host.swap:
+        return world
+    room = sum(d.definition.maximum_bytes for d in world.snapshot.domains)
+    used = world.snapshot.host.swap_used_bytes
+    host = dataclasses.replace(world.snapshot.host, swap=(scenarios.zram(10 * (used + room) + 1, used),))
+    budget = dataclasses.replace(world.policy.swap, max_used=1.0)
+    policy = dataclasses.replace(world.policy, swap=budget)
+    return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host), policy=policy)
+
+
+def replaced(world: World, old: DomainFacts, new: DomainFacts) -> World:
+    others = tuple(new if d.incarnation == old.incarnation else d for d in world.snapshot.domains)
+    return world._replace(snapshot=dataclasses.replace(world.snapshot, domains=others))
+
+
+def honest(world: World) -> World:
+    """The same host with guests that can give what they say."""
+    for facts in world.snapshot.domains:
+        if facts.balloon is not None and facts.balloon.usable_bytes is not None:
+            usable = max(0, min(facts.balloon.usable_bytes, facts.balloon.actual_bytes))
+            told = dataclasses.replace(facts.balloon, usable_bytes=usable)
+            world = replaced(world, facts, dataclasses.replace(facts, balloon=told))
+    return world
+
+
+def applied(world: World, plan: Plan) -> World:
+    """The host after every action did just what it promised, and no more."""
+    heats = dict(world.heats)
+    available, swapped = world.snapshot.host.available_bytes, 0
+    for action in plan.runnable:
+        facts = facts_of(world, action)
+        assert facts.residency is not None
+        available += action.expected_bytes
+        if isinstance(action, BalloonAction):
+            promised = [
+                Range(*p[:2])
+                for a in plan.runnable
+                if isinstance(a, PageoutAction) and a.domain == action.domain
+                for p in a.pieces
+            ]
+            spare = without(facts.residency, promised)
+            gone = cold_first(spare, heats.get(action.domain.uuid), action.expected_bytes)
+            assert facts.balloon is not None
+            given_up = action.before_bytes - action.after_bytes
+            usable = max(0, (facts.balloon.usable_bytes or 0) - given_up)
+            balloon = dataclasses.replace(facts.balloon, actual_bytes=action.after_bytes, usable_bytes=usable)
+            facts = dataclasses.replace(facts, balloon=balloon)
+        else:
+            swapped += action.expected_bytes
+            gone = tuple(Range(p.start, p.end) for p in action.pieces)
+        left = without(facts.residency, gone) if facts.residency else None
+        if (heat := heats.get(action.domain.uuid)) is not None and left is not None:
+            heats[action.domain.uuid] = cooled(heat, left)
+        world = replaced(world, facts, dataclasses.replace(facts, residency=left))
+    host = world.snapshot.host
+    area = (scenarios.zram(host.swap_total_bytes, host.swap_used_bytes + swapped),) if host.swap else ()
+    host = dataclasses.replace(host, available_bytes=available, swap=area)
+    return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host), heats=heats)
+
+
+def cold_first(residency: Residency, heat: Heat | None, amount: int) -> tuple[Range, ...]:
+    """What a guest may give to its balloon: the worst case for page-out, the coldest."""
+    cold = [Range(p.start, p.end) for p in heat.cold_pieces] if heat else []
+    gone: list[Range] = []
+    for part in [*intersect(residency.resident, cold), *without(residency, cold).resident]:
+        size = min(part.size, amount)
+        amount -= size
+        gone.append(Range(part.start, part.start + size))
+    return normalise(gone)
+
+
+def without(residency: Residency, gone: object) -> Residency:
+    holes = normalise(gone)  # type: ignore[arg-type]
+    edges = [0, *(edge for hole in holes for edge in hole), 1 << 64]
+    around = [Range(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    kept = tuple(intersect(residency.resident, around))
+    return Residency(resident=kept, swapped_bytes=residency.swapped_bytes)
+
+
+def cooled(heat: Heat, left: Residency) -> Heat:
+    """The heat map of what is still resident: hot and warm memory is where it was."""
+    pieces = []
+    for piece in heat.cold_pieces:
+        held = total_size(intersect(left.resident, [Range(piece.start, piece.end)]))
+        if held:
+            pieces.append(piece._replace(resident_bytes=held))
+    cold = None if heat.cold_bytes is None else sum(p.resident_bytes for p in pieces)
+    return dataclasses.replace(heat, cold_bytes=cold, cold_pieces=tuple(pieces))
