@@ -174,8 +174,8 @@ def test_a_saved_plan_is_the_plan(world: World) -> None:
 def test_perfect_applies_come_to_an_end(world: World) -> None:
     """Each rung counts only on what the one before has settled.
 
-    Balloons are done after one apply, page-out of the same domains after a second. A budget or a floor may leave
-    less than a piece, a balloon its rounding.
+    Balloons are done after one apply, page-out of the same domains after a second. A budget or a floor may
+    leave less than a piece, a balloon its rounding.
     """
     world = honest(world)
     first = world.plan()
