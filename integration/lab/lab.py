@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from integration.lab import paths, state, wheel
 from integration.lab.errors import LabError
 from integration.lab.guests import Guests, GuestSpec
-from integration.lab.hostvm import HostSpec, HostVm, mebibytes
+from integration.lab.hostvm import HostSpec, HostVm, check_name, mebibytes
 from integration.lab.image.build import Image, build
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Lab:
         With ``reuse`` a running one of the same name is taken when it has the same image, kernel,
         memory and kernel command line, and replaced when it has not.
         """
+        check_name(name)  # before minutes are spent on an image
+        mebibytes(memory)
         image = build(say)
         spec = HostSpec(name, kernel, memory, cpus, append, machine, qemu_arguments)
         running = HostVm.find(name)

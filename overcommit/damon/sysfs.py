@@ -140,7 +140,8 @@ class DamonSysfs:
         for index in self._kernel.list(directory):
             if index.isdecimal():
                 for field in REGION_FIELDS:
-                    files[f"{index}/{field}"] = self._read(f"{directory}/{index}/{field}")
+                    # Regions' files take no lock: no retry is needed, and there are thousands of them.
+                    files[f"{index}/{field}"] = self._kernel.read(f"{directory}/{index}/{field}")
         return parse_regions(files)
 
     def dump(self) -> dict[str, str]:
@@ -188,6 +189,11 @@ class DamonSysfs:
             raise HostError(f"the kernel refused {value!r} for DAMON's {name}: {error.strerror}") from error
 
     def _retry(self, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except OSError as error:
+            if not _is_busy(error):
+                raise
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_busy),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),

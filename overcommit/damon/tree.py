@@ -14,8 +14,11 @@ from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range
 from overcommit.units import PAGE_SIZE
 
-REGION_FIELDS = ("start", "end", "nr_accesses", "age")
-"""The files of a tried region that an `AccessRegion` is made of, in its order."""
+REGION_FIELDS = ("start", "end", "nr_accesses")
+"""The files of a tried region that an `AccessRegion` is made of, in its order.
+
+``age`` is not among them: it is not idle time up to Linux 6.17, and each file read costs.
+"""
 
 _U32_MAX = (1 << 32) - 1
 _ULONG_MAX = (1 << 64) - 1

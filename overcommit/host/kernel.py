@@ -60,6 +60,7 @@ _SCAN_ARG = struct.Struct("=12Q")
 _PAGE_REGION = struct.Struct("=3Q")
 _PRESENT, _SWAPPED, _PFNZERO = 1 << 3, 1 << 4, 1 << 5
 _SCAN_BATCH = 4096
+_READ_SIZE = 65536
 # /proc/PID/pagemap entries, Documentation/admin-guide/mm/pagemap.rst
 _ENTRY_PRESENT, _ENTRY_SWAPPED = 1 << 63, 1 << 62
 
@@ -69,7 +70,15 @@ class LocalKernel:
 
     def read(self, path: str) -> str:
         """See `Kernel.read`."""
-        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        # Not Path.read_text: it takes twice the system calls, and a snapshot reads thousands of files.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts = []
+            while part := os.read(descriptor, _READ_SIZE):
+                parts.append(part)
+        finally:
+            os.close(descriptor)
+        return b"".join(parts).decode("utf-8", "surrogateescape")
 
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""

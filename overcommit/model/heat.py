@@ -15,7 +15,6 @@ class AccessRegion(NamedTuple):
     start: int
     end: int
     accesses: int
-    age: int
 
 
 class IdleSpan(NamedTuple):

@@ -22,7 +22,7 @@ def ranges(*bounds: tuple[int, int]) -> tuple[Range, ...]:
 def watch(ram: Sequence[Range], *snapshots: tuple[float, Sequence[Seen]], began: float = 0.0) -> IdleMap:
     idle = begin(ram, began)
     for at, seen in snapshots:
-        regions = [AccessRegion(start * MIB, end * MIB, accesses, 0) for start, end, accesses in seen]
+        regions = [AccessRegion(start * MIB, end * MIB, accesses) for start, end, accesses in seen]
         idle = update(idle, regions, at)
     return idle
 
@@ -153,7 +153,7 @@ def test_pieces_are_cut_at_huge_pages() -> None:
 def test_a_piece_may_span_cold_memory_that_is_not_resident() -> None:
     ram = ranges((0, 2))
     idle = begin(ram, 0.0)
-    idle = update(idle, [AccessRegion(0, 2 * MIB, 0, 0)], 100.0)
+    idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], 100.0)
     quarter = MIB // 4
     heat = judge(idle, (Range(0, quarter), Range(MIB, MIB + quarter)))
     assert heat.cold_pieces == ((0, MIB + quarter, 2 * quarter, 100.0),)
@@ -162,7 +162,7 @@ def test_a_piece_may_span_cold_memory_that_is_not_resident() -> None:
 @pytest.mark.parametrize("between_is_resident", [True, False])
 def test_a_piece_never_spans_memory_that_is_in_use(between_is_resident: bool) -> None:
     half = MIB // 2
-    quiet = [AccessRegion(0, half, 0, 0), AccessRegion(3 * half, 2 * MIB, 0, 0)]
+    quiet = [AccessRegion(0, half, 0), AccessRegion(3 * half, 2 * MIB, 0)]
     idle = update(begin(ranges((0, 2)), 0.0), quiet, 100.0)
     resident = ranges((0, 2)) if between_is_resident else (Range(0, half), Range(3 * half, 2 * MIB))
     assert [(p.start, p.end) for p in judge(idle, resident).cold_pieces] == [(0, half), (3 * half, 2 * MIB)]
@@ -171,7 +171,7 @@ def test_a_piece_never_spans_memory_that_is_in_use(between_is_resident: bool) ->
 def test_a_piece_never_spans_what_lies_between_two_blocks_of_ram() -> None:
     """QEMU's own memory may lie there; a large guest's pieces are large enough to reach over it."""
     ram = (Range(0, 33 * GIB + 100 * MIB), Range(33 * GIB + 108 * MIB, 64 * GIB))
-    idle = update(begin(ram, 0.0), [AccessRegion(0, 64 * GIB, 0, 0)], 100.0)
+    idle = update(begin(ram, 0.0), [AccessRegion(0, 64 * GIB, 0)], 100.0)
     inside = [any(r.start <= p.start and p.end <= r.end for r in ram) for p in judge(idle, ram).cold_pieces]
     assert all(inside)
 
