@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import get_completion_class, shell_complete
 
 from overcommit import __version__
 from overcommit.cli.apply import apply
@@ -24,6 +25,8 @@ from overcommit.policy import loader
 PROGRAM = "overcommitctl"
 INTERRUPTED = 130
 USAGE = UsageError.exit_code
+_COMPLETE = "_OVERCOMMITCTL_COMPLETE"
+"""The variable with which a shell's completion script asks us."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +53,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"no completion for {shell}")
-    click.echo(kind(overcommitctl, {}, PROGRAM, "_OVERCOMMITCTL_COMPLETE").source())
+    click.echo(kind(overcommitctl, {}, PROGRAM, _COMPLETE).source())
 
 
 for _verb in (doctor, plan, apply, status, restore):
@@ -66,6 +69,8 @@ def main() -> None:
     """Run, and end with one of the documented exit statuses."""
     signal.signal(signal.SIGTERM, _terminate)
     context: dict[str, bool] = {}
+    if asked := os.environ.get(_COMPLETE):
+        sys.exit(shell_complete(overcommitctl, {}, PROGRAM, _COMPLETE, asked))
     try:
         with overcommitctl.make_context(PROGRAM, sys.argv[1:]) as root:
             root.obj = context

@@ -50,14 +50,14 @@ def monitor(target: Target, sentinel: Sentinel) -> Kdamond:
     """A kdamond that watches guest RAM and does nothing to it.
 
     Regions scale with RAM: at least one per 4 MiB so that a hot set of a few percent is found, and at most
-    one per 512 KiB so that small guests stay cheap, within what a host with many domains can afford.
+    one per MiB so that small guests stay cheap, within what a host with many domains can afford.
     """
     mebibytes = total_size(target.ranges) // MIB
     min_regions = max(16, min(mebibytes // 4, 500))
     return Kdamond(
         intervals=MONITOR_INTERVALS,
         min_regions=min_regions,
-        max_regions=max(64, min(2 * mebibytes, 2000)),
+        max_regions=max(64, min(mebibytes, 2000)),
         targets=(_pre_split(target, min_regions), sentinel.target),
         scheme=Scheme(action="stat", apply_seconds=2 * MONITOR_INTERVALS.sample_seconds),
     )
