@@ -53,6 +53,8 @@ def apply(
     """
     if file is None and not yes and not sys.stdin.isatty():
         raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
+    if file is not None and (names or observe_for is not None):
+        raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
     policy = session.policy()
     saved = _read(file) if file is not None else None
     require_root()
