@@ -1,0 +1,61 @@
+"""The real program, on this machine, with its hands tied: a write to the kernel fails the test."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pytest_mock import MockerFixture
+
+from overcommit.cli.main import main
+from overcommit.host.kernel import LocalKernel
+
+
+class Ended(NamedTuple):
+    """What a run left for its caller."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "state"
+    monkeypatch.setenv("OVERCOMMIT_STATE_DIR", str(directory))
+    return directory
+
+
+@pytest.fixture
+def run(
+    state: Path,  # noqa: ARG001 - no run may use the machine's own journal
+    monkeypatch: pytest.MonkeyPatch,
+    mocker: MockerFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Run]:
+    def refuse(_self: object, path: str, value: str) -> None:
+        raise AssertionError(f"wrote {value!r} to {path}")
+
+    mocker.patch.object(LocalKernel, "write", refuse)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["overcommitctl", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as ending:
+            status = 0 if ending.code is None else int(ending.code)
+        else:
+            status = 0
+        return Ended(status, *capsys.readouterr())
+
+    at_term = signal.getsignal(signal.SIGTERM)
+    yield call
+    signal.signal(signal.SIGTERM, at_term)

@@ -1,0 +1,141 @@
+"""The verbs that only look, on the machine the tests run on: nothing is changed, whatever it is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from overcommit.hypervisor.port import ListedDomain
+from overcommit.model.facts import BalloonStats
+from tests.cli.conftest import Run
+
+
+class NoDomains:
+    """A hypervisor on which nothing runs."""
+
+    def describe(self) -> str:
+        return "nothing, at nowhere"
+
+    def domains(self) -> tuple[ListedDomain, ...]:
+        return ()
+
+    def xml(self, uuid: str) -> str:
+        raise AssertionError(uuid)
+
+    def busy_with(self, uuid: str) -> str | None:
+        raise AssertionError(uuid)
+
+    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+        raise AssertionError(f"{uuid} {now}")
+
+    def set_balloon(self, uuid: str, size_bytes: int) -> None:
+        raise AssertionError(f"{uuid} {size_bytes}")
+
+
+@pytest.fixture(autouse=True)
+def empty_host(mocker: MockerFixture) -> None:
+    """Root on a host without domains; DAMON is whatever this machine's kernel says, or free."""
+    mocker.patch("os.geteuid", return_value=0)
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=NoDomains())
+
+
+@pytest.fixture
+def damon_is_free(mocker: MockerFixture) -> None:
+    mocker.patch("overcommit.cli.session.require_free", return_value=())
+
+
+def left_in(state: Path) -> list[str]:
+    return sorted(path.name for path in state.iterdir()) if state.exists() else []
+
+
+def test_doctor_changes_nothing(run: Run, state: Path) -> None:
+    ended = run("doctor")
+    assert ended.status in {0, 4, 5}
+    assert "ok       privileges: running as root" in ended.out
+    assert "domains: none is running" in ended.out
+    assert "Traceback" not in ended.err
+    assert left_in(state) == []
+
+
+def test_doctor_for_programs(run: Run) -> None:
+    ended = run("doctor", "--json")
+    found = json.loads(ended.out)
+    assert found["kind"] == "doctor"
+    assert {"privileges", "DAMON", "memory", "libvirt"} <= {f["about"] for f in found["findings"]}
+    assert all(f["fix"] for f in found["findings"] if f["level"] in {"fail", "conflict"})
+    worst = {f["level"] for f in found["findings"]}
+    assert ended.status == (5 if "fail" in worst else 4 if "conflict" in worst else 0)
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_plan_changes_nothing_and_keeps_no_generation(run: Run, state: Path) -> None:
+    ended = run("plan", "--detailed-exitcode")
+    assert ended.status == 0
+    assert "0 domain(s)" in ended.out
+    assert ended.out.endswith("No changes. There is nothing worth taking back under this policy.\n")
+    assert left_in(state) == ["lock"]
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_plan_for_programs_is_a_plan_and_can_be_saved(run: Run, tmp_path: Path) -> None:
+    ended = run("plan", "--json", "-q", "-o", tmp_path / "p.json")
+    assert json.loads(ended.out)["kind"] == "plan"
+    assert (tmp_path / "p.json").read_text() == ended.out
+    assert ended.err == ""
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_plan_that_cannot_be_saved(run: Run, tmp_path: Path) -> None:
+    ended = run("plan", "-o", tmp_path / "none" / "p.json")
+    assert ended.status == 64
+    assert f"cannot save the plan to {tmp_path}/none/p.json: No such file" in ended.err
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_a_domain_that_does_not_run_is_refused(run: Run) -> None:
+    ended = run("plan", "--domain", "web")
+    assert ended.status == 64
+    assert "error: no running domain 'web'" in ended.err
+    assert "hint:  running: none" in ended.err
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_applying_an_empty_plan_does_nothing(run: Run, tmp_path: Path, state: Path) -> None:
+    run("plan", "-o", tmp_path / "p.json")
+    ended = run("apply", tmp_path / "p.json")
+    assert (ended.status, ended.out) == (0, "")
+    assert "nothing to do" in ended.err
+    assert left_in(state) == ["lock"]
+
+
+def test_status(run: Run, state: Path) -> None:
+    ended = run("status")
+    assert ended.status == 0
+    assert "0 domain(s), 0 B promised" in ended.out
+    assert json.loads(run("status", "--json").out)["domains"] == []
+    assert left_in(state) == []
+
+
+def test_restoring_a_host_we_never_touched(run: Run) -> None:
+    for _ in range(2):
+        ended = run("restore")
+        assert (ended.status, ended.out) == (0, "Nothing to restore: the host is as we found it.\n")
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_a_second_controller_is_refused(run: Run, state: Path) -> None:
+    run("restore")
+    with (state / "lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ended = run("plan")
+    assert ended.status == 4
+    assert "another controller is at work" in ended.err
+
+
+def test_no_colour_where_nobody_looks(run: Run) -> None:
+    ended = run("doctor")
+    assert "\x1b" not in ended.out + ended.err
