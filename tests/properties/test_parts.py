@@ -21,7 +21,7 @@ ADDRESSES = st.integers(0, 400).map(lambda page: page * PAGE_SIZE)
 RANGES = st.builds(Range, ADDRESSES, ADDRESSES)
 SETS = st.lists(RANGES, max_size=8).map(normalise)
 SNAPSHOTS = st.lists(
-    st.lists(st.builds(AccessRegion, ADDRESSES, ADDRESSES, st.integers(0, 3), st.integers(0, 9)), max_size=8),
+    st.lists(st.builds(AccessRegion, ADDRESSES, ADDRESSES, st.integers(0, 3)), max_size=8),
     max_size=10,
 )
 
@@ -94,7 +94,7 @@ def test_damon_writes_come_in_an_order_that_the_kernel_can_follow(targets: list[
 
 
 @given(
-    st.lists(st.builds(AccessRegion, *[st.integers(0, 2**64 - 1)] * 4), unique=True, max_size=20), st.data()
+    st.lists(st.builds(AccessRegion, *[st.integers(0, 2**64 - 1)] * 3), unique=True, max_size=20), st.data()
 )
 def test_damon_regions_are_read_back_sorted_in_whatever_order_files_come(
     regions: list[AccessRegion], data: st.DataObject
