@@ -86,7 +86,7 @@ class ClassSection(_Section):
 
     floor: Share = 0.5
     """Share of the domain's memory that reclaim never goes below."""
-    cold_after: Duration = 300.0
+    cold_after: Annotated[Duration, Field(gt=0)] = 300.0
     """Idle time from which memory may be paged out."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Twice the weight halves a domain's share when the host is short."""

@@ -101,6 +101,7 @@ def test_a_policy_is_shipped() -> None:
         (HEAD + "host: {max_overcommit: 0.5}\n", "p.yaml:5:24: host.max_overcommit: input should be greater"),
         (HEAD + "host: {reclaim: sometimes}\n", "p.yaml:5:17: host.reclaim: input should be 'proactive'"),
         (HEAD.replace("{}", "{cold_after: 5}"), "p.yaml:3:26: classes.standard.cold_after: needs a unit"),
+        (HEAD.replace("{}", "{cold_after: 0s}"), "p.yaml:3:26: classes.standard.cold_after: input should be"),
         (HEAD.replace("{}", "{cold_after: 5m}"), "p.yaml:3:26: classes.standard.cold_after: not a duration"),
         (HEAD.replace("{}", "{weight: 0}"), "p.yaml:3:22: classes.standard.weight: input should be greater"),
         (
