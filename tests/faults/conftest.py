@@ -147,10 +147,15 @@ def guests() -> list[FakeGuest]:
     ]
 
 
-@pytest.fixture
-def installation(tmp_path: Path) -> Installation:
+def install(directory: Path) -> Installation:
     """A host with two guests, on which damon_stat runs."""
     host = FakeHost(guests())
     kernel = FakeKernel(host)
     kernel.damon.modules["damon_stat"] = True
-    return Installation(host, kernel, tmp_path / "state", loader.parse(POLICY, "policy.yaml"))
+    return Installation(host, kernel, directory, loader.parse(POLICY, "policy.yaml"))
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    """A host of its own for each test."""
+    return install(tmp_path / "state")
