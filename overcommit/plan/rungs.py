@@ -54,17 +54,18 @@ def propose(
     if domain.residency is None:
         return
     resident = domain.residency.resident_bytes
-    ballooned = 0
+    ballooned = spare = 0
     if verdicts[Actuator.BALLOON].ok and domain.balloon is not None:
+        spare = max(0, resident - _used(domain.balloon))
         action = _balloon(domain, domain.balloon, bounds, resident)
         if action is not None:
             ballooned = action.before_bytes - action.after_bytes
             yield action
     if verdicts[Actuator.PAGEOUT].ok and heat is not None and heat.cold_bytes is not None:
-        # The guest gives its balloon whatever it likes best: all of it may be cold and resident. Only what
-        # is left even then is page-out's to count on.
+        # The guest gives its balloon whatever it likes best: all of it may be cold and resident. And at
+        # least `spare` of what is resident holds nothing that the guest needs: to swap that out is waste.
         left = resident - ballooned
-        most = min(heat.cold_bytes - ballooned, left - bounds.floor_bytes)
+        most = min(heat.cold_bytes - max(ballooned, spare), left - bounds.floor_bytes)
         pieces = coldest(heat.cold_pieces, most)
         if sum(p.resident_bytes for p in pieces) >= worthwhile(bounds.ceiling_bytes):
             yield _pageout(domain, heat, domain_class, policy, bounds, left, pieces)
@@ -82,9 +83,8 @@ def coldest(pieces: Iterable[ColdPiece], most_bytes: int) -> tuple[ColdPiece, ..
 
 
 def _balloon(domain: DomainFacts, stats: BalloonStats, bounds: Bounds, resident: int) -> BalloonAction | None:
-    # What the guest says is bounded by what it can have (rule S8).
-    usable = min(stats.usable_bytes or 0, stats.actual_bytes)
-    used = stats.actual_bytes - usable
+    used = _used(stats)
+    usable = stats.actual_bytes - used
     reserve = guest_reserve(bounds.ceiling_bytes)
     target = _round_up(max(bounds.floor_bytes, used + reserve))
     # No more than the new size can be resident afterwards. What is resident above the present size (after a
@@ -104,6 +104,11 @@ def _balloon(domain: DomainFacts, stats: BalloonStats, bounds: Bounds, resident:
         risk=f"the guest keeps {format_size(target - used)} above its use "
         f"(floor {format_size(bounds.floor_bytes)})",
     )
+
+
+def _used(stats: BalloonStats) -> int:
+    """Memory the guest could not give; what it says is bounded by what it can have (rule S8)."""
+    return stats.actual_bytes - min(stats.usable_bytes or 0, stats.actual_bytes)
 
 
 def _pageout(
