@@ -16,11 +16,13 @@ import yaml
 from overcommit.classify.idle import classify
 from overcommit.model.facts import (
     BalloonStats,
+    CgroupMemory,
     Definition,
     DomainFacts,
     Gap,
     HostFacts,
     Incarnation,
+    Pressure,
     Residency,
     RunState,
     Snapshot,
@@ -68,6 +70,18 @@ def guest_says(
     return BalloonStats(actual_bytes=actual, age_seconds=age, usable_bytes=usable)
 
 
+def cgroup(name: str, resident: int, swapped: int) -> CgroupMemory:
+    """What the kernel charges a calm domain."""
+    return CgroupMemory(
+        path=f"/machine.slice/{name}.scope/libvirt",
+        current_bytes=resident,
+        swap_bytes=swapped,
+        major_faults=0,
+        anon_refaults=0,
+        pressure=Pressure(some_avg10=0.0, some_avg60=0.0, some_total_seconds=0.0),
+    )
+
+
 def domain(
     name: str = "web",
     *,
@@ -97,6 +111,7 @@ def domain(
         definition=definition(size, **overrides),
         busy_with=busy_with,
         balloon=None if "balloon" in missing else balloon,
+        cgroup=None if "cgroup" in missing else cgroup(name, resident, swapped),
         ram=() if "guest RAM" in missing else (Range(RAM_START, RAM_START + size),),
         residency=Residency(resident=where, swapped_bytes=swapped) if known else None,
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),

@@ -90,6 +90,8 @@ def _follow(
         if freed >= action.expected_bytes:
             return "all of it paged out"
         stall = _stall_ratio(site, domain, cgroup, now - began)
+        if stall is None:
+            return "stopped: the domain's memory pressure cannot be read any more"
         if now - began >= _WARM_UP_SECONDS and stall > action.psi_some_limit:
             return (
                 f"stopped: memory pressure of the domain {format_ratio(stall)}, "
@@ -101,11 +103,13 @@ def _follow(
             return "ran out of time"
 
 
-def _stall_ratio(site: Worksite, domain: DomainFacts, start: CgroupMemory | None, seconds: float) -> float:
-    """Share of the time since the start in which some task of the domain stalled on memory."""
+def _stall_ratio(
+    site: Worksite, domain: DomainFacts, start: CgroupMemory | None, seconds: float
+) -> float | None:
+    """Share of the time since the start in which the domain stalled on memory; None: unreadable."""
     now = site.cgroup(domain)
     if start is None or start.pressure is None or now is None or now.pressure is None:
-        return 0.0
+        return None
     stalled = now.pressure.some_total_seconds - start.pressure.some_total_seconds
     return stalled / seconds
 

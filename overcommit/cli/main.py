@@ -89,6 +89,10 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         fail("interrupted; DAMON was given back", "overcommitctl restore undoes what had been done")
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; DAMON was given back on the way here.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OvercommitError.exit_code)
     except OSError as error:
         if "--debug" in sys.argv:
             raise

@@ -112,9 +112,11 @@ class LibvirtClient:
         def size(key: str) -> int | None:
             return values[key] * KIB if key in values else None
 
+        if "actual" not in values:
+            raise HostError(f"libvirt does not say how large the balloon of domain {uuid} is")
         updated = values.get("last_update", 0)
         return BalloonStats(
-            actual_bytes=values.get("actual", 0) * KIB,
+            actual_bytes=values["actual"] * KIB,
             age_seconds=max(0.0, now - updated) if updated else None,
             usable_bytes=size("usable"),
             unused_bytes=size("unused"),

@@ -115,6 +115,11 @@ def _against_pageout(domain: DomainFacts, host: HostFacts) -> Iterator[Verdict]:
     yield from _against_now(domain)
     if host.swap_total_bytes == 0:
         yield _no("the host has no swap", "add zram or a swap device; without one nothing can move")
+    if domain.cgroup is None or domain.cgroup.pressure is None:
+        yield _no(
+            "its memory pressure cannot be seen",
+            "page-out must notice a guest in pain: cgroup v2 with PSI is needed (boot with psi=1)",
+        )
     yield from _missing(domain, "guest RAM", "residency")
 
 

@@ -5,8 +5,9 @@ does. The contract tests hold `FakeKernel`'s DAMON against a real kernel; where 
 """
 
 from overcommit.testing.fake_clock import FakeClock
+from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import Behaviour, FakeGuest, FakeHost
 from overcommit.testing.fake_hypervisor import FakeHypervisor
 from overcommit.testing.fake_kernel import FakeKernel
 
-__all__ = ["Behaviour", "FakeClock", "FakeGuest", "FakeHost", "FakeHypervisor", "FakeKernel"]
+__all__ = ["Behaviour", "FakeClock", "FakeDamon", "FakeGuest", "FakeHost", "FakeHypervisor", "FakeKernel"]

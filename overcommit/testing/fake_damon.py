@@ -1,104 +1,93 @@
 """DAMON's sysfs tree and its kdamonds over a `FakeHost`.
 
 What it imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
-sysfs, kdamonds that end when their targets are gone, quotas and leases. What it does not: commit,
-filters, goals, and DAMON's inaccuracy (a region is accessed exactly when it holds hot memory).
+sysfs, kdamonds that end when their targets are gone, ages, quotas and leases. What it does not: ``commit``,
+filters, goals, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it holds hot memory).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from overcommit.damon.owners import MODULES
 from overcommit.damon.sysfs import ROOT
 from overcommit.model.ranges import Range
-from overcommit.testing.fake_host import FakeHost
+from overcommit.testing.fake_damon_files import (
+    READ_ONLY,
+    Node,
+    Version,
+    make_child,
+    makes_children,
+    modules_of,
+    most_children,
+    parser_of,
+)
+from overcommit.testing.fake_host import FakeGuest, FakeHost
 
-Node = dict[str, Any]
-_ACTIONS = frozenset({"stat", "pageout", "cold", "willneed", "hugepage", "nohugepage"})
 _UNITS_PER_SECOND = 1_000_000
+_ON_A_RUNNING_ONE = frozenset(
+    {"update_schemes_tried_regions", "clear_schemes_tried_regions", "update_schemes_stats", "commit"}
+    | {"update_schemes_tried_bytes", "update_schemes_effective_quotas", "commit_schemes_quota_goals"}
+)
 
 
-def _bounds(low: str = "0", high: str = "0") -> Node:
-    return {"min": low, "max": high}
+class _Target(NamedTuple):
+    """A process as the kernel holds it: by identity, so that a pid used again is somebody else."""
+
+    pid: int
+    guest: FakeGuest | None
 
 
-def _slot() -> Node:
-    return {"state": "", "pid": "", "contexts": {"nr_contexts": "0"}}
+@dataclass
+class _Region:
+    target: _Target
+    span: Range
+    idle_seconds: float = 0.0
 
-
-def _context() -> Node:
-    return {
-        "avail_operations": "vaddr\nfvaddr\npaddr",
-        "operations": "vaddr",
-        "monitoring_attrs": {
-            "intervals": {"sample_us": "5000", "aggr_us": "100000", "update_us": "60000000"},
-            "nr_regions": _bounds("10", "1000"),
-        },
-        "targets": {"nr_targets": "0"},
-        "schemes": {"nr_schemes": "0"},
-    }
-
-
-def _target() -> Node:
-    return {"pid_target": "0", "regions": {"nr_regions": "0"}}
-
-
-def _scheme() -> Node:
-    return {
-        "action": "stat",
-        "apply_interval_us": "0",
-        "access_pattern": {"sz": _bounds(), "nr_accesses": _bounds(), "age": _bounds()},
-        "quotas": {"ms": "0", "bytes": "0", "reset_interval_ms": "0"},
-        "stats": {"nr_tried": "0"},
-        "tried_regions": {"total_bytes": "0"},
-    }
-
-
-_CHILDREN: dict[str, Callable[[], Node]] = {
-    "nr_kdamonds": _slot,
-    "nr_contexts": _context,
-    "nr_targets": _target,
-    "nr_regions": lambda: {"start": "0", "end": "0"},
-    "nr_schemes": _scheme,
-}
+    def accessed(self) -> bool:
+        guest = self.target.guest
+        return guest is not None and any(chunk in guest.hot for chunk in guest.chunks_in(self.span))
 
 
 @dataclass
 class _Kdamond:
     """What runs; the tree may be rewritten below it without effect, as in the kernel."""
 
-    targets: list[tuple[int, list[Range]]]
-    action: str
+    pid: int
+    operations: str
+    targets: list[_Target]
+    regions: list[_Region]
+    sample: float
     aggregation: float
-    min_age: int
-    quota_bytes: int
-    quota_seconds: float
-    lease: float | None
-    age: float = 0.0
+    action: str = "stat"
+    min_age: int = 0
+    quota_bytes: int = 0
+    quota_seconds: float = 0.0
+    snapshots_left: float = float("inf")
+    since_aggregation: float = 0.0
     window: float = 0.0
+    windows: int = 0
     used: int = 0
-    pid: int = 0
 
 
 @dataclass
 class FakeDamon:
-    """The tree of one host. ``snapshot_limit``: Linux 7.0's ``max_nr_snapshots``; ``modules`` that are on."""
+    """The tree of one host with a kernel of ``version``; ``modules`` says which of them are on."""
 
     host: FakeHost
-    snapshot_limit: bool = True
-    modules: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(MODULES, False))
+    version: Version = (7, 3)
     tree: Node = field(default_factory=lambda: {"nr_kdamonds": "0"})
     running: dict[int, _Kdamond] = field(default_factory=dict)
-    started: set[int] = field(default_factory=set)
-    extra_pids: set[int] = field(default_factory=lambda: {os.getpid()})
+    modules: dict[str, bool] = field(default_factory=dict)
+    other_pids: set[int] = field(default_factory=lambda: {os.getpid()})
+    _started: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Kdamonds live in the host's time."""
+        self.modules = dict.fromkeys(modules_of(self.version), False) | self.modules
         self.host.workers.append(self._work)
 
     # --- files
@@ -115,13 +104,13 @@ class FakeDamon:
     def exists(self, path: str) -> bool:
         """Whether a file or directory is there."""
         try:
-            return (
-                self._module(path) in self.modules
-                if path.startswith("/sys/module/")
-                else bool(self._node(path))
-            )
+            if path.startswith("/sys/module/"):
+                self._module(path)
+            else:
+                self._node(path)
         except OSError:
             return False
+        return True
 
     def list(self, path: str) -> tuple[str, ...]:
         """The names in a directory."""
@@ -137,14 +126,18 @@ class FakeDamon:
             return
         parent, _, name = path.rpartition("/")
         node = self._node(parent)
-        if name not in node or isinstance(node[name], dict):
+        if not isinstance(node, dict) or name not in node:
             raise _refusal(errno.ENOENT, path)
-        if name in _CHILDREN and parent.rpartition("/")[2] != "monitoring_attrs":
+        if isinstance(node[name], dict):
+            raise _refusal(errno.EISDIR, path)
+        if name in READ_ONLY:
+            raise _refusal(errno.EACCES, path)
+        if name == "state":
+            self._command(int(parent.rpartition("/")[2]), value.removesuffix("\n"), path)
+        elif makes_children(name):
             self._make_children(node, name, path, value)
-        elif name == "state":
-            self._command(int(parent.rpartition("/")[2]), value, path)
         else:
-            node[name] = _accepted(name, value, path)
+            node[name] = _parsed(name, value, path)
 
     def _node(self, path: str) -> Any:
         node: Any = self.tree
@@ -161,31 +154,35 @@ class FakeDamon:
         return node
 
     def _make_children(self, node: Node, name: str, path: str, value: str) -> None:
-        count = _number(value, path)
-        if count < 0 or (name == "nr_contexts" and count > 1):
+        count = int(_parsed(name, value, path))
+        if count > most_children(name):
             raise _refusal(errno.EINVAL, path)
-        if name == "nr_kdamonds" and self.running:
-            raise _refusal(errno.EBUSY, path)
         if name == "nr_kdamonds":
-            self.started.clear()
+            if self.running:
+                raise _refusal(errno.EBUSY, path)
+            self._started.clear()
         for child in [key for key in node if key.isdecimal()]:
             del node[child]
         node[name] = str(count)
+        counter = "nr_probe_filters" if name == "nr_filters" and "/probes/" in path else name
         for index in range(count):
-            node[str(index)] = _CHILDREN[name]()
-            if name == "nr_schemes" and self.snapshot_limit:
-                node[str(index)]["stats"]["max_nr_snapshots"] = "0"
+            node[str(index)] = make_child(self.version, counter)
 
     # --- modules
 
     def _module(self, path: str) -> str:
-        return path.split("/")[3]
+        module = path.split("/")[3]
+        if module not in self.modules:
+            raise _refusal(errno.ENOENT, path)
+        return module
 
     def _switch_module(self, path: str, value: str) -> None:
-        on = value.strip() in {"Y", "y", "1", "on"}
-        if on and (self.running or any(self.modules.values())):
+        module = self._module(path)
+        on = _parsed("allow", value, path) == "Y"  # any boolean
+        others = any(state for name, state in self.modules.items() if name != module)
+        if on and not self.modules[module] and (self.running or others):
             raise _refusal(errno.EBUSY, path)
-        self.modules[self._module(path)] = on
+        self.modules[module] = on
 
     # --- kdamonds
 
@@ -194,14 +191,16 @@ class FakeDamon:
             self._start(slot, path)
         elif keyword == "off":
             if slot not in self.running:
-                raise _refusal(errno.EPERM if slot in self.started else errno.EINVAL, path)
+                raise _refusal(errno.EPERM if slot in self._started else errno.EINVAL, path)
             del self.running[slot]
-        elif keyword == "update_schemes_tried_regions":
-            if slot not in self.running:
-                raise _refusal(errno.EINVAL, path)
-            self._snapshot(slot)
-        else:
+        elif keyword not in _ON_A_RUNNING_ONE or slot not in self.running:
             raise _refusal(errno.EINVAL, path)
+        elif keyword == "update_schemes_tried_regions":
+            self._fill_tried_regions(slot)
+        elif keyword == "clear_schemes_tried_regions":
+            self._schemes(slot)["0"]["tried_regions"] = {"total_bytes": "0"}
+        elif keyword != "update_schemes_stats":
+            raise NotImplementedError(f"{keyword} is not imitated")
 
     def _start(self, slot: int, path: str) -> None:
         if slot in self.running or any(self.modules.values()):
@@ -210,102 +209,129 @@ class FakeDamon:
         if contexts["nr_contexts"] != "1":
             raise _refusal(errno.EINVAL, path)
         context = contexts["0"]
+        kdamond = self._configured(context, path)
+        if self._schemes(slot)["nr_schemes"] != "0":
+            _give_scheme(kdamond, self._schemes(slot)["0"])
+        kdamond.pid = 9000 + slot
+        self._started.add(slot)
+        self.running[slot] = kdamond
+
+    def _configured(self, context: Node, path: str) -> _Kdamond:
+        """The context as the kernel takes it, or its refusal."""
         intervals = context["monitoring_attrs"]["intervals"]
         limits = context["monitoring_attrs"]["nr_regions"]
-        sample, aggregation = int(intervals["sample_us"], 0), int(intervals["aggr_us"], 0)
-        low, high = int(limits["min"], 0), int(limits["max"], 0)
-        targets = [_read_target(t, path) for key, t in context["targets"].items() if key.isdecimal()]
-        known = all(self._alive(pid) for pid, _ in targets)
-        if aggregation < sample or low < 3 or low > high or not known:
+        sample, aggregation = int(intervals["sample_us"]), int(intervals["aggr_us"])
+        low, high = int(limits["min"]), int(limits["max"])
+        physical = context["operations"] == "paddr"
+        targets, regions = [], []
+        for node in _children(context["targets"]):
+            target = self._target(int(node["pid_target"]), physical=physical, path=path)
+            targets.append(target)
+            regions += [_Region(target, span) for span in _spans(node["regions"], path)]
+        if aggregation < sample or low < 3 or low > high or (physical and len(targets) > 1):
             raise _refusal(errno.EINVAL, path)
-        schemes = context["schemes"]
-        scheme = schemes["0"] if schemes["nr_schemes"] != "0" else _scheme()
-        self.started.add(slot)
-        limit = int(scheme["stats"].get("max_nr_snapshots", "0"), 0)
-        self.running[slot] = _Kdamond(
+        return _Kdamond(
+            pid=-1,
+            operations=context["operations"],
             targets=targets,
-            action=scheme["action"],
+            regions=regions,
+            sample=sample / _UNITS_PER_SECOND,
             aggregation=aggregation / _UNITS_PER_SECOND,
-            min_age=int(scheme["access_pattern"]["age"]["min"], 0),
-            quota_bytes=int(scheme["quotas"]["bytes"], 0),
-            quota_seconds=int(scheme["quotas"]["reset_interval_ms"], 0) / 1000,
-            lease=limit * aggregation / _UNITS_PER_SECOND if limit else None,
-            pid=9000 + slot,
         )
 
-    def _alive(self, pid: int) -> bool:
-        return pid in self.extra_pids or self.host.guest(pid) is not None
+    def _target(self, pid: int, *, physical: bool, path: str) -> _Target:
+        target = _Target(pid, None if physical else self.host.guest(pid))
+        if not physical and target.guest is None and pid not in self.other_pids:
+            raise _refusal(errno.EINVAL, path)
+        return target
 
-    def _snapshot(self, slot: int) -> None:
-        scheme = self.tree[str(slot)]["contexts"]["0"]["schemes"]["0"]
-        tried: Node = {"total_bytes": "0"}
-        for pid, ranges in self.running[slot].targets:
-            guest = self.host.guest(pid)
-            for start, end in ranges:
-                hit = guest is not None and any(c in guest.hot for c in guest.chunks_in(Range(start, end)))
-                tried[str(len(tried) - 1)] = {
-                    "start": str(start),
-                    "end": str(end),
-                    "nr_accesses": "8" if hit else "0",
-                    "age": "1",
-                }
-        scheme["tried_regions"] = tried
+    def _alive(self, target: _Target) -> bool:
+        if target.guest is None:
+            return target.pid in self.other_pids
+        return any(guest is target.guest for guest in self.host.guests)
+
+    def _schemes(self, slot: int) -> Node:
+        schemes: Node = self.tree[str(slot)]["contexts"]["0"]["schemes"]
+        return schemes
+
+    def _fill_tried_regions(self, slot: int) -> None:
+        kdamond = self.running[slot]
+        samples = round(kdamond.aggregation / kdamond.sample) if kdamond.sample else 0
+        tried: Node = {}
+        total = 0
+        for region in kdamond.regions:
+            # Before Linux 7.1 the memory of a dead target looks perfectly cold.
+            if self.version >= (7, 1) and not self._alive(region.target):
+                continue
+            tried[str(len(tried))] = {
+                "start": str(region.span.start),
+                "end": str(region.span.end),
+                "nr_accesses": str(samples if region.accessed() else 0),
+                "age": str(int(region.idle_seconds / kdamond.aggregation)),
+            } | ({"sz_filter_passed": "0"} if self.version >= (6, 14) else {})
+            total += region.span.size
+        self._schemes(slot)["0"]["tried_regions"] = {**tried, "total_bytes": str(total)}
 
     def _work(self, seconds: float) -> None:
         for slot, kdamond in list(self.running.items()):
-            if not any(self._alive(pid) for pid, _ in kdamond.targets):
+            if kdamond.operations != "paddr" and not any(self._alive(target) for target in kdamond.targets):
                 del self.running[slot]
                 continue
-            kdamond.age += seconds
+            for region in kdamond.regions:
+                region.idle_seconds = 0.0 if region.accessed() else region.idle_seconds + seconds
+            kdamond.since_aggregation += seconds
             kdamond.window += seconds
-            if kdamond.window >= kdamond.quota_seconds:
-                kdamond.window, kdamond.used = 0.0, 0
-            leased = kdamond.lease is None or kdamond.age <= kdamond.lease
-            if (
-                kdamond.action == "pageout"
-                and leased
-                and kdamond.age >= kdamond.min_age * kdamond.aggregation
-            ):
-                self._page_out(kdamond)
+            if kdamond.since_aggregation >= kdamond.aggregation:
+                kdamond.since_aggregation = 0.0
+                self._apply_scheme(kdamond)
 
-    def _page_out(self, kdamond: _Kdamond) -> None:
-        for pid, ranges in kdamond.targets:
-            guest = self.host.guest(pid)
-            for span in ranges if guest else ():
-                assert guest is not None
-                if any(chunk in guest.hot for chunk in guest.chunks_in(span)):
-                    continue
-                most = kdamond.quota_bytes - kdamond.used if kdamond.quota_bytes else guest.memory_bytes
-                kdamond.used += self.host.page_out(guest, guest.chunks_in(span), most)
+    def _apply_scheme(self, kdamond: _Kdamond) -> None:
+        if kdamond.snapshots_left <= 0:
+            return
+        kdamond.snapshots_left -= 1
+        if kdamond.window >= kdamond.quota_seconds:
+            kdamond.window, kdamond.used = 0.0, 0
+            kdamond.windows += 1
+        # Before Linux 6.18 damos_adjust_quota sets no limit for the first window.
+        unlimited = not kdamond.quota_bytes or (kdamond.windows <= 1 and self.version < (6, 18))
+        for region in kdamond.regions if kdamond.action == "pageout" else ():
+            guest = region.target.guest
+            if guest is None or region.idle_seconds < kdamond.min_age * kdamond.aggregation:
+                continue
+            most = guest.memory_bytes if unlimited else kdamond.quota_bytes - kdamond.used
+            if most <= 0:
+                break
+            moved = self.host.page_out(guest, guest.chunks_in(region.span), most)
+            kdamond.used += moved
+            if moved < most:
+                region.idle_seconds = 0.0  # every action but stat makes a region young again
 
 
-def _read_target(target: Node, path: str) -> tuple[int, list[Range]]:
-    regions = target["regions"]
-    spans = [
-        Range(int(regions[key]["start"], 0), int(regions[key]["end"], 0))
-        for key in sorted((k for k in regions if k.isdecimal()), key=int)
-    ]
+def _give_scheme(kdamond: _Kdamond, scheme: Node) -> None:
+    kdamond.action = scheme["action"]
+    kdamond.min_age = int(scheme["access_pattern"]["age"]["min"])
+    kdamond.quota_bytes = int(scheme["quotas"]["bytes"])
+    kdamond.quota_seconds = int(scheme["quotas"]["reset_interval_ms"]) / 1000
+    kdamond.snapshots_left = int(scheme["stats"].get("max_nr_snapshots", "0")) or float("inf")
+
+
+def _children(node: Node) -> Iterator[Node]:
+    """The numbered directories, in order."""
+    for key in sorted((key for key in node if key.isdecimal()), key=int):
+        yield node[key]
+
+
+def _spans(regions: Node, path: str) -> list[Range]:
+    spans = [Range(int(region["start"]), int(region["end"])) for region in _children(regions)]
     ends = [0, *(span.end for span in spans)]
     if any(span.start >= span.end or span.start < end for span, end in zip(spans, ends, strict=False)):
         raise _refusal(errno.EINVAL, path)
-    return int(target["pid_target"], 0), spans
+    return spans
 
 
-def _accepted(name: str, value: str, path: str) -> str:
-    """What the file reads after a write: keywords as they are, numbers in decimal."""
-    known = {"operations": {"vaddr", "fvaddr", "paddr"}, "action": _ACTIONS}.get(name)
-    if known is None:
-        return str(_number(value, path))
-    if value not in known:
-        raise _refusal(errno.EINVAL, path)
-    return value
-
-
-def _number(value: str, path: str) -> int:
-    digits = value.strip()
-    octal = len(digits) > 1 and digits.startswith("0") and digits.isdecimal()
+def _parsed(name: str, value: str, path: str) -> str:
     try:
-        return int(digits, 8 if octal else 0)
+        return parser_of(name)(value)
     except ValueError:
         raise _refusal(errno.EINVAL, path) from None
 

@@ -17,7 +17,7 @@ from overcommit.damon.sysfs import ROOT
 from overcommit.damon.tree import Target
 from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.model.ranges import Range
-from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeKernel
+from overcommit.testing import FakeClock, FakeDamon, FakeGuest, FakeHost, FakeKernel
 from overcommit.units import MIB
 
 LAB_MARK = Path("/etc/overcommit-lab")
@@ -35,6 +35,18 @@ sys.stdin.read()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The real rung writes to this machine's DAMON: never on a machine that is not a lab's host VM."""
     parser.addoption("--real-damon", action="store_true", help="Run on this host VM's kernel.")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """On both kernels that the fake imitates, or on the one that is there."""
+    if "rung" in metafunc.fixturenames:
+        real = metafunc.config.getoption("--real-damon")
+        rungs = [None] if real else [(6, 12), (7, 3)]
+        metafunc.parametrize("rung", rungs, indirect=True, ids=_name_rung)
+
+
+def _name_rung(version: tuple[int, int] | None) -> str:
+    return "fake-{}.{}".format(*version) if version else "real"
 
 
 @dataclass
@@ -57,10 +69,11 @@ class Rung:
 @pytest.fixture
 def rung(request: pytest.FixtureRequest) -> Iterator[Rung]:
     """DAMON free and without slots, before and after."""
-    if not request.config.getoption("--real-damon"):
-        yield _fake()
+    if request.param is not None:
+        yield _fake(request.param)
         return
-    assert LAB_MARK.exists(), "--real-damon is for a lab's host VM only"
+    if not LAB_MARK.exists():
+        pytest.exit("--real-damon is for a lab's host VM only", returncode=pytest.ExitCode.USAGE_ERROR)
     kernel = LocalKernel()
     before = {m: kernel.read(enabled_path(m)) for m in MODULES if kernel.exists(enabled_path(m))}
     for module in before:
@@ -95,11 +108,11 @@ def _set_module(kernel: Kernel, module: str, value: str) -> None:
         time.sleep(0.5)
 
 
-def _fake() -> Rung:
+def _fake(version: tuple[int, int]) -> Rung:
     guest = FakeGuest(name="holder", uuid="u", pid=77, memory_bytes=MEMORY, resident=set(range(64)))
     host = FakeHost([guest])
     return Rung(
-        FakeKernel(host),
+        FakeKernel(host, FakeDamon(host, version)),
         FakeClock(host),
         Target(pid=guest.pid, ranges=(guest.ram,)),
         host.guests.clear,

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.damon.owners import enabled_path, find_owners
+from overcommit.damon.owners import MODULES, enabled_path, find_owners
 from overcommit.damon.pool import DamonPool, undo
 from overcommit.damon.schemes import Sentinel, monitor, pageout_actor
 from overcommit.damon.sysfs import ROOT, DamonSysfs
 from overcommit.damon.tree import Kdamond, Target, render
 from overcommit.errors import Busy, Conflict, HostError
+from overcommit.host.kernel import Kernel
 from overcommit.journal import Journal
 from overcommit.model.ranges import Range, total_size
+from overcommit.testing import FakeDamon, FakeHost, FakeKernel
 from overcommit.units import MIB, PAGE_SIZE
 from tests.contract.conftest import MEMORY, Rung
 
@@ -84,6 +86,9 @@ def test_slots_are_made_with_defaults_and_wiped_by_the_next_count(rung: Rung, sy
         ("contexts/0/operations", "nonsense"),
         ("contexts/0/schemes/0/action", "nonsense"),
         ("contexts/0/targets/0/pid_target", "x"),
+        ("contexts/0/schemes/0/quotas/bytes", "-1"),
+        ("contexts/0/monitoring_attrs/intervals/sample_us", "5ms"),
+        ("nr_kdamonds", "-1"),
         ("state", "nonsense"),
         ("state", "off"),
         ("state", "update_schemes_tried_regions"),
@@ -91,7 +96,25 @@ def test_slots_are_made_with_defaults_and_wiped_by_the_next_count(rung: Rung, sy
 )
 def test_what_makes_no_sense_is_einval(rung: Rung, sysfs: DamonSysfs, path: str, value: str) -> None:
     sysfs.configure(0, render(watching(rung.target)))
-    assert refused(rung, f"{SLOT}/{path}", value) == errno.EINVAL
+    base = ROOT if path == "nr_kdamonds" else SLOT
+    assert refused(rung, f"{base}/{path}", value) == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [("pid", errno.EACCES), ("contexts/0/avail_operations", errno.EACCES), ("0", errno.ENOENT)]
+    + [("contexts", errno.EISDIR), ("contexts/0/targets/7/pid_target", errno.ENOENT)],
+)
+def test_what_is_not_to_be_written_is_refused(rung: Rung, sysfs: DamonSysfs, path: str, number: int) -> None:
+    sysfs.configure(0, render(watching(rung.target)))
+    assert refused(rung, f"{SLOT}/{path}", "1") == number
+
+
+def test_the_same_count_again_wipes_too(rung: Rung, sysfs: DamonSysfs) -> None:
+    sysfs.configure(0, render(watching(rung.target)))
+    rung.kernel.write(f"{CONTEXT}/targets/nr_targets", "1")
+    assert rung.kernel.read(f"{CONTEXT}/targets/0/pid_target") == "0\n"
+    assert rung.kernel.read(f"{CONTEXT}/targets/0/regions/nr_regions") == "0\n"
 
 
 def test_numbers_are_read_with_their_base(rung: Rung, sysfs: DamonSysfs) -> None:
@@ -107,6 +130,7 @@ def test_numbers_are_read_with_their_base(rung: Rung, sysfs: DamonSysfs) -> None
         ("targets/0/pid_target", "0"),
         ("targets/0/pid_target", str(2**22 - 7)),
         ("targets/0/regions/0/end", "4096"),
+        ("targets/0/regions/1/start", "0"),
         ("monitoring_attrs/nr_regions/min", "2"),
         ("monitoring_attrs/nr_regions/max", "5"),
         ("monitoring_attrs/intervals/sample_us", "9000000"),
@@ -117,6 +141,13 @@ def test_on_refuses_what_cannot_be_monitored(rung: Rung, sysfs: DamonSysfs, path
     rung.kernel.write(f"{CONTEXT}/{path}", value)
     assert refused(rung, f"{SLOT}/state", "on") == errno.EINVAL
     assert not sysfs.running(0)
+
+
+def test_physical_memory_is_one_target(rung: Rung, sysfs: DamonSysfs) -> None:
+    rung.kernel.write(f"{SLOT}/contexts/nr_contexts", "1")
+    rung.kernel.write(f"{CONTEXT}/operations", "paddr")
+    rung.kernel.write(f"{CONTEXT}/targets/nr_targets", "2")
+    assert refused(rung, f"{SLOT}/state", "on") == errno.EINVAL
 
 
 def test_on_without_a_context_is_einval(rung: Rung, sysfs: DamonSysfs) -> None:
@@ -142,6 +173,17 @@ def test_a_snapshot_covers_the_targets_address_for_address(rung: Rung, pool: Dam
     assert len(regions) >= 3
     assert total_size(Range(r.start, r.end) for r in regions) == MEMORY
     assert (regions[0].start, regions[-1].end) == rung.target.ranges[0]
+
+
+def test_cleared_regions_are_gone_and_the_next_snapshot_brings_them_back(rung: Rung, pool: DamonPool) -> None:
+    pool.start(0, watching(rung.target))
+    pool.sysfs.access_snapshot(0)
+    tried = f"{CONTEXT}/schemes/0/tried_regions"
+    pool.sysfs.command(0, "clear_schemes_tried_regions")
+    assert rung.kernel.list(tried) == ("total_bytes",)
+    pool.sysfs.access_snapshot(0)
+    assert "0" in rung.kernel.list(tried)
+    assert int(rung.kernel.read(f"{tried}/total_bytes")) == MEMORY
 
 
 def test_a_kdamond_ends_with_its_target_unless_a_sentinel_stays(rung: Rung, pool: DamonPool) -> None:
@@ -201,15 +243,71 @@ def test_undo_after_a_death_gives_back_what_was_claimed(rung: Rung, tmp_path: Pa
     assert undo(rung.kernel, journal, journal.outstanding()) == ()
 
 
+def fill(kernel: Kernel) -> None:
+    """One of everything that can be made in the first slot."""
+    kernel.write(f"{ROOT}/nr_kdamonds", "1")
+    kernel.write(f"{SLOT}/contexts/nr_contexts", "1")
+    scheme = f"{CONTEXT}/schemes/0"
+    for counter in (
+        *(f"{CONTEXT}/targets/nr_targets", f"{CONTEXT}/targets/0/regions/nr_regions"),
+        *(f"{CONTEXT}/schemes/nr_schemes", f"{scheme}/quotas/goals/nr_goals", f"{scheme}/dests/nr_dests"),
+        *(f"{scheme}/{layer}filters/nr_filters" for layer in ("", "core_", "ops_")),
+        f"{CONTEXT}/monitoring_attrs/probes/nr_probes",
+        f"{CONTEXT}/monitoring_attrs/probes/0/filters/nr_filters",
+    ):
+        if kernel.exists(counter):
+            kernel.write(counter, "1")
+
+
+def files_below(kernel: Kernel, directory: str) -> dict[str, str]:
+    """Every file's content by path."""
+    found = {}
+    for name in kernel.list(directory):
+        try:
+            found[f"{directory}/{name}"] = kernel.read(f"{directory}/{name}")
+        except IsADirectoryError:
+            found |= files_below(kernel, f"{directory}/{name}")
+    return found
+
+
+def test_the_fake_has_the_files_and_defaults_of_the_kernel(rung: Rung) -> None:
+    release = rung.kernel.read("/proc/sys/kernel/osrelease").split(".")
+    if isinstance(rung.kernel, FakeKernel):
+        pytest.skip("compares the fake with the real kernel under it")
+    fake = FakeKernel(host := FakeHost([]), FakeDamon(host, (int(release[0]), int(release[1]))))
+    fill(rung.kernel)
+    fill(fake)
+    assert files_below(fake, ROOT) == files_below(rung.kernel, ROOT)
+    modules = {module for module in MODULES if rung.kernel.exists(enabled_path(module))}
+    assert set(fake.damon.modules) == modules
+
+
+STAGED = {
+    "operations": "paddr",
+    "monitoring_attrs/intervals/aggr_us": "200000",
+    "schemes/0/action": "pageout",
+    "schemes/0/quotas/bytes": "1048576",
+    "schemes/0/quotas/goals/0/target_value": "7",
+    "schemes/0/filters/0/type": "memcg",
+    "schemes/0/filters/0/memcg_path": "/machine.slice",
+    "schemes/0/filters/0/matching": "Y",
+    "schemes/0/watermarks/metric": "free_mem_rate",
+    "schemes/0/stats/max_nr_snapshots": "5",
+}
+
+
 def test_a_configuration_is_dumped_and_loaded_to_the_byte(rung: Rung, sysfs: DamonSysfs) -> None:
+    """Somebody else's settings come back whole, those that we never use too."""
+    fill(rung.kernel)
+    for path, value in STAGED.items():
+        if rung.kernel.exists(f"{CONTEXT}/{path}"):
+            rung.kernel.write(f"{CONTEXT}/{path}", value)
+    before, files = sysfs.dump(), files_below(rung.kernel, ROOT)
     sysfs.set_slots(2)
-    sysfs.configure(1, render(watching(rung.target)))
-    before = sysfs.dump()
-    assert before["1/contexts/0/operations"].strip() == "fvaddr"
-    sysfs.set_slots(1)
     assert sysfs.dump() != before
     sysfs.load(before)
     assert sysfs.dump() == before
+    assert files_below(rung.kernel, ROOT) == files
 
 
 def test_a_tree_that_stays_busy_is_named(

@@ -22,7 +22,7 @@ def plan_with_everything() -> Plan:
     policy = scenarios.policy()
     spare = scenarios.domain("a", size=2 * GIB, balloon=scenarios.guest_says(GIB, actual=2 * GIB))
     idle = scenarios.domain("b", resident=900 * MIB)
-    late = scenarios.domain('c "ü"', resident=900 * MIB, gaps={"cgroup": "not mounted"})
+    late = scenarios.domain('c "ü"', resident=900 * MIB, gaps={"NUMA placement": "not mounted"})
     halves = [(300.0, 600 * MIB), (0.0, 300 * MIB)]
     heats = {
         facts.incarnation.uuid: scenarios.heat(facts, halves, watched=300.0, policy=policy)
