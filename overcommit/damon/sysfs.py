@@ -22,7 +22,9 @@ ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
 _BUSY_DEADLINE_SECONDS = 20.0
 # Read-only files and those that are commands or results, not configuration.
 _NOT_CONFIGURATION = frozenset({"state", "pid", "avail_operations", "effective_bytes"})
-_RESULTS = frozenset({"tried_regions", "stats"})
+_RESULTS = "tried_regions"
+# All of a scheme's statistics are results, but for the one that others may have set.
+_STATISTICS, _SETTING_AMONG_THEM = "/stats", "max_nr_snapshots"
 
 _T = TypeVar("_T")
 
@@ -165,7 +167,9 @@ class DamonSysfs:
     def _dump(self, directory: str) -> Iterator[tuple[str, str]]:
         for name in self._kernel.list(directory):
             path = f"{directory}/{name}"
-            if name in _NOT_CONFIGURATION or name in _RESULTS:
+            if name in _NOT_CONFIGURATION or name == _RESULTS:
+                continue
+            if directory.endswith(_STATISTICS) and name != _SETTING_AMONG_THEM:
                 continue
             try:
                 yield path.removeprefix(ROOT + "/"), self._read(path)
