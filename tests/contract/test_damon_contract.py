@@ -102,8 +102,13 @@ def test_what_makes_no_sense_is_einval(rung: Rung, sysfs: DamonSysfs, path: str,
 
 @pytest.mark.parametrize(
     ("path", "number"),
-    [("pid", errno.EACCES), ("contexts/0/avail_operations", errno.EACCES), ("0", errno.ENOENT)]
-    + [("contexts", errno.EISDIR), ("contexts/0/targets/7/pid_target", errno.ENOENT)],
+    [
+        ("pid", errno.EACCES),
+        ("contexts/0/avail_operations", errno.EACCES),
+        ("nonsense", errno.ENOENT),
+        ("contexts", errno.EISDIR),
+        ("contexts/0/targets/7/pid_target", errno.ENOENT),
+    ],
 )
 def test_what_is_not_to_be_written_is_refused(rung: Rung, sysfs: DamonSysfs, path: str, number: int) -> None:
     sysfs.configure(0, render(watching(rung.target)))
@@ -144,6 +149,7 @@ def test_on_refuses_what_cannot_be_monitored(rung: Rung, sysfs: DamonSysfs, path
 
 
 def test_physical_memory_is_one_target(rung: Rung, sysfs: DamonSysfs) -> None:
+    assert not sysfs.running(0)
     rung.kernel.write(f"{SLOT}/contexts/nr_contexts", "1")
     rung.kernel.write(f"{CONTEXT}/operations", "paddr")
     rung.kernel.write(f"{CONTEXT}/targets/nr_targets", "2")
