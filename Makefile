@@ -15,8 +15,8 @@ setup: .venv/.done  ## Install what the machine and the virtual environment need
 	@integration/lab/setup.sh
 	@echo "== virtual environment"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev --editable .
+	@$(BIN)/pip install -qq --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/pip install -qq --disable-pip-version-check --group dev --editable .
 	@touch $@
 
 check: setup  ## Static checks: format, lint, types, layers
