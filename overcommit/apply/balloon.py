@@ -27,8 +27,11 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
         HostError: the journal cannot be written; nothing was changed then.
     """
     began = site.clock.monotonic()
-    before = site.residency(domain)
-    faults = _major_faults(site, domain)
+    try:
+        before = site.residency(domain)
+        faults = _major_faults(site, domain)
+    except HostError as error:
+        return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
     site.generation.record(
         BalloonMoved(domain=action.domain, before_bytes=action.before_bytes, after_bytes=action.after_bytes)
     )
@@ -42,9 +45,9 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
                 f"the guest gave {format_size(action.before_bytes - action.after_bytes)} but the host "
                 f"got {format_size(freed)}: given back"
             )
+        promoted = _major_faults(site, domain) - faults
     except HostError as error:
         return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
-    promoted = _major_faults(site, domain) - faults
     return _outcome(site, action, status, max(0, freed), promoted, began, detail)
 
 
@@ -60,6 +63,7 @@ def _descend(site: Worksite, action: BalloonAction, domain: DomainFacts) -> tupl
         site.progress(f"balloon at {format_size(reached)}")
         if reached > target + _TOLERANCE_BYTES:
             # A target out of reach would keep the guest trying, against its own pain, for ever.
+            site.require_alive(domain)
             site.hypervisor.set_balloon(action.domain.uuid, reached)
             return Status.PARTIAL, f"the balloon stands still at {format_size(reached)}"
         if target > action.after_bytes and (stats.usable_bytes or 0) < _pain_limit(action):

@@ -29,11 +29,10 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         HostError: the journal cannot be written.
     """
     began = site.clock.monotonic()
-    before = site.residency(domain)
-    cgroup = site.cgroup(domain)
     ranges = normalise(Range(piece.start, piece.end) for piece in action.pieces)
     try:
-        site.require_alive(domain)
+        before = site.residency(domain)
+        cgroup = site.cgroup(domain)
         pool.start(
             _SLOT,
             pageout_actor(
@@ -49,6 +48,7 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         finally:
             pool.stop(_SLOT)
         after = site.residency(domain)
+        promoted = _promoted(site, domain, cgroup)
     except HostError as error:
         return Outcome(
             action=action,
@@ -64,7 +64,7 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         action=action,
         status=Status.DONE if enough else Status.PARTIAL,
         freed_bytes=freed,
-        promoted_pages=_promoted(site, domain, cgroup),
+        promoted_pages=promoted,
         seconds=site.clock.monotonic() - began,
         detail="complete" if enough else stopped_by,
     )

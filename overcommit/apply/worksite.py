@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from overcommit.clock import Clock
-from overcommit.errors import Gone
+from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import read_cgroup
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
@@ -32,9 +32,26 @@ class Worksite:
             raise Gone(f"domain {domain.name} was restarted")
 
     def residency(self, domain: DomainFacts) -> Residency:
-        """What the host holds of the domain now."""
-        return self.kernel.residency(domain.incarnation.pid, domain.ram)
+        """What the host holds of the domain now.
+
+        Raises:
+            Gone: the domain left; what was read may be somebody else's, who got its pid.
+        """
+        residency = self.kernel.residency(domain.incarnation.pid, domain.ram)
+        self.require_alive(domain)
+        return residency
 
     def cgroup(self, domain: DomainFacts) -> CgroupMemory | None:
-        """The domain's cgroup figures now."""
-        return read_cgroup(self.kernel, domain.incarnation.pid)
+        """The domain's cgroup figures now.
+
+        Raises:
+            Gone: the domain left.
+            HostError: its cgroup cannot be read.
+        """
+        try:
+            figures = read_cgroup(self.kernel, domain.incarnation.pid)
+        except OSError as error:
+            self.require_alive(domain)
+            raise HostError(f"cannot read the cgroup of domain {domain.name}: {error.strerror}") from error
+        self.require_alive(domain)
+        return figures
