@@ -81,7 +81,12 @@ class FakeGuest:
 
 @dataclass
 class FakeHost:
-    """The state behind all fakes of one host; ``workers`` are called with each bit of time that passes."""
+    """The state behind all fakes of one host.
+
+    ``workers`` are called with each bit of time that passes. The three hooks are for faults: ``on_read`` with
+    the path before each look at the kernel, ``on_write`` and ``after_write`` with path and value around each
+    change of the kernel or of a balloon (``balloon/NAME``). What they raise goes to the caller.
+    """
 
     guests: list[FakeGuest]
     total_bytes: int = 8 * GIB
@@ -89,6 +94,7 @@ class FakeHost:
     boot_id: str = "11111111-2222-3333-4444-555555555555"
     uptime: float = 100.0
     workers: list[Callable[[float], None]] = field(default_factory=list)
+    on_read: Callable[[str], None] = lambda _path: None
     on_write: Callable[[str, str], None] = lambda _path, _value: None
     after_write: Callable[[str, str], None] = lambda _path, _value: None
 

@@ -32,6 +32,7 @@ class FakeKernel:
 
     def read(self, path: str) -> str:
         """See `Kernel.read`."""
+        self.host.on_read(path)
         if path.startswith((ROOT, "/sys/module/damon")):
             self._maybe_busy(path)
             return self.damon.read(path)
@@ -64,6 +65,7 @@ class FakeKernel:
 
     def lock_holder(self, path: str) -> int | None:
         """See `Kernel.lock_holder`."""
+        self.host.on_read(path)
         name = path.rpartition("/")[2].removesuffix(".pid")
         for guest in self.host.guests:
             if guest.name == name:
@@ -72,6 +74,7 @@ class FakeKernel:
 
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
         """See `Kernel.residency`."""
+        self.host.on_read(f"/proc/{pid}/pagemap")
         guest = self.host.guest(pid)
         if guest is None:
             raise Gone(f"process {pid} has exited")

@@ -38,8 +38,6 @@ class Killer:
 
         monkeypatch.setattr("overcommit.journal.os.write", write)
         monkeypatch.setattr("overcommit.journal.Journal.discard", self._discard)
-        # A killed process loses nothing that it wrote; only a power cut would, and none comes here.
-        monkeypatch.setattr("overcommit.journal.os.fsync", lambda _descriptor: None)
 
     def aim(self, host: FakeHost, write: int, *, after: bool) -> None:
         """Kill the program on this host before or after its ``write``-th write from now."""
