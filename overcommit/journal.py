@@ -7,7 +7,9 @@ loss while appending) describes a write that never happened, and is ignored.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -146,9 +148,10 @@ class Journal:
                 f"another controller is at work: {holder or 'unknown'}",
                 hint="wait for it to end, or stop it",
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
         self._lock = descriptor
+        with contextlib.suppress(OSError):  # for people only; a full disk must not keep restore from running
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
 
     def unlock(self) -> None:
         """Let the next controller in."""
@@ -230,7 +233,9 @@ def _append(path: Path, data: Mapping[str, Any]) -> None:
         try:
             end = os.lseek(descriptor, 0, os.SEEK_END)
             torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-            os.write(descriptor, b"\n" * torn + json.dumps(data).encode() + b"\n")
+            line = b"\n" * torn + json.dumps(data).encode() + b"\n"
+            if os.write(descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

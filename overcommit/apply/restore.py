@@ -45,18 +45,21 @@ def restore(
     boot_id = read_boot_id(kernel)
     done: list[str] = []
     left: list[str] = []
+    past: list[Entry] = []
     damon: list[Entry] = []
     moves: dict[Incarnation, list[tuple[Entry, BalloonMoved]]] = {}
     for entry in journal.outstanding():
         if entry.generation < since:
             continue
         if entry.boot_id != boot_id:
-            journal.settle(entry)
+            past.append(entry)
         elif isinstance(entry.record, BalloonMoved):
             moves.setdefault(entry.record.domain, []).append((entry, entry.record))
         else:
             damon.append(entry)
     try:
+        for entry in past:
+            journal.settle(entry)
         done += undo(kernel, journal, damon)
     except (OvercommitError, OSError) as error:
         left.append(str(error))
@@ -64,11 +67,10 @@ def restore(
         oldest = history[-1][1]
         try:
             done.append(_give_back(kernel, clock, connect, oldest, progress))
+            for entry, _ in history:
+                journal.settle(entry)
         except OvercommitError as error:
             left.append(f"balloon of {oldest.domain.name}: {error}")
-            continue
-        for entry, _ in history:
-            journal.settle(entry)
     return Restored(done=tuple(done), left=tuple(left))
 
 

@@ -121,10 +121,12 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
         A sentence for each thing that was put back.
 
     Raises:
-        HostError: the kernel refused; the entry stays outstanding.
+        HostError: the kernel refused, and this entry and older ones stay outstanding; or all is back as it
+            was, but the disk refused to note it.
     """
     sysfs = DamonSysfs(kernel)
     said: list[str] = []
+    unsettled: HostError | None = None
     for entry in entries:
         match entry.record:
             case KdamondStarted(slot=slot, target_pid=pid):
@@ -142,5 +144,10 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
                     said.append(f"{module} is on again")
             case _:
                 continue
-        journal.settle(entry)
+        try:
+            journal.settle(entry)
+        except HostError as error:
+            unsettled = error
+    if unsettled is not None:
+        raise unsettled
     return tuple(said)
