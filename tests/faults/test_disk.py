@@ -1,0 +1,118 @@
+"""A disk that takes no more: what could not be undone is not done, and undoing needs no disk (S3, S9)."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+from overcommit.errors import OvercommitError
+from overcommit.journal import BalloonMoved, Journal
+from tests.faults.conftest import Installation, install
+
+
+class Disk:
+    """The journal's disk: full from its k-th write on, which is cut short first where ``torn``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._writes_left: float = float("inf")
+        self._torn = False
+        really_write, really_pwrite = os.write, os.pwrite
+
+        def write(descriptor: int, data: bytes) -> int:
+            return really_write(descriptor, data[: self._room(len(data))])
+
+        def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+            return really_pwrite(descriptor, data[: self._room(len(data))], offset)
+
+        monkeypatch.setattr("overcommit.journal.os.write", write)
+        monkeypatch.setattr("overcommit.journal.os.pwrite", pwrite)
+
+    def take(self, writes: float, *, torn: bool = False) -> None:
+        """Take that many writes more."""
+        self._writes_left, self._torn = writes, torn
+
+    @property
+    def full(self) -> bool:
+        """Whether it has refused something."""
+        return self._writes_left < 0
+
+    def _room(self, size: int) -> int:
+        self._writes_left -= 1
+        if self._writes_left >= 0:
+            return size
+        if self._torn and self._writes_left == -1:
+            return size // 2
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """With room for all, at first."""
+    return Disk(monkeypatch)
+
+
+def moved_without_a_record(installation: Installation) -> set[str]:
+    """Guests whose balloon is not where it was, with no way back in the journal."""
+    entries = Journal(installation.directory).outstanding()
+    recorded = {e.record.domain.name for e in entries if isinstance(e.record, BalloonMoved)}
+    moved = {g.name for g in installation.host.guests if g.balloon_target_bytes != g.memory_bytes}
+    return moved - recorded
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_disk_that_fills_up_at_any_write_of_apply_leaves_nothing_that_cannot_be_undone(
+    tmp_path: Path, disk: Disk, torn: bool
+) -> None:
+    """For each k: the k-th write to the journal and all later ones fail, until restore has its space back."""
+    for writes in itertools.count(0):
+        installation = install(tmp_path / str(writes))
+        found = installation.baseline()
+        without_guests = installation.baseline(guests=False)
+        plan = installation.plan()
+        disk.take(writes, torn=torn)
+        said = ""
+        try:
+            installation.apply(plan)
+        except OvercommitError as error:
+            said = str(error)
+        assert installation.baseline(guests=False) == without_guests, f"DAMON was kept, {writes} writes"
+        assert moved_without_a_record(installation) == set(), f"{writes} writes"
+        refused = disk.full
+        disk.take(float("inf"))
+        assert installation.restore().left == ()
+        assert installation.baseline() == found
+        assert installation.outstanding == 0
+        assert ("No space left" in said) is refused, f"the failure was not told, {writes} writes"
+        if not refused:
+            assert writes > 6, "apply notes less than it did"
+            return
+
+
+def test_restore_gives_everything_back_on_a_full_disk_and_says_what_it_could_not_note(
+    installation: Installation, disk: Disk
+) -> None:
+    found = installation.baseline()
+    installation.apply(installation.plan())
+    assert installation.baseline() != found
+    disk.take(0)
+    restored = installation.restore()
+    assert installation.baseline() == found
+    assert any("No space left" in sentence for sentence in restored.left)
+    disk.take(float("inf"))
+    assert installation.restore().left == ()
+    assert installation.outstanding == 0
+
+
+def test_a_full_disk_does_not_keep_restore_from_being_the_only_controller(
+    installation: Installation, disk: Disk
+) -> None:
+    disk.take(0)
+    journal = Journal(installation.directory)
+    journal.lock()
+    with pytest.raises(OvercommitError, match="another controller"):
+        Journal(installation.directory).lock()
+    journal.unlock()
