@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
 from overcommit.journal import BalloonMoved
 from overcommit.model.facts import BalloonStats, DomainFacts
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.plan import BalloonAction
-from overcommit.plan.rungs import guest_reserve
+from overcommit.plan.rungs import guest_reserve, worthwhile
 from overcommit.units import MIB, format_size
 
 _TOLERANCE_BYTES = MIB
 _STUCK_SECONDS = 30.0
+_STEP_SECONDS = 300.0
 _POLL_SECONDS = 1.0
 _STEP_SHARE = 0.125
 """Of the guest's size per step: a guest that must drop cache gets time to, and we get time to see pain."""
@@ -28,62 +31,91 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
     """
     began = site.clock.monotonic()
     try:
-        before = site.residency(domain)
+        site.require_willing(domain)
+        before = site.residency(domain).resident_bytes
         faults = _major_faults(site, domain)
     except HostError as error:
         return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
     site.generation.record(
         BalloonMoved(domain=action.domain, before_bytes=action.before_bytes, after_bytes=action.after_bytes)
     )
+    freed = promoted = 0
     try:
-        status, detail = _descend(site, action, domain)
-        freed = before.resident_bytes - site.residency(domain).resident_bytes
-        if status is Status.DONE and freed < _PHANTOM_SHARE * action.expected_bytes:
+        status, detail, reached = _descend(site, action, domain)
+        freed = before - site.residency(domain).resident_bytes
+        due = min(before, action.before_bytes) - reached
+        if due >= worthwhile(action.before_bytes) and freed < _PHANTOM_SHARE * due:
             site.hypervisor.set_balloon(action.domain.uuid, action.before_bytes)
             status = Status.UNDONE
             detail = (
-                f"the guest gave {format_size(action.before_bytes - action.after_bytes)} but the host "
+                f"the guest gave {format_size(action.before_bytes - reached)} but the host "
                 f"got {format_size(freed)}: given back"
             )
         promoted = _major_faults(site, domain) - faults
     except HostError as error:
-        return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
+        status, detail = (Status.PARTIAL if freed > 0 else Status.FAILED), str(error)
     return _outcome(site, action, status, max(0, freed), promoted, began, detail)
 
 
-def _descend(site: Worksite, action: BalloonAction, domain: DomainFacts) -> tuple[Status, str]:
+def _descend(site: Worksite, action: BalloonAction, domain: DomainFacts) -> tuple[Status, str, int]:
+    """Go down step by step; returns how that ended, why, and the size reached.
+
+    Whatever ends it early, no target is left that the guest has not reached: it would keep trying, against
+    its own pain, with nobody watching.
+    """
     step = max(round(_STEP_SHARE * action.before_bytes), 32 * MIB)
     reached = target = action.before_bytes
-    while target > action.after_bytes:
-        target = max(action.after_bytes, target - step)
-        site.require_alive(domain)
-        site.hypervisor.set_balloon(action.domain.uuid, target)
-        stats = _settle(site, action, target)
-        reached = stats.actual_bytes
-        site.progress(f"balloon at {format_size(reached)}")
-        if reached > target + _TOLERANCE_BYTES:
-            # A target out of reach would keep the guest trying, against its own pain, for ever.
+    try:
+        while target > action.after_bytes:
+            previous, target = reached, max(action.after_bytes, target - step)
+            site.require_alive(domain)
+            site.hypervisor.set_balloon(action.domain.uuid, target)
+            stats, usable = _settle(site, action, domain, target)
+            reached = min(stats.actual_bytes, action.before_bytes)  # the guest's word cannot raise it
+            site.progress(f"balloon at {format_size(reached)}")
+            if reached > target + _TOLERANCE_BYTES:
+                site.require_alive(domain)
+                site.hypervisor.set_balloon(action.domain.uuid, reached)
+                return Status.PARTIAL, f"the balloon stands still at {format_size(reached)}", reached
+            if usable is None or usable < _pain_limit(action):
+                site.require_alive(domain)
+                site.hypervisor.set_balloon(action.domain.uuid, previous)
+                says = "no longer answers" if usable is None else f"has only {format_size(usable)} available"
+                return Status.PARTIAL, f"one step back to {format_size(previous)}: the guest {says}", previous
+    except BaseException:
+        with contextlib.suppress(HostError):
             site.require_alive(domain)
             site.hypervisor.set_balloon(action.domain.uuid, reached)
-            return Status.PARTIAL, f"the balloon stands still at {format_size(reached)}"
-        if target > action.after_bytes and (stats.usable_bytes or 0) < _pain_limit(action):
-            left = format_size(stats.usable_bytes or 0)
-            return Status.PARTIAL, f"stopped at {format_size(reached)}: the guest has only {left} available"
-    return Status.DONE, f"balloon at {format_size(reached)}"
+        raise
+    return Status.DONE, f"balloon at {format_size(reached)}", reached
 
 
-def _settle(site: Worksite, action: BalloonAction, target: int) -> BalloonStats:
-    """Wait until the balloon has reached the target, or has stood still for too long."""
+def _settle(
+    site: Worksite, action: BalloonAction, domain: DomainFacts, target: int
+) -> tuple[BalloonStats, int | None]:
+    """Wait until the balloon is there or stands still, then for what the guest says *after* that.
+
+    Returns:
+        The balloon, and the guest's available bytes; None when it did not answer in time.
+    """
     best = action.before_bytes
-    moved_at = site.clock.monotonic()
+    began = moved_at = site.clock.monotonic()
+    settled_at: float | None = None
+    patience = 2 * domain.definition.stats_period_seconds + 2
     while True:
         stats = site.hypervisor.balloon(action.domain.uuid, now=site.clock.now())
-        if abs(stats.actual_bytes - target) <= _TOLERANCE_BYTES:
-            return stats
-        if stats.actual_bytes < best:
-            best, moved_at = stats.actual_bytes, site.clock.monotonic()
-        if site.clock.monotonic() - moved_at > _STUCK_SECONDS:
-            return stats
+        now = site.clock.monotonic()
+        if stats.actual_bytes <= best - MIB:
+            best, moved_at = stats.actual_bytes, now
+        there = abs(stats.actual_bytes - target) <= _TOLERANCE_BYTES
+        if settled_at is None and (there or now - moved_at > _STUCK_SECONDS or now - began > _STEP_SECONDS):
+            settled_at = now
+        if settled_at is not None:
+            since = now - settled_at
+            if stats.age_seconds is not None and stats.age_seconds <= since:
+                return stats, stats.usable_bytes
+            if since > patience:
+                return stats, None
         site.clock.wait(_POLL_SECONDS)
 
 

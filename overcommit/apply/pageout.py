@@ -6,7 +6,7 @@ from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, pageout_actor
 from overcommit.damon.tree import Target
-from overcommit.errors import HostError
+from overcommit.errors import Conflict, HostError
 from overcommit.model.facts import CgroupMemory, DomainFacts
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.plan import PageoutAction
@@ -31,6 +31,7 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
     began = site.clock.monotonic()
     ranges = normalise(Range(piece.start, piece.end) for piece in action.pieces)
     try:
+        site.require_willing(domain)
         before = site.residency(domain)
         cgroup = site.cgroup(domain)
         pool.start(
@@ -49,7 +50,7 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
             pool.stop(_SLOT)
         after = site.residency(domain)
         promoted = _promoted(site, domain, cgroup)
-    except HostError as error:
+    except (HostError, Conflict) as error:
         return Outcome(
             action=action,
             status=Status.FAILED,
@@ -89,6 +90,8 @@ def _follow(
             site.progress(f"paged out {format_size(freed)} of {format_size(action.expected_bytes)}")
         if freed >= action.expected_bytes:
             return "all of it paged out"
+        if reason := site.unwilling(domain):
+            return f"stopped: {reason}"
         stall = _stall_ratio(site, domain, cgroup, now - began)
         if stall is None:
             return "stopped: the domain's memory pressure cannot be read any more"

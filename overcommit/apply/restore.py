@@ -66,7 +66,8 @@ def restore(
     for history in moves.values():
         oldest = history[-1][1]
         try:
-            done.append(_give_back(kernel, clock, connect, oldest, progress))
+            lowest = min(move.after_bytes for _, move in history)
+            done.append(_give_back(kernel, clock, connect, oldest, lowest, progress))
             for entry, _ in history:
                 journal.settle(entry)
         except OvercommitError as error:
@@ -79,14 +80,21 @@ def _give_back(
     clock: Clock,
     connect: Callable[[], Hypervisor],
     move: BalloonMoved,
+    lowest: int,
     progress: Callable[[str], None],
 ) -> str:
-    """Give a domain the size it had before its oldest outstanding move."""
+    """Give a domain the size it had before its oldest outstanding move.
+
+    A size outside of what our moves can have left (down to ``lowest``) is somebody else's decision.
+    """
     name, size = move.domain.name, format_size(move.before_bytes)
     try:
         if read_start_time(kernel, move.domain.pid) == move.domain.start_time:
             progress(f"giving {name} its {size} back")
             hypervisor = connect()
+            actual = hypervisor.balloon(move.domain.uuid, now=clock.now()).actual_bytes
+            if not lowest - MIB <= actual <= move.before_bytes + MIB:
+                return f"balloon of {name} left at {format_size(actual)}: somebody else moved it since"
             hypervisor.set_balloon(move.domain.uuid, move.before_bytes)
             _await_size(hypervisor, clock, move)
             return f"balloon of {name} back at {size}"

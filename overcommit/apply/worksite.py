@@ -12,7 +12,7 @@ from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
-from overcommit.model.facts import CgroupMemory, DomainFacts, Residency
+from overcommit.model.facts import CgroupMemory, DomainFacts, Residency, RunState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,27 @@ class Worksite:
         incarnation = domain.incarnation
         if read_start_time(self.kernel, incarnation.pid) != incarnation.start_time:
             raise Gone(f"domain {domain.name} was restarted")
+
+    def unwilling(self, domain: DomainFacts) -> str | None:
+        """Why the domain must be left alone now, None when it may be worked on.
+
+        A guest that is paused, or held by a migration or backup, touches nothing: all of it would look idle.
+
+        Raises:
+            HostError: libvirt does not say.
+        """
+        uuid = domain.incarnation.uuid
+        state = next((d.state for d in self.hypervisor.domains() if d.uuid == uuid), None)
+        if state is not RunState.RUNNING:
+            return f"the domain is {state.value if state else 'gone'} now"
+        busy_with = self.hypervisor.busy_with(uuid)
+        return f"the domain is busy with {busy_with}" if busy_with else None
+
+    def require_willing(self, domain: DomainFacts) -> None:
+        """Raise `HostError` unless the domain may be worked on; `Gone` when it was restarted."""
+        self.require_alive(domain)
+        if reason := self.unwilling(domain):
+            raise HostError(reason)
 
     def residency(self, domain: DomainFacts) -> Residency:
         """What the host holds of the domain now.

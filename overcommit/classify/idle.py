@@ -33,27 +33,33 @@ def begin(ram: Sequence[Range], at: float) -> IdleMap:
     return IdleMap(began_at=at, updated_at=at, snapshots=0, spans=spans)
 
 
-def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float) -> IdleMap:
-    """Add one snapshot, whose aggregation window ended at ``at``.
+def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float, *, window: float) -> IdleMap:
+    """Add one snapshot, which saw the ``window`` seconds up to ``at``.
 
-    Regions outside the map (the sentinel) are ignored. Addresses no region covers keep their idle time only
-    until now: not having looked is not having seen nothing, so they count as accessed.
+    Regions outside the map (the sentinel) are ignored. Not having looked is not having seen nothing:
+    addresses no region covers count as accessed, and time between windows counts for nobody's idleness.
     """
+    unseen = max(0.0, at - idle.updated_at - window)
     quiet = normalise(Range(r.start, r.end) for r in regions if r.accesses == 0)
     kept: list[IdleSpan] = []
     for piece, inside in _cut(idle.spans, quiet):
-        span = _aged(piece, accessed=not inside, at=at)
+        span = _aged(piece, accessed_at=piece.accessed_at + unseen if inside else at, accessed=not inside)
         last = kept[-1] if kept else None
         if last is not None and last.end == span.start and last[2:] == span[2:]:
             kept[-1] = last._replace(end=span.end)
         else:
             kept.append(span)
-    return IdleMap(began_at=idle.began_at, updated_at=at, snapshots=idle.snapshots + 1, spans=tuple(kept))
+    return IdleMap(
+        began_at=idle.began_at + unseen,
+        updated_at=at,
+        snapshots=idle.snapshots + 1,
+        spans=tuple(kept),
+    )
 
 
-def _aged(span: IdleSpan, *, accessed: bool, at: float) -> IdleSpan:
+def _aged(span: IdleSpan, *, accessed_at: float, accessed: bool) -> IdleSpan:
     recent = (span.recent << 1 | accessed) & ((1 << RECENT_WINDOWS) - 1)
-    return IdleSpan(span.start, span.end, at if accessed else span.accessed_at, recent)
+    return IdleSpan(span.start, span.end, accessed_at, recent)
 
 
 def _cut(spans: Sequence[IdleSpan], ranges: Sequence[Range]) -> Iterator[tuple[IdleSpan, bool]]:

@@ -84,6 +84,14 @@ def _damon(session: Session) -> Iterator[Finding]:
     except OvercommitError as error:
         yield Finding(level="fail", about="DAMON", text=str(error), fix=error.hint or "")
         return
+    if session.left_in_damon():
+        yield Finding(
+            level="conflict",
+            about="DAMON",
+            text="a controller of ours is at work, or died and left its kdamonds",
+            fix="overcommitctl restore (refused while one is at work)",
+        )
+        return
     if not owners:
         yield Finding(level="ok", about="DAMON", text="sysfs interface present and free")
     for owner in owners:

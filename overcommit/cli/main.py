@@ -60,14 +60,20 @@ for _verb in (doctor, plan, apply, status, restore):
     overcommitctl.add_command(_verb)
 
 
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends like Ctrl-C: through every ``finally`` that gives DAMON back."""
+    """End through every ``finally`` that gives DAMON back, and let nothing interrupt that."""
+    for ending in _ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run, and end with one of the documented exit statuses."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for ending in _ENDINGS:
+        signal.signal(ending, _terminate)
     context: dict[str, bool] = {}
     if asked := os.environ.get(_COMPLETE):
         sys.exit(shell_complete(overcommitctl, {}, PROGRAM, _COMPLETE, asked))

@@ -63,7 +63,7 @@ def plan_now(
     seconds = observe_for if observe_for is not None else _long_enough(first, domains, policy)
     watched = Watched(idle={}, lost={})
     if domains and policy.reclaim is not ReclaimMode.OFF:
-        watched = _watch(session, generation, domains, seconds, take_over=take_over)
+        watched = _watch(session, hypervisor, generation, domains, seconds, take_over=take_over)
     now = select(observe(session.kernel, hypervisor, session.clock), ())
     now = dataclasses.replace(
         now,
@@ -75,6 +75,7 @@ def plan_now(
 
 def _watch(
     session: Session,
+    hypervisor: Hypervisor,
     generation: Generation,
     domains: Sequence[DomainFacts],
     seconds: float,
@@ -90,6 +91,7 @@ def _watch(
         )
         result = watch(
             session.kernel,
+            hypervisor,
             pool,
             session.clock,
             domains,

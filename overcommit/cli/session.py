@@ -20,7 +20,7 @@ from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import DEFAULT_DIRECTORY, BalloonMoved, Generation, Journal
+from overcommit.journal import DEFAULT_DIRECTORY, BalloonMoved, Entry, Generation, Journal
 from overcommit.model.policy import Policy
 from overcommit.policy import loader
 
@@ -74,13 +74,21 @@ class Session:
             Conflict: somebody else uses DAMON.
             Unsupported: no DAMON, or not root.
         """
-        if not any(not isinstance(e.record, BalloonMoved) for e in self.journal.outstanding()):
+        if not self.left_in_damon():
             require_free(self.kernel, take_over=take_over)
+
+    def left_in_damon(self) -> list[Entry]:
+        """What is still to be given back of this boot's DAMON; an earlier boot's is gone with that boot."""
+        boot_id = read_boot_id(self.kernel)
+        return [
+            entry
+            for entry in self.journal.outstanding()
+            if not isinstance(entry.record, BalloonMoved) and entry.boot_id == boot_id
+        ]
 
     def _clean_up_damon(self) -> None:
         """What a controller that died left in DAMON; we hold the lock, so it is dead."""
-        left = [e for e in self.journal.outstanding() if not isinstance(e.record, BalloonMoved)]
-        for sentence in undo(self.kernel, self.journal, left):
+        for sentence in undo(self.kernel, self.journal, self.left_in_damon()):
             self.talk.say(f"cleaned up after a controller that died: {sentence}")
 
 

@@ -16,7 +16,7 @@ from overcommit.model.ranges import Range, chop, total_size
 from overcommit.units import MIB, PAGE_SIZE
 
 MONITOR_INTERVALS = Intervals(sample_seconds=0.1, aggregation_seconds=4.0)
-"""One snapshot per aggregation misses no window; 40 samples resolve an access rate of 2.5 %.
+"""A snapshot sees the latest aggregation: one each 4 s sees all; 40 samples resolve a rate of 2.5 %.
 
 The kernel's defaults (5 ms, 100 ms) are "too short in many cases"
 (Documentation/mm/damon/monitoring_intervals_tuning_example.rst).

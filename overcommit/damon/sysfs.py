@@ -177,7 +177,12 @@ class DamonSysfs:
                 yield from self._dump(path)
 
     def _read(self, path: str) -> str:
-        return self._retry(lambda: self._kernel.read(path))
+        try:
+            return self._retry(lambda: self._kernel.read(path))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise Busy(f"DAMON stayed busy: reading {path.removeprefix(ROOT + '/')}") from error
+            raise
 
     def _write(self, path: str, value: str) -> None:
         name = path.removeprefix(ROOT + "/")

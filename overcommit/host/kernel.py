@@ -107,6 +107,10 @@ class LocalKernel:
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
         """See `Kernel.residency`; PAGEMAP_SCAN where the kernel has it, else the entries one by one."""
         try:
+            # A process without memory (a zombie) has a page map too, empty or worse: until Linux commit
+            # 65c66047259f ("proc: fix the issue of proc_mem_open returning NULL") it had a null pointer.
+            if self.read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] in "ZX":
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
             descriptor = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError) as error:
             raise Gone(f"process {pid} has exited") from error

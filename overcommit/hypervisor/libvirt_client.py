@@ -19,6 +19,7 @@ from overcommit.model.facts import BalloonStats, RunState
 from overcommit.units import KIB
 
 CALL_DEADLINE_SECONDS = 10.0
+_BRIEF_MILLISECONDS = 1000
 
 _T = TypeVar("_T")
 
@@ -101,6 +102,8 @@ class LibvirtClient:
         state, _, milliseconds = self._on_domain(uuid, "ask its state", lambda d: d.controlInfo(0))
         if state == 1:
             return "a libvirt job (migration, save, dump or snapshot)"
+        if state == 2 and milliseconds < _BRIEF_MILLISECONDS:
+            return None  # somebody reads its statistics
         if state == 2:
             return f"a monitor command in flight since {milliseconds / 1000:.0f} s"
         return "a broken monitor" if state else None

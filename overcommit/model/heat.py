@@ -34,7 +34,8 @@ class IdleSpan(NamedTuple):
 class IdleMap:
     """Address-weighted idle times of one domain.
 
-    ``began_at`` bounds every claim: nothing can be known idle for longer than we looked.
+    ``began_at`` bounds every claim: nothing can be known idle for longer than we looked. Time that no
+    snapshot saw moves it forward, as if the watch had begun later.
     """
 
     began_at: float
@@ -44,7 +45,7 @@ class IdleMap:
 
     @property
     def window_seconds(self) -> float:
-        """How long the domain was watched."""
+        """How long the domain was really watched."""
         return self.updated_at - self.began_at
 
 

@@ -45,15 +45,15 @@ def identify(kernel: Kernel, listed: ListedDomain) -> Incarnation:
     kernel names the process; its command line must carry the domain's UUID too.
 
     Raises:
-        Gone: the file is stale: no process holds it.
-        HostError: the process is not this domain's.
+        HostError: no process holds the file, or another one than this domain's.
+        Gone: the process ended meanwhile.
     """
     try:
         pid = kernel.lock_holder(listed.pid_file)
     except FileNotFoundError as error:
-        raise Gone(f"domain {listed.name} has no pid file") from error
+        raise HostError(f"libvirt lists it, but there is no {listed.pid_file}") from error
     if pid is None:
-        raise Gone(f"no process holds {listed.pid_file}")
+        raise HostError(f"libvirt lists it, but no process holds {listed.pid_file}")
     started = read_start_time(kernel, pid)
     if not runs_domain(kernel, pid, listed.uuid):
         raise HostError(f"process {pid} holds {listed.pid_file} but does not run {listed.uuid}")

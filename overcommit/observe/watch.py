@@ -13,11 +13,16 @@ from overcommit.damon.tree import Target
 from overcommit.errors import Gone, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
-from overcommit.model.facts import DomainFacts
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.facts import DomainFacts, RunState
 from overcommit.model.heat import IdleMap
 
 WINDOW_SECONDS = MONITOR_INTERVALS.aggregation_seconds
 """The length of one snapshot's window: the resolution of idle times."""
+
+
+_PATIENCE = 3
+_SHORTEST_WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,7 @@ def duration_for(cold_after: float) -> float:
 
 def watch(
     kernel: Kernel,
+    hypervisor: Hypervisor,
     pool: DamonPool,
     clock: Clock,
     domains: Sequence[DomainFacts],
@@ -42,14 +48,16 @@ def watch(
     seconds: float,
     progress: Callable[[float], None],
 ) -> Watched:
-    """Run monitors in slots 0.. of the pool for ``seconds``; ``progress`` gets the share done.
+    """Run monitors in slots 0.. of the pool until each domain was seen for ``seconds``.
+
+    A host too busy to take a snapshot per window is watched for longer, up to `_PATIENCE` times as long. A
+    domain that is paused touches nothing: its watch begins again. ``progress`` gets the share done.
 
     Raises:
         Conflict: somebody else took DAMON meanwhile.
     """
     sentinel = Sentinel()
-    maps: dict[str, IdleMap] = {}
-    lost: dict[str, str] = {}
+    result = Watched(idle={}, lost={})
     slots: dict[str, int] = {}
     for slot, domain in enumerate(domains):
         incarnation = domain.incarnation
@@ -57,14 +65,15 @@ def watch(
             pool.start(slot, monitor(Target(pid=incarnation.pid, ranges=domain.ram), sentinel))
             _still_there(kernel, domain)
         except (Gone, HostError) as error:
-            lost[incarnation.uuid] = str(error)
+            result.lost[incarnation.uuid] = str(error)
             continue
         slots[incarnation.uuid] = slot
-        maps[incarnation.uuid] = idle.begin(domain.ram, clock.monotonic())
-    began = clock.monotonic()
-    while slots and (elapsed := clock.monotonic() - began) < seconds:
-        progress(elapsed / seconds)
-        clock.wait(min(WINDOW_SECONDS, seconds - elapsed))
+        result.idle[incarnation.uuid] = idle.begin(domain.ram, clock.monotonic())
+    deadline = clock.monotonic() + _PATIENCE * seconds
+    while slots and (seen := _seen(result)) < seconds and clock.monotonic() < deadline:
+        progress(seen / seconds)
+        clock.wait(max(_SHORTEST_WAIT_SECONDS, min(WINDOW_SECONDS, seconds - seen)))
+        states = {listed.uuid: listed.state for listed in hypervisor.domains()}
         for domain in domains:
             uuid = domain.incarnation.uuid
             if uuid not in slots:
@@ -73,14 +82,22 @@ def watch(
                 _still_there(kernel, domain)
                 regions = pool.sysfs.access_snapshot(slots[uuid])
             except (Gone, HostError) as error:
-                lost[uuid] = str(error)
+                result.lost[uuid] = str(error)
                 pool.stop(slots.pop(uuid))
-                del maps[uuid]
+                del result.idle[uuid]
                 continue
-            maps[uuid] = idle.update(maps[uuid], regions, clock.monotonic())
+            now = clock.monotonic()
+            if states.get(uuid) is RunState.RUNNING:
+                result.idle[uuid] = idle.update(result.idle[uuid], regions, now, window=WINDOW_SECONDS)
+            else:
+                result.idle[uuid] = idle.begin(domain.ram, now)
     for slot in slots.values():
         pool.stop(slot)
-    return Watched(idle=maps, lost=lost)
+    return result
+
+
+def _seen(result: Watched) -> float:
+    return min(each.window_seconds for each in result.idle.values())
 
 
 def _still_there(kernel: Kernel, domain: DomainFacts) -> None:

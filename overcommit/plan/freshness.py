@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from overcommit.errors import StalePlan
-from overcommit.model.facts import Snapshot
-from overcommit.model.plan import BalloonAction, Plan, kind_of
+from overcommit.model.facts import BalloonStats, Snapshot
+from overcommit.model.plan import BalloonAction, PageoutAction, Plan, kind_of
 from overcommit.model.policy import Policy
+from overcommit.plan import rungs
 from overcommit.plan.eligibility import judge
 from overcommit.units import MIB, format_size
 
@@ -46,10 +47,26 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
                 f"domain {name} is no longer eligible for {kind_of(action).value}: {verdict.reason}"
             )
         elif isinstance(action, BalloonAction) and domain.balloon is not None:
-            actual = domain.balloon.actual_bytes
-            if abs(actual - action.before_bytes) > MIB:
+            changes += _balloon_changes(action, domain.balloon)
+        elif isinstance(action, PageoutAction) and domain.residency is not None:
+            resident = domain.residency.resident_bytes
+            if resident < action.before_bytes - rungs.worthwhile(domain.definition.maximum_bytes):
                 changes.append(
-                    f"the balloon of domain {name} was moved since, from "
-                    f"{format_size(action.before_bytes)} to {format_size(actual)}"
+                    f"domain {name} has less to give: {format_size(resident)} resident instead of "
+                    f"{format_size(action.before_bytes)}"
                 )
+    swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
+    if swapping and now.host.swap_used_bytes + swapping > policy.swap.max_used * now.host.swap_total_bytes:
+        changes.append(f"swap has filled to {format_size(now.host.swap_used_bytes)}")
     return changes
+
+
+def _balloon_changes(action: BalloonAction, balloon: BalloonStats) -> list[str]:
+    name, actual = action.domain.name, balloon.actual_bytes
+    if abs(actual - action.before_bytes) > MIB:
+        before = format_size(action.before_bytes)
+        return [f"the balloon of domain {name} was moved since, from {before} to {format_size(actual)}"]
+    if rungs.used_bytes(balloon) > action.after_bytes:
+        used = format_size(rungs.used_bytes(balloon))
+        return [f"domain {name} now uses {used}, more than the {format_size(action.after_bytes)} planned"]
+    return []

@@ -56,7 +56,7 @@ def propose(
     resident = domain.residency.resident_bytes
     ballooned = spare = 0
     if verdicts[Actuator.BALLOON].ok and domain.balloon is not None:
-        spare = max(0, resident - _used(domain.balloon))
+        spare = max(0, resident - used_bytes(domain.balloon))
         action = _balloon(domain, domain.balloon, bounds, resident)
         if action is not None:
             ballooned = action.before_bytes - action.after_bytes
@@ -83,7 +83,7 @@ def coldest(pieces: Iterable[ColdPiece], most_bytes: int) -> tuple[ColdPiece, ..
 
 
 def _balloon(domain: DomainFacts, stats: BalloonStats, bounds: Bounds, resident: int) -> BalloonAction | None:
-    used = _used(stats)
+    used = used_bytes(stats)
     usable = stats.actual_bytes - used
     reserve = guest_reserve(bounds.ceiling_bytes)
     target = _round_up(max(bounds.floor_bytes, used + reserve))
@@ -106,7 +106,7 @@ def _balloon(domain: DomainFacts, stats: BalloonStats, bounds: Bounds, resident:
     )
 
 
-def _used(stats: BalloonStats) -> int:
+def used_bytes(stats: BalloonStats) -> int:
     """Memory the guest could not give; what it says is bounded by what it can have (rule S8)."""
     return stats.actual_bytes - min(stats.usable_bytes or 0, stats.actual_bytes)
 

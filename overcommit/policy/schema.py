@@ -31,6 +31,14 @@ def _share(text: str) -> float:
     return ratio
 
 
+def _write_rate(text: str) -> float:
+    rate = _suffixed(units.parse_size, "/s")(text)
+    if rate < units.MIB:
+        message = f"must be at least 1MiB/s, not {text}; to forbid page-out leave it out of the actuators"
+        raise ValueError(message)
+    return rate
+
+
 def _suffixed(parse: Callable[[str], float], suffix: str) -> Callable[[str], float]:
     def convert(text: str) -> float:
         if not text.endswith(suffix):
@@ -43,7 +51,7 @@ def _suffixed(parse: Callable[[str], float], suffix: str) -> Callable[[str], flo
 
 Share = Annotated[float, _quantity(_share, "8%")]
 Duration = Annotated[float, _quantity(units.parse_duration, "5min")]
-ByteRate = Annotated[float, _quantity(_suffixed(units.parse_size, "/s"), "50MiB/s")]
+ByteRate = Annotated[float, _quantity(_write_rate, "50MiB/s")]
 Promotions = Annotated[float, _quantity(_suffixed(_share, "/min"), "0.2%/min")]
 
 
@@ -76,7 +84,10 @@ class ObjectiveSection(_Section):
     """How much a domain may feel."""
 
     promotions: Promotions = 0.002
-    """Working set share paged back in per minute. 0.2% is the figure of Google's far memory (ASPLOS'19)."""
+    """Working set share paged back in per minute; not enforced before there is a daemon that measures it.
+
+    0.2% is the figure of Google's far memory (ASPLOS'19).
+    """
     psi_some: Share = 0.01
     """Memory pressure (PSI some) of the domain's cgroup."""
 

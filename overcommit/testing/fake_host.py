@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from overcommit.model.ranges import Range, normalise
 from overcommit.units import GIB, MIB
 
+STATISTICS_PERIOD_SECONDS = 2
 _STEP_SECONDS = 0.5
 
 
@@ -17,8 +18,10 @@ class Behaviour(enum.Enum):
 
     OBEDIENT = "obedient"
     STUCK = "does not move"
+    REFUSING = "libvirt refuses to set it"
     PHANTOM = "says it moved, while the host gets nothing"
     HUNG = "its monitor does not answer"
+    SILENT = "moves, but the driver sends no statistics any more"
 
 
 @dataclass
@@ -41,13 +44,22 @@ class FakeGuest:
     behaviour: Behaviour = Behaviour.OBEDIENT
     balloon_model: str = "virtio"
     paused: bool = False
+    busy_with: str | None = None
     balloon_bytes: int = 0
     balloon_target_bytes: int = 0
+    reported_usable_bytes: int = 0
+    report_age_seconds: float = 0.0
     major_faults: int = 0
 
     def __post_init__(self) -> None:
-        """The balloon starts empty."""
+        """The balloon starts empty, and the guest has just said how it is."""
         self.balloon_bytes = self.balloon_target_bytes = self.memory_bytes
+        self.report()
+
+    def report(self) -> None:
+        """Answer libvirt's poll for statistics; what it says is old until the next one."""
+        self.reported_usable_bytes = self.usable_bytes
+        self.report_age_seconds = 0.0
 
     @property
     def base(self) -> int:
@@ -75,7 +87,7 @@ class FakeGuest:
 
     @property
     def usable_bytes(self) -> int:
-        """What the guest says it could give."""
+        """What the guest could give."""
         return max(0, self.balloon_bytes - (len((self.resident | self.swapped) - self.free) * MIB))
 
 
@@ -91,6 +103,7 @@ class FakeHost:
     guests: list[FakeGuest]
     total_bytes: int = 8 * GIB
     swap_total_bytes: int = 4 * GIB
+    swap_of_others_bytes: int = 0
     boot_id: str = "11111111-2222-3333-4444-555555555555"
     uptime: float = 100.0
     workers: list[Callable[[float], None]] = field(default_factory=list)
@@ -104,8 +117,8 @@ class FakeHost:
 
     @property
     def swap_used_bytes(self) -> int:
-        """Bytes of all guests in swap."""
-        return sum(len(guest.swapped) for guest in self.guests) * MIB
+        """Bytes in swap, of guests and of others."""
+        return self.swap_of_others_bytes + sum(len(guest.swapped) for guest in self.guests) * MIB
 
     @property
     def available_bytes(self) -> int:
@@ -127,6 +140,7 @@ class FakeHost:
             for guest in self.guests:
                 _move_balloon(guest)
                 _touch(guest)
+                _poll(guest, step)
             for worker in self.workers:
                 worker(step)
 
@@ -161,7 +175,16 @@ def _move_balloon(guest: FakeGuest) -> None:
     guest.balloon_bytes -= (len(givable) + min(wanted - len(givable), never_touched)) * MIB
 
 
+def _poll(guest: FakeGuest, seconds: float) -> None:
+    guest.report_age_seconds += seconds
+    silent = guest.paused or guest.behaviour in {Behaviour.SILENT, Behaviour.HUNG}
+    if guest.report_age_seconds >= STATISTICS_PERIOD_SECONDS and not silent:
+        guest.report()
+
+
 def _touch(guest: FakeGuest) -> None:
+    if guest.paused:
+        return
     back = guest.hot & guest.swapped
     guest.swapped -= back
     guest.resident |= back

@@ -5,7 +5,7 @@ from __future__ import annotations
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats, RunState
-from overcommit.testing.fake_host import Behaviour, FakeGuest, FakeHost
+from overcommit.testing.fake_host import STATISTICS_PERIOD_SECONDS, Behaviour, FakeGuest, FakeHost
 from overcommit.units import KIB
 
 
@@ -38,28 +38,31 @@ class FakeHypervisor:
         guest = self._find(uuid)
         return (
             f"<domain><memory unit='KiB'>{guest.memory_bytes // KIB}</memory><devices>"
-            f"<memballoon model='{guest.balloon_model}'><stats period='2'/></memballoon></devices></domain>"
+            f"<memballoon model='{guest.balloon_model}'>"
+            f"<stats period='{STATISTICS_PERIOD_SECONDS}'/></memballoon></devices></domain>"
         )
 
     def busy_with(self, uuid: str) -> str | None:
         """See `Hypervisor.busy_with`."""
-        self._find(uuid)
-        return None
+        guest = self._find(uuid)
+        return "a broken monitor" if guest.behaviour is Behaviour.HUNG else guest.busy_with
 
     def balloon(self, uuid: str, *, now: float) -> BalloonStats:  # noqa: ARG002 - the port's signature
         """See `Hypervisor.balloon`."""
         guest = self._answering(uuid)
         return BalloonStats(
             actual_bytes=guest.balloon_bytes,
-            age_seconds=1.0,
-            usable_bytes=guest.usable_bytes,
-            unused_bytes=guest.usable_bytes,
+            age_seconds=guest.report_age_seconds,
+            usable_bytes=guest.reported_usable_bytes,
+            unused_bytes=guest.reported_usable_bytes,
             total_bytes=guest.balloon_bytes,
         )
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
         """See `Hypervisor.set_balloon`."""
         guest = self._answering(uuid)
+        if guest.behaviour is Behaviour.REFUSING:
+            raise HostError(f"libvirt could not set the balloon of {guest.name}: refused")
         self._host.on_write(f"balloon/{guest.name}", str(size_bytes))
         guest.balloon_target_bytes = size_bytes
         self._host.after_write(f"balloon/{guest.name}", str(size_bytes))

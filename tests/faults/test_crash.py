@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from overcommit.errors import StalePlan
 from overcommit.journal import Generation
-from overcommit.model.outcome import Status
-from overcommit.testing import Behaviour, FakeHost
+from overcommit.testing import FakeHost
 from tests.faults.conftest import Installation, install
-
-MIB = 1 << 20
 
 
 class Killed(BaseException):
@@ -140,87 +138,4 @@ def test_a_staged_configuration_of_another_tool_comes_back_to_the_byte(installat
         kernel.write(f"{root}/{path}", value)
     found = installation.baseline()
     installation.plan()
-    assert installation.baseline() == found
-
-
-def test_ebusy_now_and_then_changes_nothing(installation: Installation) -> None:
-    """Somebody else is inside a DAMON command again and again."""
-    original = installation.kernel.damon.write
-    calls = itertools.count()
-
-    def busy_at_times(path: str, value: str) -> None:
-        if next(calls) % 50 == 0:
-            installation.kernel.busy = 1
-        original(path, value)
-
-    installation.kernel.damon.write = busy_at_times  # type: ignore[method-assign]
-    assert installation.apply(installation.plan()).complete
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "status", "says"),
-    [
-        (Behaviour.STUCK, Status.PARTIAL, "stands still"),
-        (Behaviour.PHANTOM, Status.UNDONE, "given back"),
-        (Behaviour.HUNG, Status.FAILED, "did not answer"),
-    ],
-)
-def test_a_guest_that_does_not_cooperate_is_named_and_harms_nobody(
-    installation: Installation, behaviour: Behaviour, status: Status, says: str
-) -> None:
-    """The other guest's action is carried out all the same."""
-    plan = installation.plan()
-    free = installation.host.guests[1]
-    balloon = next(a for a in plan.actions if a.domain.name == "free")
-    free.behaviour = behaviour
-    if behaviour is Behaviour.HUNG:  # it hangs after the plan was found fresh
-        free.behaviour = Behaviour.OBEDIENT
-        installation.host.on_write = lambda path, _value: (
-            setattr(free, "behaviour", behaviour) if path == "balloon/free" else None
-        )
-    report = installation.apply(plan)
-    outcome = next(o for o in report.outcomes if o.action == balloon)
-    assert (outcome.status, says in outcome.detail) == (status, True), outcome.detail
-    other = next(o for o in report.outcomes if o.action.domain.name == "cold")
-    assert other.status is Status.DONE
-    if behaviour is Behaviour.PHANTOM:
-        assert free.balloon_target_bytes == free.memory_bytes
-
-
-def test_a_full_swap_ends_a_page_out_in_part(installation: Installation) -> None:
-    """What found no room is reported as not freed."""
-    plan = installation.plan()
-    installation.host.swap_total_bytes = 20 * MIB
-    report = installation.apply(plan)
-    outcome = next(o for o in report.outcomes if o.action.domain.name == "cold")
-    assert outcome.status is Status.PARTIAL
-    assert outcome.freed_bytes <= 20 * MIB
-
-
-def test_a_domain_that_vanishes_during_the_watch_is_left_out_by_name(installation: Installation) -> None:
-    """The others are planned for."""
-    host = installation.host
-
-    def vanish(_seconds: float) -> None:
-        host.guests[:] = [g for g in host.guests if g.name != "free" or host.uptime < 110]
-
-    host.workers.append(vanish)
-    plan = installation.plan()
-    assert {a.domain.name for a in plan.actions} == {"cold"}
-    assert any("free" in note for note in plan.notes)
-
-
-def test_nothing_is_written_when_the_journal_cannot_be(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full disk stops the program before the kernel or a guest hears of it (rule S3)."""
-    plan = installation.plan()
-    found = installation.baseline()
-
-    def full(*_arguments: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("overcommit.journal.os.write", full)
-    with pytest.raises(Exception, match="cannot write the undo journal"):
-        installation.apply(plan)
     assert installation.baseline() == found

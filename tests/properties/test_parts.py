@@ -59,7 +59,7 @@ def test_idle_map_keeps_every_address_whatever_damon_says(
     accessed_at = dict.fromkeys(addresses(ram), 100.0)
     for number, regions in enumerate(snapshots, start=1):
         at = 100.0 + 4 * number
-        idle = update(idle, regions, at)
+        idle = update(idle, regions, at, window=1e6)
         quiet = addresses(r[:2] for r in regions if r.accesses == 0)
         accessed_at |= {page: at for page in accessed_at if page not in quiet}
     assert {p: s.accessed_at for s in idle.spans for p in range(s.start, s.end, PAGE_SIZE)} == accessed_at

@@ -14,6 +14,9 @@ from overcommit.units import GIB, MIB
 Seen = tuple[int, int, int]
 """Start, end, accesses."""
 
+LONG = 1e6
+"""A window in which nothing stays unseen."""
+
 
 def ranges(*bounds: tuple[int, int]) -> tuple[Range, ...]:
     return tuple(Range(start * MIB, end * MIB) for start, end in bounds)
@@ -23,7 +26,7 @@ def watch(ram: Sequence[Range], *snapshots: tuple[float, Sequence[Seen]], began:
     idle = begin(ram, began)
     for at, seen in snapshots:
         regions = [AccessRegion(start * MIB, end * MIB, accesses) for start, end, accesses in seen]
-        idle = update(idle, regions, at)
+        idle = update(idle, regions, at, window=LONG)
     return idle
 
 
@@ -153,7 +156,7 @@ def test_pieces_are_cut_at_huge_pages() -> None:
 def test_a_piece_may_span_cold_memory_that_is_not_resident() -> None:
     ram = ranges((0, 2))
     idle = begin(ram, 0.0)
-    idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], 100.0)
+    idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], 100.0, window=LONG)
     quarter = MIB // 4
     heat = judge(idle, (Range(0, quarter), Range(MIB, MIB + quarter)))
     assert heat.cold_pieces == ((0, MIB + quarter, 2 * quarter, 100.0),)
@@ -163,7 +166,7 @@ def test_a_piece_may_span_cold_memory_that_is_not_resident() -> None:
 def test_a_piece_never_spans_memory_that_is_in_use(between_is_resident: bool) -> None:
     half = MIB // 2
     quiet = [AccessRegion(0, half, 0), AccessRegion(3 * half, 2 * MIB, 0)]
-    idle = update(begin(ranges((0, 2)), 0.0), quiet, 100.0)
+    idle = update(begin(ranges((0, 2)), 0.0), quiet, 100.0, window=LONG)
     resident = ranges((0, 2)) if between_is_resident else (Range(0, half), Range(3 * half, 2 * MIB))
     assert [(p.start, p.end) for p in judge(idle, resident).cold_pieces] == [(0, half), (3 * half, 2 * MIB)]
 
@@ -171,7 +174,7 @@ def test_a_piece_never_spans_memory_that_is_in_use(between_is_resident: bool) ->
 def test_a_piece_never_spans_what_lies_between_two_blocks_of_ram() -> None:
     """QEMU's own memory may lie there; a large guest's pieces are large enough to reach over it."""
     ram = (Range(0, 33 * GIB + 100 * MIB), Range(33 * GIB + 108 * MIB, 64 * GIB))
-    idle = update(begin(ram, 0.0), [AccessRegion(0, 64 * GIB, 0)], 100.0)
+    idle = update(begin(ram, 0.0), [AccessRegion(0, 64 * GIB, 0)], 100.0, window=LONG)
     inside = [any(r.start <= p.start and p.end <= r.end for r in ram) for p in judge(idle, ram).cold_pieces]
     assert all(inside)
 
@@ -189,3 +192,12 @@ def test_number_of_pieces_does_not_grow_with_the_guest(size: int) -> None:
     cold = judge(idle, ram).cold_pieces
     assert 100 <= len(cold) <= 512
     assert sum(p.resident_bytes for p in cold) == size
+
+
+def test_time_that_no_snapshot_saw_is_nobodys_idleness() -> None:
+    """A window of 4 s each 24 s proves 4 s each, not 24."""
+    idle = begin(ranges((0, 2)), 0.0)
+    for at in (24.0, 48.0, 72.0):
+        idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], at, window=4.0)
+    assert idle.window_seconds == 12.0
+    assert [idle.updated_at - span.accessed_at for span in idle.spans] == [12.0]
