@@ -139,8 +139,7 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
                     sysfs.load(before)
                     said.append(f"DAMON's {size} slot(s) given back")
             case ModuleTakenOver(module=module, before=value):
-                if kernel.read(enabled_path(module)).strip() != value:
-                    kernel.write(enabled_path(module), value)
+                if _switch_back(kernel, module, value):
                     said.append(f"{module} is on again")
             case _:
                 continue
@@ -151,3 +150,16 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
     if unsettled is not None:
         raise unsettled
     return tuple(said)
+
+
+def _switch_back(kernel: Kernel, module: str, value: str) -> bool:
+    try:
+        if kernel.read(enabled_path(module)).strip() == value:
+            return False
+        kernel.write(enabled_path(module), value)
+    except OSError as error:
+        raise HostError(
+            f"the kernel module {module} cannot be turned on again: {error.strerror}",
+            hint="overcommitctl doctor names who uses DAMON now; overcommitctl restore tries again",
+        ) from error
+    return True
