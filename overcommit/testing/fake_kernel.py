@@ -16,6 +16,10 @@ from overcommit.units import KIB, MIB
 
 _PSI = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 
+# The files behind damon_sysfs_lock (mm/damon/sysfs.c); the others are plain variables.
+_LOCKED_TO_READ = ("state", "pid")
+_LOCKED_TO_WRITE = ("state", "nr_")
+
 
 def refusal(number: int, path: str) -> OSError:
     """The error that the kernel gives."""
@@ -23,7 +27,10 @@ def refusal(number: int, path: str) -> OSError:
 
 
 class FakeKernel:
-    """`overcommit.host.kernel.Kernel`. ``busy`` makes that many of DAMON's next accesses fail with EBUSY."""
+    """`overcommit.host.kernel.Kernel`.
+
+    ``busy``: that many of the next accesses that need DAMON's global lock fail with EBUSY.
+    """
 
     def __init__(self, host: FakeHost, damon: FakeDamon | None = None) -> None:
         self.host = host
@@ -34,14 +41,14 @@ class FakeKernel:
         """See `Kernel.read`."""
         self.host.on_read(path)
         if path.startswith((ROOT, "/sys/module/damon")):
-            self._maybe_busy(path)
+            self._maybe_busy(path, _LOCKED_TO_READ)
             return self.damon.read(path)
         return self._content(path)()
 
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""
         self.host.on_write(path, value)
-        self._maybe_busy(path)
+        self._maybe_busy(path, _LOCKED_TO_WRITE)
         if not path.startswith((ROOT, "/sys/module/damon")):
             raise refusal(errno.EACCES, path)
         self.damon.write(path, value)
@@ -83,8 +90,8 @@ class FakeKernel:
             swapped_bytes=len(guest.swapped) * MIB,
         )
 
-    def _maybe_busy(self, path: str) -> None:
-        if self.busy > 0 and path.startswith(ROOT):
+    def _maybe_busy(self, path: str, locked: tuple[str, ...]) -> None:
+        if self.busy > 0 and path.startswith(ROOT) and path.rpartition("/")[2].startswith(locked):
             self.busy -= 1
             raise refusal(errno.EBUSY, path)
 

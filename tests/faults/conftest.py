@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from overcommit.cli.session import Session
 from overcommit.cli.talk import Talk
 from overcommit.damon.pool import DamonPool
 from overcommit.host.memory import read_boot_id
-from overcommit.journal import Journal
+from overcommit.journal import Generation, Journal
 from overcommit.model.outcome import Report
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
@@ -125,6 +126,66 @@ class Installation:
         return read_boot_id(self.kernel)
 
 
+class Killed(BaseException):
+    """SIGKILL: nothing of ours runs any more, no ``finally`` either."""
+
+
+class Killer:
+    """Counts the writes of the program, to the kernel, to guests and to its journal, and kills it at one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._fatal: int | None = None
+        self._after = False
+        self._count = 0
+        self._dead = False
+        really_write = os.write
+
+        def write(descriptor: int, data: bytes) -> int:
+            self._before()
+            written = really_write(descriptor, data)
+            self._done()
+            return written
+
+        monkeypatch.setattr("overcommit.journal.os.write", write)
+        monkeypatch.setattr("overcommit.journal.Journal.discard", self._discard)
+
+    def aim(self, host: FakeHost, write: int, *, after: bool) -> None:
+        """Kill the program on this host before or after its ``write``-th write from now."""
+        host.on_write = lambda _path, _value: self._before()
+        host.after_write = lambda _path, _value: self._done()
+        self._fatal, self._after, self._count, self._dead = write, after, 0, False
+
+    def aim_at(self, host: FakeHost, value: str) -> None:
+        """Kill the program right after it first wrote this value to the kernel."""
+        self.aim(host, 0, after=True)
+
+        def done(_path: str, written: str) -> None:
+            if written == value:
+                self._dead = True
+                raise Killed
+
+        host.after_write = done
+
+    def revive(self) -> None:
+        """A new process can write again."""
+        self._fatal, self._dead = None, False
+
+    def _before(self) -> None:
+        self._count += 1
+        if self._dead or (self._count == self._fatal and not self._after):
+            self._dead = True
+            raise Killed
+
+    def _done(self) -> None:
+        if self._count == self._fatal:
+            self._dead = True
+            raise Killed
+
+    def _discard(self, generation: Generation) -> None:
+        if not self._dead:
+            generation.path.unlink()
+
+
 def guests() -> list[FakeGuest]:
     """One that holds cold memory, one that has freed most of its memory."""
     return [
@@ -166,3 +227,9 @@ def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 def installation(tmp_path: Path) -> Installation:
     """A host of its own for each test."""
     return install(tmp_path / "state")
+
+
+@pytest.fixture
+def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
+    """Aimed at nothing yet."""
+    return Killer(monkeypatch)

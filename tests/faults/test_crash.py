@@ -3,70 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 
 import pytest
 
-from overcommit.errors import StalePlan
-from overcommit.journal import Generation
-from overcommit.testing import FakeHost
-from tests.faults.conftest import Installation, install
-
-
-class Killed(BaseException):
-    """SIGKILL: nothing of ours runs any more, no ``finally`` either."""
-
-
-class Killer:
-    """Counts the writes of the program, to the kernel, to guests and to its journal, and kills it at one."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._fatal: int | None = None
-        self._after = False
-        self._count = 0
-        self._dead = False
-        really_write = os.write
-
-        def write(descriptor: int, data: bytes) -> int:
-            self._before()
-            written = really_write(descriptor, data)
-            self._done()
-            return written
-
-        monkeypatch.setattr("overcommit.journal.os.write", write)
-        monkeypatch.setattr("overcommit.journal.Journal.discard", self._discard)
-
-    def aim(self, host: FakeHost, write: int, *, after: bool) -> None:
-        """Kill the program on this host before or after its ``write``-th write from now."""
-        host.on_write = lambda _path, _value: self._before()
-        host.after_write = lambda _path, _value: self._done()
-        self._fatal, self._after, self._count, self._dead = write, after, 0, False
-
-    def revive(self) -> None:
-        """A new process can write again."""
-        self._fatal, self._dead = None, False
-
-    def _before(self) -> None:
-        self._count += 1
-        if self._dead or (self._count == self._fatal and not self._after):
-            self._dead = True
-            raise Killed
-
-    def _done(self) -> None:
-        if self._count == self._fatal:
-            self._dead = True
-            raise Killed
-
-    def _discard(self, generation: Generation) -> None:
-        if not self._dead:
-            generation.path.unlink()
-
-
-@pytest.fixture
-def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
-    """Aimed at nothing yet."""
-    return Killer(monkeypatch)
+from overcommit.model.outcome import Status
+from overcommit.units import MIB
+from tests.faults.conftest import Installation, Killed, Killer, install
 
 
 def test_the_whole_job_on_the_fakes(installation: Installation) -> None:

@@ -3,75 +3,161 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 
 from overcommit.damon.sysfs import ROOT
-from overcommit.errors import Conflict, OvercommitError
+from overcommit.errors import HostError, OvercommitError, StalePlan
 from overcommit.model.outcome import Status
 from overcommit.testing import Behaviour, FakeHost
 from overcommit.units import MIB
-from tests.faults.conftest import Installation
+from tests.faults.conftest import Installation, Killed, Killer
+
+
+class OnTheFirst:
+    """Does something once, when the program first writes a value or to a path."""
+
+    def __init__(self, host: FakeHost, what: str, then: Callable[[], None]) -> None:
+        self._what, self._then, self._done = what, then, False
+        host.on_write = self
+
+    def __call__(self, path: str, value: str) -> None:
+        if self._what in {path, value} and not self._done:
+            self._done = True
+            self._then()
 
 
 @pytest.mark.parametrize(
     ("behaviour", "status", "says"),
     [
         (Behaviour.STUCK, Status.PARTIAL, "stands still"),
+        (Behaviour.REFUSING, Status.FAILED, "refused"),
         (Behaviour.PHANTOM, Status.UNDONE, "given back"),
         (Behaviour.HUNG, Status.FAILED, "did not answer"),
+        (Behaviour.SILENT, Status.PARTIAL, "no longer answers"),
     ],
 )
 def test_a_guest_that_does_not_cooperate_is_named_and_harms_nobody(
     installation: Installation, behaviour: Behaviour, status: Status, says: str
 ) -> None:
-    """The other guest's action is carried out all the same."""
+    """From its first balloon step on; the other guest's action is carried out all the same."""
     plan = installation.plan()
     free = installation.host.guests[1]
-    balloon = next(a for a in plan.actions if a.domain.name == "free")
-    free.behaviour = behaviour
-    if behaviour is Behaviour.HUNG:  # it hangs after the plan was found fresh
-        free.behaviour = Behaviour.OBEDIENT
-        installation.host.on_write = lambda path, _value: (
-            setattr(free, "behaviour", behaviour) if path == "balloon/free" else None
-        )
-    report = installation.apply(plan)
-    outcome = next(o for o in report.outcomes if o.action == balloon)
-    assert (outcome.status, says in outcome.detail) == (status, True), outcome.detail
-    other = next(o for o in report.outcomes if o.action.domain.name == "cold")
-    assert other.status is Status.DONE
+    OnTheFirst(installation.host, "balloon/free", lambda: setattr(free, "behaviour", behaviour))
+    outcomes = {o.action.domain.name: o for o in installation.apply(plan).outcomes}
+    assert (outcomes["free"].status, says in outcomes["free"].detail) == (status, True), outcomes["free"]
+    assert outcomes["cold"].status is Status.DONE
     if behaviour is Behaviour.PHANTOM:
         assert free.balloon_target_bytes == free.memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "says"),
+    [("busy_with", "a libvirt job", "busy with a libvirt job"), ("paused", True, "paused")],
+)
+def test_a_page_out_stops_when_its_guest_must_be_left_alone(
+    installation: Installation, what: str, value: object, says: str
+) -> None:
+    plan = installation.plan()
+    cold = installation.host.guests[0]
+    OnTheFirst(installation.host, "on", lambda: setattr(cold, what, value))
+    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    assert (outcome.status, says in outcome.detail) == (Status.PARTIAL, True), outcome.detail
+    assert cold.swapped == set(), "it was stopped before the actor had looked three times"
+
+
+def test_a_plan_is_refused_when_swap_filled_up_before_apply(installation: Installation) -> None:
+    plan = installation.plan()
+    found = installation.baseline()
+    installation.host.swap_of_others_bytes = installation.host.swap_total_bytes - 20 * MIB
+    with pytest.raises(StalePlan, match="swap"):
+        installation.apply(plan)
+    assert installation.baseline() == found
+    assert installation.outstanding == 0
 
 
 def test_a_swap_that_fills_up_meanwhile_ends_a_page_out_in_part(installation: Installation) -> None:
     """What found no room is reported as not freed."""
     host = installation.host
     plan = installation.plan()
-
-    def fill(_path: str, value: str) -> None:
-        if value == "on":
-            host.swap_of_others_bytes = host.swap_total_bytes - 20 * MIB
-
-    host.on_write = fill
-    report = installation.apply(plan)
-    outcome = next(o for o in report.outcomes if o.action.domain.name == "cold")
+    OnTheFirst(host, "on", lambda: setattr(host, "swap_of_others_bytes", host.swap_total_bytes - 20 * MIB))
+    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
     assert outcome.status is Status.PARTIAL
     assert 0 < outcome.freed_bytes <= 20 * MIB
 
 
-def test_restore_gives_the_others_back_when_one_guest_hangs_and_this_one_later(
-    installation: Installation,
+def test_a_module_that_comes_on_during_plan_stays_on_and_the_one_moved_aside_is_named(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody turns damon_reclaim on between our claim and our first kdamond: damon_stat has to wait."""
+    monkeypatch.setattr("overcommit.damon.sysfs._BUSY_DEADLINE_SECONDS", 0.01)
+    modules = installation.kernel.damon.modules
+    OnTheFirst(installation.host, "on", lambda: modules.update(damon_reclaim=True))
+    with pytest.raises(HostError, match="damon_stat cannot be turned on again") as failure:
+        installation.plan()
+    assert isinstance(failure.value.__cause__, OSError)
+    assert len(installation.restore().left) == 1
+    assert modules["damon_reclaim"]
+    modules["damon_reclaim"] = False
+    assert installation.restore().left == ()
+    assert modules["damon_stat"]
+    assert installation.outstanding == 0
+
+
+def test_restore_leaves_a_hung_guest_for_later_and_gives_damon_back(
+    installation: Installation, killer: Killer
 ) -> None:
     found = installation.baseline()
-    installation.apply(installation.plan())
+    plan = installation.plan()
+    killer.aim_at(installation.host, "on")
+    with pytest.raises(Killed):
+        installation.apply(plan)
+    killer.revive()
     free = installation.host.guests[1]
+    assert installation.kernel.damon.running
+    assert free.balloon_target_bytes < free.memory_bytes
     free.behaviour = Behaviour.HUNG
     restored = installation.restore()
-    assert len(restored.left) == 1
-    assert "free" in restored.left[0]
-    assert installation.baseline(guests=False) == install_time(found)
+    assert ["free" in sentence for sentence in restored.left] == [True]
+    assert installation.kernel.damon.running == {}
     assert installation.outstanding == 1
     free.behaviour = Behaviour.OBEDIENT
     assert installation.restore().left == ()
     assert installation.baseline() == found
+
+
+def test_ebusy_now_and_then_changes_nothing(installation: Installation) -> None:
+    """Somebody else is inside a DAMON command again and again."""
+    accesses = itertools.count()
+
+    def busy_at_times(path: str) -> None:
+        if path.startswith(ROOT) and next(accesses) % 50 == 0:
+            installation.kernel.busy = 2
+
+    installation.host.on_read = busy_at_times
+    assert installation.apply(installation.plan()).complete
+    assert next(accesses) > 200
+
+
+@pytest.mark.parametrize("quiet", range(0, 400, 40))
+def test_a_storm_of_ebusy_ends_the_work_and_restore_mends_all_when_it_is_over(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, quiet: int
+) -> None:
+    """After so many accesses DAMON's tree stays locked for longer than we are willing to wait."""
+    monkeypatch.setattr("overcommit.damon.sysfs._BUSY_DEADLINE_SECONDS", 0.01)
+    found = installation.baseline()
+    accesses = itertools.count()
+
+    def storm(path: str) -> None:
+        if path.startswith(ROOT) and next(accesses) == quiet:
+            installation.kernel.busy = 1_000_000
+
+    installation.host.on_read = storm
+    installation.host.on_write = lambda path, _value: storm(path)
+    with pytest.raises(OvercommitError):
+        installation.plan()
+    installation.kernel.busy = 0
+    installation.restore()
+    assert installation.baseline() == found
+    assert installation.outstanding == 0
