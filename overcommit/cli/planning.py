@@ -70,7 +70,7 @@ def plan_now(
         domains=tuple(d for d in now.domains if not names or d.name in names),
         gaps=(*now.gaps, *_lost(first, now, watched)),
     )
-    return make_plan(now, _heats(now, watched, policy), policy)
+    return make_plan(now, _heats(first, now, watched, policy), policy)
 
 
 def _watch(
@@ -114,7 +114,9 @@ def _long_enough(snapshot: Snapshot, domains: Sequence[DomainFacts], policy: Pol
     return duration_for(max(needed)) if needed else _SHORT_LOOK_SECONDS
 
 
-def _heats(now: Snapshot, watched: Watched, policy: Policy) -> dict[str, Heat]:
+def _heats(first: Snapshot, now: Snapshot, watched: Watched, policy: Policy) -> dict[str, Heat]:
+    """What was seen, for those who still live the life that was watched."""
+    same_life = {domain.incarnation for domain in first.domains}
     return {
         domain.incarnation.uuid: classify(
             watched.idle[domain.incarnation.uuid],
@@ -122,7 +124,9 @@ def _heats(now: Snapshot, watched: Watched, policy: Policy) -> dict[str, Heat]:
             cold_after=policy.class_of(domain).cold_after_seconds,
         )
         for domain in now.domains
-        if domain.incarnation.uuid in watched.idle and domain.residency is not None
+        if domain.incarnation in same_life
+        and domain.incarnation.uuid in watched.idle
+        and domain.residency is not None
     }
 
 
