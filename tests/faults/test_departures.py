@@ -10,7 +10,7 @@ import pytest
 
 from overcommit.errors import StalePlan
 from overcommit.model.outcome import Status
-from overcommit.model.plan import Plan
+from overcommit.model.plan import PageoutAction, Plan
 from overcommit.testing import FakeGuest
 from tests.faults.conftest import Installation, install
 
@@ -49,6 +49,7 @@ class Occasion:
 
     def __init__(self, installation: Installation, name: str, turn: int, leaving: Leaving) -> None:
         self.happened = False
+        self.at = 0.0
         self._guest = next(guest for guest in installation.host.guests if guest.name == name)
         looks = itertools.count(1)
 
@@ -56,6 +57,7 @@ class Occasion:
             concerns = str(self._guest.pid) in path or self._guest.name in path
             if concerns and not self.happened and next(looks) == turn:
                 self.happened = True
+                self.at = installation.host.uptime
                 leaving(installation, self._guest)
 
         installation.host.on_read = look
@@ -101,6 +103,23 @@ def test_a_guest_that_leaves_at_any_look_during_apply_costs_the_other_nothing(
             break
     assert refused, "nothing was tried before the plan was found fresh"
     assert carried_out > 5, "nothing was tried after it"
+
+
+@pytest.mark.parametrize("leaving", [restart, be_followed_by_a_stranger])
+def test_what_was_seen_of_one_life_is_not_held_against_the_next(tmp_path: Path, leaving: Leaving) -> None:
+    """For each k: the watched guest is replaced at the k-th look; its successor was never watched in full."""
+    for turn in itertools.count(1):
+        installation = install(tmp_path / str(turn))
+        first = installation.host.guests[0]
+        began = installation.host.uptime
+        occasion = Occasion(installation, first.name, turn, leaving)
+        plan = installation.plan()
+        if not occasion.happened:
+            break
+        paged_out = {a.domain.start_time for a in plan.actions if isinstance(a, PageoutAction)}
+        watched_in_full = occasion.at == began
+        assert watched_in_full or first.start_time + 5 not in paged_out, turn
+    assert turn > 20
 
 
 @pytest.mark.parametrize("name", ["cold", "free"])
