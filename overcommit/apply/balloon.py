@@ -101,7 +101,7 @@ def _settle(
     best = action.before_bytes
     began = moved_at = site.clock.monotonic()
     settled_at: float | None = None
-    patience = 2 * domain.definition.stats_period_seconds + 2
+    patience = max(_STUCK_SECONDS, 2 * domain.definition.stats_period_seconds + 2)
     while True:
         stats = site.hypervisor.balloon(action.domain.uuid, now=site.clock.now())
         now = site.clock.monotonic()
