@@ -161,3 +161,44 @@ def test_a_storm_of_ebusy_ends_the_work_and_restore_mends_all_when_it_is_over(
     installation.restore()
     assert installation.baseline() == found
     assert installation.outstanding == 0
+
+
+def test_a_plan_is_refused_when_the_guest_uses_more_by_now(installation: Installation) -> None:
+    """Its balloon would squeeze what the guest needs."""
+    plan = installation.plan()
+    found = installation.baseline()
+    installation.host.guests[1].free.clear()
+    installation.host.advance(5)  # until the guest has said so
+    with pytest.raises(StalePlan, match="domain free now uses"):
+        installation.apply(plan)
+    assert installation.baseline() == found
+
+
+def test_restore_leaves_a_balloon_alone_that_somebody_else_moved(installation: Installation) -> None:
+    """It gives back what we took, and does not undo what an operator decided later."""
+    installation.apply(installation.plan())
+    free = installation.host.guests[1]
+    free.balloon_bytes = free.balloon_target_bytes = 40 * MIB
+    assert any("somebody else moved it" in sentence for sentence in installation.restore().done)
+    assert free.balloon_target_bytes == 40 * MIB
+    assert installation.outstanding == 0
+
+
+def test_what_an_earlier_boot_left_is_not_replayed_in_this_one(
+    installation: Installation, killer: Killer
+) -> None:
+    """The module that we had turned off is the administrator's again, who booted with it off."""
+    killer.aim_at(installation.host, "on")
+    with pytest.raises(Killed):
+        installation.plan()
+    killer.revive()
+    installation.host.after_write = lambda _path, _value: None
+    damon = installation.kernel.damon
+    installation.host.boot_id = "another boot"
+    damon.running.clear()
+    damon.tree["nr_kdamonds"] = "0"
+    for slot in [name for name in damon.tree if name.isdecimal()]:
+        del damon.tree[slot]
+    damon.modules["damon_stat"] = False
+    assert installation.plan().runnable
+    assert damon.modules["damon_stat"] is False
