@@ -51,13 +51,13 @@ def apply(
 
     Exit status: 0 all done; 3 in part; 4 refused, nothing changed. Undo with overcommitctl restore.
     """
+    require_root()
     if file is None and not yes and not sys.stdin.isatty():
         raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
     if file is not None and (names or observe_for is not None):
         raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
     policy = session.policy()
     saved = _read(file) if file is not None else None
-    require_root()
     if saved is None or any(isinstance(action, PageoutAction) for action in saved.runnable):
         session.require_damon(take_over=take_over)
     hypervisor = session.hypervisor(read_only=False)
