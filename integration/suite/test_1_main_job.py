@@ -20,7 +20,7 @@ GUEST_MEMORY = 512 * MIB
 @pytest.fixture(scope="module")
 def guests(host: Host) -> Iterator[None]:
     """A guest with a steady hot set, and one that has freed most of what it used."""
-    hot = {"total": "300M", "hot": "64M"}
+    hot = {"total": "300M", "hot": "64M", "hz": "1"}
     host.lab.guest_add(GuestSpec("hot", workload="hotset", settings=hot))
     host.await_workload("hot", "touch")
     freed = {"total": "300M", "after": "1"}
@@ -59,7 +59,7 @@ def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
     assert charged - host.cgroup_bytes("hot") >= 0.6 * hot["cold_bytes"]
     assert abs(done["hot"]["freed_bytes"] - gone) <= 16 * MIB, "what it reports is what the host got"
     assert host.resident_bytes("hot") >= hot["floor_bytes"]
-    assert host.rate("hot") == pytest.approx(baseline, rel=0.1)
+    assert host.rate("hot") >= 0.9 * baseline
 
     target = domain_of(plan, "freed")["target_bytes"]
     assert host.balloon_bytes("freed") == pytest.approx(target, abs=2 * MIB)
