@@ -91,7 +91,7 @@ class Host:
         for _ in range(2):
             time.sleep(10)
             seen.append(self.lab.guest_send(domain, "stat"))
-        return max((b["ops"] - a["ops"]) / (b["t"] - a["t"]) for a, b in itertools.pairwise(seen))
+        return max(float((b["ops"] - a["ops"]) / (b["t"] - a["t"])) for a, b in itertools.pairwise(seen))
 
     def await_workload(self, domain: str, phase: str, timeout: float = 120) -> None:
         """Wait until the guest's workload has reached a phase."""
