@@ -110,7 +110,7 @@ def compare(before: dict[str, Sample], after: dict[str, Sample]) -> Sequence[str
 def demonstrate(lab: Lab) -> None:
     """The main job from end to end."""
     lab.push()
-    lab.put(POLICY, "/root/policy.yaml")
+    lab.put(POLICY, "/var/tmp/policy.yaml")
     say("four guests, one after another")
     for spec, phase, what in GUESTS:
         began = time.monotonic()
@@ -122,17 +122,17 @@ def demonstrate(lab: Lab) -> None:
     show(lab, "doctor")
     say(f"how the guests fare before: {MEASURE_SECONDS} s")
     before = measure(lab)
-    common = ("--take-over", "--policy", "/root/policy.yaml")
+    common = ("--take-over", "--policy", "/var/tmp/policy.yaml")
     say("look for 38 s, then say what would be done; nothing changes yet")
-    show(lab, "plan", *common, "-o", "/root/demo.plan")
+    show(lab, "plan", *common, "-o", "/var/tmp/demo.plan")
     say("do exactly that, and believe only the host's own counters")
-    status = show(lab, "apply", *common, "/root/demo.plan")
+    status = show(lab, "apply", *common, "/var/tmp/demo.plan")
     say(f"how the guests fare after: {MEASURE_SECONDS} s")
     after = measure(lab)
     click.echo("\n".join(compare(before, after)))
     say("and back")
     show(lab, "restore")
-    show(lab, "status", "--policy", "/root/policy.yaml")
+    show(lab, "status", "--policy", "/var/tmp/policy.yaml")
     if status not in {0, 3}:
         raise LabError(f"apply ended with {status}")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from integration.lab.lab import Lab
 
 POLICY = Path(__file__).parent.parent / "demo/policy.yaml"
-REMOTE_POLICY = "/root/policy.yaml"
+REMOTE_POLICY = "/var/tmp/policy.yaml"
 KDAMONDS = "/sys/kernel/mm/damon/admin/kdamonds"
 MIB = 1 << 20
 

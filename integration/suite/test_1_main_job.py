@@ -37,7 +37,7 @@ def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
     found = host.damon()
     baseline = host.rate("hot")
 
-    planned = host.plan("--json", "-o", "/root/night.plan")
+    planned = host.plan("--json", "-o", "/var/tmp/night.plan")
     assert planned.returncode == 0, planned.stderr
     plan = json.loads(planned.stdout)
     hot = domain_of(plan, "hot")
@@ -50,7 +50,9 @@ def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
     assert host.damon() == found, "plan leaves DAMON as it was"
 
     resident, charged = host.resident_bytes("hot"), host.cgroup_bytes("hot")
-    applied = host.ctl("apply", "-q", "--json", "--take-over", "--policy", REMOTE_POLICY, "/root/night.plan")
+    applied = host.ctl(
+        "apply", "-q", "--json", "--take-over", "--policy", REMOTE_POLICY, "/var/tmp/night.plan"
+    )
     assert applied.returncode == 0, applied.stdout + applied.stderr
     done = {line["domain"]: line for line in json_lines(applied.stdout) if line["type"] == "done"}
 

@@ -50,13 +50,13 @@ def test_a_guest_destroyed_between_plan_and_apply_refuses_the_whole_plan(host: H
         host.lab.guest_add(spec)
         host.await_workload(name, "freed")
     planned = json.loads(
-        host.plan("--json", "--domain", "stays", "--domain", "leaves", "-o", "/root/p.plan", *SHORT).stdout
+        host.plan("--json", "--domain", "stays", "--domain", "leaves", "-o", "/var/tmp/p.plan", *SHORT).stdout
     )
     assert {a["domain"]["name"] for a in planned["actions"]} == {"stays", "leaves"}
     before = host.damon()
     host.shell("virsh destroy leaves")
 
-    refused = host.ctl("apply", "--take-over", "--policy", REMOTE_POLICY, "/root/p.plan")
+    refused = host.ctl("apply", "--take-over", "--policy", REMOTE_POLICY, "/var/tmp/p.plan")
 
     assert refused.returncode == REFUSED
     assert "domain leaves is not running any more" in refused.stderr
@@ -76,10 +76,10 @@ def test_a_guest_destroyed_between_plan_and_apply_refuses_the_whole_plan(host: H
 )
 def test_a_bad_policy_is_refused_with_its_position(host: Host, text: str | None, says: str) -> None:
     """One line per fault, before anything is looked at."""
-    host.shell("rm -f /root/bad-policy.yaml")
+    host.shell("rm -f /var/tmp/bad-policy.yaml")
     if text is not None:
-        host.lab.run("cat > /root/bad-policy.yaml", stdin=text)
-    refused = host.plan(policy="/root/bad-policy.yaml")
+        host.lab.run("cat > /var/tmp/bad-policy.yaml", stdin=text)
+    refused = host.plan(policy="/var/tmp/bad-policy.yaml")
     assert refused.returncode == USAGE
     assert says in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 def test_the_real_kernel_keeps_the_contract(host: Host) -> None:
     """Every refusal and every effect that the program relies on."""
     found = host.damon()
-    host.shell("rm -rf /root/contract && mkdir -p /root/contract/tests && touch /etc/overcommit-lab")
-    host.lab.put(paths.CHECKOUT / "tests/contract", "/root/contract/tests/contract")
+    host.shell("rm -rf /var/tmp/contract && mkdir -p /var/tmp/contract/tests && touch /etc/overcommit-lab")
+    host.lab.put(paths.CHECKOUT / "tests/contract", "/var/tmp/contract/tests/contract")
     result = host.lab.run(
-        "cd /root/contract && /opt/overcommit/bin/python -m pytest -p no:cacheprovider "
+        "cd /var/tmp/contract && /opt/overcommit/bin/python -m pytest -p no:cacheprovider "
         "--import-mode=importlib --rootdir . -q --real-damon tests/contract",
         check=False,
         timeout=600,
