@@ -12,7 +12,7 @@ from types import TracebackType
 from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
 from overcommit.damon.sysfs import Capabilities, DamonSysfs
 from overcommit.damon.tree import Kdamond, render
-from overcommit.errors import Busy, Conflict, HostError
+from overcommit.errors import Busy, Conflict, HostError, Unsupported
 from overcommit.host.kernel import Kernel
 from overcommit.journal import (
     Entry,
@@ -33,7 +33,7 @@ class DamonPool:
         self._journal = journal
         self._generation = generation
         self._entries: list[Entry] = []
-        self.capabilities = Capabilities(operations=frozenset(), apply_interval=False, snapshot_limit=False)
+        self.capabilities = Capabilities(operations=frozenset(), snapshot_limit=False)
 
     def claim(self, size: int, *, take_over: bool) -> None:
         """Make the tree ours, with ``size`` empty slots.
@@ -49,6 +49,11 @@ class DamonPool:
         self._record(PoolClaimed(size=size, before=self._sysfs.dump()))
         self._sysfs.set_slots(size)
         self.capabilities = self._sysfs.probe(0)
+        if "fvaddr" not in self.capabilities.operations:
+            raise Unsupported(
+                "this kernel's DAMON cannot watch the memory of a process",
+                hint="boot a kernel with CONFIG_DAMON_VADDR (Debian 13 has it)",
+            )
 
     def start(self, slot: int, kdamond: Kdamond) -> None:
         """Configure a slot of ours and turn it on.

@@ -41,7 +41,6 @@ class Capabilities:
     """
 
     operations: frozenset[str]
-    apply_interval: bool
     snapshot_limit: bool
 
 
@@ -126,7 +125,6 @@ class DamonSysfs:
         context, scheme = f"{ROOT}/{slot}/contexts/0", f"{ROOT}/{slot}/contexts/0/schemes/0"
         return Capabilities(
             operations=frozenset(self._read(f"{context}/avail_operations").split()),
-            apply_interval=self._kernel.exists(f"{scheme}/apply_interval_us"),
             snapshot_limit=self._kernel.exists(f"{scheme}/stats/max_nr_snapshots"),
         )
 

@@ -21,8 +21,8 @@ from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range, normalise
 from overcommit.units import GIB, MIB, PAGE_SIZE
 
-MODERN = Capabilities(operations=frozenset({"fvaddr"}), apply_interval=True, snapshot_limit=True)
-OLD = Capabilities(operations=frozenset({"fvaddr"}), apply_interval=True, snapshot_limit=False)
+MODERN = Capabilities(operations=frozenset({"fvaddr"}), snapshot_limit=True)
+OLD = Capabilities(operations=frozenset({"fvaddr"}), snapshot_limit=False)
 GUEST = Target(pid=42, ranges=(Range(0, GIB), Range(4 * GIB, 5 * GIB)))
 C, S = "contexts/0", "contexts/0/schemes/0"
 
