@@ -36,7 +36,7 @@ lab-test: setup  ## Tests on real guests, one host VM per kernel side by side
 	@$(MAKE) --no-print-directory -j2 lab-7.3 lab-6.12
 
 lab-7.3 lab-6.12: lab-%: setup
-	@$(BIN)/pytest integration/suite -p no:randomly --timeout 900 --kernel $* -v
+	@$(BIN)/pytest integration/suite -p no:randomly --timeout 1800 --kernel $* -v
 
 test: check unit lab-test  ## Everything
 

@@ -208,6 +208,7 @@ _on_off = click.Choice(["on", "off"])
 @click.option("--hugepages", is_flag=True)
 @click.option("--locked", is_flag=True)
 @click.option("--shared", is_flag=True)
+@click.option("--agent", is_flag=True, help="Run QEMU's guest agent in the guest.")
 @click.option("--kernel", default="6.12", show_default=True)
 @click.option("--append", default="", help="More words for the guest's kernel command line.")
 @timeout_option

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from integration.lab.hostvm import HostVm
-    from integration.lab.image.build import GuestImage, Image
+    from integration.lab.image.build import Image
 
 CHANNEL: Final = "org.overcommit.lab"
+AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
 PING_AGAIN: Final = 3.0
 #: Workloads that read a disk: they get the host VM's own, which has real data, to read only.
 DISK_WORKLOADS: Final = ("pagecache",)
@@ -61,6 +62,7 @@ class GuestSpec:
     hugepages: bool = False
     locked: bool = False
     shared: bool = False
+    agent: bool = False
     kernel: str = "6.12"
     append: str = ""
     machine: str = "pc"
@@ -70,6 +72,8 @@ class GuestSpec:
         settings = dict(self.settings)
         if self.balloon == "nodriver":
             settings["balloon"] = "off"
+        if self.agent:
+            settings["agent"] = "on"
         words = [f"workload={self.workload}", *(f"wl.{k}={v}" for k, v in settings.items())]
         if broken := [word for word in words if len(word.split()) != 1]:
             raise LabError(f"a setting must not contain spaces: {broken[0]!r}")
@@ -133,6 +137,8 @@ def _add_devices(devices: ET.Element, spec: GuestSpec) -> None:
     channel = _element(devices, "channel", type="unix")
     _element(channel, "source", mode="bind", path=spec.channel)
     _element(channel, "target", type="virtio", name=CHANNEL)
+    if spec.agent:
+        _element(_element(devices, "channel", type="unix"), "target", type="virtio", name=AGENT_CHANNEL)
     _element(devices, "controller", type="usb", model="none")
     if spec.workload in DISK_WORKLOADS:
         disk = _element(devices, "disk", type="block", device="disk")
@@ -165,7 +171,8 @@ class Guests:
         check_name(spec.name)
         begin = time.monotonic()
         release = image.release(spec.kernel)
-        initrd = self._provide_initrd(guest_image(image, _silent), release, spec.workload)
+        extras = spec.agent or spec.workload in SERVER_WORKLOADS
+        initrd = self._provide_initrd(guest_image(image, _silent).initrd(release, extras=extras))
         if spec.hugepages:
             pages = mebibytes(spec.memory) // 2
             path = "/proc/sys/vm/nr_hugepages"
@@ -240,10 +247,9 @@ class Guests:
 
     # --- parts
 
-    def _provide_initrd(self, image: GuestImage, release: str, workload: str) -> str:
-        """Copy the guests' initramfs into the host VM unless this very one is there."""
-        source = image.initrd(release, server=workload in SERVER_WORKLOADS)
-        name = f"{image.directory.name}-{source.name}"
+    def _provide_initrd(self, source: Path) -> str:
+        """Copy a guests' initramfs into the host VM unless this very one is there."""
+        name = f"{source.parent.name}-{source.name}"
         remote = f"/var/lib/lab/{name}"
         mark = paths.run_dir(self._vm.name) / f"has-{name}"
         if not mark.exists():

@@ -187,7 +187,12 @@ class HostVm:
             stdin = None  # what was begun to be sent is remembered by communicate()
             self.check_alive()
             if time.monotonic() > end:
-                raise LabTimeoutError(f"{shown!r} took longer than {timeout:.0f} s in the VM")
+                process.kill()
+                said = "".join(part or "" for part in process.communicate())[-2000:].strip()
+                raise LabTimeoutError(
+                    f"{shown!r} took longer than {timeout:.0f} s in the VM; "
+                    + (f"it had said:\n{said}" if said else "it had said nothing")
+                )
 
     def stream(self, command: Sequence[str] | str, *, tty: bool = False) -> int:
         """Run a command with this process's own stdin and stdout; return its exit code."""

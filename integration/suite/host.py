@@ -39,7 +39,7 @@ class Host:
         lab.push()
         lab.put(POLICY, REMOTE_POLICY)
 
-    def ctl(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def ctl(self, *arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Run ``overcommitctl``; the caller looks at the exit status."""
         return self.lab.run(["overcommitctl", *arguments], check=False, timeout=timeout)
 
@@ -85,7 +85,8 @@ class Host:
     def rate(self, domain: str) -> float:
         """The guest's operations per second, by its own clock and count: the better of two windows.
 
-        Other work on this machine can only slow an emulated guest down.
+        Other work on this machine can only slow an emulated guest down. One that was held up works faster
+        than its pace for a while, to catch up: compare it with that pace, not with such a burst.
         """
         seen = [self.lab.guest_send(domain, "stat")]
         for _ in range(2):
@@ -93,7 +94,7 @@ class Host:
             seen.append(self.lab.guest_send(domain, "stat"))
         return max(float((b["ops"] - a["ops"]) / (b["t"] - a["t"])) for a, b in itertools.pairwise(seen))
 
-    def await_workload(self, domain: str, phase: str, timeout: float = 120) -> None:
+    def await_workload(self, domain: str, phase: str, timeout: float = 300) -> None:
         """Wait until the guest's workload has reached a phase."""
         deadline = time.monotonic() + timeout
         while (now := self.lab.guest_send(domain, "stat")["phase"]) != phase:

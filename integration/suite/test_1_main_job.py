@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 HOT, TOTAL = 64 * MIB, 300 * MIB
 GUEST_MEMORY = 512 * MIB
+PACE = HOT // 4096
+"""Pages that the guest touches in a second, when nothing slows it."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def guests(host: Host) -> Iterator[None]:
 def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
     """Plan, apply, restore, each checked against the guest's truth and the host's own counters."""
     found = host.damon()
-    baseline = host.rate("hot")
+    baseline = min(host.rate("hot"), PACE)
 
     planned = host.plan("--json", "-o", "/var/tmp/night.plan")
     assert planned.returncode == 0, planned.stderr

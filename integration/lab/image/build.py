@@ -87,13 +87,13 @@ class GuestImage:
 
     directory: Path
 
-    def initrd(self, release: str, *, server: bool) -> Path:
+    def initrd(self, release: str, *, extras: bool) -> Path:
         """The guests' initramfs for a kernel release.
 
-        The one with the key-value server is three times as large, and a guest pays for it in
-        memory and start-up time, so there is one without.
+        The one with the key-value server and the guest agent is several times as large, and a guest
+        pays for it in memory and start-up time, so there is one without.
         """
-        return self.directory / f"{'full' if server else 'small'}-{release}"
+        return self.directory / f"{'full' if extras else 'small'}-{release}"
 
 
 class Steps:
@@ -314,11 +314,11 @@ def _build_guest(root: Path, target: Path) -> None:
         kernel.write_initramfs(tree, target / f"small-{modules.name}")
         shutil.rmtree(tree / "mod")
     # an initramfs may be several archives one behind the other
-    kernel.write_initramfs(parts / "server", target / "server")
+    kernel.write_initramfs(parts / "extras", target / "extras")
     for small in sorted(target.glob("small-*")):
         full = small.with_name(small.name.replace("small-", "full-"))
-        full.write_bytes(small.read_bytes() + (target / "server").read_bytes())
-    (target / "server").unlink()
+        full.write_bytes(small.read_bytes() + (target / "extras").read_bytes())
+    (target / "extras").unlink()
     shutil.rmtree(tree)
 
 

@@ -61,7 +61,8 @@ def _pack_guest_parts(root: Path, target: Path) -> None:
     """Keep what guests are made of, so that a new workload does not need a new root."""
     (target / "tree/bin").mkdir(parents=True)
     shutil.copy(root / "usr/bin/busybox", target / "tree/bin/busybox")
-    _copy_with_libraries(root, packages.GUEST_SERVER, target / "server")
+    for program in packages.GUEST_EXTRAS:
+        _copy_with_libraries(root, program, target / "extras")
     for release in kernel.releases(root):
         kernel.copy_modules(root, release, list(packages.GUEST_MODULES), target / "modules" / release)
 

@@ -22,7 +22,7 @@ HOST_PACKAGES: Final = (
     # the contract tests run on the host VM's own kernel
     "python3-pytest",
     # parts of the guests
-    "busybox-static", "memcached",
+    "busybox-static", "memcached", "qemu-guest-agent",
 )  # fmt: skip
 
 #: Manual pages and translations only make the image larger; licences stay.
@@ -43,5 +43,5 @@ HOST_MODULES: Final = (
 #: Put into a guest's initramfs for its init to load.
 GUEST_MODULES: Final = ("virtio_console", "virtio_blk", "virtio_balloon", "virtio_rng")
 
-#: The key-value server that a guest can run; it brings the libraries it needs.
-GUEST_SERVER: Final = "usr/bin/memcached"
+#: Programs that a guest can run, with the libraries they need: a key-value server, QEMU's guest agent.
+GUEST_EXTRAS: Final = ("usr/bin/memcached", "usr/sbin/qemu-ga")
