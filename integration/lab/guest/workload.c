@@ -94,7 +94,8 @@ static const struct workload {
 	{ "hog", run_hog, TOUCH_CHUNK, true, "total=384M base=32M wake=0 hold=0 hz=1 rate=0" },
 	{ "freed", run_freed, TOUCH_CHUNK, true, "total=300M after=20" },
 };
-static const char common_defaults[] = "seed=0 report=2";
+/* A report is a few hundred characters, and each costs an emulated host one or two exits of the guest. */
+static const char common_defaults[] = "seed=0 report=30";
 
 static const struct workload *self_workload = &workloads[0];
 static char server_path[256] = "/usr/bin/memcached";
