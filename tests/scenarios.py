@@ -70,7 +70,7 @@ def guest_says(
     return BalloonStats(actual_bytes=actual, age_seconds=age, usable_bytes=usable)
 
 
-def cgroup(name: str, resident: int, swapped: int) -> CgroupMemory:
+def cgroup(name: str, resident: int, swapped: int, *, reclaim: bool = True) -> CgroupMemory:
     """What the kernel charges a calm domain."""
     return CgroupMemory(
         path=f"/machine.slice/{name}.scope/libvirt",
@@ -78,6 +78,7 @@ def cgroup(name: str, resident: int, swapped: int) -> CgroupMemory:
         swap_bytes=swapped,
         major_faults=0,
         anon_refaults=0,
+        reclaim=reclaim,
         pressure=Pressure(some_avg10=0.0, some_avg60=0.0, some_total_seconds=0.0),
     )
 
@@ -92,6 +93,7 @@ def domain(
     gaps: Mapping[str, str] | None = None,
     state: RunState = RunState.RUNNING,
     busy_with: str | None = None,
+    memory_reclaim: bool = True,
     **overrides: Any,
 ) -> DomainFacts:
     """A running domain; its resident memory lies at the start of its RAM. ``overrides`` go to its definition.
@@ -111,7 +113,7 @@ def domain(
         definition=definition(size, **overrides),
         busy_with=busy_with,
         balloon=None if "balloon" in missing else balloon,
-        cgroup=None if "cgroup" in missing else cgroup(name, resident, swapped),
+        cgroup=None if "cgroup" in missing else cgroup(name, resident, swapped, reclaim=memory_reclaim),
         ram=() if "guest RAM" in missing else (Range(RAM_START, RAM_START + size),),
         residency=Residency(resident=where, swapped_bytes=swapped) if known else None,
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),

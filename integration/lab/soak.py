@@ -42,7 +42,7 @@ class SoakSpec:
     guest_kernel: str = "6.12"
     guest_memory: str = "256M"
     workload: str = "hotset"
-    settings: dict[str, str] = field(default_factory=lambda: {"total": "128M", "hot": "32M", "hz": "1"})
+    settings: dict[str, str] = field(default_factory=lambda: {"total": "128M", "hot": "32M", "hz": "0.25"})
     every: float = 5.0
     patience: float = 60.0
     keep: bool = False

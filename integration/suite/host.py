@@ -60,13 +60,16 @@ class Host:
         line = self.shell(f"grep ^Rss: /proc/{self.pid(domain)}/smaps_rollup")
         return int(line.split()[1]) * 1024
 
+    def cgroup(self, domain: str) -> str:
+        """The directory of the cgroup that the domain's memory is charged to."""
+        return self.shell(
+            f"d=/sys/fs/cgroup$(cut -d: -f3 /proc/{self.pid(domain)}/cgroup); "
+            'while [ ! -e "$d/memory.current" ]; do d=${d%/*}; done; printf %q "$d"'
+        )
+
     def cgroup_bytes(self, domain: str) -> int:
         """What the domain's cgroup is charged."""
-        script = (
-            f"d=/sys/fs/cgroup$(cut -d: -f3 /proc/{self.pid(domain)}/cgroup); "
-            'while [ ! -e "$d/memory.current" ]; do d=${d%/*}; done; cat "$d/memory.current"'
-        )
-        return int(self.shell(script))
+        return int(self.shell(f"cat {self.cgroup(domain)}/memory.current"))
 
     def balloon_bytes(self, domain: str) -> int:
         """The balloon's actual size, from libvirt."""

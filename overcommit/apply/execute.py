@@ -37,7 +37,7 @@ def carry_out(
         HostError: the journal cannot be written.
     """
     facts = {domain.incarnation: domain for domain in snapshot.domains}
-    if any(not isinstance(action, BalloonAction) for action in plan.runnable):
+    if plan.needs_damon:
         pool.claim(1, take_over=take_over)
     outcomes: list[Outcome] = []
     for action, domain in _in_order(site, plan, facts):

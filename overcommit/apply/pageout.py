@@ -1,21 +1,19 @@
-"""One bounded pulse of a page-out actor, checked against the host's own counters each second."""
+"""One bounded pulse of page-out, checked against the host's own counters each second."""
 
 from __future__ import annotations
 
+from overcommit.apply.actors import Actor, actor_for
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
-from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, pageout_actor
-from overcommit.damon.tree import Target
 from overcommit.errors import Conflict, HostError
 from overcommit.model.facts import CgroupMemory, DomainFacts
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.plan import PageoutAction
-from overcommit.model.ranges import Range, normalise
 from overcommit.units import MIB, format_ratio, format_size
 
-_SLOT = 0
 _POLL_SECONDS = 1.0
-_WARM_UP_SECONDS = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
+_SETTLING_SECONDS = 5.0
+"""Before that, a share of time spent waiting says little."""
 _IDLE_SECONDS = 8.0
 """An actor that moved nothing for this long has nothing left to move."""
 _LONGEST_SECONDS = 300.0
@@ -23,31 +21,23 @@ _ENOUGH_SHARE = 0.9
 
 
 def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: DomainFacts) -> Outcome:
-    """Carry out one page-out action in the pool's first slot; the actor is off when this returns.
+    """Carry out one page-out action with the actor it names; nothing is at work any more when this returns.
 
     Raises:
         HostError: the journal cannot be written.
     """
     began = site.clock.monotonic()
-    ranges = normalise(Range(piece.start, piece.end) for piece in action.pieces)
     try:
         site.require_willing(domain)
         before = site.residency(domain)
         cgroup = site.cgroup(domain)
-        pool.start(
-            _SLOT,
-            pageout_actor(
-                Target(pid=action.domain.pid, ranges=ranges),
-                max_bytes_per_second=action.max_bytes_per_second,
-                lease_seconds=_LONGEST_SECONDS,
-                capabilities=pool.capabilities,
-            ),
-        )
+        actor = actor_for(action, domain, site.kernel, pool, longest_seconds=_LONGEST_SECONDS)
+        actor.start()
         try:
             site.require_alive(domain)
-            stopped_by = _follow(site, action, domain, before.resident_bytes, cgroup)
+            stopped_by = _follow(site, action, domain, actor, before.resident_bytes, cgroup)
         finally:
-            pool.stop(_SLOT)
+            actor.stop()
         after = site.residency(domain)
         promoted = _promoted(site, domain, cgroup)
     except (HostError, Conflict) as error:
@@ -75,12 +65,13 @@ def _follow(
     site: Worksite,
     action: PageoutAction,
     domain: DomainFacts,
+    actor: Actor,
     resident_before: int,
     cgroup: CgroupMemory | None,
 ) -> str:
     """Let the actor work until it is done; returns why it ended."""
-    began = site.clock.monotonic()
-    most_freed, moved_at = 0, began + _WARM_UP_SECONDS
+    began = last = site.clock.monotonic()
+    most_freed, moved_at = 0, began + actor.warm_up_seconds
     while True:
         site.clock.wait(_POLL_SECONDS)
         now = site.clock.monotonic()
@@ -95,7 +86,7 @@ def _follow(
         stall = _stall_ratio(site, domain, cgroup, now - began)
         if stall is None:
             return "stopped: the domain's memory pressure cannot be read any more"
-        if now - began >= _WARM_UP_SECONDS and stall > action.psi_some_limit:
+        if now - began >= _SETTLING_SECONDS and stall > action.psi_some_limit:
             return (
                 f"stopped: memory pressure of the domain {format_ratio(stall)}, "
                 f"limit {format_ratio(action.psi_some_limit)}"
@@ -104,6 +95,8 @@ def _follow(
             return "nothing more of it was still idle"
         if now - began > _LONGEST_SECONDS:
             return "ran out of time"
+        actor.step(now - last, action.expected_bytes - freed)
+        last = now
 
 
 def _stall_ratio(

@@ -21,7 +21,7 @@ from overcommit.errors import UsageError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.outcome import Outcome, Report, Status
-from overcommit.model.plan import Action, PageoutAction, Plan, kind_of
+from overcommit.model.plan import Action, Plan, kind_of
 from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
 from overcommit.plan import document
@@ -58,7 +58,7 @@ def apply(
         raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
     policy = session.policy()
     saved = _read(file) if file is not None else None
-    if saved is None or any(isinstance(action, PageoutAction) for action in saved.runnable):
+    if saved is None or saved.needs_damon:
         session.require_damon(take_over=take_over)
     hypervisor = session.hypervisor(read_only=False)
     with session.generation("apply") as generation:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import TracebackType
 
+from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
-from overcommit.damon.sysfs import Capabilities, DamonSysfs
-from overcommit.damon.tree import Kdamond, render
+from overcommit.damon.sysfs import DamonSysfs
+from overcommit.damon.tree import Kdamond
 from overcommit.errors import Busy, Conflict, HostError, Unsupported
 from overcommit.host.kernel import Kernel
 from overcommit.journal import (
@@ -33,7 +34,7 @@ class DamonPool:
         self._journal = journal
         self._generation = generation
         self._entries: list[Entry] = []
-        self.capabilities = Capabilities(operations=frozenset(), snapshot_limit=False)
+        self.capabilities = Capabilities(operations=frozenset(), files=frozenset(), keywords={})
 
     def claim(self, size: int, *, take_over: bool) -> None:
         """Make the tree ours, with ``size`` empty slots.
@@ -62,8 +63,8 @@ class DamonPool:
             Conflict: an exclusive DAMON user came in between.
             HostError: the kernel refused the configuration, or a target is gone.
         """
-        self._sysfs.configure(slot, render(kdamond))
-        self._record(KdamondStarted(slot=slot, target_pid=kdamond.targets[0].pid))
+        self._sysfs.configure(slot, kdamond, self.capabilities)
+        self._record(KdamondStarted(slot=slot, target_pid=kdamond.contexts[0].targets[0].pid))
         try:
             self._sysfs.command(slot, "on")
         except Busy as error:

@@ -10,8 +10,19 @@ import ctypes
 import mmap
 import os
 
-from overcommit.damon.sysfs import Capabilities
-from overcommit.damon.tree import Intervals, Kdamond, Scheme, Target
+from overcommit.damon.capabilities import Capabilities
+from overcommit.damon.tree import (
+    Context,
+    Intervals,
+    Kdamond,
+    MonitoringAttributes,
+    Quota,
+    RegionLimits,
+    Scheme,
+    SchemeLimit,
+    Target,
+    pattern,
+)
 from overcommit.model.ranges import Range, chop, total_size
 from overcommit.units import MIB, PAGE_SIZE
 
@@ -43,7 +54,7 @@ class Sentinel:
         self._page = mmap.mmap(-1, PAGE_SIZE)
         self._page[0] = 1
         address = ctypes.addressof(ctypes.c_char.from_buffer(self._page))
-        self.target = Target(pid=os.getpid(), ranges=(Range(address, address + PAGE_SIZE),))
+        self.target = Target.of(os.getpid(), (Range(address, address + PAGE_SIZE),))
 
 
 def monitor(target: Target, sentinel: Sentinel) -> Kdamond:
@@ -54,12 +65,11 @@ def monitor(target: Target, sentinel: Sentinel) -> Kdamond:
     """
     mebibytes = total_size(target.ranges) // MIB
     min_regions = max(16, min(mebibytes // 4, 500))
-    return Kdamond(
-        intervals=MONITOR_INTERVALS,
-        min_regions=min_regions,
-        max_regions=max(64, min(mebibytes, 2000)),
-        targets=(_pre_split(target, min_regions), sentinel.target),
-        scheme=Scheme(action="stat", apply_seconds=2 * MONITOR_INTERVALS.sample_seconds),
+    return _fixed_ranges(
+        MONITOR_INTERVALS,
+        RegionLimits(minimum=min_regions, maximum=max(64, min(mebibytes, 2000))),
+        (_pre_split(target, min_regions), sentinel.target),
+        Scheme(pattern=pattern(), apply_seconds=2 * MONITOR_INTERVALS.sample_seconds),
     )
 
 
@@ -72,20 +82,32 @@ def pageout_actor(
     """
     snapshots = round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds)
     min_regions = max(10, min(total_size(target.ranges) // MIB, 500))
-    return Kdamond(
-        intervals=ACTOR_INTERVALS,
-        min_regions=min_regions,
-        max_regions=1000,
-        targets=(_pre_split(target, min_regions),),
-        scheme=Scheme(
+    return _fixed_ranges(
+        ACTOR_INTERVALS,
+        RegionLimits(minimum=min_regions, maximum=1000),
+        (_pre_split(target, min_regions),),
+        Scheme(
             action="pageout",
-            max_accesses=0,
-            min_age=RECHECK_AGGREGATIONS,
-            quota_bytes=round(max_bytes_per_second * _QUOTA_WINDOW_SECONDS),
-            quota_seconds=_QUOTA_WINDOW_SECONDS,
-            max_snapshots=snapshots if capabilities.snapshot_limit else None,
+            pattern=pattern(max_accesses=0, min_age=RECHECK_AGGREGATIONS),
+            quota=Quota(
+                size=round(max_bytes_per_second * _QUOTA_WINDOW_SECONDS),
+                reset_seconds=_QUOTA_WINDOW_SECONDS,
+            ),
+            limit=SchemeLimit(max_snapshots=snapshots if capabilities.snapshot_limit else 0),
         ),
     )
+
+
+def _fixed_ranges(
+    intervals: Intervals, regions: RegionLimits, targets: tuple[Target, ...], scheme: Scheme
+) -> Kdamond:
+    context = Context(
+        operations="fvaddr",
+        attributes=MonitoringAttributes(intervals=intervals, regions=regions),
+        targets=targets,
+        schemes=(scheme,),
+    )
+    return Kdamond(contexts=(context,))
 
 
 def _pre_split(target: Target, count: int) -> Target:
@@ -96,4 +118,4 @@ def _pre_split(target: Target, count: int) -> Target:
     """
     huge_page = 2 * MIB
     size = max(1, round(total_size(target.ranges) / count / huge_page)) * huge_page
-    return Target(pid=target.pid, ranges=tuple(chop(target.ranges, size)))
+    return Target.of(target.pid, tuple(chop(target.ranges, size)))

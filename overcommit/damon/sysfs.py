@@ -7,13 +7,14 @@ command", ours included, and is retried until a deadline.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import tenacity
 
-from overcommit.damon.tree import REGION_FIELDS, Write, parse_regions
+from overcommit.damon import codec
+from overcommit.damon.capabilities import COUNTERS, KEYWORDS, Capabilities, is_refusal, template
+from overcommit.damon.tree import REGION_FIELDS, Kdamond, parse_regions
 from overcommit.errors import Busy, HostError, Unsupported
 from overcommit.host.kernel import Kernel
 from overcommit.model.heat import AccessRegion
@@ -31,17 +32,6 @@ _T = TypeVar("_T")
 
 def _is_busy(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EBUSY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
-    """What this kernel's DAMON offers, probed in a slot of ours; never deduced from a version.
-
-    ``snapshot_limit`` (Linux 7.0) lets a scheme end by itself.
-    """
-
-    operations: frozenset[str]
-    snapshot_limit: bool
 
 
 class DamonSysfs:
@@ -95,9 +85,18 @@ class DamonSysfs:
         names = [name for name in self._kernel.list(directory) if name.isdecimal()]
         return tuple(int(self._read(f"{directory}/{name}/pid_target")) for name in names)
 
-    def configure(self, slot: int, writes: Iterable[Write]) -> None:
-        """Write a rendered kdamond into a slot that is off."""
-        for path, value in writes:
+    def kdamond(self, slot: int) -> Kdamond:
+        """What the slot is configured for."""
+        return codec.parse(Kdamond, self._below(f"{ROOT}/{slot}"))
+
+    def configure(self, slot: int, kdamond: Kdamond, capabilities: Capabilities) -> None:
+        """Make the slot so, with as few writes as it takes; it takes effect with ``on`` or ``commit``.
+
+        Raises:
+            Unsupported: this kernel lacks something that is asked for.
+        """
+        writes = codec.difference(self.kdamond(slot), kdamond)
+        for path, value in capabilities.require(writes):
             self._write(f"{ROOT}/{slot}/{path}", value)
 
     def command(self, slot: int, keyword: str) -> None:
@@ -119,14 +118,37 @@ class DamonSysfs:
                     raise
 
     def probe(self, slot: int) -> Capabilities:
-        """Look at what the files of a slot of ours offer; leaves one context and scheme in it."""
-        self._write(f"{ROOT}/{slot}/contexts/nr_contexts", "1")
-        self._write(f"{ROOT}/{slot}/contexts/0/schemes/nr_schemes", "1")
-        context, scheme = f"{ROOT}/{slot}/contexts/0", f"{ROOT}/{slot}/contexts/0/schemes/0"
-        return Capabilities(
-            operations=frozenset(self._read(f"{context}/avail_operations").split()),
-            snapshot_limit=self._kernel.exists(f"{scheme}/stats/max_nr_snapshots"),
-        )
+        """Look and try what a slot of ours offers; it is off, and empty when this returns."""
+        base = f"{ROOT}/{slot}"
+        for counter in COUNTERS:
+            if self._kernel.exists(f"{base}/{counter}"):
+                self._write(f"{base}/{counter}", "1")
+        operations = frozenset(self._read(f"{base}/contexts/0/avail_operations").split())
+        files = frozenset(template(path.removeprefix(f"{base}/")) for path in self._files(base))
+        keywords = {
+            path: frozenset(word for word in words if self._takes(f"{base}/{path}", word))
+            for path, words in KEYWORDS.items()
+            if template(path) in files
+        }
+        self._write(f"{base}/contexts/nr_contexts", "0")
+        return Capabilities(operations=operations, files=files, keywords=keywords)
+
+    def _files(self, directory: str) -> Iterator[str]:
+        for name in self._kernel.list(directory):
+            path = f"{directory}/{name}"
+            try:
+                yield from self._files(path)
+            except NotADirectoryError:
+                yield path
+
+    def _takes(self, path: str, word: str) -> bool:
+        try:
+            self._kernel.write(path, word)
+        except OSError as error:
+            if is_refusal(error):
+                return False
+            raise
+        return True
 
     def access_snapshot(self, slot: int) -> tuple[AccessRegion, ...]:
         """The regions of the slot's first scheme, as of now.
@@ -146,7 +168,7 @@ class DamonSysfs:
 
     def dump(self) -> dict[str, str]:
         """The whole configuration by path relative to `ROOT`, to put back with `load`."""
-        return dict(self._dump(ROOT))
+        return self._below(ROOT)
 
     def load(self, configuration: Mapping[str, str]) -> None:
         """Make the configuration exactly that again; no kdamond may be on.
@@ -162,6 +184,10 @@ class DamonSysfs:
             if path != "nr_kdamonds" and self._read(f"{ROOT}/{path}") != configuration[path]:
                 self._write(f"{ROOT}/{path}", configuration[path].strip())
 
+    def _below(self, directory: str) -> dict[str, str]:
+        """The configuration below a directory, by path relative to it."""
+        return {path.removeprefix(directory + "/"): text for path, text in self._dump(directory)}
+
     def _dump(self, directory: str) -> Iterator[tuple[str, str]]:
         for name in self._kernel.list(directory):
             path = f"{directory}/{name}"
@@ -170,7 +196,7 @@ class DamonSysfs:
             if directory.endswith(_STATISTICS) and name != _SETTING_AMONG_THEM:
                 continue
             try:
-                yield path.removeprefix(ROOT + "/"), self._read(path)
+                yield path, self._read(path)
             except IsADirectoryError:
                 yield from self._dump(path)
 

@@ -1,124 +1,270 @@
-"""A kdamond as data, and the sysfs writes that make it so. Pure.
+"""A kdamond as data: the whole of DAMON's sysfs interface up to Linux 7.3, but for the probes. Pure.
 
-Paths are relative to ``/sys/kernel/mm/damon/admin/kdamonds/<slot>``. Source of every name and meaning:
-Documentation/ABI/testing/sysfs-kernel-mm-damon and Documentation/admin-guide/mm/damon/usage.rst.
+Every default is the kernel's own, so ``Kdamond()`` is a new slot. Names, meanings and units:
+Documentation/ABI/testing/sysfs-kernel-mm-damon and Documentation/admin-guide/mm/damon/usage.rst. A file that
+came after Linux 6.12 says so; on an older kernel its field must keep its default. Attribute probes (7.2) are
+left out: a weight turns the monitoring of accesses off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from overcommit.damon.codec import (
+    BASIS_POINTS,
+    BOOLEAN,
+    MICROSECONDS,
+    MILLISECONDS,
+    NUMBER,
+    PERMIL,
+    TEXT,
+    children,
+    file,
+    section,
+)
 from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range
 from overcommit.units import PAGE_SIZE
 
-REGION_FIELDS = ("start", "end", "nr_accesses")
-"""The files of a tried region that an `AccessRegion` is made of, in its order.
+U32_MAX = (1 << 32) - 1
+ULONG_MAX = (1 << 64) - 1
 
-``age`` is not among them: it is not idle time up to Linux 6.17, and each file read costs.
-"""
 
-_U32_MAX = (1 << 32) - 1
-_ULONG_MAX = (1 << 64) - 1
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalsGoal:
+    """Let the kernel tune the intervals (Linux 6.15): off while ``aggregations`` is 0.
+
+    It lengthens or shortens the sampling interval within its bounds until the share ``access_ratio`` of the
+    most access that could be seen is seen, looking back over so many aggregations.
+    """
+
+    access_ratio: float = file("access_bp", BASIS_POINTS, 0.0)
+    aggregations: int = file("aggrs", NUMBER, 0)
+    min_sample_seconds: float = file("min_sample_us", MICROSECONDS, 0.0)
+    max_sample_seconds: float = file("max_sample_us", MICROSECONDS, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
-    """Sampling and aggregation intervals, seconds."""
+    """How often regions are sampled, summed up, and (``vaddr`` only) laid out anew."""
 
-    sample_seconds: float
-    aggregation_seconds: float
+    sample_seconds: float = file("sample_us", MICROSECONDS, 0.005)
+    aggregation_seconds: float = file("aggr_us", MICROSECONDS, 0.1)
+    update_seconds: float = file("update_us", MICROSECONDS, 60.0)
+    goal: IntervalsGoal = section("intervals_goal", IntervalsGoal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionLimits:
+    """How many regions all targets of a context may have together."""
+
+    minimum: int = file("min", NUMBER, 10)
+    maximum: int = file("max", NUMBER, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringAttributes:
+    """How a context looks."""
+
+    intervals: Intervals = section("intervals", Intervals)
+    regions: RegionLimits = section("nr_regions", RegionLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialRegion:
+    """Addresses ``start <= a < end``; regions of a target are sorted and do not overlap."""
+
+    start: int = file("start", NUMBER, 0)
+    end: int = file("end", NUMBER, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Address ranges of one process, sorted and free of overlaps."""
+    """Address ranges of one process; ``obsolete`` (Linux 6.19) drops it at the next commit."""
 
-    pid: int
-    ranges: tuple[Range, ...]
+    pid: int = file("pid_target", NUMBER, 0)
+    obsolete: bool = file("obsolete_target", BOOLEAN, default=False)
+    regions: tuple[InitialRegion, ...] = children("regions/nr_regions", InitialRegion)
+
+    @classmethod
+    def of(cls, pid: int, ranges: tuple[Range, ...]) -> Target:
+        """A process and where to look in it."""
+        return cls(pid=pid, regions=tuple(InitialRegion(start=r.start, end=r.end) for r in ranges))
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """Where to look."""
+        return tuple(Range(region.start, region.end) for region in self.regions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """A closed interval."""
+
+    minimum: int = file("min", NUMBER, 0)
+    maximum: int = file("max", NUMBER, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPattern:
+    """Which regions a scheme is for: bytes, samples that hit in an aggregation, age in aggregations.
+
+    The kernel's default matches almost nothing; see `pattern`.
+    """
+
+    size: Bounds = section("sz", Bounds)
+    accesses: Bounds = section("nr_accesses", Bounds)
+    age: Bounds = section("age", Bounds)
+
+
+def pattern(*, max_accesses: int = U32_MAX, min_age: int = 0) -> AccessPattern:
+    """Regions of any size with at most so many accesses, unchanged for so many aggregations."""
+    return AccessPattern(
+        size=Bounds(minimum=PAGE_SIZE, maximum=ULONG_MAX),
+        accesses=Bounds(maximum=max_accesses),
+        age=Bounds(minimum=min_age, maximum=U32_MAX),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """Something that the quota is tuned to reach; a ``target`` of 0 is skipped by the kernel.
+
+    ``nid`` (Linux 6.16) and ``path`` (a cgroup, 6.19) belong to metrics of a node or a cgroup.
+    """
+
+    metric: str = file("target_metric", TEXT, "user_input")
+    target: int = file("target_value", NUMBER, 0)
+    current: int = file("current_value", NUMBER, 0)
+    nid: int = file("nid", NUMBER, 0)
+    path: str = file("path", TEXT, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """What makes a region come first when the quota does not suffice for all; all 0: address order."""
+
+    size: float = file("sz_permil", PERMIL, 0.0)
+    accesses: float = file("nr_accesses_permil", PERMIL, 0.0)
+    age: float = file("age_permil", PERMIL, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """Bounds on a scheme's work per reset interval: time, bytes, and goals. All 0: none.
+
+    ``tuner`` (Linux 7.1) is ``consist`` or ``temporal``. What a scheme tried in vain is charged with the
+    share ``fail_charge_num / fail_charge_denom`` (7.2; a denominator of 0: in full).
+    """
+
+    seconds: float = file("ms", MILLISECONDS, 0.0)
+    size: int = file("bytes", NUMBER, 0)
+    reset_seconds: float = file("reset_interval_ms", MILLISECONDS, 0.0)
+    weights: Weights = section("weights", Weights)
+    goals: tuple[Goal, ...] = children("goals/nr_goals", Goal)
+    tuner: str = file("goal_tuner", TEXT, "consist")
+    fail_charge_num: int = file("fail_charge_num", NUMBER, 0)
+    fail_charge_denom: int = file("fail_charge_denom", NUMBER, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermarks:
+    """When a scheme is active at all: always (``none``), or by the share of free memory."""
+
+    metric: str = file("metric", TEXT, "none")
+    interval_seconds: float = file("interval_us", MICROSECONDS, 0.0)
+    high: float = file("high", PERMIL, 0.0)
+    mid: float = file("mid", PERMIL, 0.0)
+    low: float = file("low", PERMIL, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What a scheme leaves out: memory of a kind that is ``matching``, or all other memory when it is not.
+
+    ``allow`` (Linux 6.14) turns the sense around. Allowing in a core filter skips every filter of the
+    operations layer, the kernel's own check for young pages included: scope by rejecting what does not match.
+    """
+
+    kind: str = file("type", TEXT, "anon")
+    matching: bool = file("matching", BOOLEAN, default=False)
+    allow: bool = file("allow", BOOLEAN, default=False)
+    memcg_path: str = file("memcg_path", TEXT, "")
+    address_start: int = file("addr_start", NUMBER, 0)
+    address_end: int = file("addr_end", NUMBER, 0)
+    min_size: int = file("min", NUMBER, 0)
+    max_size: int = file("max", NUMBER, 0)
+    target_index: int = file("damon_target_idx", NUMBER, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A node to migrate to, and its share (Linux 6.17)."""
+
+    nid: int = file("id", NUMBER, 0)
+    weight: int = file("weight", NUMBER, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemeLimit:
+    """The lease: after so many snapshots the kernel deactivates the scheme (Linux 7.0; 0: never)."""
+
+    max_snapshots: int = file("max_nr_snapshots", NUMBER, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
     """What to do with regions of an access pattern.
 
-    ``min_age`` counts aggregation intervals. ``quota_bytes`` per ``quota_seconds`` bounds an acting scheme, 0
-    means unbounded. ``max_snapshots`` is the lease: after that many the kernel deactivates the scheme by
-    itself (Linux 7.0 and later; None leaves it out).
+    Since Linux 6.15 filters have a place per layer: the core's (``addr``, ``target``) and the operations'
+    (``anon``, ``memcg``, ``young``, ...); ``filters`` is the old place for both.
     """
 
-    action: str
-    max_accesses: int = _U32_MAX
-    min_age: int = 0
-    apply_seconds: float = 0.0
-    quota_bytes: int = 0
-    quota_seconds: float = 0.0
-    max_snapshots: int | None = None
+    action: str = file("action", TEXT, "stat")
+    pattern: AccessPattern = section("access_pattern", AccessPattern)
+    apply_seconds: float = file("apply_interval_us", MICROSECONDS, 0.0)
+    target_nid: int = file("target_nid", NUMBER, -1)
+    destinations: tuple[Destination, ...] = children("dests/nr_dests", Destination)
+    quota: Quota = section("quotas", Quota)
+    watermarks: Watermarks = section("watermarks", Watermarks)
+    filters: tuple[Filter, ...] = children("filters/nr_filters", Filter)
+    core_filters: tuple[Filter, ...] = children("core_filters/nr_filters", Filter)
+    ops_filters: tuple[Filter, ...] = children("ops_filters/nr_filters", Filter)
+    limit: SchemeLimit = section("stats", SchemeLimit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a kdamond works on: processes (``vaddr``, ``fvaddr``) or physical memory (``paddr``).
+
+    ``address_unit`` (Linux 6.18) is for physical memory of 32-bit machines; ``pause`` came with 7.2.
+    """
+
+    operations: str = file("operations", TEXT, "vaddr")
+    address_unit: int = file("addr_unit", NUMBER, 1)
+    pause: bool = file("pause", BOOLEAN, default=False)
+    attributes: MonitoringAttributes = section("monitoring_attrs", MonitoringAttributes)
+    targets: tuple[Target, ...] = children("targets/nr_targets", Target)
+    schemes: tuple[Scheme, ...] = children("schemes/nr_schemes", Scheme)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kdamond:
-    """One kdamond over fixed virtual address ranges (``fvaddr``)."""
+    """One slot. The kernel takes one context at most.
 
-    intervals: Intervals
-    min_regions: int
-    max_regions: int
-    targets: tuple[Target, ...]
-    scheme: Scheme
+    ``refresh_seconds`` (Linux 6.17) stays 0: up to 7.2 one timer serves all kdamonds, and refreshes only one.
+    """
 
-
-class Write(NamedTuple):
-    """One value for one file."""
-
-    path: str
-    value: str
+    refresh_seconds: float = file("refresh_ms", MILLISECONDS, 0.0)
+    contexts: tuple[Context, ...] = children("contexts/nr_contexts", Context)
 
 
-def render(kdamond: Kdamond) -> Iterator[Write]:
-    """The writes for a fresh slot, in an order in which each directory exists before it is used."""
-    context = "contexts/0"
-    yield Write("contexts/nr_contexts", "1")
-    yield Write(f"{context}/operations", "fvaddr")
-    attributes = f"{context}/monitoring_attrs"
-    yield Write(f"{attributes}/intervals/sample_us", _micros(kdamond.intervals.sample_seconds))
-    yield Write(f"{attributes}/intervals/aggr_us", _micros(kdamond.intervals.aggregation_seconds))
-    yield Write(f"{attributes}/nr_regions/max", str(kdamond.max_regions))
-    yield Write(f"{attributes}/nr_regions/min", str(kdamond.min_regions))
-    yield Write(f"{context}/targets/nr_targets", str(len(kdamond.targets)))
-    for index, target in enumerate(kdamond.targets):
-        yield from _render_target(f"{context}/targets/{index}", target)
-    yield Write(f"{context}/schemes/nr_schemes", "1")
-    yield from _render_scheme(f"{context}/schemes/0", kdamond.scheme)
+REGION_FIELDS = ("start", "end", "nr_accesses")
+"""The files of a tried region that an `AccessRegion` is made of, in its order.
 
-
-def _render_target(path: str, target: Target) -> Iterator[Write]:
-    yield Write(f"{path}/pid_target", str(target.pid))
-    yield Write(f"{path}/regions/nr_regions", str(len(target.ranges)))
-    for index, (start, end) in enumerate(target.ranges):
-        yield Write(f"{path}/regions/{index}/start", str(start))
-        yield Write(f"{path}/regions/{index}/end", str(end))
-
-
-def _render_scheme(path: str, scheme: Scheme) -> Iterator[Write]:
-    # The defaults of every bound are 0, which matches almost nothing: all of them are written.
-    yield Write(f"{path}/action", scheme.action)
-    yield Write(f"{path}/apply_interval_us", _micros(scheme.apply_seconds))
-    yield Write(f"{path}/access_pattern/sz/min", str(PAGE_SIZE))
-    yield Write(f"{path}/access_pattern/sz/max", str(_ULONG_MAX))
-    yield Write(f"{path}/access_pattern/nr_accesses/min", "0")
-    yield Write(f"{path}/access_pattern/nr_accesses/max", str(scheme.max_accesses))
-    yield Write(f"{path}/access_pattern/age/min", str(scheme.min_age))
-    yield Write(f"{path}/access_pattern/age/max", str(_U32_MAX))
-    yield Write(f"{path}/quotas/bytes", str(scheme.quota_bytes))
-    yield Write(f"{path}/quotas/reset_interval_ms", str(round(scheme.quota_seconds * 1000)))
-    if scheme.max_snapshots is not None:
-        yield Write(f"{path}/stats/max_nr_snapshots", str(scheme.max_snapshots))
-
-
-def _micros(seconds: float) -> str:
-    return str(round(seconds * 1_000_000))
+``age`` is not among them: it is not idle time up to Linux 6.17, and each file read costs.
+"""
 
 
 def parse_regions(files: Mapping[str, str]) -> tuple[AccessRegion, ...]:

@@ -6,6 +6,7 @@ the charge goes to the nearest ancestor that has them.
 
 from __future__ import annotations
 
+import errno
 import re
 
 from overcommit.host.kernel import Kernel
@@ -13,6 +14,8 @@ from overcommit.host.memory import read_pressure
 from overcommit.model.facts import CgroupMemory
 
 ROOT = "/sys/fs/cgroup"
+_ANONYMOUS_FIRST = 200
+"""Swappiness that leaves QEMU's own code and files alone; ``memory.reclaim`` takes it since Linux 6.9."""
 
 
 def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
@@ -33,8 +36,26 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
         swap_bytes=int(kernel.read(swap_file)) if kernel.exists(swap_file) else 0,
         major_faults=int(statistics.get("pgmajfault", "0")),
         anon_refaults=int(statistics.get("workingset_refault_anon", "0")),
+        reclaim=kernel.exists(f"{directory}/memory.reclaim"),
         pressure=read_pressure(kernel, f"{directory}/memory.pressure"),
     )
+
+
+def reclaim(kernel: Kernel, path: str, most_bytes: int) -> None:
+    """Have the kernel take up to that much of a group's least recently used anonymous memory.
+
+    It looks at each page's accessed bits (a guest's too) before it takes it, and may find less than was
+    asked: that is no error here, and what was taken must be read elsewhere.
+    Documentation/admin-guide/cgroup-v2.rst, memory.reclaim.
+
+    Raises:
+        OSError: the group vanished, or the kernel refused.
+    """
+    try:
+        kernel.write(f"{ROOT}{path}/memory.reclaim", f"{most_bytes} swappiness={_ANONYMOUS_FIRST}")
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            raise
 
 
 def _charged_group(kernel: Kernel, membership: str) -> str | None:

@@ -6,19 +6,29 @@
 from __future__ import annotations
 
 import ctypes
+import enum
 import errno
 import fcntl
 import os
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from overcommit.errors import Gone
 from overcommit.model.facts import Residency
-from overcommit.model.ranges import Range, normalise
+from overcommit.model.ranges import Range, chop, normalise
 from overcommit.units import PAGE_SIZE
+
+
+class Advice(enum.IntEnum):
+    """What can be advised about another process's memory (include/uapi/asm-generic/mman-common.h)."""
+
+    COLD = 20
+    """Forget that the pages were accessed, and let reclaim look at them first."""
+    PAGEOUT = 21
+    """Reclaim the pages now, accessed or not (since Linux 6.9)."""
 
 
 class Kernel(Protocol):
@@ -52,6 +62,14 @@ class Kernel(Protocol):
         """
         ...
 
+    def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
+        """Advise the kernel about memory of the process that began at ``start_time``, and of no other.
+
+        Raises:
+            Gone: that process has exited.
+        """
+        ...
+
 
 # struct pm_scan_arg and PAGEMAP_SCAN, include/uapi/linux/fs.h. Linux commit 52526ca7fdb9
 # ("fs/proc/task_mmu: implement IOCTL to get and optionally clear info about PTEs"), v6.7.
@@ -61,6 +79,11 @@ _PAGE_REGION = struct.Struct("=3Q")
 _PRESENT, _SWAPPED, _PFNZERO = 1 << 3, 1 << 4, 1 << 5
 _SCAN_BATCH = 4096
 _READ_SIZE = 65536
+# process_madvise(2): the same number on every architecture (include/uapi/asm-generic/unistd.h), Linux 5.10.
+_PROCESS_MADVISE = 440
+_IOVEC = struct.Struct("=2Q")
+_MOST_VECTORS = 1024  # UIO_MAXIOV
+_MOST_BYTES = 1 << 30  # well below MAX_RW_COUNT, to which the kernel silently shortens a request
 # /proc/PID/pagemap entries, Documentation/admin-guide/mm/pagemap.rst
 _ENTRY_PRESENT, _ENTRY_SWAPPED = 1 << 63, 1 << 62
 
@@ -109,7 +132,7 @@ class LocalKernel:
         try:
             # A process without memory (a zombie) has a page map too, empty or worse: until Linux commit
             # 65c66047259f ("proc: fix the issue of proc_mem_open returning NULL") it had a null pointer.
-            if self.read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] in "ZX":
+            if process_statistics(self.read(f"/proc/{pid}/stat"))[0] in "ZX":
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
             descriptor = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError) as error:
@@ -124,6 +147,52 @@ class LocalKernel:
             return _read_entries(descriptor, ram)
         finally:
             os.close(descriptor)
+
+    def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
+        """See `Kernel.advise`: the process is held by a pidfd before it is recognised."""
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError as error:
+            raise Gone(f"process {pid} has exited") from error
+        try:
+            if int(process_statistics(self.read(f"/proc/{pid}/stat"))[19]) != start_time:
+                raise Gone(f"process {pid} is another one by now")
+            for batch in _batches(ranges):
+                _process_madvise(process, batch, advice)
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise Gone(f"process {pid} has exited") from error
+        finally:
+            os.close(process)
+
+
+def process_statistics(text: str) -> list[str]:
+    """The fields of ``/proc/PID/stat`` from the state (field 3) on.
+
+    The name in field 2 may hold spaces and parentheses: it ends at the last one.
+    """
+    return text.rpartition(")")[2].split()
+
+
+def _batches(ranges: Sequence[Range]) -> Iterator[list[Range]]:
+    """As much as one call may carry, in order."""
+    batch: list[Range] = []
+    size = 0
+    for part in chop(ranges, _MOST_BYTES):
+        if len(batch) == _MOST_VECTORS or size + part.size > _MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += part.size
+    if batch:
+        yield batch
+
+
+def _process_madvise(process: int, ranges: Sequence[Range], advice: Advice) -> None:
+    vectors = b"".join(_IOVEC.pack(r.start, r.size) for r in ranges)
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    if call(_PROCESS_MADVISE, process, vectors, len(ranges), int(advice), 0) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"process_madvise({advice.name})")
 
 
 def _scan(descriptor: int, ram: Sequence[Range]) -> Residency:

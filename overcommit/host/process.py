@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from overcommit.errors import Gone
-from overcommit.host.kernel import Kernel
+from overcommit.host.kernel import Kernel, process_statistics
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.units import MIB
 
@@ -26,8 +26,7 @@ def read_start_time(kernel: Kernel, pid: int) -> int:
         if error.errno in {errno.ENOENT, errno.ESRCH}:
             raise Gone(f"process {pid} has exited") from error
         raise
-    # The name in field 2 may hold spaces and parentheses: count from the last one.
-    return int(statistics.rpartition(")")[2].split()[19])
+    return int(process_statistics(statistics)[19])
 
 
 def runs_domain(kernel: Kernel, pid: int, uuid: str) -> bool:

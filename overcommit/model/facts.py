@@ -88,13 +88,14 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupMemory:
-    """The domain's cgroup v2 memory figures."""
+    """The domain's cgroup v2 memory figures; ``reclaim``: the kernel can be asked to reclaim from it."""
 
     path: str
     current_bytes: int
     swap_bytes: int
     major_faults: int
     anon_refaults: int
+    reclaim: bool
     pressure: Pressure | None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
-from overcommit.model.policy import Actuator
+from overcommit.model.policy import Actuator, PageoutActor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ class PageoutAction:
     before_bytes: int
     after_bytes: int
     expected_bytes: int
+    actor: PageoutActor
     cold_after_seconds: float
     max_bytes_per_second: int
     psi_some_limit: float
@@ -121,6 +122,13 @@ class Plan:
     def expected_bytes(self) -> int:
         """What all actions that are not blocked should bring back."""
         return sum(a.expected_bytes for a in self.actions if a.blocked is None)
+
+    @property
+    def needs_damon(self) -> bool:
+        """Whether carrying it out takes a kdamond."""
+        return any(
+            isinstance(a, PageoutAction) and a.actor is PageoutActor.DAMOS_FVADDR for a in self.runnable
+        )
 
     @property
     def runnable(self) -> tuple[Action, ...]:

@@ -18,6 +18,17 @@ class Actuator(enum.Enum):
     PAGEOUT = "pageout"
 
 
+class PageoutActor(enum.Enum):
+    """Who pages out (docs/adr/0004 compares them)."""
+
+    DAMOS_FVADDR = "damos-fvaddr"
+    """A kdamond of ours over the chosen pieces, which checks regions again."""
+    MEMCG_RECLAIM = "memcg-reclaim"
+    """The domain's cgroup gives up its least recently used pages; the kernel chooses and checks them."""
+    COLD_HINT_RECLAIM = "cold-hint+reclaim"
+    """The same, after the chosen pieces were marked cold."""
+
+
 class ReclaimMode(enum.Enum):
     """When the host reclaims at all."""
 
@@ -86,7 +97,10 @@ class SwapBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A whole policy; ``digest`` identifies its text, so that a saved plan can tell when it changed."""
+    """A whole policy; ``digest`` identifies its text, so that a saved plan can tell when it changed.
+
+    ``pageout_actor`` None leaves the choice to what the host offers.
+    """
 
     digest: str
     source: str
@@ -94,6 +108,7 @@ class Policy:
     max_overcommit: float
     swap: SwapBudget
     reclaim: ReclaimMode
+    pageout_actor: PageoutActor | None
     classes: Mapping[str, DomainClass]
     rules: tuple[Rule, ...]
     default_class: str

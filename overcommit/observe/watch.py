@@ -62,7 +62,7 @@ def watch(
     for slot, domain in enumerate(domains):
         incarnation = domain.incarnation
         try:
-            pool.start(slot, monitor(Target(pid=incarnation.pid, ranges=domain.ram), sentinel))
+            pool.start(slot, monitor(Target.of(incarnation.pid, domain.ram), sentinel))
             _still_there(kernel, domain)
         except (Gone, HostError) as error:
             result.lost[incarnation.uuid] = str(error)

@@ -19,7 +19,7 @@ from overcommit.model.plan import (
     Verdict,
     kind_of,
 )
-from overcommit.model.policy import Actuator
+from overcommit.model.policy import Actuator, PageoutActor
 
 FORMAT_VERSION = "1.0"
 _HOST_FIELDS = (
@@ -128,6 +128,7 @@ def _action_to_json(action: Action) -> dict[str, Any]:
         **{name: getattr(action, name) for name in _ACTION_FIELDS},
     }
     if isinstance(action, PageoutAction):
+        document["actor"] = action.actor.value
         document |= {name: getattr(action, name) for name in _PAGEOUT_FIELDS}
         document["pieces"] = [list(piece) for piece in action.pieces]
     return document
@@ -169,6 +170,7 @@ def _action_from_json(data: dict[str, Any]) -> Action:
     return PageoutAction(
         domain=domain,
         **common,
+        actor=PageoutActor(data["actor"]),
         **{name: data[name] for name in _PAGEOUT_FIELDS},
         pieces=tuple(ColdPiece(*piece) for piece in data["pieces"]),
     )

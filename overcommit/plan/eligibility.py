@@ -6,17 +6,26 @@ from collections.abc import Iterator
 
 from overcommit.model.facts import Definition, DomainFacts, HostFacts, RunState
 from overcommit.model.plan import Verdict
-from overcommit.model.policy import Actuator
+from overcommit.model.policy import Actuator, PageoutActor
 
 OK = Verdict(ok=True)
 
 
-def judge(domain: DomainFacts, host: HostFacts, allowed: frozenset[Actuator]) -> dict[Actuator, Verdict]:
-    """A verdict per actuator; the first reason against wins, most lasting reasons first."""
+def judge(
+    domain: DomainFacts,
+    host: HostFacts,
+    allowed: frozenset[Actuator],
+    *,
+    pageout_actor: PageoutActor | None = None,
+) -> dict[Actuator, Verdict]:
+    """A verdict per actuator; the first reason against wins, most lasting reasons first.
+
+    ``pageout_actor`` is who shall page out, None for whoever can.
+    """
     checks = {
         Actuator.FREE_PAGE_REPORTING: _against_reporting(domain),
         Actuator.BALLOON: _against_balloon(domain),
-        Actuator.PAGEOUT: _against_pageout(domain, host),
+        Actuator.PAGEOUT: _against_pageout(domain, host, pageout_actor),
     }
     verdicts = {}
     for actuator, objections in checks.items():
@@ -109,7 +118,13 @@ def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _missing(domain, "guest RAM", "residency")
 
 
-def _against_pageout(domain: DomainFacts, host: HostFacts) -> Iterator[Verdict]:
+def best_actor(domain: DomainFacts) -> PageoutActor:
+    """Who pages this domain out best (docs/adr/0004)."""
+    can_reclaim = domain.cgroup is not None and domain.cgroup.reclaim
+    return PageoutActor.COLD_HINT_RECLAIM if can_reclaim else PageoutActor.DAMOS_FVADDR
+
+
+def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor | None) -> Iterator[Verdict]:
     yield from _against_pinned(domain.definition)
     yield from _against_hugepages(domain.definition)
     yield from _against_now(domain)
@@ -119,6 +134,11 @@ def _against_pageout(domain: DomainFacts, host: HostFacts) -> Iterator[Verdict]:
         yield _no(
             "its memory pressure cannot be seen",
             "page-out must notice a guest in pain: cgroup v2 with PSI is needed (boot with psi=1)",
+        )
+    if actor not in {None, PageoutActor.DAMOS_FVADDR} and domain.cgroup and not domain.cgroup.reclaim:
+        yield _no(
+            "its cgroup has no memory.reclaim",
+            "Linux 5.19 or later is needed, or another pageout_actor in the policy",
         )
     yield from _missing(domain, "guest RAM", "residency")
 

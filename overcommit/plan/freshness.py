@@ -41,11 +41,11 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
         if domain.incarnation != action.domain:
             changes.append(f"domain {name} was restarted since")
             continue
-        verdict = judge(domain, now.host, frozenset({kind_of(action)}))[kind_of(action)]
+        actor = action.actor if isinstance(action, PageoutAction) else None
+        kind = kind_of(action)
+        verdict = judge(domain, now.host, frozenset({kind}), pageout_actor=actor)[kind]
         if not verdict.ok:
-            changes.append(
-                f"domain {name} is no longer eligible for {kind_of(action).value}: {verdict.reason}"
-            )
+            changes.append(f"domain {name} is no longer eligible for {kind.value}: {verdict.reason}")
         elif isinstance(action, BalloonAction) and domain.balloon is not None:
             changes += _balloon_changes(action, domain.balloon)
         elif isinstance(action, PageoutAction) and domain.residency is not None:

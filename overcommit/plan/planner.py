@@ -74,7 +74,7 @@ def _host_plan(snapshot: Snapshot, policy: Policy) -> HostPlan:
 
 def _consider(domain: DomainFacts, heat: Heat | None, host: HostFacts, policy: Policy) -> _Candidate:
     domain_class = policy.class_of(domain)
-    verdicts = judge(domain, host, domain_class.actuators)
+    verdicts = judge(domain, host, domain_class.actuators, pageout_actor=policy.pageout_actor)
     actions = tuple(rungs.propose(domain, heat, domain_class, policy, verdicts))
     return _Candidate(domain, domain_class, heat, verdicts, actions)
 

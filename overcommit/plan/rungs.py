@@ -12,6 +12,7 @@ from overcommit.model.facts import BalloonStats, DomainFacts
 from overcommit.model.heat import ColdPiece, Heat
 from overcommit.model.plan import Action, BalloonAction, PageoutAction, Verdict
 from overcommit.model.policy import Actuator, DomainClass, Policy
+from overcommit.plan.eligibility import best_actor
 from overcommit.units import MIB, format_duration, format_size
 
 
@@ -127,6 +128,7 @@ def _pageout(
         before_bytes=resident,
         after_bytes=resident - amount,
         expected_bytes=amount,
+        actor=policy.pageout_actor or best_actor(domain),
         cold_after_seconds=heat.cold_after_seconds,
         max_bytes_per_second=policy.swap.max_write_bytes_per_second,
         psi_some_limit=domain_class.objective.psi_some,

@@ -14,6 +14,7 @@ from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import (
     Actuator,
     DomainClass,
+    PageoutActor,
     Policy,
     ReclaimMode,
     Rule,
@@ -140,6 +141,7 @@ def _compile(file: schema.PolicyFile, source: str, digest: str) -> Policy:
             max_write_bytes_per_second=round(file.host.swap.max_write),
         ),
         reclaim=ReclaimMode(file.host.reclaim),
+        pageout_actor=None if file.host.pageout_actor == "auto" else PageoutActor(file.host.pageout_actor),
         classes={
             name: DomainClass(
                 name=name,

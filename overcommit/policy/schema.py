@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from overcommit import units
-from overcommit.model.policy import Actuator, ReclaimMode
 
 DEFAULT_ACTUATORS = ["free_page_reporting", "balloon", "pageout"]
 
@@ -76,6 +75,8 @@ class HostSection(_Section):
     max_overcommit: Annotated[float, Field(ge=1, le=16)] = 1.5
     """Promised over physical memory; beyond it the plan warns."""
     swap: SwapSection = SwapSection()
+    pageout_actor: Literal["auto", "damos-fvaddr", "memcg-reclaim", "cold-hint+reclaim"] = "auto"
+    """Who pages out; auto takes the best that the host offers (docs/adr/0004)."""
     reclaim: Literal["proactive", "on_pressure", "off"] = "proactive"
     """proactive: always; on_pressure: only while less than the reserve is available; off: never."""
 
@@ -131,6 +132,3 @@ class PolicyFile(_Section):
     classes: dict[str, ClassSection]
     domains: list[RuleSection] = []
     default_class: str
-
-
-__all__ = ["Actuator", "PolicyFile", "ReclaimMode"]

@@ -137,7 +137,7 @@ class FakeDamon:
         elif makes_children(name):
             self._make_children(node, name, path, value)
         else:
-            node[name] = _parsed(name, value, path)
+            node[name] = self._parsed(name, value, path)
 
     def _node(self, path: str) -> Any:
         node: Any = self.tree
@@ -154,7 +154,7 @@ class FakeDamon:
         return node
 
     def _make_children(self, node: Node, name: str, path: str, value: str) -> None:
-        count = int(_parsed(name, value, path))
+        count = int(self._parsed(name, value, path))
         if count > most_children(name):
             raise _refusal(errno.EINVAL, path)
         if name == "nr_kdamonds":
@@ -178,11 +178,17 @@ class FakeDamon:
 
     def _switch_module(self, path: str, value: str) -> None:
         module = self._module(path)
-        on = _parsed("allow", value, path) == "Y"  # any boolean
+        on = self._parsed("allow", value, path) == "Y"  # any boolean
         others = any(state for name, state in self.modules.items() if name != module)
         if on and not self.modules[module] and (self.running or others):
             raise _refusal(errno.EBUSY, path)
         self.modules[module] = on
+
+    def _parsed(self, name: str, value: str, path: str) -> str:
+        try:
+            return parser_of(self.version, name)(value)
+        except ValueError:
+            raise _refusal(errno.EINVAL, path) from None
 
     # --- kdamonds
 
@@ -327,13 +333,6 @@ def _spans(regions: Node, path: str) -> list[Range]:
     if any(span.start >= span.end or span.start < end for span, end in zip(spans, ends, strict=False)):
         raise _refusal(errno.EINVAL, path)
     return spans
-
-
-def _parsed(name: str, value: str, path: str) -> str:
-    try:
-        return parser_of(name)(value)
-    except ValueError:
-        raise _refusal(errno.EINVAL, path) from None
 
 
 def _refusal(number: int, path: str) -> OSError:

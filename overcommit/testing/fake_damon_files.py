@@ -23,17 +23,35 @@ READ_ONLY = frozenset(
 BOOLEANS = frozenset({"matching", "allow", "pause", "obsolete_target"})
 TEXTS = frozenset({"memcg_path", "path"})
 SIGNED = frozenset({"target_nid", "pid_target", "nid"})
-KEYWORDS: Mapping[str, frozenset[str]] = {
-    "operations": frozenset({"vaddr", "fvaddr", "paddr"}),
-    "action": frozenset(
-        {"willneed", "cold", "pageout", "hugepage", "nohugepage", "lru_prio", "lru_deprio"}
-        | {"migrate_hot", "migrate_cold", "stat"}
-    ),
-    "type": frozenset({"anon", "memcg", "young", "addr", "target", "hugepage_size", "unmapped", "active"}),
-    "metric": frozenset({"none", "free_mem_rate"}),
-    "target_metric": frozenset({"user_input", "some_mem_psi_us", "node_mem_used_bp", "node_mem_free_bp"}),
-    "goal_tuner": frozenset({"consist", "temporal"}),
+_KEYWORDS: Mapping[str, Mapping[Version, frozenset[str]]] = {
+    "operations": {_ALWAYS: frozenset({"vaddr", "fvaddr", "paddr"})},
+    "action": {
+        _ALWAYS: frozenset(
+            {"willneed", "cold", "pageout", "hugepage", "nohugepage", "lru_prio", "lru_deprio"}
+            | {"migrate_hot", "migrate_cold", "stat"}
+        ),
+        (7, 2): frozenset({"collapse"}),
+    },
+    "type": {
+        _ALWAYS: frozenset({"anon", "memcg", "young", "addr", "target"}),
+        (6, 15): frozenset({"hugepage_size", "unmapped", "active"}),
+    },
+    "metric": {_ALWAYS: frozenset({"none", "free_mem_rate"})},
+    "target_metric": {
+        _ALWAYS: frozenset({"user_input", "some_mem_psi_us"}),
+        (6, 16): frozenset({"node_mem_used_bp", "node_mem_free_bp"}),
+        (6, 19): frozenset({"node_memcg_used_bp", "node_memcg_free_bp"}),
+        (7, 0): frozenset({"active_mem_bp", "inactive_mem_bp"}),
+        (7, 2): frozenset({"node_eligible_mem_bp"}),
+    },
+    "goal_tuner": {(7, 1): frozenset({"consist", "temporal"})},
 }
+
+
+def keywords(version: Version, name: str) -> frozenset[str]:
+    """The words that a file of this name takes; none when it takes anything else."""
+    words = (words for since, words in _KEYWORDS.get(name, {}).items() if since <= version)
+    return frozenset().union(*words)
 
 
 def _numbers(*paths: str) -> dict[str, str]:
@@ -146,7 +164,7 @@ def make_child(version: Version, counter: str) -> Node:
     return node
 
 
-def parser_of(name: str) -> Callable[[str], str]:
+def parser_of(version: Version, name: str) -> Callable[[str], str]:
     """What a file makes of a value that is written to it: the text it reads afterwards.
 
     The function raises ValueError for what the kernel refuses.
@@ -155,8 +173,8 @@ def parser_of(name: str) -> Callable[[str], str]:
         return str.rstrip
     if name in BOOLEANS:
         return _boolean
-    if name in KEYWORDS:
-        return lambda text: _keyword(text, KEYWORDS[name])
+    if name in _KEYWORDS:
+        return lambda text: _keyword(text, keywords(version, name))
     return lambda text: str(number(text, signed=name in SIGNED))
 
 

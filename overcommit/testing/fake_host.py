@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from overcommit.model.ranges import Range, normalise
@@ -29,7 +29,8 @@ class FakeGuest:
     """A guest and the QEMU process around it.
 
     Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
-    the balloon takes those first. ``hot`` chunks are accessed all the time.
+    the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are first in line
+    for reclaim.
     """
 
     name: str
@@ -40,6 +41,7 @@ class FakeGuest:
     hot: set[int] = field(default_factory=set)
     free: set[int] = field(default_factory=set)
     swapped: set[int] = field(default_factory=set)
+    cold_hints: set[int] = field(default_factory=set)
     start_time: int = 1000
     behaviour: Behaviour = Behaviour.OBEDIENT
     balloon_model: str = "virtio"
@@ -70,6 +72,11 @@ class FakeGuest:
     def ram(self) -> Range:
         """Guest RAM in QEMU's address space."""
         return Range(self.base, self.base + self.memory_bytes)
+
+    @property
+    def cgroup(self) -> str:
+        """The group that its memory is charged to; libvirt's number makes it another one for each life."""
+        return f"/machine.slice/machine-qemu-{self.start_time}-{self.name}.scope/libvirt"
 
     def chunk_range(self, chunk: int) -> Range:
         """The addresses of a chunk."""
@@ -144,7 +151,12 @@ class FakeHost:
             for worker in self.workers:
                 worker(step)
 
-    def page_out(self, guest: FakeGuest, chunks: range, most_bytes: int) -> int:
+    def reclaim(self, guest: FakeGuest, most_bytes: int) -> int:
+        """What the kernel's reclaim does: not accessed chunks, those with a cold hint first."""
+        order = sorted(guest.resident - guest.hot, key=lambda chunk: (chunk not in guest.cold_hints, chunk))
+        return self.page_out(guest, order, most_bytes)
+
+    def page_out(self, guest: FakeGuest, chunks: Sequence[int], most_bytes: int) -> int:
         """Move resident chunks to swap while there is room; returns the bytes moved."""
         moved = 0
         for chunk in chunks:

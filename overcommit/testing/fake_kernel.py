@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 from overcommit.damon.sysfs import ROOT
 from overcommit.errors import Gone
+from overcommit.host.cgroup import ROOT as CGROUPS
+from overcommit.host.kernel import Advice
 from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, intersect
 from overcommit.testing.fake_damon import FakeDamon
@@ -49,9 +51,12 @@ class FakeKernel:
         """See `Kernel.write`."""
         self.host.on_write(path, value)
         self._maybe_busy(path, _LOCKED_TO_WRITE)
-        if not path.startswith((ROOT, "/sys/module/damon")):
+        if path.startswith((ROOT, "/sys/module/damon")):
+            self.damon.write(path, value)
+        elif path.endswith("/memory.reclaim"):
+            self._reclaim(path, value)
+        else:
             raise refusal(errno.EACCES, path)
-        self.damon.write(path, value)
         self.host.after_write(path, value)
 
     def list(self, path: str) -> tuple[str, ...]:
@@ -90,6 +95,29 @@ class FakeKernel:
             swapped_bytes=len(guest.swapped) * MIB,
         )
 
+    def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
+        """See `Kernel.advise`."""
+        path = f"/proc/{pid}/advice"
+        self.host.on_write(path, advice.name)
+        guest = self.host.guest(pid)
+        if guest is None or guest.start_time != start_time:
+            raise Gone(f"process {pid} is another one by now")
+        chunks = [chunk for span in ranges for chunk in guest.chunks_in(span)]
+        if advice is Advice.COLD:
+            guest.cold_hints.update(chunks)
+        else:
+            self.host.page_out(guest, chunks, guest.memory_bytes)
+        self.host.after_write(path, advice.name)
+
+    def _reclaim(self, path: str, value: str) -> None:
+        for guest in self.host.guests:
+            if path == f"{CGROUPS}{guest.cgroup}/memory.reclaim":
+                most = int(value.split()[0])
+                if self.host.reclaim(guest, most) < most // MIB * MIB:
+                    raise refusal(errno.EAGAIN, path)
+                return
+        raise refusal(errno.ENOENT, path)
+
     def _maybe_busy(self, path: str, locked: tuple[str, ...]) -> None:
         if self.busy > 0 and path.startswith(ROOT) and path.rpartition("/")[2].startswith(locked):
             self.busy -= 1
@@ -121,14 +149,13 @@ class FakeKernel:
 
 
 def _process_files(guest: FakeGuest) -> dict[str, Callable[[], str]]:
-    process, group = f"/proc/{guest.pid}", f"/machine.slice/{guest.name}.scope/libvirt"
-    cgroup = f"/sys/fs/cgroup{group}"
+    process, cgroup = f"/proc/{guest.pid}", f"{CGROUPS}{guest.cgroup}"
     start, end = guest.ram
     return {
         f"{process}/stat": lambda: f"{guest.pid} (qemu (kvm)) S " + "0 " * 18 + f"{guest.start_time} 0 0\n",
         f"{process}/cmdline": lambda: f"qemu\0-name\0guest={guest.name}\0-uuid\0{guest.uuid}\0",
         f"{process}/comm": lambda: "qemu-system-x86\n",
-        f"{process}/cgroup": lambda: f"0::{group}/emulator\n",
+        f"{process}/cgroup": lambda: f"0::{guest.cgroup}/emulator\n",
         f"{process}/smaps": lambda: (
             f"{start:x}-{end:x} rw-p 00000000 00:00 0\nRss: 0 kB\nVmFlags: rd wr mr mw me dc ac hg\n"
         ),
@@ -136,4 +163,5 @@ def _process_files(guest: FakeGuest) -> dict[str, Callable[[], str]]:
         f"{cgroup}/memory.swap.current": lambda: f"{len(guest.swapped) * MIB}\n",
         f"{cgroup}/memory.stat": lambda: f"pgmajfault {guest.major_faults}\nworkingset_refault_anon 0\n",
         f"{cgroup}/memory.pressure": lambda: _PSI,
+        f"{cgroup}/memory.reclaim": lambda: "",
     }

@@ -22,6 +22,7 @@ from overcommit.units import MIB
 
 LAB_MARK = Path("/etc/overcommit-lab")
 MEMORY = 64 * MIB
+GROUP = Path("/sys/fs/cgroup/overcommit-contract")
 _HOLDER = """
 import ctypes, mmap, sys
 memory = mmap.mmap(-1, {size}, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -51,11 +52,12 @@ def _name_rung(version: tuple[int, int] | None) -> str:
 
 @dataclass
 class Rung:
-    """A kernel, time, and a process that can be ended."""
+    """A kernel, time, and a process that can be ended; all its memory is charged to ``group``."""
 
     kernel: Kernel
     clock: Clock
     target: Target
+    group: str
     end_process: Callable[[], None]
 
     def await_true(self, condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -79,8 +81,11 @@ def rung(request: pytest.FixtureRequest) -> Iterator[Rung]:
     for module in before:
         _set_module(kernel, module, "N")
     kernel.write(f"{ROOT}/nr_kdamonds", "0")
+    GROUP.mkdir(exist_ok=True)
+    # It joins the group before it has any memory to speak of: what it takes is charged there.
+    command = f"echo $$ >{GROUP}/cgroup.procs && exec {sys.executable} -c '{_HOLDER.format(size=MEMORY)}'"
     holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLDER.format(size=MEMORY)],
+        ["/bin/sh", "-c", command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -92,8 +97,10 @@ def rung(request: pytest.FixtureRequest) -> Iterator[Rung]:
         holder.kill()
         holder.wait()
 
-    yield Rung(kernel, SystemClock(), Target(pid=holder.pid, ranges=(Range(start, start + MEMORY),)), end)
+    target = Target.of(holder.pid, (Range(start, start + MEMORY),))
+    yield Rung(kernel, SystemClock(), target, f"/{GROUP.name}", end)
     end()
+    GROUP.rmdir()
     for slot in range(int(kernel.read(f"{ROOT}/nr_kdamonds"))):
         if kernel.read(f"{ROOT}/{slot}/state").strip() == "on":
             kernel.write(f"{ROOT}/{slot}/state", "off")
@@ -114,6 +121,7 @@ def _fake(version: tuple[int, int]) -> Rung:
     return Rung(
         FakeKernel(host, FakeDamon(host, version)),
         FakeClock(host),
-        Target(pid=guest.pid, ranges=(guest.ram,)),
+        Target.of(guest.pid, (guest.ram,)),
+        guest.cgroup,
         host.guests.clear,
     )

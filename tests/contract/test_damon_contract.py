@@ -5,17 +5,31 @@ On a real kernel: ``make lab-7.3`` and ``make lab-6.12`` run this file in the ho
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from overcommit.damon.capabilities import FEATURES
+from overcommit.damon.codec import Children, declared
 from overcommit.damon.owners import MODULES, enabled_path, find_owners
 from overcommit.damon.pool import DamonPool, undo
 from overcommit.damon.schemes import Sentinel, monitor, pageout_actor
 from overcommit.damon.sysfs import ROOT, DamonSysfs
-from overcommit.damon.tree import Kdamond, Target, render
+from overcommit.damon.tree import (
+    Context,
+    Destination,
+    Filter,
+    Goal,
+    InitialRegion,
+    Kdamond,
+    Quota,
+    Scheme,
+    Target,
+)
 from overcommit.errors import Busy, Conflict, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.journal import Journal
@@ -50,13 +64,8 @@ def pool(rung: Rung, tmp_path: Path) -> Iterator[DamonPool]:
 def watching(target: Target) -> Kdamond:
     """A monitor without a sentinel, so that it ends with its target."""
     full = monitor(target, Sentinel())
-    return Kdamond(
-        intervals=full.intervals,
-        min_regions=full.min_regions,
-        max_regions=full.max_regions,
-        targets=full.targets[:1],
-        scheme=full.scheme,
-    )
+    context = dataclasses.replace(full.contexts[0], targets=full.contexts[0].targets[:1])
+    return dataclasses.replace(full, contexts=(context,))
 
 
 def refused(rung: Rung, path: str, value: str) -> int | None:
@@ -95,7 +104,7 @@ def test_slots_are_made_with_defaults_and_wiped_by_the_next_count(rung: Rung, sy
     ],
 )
 def test_what_makes_no_sense_is_einval(rung: Rung, sysfs: DamonSysfs, path: str, value: str) -> None:
-    sysfs.configure(0, render(watching(rung.target)))
+    sysfs.configure(0, watching(rung.target), sysfs.probe(0))
     base = ROOT if path == "nr_kdamonds" else SLOT
     assert refused(rung, f"{base}/{path}", value) == errno.EINVAL
 
@@ -111,19 +120,19 @@ def test_what_makes_no_sense_is_einval(rung: Rung, sysfs: DamonSysfs, path: str,
     ],
 )
 def test_what_is_not_to_be_written_is_refused(rung: Rung, sysfs: DamonSysfs, path: str, number: int) -> None:
-    sysfs.configure(0, render(watching(rung.target)))
+    sysfs.configure(0, watching(rung.target), sysfs.probe(0))
     assert refused(rung, f"{SLOT}/{path}", "1") == number
 
 
 def test_the_same_count_again_wipes_too(rung: Rung, sysfs: DamonSysfs) -> None:
-    sysfs.configure(0, render(watching(rung.target)))
+    sysfs.configure(0, watching(rung.target), sysfs.probe(0))
     rung.kernel.write(f"{CONTEXT}/targets/nr_targets", "1")
     assert rung.kernel.read(f"{CONTEXT}/targets/0/pid_target") == "0\n"
     assert rung.kernel.read(f"{CONTEXT}/targets/0/regions/nr_regions") == "0\n"
 
 
 def test_numbers_are_read_with_their_base(rung: Rung, sysfs: DamonSysfs) -> None:
-    sysfs.configure(0, render(watching(rung.target)))
+    sysfs.configure(0, watching(rung.target), sysfs.probe(0))
     path = f"{CONTEXT}/monitoring_attrs/nr_regions/min"
     rung.kernel.write(path, "010")
     assert rung.kernel.read(path) == "8\n"
@@ -142,7 +151,7 @@ def test_numbers_are_read_with_their_base(rung: Rung, sysfs: DamonSysfs) -> None
     ],
 )
 def test_on_refuses_what_cannot_be_monitored(rung: Rung, sysfs: DamonSysfs, path: str, value: str) -> None:
-    sysfs.configure(0, render(watching(rung.target)))
+    sysfs.configure(0, watching(rung.target), sysfs.probe(0))
     rung.kernel.write(f"{CONTEXT}/{path}", value)
     assert refused(rung, f"{SLOT}/state", "on") == errno.EINVAL
     assert not sysfs.running(0)
@@ -213,7 +222,7 @@ def test_the_sentinel_is_seen_beside_the_target(rung: Rung, pool: DamonPool) -> 
 
 
 def test_an_exclusive_module_and_sysfs_keep_each_other_out(rung: Rung, sysfs: DamonSysfs) -> None:
-    sysfs.configure(0, render(watching(rung.target)))
+    sysfs.configure(0, watching(rung.target), sysfs.probe(0))
     rung.kernel.write(enabled_path(EXCLUSIVE), "Y")
     try:
         assert EXCLUSIVE in find_owners(rung.kernel, sysfs)[0].what
@@ -347,6 +356,52 @@ def test_the_actor_moves_idle_memory_to_swap_and_residency_tells(rung: Rung, poo
 
 
 def test_capabilities_are_what_the_files_say(rung: Rung, pool: DamonPool) -> None:
-    limit = f"{CONTEXT}/schemes/0/stats/max_nr_snapshots"
-    assert pool.capabilities.snapshot_limit == rung.kernel.exists(limit)
     assert "fvaddr" in pool.capabilities.operations
+    fill(rung.kernel)
+    for feature in FEATURES:
+        there = rung.kernel.exists(f"{SLOT}/{feature.file.replace('N', '0')}")
+        assert pool.capabilities.offers(feature.file) == there
+
+
+def version_of(kernel: Kernel, rung: Rung) -> tuple[int, int]:
+    """Of the kernel that the fake is to be compared with."""
+    if isinstance(kernel, FakeKernel):
+        return kernel.damon.version
+    major, minor = rung.kernel.read("/proc/sys/kernel/osrelease").split(".")[:2]
+    return int(major), int(minor)
+
+
+def test_the_fake_offers_what_the_kernel_offers(rung: Rung, sysfs: DamonSysfs) -> None:
+    host = FakeHost([])
+    fake = DamonSysfs(FakeKernel(host, FakeDamon(host, version_of(rung.kernel, rung))))
+    fake.set_slots(1)
+    assert sysfs.probe(0) == fake.probe(0)
+
+
+def test_probing_leaves_an_empty_slot(sysfs: DamonSysfs) -> None:
+    sysfs.probe(0)
+    assert sysfs.kdamond(0) == Kdamond()
+
+
+def test_every_default_is_the_kernels_own(rung: Rung, sysfs: DamonSysfs) -> None:
+    """So that writing only what differs from it makes a slot exactly what was asked for."""
+    fill(rung.kernel)
+    made = sysfs.kdamond(0)
+    assert dataclasses.replace(made, contexts=()) == Kdamond()
+    (context,) = made.contexts
+    assert dataclasses.replace(context, targets=(), schemes=()) == Context()
+    assert context.targets == (Target(regions=(InitialRegion(),)),)
+    (scheme,) = context.schemes
+    inner = {name for name, place in declared(Scheme) if isinstance(place, Children)}
+    emptied: dict[str, Any] = dict.fromkeys(inner, ())
+    assert dataclasses.replace(scheme, quota=Quota(), **emptied) == Scheme()
+    for name in inner:
+        assert set(getattr(scheme, name)) <= {Filter(), Destination()}
+    assert scheme.quota == Quota(goals=(Goal(),))
+
+
+def test_what_was_configured_is_what_is_read_back(rung: Rung, sysfs: DamonSysfs) -> None:
+    capabilities = sysfs.probe(0)
+    for kdamond in (watching(rung.target), monitor(rung.target, Sentinel()), Kdamond()):
+        sysfs.configure(0, kdamond, capabilities)
+        assert sysfs.kdamond(0) == kdamond

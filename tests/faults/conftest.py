@@ -19,7 +19,7 @@ from overcommit.host.memory import read_boot_id
 from overcommit.journal import Generation, Journal
 from overcommit.model.outcome import Report
 from overcommit.model.plan import Plan
-from overcommit.model.policy import Policy
+from overcommit.model.policy import PageoutActor, Policy
 from overcommit.observe.facts import observe
 from overcommit.plan.freshness import require_fresh
 from overcommit.policy import loader
@@ -28,8 +28,8 @@ from overcommit.units import MIB
 
 POLICY = """
 version: 1
-host: {reserve: 8%, swap: {max_used: 60%, max_write: 50MiB/s}}
-classes: {all: {floor: 20%, cold_after: 20s}}
+host: {{reserve: 8%, pageout_actor: {actor}, swap: {{max_used: 60%, max_write: 50MiB/s}}}}
+classes: {{all: {{floor: 20%, cold_after: 20s}}}}
 default_class: all
 """
 
@@ -116,6 +116,11 @@ class Installation:
         )
 
     @property
+    def first_of_pageout(self) -> str:
+        """What is written first when page-out begins."""
+        return "on" if self.policy.pageout_actor is PageoutActor.DAMOS_FVADDR else "COLD"
+
+    @property
     def outstanding(self) -> int:
         """Entries of the journal that are not settled."""
         return len(Journal(self.directory).outstanding())
@@ -161,6 +166,7 @@ class Killer:
 
         def done(_path: str, written: str) -> None:
             if written == value:
+                host.after_write = lambda _path, _value: None
                 self._dead = True
                 raise Killed
 
@@ -209,12 +215,15 @@ def guests() -> list[FakeGuest]:
     ]
 
 
-def install(directory: Path) -> Installation:
+ACTORS = ("damos-fvaddr", "cold-hint+reclaim")
+
+
+def install(directory: Path, actor: str) -> Installation:
     """A host with two guests, on which damon_stat runs."""
     host = FakeHost(guests())
     kernel = FakeKernel(host)
     kernel.damon.modules["damon_stat"] = True
-    return Installation(host, kernel, directory, loader.parse(POLICY, "policy.yaml"))
+    return Installation(host, kernel, directory, loader.parse(POLICY.format(actor=actor), "policy.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -223,10 +232,17 @@ def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("overcommit.journal.os.fsync", lambda _descriptor: None)
 
 
+@pytest.fixture(params=ACTORS)
+def actor(request: pytest.FixtureRequest) -> str:
+    """Who pages out."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def installation(tmp_path: Path) -> Installation:
+def installation(tmp_path: Path, actor: str) -> Installation:
     """A host of its own for each test."""
-    return install(tmp_path / "state")
+    return install(tmp_path / "state", actor)
 
 
 @pytest.fixture

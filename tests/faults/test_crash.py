@@ -31,11 +31,11 @@ def test_the_whole_job_on_the_fakes(installation: Installation) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_every_write_restore_brings_the_baseline_back(
-    tmp_path: Path, killer: Killer, after: bool
+    tmp_path: Path, actor: str, killer: Killer, after: bool
 ) -> None:
     """For each k: die at the k-th write of plan and apply, restore, compare byte for byte, restore again."""
     for write in itertools.count(1):
-        installation = install(tmp_path / str(write))
+        installation = install(tmp_path / str(write), actor)
         found = installation.baseline()
         killer.aim(installation.host, write, after=after)
         try:
@@ -58,7 +58,7 @@ def test_killed_at_every_write_restore_brings_the_baseline_back(
 def test_the_next_command_cleans_up_after_a_killed_one(installation: Installation, killer: Killer) -> None:
     """Without restore: plan stops the dead one's kdamonds, and works."""
     found = installation.baseline()
-    killer.aim(installation.host, 100, after=True)
+    killer.aim_at(installation.host, "on")
     with pytest.raises(Killed):
         installation.plan()
     killer.revive()

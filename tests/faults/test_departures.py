@@ -75,12 +75,12 @@ def untouched(installation: Installation, plan: Plan) -> None:
 @pytest.mark.parametrize("leaving", [vanish, restart, be_followed_by_a_stranger])
 @pytest.mark.parametrize(("name", "other"), [("cold", "free"), ("free", "cold")])
 def test_a_guest_that_leaves_at_any_look_during_apply_costs_the_other_nothing(
-    tmp_path: Path, name: str, other: str, leaving: Leaving
+    tmp_path: Path, actor: str, name: str, other: str, leaving: Leaving
 ) -> None:
     """For each k: it leaves at the k-th look; the plan is refused, or the other's action is carried out."""
     refused = carried_out = 0
     for turn in itertools.count(1):
-        installation = install(tmp_path / str(turn))
+        installation = install(tmp_path / str(turn), actor)
         modules = dict(installation.kernel.damon.modules)
         plan = installation.plan()
         occasion = Occasion(installation, name, turn, leaving)
@@ -106,10 +106,12 @@ def test_a_guest_that_leaves_at_any_look_during_apply_costs_the_other_nothing(
 
 
 @pytest.mark.parametrize("leaving", [restart, be_followed_by_a_stranger])
-def test_what_was_seen_of_one_life_is_not_held_against_the_next(tmp_path: Path, leaving: Leaving) -> None:
+def test_what_was_seen_of_one_life_is_not_held_against_the_next(
+    tmp_path: Path, actor: str, leaving: Leaving
+) -> None:
     """For each k: the watched guest is replaced at the k-th look; its successor was never watched in full."""
     for turn in itertools.count(1):
-        installation = install(tmp_path / str(turn))
+        installation = install(tmp_path / str(turn), actor)
         first = installation.host.guests[0]
         began = installation.host.uptime
         occasion = Occasion(installation, first.name, turn, leaving)
@@ -123,10 +125,12 @@ def test_what_was_seen_of_one_life_is_not_held_against_the_next(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", ["cold", "free"])
-def test_a_guest_that_leaves_at_any_look_during_plan_is_left_out(tmp_path: Path, name: str) -> None:
+def test_a_guest_that_leaves_at_any_look_during_plan_is_left_out(
+    tmp_path: Path, actor: str, name: str
+) -> None:
     """For each k: it leaves at the k-th look; what is planned for it then is refused, and DAMON is free."""
     for turn in itertools.count(1):
-        installation = install(tmp_path / str(turn))
+        installation = install(tmp_path / str(turn), actor)
         found = installation.baseline(guests=False)
         occasion = Occasion(installation, name, turn, vanish)
         plan = installation.plan()

@@ -61,7 +61,7 @@ def test_a_page_out_stops_when_its_guest_must_be_left_alone(
 ) -> None:
     plan = installation.plan()
     cold = installation.host.guests[0]
-    OnTheFirst(installation.host, "on", lambda: setattr(cold, what, value))
+    OnTheFirst(installation.host, installation.first_of_pageout, lambda: setattr(cold, what, value))
     outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
     assert (outcome.status, says in outcome.detail) == (Status.PARTIAL, True), outcome.detail
     assert cold.swapped == set(), "it was stopped before the actor had looked three times"
@@ -81,7 +81,8 @@ def test_a_swap_that_fills_up_meanwhile_ends_a_page_out_in_part(installation: In
     """What found no room is reported as not freed."""
     host = installation.host
     plan = installation.plan()
-    OnTheFirst(host, "on", lambda: setattr(host, "swap_of_others_bytes", host.swap_total_bytes - 20 * MIB))
+    filled = host.swap_total_bytes - 20 * MIB
+    OnTheFirst(host, installation.first_of_pageout, lambda: setattr(host, "swap_of_others_bytes", filled))
     outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
     assert outcome.status is Status.PARTIAL
     assert 0 < outcome.freed_bytes <= 20 * MIB
@@ -105,6 +106,7 @@ def test_a_module_that_comes_on_during_plan_stays_on_and_the_one_moved_aside_is_
     assert installation.outstanding == 0
 
 
+@pytest.mark.parametrize("actor", ["damos-fvaddr"], indirect=True)
 def test_restore_leaves_a_hung_guest_for_later_and_gives_damon_back(
     installation: Installation, killer: Killer
 ) -> None:
@@ -192,7 +194,6 @@ def test_what_an_earlier_boot_left_is_not_replayed_in_this_one(
     with pytest.raises(Killed):
         installation.plan()
     killer.revive()
-    installation.host.after_write = lambda _path, _value: None
     damon = installation.kernel.damon
     installation.host.boot_id = "another boot"
     damon.running.clear()

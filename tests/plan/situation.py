@@ -75,6 +75,7 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         gaps=words.pop("gaps", None),
         state=RunState(words.pop("state", "running")),
         busy_with=words.pop("busy_with", None),
+        memory_reclaim=words.pop("memory_reclaim", True),
         **definition,
     )
     scenarios.require(not words, f"unknown words about {name}: {', '.join(words)}")
@@ -132,7 +133,7 @@ def _action_figures(data: Mapping[str, Any]) -> Words:
         "expected": exact(data["expected_bytes"]),
     }
     if "pieces" in data:
-        figures["pieces"] = len(data["pieces"])
+        figures |= {"pieces": len(data["pieces"]), "actor": data["actor"]}
     return figures | ({"blocked": data["blocked"]} if data["blocked"] else {})
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overcommit.classify.idle import begin, classify, update
-from overcommit.damon.tree import REGION_FIELDS, Intervals, Kdamond, Scheme, Target, parse_regions, render
+from overcommit.damon.tree import REGION_FIELDS, parse_regions
 from overcommit.errors import PolicyError, StalePlan, UsageError
 from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range, chop, intersect, normalise, total_size
@@ -73,24 +73,6 @@ def test_idle_map_keeps_every_address_whatever_damon_says(
         assert pieces <= cold
         assert pieces & addresses(resident) == cold & addresses(resident)
         assert heat.cold_bytes == sum(piece.resident_bytes for piece in heat.cold_pieces)
-
-
-@given(st.lists(st.builds(Target, pid=st.integers(1, 4_000_000), ranges=SETS), min_size=1, max_size=3))
-def test_damon_writes_come_in_an_order_that_the_kernel_can_follow(targets: list[Target]) -> None:
-    kdamond = Kdamond(
-        intervals=Intervals(sample_seconds=0.1, aggregation_seconds=4.0),
-        min_regions=10,
-        max_regions=100,
-        targets=tuple(targets),
-        scheme=Scheme(action="stat", max_snapshots=3),
-    )
-    made: dict[str, int] = {}
-    for path, value in render(kdamond):
-        for match in re.finditer(r"(?<=/)(\d+)/", path):
-            parent = path[: match.start() - 1]
-            assert int(match[1]) < made.get(parent, 0), f"{path} before its directory"
-        if counts := re.fullmatch(r"(.+)/nr_(contexts|targets|regions|schemes)", path):
-            made[counts[1]] = int(value)
 
 
 @given(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from overcommit.host.kernel import Advice
 from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range
 
@@ -38,6 +39,9 @@ class FileKernel:
 
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
         raise AssertionError(f"a parser asked for the residency of {pid} in {ram}")
+
+    def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
+        raise AssertionError(f"a parser advised {advice} about {ranges} of {pid} ({start_time})")
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import pytest
 
+from overcommit.damon.capabilities import FEATURES, Capabilities, template
+from overcommit.damon.codec import Write, render
 from overcommit.damon.schemes import (
     ACTOR_INTERVALS,
     MONITOR_INTERVALS,
@@ -15,15 +17,25 @@ from overcommit.damon.schemes import (
     monitor,
     pageout_actor,
 )
-from overcommit.damon.sysfs import Capabilities
-from overcommit.damon.tree import Kdamond, Target, Write, parse_regions, render
+from overcommit.damon.sysfs import DamonSysfs
+from overcommit.damon.tree import Context, Kdamond, Scheme, Target, parse_regions
+from overcommit.errors import Unsupported
 from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range, normalise
+from overcommit.testing import FakeDamon, FakeHost, FakeKernel
 from overcommit.units import GIB, MIB, PAGE_SIZE
 
-MODERN = Capabilities(operations=frozenset({"fvaddr"}), snapshot_limit=True)
-OLD = Capabilities(operations=frozenset({"fvaddr"}), snapshot_limit=False)
-GUEST = Target(pid=42, ranges=(Range(0, GIB), Range(4 * GIB, 5 * GIB)))
+GUEST = Target.of(42, (Range(0, GIB), Range(4 * GIB, 5 * GIB)))
+
+
+def offering(version: tuple[int, int]) -> Capabilities:
+    host = FakeHost([])
+    tree = DamonSysfs(FakeKernel(host, FakeDamon(host, version)))
+    tree.set_slots(1)
+    return tree.probe(0)
+
+
+MODERN, OLD = offering((7, 3)), offering((6, 12))
 C, S = "contexts/0", "contexts/0/schemes/0"
 
 
@@ -33,18 +45,24 @@ def actor(capabilities: Capabilities = MODERN, target: Target = GUEST) -> Kdamon
     )
 
 
+def scheme_of(kdamond: Kdamond) -> Scheme:
+    (context,) = kdamond.contexts
+    (scheme,) = context.schemes
+    return scheme
+
+
+def context_of(kdamond: Kdamond) -> Context:
+    return kdamond.contexts[0]
+
+
 def files(writes: Iterable[Write]) -> dict[str, str]:
     listed = list(writes)
     assert len({w.path for w in listed}) == len(listed), "a file is written twice"
     return dict(listed)
 
 
-def regions_of(written: Mapping[str, str], target: int) -> list[Range]:
-    directory = f"{C}/targets/{target}/regions"
-    bounds = [
-        Range(int(written[f"{directory}/{n}/start"]), int(written[f"{directory}/{n}/end"]))
-        for n in range(int(written[f"{directory}/nr_regions"]))
-    ]
+def regions_of(kdamond: Kdamond, target: int = 0) -> list[Range]:
+    bounds = list(context_of(kdamond).targets[target].ranges)
     assert bounds == sorted(bounds), "the kernel refuses regions that are not in order"
     return bounds
 
@@ -52,16 +70,17 @@ def regions_of(written: Mapping[str, str], target: int) -> list[Range]:
 @pytest.mark.parametrize("kdamond", [monitor(GUEST, Sentinel()), actor()], ids=["monitor", "actor"])
 def test_ranges_are_split_beforehand_into_as_many_regions_as_are_allowed_at_least(kdamond: Kdamond) -> None:
     """Older kernels start with one region per range, which one accessed page makes hot as a whole."""
-    regions = regions_of(files(render(kdamond)), 0)
+    regions = regions_of(kdamond)
     assert normalise(regions) == GUEST.ranges
-    assert kdamond.min_regions / 2 <= len(regions) <= kdamond.max_regions
+    limits = context_of(kdamond).attributes.regions
+    assert limits.minimum / 2 <= len(regions) <= limits.maximum
     assert all(region.start % (2 * MIB) == 0 for region in regions)
 
 
 def test_monitor_only_looks() -> None:
     written = files(render(monitor(GUEST, Sentinel())))
-    assert written[f"{S}/action"] == "stat"
-    assert written[f"{S}/quotas/bytes"] == "0"
+    assert scheme_of(monitor(GUEST, Sentinel())).action == "stat"
+    assert not {f"{S}/action", f"{S}/quotas/bytes"} & written.keys(), "a new scheme looks only, without limit"
     assert written[f"{S}/access_pattern/nr_accesses/max"] == str(2**32 - 1)
     assert written[f"{C}/operations"] == "fvaddr"
     assert written[f"{C}/monitoring_attrs/intervals/sample_us"] == "100000"
@@ -70,12 +89,12 @@ def test_monitor_only_looks() -> None:
 
 def test_monitor_has_the_guest_first_and_a_page_of_ours_that_outlives_it() -> None:
     sentinel = Sentinel()
-    written = files(render(monitor(GUEST, sentinel)))
-    assert written[f"{C}/targets/nr_targets"] == "2"
-    assert written[f"{C}/targets/0/pid_target"] == "42"
-    assert [r.size for r in normalise(regions_of(written, 0))] == [GIB, GIB]
-    assert written[f"{C}/targets/1/regions/nr_regions"] == "1"
-    (page,) = sentinel.target.ranges
+    kdamond = monitor(GUEST, sentinel)
+    guest, ours = context_of(kdamond).targets
+    assert guest.pid == 42
+    assert [r.size for r in normalise(regions_of(kdamond))] == [GIB, GIB]
+    assert ours == sentinel.target
+    (page,) = ours.ranges
     assert page.size == PAGE_SIZE
     assert page.start % PAGE_SIZE == 0
 
@@ -83,7 +102,7 @@ def test_monitor_has_the_guest_first_and_a_page_of_ours_that_outlives_it() -> No
 def test_actor_takes_only_what_was_not_accessed_at_all_and_was_looked_at_again() -> None:
     written = files(render(actor()))
     assert written[f"{S}/action"] == "pageout"
-    assert written[f"{S}/access_pattern/nr_accesses/max"] == "0"
+    assert scheme_of(actor()).pattern.accesses.maximum == 0
     assert written[f"{S}/access_pattern/age/min"] == str(RECHECK_AGGREGATIONS)
 
 
@@ -96,8 +115,9 @@ def test_actor_is_bounded_in_rate_and_never_touches_the_sentinel() -> None:
 
 def test_the_first_unlimited_quota_window_is_over_before_any_region_is_old_enough() -> None:
     kdamond = actor()
-    old_enough = kdamond.scheme.min_age * kdamond.intervals.aggregation_seconds
-    assert old_enough > kdamond.scheme.quota_seconds
+    intervals = context_of(kdamond).attributes.intervals
+    old_enough = scheme_of(kdamond).pattern.age.minimum * intervals.aggregation_seconds
+    assert old_enough > scheme_of(kdamond).quota.reset_seconds
 
 
 def test_a_dead_controllers_actor_ends_by_itself_where_the_kernel_can() -> None:
@@ -108,9 +128,10 @@ def test_a_dead_controllers_actor_ends_by_itself_where_the_kernel_can() -> None:
 
 @pytest.mark.parametrize("size", [MIB, 16 * MIB, GIB, 64 * GIB, 1024 * GIB])
 def test_regions_stay_within_what_the_kernel_and_the_host_can_take(size: int) -> None:
-    target = Target(pid=1, ranges=(Range(0, size),))
+    target = Target.of(1, (Range(0, size),))
     for kdamond in (monitor(target, Sentinel()), actor(target=target)):
-        assert 3 <= kdamond.min_regions < kdamond.max_regions <= 2000  # below 3 the kernel says EINVAL
+        limits = context_of(kdamond).attributes.regions
+        assert 3 <= limits.minimum < limits.maximum <= 2000  # below 3 the kernel says EINVAL
 
 
 @pytest.mark.parametrize("kdamond", [monitor(GUEST, Sentinel()), actor()], ids=["monitor", "actor"])
@@ -126,23 +147,38 @@ def test_a_directory_exists_before_it_is_used(kdamond: Kdamond) -> None:
 
 
 @pytest.mark.parametrize("kdamond", [monitor(GUEST, Sentinel()), actor()], ids=["monitor", "actor"])
-def test_every_bound_of_the_pattern_is_written_as_whole_numbers(kdamond: Kdamond) -> None:
+def test_every_upper_bound_of_the_pattern_is_open_or_meant(kdamond: Kdamond) -> None:
     """The kernel's defaults are 0, which would match next to nothing."""
-    written = files(render(kdamond))
-    for bound in ("sz", "nr_accesses", "age"):
-        assert int(written[f"{S}/access_pattern/{bound}/min"]) <= int(
-            written[f"{S}/access_pattern/{bound}/max"]
-        )
-    assert all(
-        value.isdecimal() for path, value in written.items() if not path.endswith(("action", "operations"))
-    )
+    pattern = scheme_of(kdamond).pattern
+    assert pattern.size.maximum == 2**64 - 1
+    assert pattern.age.maximum == 2**32 - 1
 
 
-def test_maximum_regions_before_minimum_so_that_no_pair_in_between_is_invalid() -> None:
-    paths = [w.path for w in render(monitor(GUEST, Sentinel()))]
-    assert paths.index(f"{C}/monitoring_attrs/nr_regions/max") < paths.index(
-        f"{C}/monitoring_attrs/nr_regions/min"
-    )
+def test_what_a_kernel_lacks_is_named_with_the_version_that_brought_it() -> None:
+    list(MODERN.require(render(actor(MODERN))))
+    with pytest.raises(Unsupported, match="max_nr_snapshots") as refusal:
+        list(OLD.require(render(actor(MODERN))))
+    assert refusal.value.hint == "it came with Linux 7.0"
+
+
+def test_features_show_in_the_files_of_the_kernel_that_brought_them() -> None:
+    assert MODERN.missing() == ()
+    assert {feature.name for feature in OLD.missing()} == {feature.name for feature in FEATURES}
+    for feature in FEATURES:
+        major, minor = map(int, feature.since.split("."))
+        before = (major, minor - 1) if minor else (major - 1, 19)
+        assert feature.file in offering((major, minor)).files
+        assert feature.file not in offering(before).files
+
+
+def test_words_are_probed_too() -> None:
+    assert "collapse" in MODERN.keywords[f"{S}/action"]
+    assert "collapse" not in OLD.keywords[f"{S}/action"]
+    assert f"{S}/quotas/goal_tuner" not in OLD.keywords
+
+
+def test_a_path_is_reduced_to_its_shape() -> None:
+    assert template("contexts/0/targets/12/regions/3/start") == "contexts/N/targets/N/regions/N/start"
 
 
 def test_idle_resolution_is_one_snapshot_of_the_monitor() -> None:

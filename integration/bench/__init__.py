@@ -1,0 +1,1 @@
+"""Measurements on real guests: they print figures and judge nothing."""

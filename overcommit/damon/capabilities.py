@@ -1,0 +1,155 @@
+"""What this kernel's DAMON offers: found by looking and trying in a slot of ours, never from its version.
+
+Distributions backport much of DAMON, so a version says little (design: "probe, never ask uname").
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from overcommit.damon.codec import Write
+from overcommit.errors import Unsupported
+
+COUNTERS = (
+    "contexts/nr_contexts",
+    "contexts/0/targets/nr_targets",
+    "contexts/0/targets/0/regions/nr_regions",
+    "contexts/0/schemes/nr_schemes",
+    "contexts/0/schemes/0/filters/nr_filters",
+    "contexts/0/schemes/0/core_filters/nr_filters",
+    "contexts/0/schemes/0/ops_filters/nr_filters",
+    "contexts/0/schemes/0/quotas/goals/nr_goals",
+    "contexts/0/schemes/0/dests/nr_dests",
+)
+"""Writing 1 to each makes one of everything; those that a kernel lacks are left out."""
+
+_SCHEME = "contexts/0/schemes/0"
+KEYWORDS: Mapping[str, tuple[str, ...]] = {
+    f"{_SCHEME}/action": (
+        *("stat", "pageout", "willneed", "cold", "hugepage", "nohugepage", "collapse"),
+        *("lru_prio", "lru_deprio", "migrate_hot", "migrate_cold"),
+    ),
+    f"{_SCHEME}/filters/0/type": (
+        *("anon", "memcg", "addr", "target", "young", "hugepage_size", "unmapped", "active"),
+    ),
+    f"{_SCHEME}/quotas/goals/0/target_metric": (
+        *("user_input", "some_mem_psi_us", "node_mem_used_bp", "node_mem_free_bp", "node_memcg_used_bp"),
+        *("node_memcg_free_bp", "active_mem_bp", "inactive_mem_bp", "node_eligible_mem_bp"),
+    ),
+    f"{_SCHEME}/quotas/goal_tuner": ("consist", "temporal"),
+}
+"""What to try in which file. A kernel refuses a word that it does not know with EINVAL."""
+
+
+class Feature(NamedTuple):
+    """Something that came after Linux 6.12: how it shows, and what its absence costs."""
+
+    name: str
+    file: str
+    since: str
+    without: str
+
+
+FEATURES = (
+    Feature(
+        "snapshot limit", "contexts/N/schemes/N/stats/max_nr_snapshots", "7.0",
+        "a kdamond that pages out cannot end by itself when its controller dies: the next command stops it",
+    ),
+    Feature(
+        "interval tuning", "contexts/N/monitoring_attrs/intervals/intervals_goal/access_bp", "6.15",
+        "the sampling interval is fixed",
+    ),
+    Feature(
+        "filter layers", "contexts/N/schemes/N/ops_filters/nr_filters", "6.15",
+        "filters of both layers share one list",
+    ),
+    Feature(
+        "passed bytes", "contexts/N/schemes/N/stats/sz_ops_filter_passed", "6.14",
+        "the kernel does not say how much memory a scheme's filters let through",
+    ),
+    Feature(
+        "node goals", "contexts/N/schemes/N/quotas/goals/N/nid", "6.16",
+        "a quota cannot follow the free memory of a node",
+    ),
+    Feature(
+        "cgroup goals", "contexts/N/schemes/N/quotas/goals/N/path", "6.19",
+        "a quota cannot follow the memory of a cgroup",
+    ),
+    Feature(
+        "goal tuner", "contexts/N/schemes/N/quotas/goal_tuner", "7.1",
+        "a quota follows its goal slowly: thirty windows from nothing to full speed",
+    ),
+    Feature(
+        "fail charge", "contexts/N/schemes/N/quotas/fail_charge_denom", "7.2",
+        "paging out physical memory uses up its quota on memory of others",
+    ),
+    Feature(
+        "weighted destinations", "contexts/N/schemes/N/dests/nr_dests", "6.17",
+        "migration has one destination",
+    ),
+    Feature(
+        "target removal", "contexts/N/targets/N/obsolete_target", "6.19",
+        "a domain cannot leave a kdamond that watches several: each has its own",
+    ),
+    Feature(
+        "pause", "contexts/N/pause", "7.2",
+        "a monitor cannot rest: it is stopped, and forgets what it saw",
+    ),
+    Feature(
+        "periodic refresh", "refresh_ms", "6.17",
+        "none: statistics are asked for one by one in any case",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What there is.
+
+    ``files`` are the paths below a slot, with ``N`` for each number; ``keywords`` the words that a file took.
+    """
+
+    operations: frozenset[str]
+    files: frozenset[str]
+    keywords: Mapping[str, frozenset[str]]
+
+    def offers(self, path: str) -> bool:
+        """Whether a file below a slot exists on this kernel."""
+        return template(path) in self.files
+
+    @property
+    def snapshot_limit(self) -> bool:
+        """Whether a scheme can end by itself."""
+        return self.offers(f"{_SCHEME}/stats/max_nr_snapshots")
+
+    def missing(self) -> tuple[Feature, ...]:
+        """The features that are not there."""
+        return tuple(feature for feature in FEATURES if feature.file not in self.files)
+
+    def require(self, writes: Iterator[Write]) -> Iterator[Write]:
+        """The same writes.
+
+        Raises:
+            Unsupported: one of them needs a file that this kernel does not have.
+        """
+        for write in writes:
+            if not self.offers(write.path):
+                since = next((f.since for f in FEATURES if f.file == template(write.path)), "a later version")
+                raise Unsupported(
+                    f"this kernel's DAMON has no {write.path}", hint=f"it came with Linux {since}"
+                )
+            yield write
+
+
+def template(path: str) -> str:
+    """A path with ``N`` for each number."""
+    return re.sub(r"(?<=/)\d+(?=/|$)", "N", path)
+
+
+def is_refusal(error: OSError) -> bool:
+    """Whether the kernel does not know the word."""
+    return error.errno == errno.EINVAL

@@ -1,0 +1,141 @@
+"""Dataclasses that say which files of a sysfs tree they stand for; rendered, parsed and compared by one walk.
+
+A field is declared with `file`, `section` (files of a directory) or `children` (numbered directories that a
+``nr_*`` file makes). Its default is what the kernel's file reads when the directory is new, so that rendering
+for a new directory writes only what differs from it. Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+_T = TypeVar("_T")
+_DECLARATION = "sysfs"
+
+
+class Write(NamedTuple):
+    """One value for one file."""
+
+    path: str
+    value: str
+
+
+class Codec(NamedTuple):
+    """How a value is written, and read back."""
+
+    encode: Callable[[Any], str]
+    decode: Callable[[str], Any]
+
+
+class File(NamedTuple):
+    """Where a field's one value lies."""
+
+    path: str
+    codec: Codec
+
+
+class Section(NamedTuple):
+    """The directory of a field's parts."""
+
+    path: str
+    kind: type
+
+
+class Children(NamedTuple):
+    """The file whose count makes numbered directories beside it."""
+
+    counter: str
+    kind: type
+
+
+def _scaled(per_unit: int) -> Codec:
+    """A quantity in units of the core, kept by the kernel as a whole number of smaller ones."""
+    return Codec(lambda value: str(round(value * per_unit)), lambda text: int(text) / per_unit)
+
+
+NUMBER = Codec(str, int)
+MICROSECONDS = _scaled(1_000_000)
+MILLISECONDS = _scaled(1_000)
+PERMIL = _scaled(1_000)
+BASIS_POINTS = _scaled(10_000)
+BOOLEAN = Codec(lambda value: "Y" if value else "N", lambda text: text == "Y")
+TEXT = Codec(str, str)
+
+
+def file(path: str, codec: Codec, default: Any) -> Any:
+    """A field kept in one file; ``default`` is what a new one holds."""
+    return dataclasses.field(default=default, metadata={_DECLARATION: File(path, codec)})
+
+
+def section(path: str, kind: type[_T]) -> _T:
+    """A field whose parts are files below a directory; an empty path is the directory itself."""
+    return dataclasses.field(default_factory=kind, metadata={_DECLARATION: Section(path, kind)})
+
+
+def children(counter: str, kind: type[_T]) -> tuple[_T, ...]:
+    """A field of numbered directories beside ``counter``, whose write makes them."""
+    return dataclasses.field(default=(), metadata={_DECLARATION: Children(counter, kind)})
+
+
+def render(value: Any, directory: str = "") -> Iterator[Write]:
+    """The writes that make a new directory so, each directory before what lies in it."""
+    yield from difference(type(value)(), value, directory)
+
+
+def difference(present: Any, wanted: Any, directory: str = "") -> Iterator[Write]:
+    """The writes that turn what is ``present`` into what is ``wanted``, and no others.
+
+    Where the number of children changes all of them are written: the kernel makes them anew.
+    """
+    for name, place in declared(type(wanted)):
+        old, new = getattr(present, name), getattr(wanted, name)
+        match place:
+            case File(path, codec):
+                if codec.encode(old) != codec.encode(new):
+                    yield Write(_join(directory, path), codec.encode(new))
+            case Section(path):
+                yield from difference(old, new, _join(directory, path))
+            case Children(counter, kind):
+                if len(old) != len(new):
+                    yield Write(_join(directory, counter), str(len(new)))
+                    old = tuple(kind() for _ in new)
+                for index, (was, shall_be) in enumerate(zip(old, new, strict=True)):
+                    yield from difference(was, shall_be, _child(directory, counter, index))
+
+
+def parse(kind: type[_T], files: Mapping[str, str], directory: str = "") -> _T:
+    """A value from file contents by path; a file that this kernel does not have leaves the default.
+
+    Raises:
+        ValueError: a content that its codec cannot read.
+    """
+    values: dict[str, Any] = {}
+    for name, place in declared(kind):
+        match place:
+            case File(path, codec):
+                if (text := files.get(_join(directory, path))) is not None:
+                    values[name] = codec.decode(text.removesuffix("\n"))
+            case Section(path, part):
+                values[name] = parse(part, files, _join(directory, path))
+            case Children(counter, part):
+                count = int(files.get(_join(directory, counter), "0"))
+                values[name] = tuple(
+                    parse(part, files, _child(directory, counter, index)) for index in range(count)
+                )
+    return kind(**values)
+
+
+def declared(kind: type) -> Iterator[tuple[str, File | Section | Children]]:
+    """The fields of a dataclass and where they lie."""
+    for each in dataclasses.fields(kind):
+        yield each.name, each.metadata[_DECLARATION]
+
+
+def _join(directory: str, path: str) -> str:
+    return f"{directory}/{path}" if directory and path else directory or path
+
+
+def _child(directory: str, counter: str, index: int) -> str:
+    return _join(directory, f"{counter.rpartition('/')[0]}/{index}".removeprefix("/"))
