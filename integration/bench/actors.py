@@ -22,7 +22,7 @@ from integration.lab.guests import GuestSpec
 from integration.lab.lab import Lab
 from integration.suite.host import MIB, Host, domain_of, json_lines
 
-ACTORS = ("damos-fvaddr", "memcg-reclaim", "cold-hint+reclaim")
+ACTORS = ("damos-fvaddr", "damos-paddr", "memcg-reclaim", "cold-hint+reclaim")
 POLICY = """\
 version: 1
 host: {{reserve: 8%, swap: {{max_used: 80%, max_write: {rate}}}, pageout_actor: {actor}}}

@@ -9,11 +9,18 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from overcommit.damon.pool import DamonPool
-from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, pageout_actor
+from overcommit.damon.schemes import (
+    ACTOR_INTERVALS,
+    QUOTA_WINDOW_SECONDS,
+    RECHECK_AGGREGATIONS,
+    fvaddr_actor,
+    paddr_actor,
+)
 from overcommit.damon.tree import Target
 from overcommit.errors import HostError
 from overcommit.host.cgroup import reclaim
 from overcommit.host.kernel import Advice, Kernel
+from overcommit.host.memory import read_system_ram
 from overcommit.model.facts import DomainFacts
 from overcommit.model.plan import PageoutAction
 from overcommit.model.policy import PageoutActor
@@ -21,6 +28,8 @@ from overcommit.model.ranges import Range, normalise
 from overcommit.units import MIB
 
 _SLOT = 0
+_PADDR_STEPS = 32
+"""Quota windows that a page-out by physical addresses takes at least."""
 _OVERSHOOT_BYTES = 4 * MIB
 """What reclaim may take above what it was asked for: two huge pages."""
 
@@ -69,8 +78,11 @@ def actor_for(
         return DamosFvaddr(pool, action, lease_seconds=longest_seconds)
     if domain.cgroup is None:
         raise HostError(f"domain {domain.name} has no cgroup with memory accounting")
+    group = domain.cgroup.path
+    if action.actor is PageoutActor.DAMOS_PADDR:
+        return DamosPaddr(pool, action, read_system_ram(kernel), group, lease_seconds=longest_seconds)
     pieces = _ranges(action) if action.actor is PageoutActor.COLD_HINT_RECLAIM else ()
-    return MemcgReclaim(kernel, action, domain.cgroup.path, pieces)
+    return MemcgReclaim(kernel, action, group, pieces)
 
 
 def _ranges(action: PageoutAction) -> tuple[Range, ...]:
@@ -92,7 +104,7 @@ class DamosFvaddr:
 
     def start(self) -> None:
         """See `Actor.start`."""
-        kdamond = pageout_actor(
+        kdamond = fvaddr_actor(
             Target.of(self._action.domain.pid, _ranges(self._action)),
             max_bytes_per_second=self._action.max_bytes_per_second,
             lease_seconds=self._lease_seconds,
@@ -102,6 +114,51 @@ class DamosFvaddr:
 
     def step(self, seconds: float, left_bytes: int) -> None:
         """See `Actor.step`: the kernel does the work."""
+
+    def stop(self) -> None:
+        """See `Actor.stop`."""
+        self._pool.stop(_SLOT)
+
+
+class DamosPaddr:
+    """A kdamond over physical memory, for pages of the domain's cgroup only.
+
+    It knows nothing of the chosen pieces, so it is stopped before what it may do until the next look could
+    take more than was planned.
+    """
+
+    warm_up_seconds = DamosFvaddr.warm_up_seconds
+
+    def __init__(
+        self,
+        pool: DamonPool,
+        action: PageoutAction,
+        ram: tuple[Range, ...],
+        group: str,
+        *,
+        lease_seconds: float,
+    ) -> None:
+        self._pool = pool
+        self._quota = min(action.max_bytes_per_second, max(MIB, action.expected_bytes // _PADDR_STEPS))
+        self._ram = ram
+        self._group = group
+        self._lease_seconds = lease_seconds
+
+    def start(self) -> None:
+        """See `Actor.start`."""
+        kdamond = paddr_actor(
+            self._ram,
+            self._group,
+            max_bytes_per_second=self._quota,
+            lease_seconds=self._lease_seconds,
+            capabilities=self._pool.capabilities,
+        )
+        self._pool.start(_SLOT, kdamond)
+
+    def step(self, seconds: float, left_bytes: int) -> None:
+        """See `Actor.step`: the kernel does the work, and is stopped in time."""
+        if left_bytes < 2 * self._quota * max(1.0, seconds / QUOTA_WINDOW_SECONDS):
+            self.stop()
 
     def stop(self) -> None:
         """See `Actor.stop`."""

@@ -1,17 +1,23 @@
-"""``overcommitctl doctor``: what this host can do, who stands in the way, and the fix for each. Read-only."""
+"""``overcommitctl doctor``: what this host can do, who stands in the way, and the fix for each.
+
+Read-only, but for ``--probe``, which sets up a kdamond slot, looks at what it offers and gives it back.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import click
 
+from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import Session, with_session
+from overcommit.damon.capabilities import FEATURES
 from overcommit.damon.owners import find_owners
+from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.errors import OvercommitError, Refused, Unsupported
 from overcommit.host.memory import read_host
@@ -36,13 +42,17 @@ class Finding:
 
 
 @click.command()
+@click.option("--probe", is_flag=True, help="Also try what this kernel's DAMON offers, in a slot of ours.")
+@take_over_option
 @with_session
-def doctor(session: Session) -> None:
-    """Check the host, DAMON's ownership, swap, libvirt and each domain; nothing is changed.
+def doctor(session: Session, probe: bool, take_over: bool) -> None:
+    """Check the host, DAMON's ownership, swap, libvirt and each domain; nothing is changed without --probe.
 
     Exit status: 0 ready; 4 DAMON belongs to somebody else; 5 something is missing.
     """
     findings = list(_examine(session))
+    if probe:
+        findings += _probe(session, take_over=take_over)
     if session.json:
         click.echo(json.dumps({"kind": "doctor", "findings": [asdict(f) for f in findings]}, indent=1))
     else:
@@ -96,6 +106,34 @@ def _damon(session: Session) -> Iterator[Finding]:
         yield Finding(level="ok", about="DAMON", text="sysfs interface present and free")
     for owner in owners:
         yield Finding(level="conflict", about="DAMON", text=owner.what, fix=owner.remedy)
+
+
+def _probe(session: Session, *, take_over: bool) -> Iterator[Finding]:
+    try:
+        with (
+            session.generation("doctor") as generation,
+            DamonPool(session.kernel, session.journal, generation) as pool,
+        ):
+            pool.claim(1, take_over=take_over)
+            offered = pool.capabilities
+    except OvercommitError as error:
+        yield Finding(level="conflict", about="DAMON", text=str(error), fix=error.hint or "")
+        return
+    yield Finding(level="ok", about="DAMON", text=f"operations {_listed(offered.operations)}")
+    for path, words in offered.keywords.items():
+        what = path.rpartition("/")[2].replace("_", " ")
+        yield Finding(level="ok", about="DAMON", text=f"{what}: {_listed(words)}")
+    for feature in FEATURES:
+        there = feature not in offered.missing()
+        yield Finding(
+            level="ok" if there else "warn",
+            about="DAMON",
+            text=feature.name if there else f"no {feature.name} (Linux {feature.since}): {feature.without}",
+        )
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words))
 
 
 def _memory(session: Session) -> Iterator[Finding]:

@@ -7,12 +7,14 @@ They are separate because every action but ``stat`` resets the age of the region
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import mmap
 import os
 
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.tree import (
     Context,
+    Filter,
     Intervals,
     Kdamond,
     MonitoringAttributes,
@@ -21,6 +23,7 @@ from overcommit.damon.tree import (
     Scheme,
     SchemeLimit,
     Target,
+    Weights,
     pattern,
 )
 from overcommit.model.ranges import Range, chop, total_size
@@ -40,7 +43,9 @@ RECHECK_AGGREGATIONS = 3
 It exceeds the quota's window on purpose: kernels 6.12 and 6.17 leave the first window unlimited
 (damos_adjust_quota sets charged_from, but no esz), and no region is old enough to match in that one.
 """
-_QUOTA_WINDOW_SECONDS = 1.0
+QUOTA_WINDOW_SECONDS = 1.0
+_FAIL_CHARGE_DENOMINATOR = 1000
+"""Memory of others costs a scheme a thousandth of its quota: looking at it is not free, but nearly so."""
 
 
 class Sentinel:
@@ -65,7 +70,8 @@ def monitor(target: Target, sentinel: Sentinel) -> Kdamond:
     """
     mebibytes = total_size(target.ranges) // MIB
     min_regions = max(16, min(mebibytes // 4, 500))
-    return _fixed_ranges(
+    return _kdamond(
+        "fvaddr",
         MONITOR_INTERVALS,
         RegionLimits(minimum=min_regions, maximum=max(64, min(mebibytes, 2000))),
         (_pre_split(target, min_regions), sentinel.target),
@@ -73,36 +79,77 @@ def monitor(target: Target, sentinel: Sentinel) -> Kdamond:
     )
 
 
-def pageout_actor(
+def fvaddr_actor(
     target: Target, *, max_bytes_per_second: int, lease_seconds: float, capabilities: Capabilities
 ) -> Kdamond:
     """A kdamond that pages out what is still idle in the target's ranges, at a bounded rate.
 
     Where the kernel can end a scheme by itself, it does so after ``lease_seconds``, whatever happens to us.
     """
-    snapshots = round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds)
     min_regions = max(10, min(total_size(target.ranges) // MIB, 500))
-    return _fixed_ranges(
+    return _kdamond(
+        "fvaddr",
         ACTOR_INTERVALS,
         RegionLimits(minimum=min_regions, maximum=1000),
         (_pre_split(target, min_regions),),
-        Scheme(
-            action="pageout",
-            pattern=pattern(max_accesses=0, min_age=RECHECK_AGGREGATIONS),
-            quota=Quota(
-                size=round(max_bytes_per_second * _QUOTA_WINDOW_SECONDS),
-                reset_seconds=_QUOTA_WINDOW_SECONDS,
-            ),
-            limit=SchemeLimit(max_snapshots=snapshots if capabilities.snapshot_limit else 0),
-        ),
+        _pageout(Quota(size=max_bytes_per_second), lease_seconds, capabilities),
     )
 
 
-def _fixed_ranges(
-    intervals: Intervals, regions: RegionLimits, targets: tuple[Target, ...], scheme: Scheme
+def paddr_actor(
+    ram: tuple[Range, ...],
+    memcg_path: str,
+    *,
+    max_bytes_per_second: int,
+    lease_seconds: float,
+    capabilities: Capabilities,
+) -> Kdamond:
+    """A kdamond over the host's physical memory that pages out idle pages of one cgroup, coldest first.
+
+    The kernel checks each page's accessed bits again before it takes it (an implicit young filter, since
+    Linux 6.10). The filter rejects what is not the cgroup's: one that allows what is would skip that check.
+    Pages of others use up the quota in full before Linux 7.2 (fail_charge).
+    """
+    only_ours = (Filter(kind="memcg", matching=False, memcg_path=memcg_path),)
+    layered = capabilities.offers("contexts/0/schemes/0/ops_filters/nr_filters")
+    charge = capabilities.offers("contexts/0/schemes/0/quotas/fail_charge_denom")
+    quota = Quota(
+        size=max_bytes_per_second,
+        weights=Weights(age=1.0),
+        fail_charge_num=1 if charge else 0,
+        fail_charge_denom=_FAIL_CHARGE_DENOMINATOR if charge else 0,
+    )
+    scheme = dataclasses.replace(
+        _pageout(quota, lease_seconds, capabilities),
+        filters=() if layered else only_ours,
+        ops_filters=only_ours if layered else (),
+    )
+    min_regions = max(10, min(total_size(ram) // (4 * MIB), 1000))
+    return _kdamond(
+        "paddr",
+        ACTOR_INTERVALS,
+        RegionLimits(minimum=min_regions, maximum=2 * min_regions),
+        (_pre_split(Target.of(0, ram), min_regions),),
+        scheme,
+    )
+
+
+def _pageout(quota: Quota, lease_seconds: float, capabilities: Capabilities) -> Scheme:
+    """What has not been accessed for `RECHECK_AGGREGATIONS`, within a quota per second."""
+    snapshots = round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds)
+    return Scheme(
+        action="pageout",
+        pattern=pattern(max_accesses=0, min_age=RECHECK_AGGREGATIONS),
+        quota=dataclasses.replace(quota, reset_seconds=QUOTA_WINDOW_SECONDS),
+        limit=SchemeLimit(max_snapshots=snapshots if capabilities.snapshot_limit else 0),
+    )
+
+
+def _kdamond(
+    operations: str, intervals: Intervals, regions: RegionLimits, targets: tuple[Target, ...], scheme: Scheme
 ) -> Kdamond:
     context = Context(
-        operations="fvaddr",
+        operations=operations,
         attributes=MonitoringAttributes(intervals=intervals, regions=regions),
         targets=targets,
         schemes=(scheme,),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from overcommit.errors import HostError
 from overcommit.host.kernel import Kernel
 from overcommit.model.facts import HostFacts, Pressure, SwapArea, SwapKind
+from overcommit.model.ranges import Range
 from overcommit.units import KIB
 
 
@@ -27,6 +29,19 @@ def read_host(kernel: Kernel) -> HostFacts:
         zram_used_bytes=_zram_used(kernel),
         pressure=read_pressure(kernel, "/proc/pressure/memory"),
     )
+
+
+def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:
+    """Physical addresses of the host's RAM, holes left out, from ``/proc/iomem``.
+
+    Raises:
+        HostError: none is named there; only root is shown the addresses.
+    """
+    matches = re.finditer(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", kernel.read("/proc/iomem"), re.MULTILINE)
+    ram = tuple(Range(int(match[1], 16), int(match[2], 16) + 1) for match in matches)
+    if not any(span.end > 1 for span in ram):
+        raise HostError("/proc/iomem names no system RAM", hint="run as root")
+    return ram
 
 
 def read_boot_id(kernel: Kernel) -> str:

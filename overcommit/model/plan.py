@@ -126,9 +126,7 @@ class Plan:
     @property
     def needs_damon(self) -> bool:
         """Whether carrying it out takes a kdamond."""
-        return any(
-            isinstance(a, PageoutAction) and a.actor is PageoutActor.DAMOS_FVADDR for a in self.runnable
-        )
+        return any(isinstance(a, PageoutAction) and a.actor.by_kdamond for a in self.runnable)
 
     @property
     def runnable(self) -> tuple[Action, ...]:

@@ -23,10 +23,17 @@ class PageoutActor(enum.Enum):
 
     DAMOS_FVADDR = "damos-fvaddr"
     """A kdamond of ours over the chosen pieces, which checks regions again."""
+    DAMOS_PADDR = "damos-paddr"
+    """A kdamond of ours over the host's physical memory, for pages of the domain's cgroup only."""
     MEMCG_RECLAIM = "memcg-reclaim"
     """The domain's cgroup gives up its least recently used pages; the kernel chooses and checks them."""
     COLD_HINT_RECLAIM = "cold-hint+reclaim"
     """The same, after the chosen pieces were marked cold."""
+
+    @property
+    def by_kdamond(self) -> bool:
+        """Whether it takes DAMON."""
+        return self in {PageoutActor.DAMOS_FVADDR, PageoutActor.DAMOS_PADDR}
 
 
 class ReclaimMode(enum.Enum):

@@ -135,7 +135,7 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
             "its memory pressure cannot be seen",
             "page-out must notice a guest in pain: cgroup v2 with PSI is needed (boot with psi=1)",
         )
-    if actor not in {None, PageoutActor.DAMOS_FVADDR} and domain.cgroup and not domain.cgroup.reclaim:
+    if actor and not actor.by_kdamond and domain.cgroup and not domain.cgroup.reclaim:
         yield _no(
             "its cgroup has no memory.reclaim",
             "Linux 5.19 or later is needed, or another pageout_actor in the policy",

@@ -75,7 +75,9 @@ class HostSection(_Section):
     max_overcommit: Annotated[float, Field(ge=1, le=16)] = 1.5
     """Promised over physical memory; beyond it the plan warns."""
     swap: SwapSection = SwapSection()
-    pageout_actor: Literal["auto", "damos-fvaddr", "memcg-reclaim", "cold-hint+reclaim"] = "auto"
+    pageout_actor: Literal["auto", "damos-fvaddr", "damos-paddr", "memcg-reclaim", "cold-hint+reclaim"] = (
+        "auto"
+    )
     """Who pages out; auto takes the best that the host offers (docs/adr/0004)."""
     reclaim: Literal["proactive", "on_pressure", "off"] = "proactive"
     """proactive: always; on_pressure: only while less than the reserve is available; off: never."""

@@ -11,6 +11,7 @@ from pytest_mock import MockerFixture
 
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats
+from overcommit.testing import FakeDamon, FakeHost, FakeKernel
 from tests.cli.conftest import Run
 
 
@@ -139,3 +140,30 @@ def test_a_second_controller_is_refused(run: Run, state: Path) -> None:
 def test_no_colour_where_nobody_looks(run: Run) -> None:
     ended = run("doctor")
     assert "\x1b" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(("version", "lacks"), [((6, 12), True), ((7, 3), False)])
+def test_doctor_probes_what_damon_offers_and_gives_the_slot_back(
+    run: Run, mocker: MockerFixture, version: tuple[int, int], lacks: bool
+) -> None:
+    host = FakeHost([])
+    kernel = FakeKernel(host, FakeDamon(host, version))
+    mocker.patch("overcommit.cli.session.LocalKernel", return_value=kernel)
+    found = json.loads(run("doctor", "--probe", "--json").out)["findings"]
+    about_damon = {f["text"]: f["level"] for f in found if f["about"] == "DAMON"}
+    assert about_damon["operations fvaddr, paddr, vaddr"] == "ok"
+    assert any(text.startswith("action: ") and "pageout" in text for text in about_damon)
+    assert any(text.startswith("no snapshot limit (Linux 7.0): ") for text in about_damon) is lacks
+    assert ("warn" in about_damon.values()) is lacks
+    assert kernel.damon.tree == {"nr_kdamonds": "0"}
+
+
+def test_doctor_does_not_probe_a_damon_that_is_in_use(run: Run, mocker: MockerFixture) -> None:
+    host = FakeHost([])
+    kernel = FakeKernel(host, FakeDamon(host, (7, 3), modules={"damon_stat": True}))
+    mocker.patch("overcommit.cli.session.LocalKernel", return_value=kernel)
+    ended = run("doctor", "--probe")
+    assert ended.status in {4, 5}
+    assert "damon_stat" in ended.out
+    assert kernel.damon.tree == {"nr_kdamonds": "0"}
+    assert kernel.damon.modules["damon_stat"]

@@ -17,7 +17,7 @@ from overcommit.damon.capabilities import FEATURES
 from overcommit.damon.codec import Children, declared
 from overcommit.damon.owners import MODULES, enabled_path, find_owners
 from overcommit.damon.pool import DamonPool, undo
-from overcommit.damon.schemes import Sentinel, monitor, pageout_actor
+from overcommit.damon.schemes import Sentinel, fvaddr_actor, monitor
 from overcommit.damon.sysfs import ROOT, DamonSysfs
 from overcommit.damon.tree import (
     Context,
@@ -337,7 +337,7 @@ def test_a_tree_that_stays_busy_is_named(
 def test_the_actor_moves_idle_memory_to_swap_and_residency_tells(rung: Rung, pool: DamonPool) -> None:
     before = rung.kernel.residency(rung.target.pid, rung.target.ranges)
     assert before.resident_bytes == MEMORY
-    actor = pageout_actor(
+    actor = fvaddr_actor(
         rung.target,
         max_bytes_per_second=16 * MIB,
         lease_seconds=60,

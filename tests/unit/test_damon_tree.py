@@ -14,8 +14,9 @@ from overcommit.damon.schemes import (
     MONITOR_INTERVALS,
     RECHECK_AGGREGATIONS,
     Sentinel,
+    fvaddr_actor,
     monitor,
-    pageout_actor,
+    paddr_actor,
 )
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.tree import Context, Kdamond, Scheme, Target, parse_regions
@@ -40,9 +41,7 @@ C, S = "contexts/0", "contexts/0/schemes/0"
 
 
 def actor(capabilities: Capabilities = MODERN, target: Target = GUEST) -> Kdamond:
-    return pageout_actor(
-        target, max_bytes_per_second=50 * MIB, lease_seconds=300.0, capabilities=capabilities
-    )
+    return fvaddr_actor(target, max_bytes_per_second=50 * MIB, lease_seconds=300.0, capabilities=capabilities)
 
 
 def scheme_of(kdamond: Kdamond) -> Scheme:
@@ -179,6 +178,40 @@ def test_words_are_probed_too() -> None:
 
 def test_a_path_is_reduced_to_its_shape() -> None:
     assert template("contexts/0/targets/12/regions/3/start") == "contexts/N/targets/N/regions/N/start"
+
+
+HOST_RAM = (Range(0x1000, 0x9F000), Range(0x100000, GIB), Range(4 * GIB, 8 * GIB))
+
+
+def by_physical_address(capabilities: Capabilities) -> Kdamond:
+    return paddr_actor(
+        HOST_RAM, "/machine.slice/x", max_bytes_per_second=MIB, lease_seconds=300.0, capabilities=capabilities
+    )
+
+
+@pytest.mark.parametrize("capabilities", [OLD, MODERN], ids=["6.12", "7.3"])
+def test_paging_out_by_physical_address_rejects_all_memory_but_the_cgroups(
+    capabilities: Capabilities,
+) -> None:
+    """Allowing the cgroup's would skip the kernel's own check for accessed pages."""
+    kdamond = by_physical_address(capabilities)
+    list(capabilities.require(render(kdamond)))
+    scheme = scheme_of(kdamond)
+    (only,) = scheme.ops_filters or scheme.filters
+    assert (only.kind, only.matching, only.allow, only.memcg_path) == (
+        "memcg",
+        False,
+        False,
+        "/machine.slice/x",
+    )
+    assert (scheme.ops_filters == ()) is (capabilities is OLD)
+    assert (scheme.quota.fail_charge_denom > 0) is (capabilities is MODERN)
+    assert scheme.quota.size == MIB
+
+
+def test_physical_memory_is_one_target_with_all_its_blocks() -> None:
+    (target,) = context_of(by_physical_address(MODERN)).targets
+    assert normalise(target.ranges) == HOST_RAM
 
 
 def test_idle_resolution_is_one_snapshot_of_the_monitor() -> None:

@@ -7,12 +7,19 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from overcommit.errors import Gone
+from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import read_cgroup
 from overcommit.host.kernel import Kernel
-from overcommit.host.memory import parse_meminfo, parse_pressure, parse_swaps, read_host
+from overcommit.host.memory import (
+    parse_meminfo,
+    parse_pressure,
+    parse_swaps,
+    read_host,
+    read_system_ram,
+)
 from overcommit.host.process import read_start_time, runs_domain
 from overcommit.model.facts import SwapKind
+from overcommit.model.ranges import Range
 from overcommit.units import GIB, KIB, MIB
 
 KernelWith = Callable[[Mapping[str, str | OSError]], Kernel]
@@ -199,3 +206,28 @@ def test_domain_is_proven_by_the_command_line(
 ) -> None:
     kernel = kernel_with({"/proc/7/cmdline": "\0".join(arguments) + "\0"})
     assert runs_domain(kernel, 7, UUID) is runs
+
+
+IOMEM = """\
+00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+  00001000-00001fff : System RAM
+00100000-7ffdffff : System RAM
+  01000000-01ffffff : Kernel code
+100000000-17fffffff : System RAM
+"""
+
+
+def test_system_ram_is_what_is_named_so_at_the_top_level(kernel_with: KernelWith) -> None:
+    ram = read_system_ram(kernel_with({"/proc/iomem": IOMEM}))
+    assert ram == (
+        Range(0x1000, 0x9FC00),
+        Range(0x100000, 0x7FFE0000),
+        Range(0x1_0000_0000, 0x1_8000_0000),
+    )
+
+
+@pytest.mark.parametrize("hidden", ["", "00000000-00000000 : System RAM\n"])
+def test_addresses_that_are_not_shown_are_no_addresses(kernel_with: KernelWith, hidden: str) -> None:
+    with pytest.raises(HostError, match="no system RAM"):
+        read_system_ram(kernel_with({"/proc/iomem": hidden}))
