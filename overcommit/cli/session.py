@@ -15,6 +15,7 @@ import click
 from overcommit.cli.talk import Talk
 from overcommit.clock import Clock, SystemClock
 from overcommit.damon.pool import require_free, undo
+from overcommit.damon.worker import DamonWorker
 from overcommit.errors import Unsupported
 from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import read_boot_id
@@ -132,15 +133,19 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
         context.find_root().obj = {"debug": debug}
         if no_color or os.environ.get("NO_COLOR"):
             context.color = False
+        kernel = DamonWorker(LocalKernel())
         session = Session(
             connect_uri=connect,
             policy_path=policy_path,
             json=as_json,
             talk=Talk(quiet=quiet),
-            kernel=LocalKernel(),
+            kernel=kernel,
             clock=SystemClock(),
             journal=Journal(Path(os.environ.get("OVERCOMMIT_STATE_DIR", DEFAULT_DIRECTORY))),
         )
-        return command(session, **options)
+        try:
+            return command(session, **options)
+        finally:
+            kernel.close()
 
     return wrapped

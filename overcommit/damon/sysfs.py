@@ -158,13 +158,15 @@ class DamonSysfs:
         """
         self.command(slot, "update_schemes_tried_regions")
         directory = f"{ROOT}/{slot}/contexts/0/schemes/0/tried_regions"
-        files = {}
-        for index in self._kernel.list(directory):
-            if index.isdecimal():
-                for field in REGION_FIELDS:
-                    # Regions' files take no lock: no retry is needed, and there are thousands of them.
-                    files[f"{index}/{field}"] = self._kernel.read(f"{directory}/{index}/{field}")
-        return parse_regions(files)
+        names = [
+            f"{index}/{field}"
+            for index in self._kernel.list(directory)
+            if index.isdecimal()
+            for field in REGION_FIELDS
+        ]
+        # Regions' files take no lock: no retry is needed, and there are thousands of them.
+        contents = self._kernel.read_all([f"{directory}/{name}" for name in names])
+        return parse_regions(dict(zip(names, contents, strict=True)))
 
     def dump(self) -> dict[str, str]:
         """The whole configuration by path relative to `ROOT`, to put back with `load`."""

@@ -38,6 +38,10 @@ class Kernel(Protocol):
         """The whole content of a small text file."""
         ...
 
+    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """The contents of many small files of one kind."""
+        ...
+
     def write(self, path: str, value: str) -> None:
         """Write ``value`` in one ``write(2)``, as sysfs wants it."""
         ...
@@ -102,6 +106,10 @@ class LocalKernel:
         finally:
             os.close(descriptor)
         return b"".join(parts).decode("utf-8", "surrogateescape")
+
+    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """See `Kernel.read_all`."""
+        return tuple(map(self.read, paths))
 
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""

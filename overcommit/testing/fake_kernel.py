@@ -47,6 +47,10 @@ class FakeKernel:
             return self.damon.read(path)
         return self._content(path)()
 
+    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """See `Kernel.read_all`."""
+        return tuple(map(self.read, paths))
+
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""
         self.host.on_write(path, value)

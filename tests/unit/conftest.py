@@ -24,6 +24,9 @@ class FileKernel:
             raise content
         return content
 
+    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
+        return tuple(map(self.read, paths))
+
     def write(self, path: str, value: str) -> None:
         raise AssertionError(f"a parser wrote {value!r} to {path}")
 

@@ -1,0 +1,160 @@
+"""A process of its own for all DAMON I/O, so that a kernel that hangs there does not hang us.
+
+Between Linux 6.14 and 7.1 a command that races with a kdamond's exit never returns: its caller sleeps
+uninterruptibly and holds DAMON's global lock until the machine is booted again ("mm/damon/core: fix
+damon_call() vs kdamond_fn() exit race", 2026). Nothing can be done for such a process. It is left behind,
+what it was to do is reported as not done, and whatever needs no DAMON (balloons first of all) goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from overcommit.errors import HostError
+from overcommit.host.kernel import Advice, Kernel
+from overcommit.model.facts import Residency
+from overcommit.model.ranges import Range
+
+PATHS = ("/sys/kernel/mm/damon", "/sys/module/damon")
+DEADLINE_SECONDS = 60.0
+"""Far longer than any command takes: the longest wait for one aggregation, or for the slowest scheme."""
+_LENGTH = struct.Struct("=Q")
+_MESSAGE_PART = 1 << 16
+
+
+class DamonWorker:
+    """A `overcommit.host.kernel.Kernel` that has another process read and write DAMON's files.
+
+    Raises (all calls on DAMON's files):
+        HostError: the worker has not answered in time, now or earlier.
+    """
+
+    def __init__(self, kernel: Kernel, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+        """Start the worker. To be called before there are threads, and before any lock is held."""
+        self._kernel = kernel
+        self._deadline_seconds = deadline_seconds
+        self._turn = threading.Lock()
+        self._hung_at: str | None = None
+        self._link, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._link.close()
+            _serve(kernel, theirs)
+        theirs.close()
+
+    def read(self, path: str) -> str:
+        """See `Kernel.read`."""
+        return str(self._ask("read", path)) if path.startswith(PATHS) else self._kernel.read(path)
+
+    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """See `Kernel.read_all`; all in one round trip."""
+        ours = bool(paths) and paths[0].startswith(PATHS)
+        return tuple(self._ask("read_all", paths)) if ours else self._kernel.read_all(paths)
+
+    def write(self, path: str, value: str) -> None:
+        """See `Kernel.write`."""
+        if path.startswith(PATHS):
+            self._ask("write", path, value)
+        else:
+            self._kernel.write(path, value)
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """See `Kernel.list`."""
+        return tuple(self._ask("list", path)) if path.startswith(PATHS) else self._kernel.list(path)
+
+    def exists(self, path: str) -> bool:
+        """See `Kernel.exists`."""
+        return bool(self._ask("exists", path)) if path.startswith(PATHS) else self._kernel.exists(path)
+
+    def lock_holder(self, path: str) -> int | None:
+        """See `Kernel.lock_holder`."""
+        return self._kernel.lock_holder(path)
+
+    def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
+        """See `Kernel.residency`."""
+        return self._kernel.residency(pid, ram)
+
+    def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
+        """See `Kernel.advise`."""
+        self._kernel.advise(pid, start_time, ranges, advice)
+
+    def close(self) -> None:
+        """Let the worker end. One that hangs is not waited for: it cannot even be killed."""
+        self._link.close()
+        if self._hung_at is None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+
+    def _ask(self, what: str, *arguments: Any) -> Any:
+        with self._turn:
+            if self._hung_at is not None:
+                raise self._hung(self._hung_at)
+            try:
+                _send(self._link, (what, arguments))
+                succeeded, result = _receive(self._link, time.monotonic() + self._deadline_seconds)
+            except TimeoutError:
+                self._hung_at = str(arguments[0])
+                raise self._hung(self._hung_at) from None
+            except (EOFError, OSError) as error:
+                raise HostError("the process that does all DAMON I/O has died") from error
+        if not succeeded:
+            raise result
+        return result
+
+    def _hung(self, path: str) -> HostError:
+        return HostError(
+            f"the kernel's DAMON has not answered for {self._deadline_seconds:.0f} s ({path})",
+            hint="Linux 6.14 to 7.0 can hang there until the next boot; see the kernel log. "
+            "overcommitctl restore gives the balloons back",
+        )
+
+
+def _serve(kernel: Kernel, link: socket.socket) -> NoReturn:
+    """The worker: answer until there is nobody to answer to."""
+    # A Ctrl-C is for the program, which then has things to undo with our help.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        while True:
+            what, arguments = _receive(link, None)
+            try:
+                answer = (True, getattr(kernel, what)(*arguments))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's to judge
+                answer = (False, error)
+            _send(link, answer)
+    finally:
+        os._exit(0)  # nothing of the program we were copied from may run here
+
+
+def _send(link: socket.socket, message: object) -> None:
+    data = pickle.dumps(message)
+    link.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def _receive(link: socket.socket, deadline: float | None) -> Any:
+    (length,) = _LENGTH.unpack(_exactly(link, _LENGTH.size, deadline))
+    return pickle.loads(_exactly(link, length, deadline))  # noqa: S301 - from the other half of ourselves
+
+
+def _exactly(link: socket.socket, size: int, deadline: float | None) -> bytes:
+    parts: list[bytes] = []
+    while size:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([link], [], [], left)[0]:
+            raise TimeoutError
+        part = link.recv(min(size, _MESSAGE_PART))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
