@@ -22,7 +22,7 @@ MEMORY = "320M"
 """Of each guest: enough to show everything, little enough for an emulated processor."""
 GUESTS = (
     (
-        GuestSpec("web", MEMORY, "hotset", {"total": "200M", "hot": "48M", "hz": "1"}),
+        GuestSpec("web", MEMORY, "hotset", {"total": "200M", "hot": "48M", "hz": "0.5"}),
         "touch",
         "uses 48 of 200 MiB, the rest lies idle",
     ),

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from integration.lab.guests import GuestSpec
-from integration.suite.host import MIB, REMOTE_POLICY, Host, domain_of, json_lines
+from integration.suite.host import MIB, POLICY, REMOTE_POLICY, Host, domain_of, json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOT, TOTAL = 64 * MIB, 300 * MIB
 GUEST_MEMORY = 512 * MIB
-PACE = HOT // 4096
-"""Pages that the guest touches in a second, when nothing slows it."""
+PACE = HOT // 4096 / 2
+"""Pages that the guest touches in a second, when nothing slows it: all of its hot set every two seconds."""
 
 
 @pytest.fixture(scope="module")
 def guests(host: Host) -> Iterator[None]:
     """A guest with a steady hot set, and one that has freed most of what it used."""
-    hot = {"total": "300M", "hot": "64M", "hz": "1"}
+    hot = {"total": "300M", "hot": "64M", "hz": "0.5"}
     host.lab.guest_add(GuestSpec("hot", workload="hotset", settings=hot))
     host.await_workload("hot", "touch")
     freed = {"total": "300M", "after": "1"}
@@ -45,9 +46,9 @@ def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
     hot = domain_of(plan, "hot")
     assert HOT / 1.5 <= hot["hot_bytes"] <= HOT * 1.5
     assert hot["cold_bytes"] >= 0.8 * (TOTAL - HOT)
-    assert {(a["domain"]["name"], a["kind"]) for a in plan["actions"]} == {
-        ("freed", "balloon"),
-        ("hot", "pageout"),
+    assert {(a["domain"]["name"], a["kind"], a.get("actor")) for a in plan["actions"]} == {
+        ("freed", "balloon", None),
+        ("hot", "pageout", "cold-hint+reclaim"),
     }
     assert host.damon() == found, "plan leaves DAMON as it was"
 
@@ -87,3 +88,38 @@ def test_a_second_plan_finds_nothing_more_in_the_hot_guest(host: Host) -> None:
     plan = json.loads(planned.stdout)
     assert plan["actions"] == []
     assert domain_of(plan, "hot")["swapped_bytes"] >= 0.5 * (TOTAL - HOT)
+
+
+def touch_all_again(host: Host) -> None:
+    """Have the guest read back what was paged out, and then leave it alone again."""
+    host.lab.guest_send("hot", "set hot=300M")
+    deadline = time.monotonic() + 300
+    while host.resident_bytes("hot") < TOTAL:
+        assert time.monotonic() < deadline, "the guest does not come back to its former size"
+        time.sleep(2)
+    host.lab.guest_send("hot", "set hot=64M")
+
+
+@pytest.mark.usefixtures("guests")
+def test_a_kdamond_pages_out_as_well_and_leaves_nothing_behind(host: Host) -> None:
+    """The policy can name another actor than the default: here DAMON itself does the work."""
+    touch_all_again(host)
+    found = host.damon()
+    policy = POLICY.read_text().replace("reclaim: proactive", "pageout_actor: damos-fvaddr")
+    host.lab.run("cat > /var/tmp/damos.yaml", stdin=policy)
+    use = ("--take-over", "--policy", "/var/tmp/damos.yaml")
+    planned = host.ctl("plan", "-q", "--json", "--domain", "hot", "-o", "/var/tmp/damos.plan", *use)
+    assert planned.returncode == 0, planned.stderr
+    plan = json.loads(planned.stdout)
+    (action,) = plan["actions"]
+    assert (action["kind"], action["actor"]) == ("pageout", "damos-fvaddr")
+
+    resident = host.resident_bytes("hot")
+    applied = host.ctl("apply", "-q", "--json", *use, "/var/tmp/damos.plan")
+
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    gone = resident - host.resident_bytes("hot")
+    assert gone >= 0.6 * domain_of(plan, "hot")["cold_bytes"]
+    (done,) = (line for line in json_lines(applied.stdout) if line["type"] == "done")
+    assert abs(done["freed_bytes"] - gone) <= 16 * MIB
+    assert host.damon() == found
