@@ -122,13 +122,14 @@ def _pageout(
     pieces: tuple[ColdPiece, ...],
 ) -> PageoutAction:
     amount = sum(piece.resident_bytes for piece in pieces)
+    actor = policy.pageout_actor or best_actor(domain)
     return PageoutAction(
         id="",
         domain=domain.incarnation,
         before_bytes=resident,
         after_bytes=resident - amount,
         expected_bytes=amount,
-        actor=policy.pageout_actor or best_actor(domain),
+        actor=actor,
         cold_after_seconds=heat.cold_after_seconds,
         max_bytes_per_second=policy.swap.max_write_bytes_per_second,
         psi_some_limit=domain_class.objective.psi_some,
@@ -137,7 +138,7 @@ def _pageout(
         because=f"{format_size(heat.cold_bytes or 0)} resident and idle for at least "
         f"{format_duration(heat.cold_after_seconds)} (watched "
         f"{format_duration(heat.window_seconds)}, confidence {heat.confidence}); "
-        f"floor {format_size(bounds.floor_bytes)}",
+        f"floor {format_size(bounds.floor_bytes)}; by {actor.value}",
         risk="a page that turns out to be needed costs the guest one swap-in",
     )
 
