@@ -1,8 +1,9 @@
 """DAMON's sysfs tree and its kdamonds over a `FakeHost`.
 
 What it imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
-sysfs, kdamonds that end when their targets are gone, ages, quotas and leases. What it does not: ``commit``,
-filters, goals, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it holds hot memory).
+sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, and for physical memory a filter
+for one cgroup. What it does not: ``commit``, other filters, goals, watermarks, and DAMON's inaccuracy (a
+region is accessed exactly when it holds hot memory).
 """
 
 from __future__ import annotations
@@ -67,10 +68,12 @@ class _Kdamond:
     quota_bytes: int = 0
     quota_seconds: float = 0.0
     snapshots_left: float = float("inf")
+    memcg_path: str | None = None
     since_aggregation: float = 0.0
     window: float = 0.0
     windows: int = 0
     used: int = 0
+    aggregations: int = 0
 
 
 @dataclass
@@ -218,6 +221,9 @@ class FakeDamon:
         kdamond = self._configured(context, path)
         if self._schemes(slot)["nr_schemes"] != "0":
             _give_scheme(kdamond, self._schemes(slot)["0"])
+        known = {guest.cgroup for guest in self.host.guests}
+        if kdamond.memcg_path is not None and kdamond.memcg_path not in known:
+            raise _refusal(errno.ENOMEM, path)  # damon_sysfs_mk_scheme makes every error of a scheme this one
         kdamond.pid = 9000 + slot
         self._started.add(slot)
         self.running[slot] = kdamond
@@ -300,6 +306,9 @@ class FakeDamon:
             kdamond.windows += 1
         # Before Linux 6.18 damos_adjust_quota sets no limit for the first window.
         unlimited = not kdamond.quota_bytes or (kdamond.windows <= 1 and self.version < (6, 18))
+        if kdamond.operations == "paddr":
+            self._page_out_physical(kdamond)
+            return
         for region in kdamond.regions if kdamond.action == "pageout" else ():
             guest = region.target.guest
             if guest is None or region.idle_seconds < kdamond.min_age * kdamond.aggregation:
@@ -312,9 +321,22 @@ class FakeDamon:
             if moved < most:
                 region.idle_seconds = 0.0  # every action but stat makes a region young again
 
+    def _page_out_physical(self, kdamond: _Kdamond) -> None:
+        """Page by page: what is accessed is left out, and so is what is not the cgroup's."""
+        kdamond.aggregations += 1
+        if kdamond.action != "pageout" or kdamond.aggregations <= kdamond.min_age:
+            return
+        for guest in self.host.guests:
+            if kdamond.memcg_path in {None, guest.cgroup}:
+                kdamond.used += self.host.reclaim(guest, kdamond.quota_bytes - kdamond.used)
+
 
 def _give_scheme(kdamond: _Kdamond, scheme: Node) -> None:
     kdamond.action = scheme["action"]
+    for layer in ("filters", "ops_filters"):
+        for found in _children(scheme.get(layer, {})):
+            if found["type"] == "memcg" and found["matching"] == "N":
+                kdamond.memcg_path = found["memcg_path"]
     kdamond.min_age = int(scheme["access_pattern"]["age"]["min"])
     kdamond.quota_bytes = int(scheme["quotas"]["bytes"])
     kdamond.quota_seconds = int(scheme["quotas"]["reset_interval_ms"]) / 1000

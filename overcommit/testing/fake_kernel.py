@@ -141,6 +141,7 @@ class FakeKernel:
             "/proc/sys/kernel/osrelease": lambda: "fake\n",
             "/proc/sys/kernel/random/boot_id": lambda: host.boot_id + "\n",
             "/proc/pressure/memory": lambda: _PSI,
+            "/proc/iomem": lambda: f"00000000-{host.total_bytes - 1:08x} : System RAM\n",
             "/sys/block/zram0/mm_stat": lambda: f"0 0 {host.zram_bytes} 0 0 0 0 0 0\n",
         }
         if path in files:

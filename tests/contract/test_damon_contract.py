@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from overcommit.damon.capabilities import FEATURES
+from overcommit.damon.capabilities import FEATURES, Capabilities
 from overcommit.damon.codec import Children, declared
 from overcommit.damon.owners import MODULES, enabled_path, find_owners
 from overcommit.damon.pool import DamonPool, undo
-from overcommit.damon.schemes import Sentinel, fvaddr_actor, monitor
+from overcommit.damon.schemes import Sentinel, fvaddr_actor, monitor, paddr_actor
 from overcommit.damon.sysfs import ROOT, DamonSysfs
 from overcommit.damon.tree import (
     Context,
@@ -32,6 +32,7 @@ from overcommit.damon.tree import (
 )
 from overcommit.errors import Busy, Conflict, HostError
 from overcommit.host.kernel import Kernel
+from overcommit.host.memory import read_system_ram
 from overcommit.journal import Journal
 from overcommit.model.ranges import Range, total_size
 from overcommit.testing import FakeDamon, FakeHost, FakeKernel
@@ -361,6 +362,39 @@ def test_capabilities_are_what_the_files_say(rung: Rung, pool: DamonPool) -> Non
     for feature in FEATURES:
         there = rung.kernel.exists(f"{SLOT}/{feature.file.replace('N', '0')}")
         assert pool.capabilities.offers(feature.file) == there
+
+
+def by_physical_address(rung: Rung, group: str, capabilities: Capabilities) -> Kdamond:
+    """An actor for the memory of one cgroup."""
+    return paddr_actor(
+        read_system_ram(rung.kernel),
+        group,
+        max_bytes_per_second=8 * MIB,
+        lease_seconds=300.0,
+        capabilities=capabilities,
+    )
+
+
+def test_a_wrong_cgroup_in_a_filter_is_enomem(rung: Rung, pool: DamonPool) -> None:
+    kdamond = by_physical_address(rung, "/no/such/group", pool.capabilities)
+    pool.sysfs.configure(0, kdamond, pool.capabilities)
+    assert refused(rung, f"{SLOT}/state", "on") == errno.ENOMEM
+    assert not pool.sysfs.running(0)
+
+
+def test_physical_memory_of_one_cgroup_is_paged_out_within_the_quota(rung: Rung, pool: DamonPool) -> None:
+    """Where memory of others does not use the quota up first; nothing moves before three aggregations."""
+    if not pool.capabilities.offers("contexts/0/schemes/0/quotas/fail_charge_denom"):
+        pool.start(0, by_physical_address(rung, rung.group, pool.capabilities))
+        assert pool.sysfs.running(0)
+        return
+    pid, ranges = rung.target.pid, rung.target.ranges
+    began = rung.clock.monotonic()
+    pool.start(0, by_physical_address(rung, rung.group, pool.capabilities))
+    rung.await_true(lambda: rung.kernel.residency(pid, ranges).resident_bytes < MEMORY - 16 * MIB, 90)
+    pool.stop(0)
+    moved = MEMORY - rung.kernel.residency(pid, ranges).resident_bytes
+    assert moved <= 8 * MIB * (rung.clock.monotonic() - began + 1)
 
 
 def version_of(kernel: Kernel, rung: Rung) -> tuple[int, int]:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from overcommit.model.outcome import Status
+from overcommit.model.policy import PageoutActor
 from overcommit.units import MIB
 from tests.faults.conftest import Installation, Killed, Killer, install
 
 
+@pytest.mark.parametrize("actor", [actor.value for actor in PageoutActor], indirect=True)
 def test_the_whole_job_on_the_fakes(installation: Installation) -> None:
     """What the crash tests interrupt really works when nobody interrupts it."""
     found = installation.baseline()
@@ -23,6 +25,10 @@ def test_the_whole_job_on_the_fakes(installation: Installation) -> None:
         ("free", Status.DONE),
     }
     assert report.freed_bytes >= 110 * MIB
+    floors = {domain.incarnation.pid: domain.floor_bytes for domain in plan.domains}
+    for guest in installation.host.guests:
+        assert len(guest.resident) * MIB >= floors[guest.pid]
+        assert guest.hot <= guest.resident
     assert installation.baseline() != found
     installation.restore()
     assert installation.baseline() == found
