@@ -42,6 +42,27 @@ def test_damon_stat_is_named_and_comes_back_after_take_over(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("guest")
+def test_damon_reclaim_is_named_and_comes_back_with_its_settings(host: Host) -> None:
+    """Another module that keeps everybody out, turned on by an administrator."""
+    found = host.damon()
+    parameters = "/sys/module/damon_reclaim/parameters"
+    if found.damon_stat == "Y":
+        host.shell("echo N > /sys/module/damon_stat/parameters/enabled")
+    host.shell(f"echo 300000000 > {parameters}/min_age; echo Y > {parameters}/enabled")
+    try:
+        refused = host.ctl("plan", "-q", "--policy", REMOTE_POLICY, *SHORT)
+        assert refused.returncode == REFUSED
+        assert "damon_reclaim" in refused.stderr
+        assert host.plan(*SHORT).returncode == 0
+        assert host.shell(f"cat {parameters}/enabled {parameters}/min_age").split() == ["Y", "300000000"]
+    finally:
+        host.shell(f"echo N > {parameters}/enabled; echo 120000000 > {parameters}/min_age")
+        if found.damon_stat == "Y":
+            host.shell("echo Y > /sys/module/damon_stat/parameters/enabled")
+    assert host.damon() == found
+
+
+@pytest.mark.usefixtures("guest")
 def test_another_tools_kdamond_is_named_and_keeps_running(host: Host) -> None:
     """Not even --take-over stops somebody else's running kdamond."""
     found = host.damon()

@@ -165,7 +165,7 @@ class DamonSysfs:
             for field in REGION_FIELDS
         ]
         # Regions' files take no lock: no retry is needed, and there are thousands of them.
-        contents = self._kernel.read_all([f"{directory}/{name}" for name in names])
+        contents = self._kernel.read_all(directory, names)
         return parse_regions(dict(zip(names, contents, strict=True)))
 
     def dump(self) -> dict[str, str]:

@@ -56,10 +56,11 @@ class DamonWorker:
         """See `Kernel.read`."""
         return str(self._ask("read", path)) if path.startswith(PATHS) else self._kernel.read(path)
 
-    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
+    def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
         """See `Kernel.read_all`; all in one round trip."""
-        ours = bool(paths) and paths[0].startswith(PATHS)
-        return tuple(self._ask("read_all", paths)) if ours else self._kernel.read_all(paths)
+        if directory.startswith(PATHS):
+            return tuple(self._ask("read_all", directory, names))
+        return self._kernel.read_all(directory, names)
 
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""

@@ -38,8 +38,8 @@ class Kernel(Protocol):
         """The whole content of a small text file."""
         ...
 
-    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """The contents of many small files of one kind."""
+    def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
+        """The contents of many files below a directory, each of at most a page (as sysfs' are)."""
         ...
 
     def write(self, path: str, value: str) -> None:
@@ -97,7 +97,6 @@ class LocalKernel:
 
     def read(self, path: str) -> str:
         """See `Kernel.read`."""
-        # Not Path.read_text: it takes twice the system calls, and a snapshot reads thousands of files.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             parts = []
@@ -107,9 +106,20 @@ class LocalKernel:
             os.close(descriptor)
         return b"".join(parts).decode("utf-8", "surrogateescape")
 
-    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
-        """See `Kernel.read_all`."""
-        return tuple(map(self.read, paths))
+    def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
+        """See `Kernel.read_all`: three system calls a file, and the way to the directory is gone only once."""
+        base = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        contents = []
+        try:
+            for name in names:
+                descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=base)
+                try:
+                    contents.append(os.read(descriptor, PAGE_SIZE).decode("utf-8", "surrogateescape"))
+                finally:
+                    os.close(descriptor)
+        finally:
+            os.close(base)
+        return tuple(contents)
 
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""

@@ -47,9 +47,9 @@ class FakeKernel:
             return self.damon.read(path)
         return self._content(path)()
 
-    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
+    def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
         """See `Kernel.read_all`."""
-        return tuple(map(self.read, paths))
+        return tuple(self.read(f"{directory}/{name}") for name in names)
 
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""

@@ -24,8 +24,8 @@ class FileKernel:
             raise content
         return content
 
-    def read_all(self, paths: Sequence[str]) -> tuple[str, ...]:
-        return tuple(map(self.read, paths))
+    def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(self.read(f"{directory}/{name}") for name in names)
 
     def write(self, path: str, value: str) -> None:
         raise AssertionError(f"a parser wrote {value!r} to {path}")

@@ -64,7 +64,7 @@ def test_many_files_in_one_round_trip(kernel: DamonWorker, damon: Path) -> None:
     text = "x" * 3000
     for number in range(200):
         (damon / str(number)).write_text(f"{number}{text}")
-    read = kernel.read_all([f"{damon}/{number}" for number in range(200)])
+    read = kernel.read_all(str(damon), [str(number) for number in range(200)])
     assert read == tuple(f"{number}{text}" for number in range(200))
 
 
