@@ -107,7 +107,7 @@ class LocalKernel:
         return b"".join(parts).decode("utf-8", "surrogateescape")
 
     def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
-        """See `Kernel.read_all`: three system calls a file, and the way to the directory is gone only once."""
+        """See `Kernel.read_all`: three system calls a file, and the way there is gone only once."""
         base = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         contents = []
         try:
