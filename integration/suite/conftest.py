@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,28 @@ def _say(sentence: str) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One process per kernel lets both host VMs work side by side: an emulated host keeps one core busy."""
     parser.addoption("--kernel", choices=("6.12", "7.3"), action="append", help="Only this kernel.")
+    parser.addoption("--kills", type=int, default=3, help="How often a controller is killed.")
+    parser.addoption("--seed", type=int, default=None, help="Repeat the moments of an earlier run.")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test runs on each kernel asked for."""
     kernels = metafunc.config.getoption("--kernel") or ("7.3", "6.12")
     metafunc.parametrize("host", kernels, indirect=True, scope="session")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often a controller is killed."""
+    number: int = request.config.getoption("--kills")
+    return number
+
+
+@pytest.fixture
+def randomly_seeded(request: pytest.FixtureRequest) -> int:
+    """What chance is drawn from, told by every failure."""
+    chosen: int | None = request.config.getoption("--seed")
+    return secrets.randbelow(1 << 32) if chosen is None else chosen
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,63 @@
+"""A controller killed at any moment hurts nobody, and leaves nothing that the next command does not mend."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from integration.lab.guests import GuestSpec
+from integration.suite.host import MIB, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMORY = 256 * MIB
+POLICY = """\
+version: 1
+host: {{pageout_actor: {actor}}}
+classes: {{lab: {{floor: 20%, cold_after: 8s, slo: {{psi_some: 50%}}}}}}
+default_class: lab
+"""
+LONGEST = 60.0
+"""Seconds of an apply's life within which it is killed: 16 of watching, then balloon and page-out."""
+
+
+@pytest.fixture(scope="module")
+def guest(host: Host) -> Iterator[str]:
+    """Something to take from, by balloon and by page-out."""
+    settings = {"total": "120M", "hot": "8M", "hz": "0.5"}
+    host.lab.guest_add(GuestSpec("victim", "256M", "hotset", settings, free_page_reporting=False))
+    host.await_workload("victim", "touch")
+    yield "victim"
+    host.lab.guest_remove("victim")
+
+
+def test_killed_at_random_moments(host: Host, guest: str, kills: int, randomly_seeded: int) -> None:
+    """Each time the guest lives on, and restore brings DAMON and the balloon back."""
+    found = host.damon()
+    chance = random.Random(randomly_seeded)
+    at_work = 0
+    for turn in range(kills):
+        actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
+        host.lab.run("cat > /var/tmp/kill.yaml", stdin=POLICY.format(actor=actor))
+        apply = "overcommitctl apply -q --yes --take-over --policy /var/tmp/kill.yaml"
+        pid = host.shell(f"setsid {apply} >/dev/null 2>&1 & echo $!")
+        moment = chance.uniform(2, LONGEST)
+        time.sleep(moment)
+        at_work += bool(host.shell(f"kill -9 {pid} 2>/dev/null && echo yes || true"))
+        context = f"turn {turn}, {actor}, after {moment:.1f} s, seed {randomly_seeded}"
+
+        restored = host.ctl("restore")
+
+        assert restored.returncode == 0, f"{context}: {restored.stdout}{restored.stderr}"
+        assert host.damon() == found, context
+        assert host.balloon_bytes(guest) == pytest.approx(MEMORY, abs=2 * MIB), context
+        stat = host.lab.guest_send(guest, "stat")
+        assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0), context
+        host.lab.guest_send(guest, "set hot=120M")  # bring back what was paged out
+        time.sleep(5)
+        host.lab.guest_send(guest, "set hot=8M")
+    assert at_work, "each apply was over before it was killed"
