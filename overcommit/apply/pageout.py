@@ -27,6 +27,9 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         HostError: the journal cannot be written.
     """
     began = site.clock.monotonic()
+    freed = promoted = 0
+    failure = None
+    stopped_by = ""
     try:
         site.require_willing(domain)
         before = site.residency(domain)
@@ -36,28 +39,26 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         try:
             site.require_alive(domain)
             stopped_by = _follow(site, action, domain, actor, before.resident_bytes, cgroup)
+        except HostError as error:
+            failure = str(error)  # what has been paged out by then has been paged out
         finally:
             actor.stop()
-        after = site.residency(domain)
+        freed = max(0, before.resident_bytes - site.residency(domain).resident_bytes)
         promoted = _promoted(site, domain, cgroup)
     except (HostError, Conflict) as error:
-        return Outcome(
-            action=action,
-            status=Status.FAILED,
-            freed_bytes=0,
-            promoted_pages=0,
-            seconds=site.clock.monotonic() - began,
-            detail=str(error),
-        )
-    freed = max(0, before.resident_bytes - after.resident_bytes)
+        failure = failure or str(error)
     enough = freed >= _ENOUGH_SHARE * action.expected_bytes
+    if failure is not None and freed < MIB:
+        status = Status.FAILED
+    else:
+        status = Status.DONE if enough and failure is None else Status.PARTIAL
     return Outcome(
         action=action,
-        status=Status.DONE if enough else Status.PARTIAL,
+        status=status,
         freed_bytes=freed,
         promoted_pages=promoted,
         seconds=site.clock.monotonic() - began,
-        detail="complete" if enough else stopped_by,
+        detail=failure or ("complete" if enough else stopped_by),
     )
 
 

@@ -5,7 +5,6 @@ Distributions backport much of DAMON, so a version says little (design: "probe, 
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -99,10 +98,6 @@ FEATURES = (
         "pause", "contexts/N/pause", "7.2",
         "a monitor cannot rest: it is stopped, and forgets what it saw",
     ),
-    Feature(
-        "periodic refresh", "refresh_ms", "6.17",
-        "none: statistics are asked for one by one in any case",
-    ),
 )  # fmt: skip
 
 
@@ -148,8 +143,3 @@ class Capabilities:
 def template(path: str) -> str:
     """A path with ``N`` for each number."""
     return re.sub(r"(?<=/)\d+(?=/|$)", "N", path)
-
-
-def is_refusal(error: OSError) -> bool:
-    """Whether the kernel does not know the word."""
-    return error.errno == errno.EINVAL

@@ -13,7 +13,7 @@ from typing import TypeVar
 import tenacity
 
 from overcommit.damon import codec
-from overcommit.damon.capabilities import COUNTERS, KEYWORDS, Capabilities, is_refusal, template
+from overcommit.damon.capabilities import COUNTERS, KEYWORDS, Capabilities, template
 from overcommit.damon.tree import REGION_FIELDS, Kdamond, parse_regions
 from overcommit.errors import Busy, HostError, Unsupported
 from overcommit.host.kernel import Kernel
@@ -145,9 +145,9 @@ class DamonSysfs:
         try:
             self._kernel.write(path, word)
         except OSError as error:
-            if is_refusal(error):
-                return False
-            raise
+            if error.errno != errno.EINVAL:
+                raise
+            return False
         return True
 
     def access_snapshot(self, slot: int) -> tuple[AccessRegion, ...]:

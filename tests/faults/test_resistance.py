@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 from collections.abc import Callable
 
 import pytest
@@ -65,6 +67,23 @@ def test_a_page_out_stops_when_its_guest_must_be_left_alone(
     outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
     assert (outcome.status, says in outcome.detail) == (Status.PARTIAL, True), outcome.detail
     assert cold.swapped == set(), "it was stopped before the actor had looked three times"
+
+
+def test_a_page_out_that_fails_halfway_reports_what_it_had_done_by_then(installation: Installation) -> None:
+    """Its cgroup cannot be read any more; what the host got until then is told all the same."""
+    host = installation.host
+    plan = installation.plan()
+    cold = host.guests[0]
+
+    def unreadable(path: str) -> None:
+        if cold.swapped and path.endswith("memory.stat"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    host.on_read = unreadable
+    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    assert (outcome.status, outcome.freed_bytes) == (Status.PARTIAL, len(cold.swapped) * MIB)
+    assert "cannot read the cgroup" in outcome.detail
+    assert installation.kernel.damon.running == {}
 
 
 def test_a_plan_is_refused_when_swap_filled_up_before_apply(installation: Installation) -> None:
