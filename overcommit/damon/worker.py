@@ -2,13 +2,14 @@
 
 Between Linux 6.14 and 7.1 a command that races with a kdamond's exit never returns: its caller sleeps
 uninterruptibly and holds DAMON's global lock until the machine is booted again ("mm/damon/core: fix
-damon_call() vs kdamond_fn() exit race", 2026). Nothing can be done for such a process. It is left behind,
-what it was to do is reported as not done, and whatever needs no DAMON (balloons first of all) goes on.
+damon_call() vs kdamond_fn() exit race", 2026). Nothing can be done for such a process. It is left behind, and
+what it was to do is reported as not done; restore still gives the balloons back.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
 import select
@@ -17,7 +18,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from overcommit.errors import HostError
@@ -30,6 +31,9 @@ DEADLINE_SECONDS = 60.0
 """Far longer than any command takes: the longest wait for one aggregation, or for the slowest scheme."""
 _LENGTH = struct.Struct("=Q")
 _MESSAGE_PART = 1 << 16
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a program that is at a terminal, or was."""
+_PR_SET_PDEATHSIG = 1
 
 
 class DamonWorker:
@@ -46,10 +50,11 @@ class DamonWorker:
         self._turn = threading.Lock()
         self._hung_at: str | None = None
         self._link, theirs = socket.socketpair()
+        program = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
             self._link.close()
-            _serve(kernel, theirs)
+            _serve(kernel, theirs, program)
         theirs.close()
 
     def read(self, path: str) -> str:
@@ -97,7 +102,7 @@ class DamonWorker:
                 os.waitpid(self.pid, 0)
 
     def _ask(self, what: str, *arguments: Any) -> Any:
-        with self._turn:
+        with self._turn, _uninterrupted():
             if self._hung_at is not None:
                 raise self._hung(self._hung_at)
             try:
@@ -120,14 +125,46 @@ class DamonWorker:
         )
 
 
-def _serve(kernel: Kernel, link: socket.socket) -> NoReturn:
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off what a signal's handler does until the answer is there.
+
+    An exception half-way through an answer would leave the rest of it for the next question.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, Any]] = []
+    usual: dict[signal.Signals, Callable[[int, Any], Any]] = {}
+    for number in _ENDINGS:
+        handler = signal.getsignal(number)
+        if callable(handler):
+            usual[number] = handler
+            signal.signal(number, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        for each, frame in came:
+            usual[signal.Signals(each)](each, frame)
+
+
+def _serve(kernel: Kernel, link: socket.socket, program: int) -> NoReturn:
     """The worker: answer until there is nobody to answer to."""
-    # A Ctrl-C is for the program, which then has things to undo with our help.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A Ctrl-C is for the program, which then has things to undo with our help. But once the program is dead,
+    # another controller may be at work: nothing may be written any more.
+    for number in _ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):  # whoever reads the program's output must see its end, even if we hang
+        os.dup2(nothing, descriptor)
     try:
         while True:
             what, arguments = _receive(link, None)
+            if os.getppid() != program:
+                break
             try:
                 answer = (True, getattr(kernel, what)(*arguments))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's to judge
