@@ -42,10 +42,11 @@ class PoolClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KdamondStarted:
-    """One of our slots was turned on for the process ``target_pid``."""
+    """One of our slots was turned on for ``what``; ``fingerprint`` tells it from anybody else's."""
 
     slot: int
-    target_pid: int
+    what: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

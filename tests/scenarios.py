@@ -70,7 +70,9 @@ def guest_says(
     return BalloonStats(actual_bytes=actual, age_seconds=age, usable_bytes=usable)
 
 
-def cgroup(name: str, resident: int, swapped: int, *, reclaim: bool = True) -> CgroupMemory:
+def cgroup(
+    name: str, resident: int, swapped: int, *, reclaim: bool = True, shared: bool = False
+) -> CgroupMemory:
     """What the kernel charges a calm domain."""
     return CgroupMemory(
         path=f"/machine.slice/{name}.scope/libvirt",
@@ -79,6 +81,7 @@ def cgroup(name: str, resident: int, swapped: int, *, reclaim: bool = True) -> C
         major_faults=0,
         anon_refaults=0,
         reclaim=reclaim,
+        shared=shared,
         pressure=Pressure(some_avg10=0.0, some_avg60=0.0, some_total_seconds=0.0),
     )
 
@@ -94,6 +97,7 @@ def domain(
     state: RunState = RunState.RUNNING,
     busy_with: str | None = None,
     memory_reclaim: bool = True,
+    shared_cgroup: bool = False,
     **overrides: Any,
 ) -> DomainFacts:
     """A running domain; its resident memory lies at the start of its RAM. ``overrides`` go to its definition.
@@ -113,7 +117,9 @@ def domain(
         definition=definition(size, **overrides),
         busy_with=busy_with,
         balloon=None if "balloon" in missing else balloon,
-        cgroup=None if "cgroup" in missing else cgroup(name, resident, swapped, reclaim=memory_reclaim),
+        cgroup=None
+        if "cgroup" in missing
+        else cgroup(name, resident, swapped, reclaim=memory_reclaim, shared=shared_cgroup),
         ram=() if "guest RAM" in missing else (Range(RAM_START, RAM_START + size),),
         residency=Residency(resident=where, swapped_bytes=swapped) if known else None,
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),

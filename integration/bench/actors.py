@@ -20,7 +20,7 @@ import click
 
 from integration.lab.guests import GuestSpec
 from integration.lab.lab import Lab
-from integration.suite.host import MIB, Host, domain_of, json_lines
+from integration.suite.host import MIB, Host, json_lines
 
 ACTORS = ("damos-fvaddr", "damos-paddr", "memcg-reclaim", "cold-hint+reclaim")
 POLICY = """\
@@ -93,7 +93,7 @@ def measure(host: Host, actor: str, rate: str, settings: dict[str, str]) -> Row:
             "-o",
             "/var/tmp/bench.plan",
         )
-        plan = json.loads(planned.stdout)
+        (action,) = json.loads(planned.stdout)["actions"]
         host.lab.guest_send("hot", "stat")  # the worst latency counts from here
         before, began = _Counters(host, "hot"), time.monotonic()
         applied = host.ctl(
@@ -112,7 +112,7 @@ def measure(host: Host, actor: str, rate: str, settings: dict[str, str]) -> Row:
             kernel=host.lab.vm.state.kernel,
             pages=host.shell("grep -o '\\[.*\\]' /sys/kernel/mm/transparent_hugepage/enabled").strip("[]"),
             actor=actor,
-            planned_mib=domain_of(plan, "hot")["cold_bytes"] / MIB,
+            planned_mib=action["expected_bytes"] / MIB,
             freed_mib=end["freed_bytes"] / MIB,
             seconds=end["seconds"],
             read_back_meanwhile=after.read_back - before.read_back,

@@ -1,5 +1,6 @@
 """Runs in the host VM: watch one domain as the product does, and say now and then which memory it calls cold.
 
+Without the product's worker process: a snapshot's CPU is that of reading and parsing it, all in one place.
 ``python watcher.py DOMAIN COLD_AFTER SECONDS EVERY``; one JSON line each, addresses in QEMU's address space.
 """
 

@@ -11,7 +11,6 @@ from typing import Protocol
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import (
     ACTOR_INTERVALS,
-    QUOTA_WINDOW_SECONDS,
     RECHECK_AGGREGATIONS,
     fvaddr_actor,
     paddr_actor,
@@ -20,7 +19,7 @@ from overcommit.damon.tree import Target
 from overcommit.errors import HostError
 from overcommit.host.cgroup import reclaim
 from overcommit.host.kernel import Advice, Kernel
-from overcommit.host.memory import read_system_ram
+from overcommit.host.memory import read_swap_free, read_system_ram
 from overcommit.model.facts import DomainFacts
 from overcommit.model.plan import PageoutAction
 from overcommit.model.policy import PageoutActor
@@ -28,8 +27,8 @@ from overcommit.model.ranges import Range, normalise
 from overcommit.units import MIB
 
 _SLOT = 0
-_PADDR_STEPS = 32
-"""Quota windows that a page-out by physical addresses takes at least."""
+_PADDR_WINDOWS = 32
+"""In about so many quota windows a page-out by physical addresses is done."""
 _OVERSHOOT_BYTES = 4 * MIB
 """What reclaim may take above what it was asked for: two huge pages."""
 
@@ -52,8 +51,12 @@ class Actor(Protocol):
         """
         ...
 
-    def step(self, seconds: float, left_bytes: int) -> None:
+    def step(self, seconds: float, left_bytes: int) -> bool:
         """Do about ``seconds`` worth of work; never more than ``left_bytes``.
+
+        Returns:
+            Whether there is more that it may do. What an actor cannot take without risking more than it was
+            allowed, it leaves.
 
         Raises:
             HostError: the kernel refused.
@@ -80,7 +83,7 @@ def actor_for(
         raise HostError(f"domain {domain.name} has no cgroup with memory accounting")
     group = domain.cgroup.path
     if action.actor is PageoutActor.DAMOS_PADDR:
-        return DamosPaddr(pool, action, read_system_ram(kernel), group, lease_seconds=longest_seconds)
+        return DamosPaddr(pool, action, read_system_ram(kernel), group)
     pieces = _ranges(action) if action.actor is PageoutActor.COLD_HINT_RECLAIM else ()
     return MemcgReclaim(kernel, action, group, pieces)
 
@@ -112,8 +115,9 @@ class DamosFvaddr:
         )
         self._pool.start(_SLOT, kdamond)
 
-    def step(self, seconds: float, left_bytes: int) -> None:
+    def step(self, seconds: float, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
         """See `Actor.step`: the kernel does the work."""
+        return True
 
     def stop(self) -> None:
         """See `Actor.stop`."""
@@ -123,42 +127,39 @@ class DamosFvaddr:
 class DamosPaddr:
     """A kdamond over physical memory, for pages of the domain's cgroup only.
 
-    It knows nothing of the chosen pieces, so it is stopped before what it may do until the next look could
-    take more than was planned.
+    It knows nothing of the chosen pieces. The kernel itself ends it after as many quota windows as the plan
+    allows, so that it cannot go on without us either.
     """
 
     warm_up_seconds = DamosFvaddr.warm_up_seconds
 
-    def __init__(
-        self,
-        pool: DamonPool,
-        action: PageoutAction,
-        ram: tuple[Range, ...],
-        group: str,
-        *,
-        lease_seconds: float,
-    ) -> None:
+    def __init__(self, pool: DamonPool, action: PageoutAction, ram: tuple[Range, ...], group: str) -> None:
         self._pool = pool
-        self._quota = min(action.max_bytes_per_second, max(MIB, action.expected_bytes // _PADDR_STEPS))
+        share = -(-action.expected_bytes // (_PADDR_WINDOWS * MIB)) * MIB
+        self._quota = min(action.max_bytes_per_second, share)
+        self._windows = action.expected_bytes // self._quota
         self._ram = ram
         self._group = group
-        self._lease_seconds = lease_seconds
 
     def start(self) -> None:
         """See `Actor.start`."""
+        if not self._pool.capabilities.snapshot_limit:
+            raise HostError(
+                "this kernel cannot bound a page-out by physical address (Linux 7.0 can)",
+                hint="leave pageout_actor to the host: auto",
+            )
         kdamond = paddr_actor(
             self._ram,
             self._group,
             max_bytes_per_second=self._quota,
-            lease_seconds=self._lease_seconds,
+            windows=self._windows,
             capabilities=self._pool.capabilities,
         )
         self._pool.start(_SLOT, kdamond)
 
-    def step(self, seconds: float, left_bytes: int) -> None:
-        """See `Actor.step`: the kernel does the work, and is stopped in time."""
-        if left_bytes < 2 * self._quota * max(1.0, seconds / QUOTA_WINDOW_SECONDS):
-            self.stop()
+    def step(self, seconds: float, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
+        """See `Actor.step`: the kernel does the work."""
+        return left_bytes >= self._quota
 
     def stop(self) -> None:
         """See `Actor.stop`."""
@@ -191,15 +192,21 @@ class MemcgReclaim:
                     f"the kernel does not take advice about {domain.name}: {error.strerror}"
                 ) from error
 
-    def step(self, seconds: float, left_bytes: int) -> None:
+    def step(self, seconds: float, left_bytes: int) -> bool:
         """See `Actor.step`."""
-        most = min(round(self._action.max_bytes_per_second * seconds), left_bytes - _OVERSHOOT_BYTES)
+        left = left_bytes - _OVERSHOOT_BYTES
+        most = min(round(self._action.max_bytes_per_second * seconds), left)
         if most <= 0:
-            return
+            return False
+        room = read_swap_free(self._kernel) - _OVERSHOOT_BYTES
+        if room <= 0:
+            # With nowhere to put anonymous pages the kernel would take the files of QEMU instead.
+            raise HostError("stopped: swap is full")
         try:
-            reclaim(self._kernel, self._group, most)
+            reclaim(self._kernel, self._group, min(most, room))
         except OSError as error:
             raise HostError(f"the kernel does not reclaim from {self._group}: {error.strerror}") from error
+        return True
 
     def stop(self) -> None:
         """See `Actor.stop`: nothing of it outlives a step."""

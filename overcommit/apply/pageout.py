@@ -29,7 +29,7 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
     began = site.clock.monotonic()
     freed = promoted = 0
     failure = None
-    stopped_by = ""
+    finished, stopped_by = False, ""
     try:
         site.require_willing(domain)
         before = site.residency(domain)
@@ -38,16 +38,16 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         actor.start()
         try:
             site.require_alive(domain)
-            stopped_by = _follow(site, action, domain, actor, before.resident_bytes, cgroup)
+            finished, stopped_by = _follow(site, action, domain, actor, before.resident_bytes, cgroup)
         except HostError as error:
             failure = str(error)  # what has been paged out by then has been paged out
         finally:
-            actor.stop()
+            failure = _stop(actor) or failure
         freed = max(0, before.resident_bytes - site.residency(domain).resident_bytes)
         promoted = _promoted(site, domain, cgroup)
     except (HostError, Conflict) as error:
         failure = failure or str(error)
-    enough = freed >= _ENOUGH_SHARE * action.expected_bytes
+    enough = finished or freed >= _ENOUGH_SHARE * action.expected_bytes
     if failure is not None and freed < MIB:
         status = Status.FAILED
     else:
@@ -62,6 +62,15 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
     )
 
 
+def _stop(actor: Actor) -> str | None:
+    """End the actor; what kept it from ending is no reason not to measure what it did."""
+    try:
+        actor.stop()
+    except HostError as error:
+        return str(error)
+    return None
+
+
 def _follow(
     site: Worksite,
     action: PageoutAction,
@@ -69,8 +78,8 @@ def _follow(
     actor: Actor,
     resident_before: int,
     cgroup: CgroupMemory | None,
-) -> str:
-    """Let the actor work until it is done; returns why it ended."""
+) -> tuple[bool, str]:
+    """Let the actor work until it is done; returns whether that was all it could do, and why it ended."""
     began = last = site.clock.monotonic()
     most_freed, moved_at = 0, began + actor.warm_up_seconds
     while True:
@@ -81,22 +90,23 @@ def _follow(
             most_freed, moved_at = freed, max(moved_at, now)
             site.progress(f"paged out {format_size(freed)} of {format_size(action.expected_bytes)}")
         if freed >= action.expected_bytes:
-            return "all of it paged out"
+            return True, "all of it paged out"
         if reason := site.unwilling(domain):
-            return f"stopped: {reason}"
+            return False, f"stopped: {reason}"
         stall = _stall_ratio(site, domain, cgroup, now - began)
         if stall is None:
-            return "stopped: the domain's memory pressure cannot be read any more"
+            return False, "stopped: the domain's memory pressure cannot be read any more"
         if now - began >= _SETTLING_SECONDS and stall > action.psi_some_limit:
-            return (
+            return False, (
                 f"stopped: memory pressure of the domain {format_ratio(stall)}, "
                 f"limit {format_ratio(action.psi_some_limit)}"
             )
         if now - moved_at > _IDLE_SECONDS:
-            return "nothing more of it was still idle"
+            return False, "nothing more of it was still idle"
         if now - began > _LONGEST_SECONDS:
-            return "ran out of time"
-        actor.step(now - last, action.expected_bytes - freed)
+            return False, "ran out of time"
+        if not actor.step(now - last, action.expected_bytes - freed):
+            return True, "all of it that can be taken safely"
         last = now
 
 

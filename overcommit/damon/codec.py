@@ -8,6 +8,7 @@ for a new directory writes only what differs from it. Pure.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -125,6 +126,11 @@ def parse(kind: type[_T], files: Mapping[str, str], directory: str = "") -> _T:
                     parse(part, files, _child(directory, counter, index)) for index in range(count)
                 )
     return kind(**values)
+
+
+def fingerprint(value: Any) -> str:
+    """The same for equal values, and for no others."""
+    return hashlib.sha256(repr(list(render(value))).encode()).hexdigest()[:16]
 
 
 def declared(kind: type) -> Iterator[tuple[str, File | Section | Children]]:

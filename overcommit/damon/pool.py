@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import TracebackType
 
+from overcommit.damon import codec
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
 from overcommit.damon.sysfs import DamonSysfs
@@ -64,7 +65,8 @@ class DamonPool:
             HostError: the kernel refused the configuration, or a target is gone.
         """
         self._sysfs.configure(slot, kdamond, self.capabilities)
-        self._record(KdamondStarted(slot=slot, target_pid=kdamond.contexts[0].targets[0].pid))
+        started = KdamondStarted(slot=slot, what=what_for(kdamond), fingerprint=codec.fingerprint(kdamond))
+        self._record(started)
         try:
             self._sysfs.command(slot, "on")
         except Busy as error:
@@ -135,10 +137,11 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
     unsettled: HostError | None = None
     for entry in entries:
         match entry.record:
-            case KdamondStarted(slot=slot, target_pid=pid):
-                if slot < sysfs.slots() and sysfs.running(slot) and pid in sysfs.target_pids(slot):
+            case KdamondStarted(slot=slot, what=what, fingerprint=fingerprint):
+                running = slot < sysfs.slots() and sysfs.running(slot)
+                if running and codec.fingerprint(sysfs.kdamond(slot)) == fingerprint:
                     sysfs.stop(slot)
-                    said.append(f"stopped kdamond {slot} (process {pid})")
+                    said.append(f"stopped kdamond {slot} ({what})")
             case PoolClaimed(size=size, before=before):
                 still_ours = sysfs.slots() == size and not any(sysfs.running(s) for s in range(size))
                 if still_ours and sysfs.dump() != before:
@@ -156,6 +159,12 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
     if unsettled is not None:
         raise unsettled
     return tuple(said)
+
+
+def what_for(kdamond: Kdamond) -> str:
+    """What a kdamond of ours works on, for people."""
+    (context,) = kdamond.contexts
+    return "physical memory" if context.operations == "paddr" else f"process {context.targets[0].pid}"
 
 
 def _switch_back(kernel: Kernel, module: str, value: str) -> bool:

@@ -43,7 +43,8 @@ RECHECK_AGGREGATIONS = 3
 It exceeds the quota's window on purpose: kernels 6.12 and 6.17 leave the first window unlimited
 (damos_adjust_quota sets charged_from, but no esz), and no region is old enough to match in that one.
 """
-QUOTA_WINDOW_SECONDS = 1.0
+QUOTA_WINDOW_SECONDS = ACTOR_INTERVALS.aggregation_seconds
+"""One for each time that a scheme is applied: so many snapshots are so many quotas."""
 _FAIL_CHARGE_DENOMINATOR = 1000
 """Memory of others costs a scheme a thousandth of its quota: looking at it is not free, but nearly so."""
 
@@ -101,10 +102,13 @@ def paddr_actor(
     memcg_path: str,
     *,
     max_bytes_per_second: int,
-    lease_seconds: float,
+    windows: int,
     capabilities: Capabilities,
 ) -> Kdamond:
     """A kdamond over the host's physical memory that pages out idle pages of one cgroup, coldest first.
+
+    The kernel ends it after so many windows with the full quota, where it can: nothing is old enough to be
+    taken before `RECHECK_AGGREGATIONS`.
 
     The kernel checks each page's accessed bits again before it takes it (an implicit young filter, since
     Linux 6.10). The filter rejects what is not the cgroup's: one that allows what is would skip that check.
@@ -119,8 +123,9 @@ def paddr_actor(
         fail_charge_num=1 if charge else 0,
         fail_charge_denom=_FAIL_CHARGE_DENOMINATOR if charge else 0,
     )
+    seconds = windows * QUOTA_WINDOW_SECONDS + RECHECK_AGGREGATIONS * ACTOR_INTERVALS.aggregation_seconds
     scheme = dataclasses.replace(
-        _pageout(quota, lease_seconds, capabilities),
+        _pageout(quota, seconds, capabilities),
         filters=() if layered else only_ours,
         ops_filters=only_ours if layered else (),
     )

@@ -14,8 +14,8 @@ from overcommit.host.memory import read_pressure
 from overcommit.model.facts import CgroupMemory
 
 ROOT = "/sys/fs/cgroup"
-_ANONYMOUS_FIRST = 200
-"""Swappiness that leaves QEMU's own code and files alone; ``memory.reclaim`` takes it since Linux 6.9."""
+_SWAPPINESS = ("max", "200")
+"""Anonymous memory only (``max``: Linux 6.16), or as good as only (6.9): QEMU's code and files shall stay."""
 
 
 def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
@@ -37,6 +37,8 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
         major_faults=int(statistics.get("pgmajfault", "0")),
         anon_refaults=int(statistics.get("workingset_refault_anon", "0")),
         reclaim=kernel.exists(f"{directory}/memory.reclaim"),
+        # In the root of a threaded subtree, as libvirt makes it, this names the processes of all of it.
+        shared=kernel.read(f"{directory}/cgroup.procs").split() != [str(pid)],
         pressure=read_pressure(kernel, f"{directory}/memory.pressure"),
     )
 
@@ -51,11 +53,15 @@ def reclaim(kernel: Kernel, path: str, most_bytes: int) -> None:
     Raises:
         OSError: the group vanished, or the kernel refused.
     """
-    try:
-        kernel.write(f"{ROOT}{path}/memory.reclaim", f"{most_bytes} swappiness={_ANONYMOUS_FIRST}")
-    except OSError as error:
-        if error.errno != errno.EAGAIN:
-            raise
+    for swappiness in _SWAPPINESS:
+        try:
+            kernel.write(f"{ROOT}{path}/memory.reclaim", f"{most_bytes} swappiness={swappiness}")
+        except OSError as error:
+            if error.errno == errno.EINVAL and swappiness != _SWAPPINESS[-1]:
+                continue
+            if error.errno != errno.EAGAIN:
+                raise
+        return
 
 
 def _charged_group(kernel: Kernel, membership: str) -> str | None:

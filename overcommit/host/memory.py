@@ -31,6 +31,11 @@ def read_host(kernel: Kernel) -> HostFacts:
     )
 
 
+def read_swap_free(kernel: Kernel) -> int:
+    """Bytes left on all swap areas."""
+    return sum(area.size_bytes - area.used_bytes for area in parse_swaps(kernel.read("/proc/swaps")))
+
+
 def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:
     """Physical addresses of the host's RAM, holes left out, from ``/proc/iomem``.
 

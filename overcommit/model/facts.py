@@ -88,7 +88,11 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupMemory:
-    """The domain's cgroup v2 memory figures; ``reclaim``: the kernel can be asked to reclaim from it."""
+    """The domain's cgroup v2 memory figures.
+
+    ``reclaim``: the kernel can be asked to reclaim from it. ``shared``: other processes are charged to it
+    too, so that what is taken from it may be theirs.
+    """
 
     path: str
     current_bytes: int
@@ -96,6 +100,7 @@ class CgroupMemory:
     major_faults: int
     anon_refaults: int
     reclaim: bool
+    shared: bool
     pressure: Pressure | None
 
 

@@ -120,7 +120,7 @@ def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
 
 def best_actor(domain: DomainFacts) -> PageoutActor:
     """Who pages this domain out best (docs/adr/0004)."""
-    can_reclaim = domain.cgroup is not None and domain.cgroup.reclaim
+    can_reclaim = domain.cgroup is not None and domain.cgroup.reclaim and not domain.cgroup.shared
     return PageoutActor.COLD_HINT_RECLAIM if can_reclaim else PageoutActor.DAMOS_FVADDR
 
 
@@ -134,6 +134,11 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
         yield _no(
             "its memory pressure cannot be seen",
             "page-out must notice a guest in pain: cgroup v2 with PSI is needed (boot with psi=1)",
+        )
+    if actor not in {None, PageoutActor.DAMOS_FVADDR} and domain.cgroup and domain.cgroup.shared:
+        yield _no(
+            "its cgroup is shared with other processes",
+            "what is taken there may be theirs: let libvirt give each domain a cgroup, or use damos-fvaddr",
         )
     if actor and not actor.by_kdamond and domain.cgroup and not domain.cgroup.reclaim:
         yield _no(

@@ -116,8 +116,10 @@ class FakeKernel:
     def _reclaim(self, path: str, value: str) -> None:
         for guest in self.host.guests:
             if path == f"{CGROUPS}{guest.cgroup}/memory.reclaim":
-                most = int(value.split()[0])
-                if self.host.reclaim(guest, most) < most // MIB * MIB:
+                most, swappiness = value.split()
+                if swappiness == "swappiness=max" and self.damon.version < (6, 16):
+                    raise refusal(errno.EINVAL, path)
+                if self.host.reclaim(guest, int(most)) < int(most) // MIB * MIB:
                     raise refusal(errno.EAGAIN, path)
                 return
         raise refusal(errno.ENOENT, path)
@@ -169,4 +171,5 @@ def _process_files(guest: FakeGuest) -> dict[str, Callable[[], str]]:
         f"{cgroup}/memory.stat": lambda: f"pgmajfault {guest.major_faults}\nworkingset_refault_anon 0\n",
         f"{cgroup}/memory.pressure": lambda: _PSI,
         f"{cgroup}/memory.reclaim": lambda: "",
+        f"{cgroup}/cgroup.procs": lambda: f"{guest.pid}\n",
     }

@@ -142,13 +142,25 @@ def test_no_colour_where_nobody_looks(run: Run) -> None:
     assert "\x1b" not in ended.out + ended.err
 
 
+class Unforked(FakeKernel):
+    """In place of the worker: what it does must be seen here, and not in another process's memory."""
+
+    def close(self) -> None:
+        pass
+
+
+def in_this_process(mocker: MockerFixture, version: tuple[int, int]) -> FakeKernel:
+    host = FakeHost([])
+    kernel = Unforked(host, FakeDamon(host, version))
+    mocker.patch("overcommit.cli.session.DamonWorker", return_value=kernel)
+    return kernel
+
+
 @pytest.mark.parametrize(("version", "lacks"), [((6, 12), True), ((7, 3), False)])
 def test_doctor_probes_what_damon_offers_and_gives_the_slot_back(
     run: Run, mocker: MockerFixture, version: tuple[int, int], lacks: bool
 ) -> None:
-    host = FakeHost([])
-    kernel = FakeKernel(host, FakeDamon(host, version))
-    mocker.patch("overcommit.cli.session.LocalKernel", return_value=kernel)
+    kernel = in_this_process(mocker, version)
     found = json.loads(run("doctor", "--probe", "--json").out)["findings"]
     about_damon = {f["text"]: f["level"] for f in found if f["about"] == "DAMON"}
     assert about_damon["operations fvaddr, paddr, vaddr"] == "ok"
@@ -159,9 +171,8 @@ def test_doctor_probes_what_damon_offers_and_gives_the_slot_back(
 
 
 def test_doctor_does_not_probe_a_damon_that_is_in_use(run: Run, mocker: MockerFixture) -> None:
-    host = FakeHost([])
-    kernel = FakeKernel(host, FakeDamon(host, (7, 3), modules={"damon_stat": True}))
-    mocker.patch("overcommit.cli.session.LocalKernel", return_value=kernel)
+    kernel = in_this_process(mocker, (7, 3))
+    kernel.damon.modules["damon_stat"] = True
     ended = run("doctor", "--probe")
     assert ended.status in {4, 5}
     assert "damon_stat" in ended.out

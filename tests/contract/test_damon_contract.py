@@ -370,7 +370,7 @@ def by_physical_address(rung: Rung, group: str, capabilities: Capabilities) -> K
         read_system_ram(rung.kernel),
         group,
         max_bytes_per_second=8 * MIB,
-        lease_seconds=300.0,
+        windows=60,
         capabilities=capabilities,
     )
 
@@ -384,17 +384,54 @@ def test_a_wrong_cgroup_in_a_filter_is_enomem(rung: Rung, pool: DamonPool) -> No
 
 def test_physical_memory_of_one_cgroup_is_paged_out_within_the_quota(rung: Rung, pool: DamonPool) -> None:
     """Where memory of others does not use the quota up first; nothing moves before three aggregations."""
-    if not pool.capabilities.offers("contexts/0/schemes/0/quotas/fail_charge_denom"):
-        pool.start(0, by_physical_address(rung, rung.group, pool.capabilities))
-        assert pool.sysfs.running(0)
-        return
     pid, ranges = rung.target.pid, rung.target.ranges
     began = rung.clock.monotonic()
     pool.start(0, by_physical_address(rung, rung.group, pool.capabilities))
-    rung.await_true(lambda: rung.kernel.residency(pid, ranges).resident_bytes < MEMORY - 16 * MIB, 90)
+    if pool.capabilities.offers("contexts/0/schemes/0/quotas/fail_charge_denom"):
+        rung.await_true(lambda: rung.kernel.residency(pid, ranges).resident_bytes < MEMORY - 16 * MIB, 90)
+    else:
+        rung.clock.wait(6)
     pool.stop(0)
     moved = MEMORY - rung.kernel.residency(pid, ranges).resident_bytes
     assert moved <= 8 * MIB * (rung.clock.monotonic() - began + 1)
+
+
+def test_a_page_out_by_physical_address_is_ended_by_the_kernel(rung: Rung, pool: DamonPool) -> None:
+    """However long nobody looks: its controller may be dead."""
+    if not pool.capabilities.snapshot_limit:
+        return  # such a kernel is not asked to: see DamosPaddr
+    windows = 2
+    kdamond = paddr_actor(
+        read_system_ram(rung.kernel),
+        rung.group,
+        max_bytes_per_second=8 * MIB,
+        windows=windows,
+        capabilities=pool.capabilities,
+    )
+    pool.start(0, kdamond)
+    rung.clock.wait(15)
+    assert pool.sysfs.running(0)
+    moved = MEMORY - rung.kernel.residency(rung.target.pid, rung.target.ranges).resident_bytes
+    assert moved <= 8 * MIB * windows
+
+
+def test_undo_leaves_alone_what_another_tool_has_started_in_our_slot(rung: Rung, tmp_path: Path) -> None:
+    """Ours died, was turned off by hand, and somebody else watches physical memory there now."""
+    journal = Journal(tmp_path)
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead.claim(1, take_over=False)
+    dead.start(0, by_physical_address(rung, rung.group, dead.capabilities))
+    theirs = DamonSysfs(rung.kernel)
+    theirs.stop(0)
+    other = by_physical_address(rung, rung.group, dead.capabilities)
+    (context,) = other.contexts
+    watching_only = dataclasses.replace(context, schemes=(Scheme(),))
+    theirs.configure(0, dataclasses.replace(other, contexts=(watching_only,)), dead.capabilities)
+    theirs.command(0, "on")
+    assert undo(rung.kernel, journal, journal.outstanding()) == ()
+    assert theirs.running(0)
+    theirs.stop(0)
+    theirs.set_slots(0)
 
 
 def version_of(kernel: Kernel, rung: Rung) -> tuple[int, int]:

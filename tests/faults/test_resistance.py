@@ -86,6 +86,41 @@ def test_a_page_out_that_fails_halfway_reports_what_it_had_done_by_then(installa
     assert installation.kernel.damon.running == {}
 
 
+@pytest.mark.parametrize("actor", ["damos-fvaddr"], indirect=True)
+def test_a_kdamond_that_cannot_be_stopped_at_once_is_reported_with_what_it_did(
+    installation: Installation,
+) -> None:
+    plan = installation.plan()
+    cold = installation.host.guests[0]
+    refusals = itertools.count()
+
+    def refuse_once(path: str, value: str) -> None:
+        if path.endswith("/state") and value == "off" and next(refusals) == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    installation.host.on_write = refuse_once
+    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    assert (outcome.status, outcome.freed_bytes) == (Status.PARTIAL, len(cold.swapped) * MIB)
+    assert outcome.freed_bytes > 0
+    assert "refused 'off'" in outcome.detail
+    assert installation.kernel.damon.running == {}, "giving DAMON back tries again"
+
+
+@pytest.mark.parametrize("size", [8, 20, 36])
+@pytest.mark.parametrize("actor", ["cold-hint+reclaim"], indirect=True)
+def test_a_small_page_out_is_complete_when_no_more_of_it_may_be_taken(
+    installation: Installation, size: int
+) -> None:
+    """What reclaim might take too much of is left, and nobody waits for it."""
+    cold = installation.host.guests[0]
+    cold.resident = set(range(26 + size))
+    plan = installation.plan()
+    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    assert (outcome.status, outcome.action.expected_bytes) == (Status.DONE, size * MIB)
+    assert size * MIB - 4 * MIB <= outcome.freed_bytes <= size * MIB
+    assert outcome.seconds < 5
+
+
 def test_a_plan_is_refused_when_swap_filled_up_before_apply(installation: Installation) -> None:
     plan = installation.plan()
     found = installation.baseline()
@@ -103,7 +138,7 @@ def test_a_swap_that_fills_up_meanwhile_ends_a_page_out_in_part(installation: In
     filled = host.swap_total_bytes - 20 * MIB
     OnTheFirst(host, installation.first_of_pageout, lambda: setattr(host, "swap_of_others_bytes", filled))
     outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
-    assert outcome.status is Status.PARTIAL
+    assert outcome.status is Status.PARTIAL, outcome.detail
     assert 0 < outcome.freed_bytes <= 20 * MIB
 
 

@@ -76,6 +76,7 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         state=RunState(words.pop("state", "running")),
         busy_with=words.pop("busy_with", None),
         memory_reclaim=words.pop("memory_reclaim", True),
+        shared_cgroup=words.pop("shared_cgroup", False),
         **definition,
     )
     scenarios.require(not words, f"unknown words about {name}: {', '.join(words)}")

@@ -185,7 +185,7 @@ HOST_RAM = (Range(0x1000, 0x9F000), Range(0x100000, GIB), Range(4 * GIB, 8 * GIB
 
 def by_physical_address(capabilities: Capabilities) -> Kdamond:
     return paddr_actor(
-        HOST_RAM, "/machine.slice/x", max_bytes_per_second=MIB, lease_seconds=300.0, capabilities=capabilities
+        HOST_RAM, "/machine.slice/x", max_bytes_per_second=MIB, windows=32, capabilities=capabilities
     )
 
 
@@ -207,6 +207,7 @@ def test_paging_out_by_physical_address_rejects_all_memory_but_the_cgroups(
     assert (scheme.ops_filters == ()) is (capabilities is OLD)
     assert (scheme.quota.fail_charge_denom > 0) is (capabilities is MODERN)
     assert scheme.quota.size == MIB
+    assert scheme.limit.max_snapshots == (0 if capabilities is OLD else 32 + RECHECK_AGGREGATIONS)
 
 
 def test_physical_memory_is_one_target_with_all_its_blocks() -> None:

@@ -128,7 +128,22 @@ def cgroup_files(group: str) -> dict[str, str | OSError]:
         f"{directory}/memory.stat": STAT,
         f"{directory}/memory.swap.current": f"{MIB}\n",
         f"{directory}/memory.pressure": PRESSURE,
+        f"{directory}/cgroup.procs": "7\n",
     }
+
+
+@pytest.mark.parametrize(("processes", "shared"), [("7\n", False), ("7\n8\n", True), ("", True)])
+def test_a_cgroup_with_other_processes_is_shared(
+    kernel_with: KernelWith, processes: str, shared: bool
+) -> None:
+    """Also one without any: then its children's charge goes there, and nobody knows how many there are."""
+    files = cgroup_files("/machine") | {
+        "/sys/fs/cgroup/machine/cgroup.procs": processes,
+        "/proc/7/cgroup": "0::/machine/web\n",
+    }
+    cgroup = read_cgroup(kernel_with(files), 7)
+    assert cgroup is not None
+    assert cgroup.shared is shared
 
 
 def test_charge_of_a_threaded_child_is_found_at_its_ancestor(kernel_with: KernelWith) -> None:

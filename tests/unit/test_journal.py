@@ -22,7 +22,7 @@ from overcommit.journal import (
 )
 from tests.scenarios import incarnation
 
-STARTED = KdamondStarted(slot=0, target_pid=42)
+STARTED = KdamondStarted(slot=0, what="process 42", fingerprint="0123456789abcdef")
 RECORDS: tuple[Record, ...] = (
     ModuleTakenOver(module="damon_stat", before="Y"),
     PoolClaimed(size=2, before={"nr_kdamonds": "0\n", "0/contexts/nr_contexts": "1\n"}),
