@@ -60,6 +60,11 @@ class Host:
         line = self.shell(f"grep ^Rss: /proc/{self.pid(domain)}/smaps_rollup")
         return int(line.split()[1]) * 1024
 
+    def guest_ram_bytes(self, domain: str) -> int:
+        """What of the guest's RAM the host holds: QEMU's largest mapping."""
+        largest = "/^Size:/ { size = $2 } /^Rss:/ && size > most { most = size; rss = $2 } END { print rss }"
+        return int(self.shell(f"awk '{largest}' /proc/{self.pid(domain)}/smaps")) * 1024
+
     def cgroup(self, domain: str) -> str:
         """The directory of the cgroup that the domain's memory is charged to."""
         return self.shell(

@@ -53,16 +53,17 @@ def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
     assert host.damon() == found, "plan leaves DAMON as it was"
 
     resident, charged = host.resident_bytes("hot"), host.cgroup_bytes("hot")
+    held = host.guest_ram_bytes("hot")
     applied = host.ctl(
         "apply", "-q", "--json", "--take-over", "--policy", REMOTE_POLICY, "/var/tmp/night.plan"
     )
     assert applied.returncode == 0, applied.stdout + applied.stderr
     done = {line["domain"]: line for line in json_lines(applied.stdout) if line["type"] == "done"}
 
-    gone = resident - host.resident_bytes("hot")
-    assert gone >= 0.6 * hot["cold_bytes"]
+    gone = held - host.guest_ram_bytes("hot")
+    assert resident - host.resident_bytes("hot") >= 0.6 * hot["cold_bytes"]
     assert charged - host.cgroup_bytes("hot") >= 0.6 * hot["cold_bytes"]
-    assert abs(done["hot"]["freed_bytes"] - gone) <= 16 * MIB, "what it reports is what the host got"
+    assert abs(done["hot"]["freed_bytes"] - gone) <= 4 * MIB, "what it reports is what the host got"
     assert host.resident_bytes("hot") >= hot["floor_bytes"]
     assert host.rate("hot") >= 0.9 * baseline
 
@@ -115,12 +116,12 @@ def test_a_kdamond_pages_out_as_well_and_leaves_nothing_behind(host: Host) -> No
     (action,) = plan["actions"]
     assert (action["kind"], action["actor"]) == ("pageout", "damos-fvaddr")
 
-    resident = host.resident_bytes("hot")
+    held = host.guest_ram_bytes("hot")
     applied = host.ctl("apply", "-q", "--json", *use, "/var/tmp/damos.plan")
 
     assert applied.returncode == 0, applied.stdout + applied.stderr
-    gone = resident - host.resident_bytes("hot")
+    gone = held - host.guest_ram_bytes("hot")
     assert gone >= 0.6 * domain_of(plan, "hot")["cold_bytes"]
     (done,) = (line for line in json_lines(applied.stdout) if line["type"] == "done")
-    assert abs(done["freed_bytes"] - gone) <= 16 * MIB
+    assert abs(done["freed_bytes"] - gone) <= 4 * MIB
     assert host.damon() == found
