@@ -63,7 +63,7 @@ def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
     gone = held - host.guest_ram_bytes("hot")
     assert resident - host.resident_bytes("hot") >= 0.6 * hot["cold_bytes"]
     assert charged - host.cgroup_bytes("hot") >= 0.6 * hot["cold_bytes"]
-    assert abs(done["hot"]["freed_bytes"] - gone) <= 4 * MIB, "what it reports is what the host got"
+    assert abs(done["hot"]["freed_bytes"] - gone) <= 8 * MIB, "what it reports is what the host got"
     assert host.resident_bytes("hot") >= hot["floor_bytes"]
     assert host.rate("hot") >= 0.9 * baseline
 
@@ -123,5 +123,5 @@ def test_a_kdamond_pages_out_as_well_and_leaves_nothing_behind(host: Host) -> No
     gone = held - host.guest_ram_bytes("hot")
     assert gone >= 0.6 * domain_of(plan, "hot")["cold_bytes"]
     (done,) = (line for line in json_lines(applied.stdout) if line["type"] == "done")
-    assert abs(done["freed_bytes"] - gone) <= 4 * MIB
+    assert abs(done["freed_bytes"] - gone) <= 8 * MIB
     assert host.damon() == found
