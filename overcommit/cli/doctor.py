@@ -29,6 +29,12 @@ from overcommit.plan.eligibility import judge
 from overcommit.units import format_size
 
 _EVERYTHING = frozenset(Actuator)
+_KEYWORD_NAMES = {
+    "action": "actions",
+    "type": "filters",
+    "target_metric": "quota goals",
+    "goal_tuner": "goal tuners",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +127,8 @@ def _probe(session: Session, *, take_over: bool) -> Iterator[Finding]:
         return
     yield Finding(level="ok", about="DAMON", text=f"operations {_listed(offered.operations)}")
     for path, words in offered.keywords.items():
-        what = path.rpartition("/")[2].replace("_", " ")
-        yield Finding(level="ok", about="DAMON", text=f"{what}: {_listed(words)}")
+        what = _KEYWORD_NAMES[path.rpartition("/")[2]]
+        yield Finding(level="ok", about="DAMON", text=f"{what} {_listed(words)}")
     for feature in FEATURES:
         there = feature not in offered.missing()
         yield Finding(

@@ -164,7 +164,7 @@ def test_doctor_probes_what_damon_offers_and_gives_the_slot_back(
     found = json.loads(run("doctor", "--probe", "--json").out)["findings"]
     about_damon = {f["text"]: f["level"] for f in found if f["about"] == "DAMON"}
     assert about_damon["operations fvaddr, paddr, vaddr"] == "ok"
-    assert any(text.startswith("action: ") and "pageout" in text for text in about_damon)
+    assert any(text.startswith("actions ") and "pageout" in text for text in about_damon)
     assert any(text.startswith("no snapshot limit (Linux 7.0): ") for text in about_damon) is lacks
     assert ("warn" in about_damon.values()) is lacks
     assert kernel.damon.tree == {"nr_kdamonds": "0"}
