@@ -106,6 +106,19 @@ def test_a_kdamond_that_cannot_be_stopped_at_once_is_reported_with_what_it_did(
     assert installation.kernel.damon.running == {}, "giving DAMON back tries again"
 
 
+@pytest.mark.parametrize("actor", ["damos-paddr"], indirect=True)
+def test_paging_out_by_physical_address_is_refused_where_the_kernel_cannot_bound_it(
+    installation: Installation,
+) -> None:
+    installation.kernel.damon.version = (6, 12)
+    plan = installation.plan()
+    cold = installation.host.guests[0]
+    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    assert (outcome.status, outcome.freed_bytes, cold.swapped) == (Status.FAILED, 0, set())
+    assert "cannot bound" in outcome.detail
+    assert installation.kernel.damon.running == {}
+
+
 @pytest.mark.parametrize("size", [8, 20, 36])
 @pytest.mark.parametrize("actor", ["cold-hint+reclaim"], indirect=True)
 def test_a_small_page_out_is_complete_when_no_more_of_it_may_be_taken(
