@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from overcommit.errors import Conflict, HostError, Unsupported
 from overcommit.model.facts import Incarnation
@@ -50,6 +50,13 @@ class KdamondStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TraceOpened:
+    """An instance of the kernel's tracing was made for us, at ``path``."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BalloonMoved:
     """A balloon target was changed from ``before_bytes``."""
 
@@ -58,8 +65,8 @@ class BalloonMoved:
     after_bytes: int
 
 
-Record = ModuleTakenOver | PoolClaimed | KdamondStarted | BalloonMoved
-_KINDS = {kind.__name__: kind for kind in (ModuleTakenOver, PoolClaimed, KdamondStarted, BalloonMoved)}
+Record = ModuleTakenOver | PoolClaimed | KdamondStarted | TraceOpened | BalloonMoved
+_KINDS = {kind.__name__: kind for kind in get_args(Record)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

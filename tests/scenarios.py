@@ -164,6 +164,7 @@ def host(total: int = 8 * GIB, available: int = 4 * GIB, swap: Sequence[SwapArea
         kernel="6.12.0",
         boot_id="boot-1",
         total_bytes=total,
+        lru_bytes=total // 2,
         available_bytes=available,
         swap=tuple(swap),
         zram_used_bytes=0,

@@ -7,6 +7,7 @@ Region boundaries move at random between snapshots, so everything is kept by add
 from __future__ import annotations
 
 import bisect
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.heat import (
@@ -14,6 +15,7 @@ from overcommit.model.heat import (
     AccessRegion,
     ColdPiece,
     Heat,
+    HostHeat,
     IdleBucket,
     IdleMap,
     IdleSpan,
@@ -55,6 +57,15 @@ def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float, *, window:
         snapshots=idle.snapshots + 1,
         spans=tuple(kept),
     )
+
+
+def relocate(idle: IdleMap, ram: Sequence[Range], at: float) -> IdleMap:
+    """The same history where memory stays, none where it is new: that counts as accessed now."""
+    kept = [span for span, inside in _cut(idle.spans, ram) if inside]
+    known = normalise(Range(span.start, span.end) for span in kept)
+    whole = [IdleSpan(start, end, at, 0) for start, end in ram]
+    new = [span for span, inside in _cut(whole, known) if not inside]
+    return dataclasses.replace(idle, spans=tuple(sorted(kept + new)))
 
 
 def _aged(span: IdleSpan, *, accessed_at: float, accessed: bool) -> IdleSpan:
@@ -120,6 +131,23 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
             for bound, count in zip(HISTOGRAM_BOUNDS, counts, strict=True)
             if bound <= idle.window_seconds
         ),
+    )
+
+
+def judge_host(idle: IdleMap, *, lru_bytes: int, idle_after: float) -> HostHeat:
+    """Judge the host's physical memory.
+
+    What is not on the kernel's LRU lists (free, slab, page tables) is never seen accessed, so all of it may
+    be among what looks idle: ``lru_bytes`` of the memory watched are not.
+    """
+    if idle.window_seconds < idle_after:
+        return HostHeat(idle_after_seconds=idle_after, idle_bytes=None)
+    watched = total_size(Range(span.start, span.end) for span in idle.spans)
+    idle_bytes = total_size(
+        Range(span.start, span.end) for span in idle.spans if idle.updated_at - span.accessed_at >= idle_after
+    )
+    return HostHeat(
+        idle_after_seconds=idle_after, idle_bytes=max(0, idle_bytes - max(0, watched - lru_bytes))
     )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 
-from overcommit.classify.idle import classify
+from overcommit.classify.idle import classify, judge_host
 from overcommit.cli.session import Session
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import UsageError
@@ -70,7 +70,11 @@ def plan_now(
         domains=tuple(d for d in now.domains if not names or d.name in names),
         gaps=(*now.gaps, *_lost(first, now, watched)),
     )
-    return make_plan(now, _heats(first, now, watched, policy), policy)
+    host_heat = None
+    if watched.host is not None:
+        idle_after = policy.classes[policy.default_class].cold_after_seconds
+        host_heat = judge_host(watched.host, lru_bytes=now.host.lru_bytes, idle_after=idle_after)
+    return make_plan(now, _heats(first, now, watched, policy), policy, host_heat)
 
 
 def _watch(
@@ -84,11 +88,7 @@ def _watch(
 ) -> Watched:
     talk = session.talk
     with DamonPool(session.kernel, session.journal, generation) as pool:
-        pool.claim(len(domains), take_over=take_over)
-        talk.say(
-            f"watching {len(domains)} domain(s) for {format_duration(seconds)} "
-            "(--observe-for changes that; memory can be called cold only for as long as it was watched)"
-        )
+        pool.claim(len(domains) + 1, take_over=take_over)  # one for the host
         result = watch(
             session.kernel,
             hypervisor,
@@ -96,6 +96,10 @@ def _watch(
             session.clock,
             domains,
             seconds=seconds,
+            began=lambda how: talk.say(
+                f"watching {len(domains)} domain(s) for {format_duration(seconds)} by {how} "
+                "(--observe-for changes that; memory can be called cold only for as long as it was watched)"
+            ),
             progress=lambda share: talk.progress(
                 f"  watched {format_duration(share * seconds)} of {format_duration(seconds)}"
             ),
@@ -140,4 +144,6 @@ def _lost(first: Snapshot, now: Snapshot, watched: Watched) -> tuple[Gap, ...]:
         elif domain.incarnation.uuid in watched.lost:
             why = watched.lost[domain.incarnation.uuid]
             gaps.append(Gap(what=f"accesses of domain {domain.name}", why=why))
+    if watched.no_host is not None:
+        gaps.append(Gap(what="the host's own idle memory", why=watched.no_host))
     return tuple(gaps)

@@ -43,6 +43,11 @@ def plan_text(plan: Plan) -> Iterator[str]:
         f"{format_size(host.promised_bytes)} promised ({ratio:.2f}x), "
         f"{format_size(host.available_bytes)} available, kernel {host.kernel}"
     )
+    if host.idle_bytes is not None and host.idle_after_seconds is not None:
+        yield (
+            f"  of {format_size(host.lru_bytes)} that processes and files take, at least "
+            f"{format_size(host.idle_bytes)} idle for {format_duration(host.idle_after_seconds)}"
+        )
     if plan.domains:
         yield ""
         yield from table(

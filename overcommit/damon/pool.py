@@ -13,6 +13,7 @@ from overcommit.damon import codec
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
 from overcommit.damon.sysfs import DamonSysfs
+from overcommit.damon.trace import INSTANCE, AccessTrace
 from overcommit.damon.tree import Kdamond
 from overcommit.errors import Busy, Conflict, HostError, Unsupported
 from overcommit.host.kernel import Kernel
@@ -23,6 +24,8 @@ from overcommit.journal import (
     KdamondStarted,
     ModuleTakenOver,
     PoolClaimed,
+    Record,
+    TraceOpened,
 )
 
 
@@ -77,6 +80,23 @@ class DamonPool:
         if not self._sysfs.running(slot):
             raise HostError(f"kdamond {slot} ended as soon as it was started")
 
+    def trace(self, buffer_bytes: int) -> AccessTrace | None:
+        """A trace of all our kdamonds' windows, None where the kernel does not let us have one.
+
+        ``buffer_bytes`` is for each CPU.
+        """
+        trace = AccessTrace(self._kernel)
+        if not trace.offered:
+            return None
+        self._record(TraceOpened(path=INSTANCE))
+        try:
+            trace.open(buffer_bytes)
+        except Unsupported:
+            trace.close()
+            self._journal.settle(self._entries.pop())
+            return None
+        return trace
+
     def stop(self, slot: int) -> None:
         """Turn a slot of ours off; it is off when this returns."""
         self._sysfs.stop(slot)
@@ -102,7 +122,7 @@ class DamonPool:
     ) -> None:
         self.release()
 
-    def _record(self, record: ModuleTakenOver | PoolClaimed | KdamondStarted) -> None:
+    def _record(self, record: Record) -> None:
         self._entries.append(self._generation.record(record))
 
 
@@ -147,6 +167,8 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
                 if still_ours and sysfs.dump() != before:
                     sysfs.load(before)
                     said.append(f"DAMON's {size} slot(s) given back")
+            case TraceOpened():
+                AccessTrace(kernel).close()
             case ModuleTakenOver(module=module, before=value):
                 if _switch_back(kernel, module, value):
                     said.append(f"{module} is on again")

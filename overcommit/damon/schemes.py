@@ -10,12 +10,14 @@ import ctypes
 import dataclasses
 import mmap
 import os
+from collections.abc import Sequence
 
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.tree import (
     Context,
     Filter,
     Intervals,
+    IntervalsGoal,
     Kdamond,
     MonitoringAttributes,
     Quota,
@@ -26,15 +28,34 @@ from overcommit.damon.tree import (
     Weights,
     pattern,
 )
+from overcommit.damon.tuning import ACCESS_RATIO, AGGREGATIONS
 from overcommit.model.ranges import Range, chop, total_size
 from overcommit.units import MIB, PAGE_SIZE
 
-MONITOR_INTERVALS = Intervals(sample_seconds=0.1, aggregation_seconds=4.0)
-"""A snapshot sees the latest aggregation: one each 4 s sees all; 40 samples resolve a rate of 2.5 %.
+SAMPLES = 40
+"""Samples of a window: they resolve a rate of 2.5 %."""
+SHORTEST_SAMPLE_SECONDS, LONGEST_SAMPLE_SECONDS = 0.05, 0.2
+"""What tuning keeps to: windows of 2 to 8 s, fine enough for ``cold_after`` of half a minute."""
 
-The kernel's defaults (5 ms, 100 ms) are "too short in many cases"
-(Documentation/mm/damon/monitoring_intervals_tuning_example.rst).
-"""
+
+def monitor_intervals(sample_seconds: float = 0.1, *, tuned_by_kernel: bool = False) -> Intervals:
+    """The intervals of a monitor; the kernel's own (5 ms, 100 ms) are "too short in many cases".
+
+    Documentation/mm/damon/monitoring_intervals_tuning_example.rst. A kernel that can tune them keeps the
+    number of samples.
+    """
+    goal = IntervalsGoal(
+        access_ratio=ACCESS_RATIO,
+        aggregations=AGGREGATIONS,
+        min_sample_seconds=SHORTEST_SAMPLE_SECONDS,
+        max_sample_seconds=LONGEST_SAMPLE_SECONDS,
+    )
+    return Intervals(
+        sample_seconds=sample_seconds,
+        aggregation_seconds=SAMPLES * sample_seconds,
+        goal=goal if tuned_by_kernel else IntervalsGoal(),
+    )
+
 
 ACTOR_INTERVALS = Intervals(sample_seconds=0.1, aggregation_seconds=1.0)
 RECHECK_AGGREGATIONS = 3
@@ -63,21 +84,47 @@ class Sentinel:
         self.target = Target.of(os.getpid(), (Range(address, address + PAGE_SIZE),))
 
 
-def monitor(target: Target, sentinel: Sentinel) -> Kdamond:
+MONITOR_INTERVALS = monitor_intervals()
+"""What a monitor begins with: windows of 4 s."""
+
+
+def monitor_limits(ram: Sequence[Range]) -> RegionLimits:
+    """Regions scale with guest RAM.
+
+    At least one per 4 MiB so that a hot set of a few percent is found, and at most one per MiB so that small
+    guests stay cheap, within what a host with many domains can afford.
+    """
+    mebibytes = total_size(ram) // MIB
+    return RegionLimits(minimum=max(16, min(mebibytes // 4, 500)), maximum=max(64, min(mebibytes, 2000)))
+
+
+def monitor(target: Target, sentinel: Sentinel, intervals: Intervals = MONITOR_INTERVALS) -> Kdamond:
     """A kdamond that watches guest RAM and does nothing to it.
 
-    Regions scale with RAM: at least one per 4 MiB so that a hot set of a few percent is found, and at most
-    one per MiB so that small guests stay cheap, within what a host with many domains can afford.
+    A target that comes in many pieces is taken as it is: as an earlier monitor had cut it.
     """
-    mebibytes = total_size(target.ranges) // MIB
-    min_regions = max(16, min(mebibytes // 4, 500))
-    return _kdamond(
-        "fvaddr",
-        MONITOR_INTERVALS,
-        RegionLimits(minimum=min_regions, maximum=max(64, min(mebibytes, 2000))),
-        (_pre_split(target, min_regions), sentinel.target),
-        Scheme(pattern=pattern(), apply_seconds=2 * MONITOR_INTERVALS.sample_seconds),
-    )
+    limits = monitor_limits(target.ranges)
+    if len(target.regions) < limits.minimum:
+        target = _pre_split(target, limits.minimum)
+    return _kdamond("fvaddr", intervals, limits, (target, sentinel.target), _look(intervals))
+
+
+def host_limits(ram: Sequence[Range]) -> RegionLimits:
+    """Coarse regions for the host's memory: who uses it is not their business."""
+    minimum = max(16, min(total_size(ram) // (64 * MIB), 500))
+    return RegionLimits(minimum=minimum, maximum=2 * minimum)
+
+
+def host_monitor(ram: tuple[Range, ...], intervals: Intervals = MONITOR_INTERVALS) -> Kdamond:
+    """A kdamond that watches all of the host's memory."""
+    limits = host_limits(ram)
+    target = _pre_split(Target.of(0, ram), limits.minimum)
+    return _kdamond("paddr", intervals, limits, (target,), _look(intervals))
+
+
+def _look(intervals: Intervals) -> Scheme:
+    """Every region, for snapshots; answered after two samples rather than a whole aggregation."""
+    return Scheme(pattern=pattern(), apply_seconds=2 * intervals.sample_seconds)
 
 
 def fvaddr_actor(

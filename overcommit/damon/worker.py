@@ -82,6 +82,18 @@ class DamonWorker:
         """See `Kernel.exists`."""
         return bool(self._ask("exists", path)) if path.startswith(PATHS) else self._kernel.exists(path)
 
+    def drain(self, path: str) -> str:
+        """See `Kernel.drain`."""
+        return self._kernel.drain(path)
+
+    def make_directory(self, path: str) -> None:
+        """See `Kernel.make_directory`."""
+        self._kernel.make_directory(path)
+
+    def remove_directory(self, path: str) -> None:
+        """See `Kernel.remove_directory`."""
+        self._kernel.remove_directory(path)
+
     def lock_holder(self, path: str) -> int | None:
         """See `Kernel.lock_holder`."""
         return self._kernel.lock_holder(path)

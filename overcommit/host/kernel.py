@@ -54,6 +54,18 @@ class Kernel(Protocol):
         """Whether the path is there."""
         ...
 
+    def drain(self, path: str) -> str:
+        """What a pipe of the kernel's holds now, without waiting for more."""
+        ...
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory, which makes a thing of the kernel's (an instance of tracing, say)."""
+        ...
+
+    def remove_directory(self, path: str) -> None:
+        """Remove such a directory, and the thing with it."""
+        ...
+
     def lock_holder(self, path: str) -> int | None:
         """The pid that holds a POSIX write lock on the file, None when it is unlocked."""
         ...
@@ -136,6 +148,27 @@ class LocalKernel:
     def exists(self, path: str) -> bool:
         """See `Kernel.exists`."""
         return Path(path).exists()
+
+    def drain(self, path: str) -> str:
+        """See `Kernel.drain`."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        parts = []
+        try:
+            while part := os.read(descriptor, _READ_SIZE):
+                parts.append(part)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(descriptor)
+        return b"".join(parts).decode("utf-8", "surrogateescape")
+
+    def make_directory(self, path: str) -> None:
+        """See `Kernel.make_directory`."""
+        Path(path).mkdir()
+
+    def remove_directory(self, path: str) -> None:
+        """See `Kernel.remove_directory`."""
+        Path(path).rmdir()
 
     def lock_holder(self, path: str) -> int | None:
         """See `Kernel.lock_holder`."""

@@ -25,6 +25,7 @@ def read_host(kernel: Kernel) -> HostFacts:
         boot_id=read_boot_id(kernel),
         total_bytes=meminfo["MemTotal"],
         available_bytes=meminfo["MemAvailable"],
+        lru_bytes=sum(meminfo[name] for name in ("Active", "Inactive", "Unevictable")),
         swap=parse_swaps(kernel.read("/proc/swaps")),
         zram_used_bytes=_zram_used(kernel),
         pressure=read_pressure(kernel, "/proc/pressure/memory"),

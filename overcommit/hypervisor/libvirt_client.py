@@ -87,10 +87,11 @@ class LibvirtClient:
         for domain in self._bounded("list domains", self._list_active):
             try:
                 state = states.get(domain.state()[0], RunState.OTHER)
+                maximum = domain.maxMemory() * KIB
             except self._libvirt.libvirtError:
                 continue  # it left between the two calls
             pid_file = str(self._run_directory / f"{domain.name()}.pid")
-            listed.append(ListedDomain(domain.name(), domain.UUIDString(), state, pid_file))
+            listed.append(ListedDomain(domain.name(), domain.UUIDString(), state, pid_file, maximum))
         return tuple(sorted(listed))
 
     def xml(self, uuid: str) -> str:

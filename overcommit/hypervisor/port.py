@@ -8,12 +8,16 @@ from overcommit.model.facts import BalloonStats, RunState
 
 
 class ListedDomain(NamedTuple):
-    """A running domain as the hypervisor lists it, without asking its monitor."""
+    """A running domain as the hypervisor lists it, without asking its monitor.
+
+    ``maximum_bytes`` is what the guest may have now, plugged memory included.
+    """
 
     name: str
     uuid: str
     state: RunState
     pid_file: str
+    maximum_bytes: int
 
 
 class Hypervisor(Protocol):

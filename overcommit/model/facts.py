@@ -157,13 +157,17 @@ class SwapArea:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """The host itself."""
+    """The host itself.
+
+    ``lru_bytes`` is what reclaim works on: memory of processes and files. The rest is free or the kernel's.
+    """
 
     name: str
     kernel: str
     boot_id: str
     total_bytes: int
     available_bytes: int
+    lru_bytes: int
     swap: tuple[SwapArea, ...]
     zram_used_bytes: int
     pressure: Pressure | None

@@ -10,11 +10,19 @@ RECENT_WINDOWS = 8
 
 
 class AccessRegion(NamedTuple):
-    """One DAMON region of one snapshot; ``accesses`` counts samples of the last aggregation that hit."""
+    """One DAMON region of one window; ``accesses`` counts the samples in it that hit."""
 
     start: int
     end: int
     accesses: int
+
+
+class Window(NamedTuple):
+    """What a monitor saw in the ``seconds`` up to ``ended_at`` (monotonic)."""
+
+    ended_at: float
+    seconds: float
+    regions: tuple[AccessRegion, ...]
 
 
 class IdleSpan(NamedTuple):
@@ -89,3 +97,15 @@ class Heat:
         if self.window_seconds >= 2 * self.cold_after_seconds:
             return "high"
         return "medium" if self.cold_bytes is not None else "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostHeat:
+    """How much of the host's own memory is idle, whoever uses it; from physical addresses.
+
+    ``idle_bytes`` of what reclaim works on have been idle for ``idle_after_seconds`` at least; None when the
+    watch was shorter. It is a lower bound: a region counts as accessed as a whole.
+    """
+
+    idle_after_seconds: float
+    idle_bytes: int | None

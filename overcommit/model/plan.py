@@ -87,7 +87,10 @@ class DomainPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPlan:
-    """The host as the plan saw it."""
+    """The host as the plan saw it.
+
+    ``idle_bytes`` of its ``lru_bytes`` have been idle for ``idle_after_seconds``, whoever uses them.
+    """
 
     name: str
     kernel: str
@@ -98,6 +101,9 @@ class HostPlan:
     swap_total_bytes: int
     swap_free_bytes: int
     reserve_bytes: int
+    lru_bytes: int
+    idle_bytes: int | None
+    idle_after_seconds: float | None
 
     @property
     def headroom_bytes(self) -> int:

@@ -14,6 +14,7 @@ from overcommit.host.process import find_guest_ram, read_start_time, runs_domain
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.facts import DomainFacts, Gap, Incarnation, RunState, Snapshot
+from overcommit.model.ranges import Range
 
 _T = TypeVar("_T")
 
@@ -84,10 +85,7 @@ def _observe_domain(
     cgroup = attempt("cgroup", lambda: read_cgroup(kernel, pid))
     if cgroup is None and not any(gap.what == "cgroup" for gap in gaps):
         gaps.append(Gap(what="cgroup", why="no cgroup v2 with memory accounting"))
-    ram = attempt(
-        "guest RAM",
-        lambda: find_guest_ram(kernel.read(f"/proc/{pid}/smaps"), definition.maximum_bytes),
-    )
+    ram = attempt("guest RAM", lambda: locate_ram(kernel, pid, definition.maximum_bytes))
     residency = None
     if ram:
         residency = attempt("residency", lambda: kernel.residency(pid, ram))
@@ -104,6 +102,15 @@ def _observe_domain(
         residency=residency,
         gaps=tuple(gaps),
     )
+
+
+def locate_ram(kernel: Kernel, pid: int, maximum_bytes: int) -> tuple[Range, ...]:
+    """Where guest RAM of that size lies in a QEMU process; empty when it cannot be told.
+
+    Raises:
+        OSError: the process left.
+    """
+    return find_guest_ram(kernel.read(f"/proc/{pid}/smaps"), maximum_bytes)
 
 
 def watchable(domain: DomainFacts) -> bool:

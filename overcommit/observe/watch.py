@@ -1,36 +1,259 @@
-"""Watch the accesses of several domains for a while, one monitor each."""
+"""Watch the accesses of several domains, and of the host's memory as a whole, one monitor each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from overcommit.classify import idle
 from overcommit.clock import Clock
+from overcommit.damon.access import AccessSource, open_source
 from overcommit.damon.pool import DamonPool
-from overcommit.damon.schemes import MONITOR_INTERVALS, Sentinel, monitor
+from overcommit.damon.schemes import (
+    LONGEST_SAMPLE_SECONDS,
+    MONITOR_INTERVALS,
+    SAMPLES,
+    SHORTEST_SAMPLE_SECONDS,
+    Sentinel,
+    host_monitor,
+    monitor,
+    monitor_intervals,
+    monitor_limits,
+)
 from overcommit.damon.tree import Target
+from overcommit.damon.tuning import AGGREGATIONS, access_ratio, tuned
 from overcommit.errors import Gone, HostError
 from overcommit.host.kernel import Kernel
+from overcommit.host.memory import read_system_ram
 from overcommit.host.process import read_start_time
-from overcommit.hypervisor.port import Hypervisor
+from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.facts import DomainFacts, RunState
-from overcommit.model.heat import IdleMap
+from overcommit.model.heat import AccessRegion, IdleMap, Window
+from overcommit.model.ranges import Range, intersect, total_size
+from overcommit.observe.facts import locate_ram
 
 WINDOW_SECONDS = MONITOR_INTERVALS.aggregation_seconds
-"""The length of one snapshot's window: the resolution of idle times."""
-
+"""The usual length of a window: the resolution of idle times."""
 
 _PATIENCE = 3
-_SHORTEST_WAIT_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
+_GOAL = "contexts/0/monitoring_attrs/intervals/intervals_goal/access_bp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What a watch brought: idle maps by domain UUID, and why others have none."""
+    """What a watch brought: idle maps by domain UUID, and why others have none.
+
+    ``host`` is over physical addresses; ``no_host`` says why there is none. ``how`` is for people.
+    """
 
     idle: dict[str, IdleMap]
     lost: dict[str, str]
+    host: IdleMap | None = None
+    no_host: str | None = None
+    how: str = ""
+
+
+@dataclass
+class _Monitor:
+    """One kdamond of ours, and what it has seen. ``domain`` is None for the host's."""
+
+    slot: int
+    domain: DomainFacts | None
+    ram: tuple[Range, ...]
+    memory_bytes: int
+    idle: IdleMap
+    sample_seconds: float
+    untuned: list[tuple[AccessRegion, ...]] = field(default_factory=list)
+
+
+class Watch:
+    """Monitors in slots 0.. of a pool: one for each domain, one for the host."""
+
+    def __init__(
+        self, kernel: Kernel, hypervisor: Hypervisor, pool: DamonPool, clock: Clock, source: AccessSource
+    ) -> None:
+        self._kernel = kernel
+        self._hypervisor = hypervisor
+        self._pool = pool
+        self._clock = clock
+        self._source = source
+        self._sentinel = Sentinel()
+        self._monitors: list[_Monitor] = []
+        self._kernel_tunes = source.follows_tuning and pool.capabilities.offers(_GOAL)
+        self.lost: dict[str, str] = {}
+        self.no_host: str | None = None
+
+    @property
+    def how(self) -> str:
+        """For people: where windows come from, and who tunes the intervals."""
+        return f"{self._source.what}, intervals tuned by {'the kernel' if self._kernel_tunes else 'us'}"
+
+    @property
+    def idle(self) -> dict[str, IdleMap]:
+        """What is known of each domain that is watched, by UUID."""
+        return {m.domain.incarnation.uuid: m.idle for m in self._monitors if m.domain is not None}
+
+    @property
+    def host(self) -> IdleMap | None:
+        """What is known of the host's memory."""
+        return next((m.idle for m in self._monitors if m.domain is None), None)
+
+    @property
+    def seen_seconds(self) -> float:
+        """For how long each domain has been watched, at least."""
+        return min((seen.window_seconds for seen in self.idle.values()), default=0.0)
+
+    def add(self, slot: int, domain: DomainFacts) -> None:
+        """Begin to watch a domain; what keeps it from being watched goes to ``lost``.
+
+        Raises:
+            Conflict: somebody else took DAMON.
+        """
+        watched = self._new(slot, domain, domain.ram)
+        try:
+            self._start(watched, Target.of(domain.incarnation.pid, domain.ram))
+        except HostError as error:
+            self.lost[domain.incarnation.uuid] = str(error)
+        else:
+            self._monitors.append(watched)
+
+    def add_host(self, slot: int) -> None:
+        """Begin to watch the host's memory; why that cannot be is in ``no_host``.
+
+        Raises:
+            Conflict: somebody else took DAMON.
+        """
+        if "paddr" not in self._pool.capabilities.operations:
+            self.no_host = "this kernel's DAMON cannot watch physical memory"
+            return
+        try:
+            watched = self._new(slot, None, read_system_ram(self._kernel))
+            self._start(watched, Target.of(0, watched.ram))
+        except (HostError, OSError) as error:
+            self.no_host = str(error)
+        else:
+            self._monitors.append(watched)
+
+    def look(self) -> None:
+        """Take in what was seen since the last look.
+
+        A domain that is paused touches nothing: its watch begins again. One whose memory grew or shrank is
+        watched where its memory is now.
+
+        Raises:
+            HostError: libvirt does not list its domains.
+        """
+        came = [(watched, self._windows_of(watched)) for watched in tuple(self._monitors)]
+        if not any(windows for _, windows in came):
+            return
+        listed = {each.uuid: each for each in self._hypervisor.domains()}
+        for watched, windows in came:
+            domain = watched.domain
+            if not windows:
+                continue
+            now = listed.get(domain.incarnation.uuid) if domain is not None else None
+            if domain is not None and (now is None or now.state is not RunState.RUNNING):
+                watched.idle = idle.begin(watched.ram, self._clock.monotonic())
+                continue
+            for window in windows:
+                watched.idle = idle.update(
+                    watched.idle, window.regions, window.ended_at, window=window.seconds
+                )
+            if now is not None:
+                self._keep_up(watched, now, windows)
+
+    def close(self) -> None:
+        """Stop all monitors."""
+        for watched in self._monitors:
+            self._pool.stop(watched.slot)
+
+    def _new(self, slot: int, domain: DomainFacts | None, ram: tuple[Range, ...]) -> _Monitor:
+        began = idle.begin(ram, self._clock.monotonic())
+        return _Monitor(
+            slot=slot,
+            domain=domain,
+            ram=ram,
+            memory_bytes=domain.definition.maximum_bytes if domain else total_size(ram),
+            idle=began,
+            sample_seconds=MONITOR_INTERVALS.sample_seconds,
+        )
+
+    def _start(self, watched: _Monitor, target: Target) -> None:
+        intervals = monitor_intervals(watched.sample_seconds, tuned_by_kernel=self._kernel_tunes)
+        if watched.domain is None:
+            kdamond = host_monitor(target.ranges, intervals)
+        else:
+            kdamond = monitor(target, self._sentinel, intervals)
+        self._pool.start(watched.slot, kdamond)
+        self._source.begin(watched.slot, intervals)
+        if watched.domain is not None:
+            _require_still_there(self._kernel, watched.domain)
+
+    def _windows_of(self, watched: _Monitor) -> Sequence[Window]:
+        """What its monitor saw; one that is lost is stopped."""
+        try:
+            if watched.domain is not None:
+                _require_still_there(self._kernel, watched.domain)
+            return self._source.windows(watched.slot)
+        except HostError as error:
+            self._lose(watched, str(error))
+            return ()
+
+    def _lose(self, watched: _Monitor, why: str) -> None:
+        if watched.domain is None:
+            self.no_host = why
+        else:
+            self.lost[watched.domain.incarnation.uuid] = why
+        self._source.end(watched.slot)
+        self._pool.stop(watched.slot)
+        self._monitors.remove(watched)
+
+    def _keep_up(self, watched: _Monitor, listed: ListedDomain, windows: Sequence[Window]) -> None:
+        """Follow the domain's memory, and sample as often as it is worth."""
+        assert watched.domain is not None
+        pid = watched.domain.incarnation.pid
+        pieces: tuple[Range, ...] = ()
+        if listed.maximum_bytes != watched.memory_bytes:
+            ram = locate_ram(self._kernel, pid, listed.maximum_bytes)
+            if ram:  # else QEMU does not have it yet, or still has it: the next look will tell
+                watched.memory_bytes, watched.ram, pieces = listed.maximum_bytes, ram, ram
+                watched.idle = idle.relocate(watched.idle, ram, windows[-1].ended_at)
+        if not self._kernel_tunes and self._tune(watched, windows):
+            seen = tuple(Range(r.start, r.end) for r in windows[-1].regions)
+            pieces = pieces or tuple(intersect(seen, watched.ram))
+        if pieces:
+            self._restart(watched, Target.of(pid, pieces))
+
+    @staticmethod
+    def _tune(watched: _Monitor, windows: Sequence[Window]) -> bool:
+        """Whether the monitor is to sample at another interval from now on."""
+        watched.untuned += [window.regions for window in windows]
+        if len(watched.untuned) < AGGREGATIONS:
+            return False
+        before = watched.sample_seconds
+        watched.sample_seconds = tuned(
+            before,
+            access_ratio(watched.untuned, SAMPLES),
+            shortest=SHORTEST_SAMPLE_SECONDS,
+            longest=LONGEST_SAMPLE_SECONDS,
+        )
+        watched.untuned.clear()
+        return watched.sample_seconds != before
+
+    def _restart(self, watched: _Monitor, target: Target) -> None:
+        """Let the monitor go on otherwise: what it had seen is ours to keep, not the kernel's.
+
+        ``commit`` would do, but before Linux 6.15 one that fails ends the kdamond and says nothing.
+        """
+        self._source.end(watched.slot)
+        self._pool.stop(watched.slot)
+        try:
+            self._start(watched, target)
+        except HostError as error:
+            self._monitors.remove(watched)
+            assert watched.domain is not None
+            self.lost[watched.domain.incarnation.uuid] = str(error)
 
 
 def duration_for(cold_after: float) -> float:
@@ -46,61 +269,40 @@ def watch(
     domains: Sequence[DomainFacts],
     *,
     seconds: float,
+    began: Callable[[str], None],
     progress: Callable[[float], None],
 ) -> Watched:
-    """Run monitors in slots 0.. of the pool until each domain was seen for ``seconds``.
+    """Run monitors until each domain was seen for ``seconds``; the pool has a slot for each and one more.
 
-    A host too busy to take a snapshot per window is watched for longer, up to `_PATIENCE` times as long. A
-    domain that is paused touches nothing: its watch begins again. ``progress`` gets the share done.
+    A host too busy to look at each window is watched for longer, up to `_PATIENCE` times as long. ``began``
+    gets how it is done, ``progress`` the share done.
 
     Raises:
         Conflict: somebody else took DAMON meanwhile.
+        HostError: libvirt does not list its domains.
     """
-    sentinel = Sentinel()
-    result = Watched(idle={}, lost={})
-    slots: dict[str, int] = {}
+    regions = [monitor_limits(domain.ram).maximum for domain in domains]
+    following = Watch(kernel, hypervisor, pool, clock, open_source(pool, clock, regions))
     for slot, domain in enumerate(domains):
-        incarnation = domain.incarnation
-        try:
-            pool.start(slot, monitor(Target.of(incarnation.pid, domain.ram), sentinel))
-            _still_there(kernel, domain)
-        except (Gone, HostError) as error:
-            result.lost[incarnation.uuid] = str(error)
-            continue
-        slots[incarnation.uuid] = slot
-        result.idle[incarnation.uuid] = idle.begin(domain.ram, clock.monotonic())
+        following.add(slot, domain)
+    following.add_host(len(domains))
+    began(following.how)
     deadline = clock.monotonic() + _PATIENCE * seconds
-    while slots and (seen := _seen(result)) < seconds and clock.monotonic() < deadline:
+    while following.idle and (seen := following.seen_seconds) < seconds and clock.monotonic() < deadline:
         progress(seen / seconds)
-        clock.wait(max(_SHORTEST_WAIT_SECONDS, min(WINDOW_SECONDS, seconds - seen)))
-        states = {listed.uuid: listed.state for listed in hypervisor.domains()}
-        for domain in domains:
-            uuid = domain.incarnation.uuid
-            if uuid not in slots:
-                continue
-            try:
-                _still_there(kernel, domain)
-                regions = pool.sysfs.access_snapshot(slots[uuid])
-            except (Gone, HostError) as error:
-                result.lost[uuid] = str(error)
-                pool.stop(slots.pop(uuid))
-                del result.idle[uuid]
-                continue
-            now = clock.monotonic()
-            if states.get(uuid) is RunState.RUNNING:
-                result.idle[uuid] = idle.update(result.idle[uuid], regions, now, window=WINDOW_SECONDS)
-            else:
-                result.idle[uuid] = idle.begin(domain.ram, now)
-    for slot in slots.values():
-        pool.stop(slot)
-    return result
+        clock.wait(_LOOK_SECONDS)
+        following.look()
+    following.close()
+    return Watched(
+        idle=following.idle,
+        lost=following.lost,
+        host=following.host,
+        no_host=following.no_host,
+        how=following.how,
+    )
 
 
-def _seen(result: Watched) -> float:
-    return min(each.window_seconds for each in result.idle.values())
-
-
-def _still_there(kernel: Kernel, domain: DomainFacts) -> None:
+def _require_still_there(kernel: Kernel, domain: DomainFacts) -> None:
     """DAMON resolves a bare pid: make sure that it is still the process we mean."""
     incarnation = domain.incarnation
     if read_start_time(kernel, incarnation.pid) != incarnation.start_time:

@@ -25,6 +25,7 @@ FORMAT_VERSION = "1.0"
 _HOST_FIELDS = (
     *("name", "kernel", "boot_id", "total_bytes", "available_bytes", "promised_bytes"),
     *("swap_total_bytes", "swap_free_bytes", "reserve_bytes"),
+    *("lru_bytes", "idle_bytes", "idle_after_seconds"),
 )
 _DOMAIN_FIELDS = (
     *("resident_bytes", "swapped_bytes", "hot_bytes", "warm_bytes", "cold_bytes", "floor_bytes"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
-from overcommit.model.heat import Heat
+from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.plan import (
     Action,
     BalloonAction,
@@ -34,9 +34,11 @@ class _Candidate(NamedTuple):
     actions: tuple[Action, ...]
 
 
-def make_plan(snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy) -> Plan:
+def make_plan(
+    snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy, host_heat: HostHeat | None = None
+) -> Plan:
     """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched."""
-    host = _host_plan(snapshot, policy)
+    host = _host_plan(snapshot, policy, host_heat)
     candidates = [
         _consider(domain, heats.get(domain.incarnation.uuid), snapshot.host, policy)
         for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid))
@@ -57,7 +59,7 @@ def make_plan(snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy) -> 
     )
 
 
-def _host_plan(snapshot: Snapshot, policy: Policy) -> HostPlan:
+def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None) -> HostPlan:
     host = snapshot.host
     return HostPlan(
         name=host.name,
@@ -69,6 +71,9 @@ def _host_plan(snapshot: Snapshot, policy: Policy) -> HostPlan:
         swap_total_bytes=host.swap_total_bytes,
         swap_free_bytes=host.swap_free_bytes,
         reserve_bytes=round(policy.reserve * host.total_bytes),
+        lru_bytes=host.lru_bytes,
+        idle_bytes=heat.idle_bytes if heat else None,
+        idle_after_seconds=heat.idle_after_seconds if heat else None,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,6 +35,19 @@ _ON_A_RUNNING_ONE = frozenset(
 )
 
 
+class Aggregated(NamedTuple):
+    """What the tracepoint tells of one region when an aggregation ends."""
+
+    thread: int
+    at: float
+    target: int
+    regions: int
+    start: int
+    end: int
+    accesses: int
+    age: int
+
+
 class _Target(NamedTuple):
     """A process as the kernel holds it: by identity, so that a pid used again is somebody else."""
 
@@ -47,6 +60,10 @@ class _Region:
     target: _Target
     span: Range
     idle_seconds: float = 0.0
+
+    def accesses(self, samples: int) -> int:
+        """All samples of a window hit, or none."""
+        return samples if self.accessed() else 0
 
     def accessed(self) -> bool:
         guest = self.target.guest
@@ -75,6 +92,10 @@ class _Kdamond:
     used: int = 0
     aggregations: int = 0
 
+    @property
+    def samples(self) -> int:
+        return round(self.aggregation / self.sample) if self.sample else 0
+
 
 @dataclass
 class FakeDamon:
@@ -85,6 +106,7 @@ class FakeDamon:
     tree: Node = field(default_factory=lambda: {"nr_kdamonds": "0"})
     running: dict[int, _Kdamond] = field(default_factory=dict)
     modules: dict[str, bool] = field(default_factory=dict)
+    listeners: list[Callable[[Aggregated], None]] = field(default_factory=list)
     other_pids: set[int] = field(default_factory=lambda: {os.getpid()})
     _started: set[int] = field(default_factory=set)
 
@@ -268,7 +290,6 @@ class FakeDamon:
 
     def _fill_tried_regions(self, slot: int) -> None:
         kdamond = self.running[slot]
-        samples = round(kdamond.aggregation / kdamond.sample) if kdamond.sample else 0
         tried: Node = {}
         total = 0
         for region in kdamond.regions:
@@ -278,7 +299,7 @@ class FakeDamon:
             tried[str(len(tried))] = {
                 "start": str(region.span.start),
                 "end": str(region.span.end),
-                "nr_accesses": str(samples if region.accessed() else 0),
+                "nr_accesses": str(region.accesses(kdamond.samples)),
                 "age": str(int(region.idle_seconds / kdamond.aggregation)),
             } | ({"sz_filter_passed": "0"} if self.version >= (6, 14) else {})
             total += region.span.size
@@ -296,6 +317,24 @@ class FakeDamon:
             if kdamond.since_aggregation >= kdamond.aggregation:
                 kdamond.since_aggregation = 0.0
                 self._apply_scheme(kdamond)
+                self._tell(kdamond)
+
+    def _tell(self, kdamond: _Kdamond) -> None:
+        for index, target in enumerate(kdamond.targets):
+            regions = [region for region in kdamond.regions if region.target is target]
+            for region in regions:
+                seen = Aggregated(
+                    thread=kdamond.pid,
+                    at=self.host.uptime,
+                    target=index,
+                    regions=len(regions),
+                    start=region.span.start,
+                    end=region.span.end,
+                    accesses=region.accesses(kdamond.samples),
+                    age=int(region.idle_seconds / kdamond.aggregation),
+                )
+                for listener in self.listeners:
+                    listener(seen)
 
     def _apply_scheme(self, kdamond: _Kdamond) -> None:
         if kdamond.snapshots_left <= 0:

@@ -130,8 +130,12 @@ class FakeHost:
     @property
     def available_bytes(self) -> int:
         """What the guests leave; swap is zram at 3:1."""
-        resident = sum(len(guest.resident) for guest in self.guests) * MIB
-        return self.total_bytes - resident - self.zram_bytes
+        return self.total_bytes - self.resident_bytes - self.zram_bytes
+
+    @property
+    def resident_bytes(self) -> int:
+        """What the host holds of all guests."""
+        return sum(len(guest.resident) for guest in self.guests) * MIB
 
     @property
     def zram_bytes(self) -> int:

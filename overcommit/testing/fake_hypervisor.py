@@ -28,6 +28,7 @@ class FakeHypervisor:
                     guest.uuid,
                     RunState.PAUSED if guest.paused else RunState.RUNNING,
                     f"/run/libvirt/qemu/{guest.name}.pid",
+                    guest.memory_bytes,
                 )
                 for guest in self._host.guests
             )

@@ -14,6 +14,8 @@ from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, intersect
 from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import FakeGuest, FakeHost
+from overcommit.testing.fake_trace import ROOT as TRACING
+from overcommit.testing.fake_trace import FakeTrace
 from overcommit.units import KIB, MIB
 
 _PSI = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
@@ -37,6 +39,7 @@ class FakeKernel:
     def __init__(self, host: FakeHost, damon: FakeDamon | None = None) -> None:
         self.host = host
         self.damon = damon or FakeDamon(host)
+        self.trace = FakeTrace(self.damon)
         self.busy = 0
 
     def read(self, path: str) -> str:
@@ -57,6 +60,8 @@ class FakeKernel:
         self._maybe_busy(path, _LOCKED_TO_WRITE)
         if path.startswith((ROOT, "/sys/module/damon")):
             self.damon.write(path, value)
+        elif path.startswith(TRACING):
+            self.trace.write(path, value)
         elif path.endswith("/memory.reclaim"):
             self._reclaim(path, value)
         else:
@@ -73,11 +78,30 @@ class FakeKernel:
         """See `Kernel.exists`."""
         if path.startswith((ROOT, "/sys/module/damon")):
             return self.damon.exists(path)
+        if path.startswith(TRACING):
+            return self.trace.exists(path)
         try:
             self._content(path)
         except OSError:
             return path == "/sys/block"
         return True
+
+    def drain(self, path: str) -> str:
+        """See `Kernel.drain`."""
+        self.host.on_read(path)
+        return self.trace.drain(path)
+
+    def make_directory(self, path: str) -> None:
+        """See `Kernel.make_directory`."""
+        self.host.on_write(path, "mkdir")
+        self.trace.make_directory(path)
+        self.host.after_write(path, "mkdir")
+
+    def remove_directory(self, path: str) -> None:
+        """See `Kernel.remove_directory`."""
+        self.host.on_write(path, "rmdir")
+        self.trace.remove_directory(path)
+        self.host.after_write(path, "rmdir")
 
     def lock_holder(self, path: str) -> int | None:
         """See `Kernel.lock_holder`."""
@@ -134,6 +158,7 @@ class FakeKernel:
         files: dict[str, Callable[[], str]] = {
             "/proc/meminfo": lambda: (
                 f"MemTotal: {host.total_bytes // KIB} kB\nMemAvailable: {host.available_bytes // KIB} kB\n"
+                f"Active: {host.resident_bytes // KIB} kB\nInactive: 0 kB\nUnevictable: 0 kB\n"
             ),
             "/proc/swaps": lambda: (
                 "Filename Type Size Used Priority\n"

@@ -110,6 +110,7 @@ class Installation:
         balloons = {g.name: (g.balloon_bytes, g.balloon_target_bytes) for g in self.host.guests}
         return (
             repr(damon.tree),
+            sorted(self.kernel.trace.instances),
             sorted(damon.running),
             dict(damon.modules),
             balloons if guests else None,

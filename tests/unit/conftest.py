@@ -37,6 +37,15 @@ class FileKernel:
     def exists(self, path: str) -> bool:
         return path in self.files or bool(self.list(path))
 
+    def drain(self, path: str) -> str:
+        raise AssertionError(f"a parser drained {path}")
+
+    def make_directory(self, path: str) -> None:
+        raise AssertionError(f"a parser made {path}")
+
+    def remove_directory(self, path: str) -> None:
+        raise AssertionError(f"a parser removed {path}")
+
     def lock_holder(self, path: str) -> int | None:
         raise AssertionError(f"a parser asked who locks {path}")
 

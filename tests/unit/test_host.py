@@ -28,6 +28,9 @@ MEMINFO = """\
 MemTotal:       65808384 kB
 MemFree:         1203456 kB
 MemAvailable:   20402176 kB
+Active:         30011236 kB
+Inactive:       12058624 kB
+Unevictable:        4096 kB
 SwapTotal:       8388604 kB
 SwapFree:        8388604 kB
 AnonPages:      41034112 kB

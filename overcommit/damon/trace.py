@@ -1,0 +1,134 @@
+"""DAMON's tracepoint: every window of every monitor as it ends, without DAMON's global lock.
+
+A snapshot by sysfs holds that lock until the kdamond answers, and costs three system calls for each number;
+with many monitors that is too slow. ``damon_aggregated`` (include/trace/events/damon.h, Linux 5.15) tells the
+same of each region when an aggregation ends, with exact counts. It goes into a tracing instance of our own,
+which nobody else's tracing sees (Documentation/trace/ftrace.rst, "Instances").
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from overcommit.errors import Unsupported
+from overcommit.host.kernel import Kernel
+from overcommit.model.heat import AccessRegion, Window
+from overcommit.units import KIB
+
+INSTANCES = "/sys/kernel/tracing/instances"
+INSTANCE = f"{INSTANCES}/overcommit"
+EVENT_BYTES = 80
+"""What one region of one window takes in the ring buffer: header, event and padding."""
+_EVENT = "events/damon/damon_aggregated"
+_EVERY_EVENT = re.compile(
+    r"-(?P<thread>\d+)\s+\[\d+\].*?\s(?P<at>\d+\.\d+): damon_aggregated: target_id=(?P<target>\d+) "
+    r"nr_regions=(?P<count>\d+) (?P<start>\d+)-(?P<end>\d+): (?P<accesses>\d+) \d+$"
+    r"|(?P<lost>LOST) \d+ EVENTS",
+    re.MULTILINE,
+)
+"""``kdamond.0-162 [000] ..... 50.137218: damon_aggregated: target_id=0 nr_regions=16 4096-8192: 3 1``"""
+
+
+class AccessTrace:
+    """Our tracing instance."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    @property
+    def offered(self) -> bool:
+        """Whether this kernel can trace DAMON, and the name is free."""
+        event = f"{INSTANCES.rpartition('/')[0]}/{_EVENT}"
+        return self._kernel.exists(event) and not self._kernel.exists(INSTANCE)
+
+    def open(self, buffer_bytes: int) -> None:
+        """Make the instance, with so large a ring buffer for each CPU.
+
+        Raises:
+            Unsupported: tracing is not to be had (in lockdown, for instance).
+        """
+        try:
+            self._kernel.make_directory(INSTANCE)
+            self._kernel.write(f"{INSTANCE}/buffer_size_kb", str(-(-buffer_bytes // KIB)))
+            self._kernel.write(f"{INSTANCE}/trace_clock", "mono")  # the clock that Python's monotonic() reads
+            self._kernel.write(f"{INSTANCE}/{_EVENT}/enable", "1")
+        except OSError as error:
+            raise Unsupported(f"the kernel does not trace DAMON for us: {error.strerror}") from error
+
+    def read(self) -> str:
+        """What has come since the last time."""
+        return self._kernel.drain(f"{INSTANCE}/trace_pipe")
+
+    def close(self) -> bool:
+        """Remove the instance; whether there was one."""
+        try:
+            self._kernel.remove_directory(INSTANCE)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return True
+
+
+class _Seen(NamedTuple):
+    """The latest complete window of a kdamond."""
+
+    ended_at: float
+    seconds: float
+
+
+class WindowAssembler:
+    """Puts the windows of several kdamonds together from the trace's lines. Pure: time comes with them.
+
+    Only the first target counts; the others are sentinels. A window of which lines are missing is dropped,
+    and so is the time that it covered: the next one counts for no more than its own usual length.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[int, _Seen] = {}
+        self._regions: dict[int, list[AccessRegion]] = {}
+        self._lost: set[int] = set()
+
+    def begin(self, thread: int, at: float, *, seconds: float) -> None:
+        """A kdamond's first window begins now; a whole one takes about so long."""
+        self._latest[thread] = _Seen(at, seconds)
+        self._regions[thread] = []
+        self._lost.discard(thread)
+
+    def end(self, thread: int) -> None:
+        """Nothing more is expected of this kdamond."""
+        self._latest.pop(thread, None)
+        self._regions.pop(thread, None)
+
+    def feed(self, text: str) -> Iterator[tuple[int, Window]]:
+        """The windows that are complete by these lines, with their kdamond's thread id."""
+        for match in _EVERY_EVENT.finditer(text):
+            if match["lost"]:
+                self._lost.update(self._regions)
+                for incomplete in self._regions.values():
+                    incomplete.clear()
+                continue
+            thread = int(match["thread"])
+            if match["target"] != "0" or thread not in self._regions:
+                continue
+            regions = self._regions[thread]
+            region = AccessRegion(int(match["start"]), int(match["end"]), int(match["accesses"]))
+            if regions and region.start < regions[-1].end:
+                regions.clear()  # the rest of the window before was lost
+                self._lost.add(thread)
+            regions.append(region)
+            if len(regions) == int(match["count"]):
+                yield thread, self._complete(thread, float(match["at"]))
+
+    def _complete(self, thread: int, at: float) -> Window:
+        latest = self._latest[thread]
+        since = at - latest.ended_at
+        seconds = min(since, latest.seconds) if thread in self._lost else since
+        window = Window(at, seconds, tuple(self._regions[thread]))
+        self._lost.discard(thread)
+        self._latest[thread] = _Seen(at, seconds)
+        self._regions[thread] = []
+        return window

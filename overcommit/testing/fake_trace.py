@@ -1,0 +1,91 @@
+"""The kernel's tracing over a `FakeDamon`: instances that record what each aggregation saw."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+
+from overcommit.damon.trace import INSTANCES
+from overcommit.testing.fake_damon import Aggregated, FakeDamon
+
+ROOT = INSTANCES.rpartition("/")[0]
+_EVENT = "events/damon/damon_aggregated"
+_FILES = {"buffer_size_kb": "1408", "trace_clock": "local", f"{_EVENT}/enable": "0"}
+
+
+@dataclass
+class _Instance:
+    files: dict[str, str] = field(default_factory=lambda: dict(_FILES))
+    pipe: list[str] = field(default_factory=list)
+
+
+@dataclass
+class FakeTrace:
+    """What lies below ``/sys/kernel/tracing``; nothing does when it is not ``there``.
+
+    ``lose``: that many of the next lines find no room in the ring buffer.
+    """
+
+    damon: FakeDamon
+    there: bool = True
+    lose: int = 0
+    instances: dict[str, _Instance] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """DAMON tells what happens."""
+        self.damon.listeners.append(self._record)
+
+    def exists(self, path: str) -> bool:
+        """Whether it is there."""
+        name = path.removeprefix(INSTANCES + "/")
+        return self.there and (path in {ROOT, INSTANCES, f"{ROOT}/{_EVENT}"} or name in self.instances)
+
+    def write(self, path: str, value: str) -> None:
+        """A setting of an instance."""
+        name, _, file = path.removeprefix(INSTANCES + "/").partition("/")
+        if name not in self.instances or file not in _FILES:
+            raise _refusal(errno.ENOENT, path)
+        self.instances[name].files[file] = value
+
+    def drain(self, path: str) -> str:
+        """What an instance has recorded since it was last asked."""
+        name, _, file = path.removeprefix(INSTANCES + "/").partition("/")
+        if name not in self.instances or file != "trace_pipe":
+            raise _refusal(errno.ENOENT, path)
+        lines, self.instances[name].pipe = self.instances[name].pipe, []
+        return "".join(lines)
+
+    def make_directory(self, path: str) -> None:
+        """A new instance."""
+        if not self.there:
+            raise _refusal(errno.ENOENT, path)
+        name = path.removeprefix(INSTANCES + "/")
+        if name in self.instances:
+            raise _refusal(errno.EEXIST, path)
+        self.instances[name] = _Instance()
+
+    def remove_directory(self, path: str) -> None:
+        """Away with an instance."""
+        if self.instances.pop(path.removeprefix(INSTANCES + "/"), None) is None:
+            raise _refusal(errno.ENOENT, path)
+
+    def _record(self, seen: Aggregated) -> None:
+        line = (
+            f"       kdamond.0-{seen.thread}     [000] ..... {seen.at:12.6f}: damon_aggregated: "
+            f"target_id={seen.target} nr_regions={seen.regions} {seen.start}-{seen.end}: "
+            f"{seen.accesses} {seen.age}\n"
+        )
+        for instance in self.instances.values():
+            if instance.files[f"{_EVENT}/enable"] == "0":
+                continue
+            if self.lose > 0:
+                self.lose -= 1
+                if self.lose == 0:
+                    instance.pipe.append("CPU:0 [LOST 1 EVENTS]\n")
+            else:
+                instance.pipe.append(line)
+
+
+def _refusal(number: int, path: str) -> OSError:
+    return OSError(number, os.strerror(number), path)
