@@ -46,14 +46,14 @@ class Row:
 
     kernel: str
     workload: str
+    how: str
     samples: int
     precision: float
     worst_precision: float
     recall: float
     worst_recall: float
-    regions: int
     kdamond_cpu_share: float
-    snapshot_cpu_ms: float
+    window_cpu_ms: float
 
 
 class Truth:
@@ -128,14 +128,16 @@ def judge(line: dict[str, Any], physical: list[int], idle_seconds: list[float]) 
     return right, called, found, there
 
 
-def measure(host: Host, workload: str, seconds: float) -> Row:
+def measure(host: Host, workload: str, seconds: float, source: str) -> Row:
     """One workload, from a fresh guest to none."""
     host.lab.guest_add(GuestSpec("truth", MEMORY, workload, WORKLOADS[workload], agent=True))
     try:
         host.await_workload("truth", "touch")
         truth = Truth(host, "truth")
         lines: list[dict[str, Any]] = []
-        command = f"/opt/overcommit/bin/python /var/tmp/watcher.py truth {COLD_AFTER} {seconds} {EVERY}"
+        command = (
+            f"/opt/overcommit/bin/python /var/tmp/watcher.py truth {COLD_AFTER} {seconds} {EVERY} {source}"
+        )
         began = time.monotonic()
         with subprocess.Popen(host.lab.vm.ssh.command(command), text=True, stdout=subprocess.PIPE) as watcher:
             assert watcher.stdout is not None
@@ -155,14 +157,14 @@ def measure(host: Host, workload: str, seconds: float) -> Row:
         return Row(
             kernel=host.lab.vm.state.kernel,
             workload=workload,
+            how=lines[-1]["how"],
             samples=len(precisions),
             precision=statistics.mean(precisions),
             worst_precision=min(precisions),
             recall=statistics.mean(recalls),
             worst_recall=min(recalls),
-            regions=lines[-1]["regions"],
             kdamond_cpu_share=lines[-1]["kdamond_cpu_seconds"] / took,
-            snapshot_cpu_ms=1000 * statistics.median(line["snapshot_cpu_seconds"] for line in lines),
+            window_cpu_ms=1000 * lines[-1]["look_cpu_seconds"] / lines[-1]["snapshots"],
         )
     finally:
         host.lab.guest_remove("truth")
@@ -177,8 +179,15 @@ def _read(stream: Any) -> Iterator[dict[str, Any]]:
 @click.option("--kernel", type=click.Choice(["6.12", "7.3"]), default="7.3", show_default=True)
 @click.option("--workload", "workloads", multiple=True, type=click.Choice(list(WORKLOADS)))
 @click.option("--minutes", default=5.0, show_default=True, help="How long to judge, after the first minute.")
+@click.option(
+    "--source",
+    type=click.Choice(["tracepoint", "sysfs"]),
+    default="tracepoint",
+    show_default=True,
+    help="Where windows come from.",
+)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures there.")
-def main(kernel: str, workloads: tuple[str, ...], minutes: float, output: Path | None) -> None:
+def main(kernel: str, workloads: tuple[str, ...], minutes: float, source: str, output: Path | None) -> None:
     """Judge what the product calls cold for 60 s against the guest's own knowledge."""
     lab = Lab.up(f"truth-{kernel.replace('.', '-')}", kernel=kernel, append="transparent_hugepage=never")
     rows = []
@@ -186,7 +195,7 @@ def main(kernel: str, workloads: tuple[str, ...], minutes: float, output: Path |
         host = Host(lab)
         lab.put(Path(__file__).parent / "watcher.py", "/var/tmp/watcher.py")
         for workload in workloads or WORKLOADS:
-            rows.append(measure(host, workload, COLD_AFTER + TOLERANCE + 60 * minutes))
+            rows.append(measure(host, workload, COLD_AFTER + TOLERANCE + 60 * minutes, source))
             click.echo(rows[-1], err=True)
     finally:
         lab.down()
@@ -194,7 +203,8 @@ def main(kernel: str, workloads: tuple[str, ...], minutes: float, output: Path |
         output.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     for row in rows:
         click.echo(
-            f"{row.kernel} {row.workload}: precision {row.precision:.4f} (worst {row.worst_precision:.4f}), "
+            f"{row.kernel} {row.workload} ({row.how}): "
+            f"precision {row.precision:.4f} (worst {row.worst_precision:.4f}), "
             f"recall {row.recall:.4f} (worst {row.worst_recall:.4f}), {row.samples} samples"
         )
 

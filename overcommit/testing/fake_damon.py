@@ -262,7 +262,11 @@ class FakeDamon:
             target = self._target(int(node["pid_target"]), physical=physical, path=path)
             targets.append(target)
             regions += [_Region(target, span) for span in _spans(node["regions"], path)]
-        if aggregation < sample or low < 3 or low > high or (physical and len(targets) > 1):
+        goal = intervals.get("intervals_goal", {"aggrs": "0"})
+        untunable = goal["aggrs"] != "0" and not (
+            int(goal["min_sample_us"]) <= sample <= int(goal["max_sample_us"])
+        )
+        if untunable or aggregation < sample or low < 3 or low > high or (physical and len(targets) > 1):
             raise _refusal(errno.EINVAL, path)
         return _Kdamond(
             pid=-1,

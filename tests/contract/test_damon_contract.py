@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from overcommit.damon.access import TraceSource
 from overcommit.damon.capabilities import FEATURES, Capabilities
 from overcommit.damon.codec import Children, declared
 from overcommit.damon.owners import MODULES, enabled_path, find_owners
 from overcommit.damon.pool import DamonPool, undo
-from overcommit.damon.schemes import Sentinel, fvaddr_actor, monitor, paddr_actor
+from overcommit.damon.schemes import (
+    SAMPLES,
+    Sentinel,
+    fvaddr_actor,
+    host_monitor,
+    monitor,
+    monitor_intervals,
+    paddr_actor,
+)
 from overcommit.damon.sysfs import ROOT, DamonSysfs
+from overcommit.damon.trace import INSTANCE
 from overcommit.damon.tree import (
     Context,
     Destination,
@@ -34,9 +45,10 @@ from overcommit.errors import Busy, Conflict, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_system_ram
 from overcommit.journal import Journal
-from overcommit.model.ranges import Range, total_size
+from overcommit.model.heat import Window
+from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.testing import FakeDamon, FakeHost, FakeKernel
-from overcommit.units import MIB, PAGE_SIZE
+from overcommit.units import KIB, MIB, PAGE_SIZE
 from tests.contract.conftest import MEMORY, Rung
 
 SLOT = f"{ROOT}/0"
@@ -211,6 +223,61 @@ def test_a_kdamond_ends_with_its_target_unless_a_sentinel_stays(rung: Rung, pool
     assert pool.sysfs.running(1)
     with pytest.raises(HostError):
         pool.sysfs.access_snapshot(0)
+
+
+def test_the_trace_tells_every_window_from_one_end_to_the_next(rung: Rung, pool: DamonPool) -> None:
+    trace = pool.trace(64 * KIB)
+    assert trace is not None
+    source = TraceSource(pool, rung.clock, trace)
+    intervals = monitor_intervals(0.05)
+    pool.start(0, monitor(rung.target, Sentinel(), intervals))
+    source.begin(0, intervals)
+    pool.start(1, host_monitor(read_system_ram(rung.kernel), intervals))
+    source.begin(1, intervals)
+    seen: dict[int, list[Window]] = {0: [], 1: []}
+
+    def three_of_each() -> bool:
+        for slot, windows in seen.items():
+            windows += source.windows(slot)
+        return all(len(windows) >= 3 for windows in seen.values())
+
+    rung.await_true(three_of_each)
+    for slot, ranges in ((0, rung.target.ranges), (1, read_system_ram(rung.kernel))):
+        for before, window in itertools.pairwise(seen[slot]):
+            assert window.ended_at - window.seconds == pytest.approx(before.ended_at)
+            assert window.seconds == pytest.approx(SAMPLES * 0.05, rel=0.5)
+            covered = normalise(Range(r.start, r.end) for r in window.regions)
+            assert total_size(covered) == pytest.approx(total_size(ranges), rel=0.001)
+    assert rung.clock.monotonic() - seen[0][-1].ended_at < 3
+    pool.release()
+    assert not rung.kernel.exists(INSTANCE)
+
+
+def test_a_trace_of_that_name_is_somebody_elses(rung: Rung, pool: DamonPool) -> None:
+    rung.kernel.make_directory(INSTANCE)
+    assert pool.trace(64 * KIB) is None
+    pool.release()
+    assert rung.kernel.exists(INSTANCE)
+    rung.kernel.remove_directory(INSTANCE)
+
+
+def test_a_trace_left_by_the_dead_is_removed(rung: Rung, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead.claim(1, take_over=False)
+    assert dead.trace(64 * KIB) is not None
+    undo(rung.kernel, journal, journal.outstanding())
+    assert not rung.kernel.exists(INSTANCE)
+
+
+def test_a_goal_for_intervals_outside_of_its_bounds_is_einval(rung: Rung, pool: DamonPool) -> None:
+    if not pool.capabilities.offers("contexts/0/monitoring_attrs/intervals/intervals_goal/access_bp"):
+        pytest.skip("this kernel does not tune intervals")
+    intervals = monitor_intervals(0.05, tuned_by_kernel=True)
+    outside = dataclasses.replace(intervals, sample_seconds=0.01)
+    pool.sysfs.configure(0, monitor(rung.target, Sentinel(), outside), pool.capabilities)
+    assert refused(rung, f"{SLOT}/state", "on") == errno.EINVAL
+    pool.start(0, monitor(rung.target, Sentinel(), intervals))
 
 
 def test_the_sentinel_is_seen_beside_the_target(rung: Rung, pool: DamonPool) -> None:
