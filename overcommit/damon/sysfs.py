@@ -7,7 +7,9 @@ command", ours included, and is retried until a deadline.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import tenacity
@@ -22,16 +24,20 @@ from overcommit.model.heat import AccessRegion
 ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
 _BUSY_DEADLINE_SECONDS = 20.0
 # Read-only files and those that are commands or results, not configuration.
-_NOT_CONFIGURATION = frozenset({"state", "pid", "avail_operations", "effective_bytes"})
-_RESULTS = "tried_regions"
+_BEHIND_THE_LOCK = frozenset({"state", "pid"})
+_NOT_CONFIGURATION = _BEHIND_THE_LOCK | {"avail_operations", "effective_bytes", "tried_regions"}
 # All of a scheme's statistics are results, but for the one that others may have set.
-_STATISTICS, _SETTING_AMONG_THEM = "/stats", "max_nr_snapshots"
+_STATISTICS, _SETTING_AMONG_THEM = "/stats/", "/max_nr_snapshots"
 
 _T = TypeVar("_T")
 
 
 def _is_busy(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EBUSY
+
+
+def _depth(path: str) -> int:
+    return path.count("/")
 
 
 class DamonSysfs:
@@ -87,7 +93,7 @@ class DamonSysfs:
 
     def kdamond(self, slot: int) -> Kdamond:
         """What the slot is configured for."""
-        return codec.parse(Kdamond, self._below(f"{ROOT}/{slot}"))
+        return codec.parse(Kdamond, self._configuration(f"{ROOT}/{slot}"))
 
     def configure(self, slot: int, kdamond: Kdamond, capabilities: Capabilities) -> None:
         """Make the slot so, with as few writes as it takes; it takes effect with ``on`` or ``commit``.
@@ -96,8 +102,7 @@ class DamonSysfs:
             Unsupported: this kernel lacks something that is asked for.
         """
         writes = codec.difference(self.kdamond(slot), kdamond)
-        for path, value in capabilities.require(writes):
-            self._write(f"{ROOT}/{slot}/{path}", value)
+        self._write_all(f"{ROOT}/{slot}", tuple(capabilities.require(writes)))
 
     def command(self, slot: int, keyword: str) -> None:
         """Write a keyword to ``state``.
@@ -123,32 +128,23 @@ class DamonSysfs:
         for counter in COUNTERS:
             if self._kernel.exists(f"{base}/{counter}"):
                 self._write(f"{base}/{counter}", "1")
-        operations = frozenset(self._read(f"{base}/contexts/0/avail_operations").split())
-        files = frozenset(template(path.removeprefix(f"{base}/")) for path in self._files(base))
+        contents = self._read_tree(base, _BEHIND_THE_LOCK)
+        files = frozenset(template(path) for path in contents)
         keywords = {
-            path: frozenset(word for word in words if self._takes(f"{base}/{path}", word))
+            path: self._taken(base, path, words)
             for path, words in KEYWORDS.items()
             if template(path) in files
         }
+        operations = frozenset(contents["contexts/0/avail_operations"].split())
         self._write(f"{base}/contexts/nr_contexts", "0")
         return Capabilities(operations=operations, files=files, keywords=keywords)
 
-    def _files(self, directory: str) -> Iterator[str]:
-        for name in self._kernel.list(directory):
-            path = f"{directory}/{name}"
-            try:
-                yield from self._files(path)
-            except NotADirectoryError:
-                yield path
-
-    def _takes(self, path: str, word: str) -> bool:
-        try:
-            self._kernel.write(path, word)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return False
-        return True
+    def _taken(self, base: str, path: str, words: tuple[str, ...]) -> frozenset[str]:
+        """The words that a file takes."""
+        errors = self._kernel.write_all(base, [(path, word) for word in words], go_on=True)
+        for error in set(errors) - {0, errno.EINVAL}:
+            raise OSError(error, os.strerror(error), f"{base}/{path}")
+        return frozenset(word for word, error in zip(words, errors, strict=True) if not error)
 
     def access_snapshot(self, slot: int) -> tuple[AccessRegion, ...]:
         """The regions of the slot's first scheme, as of now.
@@ -170,37 +166,50 @@ class DamonSysfs:
 
     def dump(self) -> dict[str, str]:
         """The whole configuration by path relative to `ROOT`, to put back with `load`."""
-        return self._below(ROOT)
+        return self._configuration(ROOT)
 
     def load(self, configuration: Mapping[str, str]) -> None:
         """Make the configuration exactly that again; no kdamond may be on.
 
-        Counts (``nr_*``) come first, level by level: writing one creates the directories below it.
+        Level by level, for counts (``nr_*``) create the directories below them.
         """
         self.set_slots(int(configuration.get("nr_kdamonds", "0")))
+        for _, level in itertools.groupby(sorted(configuration, key=_depth), key=_depth):
+            present = self.dump()
+            writes = [
+                codec.Write(path, configuration[path].strip())
+                for path in level
+                if present.get(path) != configuration[path]
+            ]
+            self._write_all(ROOT, writes)
 
-        def order(path: str) -> tuple[int, bool, str]:
-            return path.count("/"), not path.rpartition("/")[2].startswith("nr_"), path
-
-        for path in sorted(configuration, key=order):
-            if path != "nr_kdamonds" and self._read(f"{ROOT}/{path}") != configuration[path]:
-                self._write(f"{ROOT}/{path}", configuration[path].strip())
-
-    def _below(self, directory: str) -> dict[str, str]:
+    def _configuration(self, directory: str) -> dict[str, str]:
         """The configuration below a directory, by path relative to it."""
-        return {path.removeprefix(directory + "/"): text for path, text in self._dump(directory)}
+        contents = self._read_tree(directory, _NOT_CONFIGURATION)
+        return {
+            path: content
+            for path, content in contents.items()
+            if _STATISTICS not in path or path.endswith(_SETTING_AMONG_THEM)
+        }
 
-    def _dump(self, directory: str) -> Iterator[tuple[str, str]]:
-        for name in self._kernel.list(directory):
-            path = f"{directory}/{name}"
-            if name in _NOT_CONFIGURATION or name == _RESULTS:
-                continue
-            if directory.endswith(_STATISTICS) and name != _SETTING_AMONG_THEM:
-                continue
-            try:
-                yield path, self._read(path)
-            except IsADirectoryError:
-                yield from self._dump(path)
+    def _read_tree(self, directory: str, leave_out: frozenset[str]) -> dict[str, str]:
+        try:
+            return self._retry(lambda: self._kernel.read_tree(directory, leave_out))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise Busy(f"DAMON stayed busy: reading {directory.removeprefix(ROOT + '/')}") from error
+            raise
+
+    def _write_all(self, directory: str, writes: Sequence[codec.Write]) -> None:
+        """All of them, in order and in as few round trips as it takes."""
+        left = writes
+        while left:
+            errors = self._kernel.write_all(directory, left, go_on=False)
+            if not errors[-1]:
+                return
+            path, value = left[len(errors) - 1]
+            self._write(f"{directory}/{path}", value)  # tries again, and knows what to say
+            left = left[len(errors) :]
 
     def _read(self, path: str) -> str:
         try:

@@ -18,7 +18,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NoReturn
 
 from overcommit.errors import HostError
@@ -67,6 +67,18 @@ class DamonWorker:
             return tuple(self._ask("read_all", directory, names))
         return self._kernel.read_all(directory, names)
 
+    def read_tree(self, directory: str, leave_out: Collection[str]) -> dict[str, str]:
+        """See `Kernel.read_tree`; all in one round trip."""
+        if directory.startswith(PATHS):
+            return dict(self._ask("read_tree", directory, leave_out))
+        return self._kernel.read_tree(directory, leave_out)
+
+    def write_all(self, directory: str, writes: Sequence[tuple[str, str]], *, go_on: bool) -> tuple[int, ...]:
+        """See `Kernel.write_all`; all in one round trip."""
+        if directory.startswith(PATHS):
+            return tuple(self._ask("write_all", directory, writes, go_on=go_on))
+        return self._kernel.write_all(directory, writes, go_on=go_on)
+
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""
         if path.startswith(PATHS):
@@ -113,12 +125,12 @@ class DamonWorker:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
 
-    def _ask(self, what: str, *arguments: Any) -> Any:
+    def _ask(self, what: str, *arguments: Any, **options: Any) -> Any:
         with self._turn, _uninterrupted():
             if self._hung_at is not None:
                 raise self._hung(self._hung_at)
             try:
-                _send(self._link, (what, arguments))
+                _send(self._link, (what, arguments, options))
                 succeeded, result = _receive(self._link, time.monotonic() + self._deadline_seconds)
             except TimeoutError:
                 self._hung_at = str(arguments[0])
@@ -174,11 +186,11 @@ def _serve(kernel: Kernel, link: socket.socket, program: int) -> NoReturn:
         os.dup2(nothing, descriptor)
     try:
         while True:
-            what, arguments = _receive(link, None)
+            what, arguments, options = _receive(link, None)
             if os.getppid() != program:
                 break
             try:
-                answer = (True, getattr(kernel, what)(*arguments))
+                answer = (True, getattr(kernel, what)(*arguments, **options))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's to judge
                 answer = (False, error)
             _send(link, answer)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -42,8 +42,22 @@ class Kernel(Protocol):
         """The contents of many files below a directory, each of at most a page (as sysfs' are)."""
         ...
 
+    def read_tree(self, directory: str, leave_out: Collection[str]) -> dict[str, str]:
+        """The contents of all files below a directory by path relative to it.
+
+        Files and directories of the names to leave out are not looked at.
+        """
+        ...
+
     def write(self, path: str, value: str) -> None:
         """Write ``value`` in one ``write(2)``, as sysfs wants it."""
+        ...
+
+    def write_all(self, directory: str, writes: Sequence[tuple[str, str]], *, go_on: bool) -> tuple[int, ...]:
+        """Write values to files below a directory, in order; the errno of each, 0 where it was taken.
+
+        The first refusal is the last that is tried, unless told to ``go_on``.
+        """
         ...
 
     def list(self, path: str) -> tuple[str, ...]:
@@ -133,6 +147,18 @@ class LocalKernel:
             os.close(base)
         return tuple(contents)
 
+    def read_tree(self, directory: str, leave_out: Collection[str]) -> dict[str, str]:
+        """See `Kernel.read_tree`."""
+        contents: dict[str, str] = {}
+        for name in sorted(set(os.listdir(directory)).difference(leave_out)):  # noqa: PTH208 - names
+            path = f"{directory}/{name}"
+            try:
+                contents[name] = self.read(path)
+            except IsADirectoryError:
+                below = self.read_tree(path, leave_out)
+                contents |= {f"{name}/{relative}": content for relative, content in below.items()}
+        return contents
+
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -140,6 +166,19 @@ class LocalKernel:
             os.write(descriptor, value.encode())
         finally:
             os.close(descriptor)
+
+    def write_all(self, directory: str, writes: Sequence[tuple[str, str]], *, go_on: bool) -> tuple[int, ...]:
+        """See `Kernel.write_all`."""
+        errors: list[int] = []
+        for path, value in writes:
+            try:
+                self.write(f"{directory}/{path}", value)
+                errors.append(0)
+            except OSError as error:
+                errors.append(error.errno or errno.EIO)
+                if not go_on:
+                    break
+        return tuple(errors)
 
     def list(self, path: str) -> tuple[str, ...]:
         """See `Kernel.list`."""

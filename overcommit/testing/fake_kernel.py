@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 
 from overcommit.damon.sysfs import ROOT
 from overcommit.errors import Gone
@@ -21,8 +22,8 @@ from overcommit.units import KIB, MIB
 _PSI = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 
 # The files behind damon_sysfs_lock (mm/damon/sysfs.c); the others are plain variables.
-_LOCKED_TO_READ = ("state", "pid")
-_LOCKED_TO_WRITE = ("state", "nr_")
+_LOCKED_TO_READ = re.compile(r"/(state|pid)$")
+_LOCKED_TO_WRITE = re.compile(r"/(state|nr_\w+)$")
 
 
 def refusal(number: int, path: str) -> OSError:
@@ -53,6 +54,32 @@ class FakeKernel:
     def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
         """See `Kernel.read_all`."""
         return tuple(self.read(f"{directory}/{name}") for name in names)
+
+    def read_tree(self, directory: str, leave_out: Collection[str]) -> dict[str, str]:
+        """See `Kernel.read_tree`."""
+        contents: dict[str, str] = {}
+        for name in self.list(directory):
+            if name in leave_out:
+                continue
+            try:
+                contents[name] = self.read(f"{directory}/{name}")
+            except IsADirectoryError:
+                below = self.read_tree(f"{directory}/{name}", leave_out)
+                contents |= {f"{name}/{path}": content for path, content in below.items()}
+        return contents
+
+    def write_all(self, directory: str, writes: Sequence[tuple[str, str]], *, go_on: bool) -> tuple[int, ...]:
+        """See `Kernel.write_all`."""
+        errors: list[int] = []
+        for path, value in writes:
+            try:
+                self.write(f"{directory}/{path}", value)
+                errors.append(0)
+            except OSError as error:
+                errors.append(error.errno or errno.EIO)
+                if not go_on:
+                    break
+        return tuple(errors)
 
     def write(self, path: str, value: str) -> None:
         """See `Kernel.write`."""
@@ -148,8 +175,8 @@ class FakeKernel:
                 return
         raise refusal(errno.ENOENT, path)
 
-    def _maybe_busy(self, path: str, locked: tuple[str, ...]) -> None:
-        if self.busy > 0 and path.startswith(ROOT) and path.rpartition("/")[2].startswith(locked):
+    def _maybe_busy(self, path: str, locked: re.Pattern[str]) -> None:
+        if self.busy > 0 and path.startswith(ROOT) and locked.search(path):
             self.busy -= 1
             raise refusal(errno.EBUSY, path)
 

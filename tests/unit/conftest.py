@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,6 +26,12 @@ class FileKernel:
 
     def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(self.read(f"{directory}/{name}") for name in names)
+
+    def read_tree(self, directory: str, leave_out: Collection[str]) -> dict[str, str]:
+        raise AssertionError(f"a parser read all of {directory} but {leave_out}")
+
+    def write_all(self, directory: str, writes: Sequence[tuple[str, str]], *, go_on: bool) -> tuple[int, ...]:
+        raise AssertionError(f"a parser wrote {writes} below {directory} ({go_on})")
 
     def write(self, path: str, value: str) -> None:
         raise AssertionError(f"a parser wrote {value!r} to {path}")
