@@ -109,6 +109,25 @@ def monitor(target: Target, sentinel: Sentinel, intervals: Intervals = MONITOR_I
     return _kdamond("fvaddr", intervals, limits, (target, sentinel.target), _look(intervals))
 
 
+def process_monitor(
+    pid: int, memory: Sequence[Range], sentinel: Sentinel, intervals: Intervals = MONITOR_INTERVALS
+) -> Kdamond:
+    """A kdamond that watches all that a process has mapped, for want of knowing where guest RAM is.
+
+    ``vaddr`` finds out by itself, and looks again each minute; regions given to it would be overwritten. The
+    sentinel's addresses may be the same as the process's: only the first target is reported.
+    """
+    look = _look(intervals)
+    only_first = (Filter(kind="target", matching=False, target_index=0),)
+    return _kdamond(
+        "vaddr",
+        intervals,
+        monitor_limits(memory),
+        (Target(pid=pid), Target(pid=sentinel.target.pid)),
+        dataclasses.replace(look, filters=only_first),
+    )
+
+
 def host_limits(ram: Sequence[Range]) -> RegionLimits:
     """Coarse regions for the host's memory: who uses it is not their business."""
     minimum = max(16, min(total_size(ram) // (64 * MIB), 500))

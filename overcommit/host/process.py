@@ -66,3 +66,8 @@ def find_guest_ram(smaps: str, memory_bytes: int) -> tuple[Range, ...]:
             break
         taken.append(span)
     return normalise(taken) if total_size(taken) >= memory_bytes else ()
+
+
+def find_process_memory(smaps: str) -> tuple[Range, ...]:
+    """All of a process's larger writable memory, from ``/proc/PID/smaps``: guest RAM is in there."""
+    return normalise(m.span for m in _mappings(smaps) if "wr" in m.flags and m.span.size >= MIB)

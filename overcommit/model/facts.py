@@ -119,7 +119,11 @@ class Residency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainFacts:
-    """One running domain."""
+    """One running domain.
+
+    ``ram`` is guest RAM in QEMU's address space. Where it cannot be told from the rest it is empty, a gap
+    says so, and ``process`` is all of QEMU's larger memory, to look at only. ``residency`` is of either.
+    """
 
     incarnation: Incarnation
     state: RunState
@@ -128,6 +132,7 @@ class DomainFacts:
     balloon: BalloonStats | None = None
     cgroup: CgroupMemory | None = None
     ram: tuple[Range, ...] = ()
+    process: tuple[Range, ...] = ()
     residency: Residency | None = None
     gaps: tuple[Gap, ...] = ()
 
@@ -135,6 +140,11 @@ class DomainFacts:
     def name(self) -> str:
         """The libvirt name."""
         return self.incarnation.name
+
+    @property
+    def memory(self) -> tuple[Range, ...]:
+        """What there is to look at."""
+        return self.ram or self.process
 
 
 class SwapKind(enum.Enum):

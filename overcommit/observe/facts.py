@@ -10,7 +10,7 @@ from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import read_cgroup
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_host
-from overcommit.host.process import find_guest_ram, read_start_time, runs_domain
+from overcommit.host.process import find_guest_ram, find_process_memory, read_start_time, runs_domain
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.facts import DomainFacts, Gap, Incarnation, RunState, Snapshot
@@ -86,11 +86,13 @@ def _observe_domain(
     if cgroup is None and not any(gap.what == "cgroup" for gap in gaps):
         gaps.append(Gap(what="cgroup", why="no cgroup v2 with memory accounting"))
     ram = attempt("guest RAM", lambda: locate_ram(kernel, pid, definition.maximum_bytes))
-    residency = None
-    if ram:
-        residency = attempt("residency", lambda: kernel.residency(pid, ram))
-    elif ram is not None:
-        gaps.append(Gap(what="guest RAM", why="not found in QEMU's address space"))
+    process: tuple[Range, ...] | None = ()
+    if ram == ():
+        gaps.append(Gap(what="guest RAM", why="not to be told from the rest of QEMU's memory"))
+        process = attempt("memory", lambda: find_process_memory(kernel.read(f"/proc/{pid}/smaps")))
+    residency, memory = None, ram or process
+    if memory:
+        residency = attempt("residency", lambda: kernel.residency(pid, memory))
     return DomainFacts(
         incarnation=incarnation,
         state=listed.state,
@@ -99,6 +101,7 @@ def _observe_domain(
         balloon=balloon,
         cgroup=cgroup,
         ram=ram or (),
+        process=process or (),
         residency=residency,
         gaps=tuple(gaps),
     )
@@ -115,4 +118,4 @@ def locate_ram(kernel: Kernel, pid: int, maximum_bytes: int) -> tuple[Range, ...
 
 def watchable(domain: DomainFacts) -> bool:
     """Whether its accesses mean anything: a paused or busy guest touches nothing and would look cold."""
-    return domain.state is RunState.RUNNING and domain.busy_with is None and bool(domain.ram)
+    return domain.state is RunState.RUNNING and domain.busy_with is None and bool(domain.memory)

@@ -19,6 +19,7 @@ from overcommit.damon.schemes import (
     monitor,
     monitor_intervals,
     monitor_limits,
+    process_monitor,
 )
 from overcommit.damon.tree import Target
 from overcommit.damon.tuning import AGGREGATIONS, access_ratio, tuned
@@ -110,9 +111,9 @@ class Watch:
         Raises:
             Conflict: somebody else took DAMON.
         """
-        watched = self._new(slot, domain, domain.ram)
+        watched = self._new(slot, domain, domain.memory)
         try:
-            self._start(watched, Target.of(domain.incarnation.pid, domain.ram))
+            self._start(watched, Target.of(domain.incarnation.pid, domain.memory))
         except HostError as error:
             self.lost[domain.incarnation.uuid] = str(error)
         else:
@@ -183,6 +184,8 @@ class Watch:
         intervals = monitor_intervals(watched.sample_seconds, tuned_by_kernel=self._kernel_tunes)
         if watched.domain is None:
             kdamond = host_monitor(target.ranges, intervals)
+        elif not watched.domain.ram:
+            kdamond = process_monitor(target.pid, watched.ram, self._sentinel, intervals)
         else:
             kdamond = monitor(target, self._sentinel, intervals)
         self._pool.start(watched.slot, kdamond)
@@ -281,7 +284,7 @@ def watch(
         Conflict: somebody else took DAMON meanwhile.
         HostError: libvirt does not list its domains.
     """
-    regions = [monitor_limits(domain.ram).maximum for domain in domains]
+    regions = [monitor_limits(domain.memory).maximum for domain in domains]
     following = Watch(kernel, hypervisor, pool, clock, open_source(pool, clock, regions))
     for slot, domain in enumerate(domains):
         following.add(slot, domain)

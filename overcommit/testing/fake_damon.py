@@ -261,7 +261,8 @@ class FakeDamon:
         for node in _children(context["targets"]):
             target = self._target(int(node["pid_target"]), physical=physical, path=path)
             targets.append(target)
-            regions += [_Region(target, span) for span in _spans(node["regions"], path)]
+            found_by_itself = [target.guest.ram] if context["operations"] == "vaddr" and target.guest else []
+            regions += [_Region(target, s) for s in found_by_itself or _spans(node["regions"], path)]
         goal = intervals.get("intervals_goal", {"aggrs": "0"})
         untunable = goal["aggrs"] != "0" and not (
             int(goal["min_sample_us"]) <= sample <= int(goal["max_sample_us"])

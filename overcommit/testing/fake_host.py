@@ -30,7 +30,7 @@ class FakeGuest:
 
     Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
     the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are first in line
-    for reclaim.
+    for reclaim. QEMU ``marks_ram`` as not to be forked; without that it looks like any memory.
     """
 
     name: str
@@ -45,6 +45,7 @@ class FakeGuest:
     start_time: int = 1000
     behaviour: Behaviour = Behaviour.OBEDIENT
     balloon_model: str = "virtio"
+    marks_ram: bool = True
     paused: bool = False
     busy_with: str | None = None
     balloon_bytes: int = 0

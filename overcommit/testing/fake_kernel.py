@@ -216,7 +216,8 @@ def _process_files(guest: FakeGuest) -> dict[str, Callable[[], str]]:
         f"{process}/comm": lambda: "qemu-system-x86\n",
         f"{process}/cgroup": lambda: f"0::{guest.cgroup}/emulator\n",
         f"{process}/smaps": lambda: (
-            f"{start:x}-{end:x} rw-p 00000000 00:00 0\nRss: 0 kB\nVmFlags: rd wr mr mw me dc ac hg\n"
+            f"{start:x}-{end:x} rw-p 00000000 00:00 0\nRss: 0 kB\n"
+            f"VmFlags: rd wr mr mw me {'dc ' if guest.marks_ram else ''}ac hg\n"
         ),
         f"{cgroup}/memory.current": lambda: f"{len(guest.resident) * MIB}\n",
         f"{cgroup}/memory.swap.current": lambda: f"{len(guest.swapped) * MIB}\n",

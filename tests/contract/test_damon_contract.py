@@ -27,6 +27,7 @@ from overcommit.damon.schemes import (
     monitor,
     monitor_intervals,
     paddr_actor,
+    process_monitor,
 )
 from overcommit.damon.sysfs import ROOT, DamonSysfs
 from overcommit.damon.trace import INSTANCE
@@ -251,6 +252,18 @@ def test_the_trace_tells_every_window_from_one_end_to_the_next(rung: Rung, pool:
     assert rung.clock.monotonic() - seen[0][-1].ended_at < 3
     pool.release()
     assert not rung.kernel.exists(INSTANCE)
+
+
+def test_a_process_can_be_watched_without_knowing_its_memory(rung: Rung, pool: DamonPool) -> None:
+    kdamond = process_monitor(rung.target.pid, rung.target.ranges, Sentinel(), monitor_intervals(0.05))
+    pool.start(0, kdamond)
+    rung.clock.wait(3)
+    seen = normalise(Range(r.start, r.end) for r in pool.sysfs.access_snapshot(0))
+    (memory,) = rung.target.ranges
+    assert any(found.start <= memory.start and memory.end <= found.end for found in seen)
+    rung.end_process()  # the sentinel keeps the kdamond
+    rung.clock.wait(1)
+    assert pool.sysfs.running(0)
 
 
 def test_a_trace_of_that_name_is_somebody_elses(rung: Rung, pool: DamonPool) -> None:

@@ -12,11 +12,13 @@ import pytest
 from overcommit.classify.idle import classify, judge_host
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
-from overcommit.host.memory import read_boot_id
+from overcommit.host.memory import read_boot_id, read_host
 from overcommit.journal import Journal
 from overcommit.model.heat import IdleMap
+from overcommit.model.policy import Actuator
 from overcommit.observe.facts import observe
 from overcommit.observe.watch import Watched, watch
+from overcommit.plan.eligibility import judge
 from overcommit.testing import FakeClock, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import MIB
 
@@ -122,6 +124,22 @@ def test_lines_that_found_no_room_cost_time_and_nothing_else(tmp_path: Path) -> 
     assert stage.cold_mib(seen.idle["u1"]) == 96 - 16
     assert stage.host.uptime - began > 40.0 + 2.0
     assert seen.idle["u1"].window_seconds < stage.host.uptime - began
+
+
+@pytest.mark.parametrize("traced", [True, False], ids=["tracepoint", "sysfs"])
+def test_where_guest_ram_cannot_be_told_the_process_is_watched_as_a_whole(
+    tmp_path: Path, version: tuple[int, int], traced: bool
+) -> None:
+    stage = Stage(tmp_path, version, traced=traced)
+    stage.guest.marks_ram = False
+    stage.guest.hot = set()
+    seen = stage.watch()
+    (domain,) = observe(stage.kernel, FakeHypervisor(stage.host), FakeClock(stage.host)).domains
+    assert [gap.what for gap in domain.gaps] == ["guest RAM"]
+    assert not domain.ram
+    assert stage.cold_mib(seen.idle["u1"]) == 96
+    verdicts = judge(domain, read_host(stage.kernel), frozenset(Actuator))
+    assert "guest RAM" in verdicts[Actuator.PAGEOUT].reason
 
 
 def test_memory_plugged_in_is_watched_from_then_on(tmp_path: Path, version: tuple[int, int]) -> None:
