@@ -24,7 +24,7 @@ from overcommit.observe.facts import observe
 from overcommit.plan.freshness import require_fresh
 from overcommit.policy import loader
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
-from overcommit.units import MIB
+from overcommit.units import GIB, MIB
 
 POLICY = """
 version: 1
@@ -221,7 +221,7 @@ ACTORS = ("damos-fvaddr", "cold-hint+reclaim")
 
 def install(directory: Path, actor: str) -> Installation:
     """A host with two guests, on which damon_stat runs."""
-    host = FakeHost(guests())
+    host = FakeHost(guests(), total_bytes=2 * GIB)
     kernel = FakeKernel(host)
     kernel.damon.modules["damon_stat"] = True
     return Installation(host, kernel, directory, loader.parse(POLICY.format(actor=actor), "policy.yaml"))
