@@ -19,6 +19,7 @@ from overcommit.damon.capabilities import FEATURES
 from overcommit.damon.owners import find_owners
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
+from overcommit.damon.trace import TRACING, AccessTrace
 from overcommit.errors import OvercommitError, Refused, Unsupported
 from overcommit.host.memory import read_host
 from overcommit.hypervisor.port import Hypervisor
@@ -110,8 +111,20 @@ def _damon(session: Session) -> Iterator[Finding]:
         return
     if not owners:
         yield Finding(level="ok", about="DAMON", text="sysfs interface present and free")
+    yield _tracing(session)
     for owner in owners:
         yield Finding(level="conflict", about="DAMON", text=owner.what, fix=owner.remedy)
+
+
+def _tracing(session: Session) -> Finding:
+    if AccessTrace(session.kernel).offered:
+        return Finding(level="ok", about="DAMON", text="every window can be had from its tracepoint")
+    return Finding(
+        level="warn",
+        about="DAMON",
+        text="its tracepoint cannot be had: many domains take long to look at, and sampling is tuned by us",
+        fix=f"mount -t tracefs tracefs {TRACING}; a kernel in lockdown does not allow it",
+    )
 
 
 def _probe(session: Session, *, take_over: bool) -> Iterator[Finding]:

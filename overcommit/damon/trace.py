@@ -18,7 +18,8 @@ from overcommit.host.kernel import Kernel
 from overcommit.model.heat import AccessRegion, Window
 from overcommit.units import KIB
 
-INSTANCES = "/sys/kernel/tracing/instances"
+TRACING = "/sys/kernel/tracing"
+INSTANCES = f"{TRACING}/instances"
 INSTANCE = f"{INSTANCES}/overcommit"
 EVENT_BYTES = 80
 """What one region of one window takes in the ring buffer: header, event and padding."""
@@ -41,8 +42,7 @@ class AccessTrace:
     @property
     def offered(self) -> bool:
         """Whether this kernel can trace DAMON, and the name is free."""
-        event = f"{INSTANCES.rpartition('/')[0]}/{_EVENT}"
-        return self._kernel.exists(event) and not self._kernel.exists(INSTANCE)
+        return self._kernel.exists(f"{TRACING}/{_EVENT}") and not self._kernel.exists(INSTANCE)
 
     def open(self, buffer_bytes: int) -> None:
         """Make the instance, with so large a ring buffer for each CPU.

@@ -1,4 +1,4 @@
-"""A plan as a JSON document (docs/json.md) and back. The digest makes later edits visible (rule S12)."""
+"""A plan as a JSON document and back. The digest makes later edits visible (rule S12)."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 
 from overcommit.damon.sysfs import ROOT
+from overcommit.damon.trace import TRACING
 from overcommit.errors import Gone
 from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.kernel import Advice
@@ -15,7 +16,6 @@ from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, intersect
 from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import FakeGuest, FakeHost
-from overcommit.testing.fake_trace import ROOT as TRACING
 from overcommit.testing.fake_trace import FakeTrace
 from overcommit.units import KIB, MIB
 

@@ -6,10 +6,9 @@ import errno
 import os
 from dataclasses import dataclass, field
 
-from overcommit.damon.trace import INSTANCES
+from overcommit.damon.trace import INSTANCES, TRACING
 from overcommit.testing.fake_damon import Aggregated, FakeDamon
 
-ROOT = INSTANCES.rpartition("/")[0]
 _EVENT = "events/damon/damon_aggregated"
 _FILES = {"buffer_size_kb": "1408", "trace_clock": "local", f"{_EVENT}/enable": "0"}
 
@@ -39,7 +38,7 @@ class FakeTrace:
     def exists(self, path: str) -> bool:
         """Whether it is there."""
         name = path.removeprefix(INSTANCES + "/")
-        return self.there and (path in {ROOT, INSTANCES, f"{ROOT}/{_EVENT}"} or name in self.instances)
+        return self.there and (path in {TRACING, INSTANCES, f"{TRACING}/{_EVENT}"} or name in self.instances)
 
     def write(self, path: str, value: str) -> None:
         """A setting of an instance."""
