@@ -37,7 +37,7 @@ WINDOW_SECONDS = MONITOR_INTERVALS.aggregation_seconds
 """The usual length of a window: the resolution of idle times."""
 
 _PATIENCE = 3
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 2.0
 _GOAL = "contexts/0/monitoring_attrs/intervals/intervals_goal/access_bp"
 
 
