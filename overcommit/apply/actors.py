@@ -8,19 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from overcommit.apply.pace import Pace
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import (
     ACTOR_INTERVALS,
     RECHECK_AGGREGATIONS,
     fvaddr_actor,
     paddr_actor,
+    with_pain,
+    with_speed,
 )
-from overcommit.damon.tree import Target
+from overcommit.damon.tree import Kdamond, Target
 from overcommit.errors import HostError
 from overcommit.host.cgroup import reclaim
 from overcommit.host.kernel import Advice, Kernel
 from overcommit.host.memory import read_swap_free, read_system_ram
 from overcommit.model.facts import DomainFacts
+from overcommit.model.outcome import Controller
 from overcommit.model.plan import PageoutAction
 from overcommit.model.policy import PageoutActor
 from overcommit.model.ranges import Range, normalise
@@ -36,12 +40,13 @@ _OVERSHOOT_BYTES = 4 * MIB
 class Actor(Protocol):
     """Pages out one domain's idle memory.
 
-    ``warm_up_seconds`` pass before anything can be expected to move.
+    ``warm_up_seconds`` pass before anything can be expected to move; ``controller`` keeps it to the pace.
     """
 
     warm_up_seconds: float
+    controller: Controller
 
-    def start(self) -> None:
+    def start(self, pace: Pace) -> None:
         """Begin.
 
         Raises:
@@ -51,8 +56,8 @@ class Actor(Protocol):
         """
         ...
 
-    def step(self, seconds: float, left_bytes: int) -> bool:
-        """Do about ``seconds`` worth of work; never more than ``left_bytes``.
+    def step(self, pace: Pace, left_bytes: int) -> bool:
+        """Do about a second's worth of work; never more than ``left_bytes``.
 
         Returns:
             Whether there is more that it may do. What an actor cannot take without risking more than it was
@@ -92,6 +97,55 @@ def _ranges(action: PageoutAction) -> tuple[Range, ...]:
     return normalise(Range(piece.start, piece.end) for piece in action.pieces)
 
 
+class _PacedKdamond:
+    """A kdamond that is told how fast to go: the domain's pain, or where DAMON has no use for that, a quota.
+
+    A commit is no trifle: up to Linux 6.14 it waits for the end of an aggregation, and up to 6.17 it begins a
+    new one. It comes only for at least twice or half the speed, and to rest.
+    """
+
+    def __init__(self, pool: DamonPool, max_bytes_per_second: int) -> None:
+        self._pool = pool
+        self._max = max_bytes_per_second
+        self._kdamond = Kdamond()
+        self._speed = 0
+        self.controller = Controller.DAMON_GOAL if pool.capabilities.temporal_goals else Controller.OWN
+
+    def first_speed(self, pace: Pace) -> int:
+        """The quota to start with."""
+        by_goal = self.controller is Controller.DAMON_GOAL
+        self._speed = self._max if by_goal else min(self._max, pace.bytes_per_second)
+        return self._speed
+
+    def start(self, kdamond: Kdamond) -> None:
+        """Turn it on."""
+        self._pool.start(_SLOT, kdamond)
+        self._kdamond = kdamond
+
+    def keep(self, pace: Pace) -> None:
+        """Have it go on at this pace.
+
+        Raises:
+            HostError: the kernel refused, or the kdamond has ended.
+        """
+        if self.controller is Controller.DAMON_GOAL:
+            self._adjust(with_pain(self._kdamond, pace.pain), "commit_schemes_quota_goals")
+            return
+        speed = min(self._max, pace.bytes_per_second)
+        if speed >= 2 * self._speed or speed <= self._speed // 2:
+            self._adjust(with_speed(self._kdamond, speed), "commit")
+            self._speed = speed
+
+    def stop(self) -> None:
+        """Turn it off."""
+        self._pool.stop(_SLOT)
+
+    def _adjust(self, wanted: Kdamond, command: str) -> None:
+        if wanted != self._kdamond:
+            self._pool.adjust(_SLOT, self._kdamond, wanted, command)
+            self._kdamond = wanted
+
+
 class DamosFvaddr:
     """A kdamond over the chosen pieces, which pages out what is still idle in its own view.
 
@@ -101,49 +155,54 @@ class DamosFvaddr:
     warm_up_seconds = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
 
     def __init__(self, pool: DamonPool, action: PageoutAction, *, lease_seconds: float) -> None:
-        self._pool = pool
         self._action = action
         self._lease_seconds = lease_seconds
+        self._capabilities = pool.capabilities
+        self._kdamond = _PacedKdamond(pool, action.max_bytes_per_second)
+        self.controller = self._kdamond.controller
 
-    def start(self) -> None:
+    def start(self, pace: Pace) -> None:
         """See `Actor.start`."""
         kdamond = fvaddr_actor(
             Target.of(self._action.domain.pid, _ranges(self._action)),
-            max_bytes_per_second=self._action.max_bytes_per_second,
+            max_bytes_per_second=self._kdamond.first_speed(pace),
             lease_seconds=self._lease_seconds,
-            capabilities=self._pool.capabilities,
+            capabilities=self._capabilities,
         )
-        self._pool.start(_SLOT, kdamond)
+        self._kdamond.start(kdamond)
 
-    def step(self, seconds: float, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
+    def step(self, pace: Pace, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
         """See `Actor.step`: the kernel does the work."""
+        self._kdamond.keep(pace)
         return True
 
     def stop(self) -> None:
         """See `Actor.stop`."""
-        self._pool.stop(_SLOT)
+        self._kdamond.stop()
 
 
 class DamosPaddr:
     """A kdamond over physical memory, for pages of the domain's cgroup only.
 
     It knows nothing of the chosen pieces. The kernel itself ends it after as many quota windows as the plan
-    allows, so that it cannot go on without us either.
+    allows, so that it cannot go on without us either. Windows in which it rests count: it takes less then.
     """
 
     warm_up_seconds = DamosFvaddr.warm_up_seconds
 
     def __init__(self, pool: DamonPool, action: PageoutAction, ram: tuple[Range, ...], group: str) -> None:
-        self._pool = pool
         share = -(-action.expected_bytes // (_PADDR_WINDOWS * MIB)) * MIB
         self._quota = min(action.max_bytes_per_second, share)
         self._windows = action.expected_bytes // self._quota
         self._ram = ram
         self._group = group
+        self._capabilities = pool.capabilities
+        self._kdamond = _PacedKdamond(pool, self._quota)
+        self.controller = self._kdamond.controller
 
-    def start(self) -> None:
+    def start(self, pace: Pace) -> None:
         """See `Actor.start`."""
-        if not self._pool.capabilities.snapshot_limit:
+        if not self._capabilities.snapshot_limit:
             raise HostError(
                 "this kernel cannot bound a page-out by physical address (Linux 7.0 can)",
                 hint="leave pageout_actor to the host: auto",
@@ -151,19 +210,20 @@ class DamosPaddr:
         kdamond = paddr_actor(
             self._ram,
             self._group,
-            max_bytes_per_second=self._quota,
+            max_bytes_per_second=self._kdamond.first_speed(pace),
             windows=self._windows,
-            capabilities=self._pool.capabilities,
+            capabilities=self._capabilities,
         )
-        self._pool.start(_SLOT, kdamond)
+        self._kdamond.start(kdamond)
 
-    def step(self, seconds: float, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
+    def step(self, pace: Pace, left_bytes: int) -> bool:
         """See `Actor.step`: the kernel does the work."""
+        self._kdamond.keep(pace)
         return left_bytes >= self._quota
 
     def stop(self) -> None:
         """See `Actor.stop`."""
-        self._pool.stop(_SLOT)
+        self._kdamond.stop()
 
 
 class MemcgReclaim:
@@ -174,6 +234,7 @@ class MemcgReclaim:
     """
 
     warm_up_seconds = 0.0
+    controller = Controller.OWN
 
     def __init__(self, kernel: Kernel, action: PageoutAction, group: str, pieces: Sequence[Range]) -> None:
         self._kernel = kernel
@@ -181,7 +242,7 @@ class MemcgReclaim:
         self._group = group
         self._pieces = pieces
 
-    def start(self) -> None:
+    def start(self, pace: Pace) -> None:  # noqa: ARG002 - the port's signature
         """See `Actor.start`."""
         domain = self._action.domain
         if self._pieces:
@@ -192,12 +253,14 @@ class MemcgReclaim:
                     f"the kernel does not take advice about {domain.name}: {error.strerror}"
                 ) from error
 
-    def step(self, seconds: float, left_bytes: int) -> bool:
-        """See `Actor.step`."""
+    def step(self, pace: Pace, left_bytes: int) -> bool:
+        """See `Actor.step`: one request, however long the kernel takes for it, between two looks."""
         left = left_bytes - _OVERSHOOT_BYTES
-        most = min(round(self._action.max_bytes_per_second * seconds), left)
-        if most <= 0:
+        if left <= 0:
             return False
+        most = min(pace.bytes_per_second, left)
+        if most == 0:
+            return True
         room = read_swap_free(self._kernel) - _OVERSHOOT_BYTES
         if room <= 0:
             # With nowhere to put anonymous pages the kernel would take the files of QEMU instead.

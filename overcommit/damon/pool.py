@@ -12,6 +12,7 @@ from types import TracebackType
 from overcommit.damon import codec
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
+from overcommit.damon.schemes import untuned
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.tree import Kdamond
 from overcommit.errors import Busy, Conflict, HostError, Unsupported
@@ -65,8 +66,7 @@ class DamonPool:
             HostError: the kernel refused the configuration, or a target is gone.
         """
         self._sysfs.configure(slot, kdamond, self.capabilities)
-        started = KdamondStarted(slot=slot, what=what_for(kdamond), fingerprint=codec.fingerprint(kdamond))
-        self._record(started)
+        self._record(KdamondStarted(slot=slot, what=what_for(kdamond), fingerprint=_fingerprint(kdamond)))
         try:
             self._sysfs.command(slot, "on")
         except Busy as error:
@@ -76,6 +76,19 @@ class DamonPool:
             ) from error
         if not self._sysfs.running(slot):
             raise HostError(f"kdamond {slot} ended as soon as it was started")
+
+    def adjust(self, slot: int, present: Kdamond, wanted: Kdamond, command: str) -> None:
+        """Change the quota of a running slot of ours from ``present`` to ``wanted``.
+
+        Up to Linux 6.14 a ``commit`` that the kernel cannot carry out ends the kdamond, and succeeds.
+
+        Raises:
+            HostError: the kernel refused, or the kdamond has ended.
+        """
+        self._sysfs.configure(slot, wanted, self.capabilities, present=present)
+        self._sysfs.command(slot, command)
+        if not self._sysfs.running(slot):
+            raise HostError(f"kdamond {slot} ended when its speed was changed")
 
     def stop(self, slot: int) -> None:
         """Turn a slot of ours off; it is off when this returns."""
@@ -139,7 +152,7 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
         match entry.record:
             case KdamondStarted(slot=slot, what=what, fingerprint=fingerprint):
                 running = slot < sysfs.slots() and sysfs.running(slot)
-                if running and codec.fingerprint(sysfs.kdamond(slot)) == fingerprint:
+                if running and _fingerprint(sysfs.kdamond(slot)) == fingerprint:
                     sysfs.stop(slot)
                     said.append(f"stopped kdamond {slot} ({what})")
             case PoolClaimed(size=size, before=before):
@@ -159,6 +172,11 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
     if unsettled is not None:
         raise unsettled
     return tuple(said)
+
+
+def _fingerprint(kdamond: Kdamond) -> str:
+    """What tells a kdamond of ours from anybody else's, whatever its speed is by now."""
+    return codec.fingerprint(untuned(kdamond))
 
 
 def what_for(kdamond: Kdamond) -> str:

@@ -10,11 +10,13 @@ import ctypes
 import dataclasses
 import mmap
 import os
+from collections.abc import Callable
 
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.tree import (
     Context,
     Filter,
+    Goal,
     Intervals,
     Kdamond,
     MonitoringAttributes,
@@ -47,6 +49,10 @@ QUOTA_WINDOW_SECONDS = ACTOR_INTERVALS.aggregation_seconds
 """One for each time that a scheme is applied: so many snapshots are so many quotas."""
 _FAIL_CHARGE_DENOMINATOR = 1000
 """Memory of others costs a scheme a thousandth of its quota: looking at it is not free, but nearly so."""
+
+
+_GOAL = 10_000
+"""Our measure of a domain's pain, when it is at its bound."""
 
 
 class Sentinel:
@@ -142,12 +148,60 @@ def paddr_actor(
 def _pageout(quota: Quota, lease_seconds: float, capabilities: Capabilities) -> Scheme:
     """What has not been accessed for `RECHECK_AGGREGATIONS`, within a quota per second."""
     snapshots = round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds)
+    temporal = capabilities.temporal_goals
     return Scheme(
         action="pageout",
         pattern=pattern(max_accesses=0, min_age=RECHECK_AGGREGATIONS),
-        quota=dataclasses.replace(quota, reset_seconds=QUOTA_WINDOW_SECONDS),
+        quota=dataclasses.replace(
+            quota,
+            reset_seconds=QUOTA_WINDOW_SECONDS,
+            goals=(Goal(target=_GOAL),) if temporal else (),
+            tuner="temporal" if temporal else "consist",
+        ),
         limit=SchemeLimit(max_snapshots=snapshots if capabilities.snapshot_limit else 0),
     )
+
+
+def with_pain(kdamond: Kdamond, pain: float) -> Kdamond:
+    """The actor as it shall go on: at full speed below a pain of 1, not at all from there on.
+
+    It takes effect with ``commit_schemes_quota_goals``, in the next quota window.
+    """
+    current = round(min(pain, 2.0) * _GOAL)
+    return _with_quota(
+        kdamond,
+        lambda quota: dataclasses.replace(
+            quota, goals=tuple(dataclasses.replace(goal, current=current) for goal in quota.goals)
+        ),
+    )
+
+
+def with_speed(kdamond: Kdamond, bytes_per_second: int) -> Kdamond:
+    """The actor as it shall go on, in bytes per second; it takes effect with ``commit``, in the next window.
+
+    A quota of one byte is nothing (damos_apply_scheme splits no page), one of 0 would be no quota at all. The
+    targets name no regions, which leaves the kdamond's as they are: given again, they would cut up regions
+    that have merged since, and of each only the first part keeps its age (damon_set_regions).
+    """
+    changed = _with_quota(kdamond, lambda q: dataclasses.replace(q, size=max(1, bytes_per_second)))
+    (context,) = changed.contexts
+    targets = tuple(dataclasses.replace(target, regions=()) for target in context.targets)
+    return dataclasses.replace(changed, contexts=(dataclasses.replace(context, targets=targets),))
+
+
+def untuned(kdamond: Kdamond) -> Kdamond:
+    """The same for a kdamond of ours, however it is tuned while it works."""
+    if not kdamond.contexts or not kdamond.contexts[0].schemes:
+        return kdamond
+    return with_pain(with_speed(kdamond, 0), 0.0)
+
+
+def _with_quota(kdamond: Kdamond, change: Callable[[Quota], Quota]) -> Kdamond:
+    (context,) = kdamond.contexts
+    scheme, *others = context.schemes
+    changed = dataclasses.replace(scheme, quota=change(scheme.quota))
+    context = dataclasses.replace(context, schemes=(changed, *others))
+    return dataclasses.replace(kdamond, contexts=(context,))
 
 
 def _kdamond(

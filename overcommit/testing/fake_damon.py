@@ -1,9 +1,10 @@
 """DAMON's sysfs tree and its kdamonds over a `FakeHost`.
 
 What it imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
-sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, and for physical memory a filter
-for one cgroup. What it does not: ``commit``, other filters, goals, watermarks, and DAMON's inaccuracy (a
-region is accessed exactly when it holds hot memory).
+sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, ``commit`` (of other regions not),
+goals that we feed to the ``temporal`` tuner, and for physical memory a filter for one cgroup. What it does
+not: other filters, goals and tuners, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it
+holds hot memory).
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ class _Kdamond:
     min_age: int = 0
     quota_bytes: int = 0
     quota_seconds: float = 0.0
-    snapshots_left: float = float("inf")
+    goals: list[tuple[int, int]] = field(default_factory=list)
+    effective_bytes: int = 0
+    snapshots: int = 0
+    max_snapshots: float = float("inf")
     memcg_path: str | None = None
     since_aggregation: float = 0.0
     window: float = 0.0
@@ -208,6 +212,12 @@ class FakeDamon:
             self._fill_tried_regions(slot)
         elif keyword == "clear_schemes_tried_regions":
             self._schemes(slot)["0"]["tried_regions"] = {"total_bytes": "0"}
+        elif keyword == "commit":
+            self._commit(slot, path)
+        elif keyword == "commit_schemes_quota_goals":
+            self.running[slot].goals = _goals(self._schemes(slot)["0"])
+        elif keyword == "update_schemes_effective_quotas":
+            self._schemes(slot)["0"]["quotas"]["effective_bytes"] = str(self.running[slot].effective_bytes)
         elif keyword != "update_schemes_stats":
             raise NotImplementedError(f"{keyword} is not imitated")
 
@@ -227,6 +237,25 @@ class FakeDamon:
         kdamond.pid = 9000 + slot
         self._started.add(slot)
         self.running[slot] = kdamond
+
+    def _commit(self, slot: int, path: str) -> None:
+        """Positional, and in place: what was measured so far stays."""
+        kdamond = self.running[slot]
+        try:
+            wanted = self._configured(self.tree[str(slot)]["contexts"]["0"], path)
+        except OSError:
+            # Up to Linux 6.14 the kdamond ends, and the write succeeds all the same.
+            if self.version > (6, 14):
+                raise
+            del self.running[slot]
+            return
+        if wanted.regions and [r.span for r in wanted.regions] != [r.span for r in kdamond.regions]:
+            raise NotImplementedError("a commit of other regions is not imitated")
+        kdamond.targets = wanted.targets
+        kdamond.sample, kdamond.aggregation = wanted.sample, wanted.aggregation
+        if self.version < (6, 18):
+            kdamond.since_aggregation = 0.0  # the attributes are set again, changed or not
+        _give_scheme(kdamond, self._schemes(slot)["0"])
 
     def _configured(self, context: Node, path: str) -> _Kdamond:
         """The context as the kernel takes it, or its refusal."""
@@ -298,12 +327,14 @@ class FakeDamon:
                 self._apply_scheme(kdamond)
 
     def _apply_scheme(self, kdamond: _Kdamond) -> None:
-        if kdamond.snapshots_left <= 0:
+        if kdamond.snapshots >= kdamond.max_snapshots:
             return
-        kdamond.snapshots_left -= 1
+        kdamond.snapshots += 1
         if kdamond.window >= kdamond.quota_seconds:
             kdamond.window, kdamond.used = 0.0, 0
             kdamond.windows += 1
+            at_goal = any(current >= target for target, current in kdamond.goals)
+            kdamond.effective_bytes = 0 if at_goal else kdamond.quota_bytes
         # Before Linux 6.18 damos_adjust_quota sets no limit for the first window.
         unlimited = not kdamond.quota_bytes or (kdamond.windows <= 1 and self.version < (6, 18))
         if kdamond.operations == "paddr":
@@ -313,7 +344,7 @@ class FakeDamon:
             guest = region.target.guest
             if guest is None or region.idle_seconds < kdamond.min_age * kdamond.aggregation:
                 continue
-            most = guest.memory_bytes if unlimited else kdamond.quota_bytes - kdamond.used
+            most = guest.memory_bytes if unlimited else kdamond.effective_bytes - kdamond.used
             if most <= 0:
                 break
             moved = self.host.page_out(guest, guest.chunks_in(region.span), most)
@@ -328,7 +359,7 @@ class FakeDamon:
             return
         for guest in self.host.guests:
             if kdamond.memcg_path in {None, guest.cgroup}:
-                kdamond.used += self.host.reclaim(guest, kdamond.quota_bytes - kdamond.used)
+                kdamond.used += self.host.reclaim(guest, kdamond.effective_bytes - kdamond.used)
 
 
 def _give_scheme(kdamond: _Kdamond, scheme: Node) -> None:
@@ -340,7 +371,18 @@ def _give_scheme(kdamond: _Kdamond, scheme: Node) -> None:
     kdamond.min_age = int(scheme["access_pattern"]["age"]["min"])
     kdamond.quota_bytes = int(scheme["quotas"]["bytes"])
     kdamond.quota_seconds = int(scheme["quotas"]["reset_interval_ms"]) / 1000
-    kdamond.snapshots_left = int(scheme["stats"].get("max_nr_snapshots", "0")) or float("inf")
+    kdamond.goals = _goals(scheme)
+    kdamond.max_snapshots = int(scheme["stats"].get("max_nr_snapshots", "0")) or float("inf")
+
+
+def _goals(scheme: Node) -> list[tuple[int, int]]:
+    """Target and current value; the kernel skips a target of 0."""
+    goals = [g for g in _children(scheme["quotas"]["goals"]) if g["target_value"] != "0"]
+    if goals and scheme["quotas"].get("goal_tuner") != "temporal":
+        raise NotImplementedError("only the temporal tuner is imitated")
+    if any(goal["target_metric"] != "user_input" for goal in goals):
+        raise NotImplementedError("only goals that are fed are imitated")
+    return [(int(goal["target_value"]), int(goal["current_value"])) for goal in goals]
 
 
 def _children(node: Node) -> Iterator[Node]:

@@ -17,7 +17,14 @@ from overcommit.damon.capabilities import FEATURES, Capabilities
 from overcommit.damon.codec import Children, declared
 from overcommit.damon.owners import MODULES, enabled_path, find_owners
 from overcommit.damon.pool import DamonPool, undo
-from overcommit.damon.schemes import Sentinel, fvaddr_actor, monitor, paddr_actor
+from overcommit.damon.schemes import (
+    Sentinel,
+    fvaddr_actor,
+    monitor,
+    paddr_actor,
+    with_pain,
+    with_speed,
+)
 from overcommit.damon.sysfs import ROOT, DamonSysfs
 from overcommit.damon.tree import (
     Context,
@@ -354,6 +361,85 @@ def test_the_actor_moves_idle_memory_to_swap_and_residency_tells(rung: Rung, poo
     assert rung.clock.monotonic() - began >= 3.0, "it looked for three aggregations first"
     after = rung.kernel.residency(rung.target.pid, rung.target.ranges)
     assert after.swapped_bytes + after.resident_bytes == MEMORY
+
+
+def slow_actor(rung: Rung, pool: DamonPool) -> Kdamond:
+    """At a mebibyte per second, the whole target takes a minute."""
+    return fvaddr_actor(
+        rung.target, max_bytes_per_second=MIB, lease_seconds=300, capabilities=pool.capabilities
+    )
+
+
+def effective_quota(rung: Rung, pool: DamonPool) -> int:
+    """What the kernel makes of the quota in this window."""
+    pool.sysfs.command(0, "update_schemes_effective_quotas")
+    return int(rung.kernel.read(f"{CONTEXT}/schemes/0/quotas/effective_bytes"))
+
+
+def moved_within(rung: Rung, seconds: float) -> int:
+    """Bytes of the target that leave memory in that time."""
+
+    def resident() -> int:
+        return rung.kernel.residency(rung.target.pid, rung.target.ranges).resident_bytes
+
+    before = resident()
+    rung.clock.wait(seconds)
+    return before - resident()
+
+
+def test_a_commit_changes_the_speed_of_an_actor_and_nothing_else(rung: Rung, pool: DamonPool) -> None:
+    """One byte of quota is a rest on every kernel; what had been idle for long enough still is after it."""
+    actor = slow_actor(rung, pool)
+    pool.start(0, actor)
+    rung.await_true(lambda: moved_within(rung, 0.5) > 0)
+    assert effective_quota(rung, pool) == MIB
+    resting = with_speed(actor, 0)
+    pool.adjust(0, actor, resting, "commit")
+    rung.await_true(lambda: effective_quota(rung, pool) == 1)
+    assert moved_within(rung, 4.0) == 0
+    pool.adjust(0, resting, with_speed(actor, 8 * MIB), "commit")
+    assert moved_within(rung, 4.0) >= 8 * MIB, "no aggregation was lost to looking again"
+    assert effective_quota(rung, pool) == 8 * MIB
+
+
+def test_a_commit_that_makes_no_sense_is_noticed(rung: Rung, pool: DamonPool) -> None:
+    """Up to Linux 6.14 it ends the kdamond and is no error, since 6.15 it is one and changes nothing."""
+    actor = slow_actor(rung, pool)
+    pool.start(0, actor)
+    rung.kernel.write(f"{CONTEXT}/monitoring_attrs/nr_regions/min", "2")
+    with pytest.raises(HostError):
+        pool.adjust(0, actor, with_speed(actor, 2 * MIB), "commit")
+    assert pool.sysfs.running(0) == (version_of(rung.kernel, rung) > (6, 14))
+
+
+def test_a_goal_that_is_reached_stops_an_actor_and_one_that_is_not_lets_it_work(
+    rung: Rung, pool: DamonPool
+) -> None:
+    if not pool.capabilities.temporal_goals:
+        pytest.skip("this kernel's DAMON has no temporal goal tuner: there actors are given other quotas")
+    actor = slow_actor(rung, pool)
+    pool.start(0, actor)
+    rung.await_true(lambda: moved_within(rung, 0.5) > 0)
+    assert effective_quota(rung, pool) == MIB
+    hurt = with_pain(actor, 1.5)
+    pool.adjust(0, actor, hurt, "commit_schemes_quota_goals")
+    rung.await_true(lambda: effective_quota(rung, pool) == 0)
+    assert moved_within(rung, 4.0) == 0
+    pool.adjust(0, hurt, with_pain(actor, 0.9), "commit_schemes_quota_goals")
+    assert moved_within(rung, 4.0) >= MIB
+    assert effective_quota(rung, pool) == MIB
+
+
+def test_undo_knows_an_actor_again_whose_speed_was_changed(rung: Rung, tmp_path: Path) -> None:
+    """Its controller died between two changes."""
+    journal = Journal(tmp_path)
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead.claim(1, take_over=False)
+    actor = slow_actor(rung, dead)
+    dead.start(0, actor)
+    dead.adjust(0, actor, with_speed(actor, 2 * MIB), "commit")
+    assert any("stopped kdamond 0" in said for said in undo(rung.kernel, journal, journal.outstanding()))
+    assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
 
 
 def test_capabilities_are_what_the_files_say(rung: Rung, pool: DamonPool) -> None:

@@ -156,7 +156,7 @@ def test_every_upper_bound_of_the_pattern_is_open_or_meant(kdamond: Kdamond) -> 
 def test_what_a_kernel_lacks_is_named_with_the_version_that_brought_it() -> None:
     list(MODERN.require(render(actor(MODERN))))
     with pytest.raises(Unsupported, match="max_nr_snapshots") as refusal:
-        list(OLD.require(render(actor(MODERN))))
+        list(OLD.require(render(actor(offering((7, 0))))))
     assert refusal.value.hint == "it came with Linux 7.0"
 
 
