@@ -2,9 +2,9 @@
 
 Additive increase, multiplicative decrease: while the domain is comfortable the rate rises by a step each
 second, while it is in pain the rate halves, and between the two it stays. Once there was pain the step is a
-quarter as large: a page is missed seconds after it was taken, and the rate rises on until then. It never leaves
-0 to the policy's bound, so it cannot swing ever wider, and it rises from wherever it is, so no bad moment is
-held against the domain for ever.
+quarter as large: a page is missed seconds after it was taken, and the rate rises on until then. It never
+leaves 0 to the policy's bound, so it cannot swing ever wider, and it rises from wherever it is, so no bad
+moment is held against the domain for ever.
 
 **Pain** is the larger of two figures, each as a share of what the domain's class allows (1 is the bound):
 
