@@ -80,7 +80,8 @@ class DamonPool:
     def adjust(self, slot: int, present: Kdamond, wanted: Kdamond, command: str) -> None:
         """Change the quota of a running slot of ours from ``present`` to ``wanted``.
 
-        Up to Linux 6.14 a ``commit`` that the kernel cannot carry out ends the kdamond, and succeeds.
+        Up to Linux 6.14 a ``commit`` that the kernel cannot carry out ends the kdamond, and succeeds. Each
+        looks up the targets' pids again: the caller has just seen that the process is still the same.
 
         Raises:
             HostError: the kernel refused, or the kdamond has ended.

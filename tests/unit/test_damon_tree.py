@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from overcommit.damon.capabilities import FEATURES, Capabilities, template
-from overcommit.damon.codec import Write, render
+from overcommit.damon.codec import Write, difference, render
 from overcommit.damon.schemes import (
     ACTOR_INTERVALS,
     MONITOR_INTERVALS,
@@ -17,6 +17,9 @@ from overcommit.damon.schemes import (
     fvaddr_actor,
     monitor,
     paddr_actor,
+    untuned,
+    with_pain,
+    with_speed,
 )
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.tree import Context, Kdamond, Scheme, Target, parse_regions
@@ -158,6 +161,40 @@ def test_what_a_kernel_lacks_is_named_with_the_version_that_brought_it() -> None
     with pytest.raises(Unsupported, match="max_nr_snapshots") as refusal:
         list(OLD.require(render(actor(offering((7, 0))))))
     assert refusal.value.hint == "it came with Linux 7.0"
+
+
+BEFORE_TUNING = offering((7, 0))
+
+
+def test_pain_is_told_as_a_goal_and_nothing_else_changes() -> None:
+    """At the bound the goal is reached, and DAMON takes nothing."""
+    calm = actor(MODERN)
+    goal = f"{S}/quotas/goals/0"
+    assert files(render(calm))[f"{S}/quotas/goal_tuner"] == "temporal"
+    assert files(render(calm))[f"{goal}/target_value"] == "10000"
+    for pain, current in ((0.5, "5000"), (1.0, "10000"), (float("inf"), "20000")):
+        assert list(difference(calm, with_pain(calm, pain))) == [(f"{goal}/current_value", current)]
+
+
+def test_another_speed_is_another_quota_and_leaves_the_regions_to_the_kdamond() -> None:
+    """No speed is a byte: 0 would be no bound."""
+    actor_before = actor(BEFORE_TUNING)
+    assert f"{S}/quotas/goals/nr_goals" not in files(render(actor_before))
+    slow = with_speed(actor_before, MIB)
+    changed = list(difference(actor_before, slow))
+    regions = f"{C}/targets/0/regions/nr_regions"
+    assert changed == [(regions, "0"), (f"{S}/quotas/bytes", str(MIB))]
+    assert list(difference(slow, with_speed(slow, 0))) == [(f"{S}/quotas/bytes", "1")]
+
+
+@pytest.mark.parametrize("capabilities", [BEFORE_TUNING, MODERN], ids=["by-quota", "by-goal"])
+def test_however_it_is_tuned_a_kdamond_of_ours_is_known(capabilities: Capabilities) -> None:
+    begun = actor(capabilities)
+    assert untuned(with_pain(begun, 0.7)) == untuned(begun)
+    assert untuned(with_speed(begun, MIB)) == untuned(begun)
+    assert untuned(Kdamond()) == Kdamond()
+    other = actor(capabilities, target=Target.of(99, GUEST.ranges))
+    assert untuned(other) != untuned(begun)
 
 
 def test_features_show_in_the_files_of_the_kernel_that_brought_them() -> None:
