@@ -129,7 +129,9 @@ class _PacedKdamond:
             HostError: the kernel refused, or the kdamond has ended.
         """
         if self.controller is Controller.DAMON_GOAL:
-            self._adjust(with_pain(self._kdamond, pace.pain), "commit_schemes_quota_goals")
+            # All or nothing: what rests goes on when the domain is comfortable, not when it only just bears it.
+            pain = pace.pain if pace.bytes_per_second else max(1.0, pace.pain)
+            self._adjust(with_pain(self._kdamond, pain), "commit_schemes_quota_goals")
             return
         speed = min(self._max, pace.bytes_per_second)
         if speed >= 2 * self._speed or speed <= self._speed // 2:

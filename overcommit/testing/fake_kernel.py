@@ -14,6 +14,7 @@ from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, intersect
 from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import FakeGuest, FakeHost
+from overcommit.testing.fake_kdamond import refusal
 from overcommit.units import KIB, MIB
 
 _PSI = "{} avg10=0.00 avg60=0.00 avg300=0.00 total={}\n"
@@ -21,11 +22,6 @@ _PSI = "{} avg10=0.00 avg60=0.00 avg300=0.00 total={}\n"
 # The files behind damon_sysfs_lock (mm/damon/sysfs.c); the others are plain variables.
 _LOCKED_TO_READ = ("state", "pid")
 _LOCKED_TO_WRITE = ("state", "nr_")
-
-
-def refusal(number: int, path: str) -> OSError:
-    """The error that the kernel gives."""
-    return OSError(number, os.strerror(number), path)
 
 
 class FakeKernel:
