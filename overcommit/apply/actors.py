@@ -129,7 +129,7 @@ class _PacedKdamond:
             HostError: the kernel refused, or the kdamond has ended.
         """
         if self.controller is Controller.DAMON_GOAL:
-            # All or nothing: what rests goes on when the domain is comfortable, not when it only just bears it.
+            # All or nothing: what rests goes on when the domain is comfortable, not as soon as it bears it.
             pain = pace.pain if pace.bytes_per_second else max(1.0, pace.pain)
             self._adjust(with_pain(self._kdamond, pain), "commit_schemes_quota_goals")
             return
