@@ -22,8 +22,10 @@ of the time on a disk of 10 ms) is for the bound on stall to judge.
 
 Pain ends a page-out in two cases only. Either it goes on although nothing was taken for `_PATIENCE_SECONDS`:
 then the speed was not the reason. This is judged over ten seconds, so that what came back at the beginning of
-the rest does not count. Or more has come back than the bound allows in the longest time that a page-out lasts
-(`_BUDGET_MINUTES`): then the guess what is cold was wrong, at any speed.
+the rest does not count. Or the budget is spent: more has come back than the bound allows in the longest time
+that a page-out lasts (`_BUDGET_MINUTES`), and more than `_WRONG_SHARE` of what was taken. Then the guess what
+is cold was wrong, at any speed. The first alone is no reason: 300 pages are five minutes' worth of a small
+guest's bound, and little where 40 000 were taken.
 """
 
 from __future__ import annotations
@@ -40,10 +42,10 @@ LEAST_PAGES_PER_MINUTE = 64
 _STALL_SECONDS, _PROMOTION_SECONDS = 10.0, 60.0
 _COMFORT = 0.5
 """Below that share of the bounds the rate may rise: pain comes later than the cause of it."""
-_FIRST_SHARE, _BOLD_STEP, _WARY_STEP, _LEAST_SHARE = 1 / 4, 1 / 8, 1 / 32, 1 / 32
+_FIRST_SHARE, _BOLD_STEP, _WARY_STEP, _LEAST_SHARE = 1 / 8, 1 / 16, 1 / 64, 1 / 32
 """Of the policy's bound: the rate to begin with, the steps up, and what is not worth going on with."""
 _PATIENCE_SECONDS = 15.0
-_BUDGET_MINUTES = 5.0
+_BUDGET_MINUTES, _WRONG_SHARE = 5.0, 0.05
 
 
 class Look(NamedTuple):
@@ -139,10 +141,10 @@ class Pace:
             f"limit {self.bounds.promoted_pages_per_minute:.0f}"
         )
 
-    @property
-    def hopeless(self) -> str | None:
-        """Why the page-out must end, None while it may go on."""
-        budget = self.bounds.promoted_pages_per_minute * _BUDGET_MINUTES
+    def hopeless(self, freed_bytes: int) -> str | None:
+        """Why the page-out must end that has freed so much, None while it may go on."""
+        allowed = self.bounds.promoted_pages_per_minute * _BUDGET_MINUTES
+        budget = max(allowed, _WRONG_SHARE * freed_bytes / PAGE_SIZE)
         if self.promoted_pages > budget:
             return f"{self.promoted_pages} page(s) were read back, no more than {budget:.0f} may be"
         lately = self._promoted(_STALL_SECONDS) * _PROMOTION_SECONDS / _STALL_SECONDS

@@ -107,8 +107,8 @@ def _follow(
         if look is None:
             return False, "stopped: the domain's memory pressure cannot be read any more"
         rested, pace = pace.bytes_per_second == 0, pace.after(look)
-        if pace.hopeless:
-            return False, f"stopped: {pace.hopeless}"
+        if reason := pace.hopeless(freed):
+            return False, f"stopped: {reason}"
         if pace.slowed:
             moved_at = max(moved_at, now)
         if pace.bytes_per_second == 0 and not rested:

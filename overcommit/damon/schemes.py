@@ -179,11 +179,13 @@ def with_pain(kdamond: Kdamond, pain: float) -> Kdamond:
 def with_speed(kdamond: Kdamond, bytes_per_second: int) -> Kdamond:
     """The actor as it shall go on, in bytes per second; it takes effect with ``commit``, in the next window.
 
-    A quota of one byte is nothing (damos_apply_scheme splits no page), one of 0 would be no quota at all. The
-    targets name no regions, which leaves the kdamond's as they are: given again, they would cut up regions
-    that have merged since, and of each only the first part keeps its age (damon_set_regions).
+    To rest is a page per second: a quota of 0 would be none, and one of less than a page is never used up,
+    which loses the place where the next window goes on (damos_skip_charged_region): after a rest the quota
+    would be spent from the beginning again, on what is out already.
+
+    The targets name no regions, which leaves the kdamond's as they are.
     """
-    changed = _with_quota(kdamond, lambda q: dataclasses.replace(q, size=max(1, bytes_per_second)))
+    changed = _with_quota(kdamond, lambda q: dataclasses.replace(q, size=max(PAGE_SIZE, bytes_per_second)))
     (context,) = changed.contexts
     targets = tuple(dataclasses.replace(target, regions=()) for target in context.targets)
     return dataclasses.replace(changed, contexts=(dataclasses.replace(context, targets=targets),))

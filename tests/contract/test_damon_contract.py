@@ -388,18 +388,24 @@ def moved_within(rung: Rung, seconds: float) -> int:
 
 
 def test_a_commit_changes_the_speed_of_an_actor_and_nothing_else(rung: Rung, pool: DamonPool) -> None:
-    """One byte of quota is a rest on every kernel; what had been idle for long enough still is after it."""
+    """A page per second is a rest on every kernel; after it the sweep goes on where it was."""
     actor = slow_actor(rung, pool)
     pool.start(0, actor)
     rung.await_true(lambda: moved_within(rung, 0.5) > 0)
     assert effective_quota(rung, pool) == MIB
     resting = with_speed(actor, 0)
     pool.adjust(0, actor, resting, "commit")
-    rung.await_true(lambda: effective_quota(rung, pool) == 1)
-    assert moved_within(rung, 4.0) == 0
-    pool.adjust(0, resting, with_speed(actor, 8 * MIB), "commit")
+    rung.await_true(lambda: effective_quota(rung, pool) == PAGE_SIZE)
+    assert moved_within(rung, 4.0) <= 8 * PAGE_SIZE
+    fast = with_speed(actor, 8 * MIB)
+    pool.adjust(0, resting, fast, "commit")
     assert moved_within(rung, 4.0) >= 8 * MIB, "no aggregation was lost to looking again"
     assert effective_quota(rung, pool) == 8 * MIB
+    pool.adjust(0, fast, resting, "commit")
+    rung.await_true(lambda: effective_quota(rung, pool) == PAGE_SIZE)
+    rung.clock.wait(5.0)
+    pool.adjust(0, resting, with_speed(actor, 2 * MIB), "commit")
+    assert moved_within(rung, 5.0) >= 2 * MIB, "not what is out already"
 
 
 def test_a_commit_that_makes_no_sense_is_noticed(rung: Rung, pool: DamonPool) -> None:

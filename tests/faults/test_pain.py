@@ -119,11 +119,13 @@ def test_one_that_goes_on_hurting_ends_its_page_out_in_part(installation: Instal
 def test_one_that_reads_a_little_back_pays_its_bound_per_minute_and_no_more(
     installation: Installation,
 ) -> None:
-    """Eight of 256 pages: unpaced all 70 MiB would cost 560 in nine seconds, and 64 a minute are allowed."""
+    """Eight of 256 pages: unpaced all 70 MiB would cost 560 in nine seconds, and 64 a minute are allowed.
+
+    It is on average near that: what is taken in the second before it shows is too much already.
+    """
     Needy(installation.host, 8)
     outcome = page_out(installation)
-    budget = 64 * (outcome.seconds / 60 + 2)
-    assert 0 < outcome.promoted_pages <= max(budget, 6 * 8 * SPEED // MIB)
+    assert 0 < outcome.promoted_pages <= 2 * 64 * (outcome.seconds / 60 + 1)
     assert outcome.seconds > 60 or outcome.status is Status.PARTIAL
 
 

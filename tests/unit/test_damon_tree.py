@@ -177,14 +177,14 @@ def test_pain_is_told_as_a_goal_and_nothing_else_changes() -> None:
 
 
 def test_another_speed_is_another_quota_and_leaves_the_regions_to_the_kdamond() -> None:
-    """No speed is a byte: 0 would be no bound."""
+    """No speed is a page: 0 would be no bound, and of less the kernel loses its place."""
     actor_before = actor(BEFORE_TUNING)
     assert f"{S}/quotas/goals/nr_goals" not in files(render(actor_before))
     slow = with_speed(actor_before, MIB)
     changed = list(difference(actor_before, slow))
     regions = f"{C}/targets/0/regions/nr_regions"
     assert changed == [(regions, "0"), (f"{S}/quotas/bytes", str(MIB))]
-    assert list(difference(slow, with_speed(slow, 0))) == [(f"{S}/quotas/bytes", "1")]
+    assert list(difference(slow, with_speed(slow, 0))) == [(f"{S}/quotas/bytes", str(PAGE_SIZE))]
 
 
 @pytest.mark.parametrize("capabilities", [BEFORE_TUNING, MODERN], ids=["by-quota", "by-goal"])
