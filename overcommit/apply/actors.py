@@ -5,7 +5,7 @@ docs/adr/0004 compares them on real guests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from overcommit.apply.pace import Pace
@@ -16,7 +16,6 @@ from overcommit.damon.schemes import (
     fvaddr_actor,
     paddr_actor,
     with_pain,
-    with_speed,
 )
 from overcommit.damon.tree import Kdamond, Target
 from overcommit.errors import HostError
@@ -27,12 +26,13 @@ from overcommit.model.facts import DomainFacts
 from overcommit.model.outcome import Controller
 from overcommit.model.plan import PageoutAction
 from overcommit.model.policy import PageoutActor
-from overcommit.model.ranges import Range, normalise
+from overcommit.model.ranges import Range, chop, intersect, normalise, total_size
 from overcommit.units import MIB
 
 _SLOT = 0
 _PADDR_WINDOWS = 32
 """In about so many quota windows a page-out by physical addresses is done."""
+_CHUNK_BYTES = 2 * MIB
 _OVERSHOOT_BYTES = 4 * MIB
 """What reclaim may take above what it was asked for: two huge pages."""
 
@@ -46,7 +46,7 @@ class Actor(Protocol):
     warm_up_seconds: float
     controller: Controller
 
-    def start(self, pace: Pace) -> None:
+    def start(self) -> None:
         """Begin.
 
         Raises:
@@ -83,7 +83,7 @@ def actor_for(
         HostError: the domain has no cgroup, which the actor needs.
     """
     if action.actor is PageoutActor.DAMOS_FVADDR:
-        return DamosFvaddr(pool, action, lease_seconds=longest_seconds)
+        return DamosFvaddr(kernel, pool, action, lease_seconds=longest_seconds)
     if domain.cgroup is None:
         raise HostError(f"domain {domain.name} has no cgroup with memory accounting")
     group = domain.cgroup.path
@@ -97,55 +97,55 @@ def _ranges(action: PageoutAction) -> tuple[Range, ...]:
     return normalise(Range(piece.start, piece.end) for piece in action.pieces)
 
 
-class _PacedKdamond:
-    """A kdamond that is told how fast to go: the domain's pain, or where DAMON has no use for that, a quota.
+def _still_held(kernel: Kernel, pid: int, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+    """The chunks of which the host still holds at least half; all when there are none."""
+    resident = kernel.residency(pid, ranges).resident
+    chunks = chop(ranges, _CHUNK_BYTES)
+    held = normalise(c for c in chunks if 2 * total_size(intersect((c,), resident)) >= c.size)
+    return held or ranges
 
-    A commit is no trifle: up to Linux 6.14 it waits for the end of an aggregation, and up to 6.17 it begins a
-    new one. It comes only for at least twice or half the speed, and to rest.
+
+class _PacedKdamond:
+    """A kdamond that works or rests as the pace says.
+
+    Where DAMON has the tuner for it, it is told the domain's pain. Else it is stopped and made anew: a
+    ``commit`` of another quota begins a new aggregation up to Linux 6.17, in which nothing is taken, and
+    on 6.12 page-outs stood still after a few of them (docs/adr/0005).
     """
 
-    def __init__(self, pool: DamonPool, max_bytes_per_second: int) -> None:
+    def __init__(self, pool: DamonPool, make: Callable[[], Kdamond]) -> None:
         self._pool = pool
-        self._max = max_bytes_per_second
-        self._kdamond = Kdamond()
-        self._speed = 0
+        self._make = make
+        self._kdamond: Kdamond | None = None
         self.controller = Controller.DAMON_GOAL if pool.capabilities.temporal_goals else Controller.OWN
 
-    def first_speed(self, pace: Pace) -> int:
-        """The quota to start with."""
-        by_goal = self.controller is Controller.DAMON_GOAL
-        self._speed = self._max if by_goal else min(self._max, pace.bytes_per_second)
-        return self._speed
-
-    def start(self, kdamond: Kdamond) -> None:
+    def start(self) -> None:
         """Turn it on."""
+        kdamond = self._make()
         self._pool.start(_SLOT, kdamond)
         self._kdamond = kdamond
 
     def keep(self, pace: Pace) -> None:
-        """Have it go on at this pace.
+        """Have it work or rest.
 
         Raises:
             HostError: the kernel refused, or the kdamond has ended.
         """
-        if self.controller is Controller.DAMON_GOAL:
-            # All or nothing: what rests goes on when the domain is comfortable, not as soon as it bears it.
-            pain = pace.pain if pace.bytes_per_second else max(1.0, pace.pain)
-            self._adjust(with_pain(self._kdamond, pain), "commit_schemes_quota_goals")
-            return
-        speed = min(self._max, pace.bytes_per_second)
-        if speed >= 2 * self._speed or speed <= self._speed // 2:
-            self._adjust(with_speed(self._kdamond, speed), "commit")
-            self._speed = speed
+        if self._kdamond is None:
+            if pace.go:
+                self.start()
+        elif self.controller is Controller.DAMON_GOAL:
+            wanted = with_pain(self._kdamond, pace.pain if pace.go else max(1.0, pace.pain))
+            if wanted != self._kdamond:
+                self._pool.feed(_SLOT, self._kdamond, wanted)
+                self._kdamond = wanted
+        elif not pace.go:
+            self.stop()
 
     def stop(self) -> None:
         """Turn it off."""
         self._pool.stop(_SLOT)
-
-    def _adjust(self, wanted: Kdamond, command: str) -> None:
-        if wanted != self._kdamond:
-            self._pool.adjust(_SLOT, self._kdamond, wanted, command)
-            self._kdamond = wanted
+        self._kdamond = None
 
 
 class DamosFvaddr:
@@ -156,22 +156,32 @@ class DamosFvaddr:
 
     warm_up_seconds = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
 
-    def __init__(self, pool: DamonPool, action: PageoutAction, *, lease_seconds: float) -> None:
+    def __init__(
+        self, kernel: Kernel, pool: DamonPool, action: PageoutAction, *, lease_seconds: float
+    ) -> None:
+        self._kernel = kernel
         self._action = action
+        self._begun = False
         self._lease_seconds = lease_seconds
         self._capabilities = pool.capabilities
-        self._kdamond = _PacedKdamond(pool, action.max_bytes_per_second)
+        self._kdamond = _PacedKdamond(pool, self._make)
         self.controller = self._kdamond.controller
 
-    def start(self, pace: Pace) -> None:
-        """See `Actor.start`."""
-        kdamond = fvaddr_actor(
-            Target.of(self._action.domain.pid, _ranges(self._action)),
-            max_bytes_per_second=self._kdamond.first_speed(pace),
+    def _make(self) -> Kdamond:
+        pid, ranges = self._action.domain.pid, _ranges(self._action)
+        if self._begun:  # the quota shall not be spent on what is out already
+            ranges = _still_held(self._kernel, pid, ranges)
+        self._begun = True
+        return fvaddr_actor(
+            Target.of(pid, ranges),
+            max_bytes_per_second=self._action.max_bytes_per_second,
             lease_seconds=self._lease_seconds,
             capabilities=self._capabilities,
         )
-        self._kdamond.start(kdamond)
+
+    def start(self) -> None:
+        """See `Actor.start`."""
+        self._kdamond.start()
 
     def step(self, pace: Pace, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
         """See `Actor.step`: the kernel does the work."""
@@ -187,7 +197,8 @@ class DamosPaddr:
     """A kdamond over physical memory, for pages of the domain's cgroup only.
 
     It knows nothing of the chosen pieces. The kernel itself ends it after as many quota windows as the plan
-    allows, so that it cannot go on without us either. Windows in which it rests count: it takes less then.
+    allows, so that it cannot go on without us either. Windows in which its goal has it rest count: it takes
+    less then.
     """
 
     warm_up_seconds = DamosFvaddr.warm_up_seconds
@@ -199,29 +210,33 @@ class DamosPaddr:
         self._ram = ram
         self._group = group
         self._capabilities = pool.capabilities
-        self._kdamond = _PacedKdamond(pool, self._quota)
+        self._kdamond = _PacedKdamond(pool, self._make)
         self.controller = self._kdamond.controller
 
-    def start(self, pace: Pace) -> None:
+    def _make(self) -> Kdamond:
+        return paddr_actor(
+            self._ram,
+            self._group,
+            max_bytes_per_second=self._quota,
+            windows=self._windows,
+            capabilities=self._capabilities,
+        )
+
+    def start(self) -> None:
         """See `Actor.start`."""
         if not self._capabilities.snapshot_limit:
             raise HostError(
                 "this kernel cannot bound a page-out by physical address (Linux 7.0 can)",
                 hint="leave pageout_actor to the host: auto",
             )
-        kdamond = paddr_actor(
-            self._ram,
-            self._group,
-            max_bytes_per_second=self._kdamond.first_speed(pace),
-            windows=self._windows,
-            capabilities=self._capabilities,
-        )
-        self._kdamond.start(kdamond)
+        self._kdamond.start()
 
     def step(self, pace: Pace, left_bytes: int) -> bool:
         """See `Actor.step`: the kernel does the work."""
-        self._kdamond.keep(pace)
-        return left_bytes >= self._quota
+        self._windows = left_bytes // self._quota
+        if self._windows > 0:
+            self._kdamond.keep(pace)
+        return self._windows > 0
 
     def stop(self) -> None:
         """See `Actor.stop`."""
@@ -244,7 +259,7 @@ class MemcgReclaim:
         self._group = group
         self._pieces = pieces
 
-    def start(self, pace: Pace) -> None:  # noqa: ARG002 - the port's signature
+    def start(self) -> None:
         """See `Actor.start`."""
         domain = self._action.domain
         if self._pieces:

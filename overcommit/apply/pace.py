@@ -75,7 +75,7 @@ class Pace:
     """How fast to go now, and what it rests on; `after` each look comes the next one.
 
     ``looks`` are the latest, newest first. ``resting_seconds`` is for how long the rate has been 0, ``wary``
-    whether there was ever pain.
+    whether there was ever pain. ``go`` is for who can only work or not: no from pain on until comfort.
     """
 
     bounds: PainBounds
@@ -84,6 +84,7 @@ class Pace:
     resting_seconds: float = 0.0
     promoted_pages: int = 0
     wary: bool = False
+    go: bool = True
     looks: tuple[Look, ...] = ()
 
     @classmethod
@@ -102,6 +103,7 @@ class Pace:
             resting_seconds=self.resting_seconds + look.seconds if rate == 0 else 0.0,
             promoted_pages=self.promoted_pages + look.promoted_pages,
             wary=self.wary or known.pain > 1.0,
+            go=known.pain <= (1.0 if self.go else _COMFORT),
         )
 
     @property
@@ -128,7 +130,7 @@ class Pace:
     @property
     def slowed(self) -> bool:
         """Whether that little is moved may be our doing."""
-        return self.bytes_per_second == 0 or self.pain > 1.0
+        return self.bytes_per_second == 0 or not self.go
 
     @property
     def why_slow(self) -> str:

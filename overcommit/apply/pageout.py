@@ -36,11 +36,10 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         cgroup = site.cgroup(domain)
         actor = actor_for(action, domain, site.kernel, pool, longest_seconds=_LONGEST_SECONDS)
         controller = actor.controller
-        pace = _first_pace(action)
-        actor.start(pace)
+        actor.start()
         try:
             site.require_alive(domain)
-            finished, stopped_by = _follow(site, action, domain, actor, pace, before.resident_bytes, cgroup)
+            finished, stopped_by = _follow(site, action, domain, actor, before.resident_bytes, cgroup)
         except HostError as error:
             failure = str(error)  # what has been paged out by then has been paged out
         finally:
@@ -84,11 +83,11 @@ def _follow(
     action: PageoutAction,
     domain: DomainFacts,
     actor: Actor,
-    pace: Pace,
     resident_before: int,
     cgroup: CgroupMemory | None,
 ) -> tuple[bool, str]:
     """Let the actor work until it is done; returns whether that was all it could do, and why it ended."""
+    pace = _first_pace(action)
     began = last = site.clock.monotonic()
     most_freed, moved_at = 0, began + actor.warm_up_seconds
     while True:
@@ -110,7 +109,7 @@ def _follow(
         if reason := pace.hopeless(freed):
             return False, f"stopped: {reason}"
         if pace.slowed:
-            moved_at = max(moved_at, now)
+            moved_at = max(moved_at, now + actor.warm_up_seconds)
         if pace.bytes_per_second == 0 and not rested:
             site.progress(f"resting: {pace.why_slow}")
         if now - moved_at > _IDLE_SECONDS:

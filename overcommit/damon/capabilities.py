@@ -80,7 +80,7 @@ FEATURES = (
     ),
     Feature(
         "goal tuner", "contexts/N/schemes/N/quotas/goal_tuner", "7.1",
-        "a kdamond that pages out is slowed down by us, with another quota, not by DAMON's goal tuner",
+        "a kdamond that pages out is stopped and started by us to keep its pace, not by DAMON's goal tuner",
     ),
     Feature(
         "fail charge", "contexts/N/schemes/N/quotas/fail_charge_denom", "7.2",

@@ -12,7 +12,7 @@ from types import TracebackType
 from overcommit.damon import codec
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
-from overcommit.damon.schemes import untuned
+from overcommit.damon.schemes import with_pain
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.tree import Kdamond
 from overcommit.errors import Busy, Conflict, HostError, Unsupported
@@ -77,19 +77,14 @@ class DamonPool:
         if not self._sysfs.running(slot):
             raise HostError(f"kdamond {slot} ended as soon as it was started")
 
-    def adjust(self, slot: int, present: Kdamond, wanted: Kdamond, command: str) -> None:
-        """Change the quota of a running slot of ours from ``present`` to ``wanted``.
-
-        Up to Linux 6.14 a ``commit`` that the kernel cannot carry out ends the kdamond, and succeeds. Each
-        looks up the targets' pids again: the caller has just seen that the process is still the same.
+    def feed(self, slot: int, present: Kdamond, wanted: Kdamond) -> None:
+        """Tell a running slot of ours, ``present``, how far it is from its goals; all else is the same.
 
         Raises:
             HostError: the kernel refused, or the kdamond has ended.
         """
         self._sysfs.configure(slot, wanted, self.capabilities, present=present)
-        self._sysfs.command(slot, command)
-        if not self._sysfs.running(slot):
-            raise HostError(f"kdamond {slot} ended when its speed was changed")
+        self._sysfs.command(slot, "commit_schemes_quota_goals")
 
     def stop(self, slot: int) -> None:
         """Turn a slot of ours off; it is off when this returns."""
@@ -176,8 +171,8 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
 
 
 def _fingerprint(kdamond: Kdamond) -> str:
-    """What tells a kdamond of ours from anybody else's, whatever its speed is by now."""
-    return codec.fingerprint(untuned(kdamond))
+    """What tells a kdamond of ours from anybody else's, whatever it was fed by now."""
+    return codec.fingerprint(with_pain(kdamond, 0.0))
 
 
 def what_for(kdamond: Kdamond) -> str:

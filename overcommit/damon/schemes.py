@@ -10,7 +10,6 @@ import ctypes
 import dataclasses
 import mmap
 import os
-from collections.abc import Callable
 
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.tree import (
@@ -165,45 +164,18 @@ def _pageout(quota: Quota, lease_seconds: float, capabilities: Capabilities) -> 
 def with_pain(kdamond: Kdamond, pain: float) -> Kdamond:
     """The actor as it shall go on: at full speed below a pain of 1, not at all from there on.
 
-    It takes effect with ``commit_schemes_quota_goals``, in the next quota window.
+    It takes effect with ``commit_schemes_quota_goals``, in the next quota window. Whatever else is in a slot
+    stays as it is.
     """
     current = round(min(pain, 2.0) * _GOAL)
-    return _with_quota(
-        kdamond,
-        lambda quota: dataclasses.replace(
-            quota, goals=tuple(dataclasses.replace(goal, current=current) for goal in quota.goals)
-        ),
-    )
-
-
-def with_speed(kdamond: Kdamond, bytes_per_second: int) -> Kdamond:
-    """The actor as it shall go on, in bytes per second; it takes effect with ``commit``, in the next window.
-
-    To rest is a page per second: a quota of 0 would be none, and one of less than a page is never used up,
-    which loses the place where the next window goes on (damos_skip_charged_region): after a rest the quota
-    would be spent from the beginning again, on what is out already.
-
-    The targets name no regions, which leaves the kdamond's as they are.
-    """
-    changed = _with_quota(kdamond, lambda q: dataclasses.replace(q, size=max(PAGE_SIZE, bytes_per_second)))
-    (context,) = changed.contexts
-    targets = tuple(dataclasses.replace(target, regions=()) for target in context.targets)
-    return dataclasses.replace(changed, contexts=(dataclasses.replace(context, targets=targets),))
-
-
-def untuned(kdamond: Kdamond) -> Kdamond:
-    """The same for a kdamond of ours, however it is tuned while it works."""
-    if not kdamond.contexts or not kdamond.contexts[0].schemes:
-        return kdamond
-    return with_pain(with_speed(kdamond, 0), 0.0)
-
-
-def _with_quota(kdamond: Kdamond, change: Callable[[Quota], Quota]) -> Kdamond:
-    (context,) = kdamond.contexts
-    scheme, *others = context.schemes
-    changed = dataclasses.replace(scheme, quota=change(scheme.quota))
-    context = dataclasses.replace(context, schemes=(changed, *others))
-    return dataclasses.replace(kdamond, contexts=(context,))
+    contexts = []
+    for context in kdamond.contexts:
+        schemes = []
+        for scheme in context.schemes:
+            goals = tuple(dataclasses.replace(goal, current=current) for goal in scheme.quota.goals)
+            schemes.append(dataclasses.replace(scheme, quota=dataclasses.replace(scheme.quota, goals=goals)))
+        contexts.append(dataclasses.replace(context, schemes=tuple(schemes)))
+    return dataclasses.replace(kdamond, contexts=tuple(contexts))
 
 
 def _kdamond(

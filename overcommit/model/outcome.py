@@ -12,7 +12,7 @@ class Controller(enum.Enum):
     """Who keeps a page-out within what its domain may feel (overcommit.apply.pace)."""
 
     OWN = "own"
-    """We do: we ask for less, or give the kdamond another quota."""
+    """We do: we ask for less, or stop the kdamond for a while."""
     DAMON_GOAL = "damon-goal"
     """We tell DAMON the domain's pain, and its goal tuner lets the kdamond work or not (Linux 7.1)."""
 

@@ -23,7 +23,6 @@ from overcommit.damon.schemes import (
     monitor,
     paddr_actor,
     with_pain,
-    with_speed,
 )
 from overcommit.damon.sysfs import ROOT, DamonSysfs
 from overcommit.damon.tree import (
@@ -387,63 +386,63 @@ def moved_within(rung: Rung, seconds: float) -> int:
     return before - resident()
 
 
-def test_a_commit_changes_the_speed_of_an_actor_and_nothing_else(rung: Rung, pool: DamonPool) -> None:
-    """A page per second is a rest on every kernel; after it the sweep goes on where it was."""
-    actor = slow_actor(rung, pool)
-    pool.start(0, actor)
+def commit_quota(rung: Rung, pool: DamonPool, size: int) -> None:
+    """Another quota for the running actor, whose regions are left to the kernel."""
+    rung.kernel.write(f"{CONTEXT}/targets/0/regions/nr_regions", "0")
+    rung.kernel.write(f"{CONTEXT}/schemes/0/quotas/bytes", str(size))
+    pool.sysfs.command(0, "commit")
+
+
+def test_a_commit_changes_the_quota_and_what_was_idle_for_long_enough_still_is(
+    rung: Rung, pool: DamonPool
+) -> None:
+    pool.start(0, slow_actor(rung, pool))
     rung.await_true(lambda: moved_within(rung, 0.5) > 0)
     assert effective_quota(rung, pool) == MIB
-    resting = with_speed(actor, 0)
-    pool.adjust(0, actor, resting, "commit")
-    rung.await_true(lambda: effective_quota(rung, pool) == PAGE_SIZE)
-    assert moved_within(rung, 4.0) <= 8 * PAGE_SIZE
-    fast = with_speed(actor, 8 * MIB)
-    pool.adjust(0, resting, fast, "commit")
+    commit_quota(rung, pool, 1)
+    rung.await_true(lambda: effective_quota(rung, pool) == 1)
+    assert moved_within(rung, 4.0) == 0
+    commit_quota(rung, pool, 8 * MIB)
     assert moved_within(rung, 4.0) >= 8 * MIB, "no aggregation was lost to looking again"
     assert effective_quota(rung, pool) == 8 * MIB
-    pool.adjust(0, fast, resting, "commit")
-    rung.await_true(lambda: effective_quota(rung, pool) == PAGE_SIZE)
-    rung.clock.wait(5.0)
-    pool.adjust(0, resting, with_speed(actor, 2 * MIB), "commit")
-    assert moved_within(rung, 5.0) >= 2 * MIB, "not what is out already"
+    assert pool.sysfs.running(0)
 
 
-def test_a_commit_that_makes_no_sense_is_noticed(rung: Rung, pool: DamonPool) -> None:
+def test_a_commit_that_makes_no_sense_ends_the_kdamond_or_is_refused(rung: Rung, pool: DamonPool) -> None:
     """Up to Linux 6.14 it ends the kdamond and is no error, since 6.15 it is one and changes nothing."""
-    actor = slow_actor(rung, pool)
-    pool.start(0, actor)
+    pool.start(0, slow_actor(rung, pool))
     rung.kernel.write(f"{CONTEXT}/monitoring_attrs/nr_regions/min", "2")
-    with pytest.raises(HostError):
-        pool.adjust(0, actor, with_speed(actor, 2 * MIB), "commit")
-    assert pool.sysfs.running(0) == (version_of(rung.kernel, rung) > (6, 14))
+    modern = version_of(rung.kernel, rung) > (6, 14)
+    assert refused(rung, f"{SLOT}/state", "commit") == (errno.EINVAL if modern else None)
+    assert pool.sysfs.running(0) == modern
 
 
 def test_a_goal_that_is_reached_stops_an_actor_and_one_that_is_not_lets_it_work(
     rung: Rung, pool: DamonPool
 ) -> None:
     if not pool.capabilities.temporal_goals:
-        pytest.skip("this kernel's DAMON has no temporal goal tuner: there actors are given other quotas")
+        pytest.skip("this kernel's DAMON has no temporal goal tuner: there actors are stopped")
     actor = slow_actor(rung, pool)
     pool.start(0, actor)
     rung.await_true(lambda: moved_within(rung, 0.5) > 0)
     assert effective_quota(rung, pool) == MIB
     hurt = with_pain(actor, 1.5)
-    pool.adjust(0, actor, hurt, "commit_schemes_quota_goals")
+    pool.feed(0, actor, hurt)
     rung.await_true(lambda: effective_quota(rung, pool) == 0)
     assert moved_within(rung, 4.0) == 0
-    pool.adjust(0, hurt, with_pain(actor, 0.9), "commit_schemes_quota_goals")
+    pool.feed(0, hurt, with_pain(actor, 0.9))
     assert moved_within(rung, 4.0) >= MIB
     assert effective_quota(rung, pool) == MIB
 
 
-def test_undo_knows_an_actor_again_whose_speed_was_changed(rung: Rung, tmp_path: Path) -> None:
-    """Its controller died between two changes."""
+def test_undo_knows_an_actor_again_that_was_fed(rung: Rung, tmp_path: Path) -> None:
+    """Its controller died after it had told it of pain."""
     journal = Journal(tmp_path)
     dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
     dead.claim(1, take_over=False)
     actor = slow_actor(rung, dead)
     dead.start(0, actor)
-    dead.adjust(0, actor, with_speed(actor, 2 * MIB), "commit")
+    dead.feed(0, actor, with_pain(actor, 0.3))
     assert any("stopped kdamond 0" in said for said in undo(rung.kernel, journal, journal.outstanding()))
     assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
 

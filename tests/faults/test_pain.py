@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
+import os
 from pathlib import Path
 
 import pytest
 
 from overcommit.damon.sysfs import ROOT
 from overcommit.model.outcome import Controller, Outcome, Status
+from overcommit.model.ranges import total_size
 from overcommit.testing import FakeHost
 from overcommit.units import MIB
 from tests.faults.conftest import Installation, Killed, Killer, install
@@ -17,7 +20,7 @@ from tests.faults.conftest import Installation, Killed, Killer, install
 SPEED = 8 * MIB
 CONTROLLED = {
     "by-goal": ("damos-fvaddr", (7, 3), Controller.DAMON_GOAL),
-    "by-quota": ("damos-fvaddr", (6, 12), Controller.OWN),
+    "by-turns": ("damos-fvaddr", (6, 12), Controller.OWN),
     "by-asking-for-less": ("cold-hint+reclaim", (7, 3), Controller.OWN),
 }
 
@@ -138,11 +141,11 @@ def test_one_that_reads_all_back_ends_it_at_once(installation: Installation) -> 
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("way", ["by-goal", "by-quota"])
+@pytest.mark.parametrize("way", ["by-goal", "by-turns"])
 def test_killed_while_it_changes_the_speed_restore_brings_the_baseline_back(
     tmp_path: Path, way: str, killer: Killer, after: bool
 ) -> None:
-    """Before and after each write to the running kdamond's slot, and each command to it."""
+    """Before and after what its goal is fed, and each command to its slot."""
 
     def begin(name: str) -> Installation:
         installation = slow_installation(tmp_path / name, way)
@@ -160,13 +163,13 @@ def test_killed_while_it_changes_the_speed_restore_brings_the_baseline_back(
 
     whole.host.on_write = note
     assert page_out(whole).status is Status.DONE
-    started = max(at for at, line in written if line == f"{ROOT}/0/state on")
+    first = [at for at, line in written if line == f"{ROOT}/0/state on"][1]
     changes = [
         at
         for at, line in written
-        if at > started and line.startswith(f"{ROOT}/0/") and not line.endswith("state off")
+        if at > first and line.startswith((f"{ROOT}/0/state ", f"{ROOT}/0/contexts/0/schemes/0/quotas/goals"))
     ]
-    assert len(changes) >= 4
+    assert len(changes) >= 3
     for write in changes:
         installation = begin(f"{write}")
         found = installation.baseline()
@@ -174,26 +177,40 @@ def test_killed_while_it_changes_the_speed_restore_brings_the_baseline_back(
         with pytest.raises(Killed):
             page_out(installation)
         killer.revive()
-        assert installation.kernel.damon.running
         installation.restore()
         assert installation.baseline() == found
         assert installation.outstanding == 0
 
 
-def test_a_kdamond_that_ends_when_its_speed_is_changed_is_reported(
-    tmp_path: Path,
-) -> None:
-    """As one of Linux 6.12 does when its commit cannot be carried out, without an error."""
-    installation = slow_installation(tmp_path / "state", "by-quota")
-    Sensitive(installation.host, 0.5)
-    damon = installation.kernel.damon
+def test_a_kdamond_that_cannot_be_started_again_after_a_rest_is_reported(tmp_path: Path) -> None:
+    installation = slow_installation(tmp_path / "state", "by-turns")
+    Sensitive(installation.host, 0.5, begin=1.0, end=5.0)
+    cold = installation.host.guests[0]
 
-    def spoil(path: str, _value: str) -> None:
-        if path.endswith("/quotas/bytes") and installation.host.guests[0].swapped:
-            damon.tree["0"]["contexts"]["0"]["monitoring_attrs"]["nr_regions"]["min"] = "2"
+    def refuse(path: str, value: str) -> None:
+        if path == f"{ROOT}/0/state" and value == "on" and cold.swapped:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    installation.host.after_write = spoil
+    installation.host.on_write = refuse
     outcome = page_out(installation)
     assert outcome.status is Status.PARTIAL
-    assert "ended when its speed was changed" in outcome.detail
-    assert outcome.freed_bytes == len(installation.host.guests[0].swapped) * MIB
+    assert "refused 'on'" in outcome.detail
+    assert outcome.freed_bytes == len(cold.swapped) * MIB
+
+
+def test_after_a_rest_the_quota_is_spent_on_what_is_still_there(tmp_path: Path) -> None:
+    installation = slow_installation(tmp_path / "state", "by-turns")
+    Sensitive(installation.host, 0.5, begin=1.0, end=5.0)
+    targets: list[int] = []
+
+    def note(path: str, value: str) -> None:
+        if path == f"{ROOT}/0/state" and value == "on":
+            spans = [region.span for region in installation.kernel.damon.running[0].regions]
+            targets.append(total_size(spans) // MIB)
+
+    plan = installation.plan()
+    installation.host.after_write = note
+    outcomes = installation.apply(plan).outcomes
+    assert next(o for o in outcomes if o.action.domain.name == "cold").status is Status.DONE
+    first, second = targets
+    assert 0 < second < first - SPEED // MIB

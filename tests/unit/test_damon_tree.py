@@ -17,9 +17,7 @@ from overcommit.damon.schemes import (
     fvaddr_actor,
     monitor,
     paddr_actor,
-    untuned,
     with_pain,
-    with_speed,
 )
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.tree import Context, Kdamond, Scheme, Target, parse_regions
@@ -176,25 +174,9 @@ def test_pain_is_told_as_a_goal_and_nothing_else_changes() -> None:
         assert list(difference(calm, with_pain(calm, pain))) == [(f"{goal}/current_value", current)]
 
 
-def test_another_speed_is_another_quota_and_leaves_the_regions_to_the_kdamond() -> None:
-    """No speed is a page: 0 would be no bound, and of less the kernel loses its place."""
-    actor_before = actor(BEFORE_TUNING)
-    assert f"{S}/quotas/goals/nr_goals" not in files(render(actor_before))
-    slow = with_speed(actor_before, MIB)
-    changed = list(difference(actor_before, slow))
-    regions = f"{C}/targets/0/regions/nr_regions"
-    assert changed == [(regions, "0"), (f"{S}/quotas/bytes", str(MIB))]
-    assert list(difference(slow, with_speed(slow, 0))) == [(f"{S}/quotas/bytes", str(PAGE_SIZE))]
-
-
-@pytest.mark.parametrize("capabilities", [BEFORE_TUNING, MODERN], ids=["by-quota", "by-goal"])
-def test_however_it_is_tuned_a_kdamond_of_ours_is_known(capabilities: Capabilities) -> None:
-    begun = actor(capabilities)
-    assert untuned(with_pain(begun, 0.7)) == untuned(begun)
-    assert untuned(with_speed(begun, MIB)) == untuned(begun)
-    assert untuned(Kdamond()) == Kdamond()
-    other = actor(capabilities, target=Target.of(99, GUEST.ranges))
-    assert untuned(other) != untuned(begun)
+def test_without_a_goal_pain_changes_nothing() -> None:
+    for kdamond in (actor(BEFORE_TUNING), monitor(GUEST, Sentinel()), Kdamond()):
+        assert with_pain(kdamond, 0.7) == kdamond
 
 
 def test_features_show_in_the_files_of_the_kernel_that_brought_them() -> None:

@@ -93,6 +93,13 @@ def test_a_guest_that_reads_back_a_share_of_it_is_held_to_its_bound_per_minute()
     assert paces[-1].bytes_per_second < MOST
 
 
+def test_who_can_only_work_or_not_rests_from_pain_on_until_comfort() -> None:
+    paces = course([CALM, Look(1.0, 0.12, 0), *[CALM] * 5, Look(1.0, 0.06, 0), *[CALM] * 12])
+    assert [pace.go for pace in paces[:3]] == [True, True, False]
+    assert not any(pace.go for pace in paces[2:18]), "the later stall is less than pain, but no comfort"
+    assert all(pace.go for pace in paces[18:])
+
+
 def test_a_burst_of_promotions_counts_once_and_is_forgotten_after_a_minute() -> None:
     burst = [CALM] * 16 + [Look(1.0, 0.0, 100)]
     paces = course([*burst, *[CALM] * 62])
