@@ -79,6 +79,7 @@ def cgroup(
         current_bytes=resident,
         swap_bytes=swapped,
         major_faults=0,
+        promoted_pages=0,
         anon_refaults=0,
         reclaim=reclaim,
         shared=shared,

@@ -5,30 +5,34 @@ docs/adr/0004 compares them on real guests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from overcommit.apply.pace import Pace
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import (
     ACTOR_INTERVALS,
     RECHECK_AGGREGATIONS,
     fvaddr_actor,
     paddr_actor,
+    with_pain,
 )
-from overcommit.damon.tree import Target
+from overcommit.damon.tree import Kdamond, Target
 from overcommit.errors import HostError
 from overcommit.host.cgroup import reclaim
 from overcommit.host.kernel import Advice, Kernel
 from overcommit.host.memory import read_swap_free, read_system_ram
 from overcommit.model.facts import DomainFacts
+from overcommit.model.outcome import Controller
 from overcommit.model.plan import PageoutAction
 from overcommit.model.policy import PageoutActor
-from overcommit.model.ranges import Range, normalise
+from overcommit.model.ranges import Range, chop, intersect, normalise, total_size
 from overcommit.units import MIB
 
 _SLOT = 0
 _PADDR_WINDOWS = 32
 """In about so many quota windows a page-out by physical addresses is done."""
+_CHUNK_BYTES = 2 * MIB
 _OVERSHOOT_BYTES = 4 * MIB
 """What reclaim may take above what it was asked for: two huge pages."""
 
@@ -36,10 +40,11 @@ _OVERSHOOT_BYTES = 4 * MIB
 class Actor(Protocol):
     """Pages out one domain's idle memory.
 
-    ``warm_up_seconds`` pass before anything can be expected to move.
+    ``warm_up_seconds`` pass before anything can be expected to move; ``controller`` keeps it to the pace.
     """
 
     warm_up_seconds: float
+    controller: Controller
 
     def start(self) -> None:
         """Begin.
@@ -51,8 +56,8 @@ class Actor(Protocol):
         """
         ...
 
-    def step(self, seconds: float, left_bytes: int) -> bool:
-        """Do about ``seconds`` worth of work; never more than ``left_bytes``.
+    def step(self, pace: Pace, left_bytes: int) -> bool:
+        """Do about a second's worth of work; never more than ``left_bytes``.
 
         Returns:
             Whether there is more that it may do. What an actor cannot take without risking more than it was
@@ -78,7 +83,7 @@ def actor_for(
         HostError: the domain has no cgroup, which the actor needs.
     """
     if action.actor is PageoutActor.DAMOS_FVADDR:
-        return DamosFvaddr(pool, action, lease_seconds=longest_seconds)
+        return DamosFvaddr(kernel, pool, action, lease_seconds=longest_seconds)
     if domain.cgroup is None:
         raise HostError(f"domain {domain.name} has no cgroup with memory accounting")
     group = domain.cgroup.path
@@ -92,6 +97,57 @@ def _ranges(action: PageoutAction) -> tuple[Range, ...]:
     return normalise(Range(piece.start, piece.end) for piece in action.pieces)
 
 
+def _still_held(kernel: Kernel, pid: int, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+    """The chunks of which the host still holds at least half; all when there are none."""
+    resident = kernel.residency(pid, ranges).resident
+    chunks = chop(ranges, _CHUNK_BYTES)
+    held = normalise(c for c in chunks if 2 * total_size(intersect((c,), resident)) >= c.size)
+    return held or ranges
+
+
+class _PacedKdamond:
+    """A kdamond that works or rests as the pace says.
+
+    Where DAMON has the tuner for it, it is told the domain's pain. Else it is stopped and made anew: a
+    ``commit`` of another quota begins a new aggregation up to Linux 6.17, in which nothing is taken, and
+    on 6.12 page-outs stood still after a few of them (docs/adr/0005).
+    """
+
+    def __init__(self, pool: DamonPool, make: Callable[[], Kdamond]) -> None:
+        self._pool = pool
+        self._make = make
+        self._kdamond: Kdamond | None = None
+        self.controller = Controller.DAMON_GOAL if pool.capabilities.temporal_goals else Controller.OWN
+
+    def start(self) -> None:
+        """Turn it on."""
+        kdamond = self._make()
+        self._pool.start(_SLOT, kdamond)
+        self._kdamond = kdamond
+
+    def keep(self, pace: Pace) -> None:
+        """Have it work or rest.
+
+        Raises:
+            HostError: the kernel refused, or the kdamond has ended.
+        """
+        if self._kdamond is None:
+            if pace.go:
+                self.start()
+        elif self.controller is Controller.DAMON_GOAL:
+            wanted = with_pain(self._kdamond, pace.pain if pace.go else max(1.0, pace.pain))
+            if wanted != self._kdamond:
+                self._pool.feed(_SLOT, self._kdamond, wanted)
+                self._kdamond = wanted
+        elif not pace.go:
+            self.stop()
+
+    def stop(self) -> None:
+        """Turn it off."""
+        self._pool.stop(_SLOT)
+        self._kdamond = None
+
+
 class DamosFvaddr:
     """A kdamond over the chosen pieces, which pages out what is still idle in its own view.
 
@@ -100,70 +156,91 @@ class DamosFvaddr:
 
     warm_up_seconds = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
 
-    def __init__(self, pool: DamonPool, action: PageoutAction, *, lease_seconds: float) -> None:
-        self._pool = pool
+    def __init__(
+        self, kernel: Kernel, pool: DamonPool, action: PageoutAction, *, lease_seconds: float
+    ) -> None:
+        self._kernel = kernel
         self._action = action
+        self._begun = False
         self._lease_seconds = lease_seconds
+        self._capabilities = pool.capabilities
+        self._kdamond = _PacedKdamond(pool, self._make)
+        self.controller = self._kdamond.controller
+
+    def _make(self) -> Kdamond:
+        pid, ranges = self._action.domain.pid, _ranges(self._action)
+        if self._begun:  # the quota shall not be spent on what is out already
+            ranges = _still_held(self._kernel, pid, ranges)
+        self._begun = True
+        return fvaddr_actor(
+            Target.of(pid, ranges),
+            max_bytes_per_second=self._action.max_bytes_per_second,
+            lease_seconds=self._lease_seconds,
+            capabilities=self._capabilities,
+        )
 
     def start(self) -> None:
         """See `Actor.start`."""
-        kdamond = fvaddr_actor(
-            Target.of(self._action.domain.pid, _ranges(self._action)),
-            max_bytes_per_second=self._action.max_bytes_per_second,
-            lease_seconds=self._lease_seconds,
-            capabilities=self._pool.capabilities,
-        )
-        self._pool.start(_SLOT, kdamond)
+        self._kdamond.start()
 
-    def step(self, seconds: float, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
+    def step(self, pace: Pace, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
         """See `Actor.step`: the kernel does the work."""
+        self._kdamond.keep(pace)
         return True
 
     def stop(self) -> None:
         """See `Actor.stop`."""
-        self._pool.stop(_SLOT)
+        self._kdamond.stop()
 
 
 class DamosPaddr:
     """A kdamond over physical memory, for pages of the domain's cgroup only.
 
     It knows nothing of the chosen pieces. The kernel itself ends it after as many quota windows as the plan
-    allows, so that it cannot go on without us either.
+    allows, so that it cannot go on without us either. Windows in which its goal has it rest count: it takes
+    less then.
     """
 
     warm_up_seconds = DamosFvaddr.warm_up_seconds
 
     def __init__(self, pool: DamonPool, action: PageoutAction, ram: tuple[Range, ...], group: str) -> None:
-        self._pool = pool
         share = -(-action.expected_bytes // (_PADDR_WINDOWS * MIB)) * MIB
         self._quota = min(action.max_bytes_per_second, share)
         self._windows = action.expected_bytes // self._quota
         self._ram = ram
         self._group = group
+        self._capabilities = pool.capabilities
+        self._kdamond = _PacedKdamond(pool, self._make)
+        self.controller = self._kdamond.controller
 
-    def start(self) -> None:
-        """See `Actor.start`."""
-        if not self._pool.capabilities.snapshot_limit:
-            raise HostError(
-                "this kernel cannot bound a page-out by physical address (Linux 7.0 can)",
-                hint="leave pageout_actor to the host: auto",
-            )
-        kdamond = paddr_actor(
+    def _make(self) -> Kdamond:
+        return paddr_actor(
             self._ram,
             self._group,
             max_bytes_per_second=self._quota,
             windows=self._windows,
-            capabilities=self._pool.capabilities,
+            capabilities=self._capabilities,
         )
-        self._pool.start(_SLOT, kdamond)
 
-    def step(self, seconds: float, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
+    def start(self) -> None:
+        """See `Actor.start`."""
+        if not self._capabilities.snapshot_limit:
+            raise HostError(
+                "this kernel cannot bound a page-out by physical address (Linux 7.0 can)",
+                hint="leave pageout_actor to the host: auto",
+            )
+        self._kdamond.start()
+
+    def step(self, pace: Pace, left_bytes: int) -> bool:
         """See `Actor.step`: the kernel does the work."""
-        return left_bytes >= self._quota
+        self._windows = left_bytes // self._quota
+        if self._windows > 0:
+            self._kdamond.keep(pace)
+        return self._windows > 0
 
     def stop(self) -> None:
         """See `Actor.stop`."""
-        self._pool.stop(_SLOT)
+        self._kdamond.stop()
 
 
 class MemcgReclaim:
@@ -174,6 +251,7 @@ class MemcgReclaim:
     """
 
     warm_up_seconds = 0.0
+    controller = Controller.OWN
 
     def __init__(self, kernel: Kernel, action: PageoutAction, group: str, pieces: Sequence[Range]) -> None:
         self._kernel = kernel
@@ -192,12 +270,14 @@ class MemcgReclaim:
                     f"the kernel does not take advice about {domain.name}: {error.strerror}"
                 ) from error
 
-    def step(self, seconds: float, left_bytes: int) -> bool:
-        """See `Actor.step`."""
+    def step(self, pace: Pace, left_bytes: int) -> bool:
+        """See `Actor.step`: one request, however long the kernel takes for it, between two looks."""
         left = left_bytes - _OVERSHOOT_BYTES
-        most = min(round(self._action.max_bytes_per_second * seconds), left)
-        if most <= 0:
+        if left <= 0:
             return False
+        most = min(pace.bytes_per_second, left)
+        if most == 0:
+            return True
         room = read_swap_free(self._kernel) - _OVERSHOOT_BYTES
         if room <= 0:
             # With nowhere to put anonymous pages the kernel would take the files of QEMU instead.

@@ -1,21 +1,20 @@
-"""One bounded pulse of page-out, checked against the host's own counters each second."""
+"""One bounded pulse of page-out, checked against the host's own counters and paced by the domain's pain."""
 
 from __future__ import annotations
 
 from overcommit.apply.actors import Actor, actor_for
+from overcommit.apply.pace import Look, Pace, PainBounds
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError
 from overcommit.model.facts import CgroupMemory, DomainFacts
-from overcommit.model.outcome import Outcome, Status
+from overcommit.model.outcome import Controller, Outcome, Status
 from overcommit.model.plan import PageoutAction
-from overcommit.units import MIB, format_ratio, format_size
+from overcommit.units import MIB, format_size
 
 _POLL_SECONDS = 1.0
-_SETTLING_SECONDS = 5.0
-"""Before that, a share of time spent waiting says little."""
 _IDLE_SECONDS = 8.0
-"""An actor that moved nothing for this long has nothing left to move."""
+"""An actor that moved nothing for this long, though it might have, has nothing left to move."""
 _LONGEST_SECONDS = 300.0
 _ENOUGH_SHARE = 0.9
 
@@ -30,11 +29,13 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
     freed = promoted = 0
     failure = None
     finished, stopped_by = False, ""
+    controller: Controller | None = None
     try:
         site.require_willing(domain)
         before = site.residency(domain)
         cgroup = site.cgroup(domain)
         actor = actor_for(action, domain, site.kernel, pool, longest_seconds=_LONGEST_SECONDS)
+        controller = actor.controller
         actor.start()
         try:
             site.require_alive(domain)
@@ -59,7 +60,13 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         promoted_pages=promoted,
         seconds=site.clock.monotonic() - began,
         detail=failure or ("complete" if enough else stopped_by),
+        controller=controller,
     )
+
+
+def _first_pace(action: PageoutAction) -> Pace:
+    bounds = PainBounds.of(action.psi_some_limit, action.promotions_limit, action.working_set_bytes)
+    return Pace.begin(bounds, action.max_bytes_per_second)
 
 
 def _stop(actor: Actor) -> str | None:
@@ -80,6 +87,7 @@ def _follow(
     cgroup: CgroupMemory | None,
 ) -> tuple[bool, str]:
     """Let the actor work until it is done; returns whether that was all it could do, and why it ended."""
+    pace = _first_pace(action)
     began = last = site.clock.monotonic()
     most_freed, moved_at = 0, began + actor.warm_up_seconds
     while True:
@@ -93,34 +101,37 @@ def _follow(
             return True, "all of it paged out"
         if reason := site.unwilling(domain):
             return False, f"stopped: {reason}"
-        stall = _stall_ratio(site, domain, cgroup, now - began)
-        if stall is None:
+        before, cgroup = cgroup, site.cgroup(domain)
+        look = _look(before, cgroup, now - last)
+        if look is None:
             return False, "stopped: the domain's memory pressure cannot be read any more"
-        if now - began >= _SETTLING_SECONDS and stall > action.psi_some_limit:
-            return False, (
-                f"stopped: memory pressure of the domain {format_ratio(stall)}, "
-                f"limit {format_ratio(action.psi_some_limit)}"
-            )
+        rested, pace = pace.bytes_per_second == 0, pace.after(look)
+        if reason := pace.hopeless(freed):
+            return False, f"stopped: {reason}"
+        if pace.slowed:
+            moved_at = max(moved_at, now + actor.warm_up_seconds)
+        if pace.bytes_per_second == 0 and not rested:
+            site.progress(f"resting: {pace.why_slow}")
         if now - moved_at > _IDLE_SECONDS:
             return False, "nothing more of it was still idle"
         if now - began > _LONGEST_SECONDS:
             return False, "ran out of time"
-        if not actor.step(now - last, action.expected_bytes - freed):
+        if not actor.step(pace, action.expected_bytes - freed):
             return True, "all of it that can be taken safely"
         last = now
 
 
-def _stall_ratio(
-    site: Worksite, domain: DomainFacts, start: CgroupMemory | None, seconds: float
-) -> float | None:
-    """Share of the time since the start in which the domain stalled on memory; None: unreadable."""
-    now = site.cgroup(domain)
-    if start is None or start.pressure is None or now is None or now.pressure is None:
+def _look(before: CgroupMemory | None, now: CgroupMemory | None, seconds: float) -> Look | None:
+    """What the domain felt between two readings; None: unreadable."""
+    if before is None or before.pressure is None or now is None or now.pressure is None:
         return None
-    stalled = now.pressure.some_total_seconds - start.pressure.some_total_seconds
-    return stalled / seconds
+    return Look(
+        seconds=seconds,
+        stalled_seconds=now.pressure.some_total_seconds - before.pressure.some_total_seconds,
+        promoted_pages=now.promoted_pages - before.promoted_pages,
+    )
 
 
 def _promoted(site: Worksite, domain: DomainFacts, start: CgroupMemory | None) -> int:
     now = site.cgroup(domain)
-    return now.major_faults - start.major_faults if start and now else 0
+    return now.promoted_pages - start.promoted_pages if start and now else 0

@@ -180,6 +180,7 @@ class _JsonTeller:
             promoted_pages=outcome.promoted_pages,
             seconds=round(outcome.seconds, 3),
             detail=outcome.detail,
+            controller=outcome.controller.value if outcome.controller else None,
         )
 
 

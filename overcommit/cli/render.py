@@ -5,12 +5,17 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-from overcommit.model.outcome import Outcome, Report
+from overcommit.model.outcome import Controller, Outcome, Report
 from overcommit.model.plan import Action, BalloonAction, DomainPlan, Plan, kind_of
 from overcommit.model.policy import Actuator
 from overcommit.units import format_duration, format_size
 
 UNKNOWN = "?"
+_PACED_BY = {
+    Controller.OWN: ", paced by overcommit",
+    Controller.DAMON_GOAL: ", paced by DAMON's goal tuner",
+    None: "",
+}
 
 
 def size(value: int | None) -> str:
@@ -112,7 +117,8 @@ def outcome_text(outcome: Outcome) -> str:
     return (
         f"  {outcome.status.value:<7} {action.domain.name}  {kind_of(action).value}: host got "
         f"{format_size(outcome.freed_bytes)} of {format_size(action.expected_bytes)} in "
-        f"{format_duration(outcome.seconds)}, {outcome.promoted_pages} page(s) read back; {outcome.detail}"
+        f"{format_duration(outcome.seconds)}{_PACED_BY[outcome.controller]}, "
+        f"{outcome.promoted_pages} page(s) read back; {outcome.detail}"
     )
 
 

@@ -80,7 +80,7 @@ FEATURES = (
     ),
     Feature(
         "goal tuner", "contexts/N/schemes/N/quotas/goal_tuner", "7.1",
-        "a quota follows its goal slowly: thirty windows from nothing to full speed",
+        "a kdamond that pages out is stopped and started by us to keep its pace, not by DAMON's goal tuner",
     ),
     Feature(
         "fail charge", "contexts/N/schemes/N/quotas/fail_charge_denom", "7.2",
@@ -120,6 +120,14 @@ class Capabilities:
     def snapshot_limit(self) -> bool:
         """Whether a scheme can end by itself."""
         return self.offers(f"{_SCHEME}/stats/max_nr_snapshots")
+
+    @property
+    def temporal_goals(self) -> bool:
+        """Whether a quota with a goal is all or nothing, at once.
+
+        The older tuner, ``consist``, needs thirty windows from one byte to a gibibyte.
+        """
+        return "temporal" in self.keywords.get(f"{_SCHEME}/quotas/goal_tuner", ())
 
     def missing(self) -> tuple[Feature, ...]:
         """The features that are not there."""

@@ -12,6 +12,7 @@ from types import TracebackType
 from overcommit.damon import codec
 from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
+from overcommit.damon.schemes import with_pain
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import INSTANCE, AccessTrace
 from overcommit.damon.tree import Kdamond
@@ -68,8 +69,7 @@ class DamonPool:
             HostError: the kernel refused the configuration, or a target is gone.
         """
         self._sysfs.configure(slot, kdamond, self.capabilities)
-        started = KdamondStarted(slot=slot, what=what_for(kdamond), fingerprint=codec.fingerprint(kdamond))
-        self._record(started)
+        self._record(KdamondStarted(slot=slot, what=what_for(kdamond), fingerprint=_fingerprint(kdamond)))
         try:
             self._sysfs.command(slot, "on")
         except Busy as error:
@@ -96,6 +96,15 @@ class DamonPool:
             self._journal.settle(self._entries.pop())
             return None
         return trace
+
+    def feed(self, slot: int, present: Kdamond, wanted: Kdamond) -> None:
+        """Tell a running slot of ours, ``present``, how far it is from its goals; all else is the same.
+
+        Raises:
+            HostError: the kernel refused, or the kdamond has ended.
+        """
+        self._sysfs.configure(slot, wanted, self.capabilities, present=present)
+        self._sysfs.command(slot, "commit_schemes_quota_goals")
 
     def stop(self, slot: int) -> None:
         """Turn a slot of ours off; it is off when this returns."""
@@ -159,7 +168,7 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
         match entry.record:
             case KdamondStarted(slot=slot, what=what, fingerprint=fingerprint):
                 running = slot < sysfs.slots() and sysfs.running(slot)
-                if running and codec.fingerprint(sysfs.kdamond(slot)) == fingerprint:
+                if running and _fingerprint(sysfs.kdamond(slot)) == fingerprint:
                     sysfs.stop(slot)
                     said.append(f"stopped kdamond {slot} ({what})")
             case PoolClaimed(size=size, before=before):
@@ -181,6 +190,11 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
     if unsettled is not None:
         raise unsettled
     return tuple(said)
+
+
+def _fingerprint(kdamond: Kdamond) -> str:
+    """What tells a kdamond of ours from anybody else's, whatever it was fed by now."""
+    return codec.fingerprint(with_pain(kdamond, 0.0))
 
 
 def what_for(kdamond: Kdamond) -> str:

@@ -16,6 +16,7 @@ from overcommit.damon.capabilities import Capabilities
 from overcommit.damon.tree import (
     Context,
     Filter,
+    Goal,
     Intervals,
     IntervalsGoal,
     Kdamond,
@@ -68,6 +69,10 @@ QUOTA_WINDOW_SECONDS = ACTOR_INTERVALS.aggregation_seconds
 """One for each time that a scheme is applied: so many snapshots are so many quotas."""
 _FAIL_CHARGE_DENOMINATOR = 1000
 """Memory of others costs a scheme a thousandth of its quota: looking at it is not free, but nearly so."""
+
+
+_GOAL = 10_000
+"""Our measure of a domain's pain, when it is at its bound."""
 
 
 class Sentinel:
@@ -208,12 +213,35 @@ def paddr_actor(
 def _pageout(quota: Quota, lease_seconds: float, capabilities: Capabilities) -> Scheme:
     """What has not been accessed for `RECHECK_AGGREGATIONS`, within a quota per second."""
     snapshots = round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds)
+    temporal = capabilities.temporal_goals
     return Scheme(
         action="pageout",
         pattern=pattern(max_accesses=0, min_age=RECHECK_AGGREGATIONS),
-        quota=dataclasses.replace(quota, reset_seconds=QUOTA_WINDOW_SECONDS),
+        quota=dataclasses.replace(
+            quota,
+            reset_seconds=QUOTA_WINDOW_SECONDS,
+            goals=(Goal(target=_GOAL),) if temporal else (),
+            tuner="temporal" if temporal else "consist",
+        ),
         limit=SchemeLimit(max_snapshots=snapshots if capabilities.snapshot_limit else 0),
     )
+
+
+def with_pain(kdamond: Kdamond, pain: float) -> Kdamond:
+    """The actor as it shall go on: at full speed below a pain of 1, not at all from there on.
+
+    It takes effect with ``commit_schemes_quota_goals``, in the next quota window. Whatever else is in a slot
+    stays as it is.
+    """
+    current = round(min(pain, 2.0) * _GOAL)
+    contexts = []
+    for context in kdamond.contexts:
+        schemes = []
+        for scheme in context.schemes:
+            goals = tuple(dataclasses.replace(goal, current=current) for goal in scheme.quota.goals)
+            schemes.append(dataclasses.replace(scheme, quota=dataclasses.replace(scheme.quota, goals=goals)))
+        contexts.append(dataclasses.replace(context, schemes=tuple(schemes)))
+    return dataclasses.replace(kdamond, contexts=tuple(contexts))
 
 
 def _kdamond(

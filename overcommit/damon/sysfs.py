@@ -95,13 +95,17 @@ class DamonSysfs:
         """What the slot is configured for."""
         return codec.parse(Kdamond, self._configuration(f"{ROOT}/{slot}"))
 
-    def configure(self, slot: int, kdamond: Kdamond, capabilities: Capabilities) -> None:
+    def configure(
+        self, slot: int, kdamond: Kdamond, capabilities: Capabilities, *, present: Kdamond | None = None
+    ) -> None:
         """Make the slot so, with as few writes as it takes; it takes effect with ``on`` or ``commit``.
+
+        ``present`` is what it is configured for now, where that is known: reading takes thousands of files.
 
         Raises:
             Unsupported: this kernel lacks something that is asked for.
         """
-        writes = codec.difference(self.kdamond(slot), kdamond)
+        writes = codec.difference(present or self.kdamond(slot), kdamond)
         self._write_all(f"{ROOT}/{slot}", tuple(capabilities.require(writes)))
 
     def command(self, slot: int, keyword: str) -> None:

@@ -29,12 +29,15 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
         return None
     directory = ROOT + path
     statistics = dict(line.split(" ", 1) for line in kernel.read(f"{directory}/memory.stat").splitlines())
+    major_faults = statistics.get("pgmajfault", "0")
     swap_file = f"{directory}/memory.swap.current"
     return CgroupMemory(
         path=path,
         current_bytes=int(kernel.read(f"{directory}/memory.current")),
         swap_bytes=int(kernel.read(swap_file)) if kernel.exists(swap_file) else 0,
-        major_faults=int(statistics.get("pgmajfault", "0")),
+        major_faults=int(major_faults),
+        # Counted per group since Linux 6.13; before that a major fault is the nearest thing.
+        promoted_pages=int(statistics.get("pswpin", major_faults)),
         anon_refaults=int(statistics.get("workingset_refault_anon", "0")),
         reclaim=kernel.exists(f"{directory}/memory.reclaim"),
         # In the root of a threaded subtree, as libvirt makes it, this names the processes of all of it.

@@ -90,14 +90,15 @@ class Pressure:
 class CgroupMemory:
     """The domain's cgroup v2 memory figures.
 
-    ``reclaim``: the kernel can be asked to reclaim from it. ``shared``: other processes are charged to it
-    too, so that what is taken from it may be theirs.
+    ``promoted_pages`` came back from swap. ``reclaim``: the kernel can be asked to reclaim from it.
+    ``shared``: other processes are charged to it too, so that what is taken from it may be theirs.
     """
 
     path: str
     current_bytes: int
     swap_bytes: int
     major_faults: int
+    promoted_pages: int
     anon_refaults: int
     reclaim: bool
     shared: bool

@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from overcommit.model.plan import Action
 
 
+class Controller(enum.Enum):
+    """Who keeps a page-out within what its domain may feel (overcommit.apply.pace)."""
+
+    OWN = "own"
+    """We do: we ask for less, or stop the kdamond for a while."""
+    DAMON_GOAL = "damon-goal"
+    """We tell DAMON the domain's pain, and its goal tuner lets the kdamond work or not (Linux 7.1)."""
+
+
 class Status(enum.Enum):
     """How an action ended."""
 
@@ -21,8 +30,8 @@ class Status(enum.Enum):
 class Outcome:
     """One action's end.
 
-    ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts the major faults
-    of the domain's cgroup meanwhile: the price.
+    ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts what came back
+    from swap meanwhile: the price. ``controller`` is None where nothing sets a pace.
     """
 
     action: Action
@@ -31,6 +40,7 @@ class Outcome:
     promoted_pages: int
     seconds: float
     detail: str
+    controller: Controller | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,8 @@ class PageoutAction:
     """Page out what of ``pieces`` is still idle when looked at again.
 
     ``before_bytes`` and ``after_bytes`` are resident guest RAM. The pieces hold ``expected_bytes`` and no
-    more: an actor that gets only them cannot take the domain below its floor (rule S1).
+    more: an actor that gets only them cannot take the domain below its floor (rule S1). The limits are what
+    the domain may feel: PSI some, and the share of its working set that is read back per minute.
     """
 
     id: str
@@ -54,6 +55,8 @@ class PageoutAction:
     cold_after_seconds: float
     max_bytes_per_second: int
     psi_some_limit: float
+    promotions_limit: float
+    working_set_bytes: int
     pieces: tuple[ColdPiece, ...]
     reason: str
     because: str

@@ -34,7 +34,10 @@ _DOMAIN_FIELDS = (
 _ACTION_FIELDS = (
     *("id", "before_bytes", "after_bytes", "expected_bytes", "reason", "because", "risk", "blocked"),
 )
-_PAGEOUT_FIELDS = ("cold_after_seconds", "max_bytes_per_second", "psi_some_limit")
+_PAGEOUT_FIELDS = (
+    *("cold_after_seconds", "max_bytes_per_second", "psi_some_limit", "promotions_limit"),
+    "working_set_bytes",
+)
 
 
 def to_document(plan: Plan) -> dict[str, Any]:

@@ -133,6 +133,8 @@ def _pageout(
         cold_after_seconds=heat.cold_after_seconds,
         max_bytes_per_second=policy.swap.max_write_bytes_per_second,
         psi_some_limit=domain_class.objective.psi_some,
+        promotions_limit=domain_class.objective.promotions_per_minute,
+        working_set_bytes=heat.hot_bytes + heat.warm_bytes,
         pieces=pieces,
         reason="idle_memory",
         because=f"{format_size(heat.cold_bytes or 0)} resident and idle for at least "

@@ -87,10 +87,7 @@ class ObjectiveSection(_Section):
     """How much a domain may feel."""
 
     promotions: Promotions = 0.002
-    """Working set share paged back in per minute; not enforced before there is a daemon that measures it.
-
-    0.2% is the figure of Google's far memory (ASPLOS'19).
-    """
+    """Share of the working set paged back in per minute; 0.2% is Google's far memory's (ASPLOS'19)."""
     psi_some: Share = 0.01
     """Memory pressure (PSI some) of the domain's cgroup."""
 

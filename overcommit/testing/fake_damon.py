@@ -1,21 +1,21 @@
 """DAMON's sysfs tree and its kdamonds over a `FakeHost`.
 
 What it imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
-sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, and for physical memory a filter
-for one cgroup. What it does not: ``commit``, other filters, goals, watermarks, and DAMON's inaccuracy (a
-region is accessed exactly when it holds hot memory).
+sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, ``commit`` (of other regions not),
+goals that we feed to the ``temporal`` tuner, and for physical memory a filter for one cgroup. What it does
+not: other filters, goals and tuners, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it
+holds hot memory).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from overcommit.damon.sysfs import ROOT
-from overcommit.model.ranges import Range
 from overcommit.testing.fake_damon_files import (
     READ_ONLY,
     Node,
@@ -26,75 +26,24 @@ from overcommit.testing.fake_damon_files import (
     most_children,
     parser_of,
 )
-from overcommit.testing.fake_host import FakeGuest, FakeHost
+from overcommit.testing.fake_host import FakeHost
+from overcommit.testing.fake_kdamond import (
+    Aggregated,
+    Region,
+    RunningKdamond,
+    Target,
+    children,
+    give_scheme,
+    goals_of,
+    refusal,
+    spans_of,
+)
 
 _UNITS_PER_SECOND = 1_000_000
 _ON_A_RUNNING_ONE = frozenset(
     {"update_schemes_tried_regions", "clear_schemes_tried_regions", "update_schemes_stats", "commit"}
     | {"update_schemes_tried_bytes", "update_schemes_effective_quotas", "commit_schemes_quota_goals"}
 )
-
-
-class Aggregated(NamedTuple):
-    """What the tracepoint tells of one region when an aggregation ends."""
-
-    thread: int
-    at: float
-    target: int
-    regions: int
-    start: int
-    end: int
-    accesses: int
-    age: int
-
-
-class _Target(NamedTuple):
-    """A process as the kernel holds it: by identity, so that a pid used again is somebody else."""
-
-    pid: int
-    guest: FakeGuest | None
-
-
-@dataclass
-class _Region:
-    target: _Target
-    span: Range
-    idle_seconds: float = 0.0
-
-    def accesses(self, samples: int) -> int:
-        """All samples of a window hit, or none."""
-        return samples if self.accessed() else 0
-
-    def accessed(self) -> bool:
-        guest = self.target.guest
-        return guest is not None and any(chunk in guest.hot for chunk in guest.chunks_in(self.span))
-
-
-@dataclass
-class _Kdamond:
-    """What runs; the tree may be rewritten below it without effect, as in the kernel."""
-
-    pid: int
-    operations: str
-    targets: list[_Target]
-    regions: list[_Region]
-    sample: float
-    aggregation: float
-    action: str = "stat"
-    min_age: int = 0
-    quota_bytes: int = 0
-    quota_seconds: float = 0.0
-    snapshots_left: float = float("inf")
-    memcg_path: str | None = None
-    since_aggregation: float = 0.0
-    window: float = 0.0
-    windows: int = 0
-    used: int = 0
-    aggregations: int = 0
-
-    @property
-    def samples(self) -> int:
-        return round(self.aggregation / self.sample) if self.sample else 0
 
 
 @dataclass
@@ -104,7 +53,7 @@ class FakeDamon:
     host: FakeHost
     version: Version = (7, 3)
     tree: Node = field(default_factory=lambda: {"nr_kdamonds": "0"})
-    running: dict[int, _Kdamond] = field(default_factory=dict)
+    running: dict[int, RunningKdamond] = field(default_factory=dict)
     modules: dict[str, bool] = field(default_factory=dict)
     listeners: list[Callable[[Aggregated], None]] = field(default_factory=list)
     other_pids: set[int] = field(default_factory=lambda: {os.getpid()})
@@ -123,7 +72,7 @@ class FakeDamon:
             return "Y\n" if self.modules[self._module(path)] else "N\n"
         node = self._node(path)
         if isinstance(node, dict):
-            raise _refusal(errno.EISDIR, path)
+            raise refusal(errno.EISDIR, path)
         return f"{node}\n"
 
     def exists(self, path: str) -> bool:
@@ -141,7 +90,7 @@ class FakeDamon:
         """The names in a directory."""
         node = self._node(path)
         if not isinstance(node, dict):
-            raise _refusal(errno.ENOTDIR, path)
+            raise refusal(errno.ENOTDIR, path)
         return tuple(sorted(node))
 
     def write(self, path: str, value: str) -> None:
@@ -152,11 +101,11 @@ class FakeDamon:
         parent, _, name = path.rpartition("/")
         node = self._node(parent)
         if not isinstance(node, dict) or name not in node:
-            raise _refusal(errno.ENOENT, path)
+            raise refusal(errno.ENOENT, path)
         if isinstance(node[name], dict):
-            raise _refusal(errno.EISDIR, path)
+            raise refusal(errno.EISDIR, path)
         if name in READ_ONLY:
-            raise _refusal(errno.EACCES, path)
+            raise refusal(errno.EACCES, path)
         if name == "state":
             self._command(int(parent.rpartition("/")[2]), value.removesuffix("\n"), path)
         elif makes_children(name):
@@ -169,7 +118,7 @@ class FakeDamon:
         parts = [part for part in path.removeprefix(ROOT).split("/") if part]
         for part in parts:
             if not isinstance(node, dict) or part not in node:
-                raise _refusal(errno.ENOENT, path)
+                raise refusal(errno.ENOENT, path)
             node = node[part]
         if len(parts) == 2 and parts[1] == "state":
             return "on" if int(parts[0]) in self.running else "off"
@@ -181,10 +130,10 @@ class FakeDamon:
     def _make_children(self, node: Node, name: str, path: str, value: str) -> None:
         count = int(self._parsed(name, value, path))
         if count > most_children(name):
-            raise _refusal(errno.EINVAL, path)
+            raise refusal(errno.EINVAL, path)
         if name == "nr_kdamonds":
             if self.running:
-                raise _refusal(errno.EBUSY, path)
+                raise refusal(errno.EBUSY, path)
             self._started.clear()
         for child in [key for key in node if key.isdecimal()]:
             del node[child]
@@ -198,7 +147,7 @@ class FakeDamon:
     def _module(self, path: str) -> str:
         module = path.split("/")[3]
         if module not in self.modules:
-            raise _refusal(errno.ENOENT, path)
+            raise refusal(errno.ENOENT, path)
         return module
 
     def _switch_module(self, path: str, value: str) -> None:
@@ -206,14 +155,14 @@ class FakeDamon:
         on = self._parsed("allow", value, path) == "Y"  # any boolean
         others = any(state for name, state in self.modules.items() if name != module)
         if on and not self.modules[module] and (self.running or others):
-            raise _refusal(errno.EBUSY, path)
+            raise refusal(errno.EBUSY, path)
         self.modules[module] = on
 
     def _parsed(self, name: str, value: str, path: str) -> str:
         try:
             return parser_of(self.version, name)(value)
         except ValueError:
-            raise _refusal(errno.EINVAL, path) from None
+            raise refusal(errno.EINVAL, path) from None
 
     # --- kdamonds
 
@@ -222,35 +171,60 @@ class FakeDamon:
             self._start(slot, path)
         elif keyword == "off":
             if slot not in self.running:
-                raise _refusal(errno.EPERM if slot in self._started else errno.EINVAL, path)
+                raise refusal(errno.EPERM if slot in self._started else errno.EINVAL, path)
             del self.running[slot]
         elif keyword not in _ON_A_RUNNING_ONE or slot not in self.running:
-            raise _refusal(errno.EINVAL, path)
+            raise refusal(errno.EINVAL, path)
         elif keyword == "update_schemes_tried_regions":
             self._fill_tried_regions(slot)
         elif keyword == "clear_schemes_tried_regions":
             self._schemes(slot)["0"]["tried_regions"] = {"total_bytes": "0"}
+        elif keyword == "commit":
+            self._commit(slot, path)
+        elif keyword == "commit_schemes_quota_goals":
+            self.running[slot].goals = goals_of(self._schemes(slot)["0"])
+        elif keyword == "update_schemes_effective_quotas":
+            self._schemes(slot)["0"]["quotas"]["effective_bytes"] = str(self.running[slot].effective_bytes)
         elif keyword != "update_schemes_stats":
             raise NotImplementedError(f"{keyword} is not imitated")
 
     def _start(self, slot: int, path: str) -> None:
         if slot in self.running or any(self.modules.values()):
-            raise _refusal(errno.EBUSY, path)
+            raise refusal(errno.EBUSY, path)
         contexts = self.tree[str(slot)]["contexts"]
         if contexts["nr_contexts"] != "1":
-            raise _refusal(errno.EINVAL, path)
+            raise refusal(errno.EINVAL, path)
         context = contexts["0"]
         kdamond = self._configured(context, path)
         if self._schemes(slot)["nr_schemes"] != "0":
-            _give_scheme(kdamond, self._schemes(slot)["0"])
+            give_scheme(kdamond, self._schemes(slot)["0"])
         known = {guest.cgroup for guest in self.host.guests}
         if kdamond.memcg_path is not None and kdamond.memcg_path not in known:
-            raise _refusal(errno.ENOMEM, path)  # damon_sysfs_mk_scheme makes every error of a scheme this one
+            raise refusal(errno.ENOMEM, path)  # damon_sysfs_mk_scheme makes every error of a scheme this one
         kdamond.pid = 9000 + slot
         self._started.add(slot)
         self.running[slot] = kdamond
 
-    def _configured(self, context: Node, path: str) -> _Kdamond:
+    def _commit(self, slot: int, path: str) -> None:
+        """Positional, and in place: what was measured so far stays."""
+        kdamond = self.running[slot]
+        try:
+            wanted = self._configured(self.tree[str(slot)]["contexts"]["0"], path)
+        except OSError:
+            # Up to Linux 6.14 the kdamond ends, and the write succeeds all the same.
+            if self.version > (6, 14):
+                raise
+            del self.running[slot]
+            return
+        if wanted.regions and [r.span for r in wanted.regions] != [r.span for r in kdamond.regions]:
+            raise NotImplementedError("a commit of other regions is not imitated")
+        kdamond.targets = wanted.targets
+        kdamond.sample, kdamond.aggregation = wanted.sample, wanted.aggregation
+        if self.version < (6, 18):
+            kdamond.since_aggregation = 0.0  # the attributes are set again, changed or not
+        give_scheme(kdamond, self._schemes(slot)["0"])
+
+    def _configured(self, context: Node, path: str) -> RunningKdamond:
         """The context as the kernel takes it, or its refusal."""
         intervals = context["monitoring_attrs"]["intervals"]
         limits = context["monitoring_attrs"]["nr_regions"]
@@ -258,18 +232,18 @@ class FakeDamon:
         low, high = int(limits["min"]), int(limits["max"])
         physical = context["operations"] == "paddr"
         targets, regions = [], []
-        for node in _children(context["targets"]):
+        for node in children(context["targets"]):
             target = self._target(int(node["pid_target"]), physical=physical, path=path)
             targets.append(target)
             found_by_itself = [target.guest.ram] if context["operations"] == "vaddr" and target.guest else []
-            regions += [_Region(target, s) for s in found_by_itself or _spans(node["regions"], path)]
+            regions += [Region(target, s) for s in found_by_itself or spans_of(node["regions"], path)]
         goal = intervals.get("intervals_goal", {"aggrs": "0"})
         untunable = goal["aggrs"] != "0" and not (
             int(goal["min_sample_us"]) <= sample <= int(goal["max_sample_us"])
         )
         if untunable or aggregation < sample or low < 3 or low > high or (physical and len(targets) > 1):
-            raise _refusal(errno.EINVAL, path)
-        return _Kdamond(
+            raise refusal(errno.EINVAL, path)
+        return RunningKdamond(
             pid=-1,
             operations=context["operations"],
             targets=targets,
@@ -278,13 +252,13 @@ class FakeDamon:
             aggregation=aggregation / _UNITS_PER_SECOND,
         )
 
-    def _target(self, pid: int, *, physical: bool, path: str) -> _Target:
-        target = _Target(pid, None if physical else self.host.guest(pid))
+    def _target(self, pid: int, *, physical: bool, path: str) -> Target:
+        target = Target(pid, None if physical else self.host.guest(pid))
         if not physical and target.guest is None and pid not in self.other_pids:
-            raise _refusal(errno.EINVAL, path)
+            raise refusal(errno.EINVAL, path)
         return target
 
-    def _alive(self, target: _Target) -> bool:
+    def _alive(self, target: Target) -> bool:
         if target.guest is None:
             return target.pid in self.other_pids
         return any(guest is target.guest for guest in self.host.guests)
@@ -322,32 +296,19 @@ class FakeDamon:
             if kdamond.since_aggregation >= kdamond.aggregation:
                 kdamond.since_aggregation = 0.0
                 self._apply_scheme(kdamond)
-                self._tell(kdamond)
+                for seen in kdamond.aggregated(self.host.uptime):
+                    for listener in self.listeners:
+                        listener(seen)
 
-    def _tell(self, kdamond: _Kdamond) -> None:
-        for index, target in enumerate(kdamond.targets):
-            regions = [region for region in kdamond.regions if region.target is target]
-            for region in regions:
-                seen = Aggregated(
-                    thread=kdamond.pid,
-                    at=self.host.uptime,
-                    target=index,
-                    regions=len(regions),
-                    start=region.span.start,
-                    end=region.span.end,
-                    accesses=region.accesses(kdamond.samples),
-                    age=int(region.idle_seconds / kdamond.aggregation),
-                )
-                for listener in self.listeners:
-                    listener(seen)
-
-    def _apply_scheme(self, kdamond: _Kdamond) -> None:
-        if kdamond.snapshots_left <= 0:
+    def _apply_scheme(self, kdamond: RunningKdamond) -> None:
+        if kdamond.snapshots >= kdamond.max_snapshots:
             return
-        kdamond.snapshots_left -= 1
+        kdamond.snapshots += 1
         if kdamond.window >= kdamond.quota_seconds:
             kdamond.window, kdamond.used = 0.0, 0
             kdamond.windows += 1
+            at_goal = any(current >= target for target, current in kdamond.goals)
+            kdamond.effective_bytes = 0 if at_goal else kdamond.quota_bytes
         # Before Linux 6.18 damos_adjust_quota sets no limit for the first window.
         unlimited = not kdamond.quota_bytes or (kdamond.windows <= 1 and self.version < (6, 18))
         if kdamond.operations == "paddr":
@@ -357,7 +318,7 @@ class FakeDamon:
             guest = region.target.guest
             if guest is None or region.idle_seconds < kdamond.min_age * kdamond.aggregation:
                 continue
-            most = guest.memory_bytes if unlimited else kdamond.quota_bytes - kdamond.used
+            most = guest.memory_bytes if unlimited else kdamond.effective_bytes - kdamond.used
             if most <= 0:
                 break
             moved = self.host.page_out(guest, guest.chunks_in(region.span), most)
@@ -365,41 +326,11 @@ class FakeDamon:
             if moved < most:
                 region.idle_seconds = 0.0  # every action but stat makes a region young again
 
-    def _page_out_physical(self, kdamond: _Kdamond) -> None:
+    def _page_out_physical(self, kdamond: RunningKdamond) -> None:
         """Page by page: what is accessed is left out, and so is what is not the cgroup's."""
         kdamond.aggregations += 1
         if kdamond.action != "pageout" or kdamond.aggregations <= kdamond.min_age:
             return
         for guest in self.host.guests:
             if kdamond.memcg_path in {None, guest.cgroup}:
-                kdamond.used += self.host.reclaim(guest, kdamond.quota_bytes - kdamond.used)
-
-
-def _give_scheme(kdamond: _Kdamond, scheme: Node) -> None:
-    kdamond.action = scheme["action"]
-    for layer in ("filters", "ops_filters"):
-        for found in _children(scheme.get(layer, {})):
-            if found["type"] == "memcg" and found["matching"] == "N":
-                kdamond.memcg_path = found["memcg_path"]
-    kdamond.min_age = int(scheme["access_pattern"]["age"]["min"])
-    kdamond.quota_bytes = int(scheme["quotas"]["bytes"])
-    kdamond.quota_seconds = int(scheme["quotas"]["reset_interval_ms"]) / 1000
-    kdamond.snapshots_left = int(scheme["stats"].get("max_nr_snapshots", "0")) or float("inf")
-
-
-def _children(node: Node) -> Iterator[Node]:
-    """The numbered directories, in order."""
-    for key in sorted((key for key in node if key.isdecimal()), key=int):
-        yield node[key]
-
-
-def _spans(regions: Node, path: str) -> list[Range]:
-    spans = [Range(int(region["start"]), int(region["end"])) for region in _children(regions)]
-    ends = [0, *(span.end for span in spans)]
-    if any(span.start >= span.end or span.start < end for span, end in zip(spans, ends, strict=False)):
-        raise _refusal(errno.EINVAL, path)
-    return spans
-
-
-def _refusal(number: int, path: str) -> OSError:
-    return OSError(number, os.strerror(number), path)
+                kdamond.used += self.host.reclaim(guest, kdamond.effective_bytes - kdamond.used)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from overcommit.model.ranges import Range, normalise
-from overcommit.units import GIB, MIB
+from overcommit.units import GIB, MIB, PAGE_SIZE
 
 STATISTICS_PERIOD_SECONDS = 2
 _STEP_SECONDS = 0.5
@@ -53,6 +53,8 @@ class FakeGuest:
     reported_usable_bytes: int = 0
     report_age_seconds: float = 0.0
     major_faults: int = 0
+    promoted_pages: int = 0
+    stalled_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """The balloon starts empty, and the guest has just said how it is."""
@@ -206,3 +208,4 @@ def _touch(guest: FakeGuest) -> None:
     guest.swapped -= back
     guest.resident |= back
     guest.major_faults += len(back)
+    guest.promoted_pages += len(back) * MIB // PAGE_SIZE

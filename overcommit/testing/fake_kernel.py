@@ -16,19 +16,15 @@ from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, intersect
 from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import FakeGuest, FakeHost
+from overcommit.testing.fake_kdamond import refusal
 from overcommit.testing.fake_trace import FakeTrace
 from overcommit.units import KIB, MIB
 
-_PSI = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+_PSI = "{} avg10=0.00 avg60=0.00 avg300=0.00 total={}\n"
 
 # The files behind damon_sysfs_lock (mm/damon/sysfs.c); the others are plain variables.
 _LOCKED_TO_READ = re.compile(r"/(state|pid)$")
 _LOCKED_TO_WRITE = re.compile(r"/(state|nr_\w+)$")
-
-
-def refusal(number: int, path: str) -> OSError:
-    """The error that the kernel gives."""
-    return OSError(number, os.strerror(number), path)
 
 
 class FakeKernel:
@@ -194,20 +190,20 @@ class FakeKernel:
             "/proc/sys/kernel/hostname": lambda: "fakehost\n",
             "/proc/sys/kernel/osrelease": lambda: "fake\n",
             "/proc/sys/kernel/random/boot_id": lambda: host.boot_id + "\n",
-            "/proc/pressure/memory": lambda: _PSI,
+            "/proc/pressure/memory": lambda: _PSI.format("some", 0) + _PSI.format("full", 0),
             "/proc/iomem": lambda: f"00000000-{host.total_bytes - 1:08x} : System RAM\n",
             "/sys/block/zram0/mm_stat": lambda: f"0 0 {host.zram_bytes} 0 0 0 0 0 0\n",
         }
         if path in files:
             return files[path]
         for guest in host.guests:
-            own = _process_files(guest)
+            own = _process_files(guest, self.damon.version)
             if path in own:
                 return own[path]
         raise refusal(errno.ENOENT, path)
 
 
-def _process_files(guest: FakeGuest) -> dict[str, Callable[[], str]]:
+def _process_files(guest: FakeGuest, version: tuple[int, int]) -> dict[str, Callable[[], str]]:
     process, cgroup = f"/proc/{guest.pid}", f"{CGROUPS}{guest.cgroup}"
     start, end = guest.ram
     return {
@@ -221,8 +217,13 @@ def _process_files(guest: FakeGuest) -> dict[str, Callable[[], str]]:
         ),
         f"{cgroup}/memory.current": lambda: f"{len(guest.resident) * MIB}\n",
         f"{cgroup}/memory.swap.current": lambda: f"{len(guest.swapped) * MIB}\n",
-        f"{cgroup}/memory.stat": lambda: f"pgmajfault {guest.major_faults}\nworkingset_refault_anon 0\n",
-        f"{cgroup}/memory.pressure": lambda: _PSI,
+        f"{cgroup}/memory.stat": lambda: (
+            f"pgmajfault {guest.major_faults}\nworkingset_refault_anon 0\n"
+            + (f"pswpin {guest.promoted_pages}\n" if version >= (6, 13) else "")
+        ),
+        f"{cgroup}/memory.pressure": lambda: (
+            _PSI.format("some", round(guest.stalled_seconds * 1e6)) + _PSI.format("full", 0)
+        ),
         f"{cgroup}/memory.reclaim": lambda: "",
         f"{cgroup}/cgroup.procs": lambda: f"{guest.pid}\n",
     }

@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass, field
 
 from overcommit.damon.trace import INSTANCES, TRACING
-from overcommit.testing.fake_damon import Aggregated, FakeDamon
+from overcommit.testing.fake_damon import FakeDamon
+from overcommit.testing.fake_kdamond import Aggregated
 
 _EVENT = "events/damon/damon_aggregated"
 _FILES = {"buffer_size_kb": "1408", "trace_clock": "local", f"{_EVENT}/enable": "0"}

@@ -28,6 +28,7 @@ from overcommit.damon.schemes import (
     monitor_intervals,
     paddr_actor,
     process_monitor,
+    with_pain,
 )
 from overcommit.damon.sysfs import ROOT, DamonSysfs
 from overcommit.damon.trace import INSTANCE
@@ -434,6 +435,91 @@ def test_the_actor_moves_idle_memory_to_swap_and_residency_tells(rung: Rung, poo
     assert rung.clock.monotonic() - began >= 3.0, "it looked for three aggregations first"
     after = rung.kernel.residency(rung.target.pid, rung.target.ranges)
     assert after.swapped_bytes + after.resident_bytes == MEMORY
+
+
+def slow_actor(rung: Rung, pool: DamonPool) -> Kdamond:
+    """At a mebibyte per second, the whole target takes a minute."""
+    return fvaddr_actor(
+        rung.target, max_bytes_per_second=MIB, lease_seconds=300, capabilities=pool.capabilities
+    )
+
+
+def effective_quota(rung: Rung, pool: DamonPool) -> int:
+    """What the kernel makes of the quota in this window."""
+    pool.sysfs.command(0, "update_schemes_effective_quotas")
+    return int(rung.kernel.read(f"{CONTEXT}/schemes/0/quotas/effective_bytes"))
+
+
+def moved_within(rung: Rung, seconds: float) -> int:
+    """Bytes of the target that leave memory in that time."""
+
+    def resident() -> int:
+        return rung.kernel.residency(rung.target.pid, rung.target.ranges).resident_bytes
+
+    before = resident()
+    rung.clock.wait(seconds)
+    return before - resident()
+
+
+def commit_quota(rung: Rung, pool: DamonPool, size: int) -> None:
+    """Another quota for the running actor, whose regions are left to the kernel."""
+    rung.kernel.write(f"{CONTEXT}/targets/0/regions/nr_regions", "0")
+    rung.kernel.write(f"{CONTEXT}/schemes/0/quotas/bytes", str(size))
+    pool.sysfs.command(0, "commit")
+
+
+def test_a_commit_changes_the_quota_and_what_was_idle_for_long_enough_still_is(
+    rung: Rung, pool: DamonPool
+) -> None:
+    pool.start(0, slow_actor(rung, pool))
+    rung.await_true(lambda: moved_within(rung, 0.5) > 0)
+    assert effective_quota(rung, pool) == MIB
+    commit_quota(rung, pool, 1)
+    rung.await_true(lambda: effective_quota(rung, pool) == 1)
+    assert moved_within(rung, 4.0) == 0
+    commit_quota(rung, pool, 8 * MIB)
+    assert moved_within(rung, 4.0) >= 8 * MIB, "no aggregation was lost to looking again"
+    assert effective_quota(rung, pool) == 8 * MIB
+    assert pool.sysfs.running(0)
+
+
+def test_a_commit_that_makes_no_sense_ends_the_kdamond_or_is_refused(rung: Rung, pool: DamonPool) -> None:
+    """Up to Linux 6.14 it ends the kdamond and is no error, since 6.15 it is one and changes nothing."""
+    pool.start(0, slow_actor(rung, pool))
+    rung.kernel.write(f"{CONTEXT}/monitoring_attrs/nr_regions/min", "2")
+    modern = version_of(rung.kernel, rung) > (6, 14)
+    assert refused(rung, f"{SLOT}/state", "commit") == (errno.EINVAL if modern else None)
+    assert pool.sysfs.running(0) == modern
+
+
+def test_a_goal_that_is_reached_stops_an_actor_and_one_that_is_not_lets_it_work(
+    rung: Rung, pool: DamonPool
+) -> None:
+    if not pool.capabilities.temporal_goals:
+        pytest.skip("this kernel's DAMON has no temporal goal tuner: there actors are stopped")
+    actor = slow_actor(rung, pool)
+    pool.start(0, actor)
+    rung.await_true(lambda: moved_within(rung, 0.5) > 0)
+    assert effective_quota(rung, pool) == MIB
+    hurt = with_pain(actor, 1.5)
+    pool.feed(0, actor, hurt)
+    rung.await_true(lambda: effective_quota(rung, pool) == 0)
+    assert moved_within(rung, 4.0) == 0
+    pool.feed(0, hurt, with_pain(actor, 0.9))
+    assert moved_within(rung, 4.0) >= MIB
+    assert effective_quota(rung, pool) == MIB
+
+
+def test_undo_knows_an_actor_again_that_was_fed(rung: Rung, tmp_path: Path) -> None:
+    """Its controller died after it had told it of pain."""
+    journal = Journal(tmp_path)
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead.claim(1, take_over=False)
+    actor = slow_actor(rung, dead)
+    dead.start(0, actor)
+    dead.feed(0, actor, with_pain(actor, 0.3))
+    assert any("stopped kdamond 0" in said for said in undo(rung.kernel, journal, journal.outstanding()))
+    assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
 
 
 def test_capabilities_are_what_the_files_say(rung: Rung, pool: DamonPool) -> None:

@@ -137,12 +137,15 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Counts the writes of the program, to the kernel, to guests and to its journal, and kills it at one."""
+    """Counts the writes of the program, to the kernel, to guests and to its journal, and kills it at one.
+
+    ``count`` is how many there were since it was aimed.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._fatal: int | None = None
         self._after = False
-        self._count = 0
+        self.count = 0
         self._dead = False
         really_write = os.write
 
@@ -159,7 +162,7 @@ class Killer:
         """Kill the program on this host before or after its ``write``-th write from now."""
         host.on_write = lambda _path, _value: self._before()
         host.after_write = lambda _path, _value: self._done()
-        self._fatal, self._after, self._count, self._dead = write, after, 0, False
+        self._fatal, self._after, self.count, self._dead = write, after, 0, False
 
     def aim_at(self, host: FakeHost, value: str) -> None:
         """Kill the program right after it first wrote this value to the kernel."""
@@ -178,13 +181,13 @@ class Killer:
         self._fatal, self._dead = None, False
 
     def _before(self) -> None:
-        self._count += 1
-        if self._dead or (self._count == self._fatal and not self._after):
+        self.count += 1
+        if self._dead or (self.count == self._fatal and not self._after):
             self._dead = True
             raise Killed
 
     def _done(self) -> None:
-        if self._count == self._fatal:
+        if self.count == self._fatal:
             self._dead = True
             raise Killed
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from overcommit.damon.capabilities import FEATURES, Capabilities, template
-from overcommit.damon.codec import Write, render
+from overcommit.damon.codec import Write, difference, render
 from overcommit.damon.schemes import (
     ACTOR_INTERVALS,
     MONITOR_INTERVALS,
@@ -17,6 +17,7 @@ from overcommit.damon.schemes import (
     fvaddr_actor,
     monitor,
     paddr_actor,
+    with_pain,
 )
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.tree import Context, Kdamond, Scheme, Target, parse_regions
@@ -156,8 +157,26 @@ def test_every_upper_bound_of_the_pattern_is_open_or_meant(kdamond: Kdamond) -> 
 def test_what_a_kernel_lacks_is_named_with_the_version_that_brought_it() -> None:
     list(MODERN.require(render(actor(MODERN))))
     with pytest.raises(Unsupported, match="max_nr_snapshots") as refusal:
-        list(OLD.require(render(actor(MODERN))))
+        list(OLD.require(render(actor(offering((7, 0))))))
     assert refusal.value.hint == "it came with Linux 7.0"
+
+
+BEFORE_TUNING = offering((7, 0))
+
+
+def test_pain_is_told_as_a_goal_and_nothing_else_changes() -> None:
+    """At the bound the goal is reached, and DAMON takes nothing."""
+    calm = actor(MODERN)
+    goal = f"{S}/quotas/goals/0"
+    assert files(render(calm))[f"{S}/quotas/goal_tuner"] == "temporal"
+    assert files(render(calm))[f"{goal}/target_value"] == "10000"
+    for pain, current in ((0.5, "5000"), (1.0, "10000"), (float("inf"), "20000")):
+        assert list(difference(calm, with_pain(calm, pain))) == [(f"{goal}/current_value", current)]
+
+
+def test_without_a_goal_pain_changes_nothing() -> None:
+    for kdamond in (actor(BEFORE_TUNING), monitor(GUEST, Sentinel()), Kdamond()):
+        assert with_pain(kdamond, 0.7) == kdamond
 
 
 def test_features_show_in_the_files_of_the_kernel_that_brought_them() -> None:

@@ -158,6 +158,16 @@ def test_charge_of_a_threaded_child_is_found_at_its_ancestor(kernel_with: Kernel
     assert cgroup.pressure is not None
 
 
+def test_what_came_back_from_swap_is_counted_in_pages_where_the_kernel_does(kernel_with: KernelWith) -> None:
+    files = cgroup_files("/qemu") | {"/proc/7/cgroup": "0::/qemu\n"}
+    before = read_cgroup(kernel_with(files), 7)
+    files["/sys/fs/cgroup/qemu/memory.stat"] = STAT + "pswpin 40\n"
+    since = read_cgroup(kernel_with(files), 7)
+    assert before is not None
+    assert since is not None
+    assert (before.promoted_pages, since.promoted_pages) == (17, 40)
+
+
 def test_cgroup_without_swap_accounting_and_pressure(kernel_with: KernelWith) -> None:
     files = cgroup_files("/qemu") | {"/proc/7/cgroup": "0::/qemu\n"}
     del files["/sys/fs/cgroup/qemu/memory.swap.current"], files["/sys/fs/cgroup/qemu/memory.pressure"]

@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 
 from overcommit.cli import render
-from overcommit.model.outcome import HostBalance, Outcome, Report, Status
+from overcommit.model.outcome import Controller, HostBalance, Outcome, Report, Status
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, MIB
 from tests import scenarios
@@ -85,6 +85,17 @@ def test_an_outcome_says_what_the_host_got_and_what_it_cost() -> None:
     text = render.outcome_text(outcome(promoted_pages=12))
     assert text.startswith("  done    web  balloon: host got 1.0 GiB of ")
     assert text.endswith("in 1min 5s, 12 page(s) read back; fine")
+
+
+@pytest.mark.parametrize(
+    ("controller", "says"),
+    [
+        (Controller.OWN, "in 1min 5s, paced by overcommit, 0 page(s)"),
+        (Controller.DAMON_GOAL, "in 1min 5s, paced by DAMON's goal tuner, 0 page(s)"),
+    ],
+)
+def test_an_outcome_says_who_kept_the_pace(controller: Controller, says: str) -> None:
+    assert says in render.outcome_text(outcome(controller=controller))
 
 
 def test_a_report_is_the_hosts_own_account() -> None:

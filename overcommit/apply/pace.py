@@ -1,0 +1,201 @@
+"""How fast a page-out may go: as fast as the domain does not feel it. Pure.
+
+Additive increase, multiplicative decrease: while the domain is comfortable the rate rises by a step each
+second, while it is in pain the rate halves, and between the two it stays. Once there was pain the step is a
+quarter as large: a page is missed seconds after it was taken, and the rate rises on until then. It never
+leaves 0 to the policy's bound, so it cannot swing ever wider, and it rises from wherever it is, so no bad
+moment is held against the domain for ever.
+
+**Pain** is the larger of two figures, each as a share of what the domain's class allows (1 is the bound):
+
+- *Stall*: PSI some of the domain's cgroup in the last ten seconds. Less says little about a share of time.
+- *Promotions*: the domain's pages that came back from swap in the last minute, against ``slo.promotions`` of
+  its working set. The figure is one per minute (Google's far memory) and is judged over one: carried forward
+  from a second, a single page would be 60 a minute, and 0.2 % of a working set of 64 MiB are 33. So a burst
+  counts once, as what it is, and is forgotten a minute later.
+
+Time before we looked counts as calm in both.
+
+A small working set makes the bound smaller than chance: of 8 MiB it would be 4 pages a minute, less than what
+one fault reads where swap reads ahead by 8. `LEAST_PAGES_PER_MINUTE` is always allowed; what so few cost (1 %
+of the time on a disk of 10 ms) is for the bound on stall to judge.
+
+Pain ends a page-out in two cases only. Either it goes on although nothing was taken for `_PATIENCE_SECONDS`:
+then the speed was not the reason. This is judged over ten seconds, so that what came back at the beginning of
+the rest does not count. Or the budget is spent: more has come back than the bound allows in the longest time
+that a page-out lasts (`_BUDGET_MINUTES`), and more than `_WRONG_SHARE` of what was taken. Then the guess what
+is cold was wrong, at any speed. The first alone is no reason: 300 pages are five minutes' worth of a small
+guest's bound, and little where 40 000 were taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from overcommit.units import MIB, PAGE_SIZE, format_ratio
+
+LEAST_PAGES_PER_MINUTE = 64
+_STALL_SECONDS, _PROMOTION_SECONDS = 10.0, 60.0
+_COMFORT = 0.5
+"""Below that share of the bounds the rate may rise: pain comes later than the cause of it."""
+_FIRST_SHARE, _BOLD_STEP, _WARY_STEP, _LEAST_SHARE = 1 / 8, 1 / 16, 1 / 64, 1 / 32
+"""Of the policy's bound: the rate to begin with, the steps up, and what is not worth going on with."""
+_PATIENCE_SECONDS = 15.0
+_BUDGET_MINUTES, _WRONG_SHARE = 5.0, 0.05
+
+
+class Look(NamedTuple):
+    """What happened to the domain in the ``seconds`` since the last one."""
+
+    seconds: float
+    stalled_seconds: float
+    promoted_pages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PainBounds:
+    """What a domain may feel: PSI some as a share of time, and pages read back from swap per minute."""
+
+    psi_some: float
+    promoted_pages_per_minute: float
+
+    @classmethod
+    def of(cls, psi_some: float, promotions_per_minute: float, working_set_bytes: int) -> PainBounds:
+        """From shares of time and of a working set."""
+        pages = promotions_per_minute * working_set_bytes / PAGE_SIZE
+        return cls(psi_some=psi_some, promoted_pages_per_minute=max(pages, LEAST_PAGES_PER_MINUTE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast to go now, and what it rests on; `after` each look comes the next one.
+
+    ``looks`` are the latest, newest first. ``resting_seconds`` is for how long the rate has been 0, ``wary``
+    whether there was ever pain. ``go`` is for who can only work or not: no from pain on until comfort.
+    """
+
+    bounds: PainBounds
+    max_bytes_per_second: int
+    bytes_per_second: int
+    resting_seconds: float = 0.0
+    promoted_pages: int = 0
+    wary: bool = False
+    go: bool = True
+    looks: tuple[Look, ...] = ()
+
+    @classmethod
+    def begin(cls, bounds: PainBounds, max_bytes_per_second: int) -> Pace:
+        """The pace of a page-out that has not done anything yet."""
+        first = max(_least(max_bytes_per_second), round(max_bytes_per_second * _FIRST_SHARE))
+        return cls(bounds=bounds, max_bytes_per_second=max_bytes_per_second, bytes_per_second=first)
+
+    def after(self, look: Look) -> Pace:
+        """The pace from now on."""
+        known = dataclasses.replace(self, looks=_latest((look, *self.looks)))
+        rate = _next_rate(known, look.seconds)
+        return dataclasses.replace(
+            known,
+            bytes_per_second=rate,
+            resting_seconds=self.resting_seconds + look.seconds if rate == 0 else 0.0,
+            promoted_pages=self.promoted_pages + look.promoted_pages,
+            wary=self.wary or known.pain > 1.0,
+            go=known.pain <= (1.0 if self.go else _COMFORT),
+        )
+
+    @property
+    def pain(self) -> float:
+        """What the domain feels, as a share of what it may feel."""
+        return max(
+            _share(self.stall, self.bounds.psi_some),
+            _share(self.promotions_per_minute, self.bounds.promoted_pages_per_minute),
+        )
+
+    @property
+    def stall(self) -> float:
+        """Share of time in which the domain stalled on memory of late."""
+        return (
+            _sum(((look.stalled_seconds, look.seconds) for look in self.looks), _STALL_SECONDS)
+            / _STALL_SECONDS
+        )
+
+    @property
+    def promotions_per_minute(self) -> float:
+        """Pages that came back in the last minute."""
+        return self._promoted(_PROMOTION_SECONDS)
+
+    @property
+    def slowed(self) -> bool:
+        """Whether that little is moved may be our doing."""
+        return self.bytes_per_second == 0 or not self.go
+
+    @property
+    def why_slow(self) -> str:
+        """Which bound is nearest, in words."""
+        if _share(self.stall, self.bounds.psi_some) >= self.pain:
+            limit = format_ratio(self.bounds.psi_some)
+            return f"memory pressure of the domain {format_ratio(self.stall)}, limit {limit}"
+        return (
+            f"{self.promotions_per_minute:.0f} page(s) read back in a minute, "
+            f"limit {self.bounds.promoted_pages_per_minute:.0f}"
+        )
+
+    def hopeless(self, freed_bytes: int) -> str | None:
+        """Why the page-out must end that has freed so much, None while it may go on."""
+        allowed = self.bounds.promoted_pages_per_minute * _BUDGET_MINUTES
+        budget = max(allowed, _WRONG_SHARE * freed_bytes / PAGE_SIZE)
+        if self.promoted_pages > budget:
+            return f"{self.promoted_pages} page(s) were read back, no more than {budget:.0f} may be"
+        lately = self._promoted(_STALL_SECONDS) * _PROMOTION_SECONDS / _STALL_SECONDS
+        hurts = self.stall > self.bounds.psi_some or lately > self.bounds.promoted_pages_per_minute
+        if self.resting_seconds >= _PATIENCE_SECONDS and hurts:
+            return f"{self.why_slow}, though nothing was taken for {self.resting_seconds:.0f} s"
+        return None
+
+    def _promoted(self, seconds: float) -> float:
+        return _sum(((look.promoted_pages, look.seconds) for look in self.looks), seconds)
+
+
+def _next_rate(pace: Pace, seconds: float) -> int:
+    pain, most = pace.pain, pace.max_bytes_per_second
+    if pain > 1.0:
+        halved = pace.bytes_per_second // 2
+        return halved if halved >= _least(most) else 0
+    if pain > _COMFORT:
+        return pace.bytes_per_second
+    step = max(_least(most), round(most * (_WARY_STEP if pace.wary else _BOLD_STEP) * seconds))
+    return min(most, pace.bytes_per_second + step)
+
+
+def _least(max_bytes_per_second: int) -> int:
+    """The slowest rate but 0: so slow that still something is seen to move."""
+    return min(max_bytes_per_second, max(MIB, round(max_bytes_per_second * _LEAST_SHARE)))
+
+
+def _share(value: float, bound: float) -> float:
+    if value <= 0.0:
+        return 0.0
+    return value / bound if bound > 0 else math.inf
+
+
+def _latest(looks: tuple[Look, ...]) -> tuple[Look, ...]:
+    """As many as cover the longer window."""
+    covered, count = 0.0, 0
+    while count < len(looks) and covered < _PROMOTION_SECONDS:
+        covered += looks[count].seconds
+        count += 1
+    return looks[:count]
+
+
+def _sum(values: Iterable[tuple[float, float]], seconds: float) -> float:
+    """Of ``(value, seconds)``, newest first, what fell into the last ``seconds``."""
+    total = 0.0
+    for value, lasted in values:
+        if seconds <= 0:
+            break
+        total += value * min(1.0, seconds / lasted)
+        seconds -= lasted
+    return total

@@ -1,0 +1,142 @@
+"""A kdamond as it runs, over a `FakeHost`, and what it takes from the tree when it is told to."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from overcommit.model.ranges import Range
+from overcommit.testing.fake_damon_files import Node
+from overcommit.testing.fake_host import FakeGuest
+
+
+class Aggregated(NamedTuple):
+    """What the tracepoint tells of one region when an aggregation ends."""
+
+    thread: int
+    at: float
+    target: int
+    regions: int
+    start: int
+    end: int
+    accesses: int
+    age: int
+
+
+class Target(NamedTuple):
+    """A process as the kernel holds it: by identity, so that a pid used again is somebody else."""
+
+    pid: int
+    guest: FakeGuest | None
+
+
+@dataclass
+class Region:
+    """Addresses of a target; accessed exactly when they hold hot memory."""
+
+    target: Target
+    span: Range
+    idle_seconds: float = 0.0
+
+    def accessed(self) -> bool:
+        """Whether something in it is in use."""
+        guest = self.target.guest
+        return guest is not None and any(chunk in guest.hot for chunk in guest.chunks_in(self.span))
+
+    def accesses(self, samples: int) -> int:
+        """All samples of a window hit, or none."""
+        return samples if self.accessed() else 0
+
+
+@dataclass
+class RunningKdamond:
+    """What runs; the tree may be rewritten below it without effect, as in the kernel."""
+
+    pid: int
+    operations: str
+    targets: list[Target]
+    regions: list[Region]
+    sample: float
+    aggregation: float
+    action: str = "stat"
+    min_age: int = 0
+    quota_bytes: int = 0
+    quota_seconds: float = 0.0
+    goals: list[tuple[int, int]] = field(default_factory=list)
+    effective_bytes: int = 0
+    snapshots: int = 0
+    max_snapshots: float = float("inf")
+    memcg_path: str | None = None
+    since_aggregation: float = 0.0
+    window: float = 0.0
+    windows: int = 0
+    used: int = 0
+    aggregations: int = 0
+
+    @property
+    def samples(self) -> int:
+        """In one aggregation."""
+        return round(self.aggregation / self.sample) if self.sample else 0
+
+    def aggregated(self, at: float) -> Iterator[Aggregated]:
+        """What the tracepoint tells now."""
+        for index, target in enumerate(self.targets):
+            regions = [region for region in self.regions if region.target is target]
+            for region in regions:
+                yield Aggregated(
+                    thread=self.pid,
+                    at=at,
+                    target=index,
+                    regions=len(regions),
+                    start=region.span.start,
+                    end=region.span.end,
+                    accesses=region.accesses(self.samples),
+                    age=int(region.idle_seconds / self.aggregation),
+                )
+
+
+def give_scheme(kdamond: RunningKdamond, scheme: Node) -> None:
+    """Have it do what a scheme of the tree says from now on; what it has done so far stays."""
+    kdamond.action = scheme["action"]
+    for layer in ("filters", "ops_filters"):
+        for found in children(scheme.get(layer, {})):
+            if found["type"] == "memcg" and found["matching"] == "N":
+                kdamond.memcg_path = found["memcg_path"]
+    kdamond.min_age = int(scheme["access_pattern"]["age"]["min"])
+    kdamond.quota_bytes = int(scheme["quotas"]["bytes"])
+    kdamond.quota_seconds = int(scheme["quotas"]["reset_interval_ms"]) / 1000
+    kdamond.goals = goals_of(scheme)
+    kdamond.max_snapshots = int(scheme["stats"].get("max_nr_snapshots", "0")) or float("inf")
+
+
+def goals_of(scheme: Node) -> list[tuple[int, int]]:
+    """Target and current value; the kernel skips a target of 0."""
+    goals = [g for g in children(scheme["quotas"]["goals"]) if g["target_value"] != "0"]
+    if goals and scheme["quotas"].get("goal_tuner") != "temporal":
+        raise NotImplementedError("only the temporal tuner is imitated")
+    if any(goal["target_metric"] != "user_input" for goal in goals):
+        raise NotImplementedError("only goals that are fed are imitated")
+    return [(int(goal["target_value"]), int(goal["current_value"])) for goal in goals]
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The numbered directories, in order."""
+    for key in sorted((key for key in node if key.isdecimal()), key=int):
+        yield node[key]
+
+
+def spans_of(regions: Node, path: str) -> list[Range]:
+    """The addresses of a target's regions; refused unless they are sorted and apart."""
+    spans = [Range(int(region["start"]), int(region["end"])) for region in children(regions)]
+    ends = [0, *(span.end for span in spans)]
+    if any(span.start >= span.end or span.start < end for span, end in zip(spans, ends, strict=False)):
+        raise refusal(errno.EINVAL, path)
+    return spans
+
+
+def refusal(number: int, path: str) -> OSError:
+    """The error that the kernel gives."""
+    return OSError(number, os.strerror(number), path)
