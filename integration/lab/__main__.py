@@ -48,8 +48,7 @@ def build(rebuild: bool) -> None:
 @click.option("--kernel", help="Kernel of the host VM, such as 6.12; the newest by default.")
 @click.option("--memory", default="4G", show_default=True)
 @click.option("--cpus", type=click.IntRange(1, 64), help="1 under emulation, else 2.")
-@click.option("--nodes", type=click.IntRange(1, 2), default=1, show_default=True,
-              help="Memory nodes; the second has a quarter of the memory and no CPU.")
+@click.option("--nodes", type=click.IntRange(1, 2), default=1, help="2: a quarter of memory has no CPU.")
 @click.option("--append", default="", help="More words for the kernel command line.")
 @click.option("--reuse", is_flag=True, help="Take a running lab that matches.")
 @click.option("--timeout", default=180.0, show_default=True, help="Seconds.")

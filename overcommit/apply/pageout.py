@@ -12,7 +12,7 @@ from overcommit.model.plan import PageoutAction
 from overcommit.units import MIB, format_ratio, format_size
 
 _POLL_SECONDS = 1.0
-_SETTLING_SECONDS = 5.0
+SETTLING_SECONDS = 5.0
 """Before that, a share of time spent waiting says little."""
 _IDLE_SECONDS = 8.0
 """An actor that moved nothing for this long has nothing left to move."""
@@ -44,7 +44,7 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         finally:
             failure = _stop(actor) or failure
         freed = max(0, before.resident_bytes - site.residency(domain).resident_bytes)
-        promoted = _promoted(site, domain, cgroup)
+        promoted = promoted_since(site, domain, cgroup)
     except (HostError, Conflict) as error:
         failure = failure or str(error)
     enough = finished or freed >= _ENOUGH_SHARE * action.expected_bytes
@@ -93,10 +93,10 @@ def _follow(
             return True, "all of it paged out"
         if reason := site.unwilling(domain):
             return False, f"stopped: {reason}"
-        stall = _stall_ratio(site, domain, cgroup, now - began)
+        stall = stall_ratio(site, domain, cgroup, now - began)
         if stall is None:
             return False, "stopped: the domain's memory pressure cannot be read any more"
-        if now - began >= _SETTLING_SECONDS and stall > action.psi_some_limit:
+        if now - began >= SETTLING_SECONDS and stall > action.psi_some_limit:
             return False, (
                 f"stopped: memory pressure of the domain {format_ratio(stall)}, "
                 f"limit {format_ratio(action.psi_some_limit)}"
@@ -110,7 +110,7 @@ def _follow(
         last = now
 
 
-def _stall_ratio(
+def stall_ratio(
     site: Worksite, domain: DomainFacts, start: CgroupMemory | None, seconds: float
 ) -> float | None:
     """Share of the time since the start in which the domain stalled on memory; None: unreadable."""
@@ -121,6 +121,7 @@ def _stall_ratio(
     return stalled / seconds
 
 
-def _promoted(site: Worksite, domain: DomainFacts, start: CgroupMemory | None) -> int:
+def promoted_since(site: Worksite, domain: DomainFacts, start: CgroupMemory | None) -> int:
+    """Pages of the domain that were read back since the start."""
     now = site.cgroup(domain)
     return now.major_faults - start.major_faults if start and now else 0

@@ -88,7 +88,7 @@ FEATURES = (
     ),
     Feature(
         "weighted destinations", "contexts/N/schemes/N/dests/nr_dests", "6.17",
-        "migration has one destination",
+        "migration has one destination, and moves nothing of a process: no demotion",
     ),
     Feature(
         "target removal", "contexts/N/targets/N/obsolete_target", "6.19",
@@ -120,6 +120,16 @@ class Capabilities:
     def snapshot_limit(self) -> bool:
         """Whether a scheme can end by itself."""
         return self.offers(f"{_SCHEME}/stats/max_nr_snapshots")
+
+    @property
+    def migration(self) -> bool:
+        """Whether memory of a process can be moved to another node.
+
+        Every kernel takes the word and, where it cannot, does nothing. It came with the weighted destinations
+        ("mm/damon/vaddr: Allow interleaving in migrate_{hot,cold} actions", Linux 6.17), which show.
+        """
+        words = self.keywords.get(f"{_SCHEME}/action", frozenset())
+        return "migrate_cold" in words and self.offers(f"{_SCHEME}/dests/nr_dests")
 
     def missing(self) -> tuple[Feature, ...]:
         """The features that are not there."""

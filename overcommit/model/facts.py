@@ -43,7 +43,7 @@ class Incarnation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What the live domain XML says about memory."""
+    """What the live domain XML says about memory; ``bound``: to chosen nodes of the host."""
 
     maximum_bytes: int
     balloon_model: str
@@ -54,6 +54,7 @@ class Definition:
     hugepages: bool = False
     shared: bool = False
     launch_security: str | None = None
+    bound: bool = False
     passthrough: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,7 +120,7 @@ class Residency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainFacts:
-    """One running domain."""
+    """One running domain; ``placement`` has its guest's bytes by memory node, where the host has several."""
 
     incarnation: Incarnation
     state: RunState
@@ -129,6 +130,7 @@ class DomainFacts:
     cgroup: CgroupMemory | None = None
     ram: tuple[Range, ...] = ()
     residency: Residency | None = None
+    placement: Mapping[int, int] | None = None
     gaps: tuple[Gap, ...] = ()
 
     @property
@@ -156,8 +158,17 @@ class SwapArea:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNode:
+    """One memory node of the host, online; ``free_bytes`` does not count what the kernel could make free."""
+
+    nid: int
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """The host itself."""
+    """The host itself; ``migration``: DAMON can move a process's memory to another node, None: not tried."""
 
     name: str
     kernel: str
@@ -167,6 +178,12 @@ class HostFacts:
     swap: tuple[SwapArea, ...]
     zram_used_bytes: int
     pressure: Pressure | None
+    nodes: tuple[MemoryNode, ...] = ()
+    migration: bool | None = None
+
+    def node(self, nid: int) -> MemoryNode | None:
+        """The memory node of that number."""
+        return next((node for node in self.nodes if node.nid == nid), None)
 
     @property
     def swap_total_bytes(self) -> int:

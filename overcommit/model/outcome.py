@@ -22,7 +22,7 @@ class Outcome:
     """One action's end.
 
     ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts the major faults
-    of the domain's cgroup meanwhile: the price.
+    of the domain's cgroup meanwhile: the price. ``moved_bytes`` went to another memory node and free nothing.
     """
 
     action: Action
@@ -31,6 +31,7 @@ class Outcome:
     promoted_pages: int
     seconds: float
     detail: str
+    moved_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,11 @@ class Report:
     def freed_bytes(self) -> int:
         """Guest RAM that is no longer resident."""
         return sum(o.freed_bytes for o in self.outcomes)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Guest RAM that is on another memory node now."""
+        return sum(o.moved_bytes for o in self.outcomes)
 
     @property
     def complete(self) -> bool:

@@ -1,16 +1,16 @@
 """DAMON's sysfs tree and its kdamonds over a `FakeHost`.
 
 What it imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
-sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, and for physical memory a filter
-for one cgroup. What it does not: ``commit``, other filters, goals, watermarks, and DAMON's inaccuracy (a
-region is accessed exactly when it holds hot memory).
+sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, a filter for one cgroup (physical
+memory), and moving what a process does not access to node 1. What it does not: ``commit``, other filters,
+goals, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it holds hot memory).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -69,6 +69,7 @@ class _Kdamond:
     quota_seconds: float = 0.0
     snapshots_left: float = float("inf")
     memcg_path: str | None = None
+    target_nid: int = -1
     since_aggregation: float = 0.0
     window: float = 0.0
     windows: int = 0
@@ -309,17 +310,28 @@ class FakeDamon:
         if kdamond.operations == "paddr":
             self._page_out_physical(kdamond)
             return
-        for region in kdamond.regions if kdamond.action == "pageout" else ():
+        act = self._action(kdamond)
+        if act is None:
+            return
+        for region in kdamond.regions:
             guest = region.target.guest
             if guest is None or region.idle_seconds < kdamond.min_age * kdamond.aggregation:
                 continue
             most = guest.memory_bytes if unlimited else kdamond.quota_bytes - kdamond.used
             if most <= 0:
                 break
-            moved = self.host.page_out(guest, guest.chunks_in(region.span), most)
+            moved = act(guest, guest.chunks_in(region.span), most)
             kdamond.used += moved
             if moved < most:
                 region.idle_seconds = 0.0  # every action but stat makes a region young again
+
+    def _action(self, kdamond: _Kdamond) -> Callable[[FakeGuest, Sequence[int], int], int] | None:
+        """What it does to a process's memory; what a kernel cannot do it takes all the same, and does not."""
+        if kdamond.action == "pageout":
+            return self.host.page_out
+        if kdamond.action == "migrate_cold" and kdamond.target_nid == 1 and self.version >= (6, 17):
+            return self.host.demote
+        return None
 
     def _page_out_physical(self, kdamond: _Kdamond) -> None:
         """Page by page: what is accessed is left out, and so is what is not the cgroup's."""
@@ -333,6 +345,7 @@ class FakeDamon:
 
 def _give_scheme(kdamond: _Kdamond, scheme: Node) -> None:
     kdamond.action = scheme["action"]
+    kdamond.target_nid = int(scheme["target_nid"])
     for layer in ("filters", "ops_filters"):
         for found in _children(scheme.get(layer, {})):
             if found["type"] == "memcg" and found["matching"] == "N":
