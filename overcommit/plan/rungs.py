@@ -160,7 +160,7 @@ def _demotion(
         psi_some_limit=domain_class.objective.psi_some,
         pieces=pieces,
         reason="idle_memory",
-        because=f"{_idle_text(heat)}; {format_size(there)} of the domain lie on node {node} already",
+        because=_idle_text(heat),
         risk="a page that turns out to be needed is slower to reach until it is moved back; "
         "the floor does not apply, because nothing leaves memory",
     )
