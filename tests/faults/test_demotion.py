@@ -13,6 +13,7 @@ from overcommit.damon.schemes import RECHECK_AGGREGATIONS
 from overcommit.errors import StalePlan
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.plan import DemotionAction, PageoutAction
+from overcommit.model.policy import Actuator
 from overcommit.policy import loader
 from overcommit.testing import FakeGuest, FakeHost, FakeKernel
 from overcommit.units import MIB
@@ -93,9 +94,7 @@ def test_an_older_kernel_takes_the_action_and_moves_nothing_so_it_is_not_asked(t
     installation = two_nodes(tmp_path / "new")
     plan = installation.plan()
     installation.kernel.damon.version = (6, 12)
-    (verdict,) = (
-        v for d in installation.plan().domains for k, v in d.eligible.items() if k.value == "demotion"
-    )
+    verdict = installation.plan().domains[0].eligible[Actuator.DEMOTION]
     assert (verdict.ok, "cannot move the memory of a process" in verdict.reason) == (False, True)
     (outcome,) = installation.apply(plan).outcomes
     assert (outcome.status, outcome.moved_bytes) == (Status.FAILED, 0)
@@ -136,11 +135,12 @@ def test_it_stops_when_its_guest_must_be_left_alone(
 
 def test_a_guest_in_pain_is_left_alone(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = installation.plan()
+    monkeypatch.setattr("overcommit.apply.demotion.SETTLING_SECONDS", 0.0)
     monkeypatch.setattr("overcommit.apply.demotion.stall_ratio", lambda *_: 0.5)
     (outcome,) = installation.apply(plan).outcomes
-    assert "memory pressure of the domain 50" in outcome.detail
-    assert moved(installation) < 84 * MIB
-    assert outcome.moved_bytes == moved(installation)
+    assert (outcome.status, moved(installation)) == (Status.PARTIAL, 0)
+    assert outcome.detail.startswith("stopped: memory pressure of the domain 50")
+    assert installation.kernel.damon.running == {}
 
 
 def test_one_that_fails_halfway_reports_what_it_had_moved_by_then(installation: Installation) -> None:
@@ -163,7 +163,7 @@ def test_one_that_fails_halfway_reports_what_it_had_moved_by_then(installation: 
 def test_a_plan_is_refused_when_the_node_filled_up_before_apply(installation: Installation) -> None:
     plan = installation.plan()
     installation.host.second_node_bytes = 80 * MIB
-    with pytest.raises(StalePlan, match="memory node 1 has filled: 16.0 MiB"):
+    with pytest.raises(StalePlan, match=r"memory node 1 has filled: 16\.0 MiB"):
         installation.apply(plan)
     assert moved(installation) == 0
 

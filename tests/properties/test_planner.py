@@ -149,7 +149,8 @@ def test_a_cold_node_gets_no_more_than_it_has_room_for_and_nothing_that_is_paged
     assert not demotions or world.policy.reclaim is ReclaimMode.PROACTIVE
     for action in demotions:
         paged_out = [a for a in plan.actions if isinstance(a, PageoutAction) and a.domain == action.domain]
-        spans = [Range(p.start, p.end) for a in (action, *paged_out) for p in a.pieces]
+        pieces = [*action.pieces, *(p for a in paged_out for p in a.pieces)]
+        spans = [Range(p.start, p.end) for p in pieces]
         assert total_size(normalise(spans)) == sum(span.size for span in spans), "a piece goes both ways"
         assert sum(p.resident_bytes for p in action.pieces) == action.after_bytes
         both = action.after_bytes + sum(a.expected_bytes for a in paged_out)
