@@ -24,16 +24,14 @@ SAVED = "/var/tmp/slow-node.plan"
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host VM with a second node that has no CPU, and a guest with a steady hot set."""
-    lab = Lab.up(
-        f"nodes-{request.param.replace('.', '-')}", kernel=request.param, nodes=2, append=SMALL_PAGES
-    )
+    name = f"nodes-{request.param.replace('.', '-')}"
+    lab = Lab.up(name, kernel=request.param, nodes=2, append=SMALL_PAGES)
     try:
         host = Host(lab)
         policy = POLICY.read_text().replace("reclaim: proactive", "cold_node: 1")
-        lab.run(f"cat > {SLOW_NODE}", stdin=policy)
-        lab.guest_add(
-            GuestSpec("web", workload="hotset", settings={"total": "300M", "hot": "64M", "hz": "0.5"})
-        )
+        lab.run(f"cat > {SLOW_NODE}", stdin=policy.replace("balloon, pageout", "balloon, demotion, pageout"))
+        settings = {"total": "300M", "hot": "64M", "hz": "0.5"}
+        lab.guest_add(GuestSpec("web", workload="hotset", settings=settings))
         host.await_workload("web", "touch")
         yield host
     finally:
