@@ -137,7 +137,7 @@ def _against_demotion(domain: DomainFacts, host: HostFacts, node: int) -> Iterat
         yield _no("guest memory is bound to nodes (<numatune>)", "remove <numatune>, or use mode='preferred'")
     yield from _against_now(domain)
     if host.node(node) is None:
-        yield _no(f"the host shows no memory node {node}", "overcommitctl doctor names those it has")
+        yield _no(f"the host shows no memory node {node}", "/sys/devices/system/node has those it has")
     elif len(host.nodes) == 1:
         yield _no(f"memory node {node} is the only one", "cold_node is for hosts with slower memory beside")
     if host.migration is False:
