@@ -9,6 +9,7 @@ goals, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from overcommit.testing.fake_damon_files import (
     parser_of,
 )
 from overcommit.testing.fake_host import FakeGuest, FakeHost
+from overcommit.units import MIB
 
 _UNITS_PER_SECOND = 1_000_000
 _ON_A_RUNNING_ONE = frozenset(
@@ -70,6 +72,8 @@ class _Kdamond:
     snapshots_left: float = float("inf")
     memcg_path: str | None = None
     target_nid: int = -1
+    looked_at: set[int] = field(default_factory=set)
+    resume_at: int = 0
     since_aggregation: float = 0.0
     window: float = 0.0
     windows: int = 0
@@ -313,12 +317,15 @@ class FakeDamon:
         act = self._action(kdamond)
         if act is None:
             return
-        for region in kdamond.regions:
+        # A window goes on where the quota of the last one ended.
+        resume, kdamond.resume_at = kdamond.resume_at, 0
+        for index, region in enumerate(kdamond.regions[resume:], start=resume):
             guest = region.target.guest
             if guest is None or region.idle_seconds < kdamond.min_age * kdamond.aggregation:
                 continue
             most = guest.memory_bytes if unlimited else kdamond.quota_bytes - kdamond.used
             if most <= 0:
+                kdamond.resume_at = index
                 break
             moved = act(guest, guest.chunks_in(region.span), most)
             kdamond.used += moved
@@ -330,8 +337,16 @@ class FakeDamon:
         if kdamond.action == "pageout":
             return self.host.page_out
         if kdamond.action == "migrate_cold" and kdamond.target_nid == 1 and self.version >= (6, 17):
-            return self.host.demote
+            return functools.partial(self._migrate, kdamond)
         return None
+
+    def _migrate(self, kdamond: _Kdamond, guest: FakeGuest, chunks: Sequence[int], most: int) -> int:
+        """The first look at a page only clears what accesses have left; before 7.2 it is charged in full."""
+        first = [chunk for chunk in chunks if chunk not in kdamond.looked_at][: most // MIB]
+        if not first:
+            return self.host.demote(guest, chunks, most)
+        kdamond.looked_at.update(first)
+        return len(first) * MIB if self.version < (7, 2) else 0
 
     def _page_out_physical(self, kdamond: _Kdamond) -> None:
         """Page by page: what is accessed is left out, and so is what is not the cgroup's."""

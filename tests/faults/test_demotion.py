@@ -28,7 +28,9 @@ default_class: all
 """A floor of everything: nothing may leave memory."""
 
 
-def two_nodes(directory: Path, *, second: int = 1024 * MIB, floor: str = "100%") -> Installation:
+def two_nodes(
+    directory: Path, *, second: int = 1024 * MIB, floor: str = "100%", rate: str = "50MiB/s"
+) -> Installation:
     """A guest with 84 MiB of cold memory."""
     guest = FakeGuest(
         name="cold",
@@ -39,9 +41,8 @@ def two_nodes(directory: Path, *, second: int = 1024 * MIB, floor: str = "100%")
         hot=set(range(16)),
     )
     host = FakeHost([guest], second_node_bytes=second)
-    return Installation(
-        host, FakeKernel(host), directory, loader.parse(POLICY.replace("100%", floor), "policy.yaml")
-    )
+    text = POLICY.replace("100%", floor).replace("50MiB/s", rate)
+    return Installation(host, FakeKernel(host), directory, loader.parse(text, "policy.yaml"))
 
 
 @pytest.fixture
@@ -100,6 +101,15 @@ def test_an_older_kernel_takes_the_action_and_moves_nothing_so_it_is_not_asked(t
     assert (outcome.status, outcome.moved_bytes) == (Status.FAILED, 0)
     assert "cannot move the memory of a process" in outcome.detail
     assert installation.kernel.damon.running == {}
+
+
+def test_it_waits_for_a_first_look_that_takes_as_long_as_the_moving(tmp_path: Path) -> None:
+    """Before Linux 7.2 looking at memory uses the quota up, and for long nothing moves."""
+    installation = two_nodes(tmp_path, rate="4MiB/s")
+    installation.kernel.damon.version = (6, 17)
+    outcome = only_outcome(installation)
+    assert (outcome.status, outcome.moved_bytes) == (Status.DONE, 84 * MIB)
+    assert outcome.seconds >= 2 * 84 / 4
 
 
 def test_what_is_reported_is_what_the_cgroup_says_and_not_what_damon_was_asked(
