@@ -1,7 +1,6 @@
 """Move cold memory to a slower memory node, in one bounded pulse checked against the cgroup's own figures.
 
-Where memory lies is no configuration, and there is nothing to put back: it stays the guest's, and memory. The
-kernel itself moves back what turns out to be used, where NUMA balancing is on.
+Where memory lies is no configuration, and there is nothing to put back: it stays the guest's, and memory.
 """
 
 from __future__ import annotations

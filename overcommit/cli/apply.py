@@ -213,10 +213,7 @@ def _tell(session: Session, report: Report) -> None:
     else:
         session.talk.say("nothing to undo: what was paged out comes back when the guest touches it")
     if report.moved_bytes:
-        session.talk.say(
-            "memory on another node stays guest memory: the kernel moves back what is used "
-            "(sysctl kernel.numa_balancing=1)"
-        )
+        session.talk.say("what was moved to another node stays there: only the kernel may move it back")
 
 
 def _names(report: Report) -> Sequence[str]:

@@ -206,8 +206,8 @@ def _notes(
         yield "the policy says reclaim: off"
     elif policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes >= 0:
         yield (f"{format_size(host.headroom_bytes)} above the reserve: nothing to do on_pressure")
-    if policy.cold_node is not None and policy.reclaim is ReclaimMode.ON_PRESSURE:
-        yield f"no memory goes to node {policy.cold_node} on_pressure: the host as a whole would gain nothing"
+    if policy.cold_node is not None:
+        yield from _cold_node_notes(candidates, policy.cold_node, policy.reclaim)
     for candidate in candidates:
         heat = candidate.heat
         if heat is not None and heat.cold_bytes is None:
@@ -217,3 +217,17 @@ def _notes(
             )
     for gap in snapshot.gaps:
         yield f"left out: {gap.what}: {gap.why}"
+
+
+def _cold_node_notes(candidates: Iterable[_Candidate], node: int, mode: ReclaimMode) -> Iterator[str]:
+    if mode is ReclaimMode.ON_PRESSURE:
+        yield f"no memory goes to node {node} on_pressure: the host as a whole would gain nothing"
+    for domain, _, heat, _, _ in candidates:
+        if heat is None or heat.cold_bytes is None or domain.placement is None:
+            continue
+        in_use = domain.placement.get(node, 0) - heat.cold_bytes
+        if in_use >= rungs.worthwhile(domain.definition.maximum_bytes):
+            yield (
+                f"{domain.name}: at least {format_size(in_use)} on node {node} are not cold, and slower to "
+                "reach than need be until the kernel moves them back"
+            )

@@ -161,7 +161,7 @@ def _demotion(
         pieces=pieces,
         reason="idle_memory",
         because=_idle_text(heat),
-        risk="a page that turns out to be needed is slower to reach until it is moved back; "
+        risk="a page that turns out to be needed is slower to reach, and may stay so; "
         "the floor does not apply, because nothing leaves memory",
     )
 
