@@ -125,8 +125,8 @@ class Capabilities:
     def migration(self) -> bool:
         """Whether memory of a process can be moved to another node.
 
-        Every kernel takes the word and, where it cannot, does nothing. It came with the weighted destinations
-        ("mm/damon/vaddr: Allow interleaving in migrate_{hot,cold} actions", Linux 6.17), which show.
+        A kernel that cannot takes the word and does nothing. It came in the same version as the weighted
+        destinations (Linux 6.17), and those show.
         """
         words = self.keywords.get(f"{_SCHEME}/action", frozenset())
         return "migrate_cold" in words and self.offers(f"{_SCHEME}/dests/nr_dests")
