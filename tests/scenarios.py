@@ -22,6 +22,7 @@ from overcommit.model.facts import (
     Gap,
     HostFacts,
     Incarnation,
+    MemoryNode,
     Pressure,
     Residency,
     RunState,
@@ -99,6 +100,7 @@ def domain(
     busy_with: str | None = None,
     memory_reclaim: bool = True,
     shared_cgroup: bool = False,
+    placement: Mapping[int, int] | None = None,
     **overrides: Any,
 ) -> DomainFacts:
     """A running domain; its resident memory lies at the start of its RAM. ``overrides`` go to its definition.
@@ -109,6 +111,7 @@ def domain(
     require(resident + swapped <= size, f"{name}: more memory resident and swapped than it has")
     if balloon is not None:
         require(balloon.actual_bytes <= size, f"{name}: a balloon cannot give more than the definition")
+    require(sum((placement or {}).values()) <= resident, f"{name}: more memory on nodes than resident")
     missing = gaps or {}
     where = (Range(RAM_START, RAM_START + resident),) if resident else ()
     known = not missing.keys() & {"guest RAM", "residency"}
@@ -123,6 +126,7 @@ def domain(
         else cgroup(name, resident, swapped, reclaim=memory_reclaim, shared=shared_cgroup),
         ram=() if "guest RAM" in missing else (Range(RAM_START, RAM_START + size),),
         residency=Residency(resident=where, swapped_bytes=swapped) if known else None,
+        placement=None if "placement" in missing else placement,
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),
     )
 
@@ -158,8 +162,21 @@ def zram(size: int = 4 * GIB, used: int = 0) -> SwapArea:
     return SwapArea(path="/dev/zram0", kind=SwapKind.ZRAM, size_bytes=size, used_bytes=used)
 
 
-def host(total: int = 8 * GIB, available: int = 4 * GIB, swap: Sequence[SwapArea] = (zram(),)) -> HostFacts:
+def node(nid: int, size: int, free: int) -> MemoryNode:
+    require(free <= size, "a memory node cannot have more free than it has")
+    return MemoryNode(nid=nid, total_bytes=size, free_bytes=free)
+
+
+def host(
+    total: int = 8 * GIB,
+    available: int = 4 * GIB,
+    swap: Sequence[SwapArea] = (zram(),),
+    nodes: Sequence[MemoryNode] = (),
+    migration: bool | None = None,
+) -> HostFacts:
     require(available <= total, "a host cannot have more available than it has")
+    require(sum(n.total_bytes for n in nodes) <= total, "more memory on nodes than the host has")
+    require(sum(n.free_bytes for n in nodes) <= available, "more free on nodes than the host has available")
     return HostFacts(
         name="kvm1",
         kernel="6.12.0",
@@ -170,6 +187,8 @@ def host(total: int = 8 * GIB, available: int = 4 * GIB, swap: Sequence[SwapArea
         swap=tuple(swap),
         zram_used_bytes=0,
         pressure=None,
+        nodes=tuple(nodes),
+        migration=migration,
     )
 
 

@@ -48,17 +48,18 @@ def build(rebuild: bool) -> None:
 @click.option("--kernel", help="Kernel of the host VM, such as 6.12; the newest by default.")
 @click.option("--memory", default="4G", show_default=True)
 @click.option("--cpus", type=click.IntRange(1, 64), help="1 under emulation, else 2.")
+@click.option("--nodes", type=click.IntRange(1, 2), default=1, help="2: a quarter of memory has no CPU.")
 @click.option("--append", default="", help="More words for the kernel command line.")
 @click.option("--reuse", is_flag=True, help="Take a running lab that matches.")
 @click.option("--timeout", default=180.0, show_default=True, help="Seconds.")
 def up(
-    name: str, kernel: str | None, memory: str, cpus: int | None, append: str, reuse: bool,
+    name: str, kernel: str | None, memory: str, cpus: int | None, nodes: int, append: str, reuse: bool,
     timeout: float,
 ) -> None:  # fmt: skip
     """Boot a host VM."""
     begin = time.monotonic()
     lab = Lab.up(
-        name, kernel=kernel, memory=memory, cpus=cpus, append=append, reuse=reuse,
+        name, kernel=kernel, memory=memory, cpus=cpus, nodes=nodes, append=append, reuse=reuse,
         timeout=timeout, say=say,
     )  # fmt: skip
     say(f"{lab.name} is up after {time.monotonic() - begin:.1f} s: {lab.vm.state.kernel}, "

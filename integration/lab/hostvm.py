@@ -58,6 +58,7 @@ class HostSpec:
     kernel: str | None = None
     memory: str = "4G"
     cpus: int | None = None
+    nodes: int = 1
     append: str = ""
     machine: str = "q35"
     qemu_arguments: tuple[str, ...] = field(default=())
@@ -281,7 +282,7 @@ def _launch(spec: HostSpec, image: Image, chosen: accel.Accel) -> LabState:
         raise HostVmDiedError(spec.name, console_text(run / "console.log"))
     saved = LabState(
         spec.name, process, port, release, image.key, spec.memory, cpus, chosen.name,
-        spec.append, time.time(),
+        spec.append, time.time(), spec.nodes,
     )  # fmt: skip
     saved.save()
     return saved
@@ -294,7 +295,7 @@ def _qemu_command(
     disk = str(run / "disk.qcow2").replace(",", ",,")  # a comma separates QEMU's options
     return [
         accel.QEMU, "-name", f"lab-{spec.name}", "-machine", spec.machine, *chosen.arguments(),
-        "-smp", str(cpus), "-m", f"{mebibytes(spec.memory)}M", "-nodefaults", "-display", "none",
+        "-smp", str(cpus), *_memory_arguments(spec), "-nodefaults", "-display", "none",
         "-no-reboot", "-monitor", "none",
         "-kernel", str(image.vmlinux(release)), "-initrd", str(image.initrd(release)),
         "-append", " ".join((*KERNEL_WORDS, spec.append)).strip(),
@@ -306,6 +307,16 @@ def _qemu_command(
         "-qmp", f"unix:{sockets / 'qmp'},server=on,wait=off",
         "-pidfile", str(run / "pid"), "-daemonize", *spec.qemu_arguments,
     ]  # fmt: skip
+
+
+def _memory_arguments(spec: HostSpec) -> list[str]:
+    """The memory; of two nodes the second has a quarter of it, and QEMU puts the only socket on the first."""
+    whole = mebibytes(spec.memory)
+    arguments = ["-m", f"{whole}M"]
+    for node, size in enumerate((whole - whole // 4, whole // 4) if spec.nodes == 2 else ()):
+        arguments += ["-object", f"memory-backend-ram,id=ram{node},size={size}M"]
+        arguments += ["-numa", f"node,nodeid={node},memdev=ram{node}"]
+    return arguments
 
 
 def _free_port() -> int:

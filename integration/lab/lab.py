@@ -35,19 +35,19 @@ class Lab:
     @classmethod
     def up(
         cls, name: str = "lab", *, kernel: str | None = None, memory: str = "4G",
-        cpus: int | None = None, append: str = "", machine: str = "q35",
+        cpus: int | None = None, nodes: int = 1, append: str = "", machine: str = "q35",
         qemu_arguments: tuple[str, ...] = (), reuse: bool = False, timeout: float = 180,
         say: Callable[[str], None] = _silent,
     ) -> Self:  # fmt: skip
         """Build the image if need be and boot a host VM.
 
         With ``reuse`` a running one of the same name is taken when it has the same image, kernel,
-        memory and kernel command line, and replaced when it has not.
+        memory, nodes and kernel command line, and replaced when it has not.
         """
         check_name(name)  # before minutes are spent on an image
         mebibytes(memory)
         image = build(say)
-        spec = HostSpec(name, kernel, memory, cpus, append, machine, qemu_arguments)
+        spec = HostSpec(name, kernel, memory, cpus, nodes, append, machine, qemu_arguments)
         running = HostVm.find(name)
         if running and reuse:
             if _same(running, spec, image):
@@ -135,6 +135,7 @@ def _same(running: HostVm, spec: HostSpec, image: Image) -> bool:
         known.image == image.key
         and known.kernel == image.release(spec.kernel)
         and mebibytes(known.memory) == mebibytes(spec.memory)
+        and known.nodes == spec.nodes
         and known.append == spec.append
         and spec.cpus in (None, known.cpus)
     )

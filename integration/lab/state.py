@@ -71,6 +71,7 @@ class LabState:
     accel: str
     append: str
     started: float
+    nodes: int = 1
 
     def save(self) -> None:
         """Write the state whole or not at all."""
@@ -85,7 +86,7 @@ class LabState:
         try:
             raw: dict[str, Any] = json.loads(state_file(name).read_text())
             raw["process"] = ProcessId(**raw["process"])
-            return cls(**{field.name: raw[field.name] for field in fields(cls)})
+            return cls(**{field.name: raw[field.name] for field in fields(cls) if field.name in raw})
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
 

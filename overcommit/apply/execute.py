@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from overcommit.apply.balloon import move_balloon
+from overcommit.apply.demotion import demote
 from overcommit.apply.pageout import page_out
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.host.memory import read_host
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report
-from overcommit.model.plan import Action, BalloonAction, Plan
+from overcommit.model.plan import Action, BalloonAction, DemotionAction, PageoutAction, Plan
 
 _SETTLE_SECONDS = 2.0
 """Between ballooning and page-out, so that each counter read belongs to one mechanism only."""
@@ -42,10 +43,13 @@ def carry_out(
     outcomes: list[Outcome] = []
     for action, domain in _in_order(site, plan, facts):
         started(action)
-        if isinstance(action, BalloonAction):
-            outcome = move_balloon(site, action, domain)
-        else:
-            outcome = page_out(site, pool, action, domain)
+        match action:
+            case BalloonAction():
+                outcome = move_balloon(site, action, domain)
+            case DemotionAction():
+                outcome = demote(site, pool, action, domain)
+            case PageoutAction():
+                outcome = page_out(site, pool, action, domain)
         outcomes.append(outcome)
         finished(outcome)
     before, after = snapshot.host, read_host(site.kernel)

@@ -45,7 +45,7 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         finally:
             failure = _stop(actor) or failure
         freed = max(0, before.resident_bytes - site.residency(domain).resident_bytes)
-        promoted = _promoted(site, domain, cgroup)
+        promoted = promoted_since(site, domain, cgroup)
     except (HostError, Conflict) as error:
         failure = failure or str(error)
     enough = finished or freed >= _ENOUGH_SHARE * action.expected_bytes
@@ -132,6 +132,7 @@ def _look(before: CgroupMemory | None, now: CgroupMemory | None, seconds: float)
     )
 
 
-def _promoted(site: Worksite, domain: DomainFacts, start: CgroupMemory | None) -> int:
+def promoted_since(site: Worksite, domain: DomainFacts, start: CgroupMemory | None) -> int:
+    """Pages of the domain that were read back since the start."""
     now = site.cgroup(domain)
     return now.promoted_pages - start.promoted_pages if start and now else 0

@@ -26,7 +26,6 @@ from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
 from overcommit.plan import document
 from overcommit.plan.freshness import require_fresh
-from overcommit.units import format_size
 
 APPLIED_IN_PART = 3
 FAILED = 1
@@ -104,7 +103,7 @@ def _show(session: Session, plan: Plan) -> None:
 
 
 def _ask(plan: Plan) -> None:
-    question = f"Do this (frees at least {format_size(plan.expected_bytes)})?"
+    question = f"Do this (frees {render.gains(plan)})?"
     if not click.confirm(question, err=True):
         raise click.exceptions.Exit(0)
 
@@ -177,6 +176,7 @@ class _JsonTeller:
             outcome.action,
             status=outcome.status.value,
             freed_bytes=outcome.freed_bytes,
+            moved_bytes=outcome.moved_bytes,
             promoted_pages=outcome.promoted_pages,
             seconds=round(outcome.seconds, 3),
             detail=outcome.detail,
@@ -201,6 +201,7 @@ def _tell(session: Session, report: Report) -> None:
             "type": "summary",
             "generation": report.generation,
             "freed_bytes": report.freed_bytes,
+            "moved_bytes": report.moved_bytes,
             "complete": report.complete,
             "host": {name: getattr(report.balance, name) for name in _names(report)},
         }
@@ -212,6 +213,8 @@ def _tell(session: Session, report: Report) -> None:
         session.talk.say(f"generation {report.generation} is in force. To undo: overcommitctl restore")
     else:
         session.talk.say("nothing to undo: what was paged out comes back when the guest touches it")
+    if report.moved_bytes:
+        session.talk.say("what was moved to another node stays there: only the kernel may move it back")
 
 
 def _names(report: Report) -> Sequence[str]:

@@ -5,6 +5,7 @@ Read-only, but for ``--probe``, which sets up a kdamond slot, looks at what it o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -15,13 +16,14 @@ import click
 
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import Session, with_session
-from overcommit.damon.capabilities import FEATURES
+from overcommit.damon.capabilities import FEATURES, Capabilities
 from overcommit.damon.owners import find_owners
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import TRACING, AccessTrace
 from overcommit.errors import OvercommitError, Refused, Unsupported
 from overcommit.host.memory import read_host
+from overcommit.host.nodes import read_nodes
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.facts import SwapKind
 from overcommit.model.policy import Actuator
@@ -57,9 +59,12 @@ def doctor(session: Session, probe: bool, take_over: bool) -> None:
 
     Exit status: 0 ready; 4 DAMON belongs to somebody else; 5 something is missing.
     """
-    findings = list(_examine(session))
-    if probe:
-        findings += _probe(session, take_over=take_over)
+    offered = _try(session, take_over=take_over) if probe else None
+    findings = list(_examine(session, offered if isinstance(offered, Capabilities) else None))
+    if isinstance(offered, Capabilities):
+        findings += _offers(offered)
+    elif offered is not None:
+        findings.append(offered)
     if session.json:
         click.echo(json.dumps({"kind": "doctor", "findings": [asdict(f) for f in findings]}, indent=1))
     else:
@@ -78,7 +83,7 @@ def doctor(session: Session, probe: bool, take_over: bool) -> None:
         session.talk.say("ready. Next: overcommitctl plan")
 
 
-def _examine(session: Session) -> Iterator[Finding]:
+def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding]:
     if os.geteuid() == 0:
         yield Finding(level="ok", about="privileges", text="running as root")
     else:
@@ -91,7 +96,7 @@ def _examine(session: Session) -> Iterator[Finding]:
         yield Finding(level="fail", about="libvirt", text=str(error), fix=error.hint or "")
         return
     yield Finding(level="ok", about="libvirt", text=hypervisor.describe())
-    yield from _domains(session, hypervisor)
+    yield from _domains(session, hypervisor, offered)
 
 
 def _damon(session: Session) -> Iterator[Finding]:
@@ -127,17 +132,20 @@ def _tracing(session: Session) -> Finding:
     )
 
 
-def _probe(session: Session, *, take_over: bool) -> Iterator[Finding]:
+def _try(session: Session, *, take_over: bool) -> Capabilities | Finding:
+    """What DAMON offers in a slot of ours, or why there is none."""
     try:
         with (
             session.generation("doctor") as generation,
             DamonPool(session.kernel, session.journal, generation) as pool,
         ):
             pool.claim(1, take_over=take_over)
-            offered = pool.capabilities
+            return pool.capabilities
     except OvercommitError as error:
-        yield Finding(level="conflict", about="DAMON", text=str(error), fix=error.hint or "")
-        return
+        return Finding(level="conflict", about="DAMON", text=str(error), fix=error.hint or "")
+
+
+def _offers(offered: Capabilities) -> Iterator[Finding]:
     yield Finding(level="ok", about="DAMON", text=f"operations {_listed(offered.operations)}")
     for path, words in offered.keywords.items():
         what = _KEYWORD_NAMES[path.rpartition("/")[2]]
@@ -163,6 +171,12 @@ def _memory(session: Session) -> Iterator[Finding]:
         text=f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, "
         f"kernel {host.kernel}",
     )
+    nodes, unreadable = read_nodes(session.kernel)
+    for node in nodes if len(nodes) > 1 else ():
+        sizes = f"{format_size(node.total_bytes)}, {format_size(node.free_bytes)} free"
+        yield Finding(level="ok", about=f"memory node {node.nid}", text=sizes)
+    for gap in unreadable:
+        yield Finding(level="warn", about=gap.what, text=f"cannot be read: {gap.why}")
     if not host.swap:
         yield Finding(
             level="warn",
@@ -199,16 +213,25 @@ def _memory(session: Session) -> Iterator[Finding]:
         )
 
 
-def _domains(session: Session, hypervisor: Hypervisor) -> Iterator[Finding]:
+def _domains(session: Session, hypervisor: Hypervisor, offered: Capabilities | None) -> Iterator[Finding]:
     snapshot = observe(session.kernel, hypervisor, session.clock)
+    host = dataclasses.replace(snapshot.host, migration=offered.migration if offered else None)
+    try:
+        cold_node = session.policy().cold_node
+    except OvercommitError as error:
+        yield Finding(level="warn", about="policy", text=str(error), fix=error.hint or "")
+        cold_node = None
     if not snapshot.domains and not snapshot.gaps:
         yield Finding(level="ok", about="domains", text="none is running")
     for domain in snapshot.domains:
-        for actuator, verdict in judge(domain, snapshot.host, _EVERYTHING).items():
+        for actuator, verdict in judge(domain, host, _EVERYTHING, cold_node=cold_node).items():
+            can = "can be used"
+            if actuator is Actuator.DEMOTION and offered is None:
+                can += " if DAMON can move memory of a process: --probe tells"
             yield Finding(
                 level="ok" if verdict.ok else "warn",
                 about=f"domain {domain.name}",
-                text=f"{actuator.value} {'can be used' if verdict.ok else 'cannot: ' + verdict.reason}",
+                text=f"{actuator.value} {can if verdict.ok else 'cannot: ' + verdict.reason}",
                 fix=verdict.remedy,
             )
     for gap in snapshot.gaps:

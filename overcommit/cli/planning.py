@@ -62,11 +62,13 @@ def plan_now(
     domains = [d for d in first.domains if watchable(d)]
     seconds = observe_for if observe_for is not None else _long_enough(first, domains, policy)
     watched = Watched(idle={}, lost={})
+    migration: bool | None = None
     if domains and policy.reclaim is not ReclaimMode.OFF:
-        watched = _watch(session, hypervisor, generation, domains, seconds, take_over=take_over)
+        watched, migration = _watch(session, hypervisor, generation, domains, seconds, take_over=take_over)
     now = select(observe(session.kernel, hypervisor, session.clock), ())
     now = dataclasses.replace(
         now,
+        host=dataclasses.replace(now.host, migration=migration),
         domains=tuple(d for d in now.domains if not names or d.name in names),
         gaps=(*now.gaps, *_lost(first, now, watched)),
     )
@@ -85,7 +87,8 @@ def _watch(
     seconds: float,
     *,
     take_over: bool,
-) -> Watched:
+) -> tuple[Watched, bool]:
+    """What was seen, and whether this kernel's DAMON can move a domain's memory to another node."""
     talk = session.talk
     with DamonPool(session.kernel, session.journal, generation) as pool:
         pool.claim(len(domains) + 1, take_over=take_over)  # one for the host
@@ -104,17 +107,19 @@ def _watch(
                 f"  watched {format_duration(share * seconds)} of {format_duration(seconds)}"
             ),
         )
+        migration = pool.capabilities.migration
     talk.done()
-    return result
+    return result, migration
 
 
 def _long_enough(snapshot: Snapshot, domains: Sequence[DomainFacts], policy: Policy) -> float:
-    """Long enough for the classes of those domains that could be paged out at all."""
-    needed = [
-        policy.class_of(domain).cold_after_seconds
-        for domain in domains
-        if judge(domain, snapshot.host, policy.class_of(domain).actuators)[Actuator.PAGEOUT].ok
-    ]
+    """Long enough for the classes of those domains whose cold memory could go anywhere at all."""
+    needed = []
+    for domain in domains:
+        of = policy.class_of(domain)
+        verdicts = judge(domain, snapshot.host, of.actuators, cold_node=policy.cold_node)
+        if any(verdicts[way].ok for way in (Actuator.DEMOTION, Actuator.PAGEOUT) if way in verdicts):
+            needed.append(of.cold_after_seconds)
     return duration_for(max(needed)) if needed else _SHORT_LOOK_SECONDS
 
 

@@ -6,7 +6,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.outcome import Controller, Outcome, Report
-from overcommit.model.plan import Action, BalloonAction, DomainPlan, Plan, kind_of
+from overcommit.model.plan import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    DomainPlan,
+    PageoutAction,
+    Plan,
+    kind_of,
+)
 from overcommit.model.policy import Actuator
 from overcommit.units import format_duration, format_size
 
@@ -75,9 +83,15 @@ def plan_text(plan: Plan) -> Iterator[str]:
     blocked = len(plan.actions) - len(plan.runnable)
     yield (
         f"Plan: {len(plan.runnable)} to change, {blocked} blocked. "
-        f"Frees at least {format_size(plan.expected_bytes)}. Headroom above the reserve now: "
+        f"Frees {gains(plan)}. Headroom above the reserve now: "
         f"{format_size(host.headroom_bytes)} (reserve {format_size(host.reserve_bytes)})."
     )
+
+
+def gains(plan: Plan) -> str:
+    """What a plan frees, and what it moves to another memory node, which frees nothing."""
+    frees = f"at least {format_size(plan.expected_bytes)}"
+    return f"{frees}, moves {format_size(plan.moving_bytes)}" if plan.moving_bytes else frees
 
 
 def _domain_row(domain: DomainPlan) -> tuple[str, ...]:
@@ -100,10 +114,16 @@ def _objections(plan: Plan) -> Iterator[str]:
 def _action_text(action: Action) -> Iterator[str]:
     mark = "~" if action.blocked is None else "!"
     before, after = format_size(action.before_bytes), format_size(action.after_bytes)
-    what = "guest memory" if isinstance(action, BalloonAction) else "resident"
+    match action:
+        case BalloonAction():
+            what, does = "guest memory", "frees"
+        case DemotionAction(node=node):
+            what, does = f"on node {node}", "moves"
+        case PageoutAction():
+            what, does = "resident", "frees"
     yield (
         f"  {mark} {action.domain.name}  {kind_of(action).value}  {what} {before} -> {after}  "
-        f"frees {format_size(action.expected_bytes)}"
+        f"{does} {format_size(action.expected_bytes)}"
     )
     if action.blocked is not None:
         yield f"      blocked: {action.blocked}"
@@ -114,10 +134,14 @@ def _action_text(action: Action) -> Iterator[str]:
 def outcome_text(outcome: Outcome) -> str:
     """One action's end."""
     action = outcome.action
+    if isinstance(action, DemotionAction):
+        got = f"node {action.node} got {format_size(outcome.moved_bytes)}"
+    else:
+        got = f"host got {format_size(outcome.freed_bytes)}"
     return (
-        f"  {outcome.status.value:<7} {action.domain.name}  {kind_of(action).value}: host got "
-        f"{format_size(outcome.freed_bytes)} of {format_size(action.expected_bytes)} in "
-        f"{format_duration(outcome.seconds)}{_PACED_BY[outcome.controller]}, "
+        f"  {outcome.status.value:<7} {action.domain.name}  {kind_of(action).value}: {got} of "
+        f"{format_size(action.expected_bytes)} in {format_duration(outcome.seconds)}"
+        f"{_PACED_BY[outcome.controller]}, "
         f"{outcome.promoted_pages} page(s) read back; {outcome.detail}"
     )
 
@@ -132,6 +156,8 @@ def report_text(report: Report) -> Iterator[str]:
         f"{format_size(balance.available_before_bytes)} -> {format_size(balance.available_after_bytes)} "
         f"({'+' if gained >= 0 else ''}{format_size(gained)})."
     )
+    if report.moved_bytes:
+        yield f"Moved {format_size(report.moved_bytes)} to another memory node; that is no gain of the host."
     zram = balance.zram_after_bytes - balance.zram_before_bytes
     swap = balance.swap_used_after_bytes - balance.swap_used_before_bytes
     if swap > 0:

@@ -91,6 +91,7 @@ def _domain(domain: DomainFacts, policy: Policy) -> dict[str, Any]:
         "usable_bytes": domain.balloon.usable_bytes if domain.balloon else None,
         "resident_bytes": residency.resident_bytes if residency else None,
         "swapped_bytes": residency.swapped_bytes if residency else None,
+        "placement_bytes": dict(domain.placement) if domain.placement is not None else None,
         "cgroup_bytes": cgroup.current_bytes if cgroup else None,
         "cgroup_swap_bytes": cgroup.swap_bytes if cgroup else None,
         "major_faults": cgroup.major_faults if cgroup else None,

@@ -88,7 +88,7 @@ FEATURES = (
     ),
     Feature(
         "weighted destinations", "contexts/N/schemes/N/dests/nr_dests", "6.17",
-        "migration has one destination",
+        "migration has one destination, and moves nothing of a process: no demotion",
     ),
     Feature(
         "target removal", "contexts/N/targets/N/obsolete_target", "6.19",
@@ -128,6 +128,16 @@ class Capabilities:
         The older tuner, ``consist``, needs thirty windows from one byte to a gibibyte.
         """
         return "temporal" in self.keywords.get(f"{_SCHEME}/quotas/goal_tuner", ())
+
+    @property
+    def migration(self) -> bool:
+        """Whether memory of a process can be moved to another node.
+
+        A kernel that cannot takes the word and does nothing. It came in the same version as the weighted
+        destinations (Linux 6.17), and those show.
+        """
+        words = self.keywords.get(f"{_SCHEME}/action", frozenset())
+        return "migrate_cold" in words and self.offers(f"{_SCHEME}/dests/nr_dests")
 
     def missing(self) -> tuple[Feature, ...]:
         """The features that are not there."""

@@ -1,4 +1,4 @@
-"""What our kdamonds are made of: the monitor that only looks, and the actor that pages out.
+"""What our kdamonds are made of: the monitor that only looks, and the actors that page out or move.
 
 They are separate because every action but ``stat`` resets the age of the regions it matches
 (mm/damon/core.c, damos_apply_scheme): who acts cannot measure idleness.
@@ -30,6 +30,7 @@ from overcommit.damon.tree import (
     pattern,
 )
 from overcommit.damon.tuning import ACCESS_RATIO, AGGREGATIONS
+from overcommit.errors import Unsupported
 from overcommit.model.ranges import Range, chop, total_size
 from overcommit.units import MIB, PAGE_SIZE
 
@@ -168,6 +169,39 @@ def fvaddr_actor(
     )
 
 
+def fvaddr_migration(
+    target: Target, nid: int, *, max_bytes_per_second: int, lease_seconds: float, capabilities: Capabilities
+) -> Kdamond:
+    """A kdamond that moves what is still idle in the target's ranges to a memory node, at a bounded rate.
+
+    The kernel looks at each page's accessed bit, and clears it: a page is moved when a second look, at least
+    `RECHECK_AGGREGATIONS` later, finds that it was not accessed since. What is left costs little of the quota
+    from Linux 7.2 on; before that the first look takes as long as the moving.
+
+    Raises:
+        Unsupported: this kernel's DAMON moves physical memory only.
+    """
+    if not capabilities.migration:
+        raise Unsupported(
+            "this kernel's DAMON cannot move the memory of a process to another node",
+            hint="it came with Linux 6.17",
+        )
+    scheme = dataclasses.replace(
+        _pageout(_forgiving(Quota(size=max_bytes_per_second), capabilities), lease_seconds, capabilities),
+        action="migrate_cold",
+        target_nid=nid,
+        ops_filters=(Filter(kind="young", matching=True),),
+    )
+    min_regions = max(10, min(total_size(target.ranges) // MIB, 500))
+    return _kdamond(
+        "fvaddr",
+        ACTOR_INTERVALS,
+        RegionLimits(minimum=min_regions, maximum=1000),
+        (_pre_split(target, min_regions),),
+        scheme,
+    )
+
+
 def paddr_actor(
     ram: tuple[Range, ...],
     memcg_path: str,
@@ -187,13 +221,7 @@ def paddr_actor(
     """
     only_ours = (Filter(kind="memcg", matching=False, memcg_path=memcg_path),)
     layered = capabilities.offers("contexts/0/schemes/0/ops_filters/nr_filters")
-    charge = capabilities.offers("contexts/0/schemes/0/quotas/fail_charge_denom")
-    quota = Quota(
-        size=max_bytes_per_second,
-        weights=Weights(age=1.0),
-        fail_charge_num=1 if charge else 0,
-        fail_charge_denom=_FAIL_CHARGE_DENOMINATOR if charge else 0,
-    )
+    quota = _forgiving(Quota(size=max_bytes_per_second, weights=Weights(age=1.0)), capabilities)
     seconds = windows * QUOTA_WINDOW_SECONDS + RECHECK_AGGREGATIONS * ACTOR_INTERVALS.aggregation_seconds
     scheme = dataclasses.replace(
         _pageout(quota, seconds, capabilities),
@@ -208,6 +236,13 @@ def paddr_actor(
         (_pre_split(Target.of(0, ram), min_regions),),
         scheme,
     )
+
+
+def _forgiving(quota: Quota, capabilities: Capabilities) -> Quota:
+    """The same quota, of which memory that a scheme looks at and leaves takes next to nothing (Linux 7.2)."""
+    if not capabilities.offers("contexts/0/schemes/0/quotas/fail_charge_denom"):
+        return quota
+    return dataclasses.replace(quota, fail_charge_num=1, fail_charge_denom=_FAIL_CHARGE_DENOMINATOR)
 
 
 def _pageout(quota: Quota, lease_seconds: float, capabilities: Capabilities) -> Scheme:

@@ -58,6 +58,7 @@ def parse_definition(xml: str) -> Definition:
         hugepages=root.find("./memoryBacking/hugepages") is not None,
         shared=access is not None and access.get("mode") == "shared",
         launch_security=security.get("type") if security is not None else None,
+        bound=any(wish.get("mode") != "preferred" for wish in root.findall("./numatune/*")),
         passthrough=tuple(what for what, path in _PASSTHROUGH.items() if root.find(path) is not None),
         labels=dict(labels.attrib) if labels is not None else {},
     )

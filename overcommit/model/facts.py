@@ -43,7 +43,7 @@ class Incarnation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What the live domain XML says about memory."""
+    """What the live domain XML says about memory; ``bound``: to chosen nodes of the host."""
 
     maximum_bytes: int
     balloon_model: str
@@ -54,6 +54,7 @@ class Definition:
     hugepages: bool = False
     shared: bool = False
     launch_security: str | None = None
+    bound: bool = False
     passthrough: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -124,6 +125,7 @@ class DomainFacts:
 
     ``ram`` is guest RAM in QEMU's address space. Where it cannot be told from the rest it is empty, a gap
     says so, and ``process`` is all of QEMU's larger memory, to look at only. ``residency`` is of either.
+    ``placement`` has the guest's bytes by memory node, where the host has several.
     """
 
     incarnation: Incarnation
@@ -135,6 +137,7 @@ class DomainFacts:
     ram: tuple[Range, ...] = ()
     process: tuple[Range, ...] = ()
     residency: Residency | None = None
+    placement: Mapping[int, int] | None = None
     gaps: tuple[Gap, ...] = ()
 
     @property
@@ -167,10 +170,20 @@ class SwapArea:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNode:
+    """One memory node of the host, online; ``free_bytes`` does not count what the kernel could make free."""
+
+    nid: int
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """The host itself.
 
     ``lru_bytes`` is what reclaim works on: memory of processes and files. The rest is free or the kernel's.
+    ``migration``: DAMON can move a process's memory to another node, None: not tried.
     """
 
     name: str
@@ -182,6 +195,12 @@ class HostFacts:
     swap: tuple[SwapArea, ...]
     zram_used_bytes: int
     pressure: Pressure | None
+    nodes: tuple[MemoryNode, ...] = ()
+    migration: bool | None = None
+
+    def node(self, nid: int) -> MemoryNode | None:
+        """The memory node of that number."""
+        return next((node for node in self.nodes if node.nid == nid), None)
 
     @property
     def swap_total_bytes(self) -> int:

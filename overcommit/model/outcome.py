@@ -31,7 +31,8 @@ class Outcome:
     """One action's end.
 
     ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts what came back
-    from swap meanwhile: the price. ``controller`` is None where nothing sets a pace.
+    from swap meanwhile: the price. ``moved_bytes`` went to another memory node and free nothing.
+    ``controller`` is None where nothing sets a pace.
     """
 
     action: Action
@@ -40,6 +41,7 @@ class Outcome:
     promoted_pages: int
     seconds: float
     detail: str
+    moved_bytes: int = 0
     controller: Controller | None = None
 
 
@@ -67,6 +69,11 @@ class Report:
     def freed_bytes(self) -> int:
         """Guest RAM that is no longer resident."""
         return sum(o.freed_bytes for o in self.outcomes)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Guest RAM that is on another memory node now."""
+        return sum(o.moved_bytes for o in self.outcomes)
 
     @property
     def complete(self) -> bool:

@@ -64,7 +64,32 @@ class PageoutAction:
     blocked: str | None = None
 
 
-Action = BalloonAction | PageoutAction
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemotionAction:
+    """Move what of ``pieces`` is still idle when looked at again to memory node ``node``.
+
+    ``before_bytes`` and ``after_bytes`` are the domain's on that node, ``expected_bytes`` what moves there.
+    The host gains nothing as a whole, and no floor applies, since nothing leaves memory. The pieces may hold
+    more: what is there already.
+    """
+
+    id: str
+    domain: Incarnation
+    node: int
+    before_bytes: int
+    after_bytes: int
+    expected_bytes: int
+    cold_after_seconds: float
+    max_bytes_per_second: int
+    psi_some_limit: float
+    pieces: tuple[ColdPiece, ...]
+    reason: str
+    because: str
+    risk: str
+    blocked: str | None = None
+
+
+Action = BalloonAction | DemotionAction | PageoutAction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +155,20 @@ class Plan:
     @property
     def expected_bytes(self) -> int:
         """What all actions that are not blocked should bring back."""
-        return sum(a.expected_bytes for a in self.actions if a.blocked is None)
+        return sum(a.expected_bytes for a in self.runnable if not isinstance(a, DemotionAction))
+
+    @property
+    def moving_bytes(self) -> int:
+        """What should go to another memory node."""
+        return sum(a.expected_bytes for a in self.runnable if isinstance(a, DemotionAction))
 
     @property
     def needs_damon(self) -> bool:
         """Whether carrying it out takes a kdamond."""
-        return any(isinstance(a, PageoutAction) and a.actor.by_kdamond for a in self.runnable)
+        return any(
+            isinstance(a, DemotionAction) or (isinstance(a, PageoutAction) and a.actor.by_kdamond)
+            for a in self.runnable
+        )
 
     @property
     def runnable(self) -> tuple[Action, ...]:
@@ -145,4 +178,10 @@ class Plan:
 
 def kind_of(action: Action) -> Actuator:
     """The actuator behind an action."""
-    return Actuator.BALLOON if isinstance(action, BalloonAction) else Actuator.PAGEOUT
+    match action:
+        case BalloonAction():
+            return Actuator.BALLOON
+        case DemotionAction():
+            return Actuator.DEMOTION
+        case PageoutAction():
+            return Actuator.PAGEOUT

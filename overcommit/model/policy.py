@@ -15,6 +15,7 @@ class Actuator(enum.Enum):
 
     FREE_PAGE_REPORTING = "free_page_reporting"
     BALLOON = "balloon"
+    DEMOTION = "demotion"
     PAGEOUT = "pageout"
 
 
@@ -106,7 +107,8 @@ class SwapBudget:
 class Policy:
     """A whole policy; ``digest`` identifies its text, so that a saved plan can tell when it changed.
 
-    ``pageout_actor`` None leaves the choice to what the host offers.
+    ``pageout_actor`` None leaves the choice to what the host offers. ``cold_node`` is the memory node to
+    which cold memory goes before it goes to swap.
     """
 
     digest: str
@@ -116,6 +118,7 @@ class Policy:
     swap: SwapBudget
     reclaim: ReclaimMode
     pageout_actor: PageoutActor | None
+    cold_node: int | None
     classes: Mapping[str, DomainClass]
     rules: tuple[Rule, ...]
     default_class: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import read_cgroup
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_host
+from overcommit.host.nodes import read_nodes, read_placement
 from overcommit.host.process import find_guest_ram, find_process_memory, read_start_time, runs_domain
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor, ListedDomain
@@ -26,12 +28,13 @@ def observe(kernel: Kernel, hypervisor: Hypervisor, clock: Clock) -> Snapshot:
         HostError: libvirt does not list its domains.
         OSError: the host's own memory files cannot be read.
     """
-    host = read_host(kernel)
+    nodes, unreadable = read_nodes(kernel)
+    host = dataclasses.replace(read_host(kernel), nodes=nodes)
     domains: list[DomainFacts] = []
-    gaps: list[Gap] = []
+    gaps: list[Gap] = list(unreadable)
     for listed in hypervisor.domains():
         try:
-            domains.append(_observe_domain(kernel, hypervisor, clock, listed))
+            domains.append(_observe_domain(kernel, hypervisor, clock, listed, placed=len(nodes) > 1))
         except Gone:
             continue
         except (HostError, OSError, ValueError) as error:
@@ -62,7 +65,7 @@ def identify(kernel: Kernel, listed: ListedDomain) -> Incarnation:
 
 
 def _observe_domain(
-    kernel: Kernel, hypervisor: Hypervisor, clock: Clock, listed: ListedDomain
+    kernel: Kernel, hypervisor: Hypervisor, clock: Clock, listed: ListedDomain, *, placed: bool
 ) -> DomainFacts:
     incarnation = identify(kernel, listed)
     pid = incarnation.pid
@@ -85,6 +88,8 @@ def _observe_domain(
     cgroup = attempt("cgroup", lambda: read_cgroup(kernel, pid))
     if cgroup is None and not any(gap.what == "cgroup" for gap in gaps):
         gaps.append(Gap(what="cgroup", why="no cgroup v2 with memory accounting"))
+    group = cgroup.path if cgroup and placed else None
+    placement = attempt("placement", lambda: read_placement(kernel, group)) if group else None
     ram = attempt("guest RAM", lambda: locate_ram(kernel, pid, definition.maximum_bytes))
     process: tuple[Range, ...] | None = ()
     if ram == ():
@@ -103,6 +108,7 @@ def _observe_domain(
         ram=ram or (),
         process=process or (),
         residency=residency,
+        placement=placement,
         gaps=tuple(gaps),
     )
 

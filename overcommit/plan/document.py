@@ -12,6 +12,7 @@ from overcommit.model.heat import ColdPiece, IdleBucket
 from overcommit.model.plan import (
     Action,
     BalloonAction,
+    DemotionAction,
     DomainPlan,
     HostPlan,
     PageoutAction,
@@ -34,10 +35,8 @@ _DOMAIN_FIELDS = (
 _ACTION_FIELDS = (
     *("id", "before_bytes", "after_bytes", "expected_bytes", "reason", "because", "risk", "blocked"),
 )
-_PAGEOUT_FIELDS = (
-    *("cold_after_seconds", "max_bytes_per_second", "psi_some_limit", "promotions_limit"),
-    "working_set_bytes",
-)
+_IDLE_FIELDS = ("cold_after_seconds", "max_bytes_per_second", "psi_some_limit")
+_PACE_FIELDS = ("promotions_limit", "working_set_bytes")
 
 
 def to_document(plan: Plan) -> dict[str, Any]:
@@ -131,10 +130,15 @@ def _action_to_json(action: Action) -> dict[str, Any]:
         "domain": _incarnation_to_json(action.domain),
         **{name: getattr(action, name) for name in _ACTION_FIELDS},
     }
-    if isinstance(action, PageoutAction):
+    if isinstance(action, BalloonAction):
+        return document
+    if isinstance(action, DemotionAction):
+        document["node"] = action.node
+    else:
         document["actor"] = action.actor.value
-        document |= {name: getattr(action, name) for name in _PAGEOUT_FIELDS}
-        document["pieces"] = [list(piece) for piece in action.pieces]
+        document |= {name: getattr(action, name) for name in _PACE_FIELDS}
+    document |= {name: getattr(action, name) for name in _IDLE_FIELDS}
+    document["pieces"] = [list(piece) for piece in action.pieces]
     return document
 
 
@@ -169,12 +173,12 @@ def _domain_from_json(data: dict[str, Any]) -> DomainPlan:
 def _action_from_json(data: dict[str, Any]) -> Action:
     common = {name: data[name] for name in _ACTION_FIELDS}
     domain = _incarnation_from_json(data["domain"])
-    if Actuator(data["kind"]) is Actuator.BALLOON:
+    kind = Actuator(data["kind"])
+    if kind is Actuator.BALLOON:
         return BalloonAction(domain=domain, **common)
-    return PageoutAction(
-        domain=domain,
-        **common,
-        actor=PageoutActor(data["actor"]),
-        **{name: data[name] for name in _PAGEOUT_FIELDS},
-        pieces=tuple(ColdPiece(*piece) for piece in data["pieces"]),
-    )
+    common |= {name: data[name] for name in _IDLE_FIELDS}
+    common["pieces"] = tuple(ColdPiece(*piece) for piece in data["pieces"])
+    if kind is Actuator.DEMOTION:
+        return DemotionAction(domain=domain, node=data["node"], **common)
+    common |= {name: data[name] for name in _PACE_FIELDS}
+    return PageoutAction(domain=domain, actor=PageoutActor(data["actor"]), **common)

@@ -17,16 +17,20 @@ def judge(
     allowed: frozenset[Actuator],
     *,
     pageout_actor: PageoutActor | None = None,
+    cold_node: int | None = None,
 ) -> dict[Actuator, Verdict]:
     """A verdict per actuator; the first reason against wins, most lasting reasons first.
 
-    ``pageout_actor`` is who shall page out, None for whoever can.
+    ``pageout_actor`` is who shall page out, None for whoever can. Demotion is judged only where there is a
+    ``cold_node``.
     """
     checks = {
         Actuator.FREE_PAGE_REPORTING: _against_reporting(domain),
         Actuator.BALLOON: _against_balloon(domain),
-        Actuator.PAGEOUT: _against_pageout(domain, host, pageout_actor),
     }
+    if cold_node is not None:
+        checks[Actuator.DEMOTION] = _against_demotion(domain, host, cold_node)
+    checks[Actuator.PAGEOUT] = _against_pageout(domain, host, pageout_actor)
     verdicts = {}
     for actuator, objections in checks.items():
         if actuator in allowed:
@@ -118,6 +122,38 @@ def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _missing(domain, "guest RAM", "residency")
 
 
+def _against_blind(domain: DomainFacts) -> Iterator[Verdict]:
+    if domain.cgroup is None or domain.cgroup.pressure is None:
+        yield _no(
+            "its memory pressure cannot be seen",
+            "moving its memory must notice a guest in pain: cgroup v2 with PSI is needed (boot with psi=1)",
+        )
+
+
+def _against_demotion(domain: DomainFacts, host: HostFacts, node: int) -> Iterator[Verdict]:
+    yield from _against_pinned(domain.definition)
+    yield from _against_hugepages(domain.definition)
+    if domain.definition.bound:
+        yield _no("guest memory is bound to nodes (<numatune>)", "remove <numatune>, or use mode='preferred'")
+    yield from _against_now(domain)
+    if host.node(node) is None:
+        yield _no(f"the host shows no memory node {node}", "/sys/devices/system/node has those it has")
+    elif len(host.nodes) == 1:
+        yield _no(f"memory node {node} is the only one", "cold_node is for hosts with slower memory beside")
+    if host.migration is False:
+        yield _no(
+            "this kernel's DAMON cannot move the memory of a process to another node",
+            "Linux 6.17 or later is needed",
+        )
+    yield from _against_blind(domain)
+    if domain.cgroup and domain.cgroup.shared:
+        yield _no(
+            "its cgroup is shared with other processes",
+            "what moves could not be told from theirs: let libvirt give each domain a cgroup",
+        )
+    yield from _missing(domain, "guest RAM", "residency", "placement")
+
+
 def best_actor(domain: DomainFacts) -> PageoutActor:
     """Who pages this domain out best (docs/adr/0004)."""
     can_reclaim = domain.cgroup is not None and domain.cgroup.reclaim and not domain.cgroup.shared
@@ -130,11 +166,7 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
     yield from _against_now(domain)
     if host.swap_total_bytes == 0:
         yield _no("the host has no swap", "add zram or a swap device; without one nothing can move")
-    if domain.cgroup is None or domain.cgroup.pressure is None:
-        yield _no(
-            "its memory pressure cannot be seen",
-            "page-out must notice a guest in pain: cgroup v2 with PSI is needed (boot with psi=1)",
-        )
+    yield from _against_blind(domain)
     if actor not in {None, PageoutActor.DAMOS_FVADDR} and domain.cgroup and domain.cgroup.shared:
         yield _no(
             "its cgroup is shared with other processes",

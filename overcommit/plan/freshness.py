@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from overcommit.errors import StalePlan
-from overcommit.model.facts import BalloonStats, Snapshot
-from overcommit.model.plan import BalloonAction, PageoutAction, Plan, kind_of
+from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts, Snapshot
+from overcommit.model.plan import Action, BalloonAction, DemotionAction, PageoutAction, Plan, kind_of
 from overcommit.model.policy import Policy
 from overcommit.plan import rungs
 from overcommit.plan.eligibility import judge
@@ -41,24 +41,39 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
         if domain.incarnation != action.domain:
             changes.append(f"domain {name} was restarted since")
             continue
-        actor = action.actor if isinstance(action, PageoutAction) else None
-        kind = kind_of(action)
-        verdict = judge(domain, now.host, frozenset({kind}), pageout_actor=actor)[kind]
-        if not verdict.ok:
-            changes.append(f"domain {name} is no longer eligible for {kind.value}: {verdict.reason}")
-        elif isinstance(action, BalloonAction) and domain.balloon is not None:
-            changes += _balloon_changes(action, domain.balloon)
-        elif isinstance(action, PageoutAction) and domain.residency is not None:
-            resident = domain.residency.resident_bytes
-            if resident < action.before_bytes - rungs.worthwhile(domain.definition.maximum_bytes):
-                changes.append(
-                    f"domain {name} has less to give: {format_size(resident)} resident instead of "
-                    f"{format_size(action.before_bytes)}"
-                )
+        changes += _domain_changes(action, domain, now.host)
     swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
     if swapping and now.host.swap_used_bytes + swapping > policy.swap.max_used * now.host.swap_total_bytes:
         changes.append(f"swap has filled to {format_size(now.host.swap_used_bytes)}")
+    for node in {a.node for a in plan.runnable if isinstance(a, DemotionAction)}:
+        if (room := rungs.room_on(now.host, node)) < plan.moving_bytes:
+            changes.append(f"memory node {node} has filled: {format_size(room)} can be moved there")
     return changes
+
+
+def _domain_changes(action: Action, domain: DomainFacts, host: HostFacts) -> list[str]:
+    """What of the domain is not as it was; it lives the life that the plan saw."""
+    kind = kind_of(action)
+    actor = action.actor if isinstance(action, PageoutAction) else None
+    node = action.node if isinstance(action, DemotionAction) else None
+    verdict = judge(domain, host, frozenset({kind}), pageout_actor=actor, cold_node=node)[kind]
+    if not verdict.ok:
+        return [f"domain {domain.name} is no longer eligible for {kind.value}: {verdict.reason}"]
+    little = rungs.worthwhile(domain.definition.maximum_bytes)
+    match action:
+        case BalloonAction():
+            return _balloon_changes(action, domain.balloon) if domain.balloon else []
+        case DemotionAction(node=node, before_bytes=before):
+            there = domain.placement.get(node, 0) if domain.placement else 0
+            if there <= before + little:
+                return []
+            what = f"{format_size(there)} on memory node {node}"
+        case PageoutAction(before_bytes=before):
+            resident = domain.residency.resident_bytes if domain.residency else before
+            if resident >= before - little:
+                return []
+            what = f"{format_size(resident)} resident"
+    return [f"domain {domain.name} has less to give: {what} instead of {format_size(before)}"]
 
 
 def _balloon_changes(action: BalloonAction, balloon: BalloonStats) -> list[str]:

@@ -11,11 +11,13 @@ from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.plan import (
     Action,
     BalloonAction,
+    DemotionAction,
     DomainPlan,
     HostPlan,
     PageoutAction,
     Plan,
     Verdict,
+    kind_of,
 )
 from overcommit.model.policy import Actuator, DomainClass, Policy, ReclaimMode
 from overcommit.plan import rungs
@@ -39,13 +41,11 @@ def make_plan(
 ) -> Plan:
     """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched."""
     host = _host_plan(snapshot, policy, host_heat)
-    candidates = [
-        _consider(domain, heats.get(domain.incarnation.uuid), snapshot.host, policy)
-        for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid))
-    ]
+    candidates = list(_consider_all(snapshot, heats, policy))
     missing = max(0, -host.headroom_bytes) if policy.reclaim is ReclaimMode.ON_PRESSURE else None
     actions = _within_budgets(_in_turn(candidates, policy), snapshot.host, policy, missing=missing)
-    ordered = sorted(actions, key=lambda a: isinstance(a, PageoutAction))
+    ladder = list(Actuator)
+    ordered = sorted(actions, key=lambda a: ladder.index(kind_of(a)))
     numbered = tuple(dataclasses.replace(a, id=str(i)) for i, a in enumerate(ordered, start=1))
     return Plan(
         created_at=snapshot.taken_at,
@@ -77,11 +77,18 @@ def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None) -> Hos
     )
 
 
-def _consider(domain: DomainFacts, heat: Heat | None, host: HostFacts, policy: Policy) -> _Candidate:
-    domain_class = policy.class_of(domain)
-    verdicts = judge(domain, host, domain_class.actuators, pageout_actor=policy.pageout_actor)
-    actions = tuple(rungs.propose(domain, heat, domain_class, policy, verdicts))
-    return _Candidate(domain, domain_class, heat, verdicts, actions)
+def _consider_all(snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy) -> Iterator[_Candidate]:
+    """What each domain allows, by name; they share the room on the cold node."""
+    host, node = snapshot.host, policy.cold_node
+    room = 0 if node is None else rungs.room_on(host, node)
+    for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
+        domain_class, heat = policy.class_of(domain), heats.get(domain.incarnation.uuid)
+        verdicts = judge(
+            domain, host, domain_class.actuators, pageout_actor=policy.pageout_actor, cold_node=node
+        )
+        actions = tuple(rungs.propose(domain, heat, domain_class, policy, verdicts, cold_room=room))
+        room -= sum(a.expected_bytes for a in actions if isinstance(a, DemotionAction))
+        yield _Candidate(domain, domain_class, heat, verdicts, actions)
 
 
 def _in_turn(candidates: Iterable[_Candidate], policy: Policy) -> Iterator[Action]:
@@ -103,7 +110,7 @@ def _in_turn(candidates: Iterable[_Candidate], policy: Policy) -> Iterator[Actio
         yield from candidate.actions
 
 
-def _limit(action: Action, most: int) -> Action:
+def _limit(action: BalloonAction | PageoutAction, most: int) -> BalloonAction | PageoutAction:
     """The same action for at most ``most`` bytes."""
     if action.expected_bytes <= most:
         return action
@@ -132,6 +139,9 @@ def _within_budgets(
     """
     room = max(0, round(policy.swap.max_used * host.swap_total_bytes) - host.swap_used_bytes)
     for action in actions:
+        if isinstance(action, DemotionAction):
+            yield action
+            continue
         wanted = action if missing is None else _limit(action, missing)
         if wanted.expected_bytes <= 0:
             continue
@@ -201,6 +211,8 @@ def _notes(
         yield "the policy says reclaim: off"
     elif policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes >= 0:
         yield (f"{format_size(host.headroom_bytes)} above the reserve: nothing to do on_pressure")
+    if policy.cold_node is not None:
+        yield from _cold_node_notes(candidates, policy.cold_node, policy.reclaim)
     for candidate in candidates:
         heat = candidate.heat
         if heat is not None and heat.cold_bytes is None:
@@ -210,3 +222,17 @@ def _notes(
             )
     for gap in snapshot.gaps:
         yield f"left out: {gap.what}: {gap.why}"
+
+
+def _cold_node_notes(candidates: Iterable[_Candidate], node: int, mode: ReclaimMode) -> Iterator[str]:
+    if mode is ReclaimMode.ON_PRESSURE:
+        yield f"no memory goes to node {node} on_pressure: the host as a whole would gain nothing"
+    for domain, _, heat, _, _ in candidates:
+        if heat is None or heat.cold_bytes is None or domain.placement is None:
+            continue
+        in_use = domain.placement.get(node, 0) - heat.cold_bytes
+        if in_use >= rungs.worthwhile(domain.definition.maximum_bytes):
+            yield (
+                f"{domain.name}: at least {format_size(in_use)} on node {node} are not cold, and slower to "
+                "reach than need be until the kernel moves them back"
+            )

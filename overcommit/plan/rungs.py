@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from overcommit.model.facts import BalloonStats, DomainFacts
+from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts
 from overcommit.model.heat import ColdPiece, Heat
-from overcommit.model.plan import Action, BalloonAction, PageoutAction, Verdict
-from overcommit.model.policy import Actuator, DomainClass, Policy
+from overcommit.model.plan import Action, BalloonAction, DemotionAction, PageoutAction, Verdict
+from overcommit.model.policy import Actuator, DomainClass, Policy, ReclaimMode
 from overcommit.plan.eligibility import best_actor
 from overcommit.units import MIB, format_duration, format_size
 
@@ -43,14 +43,25 @@ def worthwhile(ceiling_bytes: int) -> int:
     return max(8 * MIB, ceiling_bytes // 50)
 
 
+def room_on(host: HostFacts, nid: int) -> int:
+    """What may still be moved to a memory node: 2 % of it, 64 MiB at least, stay free for others."""
+    node = host.node(nid)
+    return max(0, node.free_bytes - max(64 * MIB, node.total_bytes // 50)) if node else 0
+
+
 def propose(
     domain: DomainFacts,
     heat: Heat | None,
     domain_class: DomainClass,
     policy: Policy,
     verdicts: Mapping[Actuator, Verdict],
+    *,
+    cold_room: int = 0,
 ) -> Iterator[Action]:
-    """The actions that this domain allows, in ladder order. Their ids are given later."""
+    """The actions that this domain allows, in ladder order. Their ids are given later.
+
+    ``cold_room`` is what the policy's cold node can still take.
+    """
     bounds = bounds_of(domain, domain_class)
     if domain.residency is None:
         return
@@ -62,12 +73,27 @@ def propose(
         if action is not None:
             ballooned = action.before_bytes - action.after_bytes
             yield action
-    if verdicts[Actuator.PAGEOUT].ok and heat is not None and heat.cold_bytes is not None:
-        # The guest gives its balloon whatever it likes best: all of it may be cold and resident. And at
-        # least `spare` of what is resident holds nothing that the guest needs: to swap that out is waste.
+    if heat is None or heat.cold_bytes is None:
+        return
+    # The guest gives its balloon whatever it likes best: all of it may be cold and resident. And at
+    # least `spare` of what is resident holds nothing that the guest needs: to swap that out is waste.
+    cold, candidates = heat.cold_bytes - max(ballooned, spare), heat.cold_pieces
+    node = policy.cold_node
+    # Moving memory from node to node brings a host that is short of it nothing.
+    demotes = Actuator.DEMOTION in verdicts and verdicts[Actuator.DEMOTION].ok
+    if demotes and policy.reclaim is ReclaimMode.PROACTIVE and domain.placement and node is not None:
+        # How much lies there already is known, but not which pieces; presumably cold ones.
+        there = domain.placement.get(node, 0)
+        pieces = coldest(candidates, there + max(0, min(cold - there, cold_room)))
+        moving = sum(p.resident_bytes for p in pieces) - there
+        if moving >= worthwhile(bounds.ceiling_bytes):
+            yield _demotion(domain, heat, domain_class, policy, node, there, moving, pieces)
+            candidates = tuple(sorted(set(candidates) - set(pieces)))
+            cold -= moving
+        cold -= there
+    if verdicts[Actuator.PAGEOUT].ok:
         left = resident - ballooned
-        most = min(heat.cold_bytes - max(ballooned, spare), left - bounds.floor_bytes)
-        pieces = coldest(heat.cold_pieces, most)
+        pieces = coldest(candidates, min(cold, left - bounds.floor_bytes))
         if sum(p.resident_bytes for p in pieces) >= worthwhile(bounds.ceiling_bytes):
             yield _pageout(domain, heat, domain_class, policy, bounds, left, pieces)
 
@@ -112,6 +138,42 @@ def used_bytes(stats: BalloonStats) -> int:
     return stats.actual_bytes - min(stats.usable_bytes or 0, stats.actual_bytes)
 
 
+def _demotion(
+    domain: DomainFacts,
+    heat: Heat,
+    domain_class: DomainClass,
+    policy: Policy,
+    node: int,
+    there: int,
+    moving: int,
+    pieces: tuple[ColdPiece, ...],
+) -> DemotionAction:
+    return DemotionAction(
+        id="",
+        domain=domain.incarnation,
+        node=node,
+        before_bytes=there,
+        after_bytes=there + moving,
+        expected_bytes=moving,
+        cold_after_seconds=heat.cold_after_seconds,
+        max_bytes_per_second=policy.swap.max_write_bytes_per_second,
+        psi_some_limit=domain_class.objective.psi_some,
+        pieces=pieces,
+        reason="idle_memory",
+        because=_idle_text(heat),
+        risk="a page that turns out to be needed is slower to reach, and may stay so; "
+        "the floor does not apply, because nothing leaves memory",
+    )
+
+
+def _idle_text(heat: Heat) -> str:
+    return (
+        f"{format_size(heat.cold_bytes or 0)} resident and idle for at least "
+        f"{format_duration(heat.cold_after_seconds)} (watched "
+        f"{format_duration(heat.window_seconds)}, confidence {heat.confidence})"
+    )
+
+
 def _pageout(
     domain: DomainFacts,
     heat: Heat,
@@ -137,10 +199,7 @@ def _pageout(
         working_set_bytes=heat.hot_bytes + heat.warm_bytes,
         pieces=pieces,
         reason="idle_memory",
-        because=f"{format_size(heat.cold_bytes or 0)} resident and idle for at least "
-        f"{format_duration(heat.cold_after_seconds)} (watched "
-        f"{format_duration(heat.window_seconds)}, confidence {heat.confidence}); "
-        f"floor {format_size(bounds.floor_bytes)}; by {actor.value}",
+        because=f"{_idle_text(heat)}; floor {format_size(bounds.floor_bytes)}; by {actor.value}",
         risk="a page that turns out to be needed costs the guest one swap-in",
     )
 

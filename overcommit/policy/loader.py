@@ -142,6 +142,7 @@ def _compile(file: schema.PolicyFile, source: str, digest: str) -> Policy:
         ),
         reclaim=ReclaimMode(file.host.reclaim),
         pageout_actor=None if file.host.pageout_actor == "auto" else PageoutActor(file.host.pageout_actor),
+        cold_node=file.host.cold_node,
         classes={
             name: DomainClass(
                 name=name,

@@ -9,7 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from overcommit import units
 
-DEFAULT_ACTUATORS = ["free_page_reporting", "balloon", "pageout"]
+DEFAULT_ACTUATORS = ["free_page_reporting", "balloon", "demotion", "pageout"]
+
+MOST_NODES = 1024
+"""What Linux can have (MAX_NUMNODES with the largest CONFIG_NODES_SHIFT)."""
 
 
 def _quantity(parse: Callable[[str], float], example: str) -> BeforeValidator:
@@ -79,6 +82,8 @@ class HostSection(_Section):
         "auto"
     )
     """Who pages out; auto takes the best that the host offers (docs/adr/0004)."""
+    cold_node: Annotated[int, Field(ge=0, lt=MOST_NODES)] | None = None
+    """Memory node (a slow one, such as CXL) to which cold memory goes before it goes to swap."""
     reclaim: Literal["proactive", "on_pressure", "off"] = "proactive"
     """proactive: always; on_pressure: only while less than the reserve is available; off: never."""
 
@@ -102,7 +107,7 @@ class ClassSection(_Section):
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Twice the weight halves a domain's share when the host is short."""
     slo: ObjectiveSection = ObjectiveSection()
-    actuators: list[Literal["free_page_reporting", "balloon", "pageout"]] = Field(
+    actuators: list[Literal["free_page_reporting", "balloon", "demotion", "pageout"]] = Field(
         default=DEFAULT_ACTUATORS  # type: ignore[arg-type]
     )
     """What may be used on this class."""

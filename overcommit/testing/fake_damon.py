@@ -2,16 +2,17 @@
 
 What it imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
 sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, ``commit`` (of other regions not),
-goals that we feed to the ``temporal`` tuner, and for physical memory a filter for one cgroup. What it does
-not: other filters, goals and tuners, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it
-holds hot memory).
+goals that we feed to the ``temporal`` tuner, a filter for one cgroup (physical memory), and moving what a
+process does not access to node 1. What it does not: other filters, goals and tuners, watermarks, and DAMON's
+inaccuracy (a region is accessed exactly when it holds hot memory).
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ from overcommit.testing.fake_damon_files import (
     most_children,
     parser_of,
 )
-from overcommit.testing.fake_host import FakeHost
+from overcommit.testing.fake_host import FakeGuest, FakeHost
 from overcommit.testing.fake_kdamond import (
     Aggregated,
     Region,
@@ -38,6 +39,7 @@ from overcommit.testing.fake_kdamond import (
     refusal,
     spans_of,
 )
+from overcommit.units import MIB
 
 _UNITS_PER_SECOND = 1_000_000
 _ON_A_RUNNING_ONE = frozenset(
@@ -314,17 +316,39 @@ class FakeDamon:
         if kdamond.operations == "paddr":
             self._page_out_physical(kdamond)
             return
-        for region in kdamond.regions if kdamond.action == "pageout" else ():
+        act = self._action(kdamond)
+        if act is None:
+            return
+        # A window goes on where the quota of the last one ended.
+        resume, kdamond.resume_at = kdamond.resume_at, 0
+        for index, region in enumerate(kdamond.regions[resume:], start=resume):
             guest = region.target.guest
             if guest is None or region.idle_seconds < kdamond.min_age * kdamond.aggregation:
                 continue
             most = guest.memory_bytes if unlimited else kdamond.effective_bytes - kdamond.used
             if most <= 0:
+                kdamond.resume_at = index
                 break
-            moved = self.host.page_out(guest, guest.chunks_in(region.span), most)
+            moved = act(guest, guest.chunks_in(region.span), most)
             kdamond.used += moved
             if moved < most:
                 region.idle_seconds = 0.0  # every action but stat makes a region young again
+
+    def _action(self, kdamond: RunningKdamond) -> Callable[[FakeGuest, Sequence[int], int], int] | None:
+        """What it does to a process's memory; what a kernel cannot do it takes all the same, and does not."""
+        if kdamond.action == "pageout":
+            return self.host.page_out
+        if kdamond.action == "migrate_cold" and kdamond.target_nid == 1 and self.version >= (6, 17):
+            return functools.partial(self._migrate, kdamond)
+        return None
+
+    def _migrate(self, kdamond: RunningKdamond, guest: FakeGuest, chunks: Sequence[int], most: int) -> int:
+        """The first look at a page only clears what accesses have left; before 7.2 it is charged in full."""
+        first = [chunk for chunk in chunks if chunk not in kdamond.looked_at][: most // MIB]
+        if not first:
+            return self.host.demote(guest, chunks, most)
+        kdamond.looked_at.update(first)
+        return len(first) * MIB if self.version < (7, 2) else 0
 
     def _page_out_physical(self, kdamond: RunningKdamond) -> None:
         """Page by page: what is accessed is left out, and so is what is not the cgroup's."""

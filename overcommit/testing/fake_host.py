@@ -30,7 +30,8 @@ class FakeGuest:
 
     Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
     the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are first in line
-    for reclaim. QEMU ``marks_ram`` as not to be forked; without that it looks like any memory.
+    for reclaim, and ``demoted`` ones lie on the host's second memory node. QEMU ``marks_ram`` as not to be
+    forked; without that it looks like any memory.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FakeGuest:
     free: set[int] = field(default_factory=set)
     swapped: set[int] = field(default_factory=set)
     cold_hints: set[int] = field(default_factory=set)
+    demoted: set[int] = field(default_factory=set)
     start_time: int = 1000
     behaviour: Behaviour = Behaviour.OBEDIENT
     balloon_model: str = "virtio"
@@ -105,13 +107,15 @@ class FakeGuest:
 class FakeHost:
     """The state behind all fakes of one host.
 
-    ``workers`` are called with each bit of time that passes. The three hooks are for faults: ``on_read`` with
+    ``second_node_bytes`` of its memory are on a node of their own. ``workers`` are called with each bit of
+    time that passes. The three hooks are for faults: ``on_read`` with
     the path before each look at the kernel, ``on_write`` and ``after_write`` with path and value around each
     change of the kernel or of a balloon (``balloon/NAME``). What they raise goes to the caller.
     """
 
     guests: list[FakeGuest]
     total_bytes: int = 8 * GIB
+    second_node_bytes: int = 0
     swap_total_bytes: int = 4 * GIB
     swap_of_others_bytes: int = 0
     boot_id: str = "11111111-2222-3333-4444-555555555555"
@@ -145,6 +149,11 @@ class FakeHost:
         """What compressed swap itself takes."""
         return self.swap_used_bytes // 3
 
+    @property
+    def second_node_free_bytes(self) -> int:
+        """What the second node has left."""
+        return self.second_node_bytes - sum(len(guest.demoted) for guest in self.guests) * MIB
+
     def advance(self, seconds: float) -> None:
         """Let time pass: balloons move, kdamonds work, guests touch their hot memory."""
         while seconds > 0:
@@ -154,6 +163,7 @@ class FakeHost:
             for guest in self.guests:
                 _move_balloon(guest)
                 _touch(guest)
+                guest.demoted &= guest.resident
                 _poll(guest, step)
             for worker in self.workers:
                 worker(step)
@@ -171,6 +181,16 @@ class FakeHost:
             if chunk in guest.resident and moved + MIB <= most_bytes and not full:
                 guest.resident.discard(chunk)
                 guest.swapped.add(chunk)
+                moved += MIB
+        return moved
+
+    def demote(self, guest: FakeGuest, chunks: Sequence[int], most_bytes: int) -> int:
+        """Move resident chunks that are not accessed to the second node while there is room there."""
+        moved = 0
+        for chunk in chunks:
+            movable = chunk in guest.resident - guest.hot - guest.demoted
+            if movable and moved + MIB <= most_bytes and self.second_node_free_bytes >= MIB:
+                guest.demoted.add(chunk)
                 moved += MIB
         return moved
 

@@ -70,6 +70,9 @@ class RunningKdamond:
     snapshots: int = 0
     max_snapshots: float = float("inf")
     memcg_path: str | None = None
+    target_nid: int = -1
+    looked_at: set[int] = field(default_factory=set)
+    resume_at: int = 0
     since_aggregation: float = 0.0
     window: float = 0.0
     windows: int = 0
@@ -101,6 +104,7 @@ class RunningKdamond:
 def give_scheme(kdamond: RunningKdamond, scheme: Node) -> None:
     """Have it do what a scheme of the tree says from now on; what it has done so far stays."""
     kdamond.action = scheme["action"]
+    kdamond.target_nid = int(scheme["target_nid"])
     for layer in ("filters", "ops_filters"):
         for found in children(scheme.get(layer, {})):
             if found["type"] == "memcg" and found["matching"] == "N":

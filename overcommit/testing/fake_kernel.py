@@ -12,6 +12,7 @@ from overcommit.damon.trace import TRACING
 from overcommit.errors import Gone
 from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.kernel import Advice
+from overcommit.host.nodes import DIRECTORY as NODES
 from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, intersect
 from overcommit.testing.fake_damon import FakeDamon
@@ -95,6 +96,8 @@ class FakeKernel:
         """See `Kernel.list`."""
         if path.startswith(ROOT):
             return self.damon.list(path)
+        if path == NODES:
+            return ("node0", "node1", "online") if self.host.second_node_bytes else ("node0", "online")
         return ("zram0",) if path == "/sys/block" else ()
 
     def exists(self, path: str) -> bool:
@@ -192,8 +195,17 @@ class FakeKernel:
             "/proc/sys/kernel/random/boot_id": lambda: host.boot_id + "\n",
             "/proc/pressure/memory": lambda: _PSI.format("some", 0) + _PSI.format("full", 0),
             "/proc/iomem": lambda: f"00000000-{host.total_bytes - 1:08x} : System RAM\n",
+            f"{NODES}/node0/meminfo": lambda: (
+                f"Node 0 MemTotal: {(host.total_bytes - host.second_node_bytes) // KIB} kB\n"
+                f"Node 0 MemFree: {(host.available_bytes - host.second_node_free_bytes) // KIB} kB\n"
+            ),
             "/sys/block/zram0/mm_stat": lambda: f"0 0 {host.zram_bytes} 0 0 0 0 0 0\n",
         }
+        if host.second_node_bytes:
+            files[f"{NODES}/node1/meminfo"] = lambda: (
+                f"Node 1 MemTotal: {host.second_node_bytes // KIB} kB\n"
+                f"Node 1 MemFree: {host.second_node_free_bytes // KIB} kB\n"
+            )
         if path in files:
             return files[path]
         for guest in host.guests:
@@ -220,6 +232,10 @@ def _process_files(guest: FakeGuest, version: tuple[int, int]) -> dict[str, Call
         f"{cgroup}/memory.stat": lambda: (
             f"pgmajfault {guest.major_faults}\nworkingset_refault_anon 0\n"
             + (f"pswpin {guest.promoted_pages}\n" if version >= (6, 13) else "")
+        ),
+        f"{cgroup}/memory.numa_stat": lambda: (
+            f"anon N0={len(guest.resident - guest.demoted) * MIB} N1={len(guest.demoted) * MIB}\n"
+            "file N0=0 N1=0\nshmem N0=0 N1=0\n"
         ),
         f"{cgroup}/memory.pressure": lambda: (
             _PSI.format("some", round(guest.stalled_seconds * 1e6)) + _PSI.format("full", 0)

@@ -11,7 +11,8 @@ from pytest_mock import MockerFixture
 
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats
-from overcommit.testing import FakeDamon, FakeHost, FakeKernel
+from overcommit.testing import FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.units import GIB, MIB
 from tests.cli.conftest import Run
 
 
@@ -168,6 +169,43 @@ def test_doctor_probes_what_damon_offers_and_gives_the_slot_back(
     assert any(text.startswith("no snapshot limit (Linux 7.0): ") for text in about_damon) is lacks
     assert ("warn" in about_damon.values()) is lacks
     assert kernel.damon.tree == {"nr_kdamonds": "0"}
+
+
+COLD_NODE = """
+version: 1
+host: {cold_node: 1}
+classes: {all: {}}
+default_class: all
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "level", "says"),
+    [
+        ((7, 3), (), "ok", "demotion can be used if DAMON can move memory of a process: --probe tells"),
+        ((7, 3), ("--probe",), "ok", "demotion can be used"),
+        ((6, 12), ("--probe",), "warn", "demotion cannot: this kernel's DAMON cannot move the memory of"),
+    ],
+)
+def test_doctor_says_whether_cold_memory_can_go_to_the_cold_node(
+    run: Run,
+    mocker: MockerFixture,
+    tmp_path: Path,
+    version: tuple[int, int],
+    options: tuple[str, ...],
+    level: str,
+    says: str,
+) -> None:
+    kernel = in_this_process(mocker, version)
+    kernel.host.second_node_bytes = GIB
+    kernel.host.guests.append(FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(100))))
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(kernel.host))
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(COLD_NODE)
+    found = json.loads(run("doctor", "--json", "--policy", policy, *options).out)["findings"]
+    (verdict,) = (f for f in found if f["text"].startswith("demotion "))
+    assert (verdict["level"], verdict["text"].startswith(says)) == (level, True), verdict
+    assert [f["text"] for f in found if f["about"] == "memory node 1"] == ["1.0 GiB, 1.0 GiB free"]
 
 
 def test_doctor_does_not_probe_a_damon_that_is_in_use(run: Run, mocker: MockerFixture) -> None:

@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 import yaml
 
 from overcommit.cli import render
-from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts, RunState, SwapArea, SwapKind
+from overcommit.model.facts import (
+    BalloonStats,
+    DomainFacts,
+    HostFacts,
+    MemoryNode,
+    RunState,
+    SwapArea,
+    SwapKind,
+)
 from overcommit.model.heat import Heat
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
@@ -55,9 +63,17 @@ def _host(words: Words) -> HostFacts:
         total=_size(words.pop("total", "8GiB")),
         available=_size(words.pop("available", "4GiB")),
         swap=[area] if size else [],
+        nodes=[_node(nid, dict(about)) for nid, about in words.pop("nodes", {}).items()],
+        migration=words.pop("migration", True),
     )
     scenarios.require(not words, f"unknown words about the host: {', '.join(words)}")
     return host
+
+
+def _node(nid: int, words: Words) -> MemoryNode:
+    node = scenarios.node(nid, _size(words.pop("size")), _size(words.pop("free")))
+    scenarios.require(not words, f"unknown words about node {nid}: {', '.join(words)}")
+    return node
 
 
 def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat | None]:
@@ -77,6 +93,7 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         busy_with=words.pop("busy_with", None),
         memory_reclaim=words.pop("memory_reclaim", True),
         shared_cgroup=words.pop("shared_cgroup", False),
+        placement={nid: _size(amount) for nid, amount in words.pop("placement", {}).items()} or None,
         **definition,
     )
     scenarios.require(not words, f"unknown words about {name}: {', '.join(words)}")
@@ -134,7 +151,8 @@ def _action_figures(data: Mapping[str, Any]) -> Words:
         "expected": exact(data["expected_bytes"]),
     }
     if "pieces" in data:
-        figures |= {"pieces": len(data["pieces"]), "actor": data["actor"]}
+        figures |= {"pieces": len(data["pieces"])}
+        figures |= {word: data[word] for word in ("actor", "node") if word in data}
     return figures | ({"blocked": data["blocked"]} if data["blocked"] else {})
 
 

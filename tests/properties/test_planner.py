@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from overcommit.model.facts import DomainFacts, Residency
 from overcommit.model.heat import Heat
-from overcommit.model.plan import Action, BalloonAction, PageoutAction, Plan
+from overcommit.model.plan import Action, BalloonAction, DemotionAction, PageoutAction, Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
 from overcommit.plan import document, rungs
@@ -138,6 +138,25 @@ def test_pieces_lie_in_cold_guest_ram_and_hold_exactly_what_is_expected(world: W
         assert all(p.idle_seconds >= action.cold_after_seconds for p in action.pieces)
 
 
+@given(worlds(), st.integers(0, 2000), st.sampled_from([0.0, 0.1, 0.5]))
+def test_a_cold_node_gets_no_more_than_it_has_room_for_and_nothing_that_is_paged_out(
+    world: World, room: int, there: float
+) -> None:
+    world = with_cold_node(world, room * MIB, there)
+    plan, host = world.plan(), world.snapshot.host
+    assert plan.moving_bytes <= rungs.room_on(host, 1)
+    demotions = [a for a in plan.actions if isinstance(a, DemotionAction)]
+    assert not demotions or world.policy.reclaim is ReclaimMode.PROACTIVE
+    for action in demotions:
+        paged_out = [a for a in plan.actions if isinstance(a, PageoutAction) and a.domain == action.domain]
+        pieces = [*action.pieces, *(p for a in paged_out for p in a.pieces)]
+        spans = [Range(p.start, p.end) for p in pieces]
+        assert total_size(normalise(spans)) == sum(span.size for span in spans), "a piece goes both ways"
+        assert sum(p.resident_bytes for p in action.pieces) == action.after_bytes
+        both = action.after_bytes + sum(a.expected_bytes for a in paged_out)
+        assert both <= (world.heats[action.domain.uuid].cold_bytes or 0)
+
+
 @given(worlds())
 def test_no_page_is_promised_twice(world: World) -> None:
     for name, taken in taken_from(world.plan()).items():
@@ -193,6 +212,19 @@ def test_perfect_applies_come_to_an_end(world: World) -> None:
 
 def in_mode(policy: Policy, mode: ReclaimMode) -> Policy:
     return dataclasses.replace(policy, reclaim=mode)
+
+
+def with_cold_node(world: World, free: int, there: float) -> World:
+    """The same host with a second memory node, on which that share of each domain lies."""
+    nodes = (scenarios.node(0, 64 * MIB, 0), scenarios.node(1, 2000 * MIB, free))
+    for facts in world.snapshot.domains:
+        resident = facts.residency.resident_bytes if facts.residency else 0
+        far = round(there * resident)
+        placed = dataclasses.replace(facts, placement={0: resident - far, 1: far})
+        world = replaced(world, facts, placed)
+    host = dataclasses.replace(world.snapshot.host, nodes=nodes, migration=True)
+    policy = dataclasses.replace(world.policy, cold_node=1)
+    return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host), policy=policy)
 
 
 def plenty_of_swap(world: World) -> World:

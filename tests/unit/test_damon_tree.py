@@ -15,12 +15,13 @@ from overcommit.damon.schemes import (
     RECHECK_AGGREGATIONS,
     Sentinel,
     fvaddr_actor,
+    fvaddr_migration,
     monitor,
     paddr_actor,
     with_pain,
 )
 from overcommit.damon.sysfs import DamonSysfs
-from overcommit.damon.tree import Context, Kdamond, Scheme, Target, parse_regions
+from overcommit.damon.tree import Context, Filter, Kdamond, Scheme, Target, parse_regions
 from overcommit.errors import Unsupported
 from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range, normalise
@@ -124,6 +125,36 @@ def test_a_dead_controllers_actor_ends_by_itself_where_the_kernel_can() -> None:
     lease = int(files(render(actor(MODERN)))[f"{S}/stats/max_nr_snapshots"])
     assert lease * ACTOR_INTERVALS.aggregation_seconds == 300.0
     assert f"{S}/stats/max_nr_snapshots" not in files(render(actor(OLD)))
+
+
+def migration(capabilities: Capabilities) -> Kdamond:
+    return fvaddr_migration(
+        GUEST, 1, max_bytes_per_second=50 * MIB, lease_seconds=300.0, capabilities=capabilities
+    )
+
+
+def test_migration_moves_what_was_not_accessed_and_looks_at_each_page_again() -> None:
+    scheme, pageout = scheme_of(migration(MODERN)), scheme_of(actor())
+    assert (scheme.action, scheme.target_nid) == ("migrate_cold", 1)
+    assert scheme.ops_filters == (Filter(kind="young", matching=True, allow=False),)
+    assert (scheme.pattern, scheme.limit) == (pageout.pattern, pageout.limit)
+    assert (scheme.quota.size, scheme.quota.reset_seconds) == (50 * MIB, pageout.quota.reset_seconds)
+
+
+def test_what_migration_leaves_costs_little_where_the_kernel_can() -> None:
+    new, older = (scheme_of(migration(offering(v))).quota for v in ((7, 2), (6, 17)))
+    assert new.fail_charge_num / new.fail_charge_denom == 0.001
+    assert older.fail_charge_denom == 0
+
+
+@pytest.mark.parametrize("version", [(6, 12), (6, 16)])
+def test_migration_is_refused_by_what_a_kernel_offers_not_by_the_word_which_it_takes(
+    version: tuple[int, int],
+) -> None:
+    capabilities = offering(version)
+    assert "migrate_cold" in capabilities.keywords[f"{S}/action"]
+    with pytest.raises(Unsupported, match="cannot move the memory of a process"):
+        migration(capabilities)
 
 
 @pytest.mark.parametrize("size", [MIB, 16 * MIB, GIB, 64 * GIB, 1024 * GIB])

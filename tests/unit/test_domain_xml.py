@@ -47,6 +47,20 @@ def test_units_of_memory(memory: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("top", "bound"),
+    [
+        ("", False),
+        ("<numatune><memory mode='strict' nodeset='0'/></numatune>", True),
+        ("<numatune><memory mode='restrictive' placement='auto'/></numatune>", True),
+        ("<numatune><memnode cellid='0' mode='interleave' nodeset='0-1'/></numatune>", True),
+        ("<numatune><memory mode='preferred' nodeset='0'/></numatune>", False),
+    ],
+)
+def test_memory_bound_to_nodes_is_not_ours_to_move(top: str, bound: bool) -> None:
+    assert parse_definition(xml(top=top)).bound is bound
+
+
+@pytest.mark.parametrize(
     ("device", "what"),
     [
         ("<hostdev mode='subsystem' type='pci' managed='yes'/>", "a VFIO PCI device"),

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from overcommit.errors import StalePlan
-from overcommit.model.facts import DomainFacts, RunState, Snapshot
-from overcommit.model.plan import Plan
+from overcommit.model.facts import DomainFacts, MemoryNode, RunState, Snapshot
+from overcommit.model.plan import DemotionAction, Plan
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.planner import LIFETIME_SECONDS, make_plan
 from overcommit.units import GIB, MIB
@@ -102,6 +102,48 @@ def test_the_change_is_named(now: Snapshot, reason: str) -> None:
         require_fresh(PLAN, now, POLICY)
     assert str(caught.value) == f"the saved plan is stale: {reason}"
     assert "nothing was changed" in (caught.value.hint or "")
+
+
+TWO_NODES = (scenarios.node(0, 6 * GIB, 2 * GIB), scenarios.node(1, 2 * GIB, 2 * GIB))
+SLOW = scenarios.policy({"host": {"cold_node": 1}})
+PLACED = changed(DB, placement={0: 900 * MIB, 1: 0})
+
+
+@pytest.mark.parametrize(
+    ("db", "nodes", "reason"),
+    [
+        (PLACED, TWO_NODES, None),
+        (changed(DB, placement={0: 880 * MIB, 1: 20 * MIB}), TWO_NODES, None),
+        (
+            changed(DB, placement={0: 800 * MIB, 1: 100 * MIB}),
+            TWO_NODES,
+            "domain db has less to give: 100 MiB on memory node 1 instead of 0 B",
+        ),
+        (
+            PLACED,
+            (TWO_NODES[0], scenarios.node(1, 2 * GIB, 300 * MIB)),
+            "memory node 1 has filled: 236 MiB can be moved there",
+        ),
+        (
+            PLACED,
+            TWO_NODES[:1],
+            "domain db is no longer eligible for demotion: the host shows no memory node 1",
+        ),
+    ],
+)
+def test_a_demotion_needs_its_node_as_it_was(
+    db: DomainFacts, nodes: tuple[MemoryNode, ...], reason: str | None
+) -> None:
+    before = dataclasses.replace(seen(PLACED), host=dataclasses.replace(HOST, nodes=TWO_NODES))
+    plan = make_plan(before, {DB.incarnation.uuid: HEAT}, SLOW)
+    assert [type(a) for a in plan.runnable] == [DemotionAction]
+    now = dataclasses.replace(seen(db), host=dataclasses.replace(HOST, nodes=nodes))
+    if reason is None:
+        require_fresh(plan, now, SLOW)
+        return
+    with pytest.raises(StalePlan) as caught:
+        require_fresh(plan, now, SLOW)
+    assert str(caught.value) == f"the saved plan is stale: {reason}"
 
 
 def test_another_policy() -> None:

@@ -50,6 +50,20 @@ def test_round_trip() -> None:
     assert document.loads(document.dumps(PLAN), "p.json") == PLAN
 
 
+def test_round_trip_of_a_demotion() -> None:
+    policy = scenarios.policy({"host": {"cold_node": 1}})
+    facts = scenarios.domain("a", resident=900 * MIB, placement={0: 900 * MIB})
+    idle = scenarios.heat(facts, [(300.0, 600 * MIB), (0.0, 300 * MIB)], watched=300.0, policy=policy)
+    nodes = (scenarios.node(0, 6 * GIB, 2 * GIB), scenarios.node(1, GIB, GIB))
+    plan = make_plan(
+        scenarios.snapshot(scenarios.host(nodes=nodes), facts), {facts.incarnation.uuid: idle}, policy
+    )
+    (action,) = document.to_document(plan)["actions"]
+    assert (action["kind"], action["node"], action["expected_bytes"]) == ("demotion", 1, 600 * MIB)
+    assert document.to_document(plan)["summary"]["expected_bytes"] == 0, "nothing of it is freed"
+    assert document.loads(document.dumps(plan), "p.json") == plan
+
+
 def test_equal_plans_are_equal_to_the_byte() -> None:
     assert document.dumps(plan_with_everything()) == document.dumps(PLAN)
 

@@ -22,6 +22,7 @@ host:
   max_overcommit: 2
   swap: {max_used: 40%, max_write: 20MiB/s}
   reclaim: on_pressure
+  cold_node: 1
 classes:
   gold: {floor: 90%, slo: {promotions: 0.05%/min}, actuators: [free_page_reporting]}
   silver: {floor: 50%, cold_after: 5min, slo: {promotions: 0.2%/min, psi_some: 2%}, weight: 2}
@@ -45,6 +46,7 @@ def test_everything_that_can_be_said() -> None:
     policy = loader.parse(FULL, "p.yaml")
     assert (policy.reserve, policy.max_overcommit) == (0.1, 2)
     assert policy.reclaim is ReclaimMode.ON_PRESSURE
+    assert policy.cold_node == 1
     assert policy.swap.max_used == 0.4
     assert policy.swap.max_write_bytes_per_second == 20 * MIB
     gold, silver = policy.classes["gold"], policy.classes["silver"]
@@ -61,6 +63,7 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
     standard = policy.classes["standard"]
     assert (policy.reserve, policy.max_overcommit, policy.swap.max_used) == (0.08, 1.5, 0.6)
     assert policy.reclaim is ReclaimMode.PROACTIVE
+    assert policy.cold_node is None
     assert (standard.floor, standard.cold_after_seconds, standard.weight) == (0.5, 300, 1)
 
 
@@ -100,6 +103,10 @@ def test_a_policy_is_shipped() -> None:
         ),
         (HEAD + "host: {max_overcommit: 0.5}\n", "p.yaml:5:24: host.max_overcommit: input should be greater"),
         (HEAD + "host: {reclaim: sometimes}\n", "p.yaml:5:17: host.reclaim: input should be 'proactive'"),
+        (HEAD + "host: {cold_node: -1}\n", "p.yaml:5:19: host.cold_node: input should be greater"),
+        (HEAD + "host: {cold_node: 1024}\n", "p.yaml:5:19: host.cold_node: input should be less"),
+        (HEAD + "host: {cold_node: '1'}\n", "p.yaml:5:19: host.cold_node: input should be a valid integer"),
+        (HEAD + "host: {cold_node: true}\n", "p.yaml:5:19: host.cold_node: input should be a valid integer"),
         (HEAD.replace("{}", "{cold_after: 5}"), "p.yaml:3:26: classes.standard.cold_after: needs a unit"),
         (HEAD.replace("{}", "{cold_after: 0s}"), "p.yaml:3:26: classes.standard.cold_after: input should be"),
         (HEAD.replace("{}", "{cold_after: 5m}"), "p.yaml:3:26: classes.standard.cold_after: not a duration"),

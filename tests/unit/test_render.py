@@ -105,6 +105,20 @@ def test_a_report_is_the_hosts_own_account() -> None:
     assert "Swap" not in text
 
 
+def test_what_moved_is_told_apart_from_what_was_freed() -> None:
+    slow = scenarios.policy({"host": {"cold_node": 1}})
+    facts = scenarios.domain(placement={0: GIB})
+    idle = scenarios.heat(facts, [(300.0, 600 * MIB), (0.0, 424 * MIB)], watched=300.0, policy=slow)
+    host = scenarios.host(nodes=(scenarios.node(0, 6 * GIB, 2 * GIB), scenarios.node(1, GIB, GIB)))
+    plan = make_plan(scenarios.snapshot(host, facts), {facts.incarnation.uuid: idle}, slow)
+    assert render.gains(plan) == "at least 0 B, moves 600 MiB"
+    done = outcome(action=plan.actions[0], freed_bytes=0, moved_bytes=590 * MIB)
+    assert "web  demotion: node 1 got 590 MiB of 600 MiB in 1min 5s" in render.outcome_text(done)
+    text = report(done)
+    assert "Freed 0 B of guest memory" in text
+    assert "Moved 590 MiB to another memory node; that is no gain of the host." in text
+
+
 def test_a_report_does_not_hide_a_loss_or_what_compression_costs() -> None:
     text = report(available_after=GIB, swap=600 * MIB, zram=200 * MIB)
     assert "(-1.0 GiB)" in text

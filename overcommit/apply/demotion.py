@@ -1,0 +1,144 @@
+"""Move cold memory to a slower memory node, in one bounded pulse checked against the cgroup's own figures.
+
+Where memory lies is no configuration, and there is nothing to put back: it stays the guest's, and memory.
+"""
+
+from __future__ import annotations
+
+from overcommit.apply.pageout import promoted_since
+from overcommit.apply.worksite import Worksite
+from overcommit.damon.pool import DamonPool
+from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, fvaddr_migration
+from overcommit.damon.tree import Target
+from overcommit.errors import Conflict, HostError, Unsupported
+from overcommit.host.nodes import read_placement
+from overcommit.model.facts import CgroupMemory, DomainFacts
+from overcommit.model.outcome import Outcome, Status
+from overcommit.model.plan import DemotionAction
+from overcommit.model.ranges import Range, normalise, total_size
+from overcommit.units import MIB, format_ratio, format_size
+
+_SLOT = 0
+_POLL_SECONDS = 1.0
+_SETTLING_SECONDS = 5.0
+"""Before that, a share of time spent waiting says little."""
+_LONGEST_SECONDS = 300.0
+_WARM_UP_SECONDS = (2 * RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
+"""A region must be idle for so long before each of the two looks at its pages."""
+_IDLE_SECONDS = 8.0
+_ENOUGH_SHARE = 0.9
+
+
+def demote(site: Worksite, pool: DamonPool, action: DemotionAction, domain: DomainFacts) -> Outcome:
+    """Carry out one demotion; no kdamond is at work any more when this returns.
+
+    Raises:
+        HostError: the journal cannot be written.
+    """
+    began = site.clock.monotonic()
+    moved = promoted = 0
+    failure, ended = None, ""
+    try:
+        site.require_willing(domain)
+        cgroup = site.cgroup(domain)
+        before = _on_node(site, action, cgroup)
+        kdamond = fvaddr_migration(
+            Target.of(action.domain.pid, _ranges(action)),
+            action.node,
+            max_bytes_per_second=action.max_bytes_per_second,
+            lease_seconds=_LONGEST_SECONDS,
+            capabilities=pool.capabilities,
+        )
+        pool.start(_SLOT, kdamond)
+        try:
+            site.require_alive(domain)
+            ended = _follow(site, action, domain, before, cgroup)
+        except HostError as error:
+            failure = str(error)  # what has been moved by then has been moved
+        finally:
+            failure = _stop(pool) or failure
+        moved = max(0, _on_node(site, action, site.cgroup(domain)) - before)
+        promoted = promoted_since(site, domain, cgroup)
+    except (HostError, Conflict, Unsupported) as error:
+        failure = failure or str(error)
+    enough = moved >= _ENOUGH_SHARE * action.expected_bytes
+    if failure is not None and moved < MIB:
+        status = Status.FAILED
+    else:
+        status = Status.DONE if enough and failure is None else Status.PARTIAL
+    return Outcome(
+        action=action,
+        status=status,
+        freed_bytes=0,
+        moved_bytes=moved,
+        promoted_pages=promoted,
+        seconds=site.clock.monotonic() - began,
+        detail=failure or ("complete" if enough else ended),
+    )
+
+
+def _ranges(action: DemotionAction) -> tuple[Range, ...]:
+    return normalise(Range(piece.start, piece.end) for piece in action.pieces)
+
+
+def _on_node(site: Worksite, action: DemotionAction, cgroup: CgroupMemory | None) -> int:
+    """Bytes of the domain on the node."""
+    if cgroup is None:
+        raise HostError(f"domain {action.domain.name} has no cgroup with memory accounting")
+    try:
+        return read_placement(site.kernel, cgroup.path).get(action.node, 0)
+    except OSError as error:
+        raise HostError(f"cannot read where the memory of {action.domain.name} lies: {error}") from error
+
+
+def _stop(pool: DamonPool) -> str | None:
+    """Turn the kdamond off; what kept it on is no reason not to measure what it did."""
+    try:
+        pool.stop(_SLOT)
+    except HostError as error:
+        return str(error)
+    return None
+
+
+def _follow(
+    site: Worksite, action: DemotionAction, domain: DomainFacts, before: int, cgroup: CgroupMemory | None
+) -> str:
+    """Let the kdamond work until all is moved or nothing more of it moves; returns why it ended.
+
+    The floor plays no part, as nothing leaves memory.
+    """
+    began = site.clock.monotonic()
+    # Before Linux 7.2 a first look at all pages takes up as much of the quota as moving them.
+    first_look = total_size(_ranges(action)) / action.max_bytes_per_second
+    most_moved, moved_at = 0, began + _WARM_UP_SECONDS + first_look
+    while True:
+        site.clock.wait(_POLL_SECONDS)
+        now = site.clock.monotonic()
+        if reason := site.unwilling(domain):
+            return f"stopped: {reason}"
+        present = site.cgroup(domain)
+        moved = _on_node(site, action, present) - before
+        if moved > most_moved + MIB:
+            most_moved, moved_at = moved, max(moved_at, now)
+            site.progress(f"moved {format_size(moved)} of {format_size(action.expected_bytes)}")
+        if moved >= action.expected_bytes:
+            return "all of it moved"
+        stall = _stall_ratio(cgroup, present, now - began)
+        if stall is None:
+            return "stopped: the domain's memory pressure cannot be read any more"
+        if now - began >= _SETTLING_SECONDS and stall > action.psi_some_limit:
+            return (
+                f"stopped: memory pressure of the domain {format_ratio(stall)}, "
+                f"limit {format_ratio(action.psi_some_limit)}"
+            )
+        if now - moved_at > _IDLE_SECONDS:
+            return "nothing more of it was still idle"
+        if now - began > _LONGEST_SECONDS:
+            return "ran out of time"
+
+
+def _stall_ratio(start: CgroupMemory | None, now: CgroupMemory | None, seconds: float) -> float | None:
+    """Share of the time since the start in which the domain stalled on memory; None: unreadable."""
+    if start is None or start.pressure is None or now is None or now.pressure is None:
+        return None
+    return (now.pressure.some_total_seconds - start.pressure.some_total_seconds) / seconds
