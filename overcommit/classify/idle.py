@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.heat import (
     RECENT_WINDOWS,
+    SAMPLES,
     AccessRegion,
     ColdPiece,
     Heat,
@@ -121,6 +122,7 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
     return Heat(
         window_seconds=idle.window_seconds,
         snapshots=idle.snapshots,
+        samples=_samples(idle, cold_after),
         cold_after_seconds=cold_after,
         hot_bytes=hot,
         warm_bytes=warm,
@@ -132,6 +134,13 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
             if bound <= idle.window_seconds
         ),
     )
+
+
+def _samples(idle: IdleMap, cold_after: float) -> int:
+    """Of each region, in whole windows within ``cold_after`` seconds of the watch."""
+    if not idle.snapshots:
+        return 0
+    return SAMPLES * int(idle.snapshots * min(1.0, cold_after / idle.window_seconds))
 
 
 def judge_host(idle: IdleMap, *, lru_bytes: int, idle_after: float) -> HostHeat:

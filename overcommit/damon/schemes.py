@@ -31,11 +31,10 @@ from overcommit.damon.tree import (
 )
 from overcommit.damon.tuning import ACCESS_RATIO, AGGREGATIONS
 from overcommit.errors import Unsupported
+from overcommit.model.heat import SAMPLES
 from overcommit.model.ranges import Range, chop, total_size
 from overcommit.units import MIB, PAGE_SIZE
 
-SAMPLES = 40
-"""Samples of a window: they resolve a rate of 2.5 %."""
 SHORTEST_SAMPLE_SECONDS, LONGEST_SAMPLE_SECONDS = 0.05, 0.2
 """What tuning keeps to: windows of 2 to 8 s, fine enough for ``cold_after`` of half a minute."""
 

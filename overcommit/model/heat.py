@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+SAMPLES = 40
+"""How often each region is sampled in one window: that resolves a rate of 2.5 %."""
 RECENT_WINDOWS = 8
 """Over how many snapshots it is judged whether memory is in steady use."""
 
@@ -80,10 +82,12 @@ class Heat:
     Hot memory was accessed in most of the latest windows, cold memory in none for ``cold_after_seconds``;
     between the two it is warm, which includes areas where only a page here and there is used.
     ``cold_bytes`` is None when the watch was shorter than ``cold_after_seconds``: unknown, not zero.
+    ``samples`` is how often a random page of each region was looked at in ``cold_after_seconds``.
     """
 
     window_seconds: float
     snapshots: int
+    samples: int
     cold_after_seconds: float
     hot_bytes: int
     warm_bytes: int
@@ -97,6 +101,11 @@ class Heat:
         if self.window_seconds >= 2 * self.cold_after_seconds:
             return "high"
         return "medium" if self.cold_bytes is not None else "low"
+
+    @property
+    def wss_bytes(self) -> int | None:
+        """The working set: what was accessed within ``cold_after_seconds``."""
+        return None if self.cold_bytes is None else self.hot_bytes + self.warm_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

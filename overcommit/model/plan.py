@@ -103,6 +103,7 @@ class DomainPlan:
     hot_bytes: int | None
     warm_bytes: int | None
     cold_bytes: int | None
+    wss_bytes: int | None
     idle_histogram: tuple[IdleBucket, ...]
     floor_bytes: int
     ceiling_bytes: int

@@ -12,7 +12,6 @@ from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import (
     LONGEST_SAMPLE_SECONDS,
     MONITOR_INTERVALS,
-    SAMPLES,
     SHORTEST_SAMPLE_SECONDS,
     Sentinel,
     host_monitor,
@@ -29,7 +28,7 @@ from overcommit.host.memory import read_system_ram
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.facts import DomainFacts, RunState
-from overcommit.model.heat import AccessRegion, IdleMap, Window
+from overcommit.model.heat import SAMPLES, AccessRegion, IdleMap, Window
 from overcommit.model.ranges import Range, intersect, total_size
 from overcommit.observe.facts import locate_ram
 

@@ -29,7 +29,7 @@ _HOST_FIELDS = (
     *("lru_bytes", "idle_bytes", "idle_after_seconds"),
 )
 _DOMAIN_FIELDS = (
-    *("resident_bytes", "swapped_bytes", "hot_bytes", "warm_bytes", "cold_bytes", "floor_bytes"),
+    *("resident_bytes", "swapped_bytes", "hot_bytes", "warm_bytes", "cold_bytes", "wss_bytes", "floor_bytes"),
     *("ceiling_bytes", "actual_bytes", "target_bytes", "confidence"),
 )
 _ACTION_FIELDS = (
@@ -112,7 +112,6 @@ def _domain_to_json(domain: DomainPlan) -> dict[str, Any]:
         **_incarnation_to_json(domain.incarnation),
         "class": domain.class_name,
         **{name: getattr(domain, name) for name in _DOMAIN_FIELDS},
-        "wss_bytes": domain.hot_bytes,
         "idle_histogram": [
             {"min_idle_seconds": b.min_idle_seconds, "bytes": b.resident_bytes} for b in domain.idle_histogram
         ],

@@ -181,6 +181,7 @@ def _domain_plan(candidate: _Candidate, actions: Iterable[Action]) -> DomainPlan
         hot_bytes=heat.hot_bytes if heat else None,
         warm_bytes=heat.warm_bytes if heat else None,
         cold_bytes=heat.cold_bytes if heat else None,
+        wss_bytes=heat.wss_bytes if heat else None,
         idle_histogram=heat.histogram if heat else (),
         floor_bytes=bounds.floor_bytes,
         ceiling_bytes=bounds.ceiling_bytes,

@@ -170,7 +170,8 @@ def _idle_text(heat: Heat) -> str:
     return (
         f"{format_size(heat.cold_bytes or 0)} resident and idle for at least "
         f"{format_duration(heat.cold_after_seconds)} (watched "
-        f"{format_duration(heat.window_seconds)}, confidence {heat.confidence})"
+        f"{format_duration(heat.window_seconds)}, each region sampled {heat.samples} times in "
+        f"{format_duration(heat.cold_after_seconds)}, confidence {heat.confidence})"
     )
 
 

@@ -20,7 +20,6 @@ from overcommit.damon.codec import Children, declared
 from overcommit.damon.owners import MODULES, enabled_path, find_owners
 from overcommit.damon.pool import DamonPool, undo
 from overcommit.damon.schemes import (
-    SAMPLES,
     Sentinel,
     fvaddr_actor,
     host_monitor,
@@ -47,7 +46,7 @@ from overcommit.errors import Busy, Conflict, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_system_ram
 from overcommit.journal import Journal
-from overcommit.model.heat import Window
+from overcommit.model.heat import SAMPLES, Window
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.testing import FakeDamon, FakeHost, FakeKernel
 from overcommit.units import KIB, MIB, PAGE_SIZE

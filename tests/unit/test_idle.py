@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from overcommit.classify.idle import HISTOGRAM_BOUNDS, begin, classify, update
+from overcommit.classify.idle import HISTOGRAM_BOUNDS, begin, classify, relocate, update
 from overcommit.model.heat import AccessRegion, Heat, IdleMap, IdleSpan
 from overcommit.model.ranges import Range
 from overcommit.units import GIB, MIB
@@ -201,3 +201,22 @@ def test_time_that_no_snapshot_saw_is_nobodys_idleness() -> None:
         idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], at, window=4.0)
     assert idle.window_seconds == 12.0
     assert [idle.updated_at - span.accessed_at for span in idle.spans] == [12.0]
+
+
+def test_each_window_samples_each_region_forty_times() -> None:
+    seen = [(4.0 * window, [(0, 100, 0)]) for window in range(1, 31)]
+    assert judge(watch(RAM, *seen), RAM, cold_after=60.0).samples == 15 * 40
+    assert judge(watch(RAM, *seen), RAM, cold_after=600.0).samples == 30 * 40
+    assert judge(begin(RAM, 0.0), RAM).samples == 0
+
+
+def test_the_working_set_is_what_was_accessed_within_the_bound() -> None:
+    heat = judge(watch(RAM, (40, [(0, 100, 1)]), (140, [(0, 60, 0), (60, 100, 1)])), RAM)
+    assert (heat.cold_bytes, heat.wss_bytes) == (60 * MIB, 40 * MIB)
+    assert judge(watch(RAM, (40, [(0, 100, 0)])), RAM).wss_bytes is None
+
+
+def test_memory_that_moved_keeps_its_history_where_it_stayed() -> None:
+    idle = watch(ranges((0, 60)), (10, [(0, 40, 0), (40, 60, 1)]))
+    moved = relocate(idle, ranges((20, 60), (80, 90)), 12.0)
+    assert spans(moved) == [(20, 40, 0.0), (40, 60, 10.0), (80, 90, 12.0)]
