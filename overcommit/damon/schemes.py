@@ -36,7 +36,10 @@ from overcommit.model.ranges import Range, chop, total_size
 from overcommit.units import MIB, PAGE_SIZE
 
 SHORTEST_SAMPLE_SECONDS, LONGEST_SAMPLE_SECONDS = 0.05, 0.2
-"""What tuning keeps to: windows of 2 to 8 s, fine enough for ``cold_after`` of half a minute."""
+"""What tuning keeps to: windows of 1 to 4 s.
+
+Longer ones cost less, but memory that came into use since the last one ended is called cold (docs/adr/0006).
+"""
 
 
 def monitor_intervals(sample_seconds: float = 0.1, *, tuned_by_kernel: bool = False) -> Intervals:
@@ -90,7 +93,7 @@ class Sentinel:
 
 
 MONITOR_INTERVALS = monitor_intervals()
-"""What a monitor begins with: windows of 4 s."""
+"""What a monitor begins with: windows of 2 s, in which its regions find their places quickly."""
 
 
 def monitor_limits(ram: Sequence[Range]) -> RegionLimits:

@@ -32,8 +32,8 @@ from overcommit.model.heat import SAMPLES, AccessRegion, IdleMap, Window
 from overcommit.model.ranges import Range, intersect, total_size
 from overcommit.observe.facts import locate_ram
 
-WINDOW_SECONDS = MONITOR_INTERVALS.aggregation_seconds
-"""The usual length of a window: the resolution of idle times."""
+WINDOW_SECONDS = SAMPLES * LONGEST_SAMPLE_SECONDS
+"""The longest window: the resolution of idle times."""
 
 _PATIENCE = 3
 _LOOK_SECONDS = 2.0

@@ -85,7 +85,7 @@ def test_monitor_only_looks() -> None:
     assert written[f"{S}/access_pattern/nr_accesses/max"] == str(2**32 - 1)
     assert written[f"{C}/operations"] == "fvaddr"
     assert written[f"{C}/monitoring_attrs/intervals/sample_us"] == "100000"
-    assert written[f"{C}/monitoring_attrs/intervals/aggr_us"] == "4000000"
+    assert written[f"{C}/monitoring_attrs/intervals/aggr_us"] == "2000000"
 
 
 def test_monitor_has_the_guest_first_and_a_page_of_ours_that_outlives_it() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from overcommit.classify.idle import HISTOGRAM_BOUNDS, begin, classify, relocate, update
-from overcommit.model.heat import AccessRegion, Heat, IdleMap, IdleSpan
+from overcommit.model.heat import SAMPLES, AccessRegion, Heat, IdleMap, IdleSpan
 from overcommit.model.ranges import Range
 from overcommit.units import GIB, MIB
 
@@ -203,10 +203,10 @@ def test_time_that_no_snapshot_saw_is_nobodys_idleness() -> None:
     assert [idle.updated_at - span.accessed_at for span in idle.spans] == [12.0]
 
 
-def test_each_window_samples_each_region_forty_times() -> None:
+def test_the_samples_of_all_windows_within_the_bound_count() -> None:
     seen = [(4.0 * window, [(0, 100, 0)]) for window in range(1, 31)]
-    assert judge(watch(RAM, *seen), RAM, cold_after=60.0).samples == 15 * 40
-    assert judge(watch(RAM, *seen), RAM, cold_after=600.0).samples == 30 * 40
+    assert judge(watch(RAM, *seen), RAM, cold_after=60.0).samples == 15 * SAMPLES
+    assert judge(watch(RAM, *seen), RAM, cold_after=600.0).samples == 30 * SAMPLES
     assert judge(begin(RAM, 0.0), RAM).samples == 0
 
 

@@ -120,7 +120,7 @@ def test_else_we_do_and_lose_nothing_by_it(tmp_path: Path, hot: int, expected: s
 def test_lines_that_found_no_room_cost_time_and_nothing_else(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     began = stage.host.uptime
-    seen = stage.watch((10.0, lambda: setattr(stage.kernel.trace, "lose", 40)))
+    seen = stage.watch((10.0, lambda: setattr(stage.kernel.trace, "lose", 400)))
     assert stage.cold_mib(seen.idle["u1"]) == 96 - 16
     assert stage.host.uptime - began > 40.0 + 2.0
     assert seen.idle["u1"].window_seconds < stage.host.uptime - began
