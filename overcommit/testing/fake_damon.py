@@ -43,7 +43,7 @@ from overcommit.units import MIB
 
 _UNITS_PER_SECOND = 1_000_000
 _ON_A_RUNNING_ONE = frozenset(
-    {"update_schemes_tried_regions", "clear_schemes_tried_regions", "update_schemes_stats", "commit"}
+    {"off", "update_schemes_tried_regions", "clear_schemes_tried_regions", "update_schemes_stats", "commit"}
     | {"update_schemes_tried_bytes", "update_schemes_effective_quotas", "commit_schemes_quota_goals"}
 )
 
@@ -171,12 +171,12 @@ class FakeDamon:
     def _command(self, slot: int, keyword: str, path: str) -> None:
         if keyword == "on":
             self._start(slot, path)
-        elif keyword == "off":
-            if slot not in self.running:
-                raise refusal(errno.EPERM if slot in self._started else errno.EINVAL, path)
-            del self.running[slot]
-        elif keyword not in _ON_A_RUNNING_ONE or slot not in self.running:
+        elif keyword not in _ON_A_RUNNING_ONE:
             raise refusal(errno.EINVAL, path)
+        elif slot not in self.running:
+            self._command_to_nobody(slot, keyword, path)
+        elif keyword == "off":
+            del self.running[slot]
         elif keyword == "update_schemes_tried_regions":
             self._fill_tried_regions(slot)
         elif keyword == "clear_schemes_tried_regions":
@@ -189,6 +189,17 @@ class FakeDamon:
             self._schemes(slot)["0"]["quotas"]["effective_bytes"] = str(self.running[slot].effective_bytes)
         elif keyword != "update_schemes_stats":
             raise NotImplementedError(f"{keyword} is not imitated")
+
+    def _command_to_nobody(self, slot: int, keyword: str, path: str) -> None:
+        """What a slot answers that is off: since it was made, or because its kdamond has ended by itself."""
+        ended = slot in self._started
+        if keyword == "clear_schemes_tried_regions" and self.version >= (6, 14):
+            return
+        if keyword == "off" and ended:
+            if self.version < (7, 3):
+                raise refusal(errno.EPERM, path)
+            return
+        raise refusal(errno.ECANCELED if ended and self.version >= (6, 14) else errno.EINVAL, path)
 
     def _start(self, slot: int, path: str) -> None:
         if slot in self.running or any(self.modules.values()):

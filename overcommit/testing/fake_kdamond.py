@@ -107,6 +107,8 @@ def give_scheme(kdamond: RunningKdamond, scheme: Node) -> None:
     kdamond.target_nid = int(scheme["target_nid"])
     for layer in ("filters", "ops_filters"):
         for found in children(scheme.get(layer, {})):
+            if found["type"] == "addr" and int(found["addr_end"]) < int(found["addr_start"]):
+                raise refusal(errno.ENOMEM, "state")  # as every error of a scheme is called
             if found["type"] == "memcg" and found["matching"] == "N":
                 kdamond.memcg_path = found["memcg_path"]
     kdamond.min_age = int(scheme["access_pattern"]["age"]["min"])

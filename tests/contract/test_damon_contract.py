@@ -5,10 +5,12 @@ On a real kernel: ``make lab-7.3`` and ``make lab-6.12`` run this file in the ho
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import itertools
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +84,18 @@ def watching(target: Target) -> Kdamond:
     return dataclasses.replace(full, contexts=(context,))
 
 
-def refused(rung: Rung, path: str, value: str) -> int | None:
-    """The errno of a write, None when it was accepted."""
+def errno_of(call: Callable[[], object]) -> int | None:
+    """With what it fails, None when it does not."""
     try:
-        rung.kernel.write(path, value)
+        call()
     except OSError as error:
         return error.errno
     return None
+
+
+def refused(rung: Rung, path: str, value: str) -> int | None:
+    """The errno of a write, None when it was accepted."""
+    return errno_of(lambda: rung.kernel.write(path, value))
 
 
 def test_slots_are_made_with_defaults_and_wiped_by_the_next_count(rung: Rung, sysfs: DamonSysfs) -> None:
@@ -182,6 +189,70 @@ def test_physical_memory_is_one_target(rung: Rung, sysfs: DamonSysfs) -> None:
 def test_on_without_a_context_is_einval(rung: Rung, sysfs: DamonSysfs) -> None:
     assert not sysfs.running(0)
     assert refused(rung, f"{SLOT}/state", "on") == errno.EINVAL
+
+
+COMMANDS = ("commit", "update_schemes_stats", "update_schemes_tried_regions")
+
+
+@pytest.mark.parametrize("command", ["off", *COMMANDS])
+def test_a_slot_that_was_never_on_takes_no_command(rung: Rung, sysfs: DamonSysfs, command: str) -> None:
+    sysfs.configure(0, watching(rung.target), sysfs.probe(0))
+    assert refused(rung, f"{SLOT}/state", command) == errno.EINVAL
+    assert refused(rung, f"{SLOT}/state", "nonsense") == errno.EINVAL
+
+
+def test_a_kdamond_that_ended_by_itself_says_so_to_every_command(rung: Rung, pool: DamonPool) -> None:
+    pool.start(0, watching(rung.target))
+    rung.end_process()
+    rung.await_true(lambda: not pool.sysfs.running(0))
+    younger = pool.capabilities.offers(
+        "contexts/0/pause"
+    )  # Linux 7.2 and later: between these two it changed
+    for command in COMMANDS:
+        assert refused(rung, f"{SLOT}/state", command) == (errno.ECANCELED if younger else errno.EINVAL)
+    assert refused(rung, f"{SLOT}/state", "off") == (None if younger else errno.EPERM)
+    pool.stop(0)
+
+
+def test_an_address_filter_that_ends_before_it_starts_is_enomem(rung: Rung, sysfs: DamonSysfs) -> None:
+    backwards = Filter(kind="addr", address_start=2 * PAGE_SIZE, address_end=PAGE_SIZE)
+    (context,) = watching(rung.target).contexts
+    scheme = dataclasses.replace(context.schemes[0], filters=(backwards,))
+    kdamond = Kdamond(contexts=(dataclasses.replace(context, schemes=(scheme,)),))
+    sysfs.configure(0, kdamond, sysfs.probe(0))
+    assert refused(rung, f"{SLOT}/state", "on") == errno.ENOMEM
+    assert not sysfs.running(0)
+
+
+def test_while_somebody_is_inside_a_command_the_state_is_busy_and_we_ask_again(
+    rung: Rung, pool: DamonPool
+) -> None:
+    """What is not behind the lock can be read all the while."""
+    pool.start(0, watching(rung.target))
+
+    def state_is_busy() -> bool:
+        rung.kernel.read(f"{CONTEXT}/operations")
+        return errno_of(lambda: rung.kernel.read(f"{SLOT}/state")) == errno.EBUSY
+
+    with somebody_inside_a_command(rung):
+        rung.await_true(state_is_busy)
+        assert pool.sysfs.running(0)
+
+
+@contextlib.contextmanager
+def somebody_inside_a_command(rung: Rung) -> Iterator[None]:
+    """Another program that takes one snapshot after the other."""
+    if isinstance(rung.kernel, FakeKernel):
+        rung.kernel.busy = 2
+        yield
+        return
+    line = f"while :; do echo update_schemes_tried_regions >{SLOT}/state; done 2>/dev/null"
+    other = subprocess.Popen(["/bin/sh", "-c", line])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_a_running_kdamond_keeps_the_tree(rung: Rung, pool: DamonPool) -> None:
