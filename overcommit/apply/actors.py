@@ -132,14 +132,14 @@ class _PacedKdamond:
             HostError: the kernel refused, or the kdamond has ended.
         """
         if self._kdamond is None:
-            if pace.go:
+            if pace.pain <= 1.0:
                 self.start()
         elif self.controller is Controller.DAMON_GOAL:
-            wanted = with_pain(self._kdamond, pace.pain if pace.go else max(1.0, pace.pain))
+            wanted = with_pain(self._kdamond, pace.pain)
             if wanted != self._kdamond:
                 self._pool.feed(_SLOT, self._kdamond, wanted)
                 self._kdamond = wanted
-        elif not pace.go:
+        elif pace.pain > 1.0:
             self.stop()
 
     def stop(self) -> None:

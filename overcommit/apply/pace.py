@@ -1,10 +1,11 @@
 """How fast a page-out may go: as fast as the domain does not feel it. Pure.
 
 Additive increase, multiplicative decrease: while the domain is comfortable the rate rises by a step each
-second, while it is in pain the rate halves, and between the two it stays. Once there was pain the step is a
-quarter as large: a page is missed seconds after it was taken, and the rate rises on until then. It never
-leaves 0 to the policy's bound, so it cannot swing ever wider, and it rises from wherever it is, so no bad
-moment is held against the domain for ever.
+second, while it is in pain the rate halves, and between the two it stays, or begins again at its slowest: a
+guest that always reads a little back would keep a rest for ever. Once there was pain the step is a quarter as
+large: a page is missed seconds after it was taken, and the rate rises on until then. It never leaves 0 to the
+policy's bound, so it cannot swing ever wider, and it rises from wherever it is, so no bad moment is held
+against the domain for ever.
 
 **Pain** is the larger of two figures, each as a share of what the domain's class allows (1 is the bound):
 
@@ -75,7 +76,7 @@ class Pace:
     """How fast to go now, and what it rests on; `after` each look comes the next one.
 
     ``looks`` are the latest, newest first. ``resting_seconds`` is for how long the rate has been 0, ``wary``
-    whether there was ever pain. ``go`` is for who can only work or not: no from pain on until comfort.
+    whether there was ever pain.
     """
 
     bounds: PainBounds
@@ -84,7 +85,6 @@ class Pace:
     resting_seconds: float = 0.0
     promoted_pages: int = 0
     wary: bool = False
-    go: bool = True
     looks: tuple[Look, ...] = ()
 
     @classmethod
@@ -103,7 +103,6 @@ class Pace:
             resting_seconds=self.resting_seconds + look.seconds if rate == 0 else 0.0,
             promoted_pages=self.promoted_pages + look.promoted_pages,
             wary=self.wary or known.pain > 1.0,
-            go=known.pain <= (1.0 if self.go else _COMFORT),
         )
 
     @property
@@ -130,7 +129,7 @@ class Pace:
     @property
     def slowed(self) -> bool:
         """Whether that little is moved may be our doing."""
-        return self.bytes_per_second == 0 or not self.go
+        return self.bytes_per_second == 0 or self.pain > 1.0
 
     @property
     def why_slow(self) -> str:
@@ -165,7 +164,7 @@ def _next_rate(pace: Pace, seconds: float) -> int:
         halved = pace.bytes_per_second // 2
         return halved if halved >= _least(most) else 0
     if pain > _COMFORT:
-        return pace.bytes_per_second
+        return pace.bytes_per_second or _least(most)
     step = max(_least(most), round(most * (_WARY_STEP if pace.wary else _BOLD_STEP) * seconds))
     return min(most, pace.bytes_per_second + step)
 
