@@ -51,10 +51,13 @@ class DamonWorker:
         self._hung_at: str | None = None
         self._link, theirs = socket.socketpair()
         program = os.getpid()
+        # A signal that came before the worker ignores it would have it unwind the program's stack.
+        usual = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
         self.pid = os.fork()
         if self.pid == 0:
             self._link.close()
-            _serve(kernel, theirs, program)
+            _serve(kernel, theirs, program, usual)
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
         theirs.close()
 
     def read(self, path: str) -> str:
@@ -174,12 +177,13 @@ def _uninterrupted() -> Iterator[None]:
             usual[signal.Signals(each)](each, frame)
 
 
-def _serve(kernel: Kernel, link: socket.socket, program: int) -> NoReturn:
+def _serve(kernel: Kernel, link: socket.socket, program: int, usual: set[int | signal.Signals]) -> NoReturn:
     """The worker: answer until there is nobody to answer to."""
     # A Ctrl-C is for the program, which then has things to undo with our help. But once the program is dead,
     # another controller may be at work: nothing may be written any more.
     for number in _ENDINGS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, usual)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # whoever reads the program's output must see its end, even if we hang
