@@ -1,8 +1,8 @@
 """Runs in the host VM: watch processes as the product does, and say what that costs.
 
 ``python watching.py SECONDS TARGETS REGIONS SAMPLING``; the last three are lists with commas (SAMPLING in
-milliseconds) of which all combinations are measured; one JSON line each, after one that tells this machine's
-speed. No guests: a target is a copy of this process that holds memory and touches a part of it each second.
+milliseconds) of which all combinations are measured; one JSON line each. No guests: a target is a copy
+of this process that holds memory and touches a part of it each second.
 """
 
 from __future__ import annotations
@@ -54,11 +54,15 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One combination. ``kdamond_share`` is of one CPU and for one target, while nobody takes snapshots."""
+    """One combination: shares of time of a target's kdamond on its CPU and in the queue for it, unasked.
+
+    An emulated CPU's time goes by while others have the real one: ``loop_ms`` tells how much it was worth.
+    """
 
     targets: int
+    loop_ms: float
     kdamond_share: float
-    host_idle: float
+    queued_share: float
     snapshots: dict[str, Snapshot]
 
 
@@ -128,27 +132,25 @@ def watcher(pid: int, memory: Range, regions: int, sampling: float, sentinel: Se
 
 
 class _Meter:
-    """Seconds of CPU and of time since it was made."""
+    """Seconds since it was made."""
 
     def __init__(self, kernel: Kernel, worker: int, kdamonds: Sequence[int]) -> None:
         self._kernel, self._worker, self._kdamonds = kernel, worker, kdamonds
         self._before = self._now()
 
-    def read(self) -> tuple[float, float, float, float, float]:
-        """This program, its worker, the kdamonds together; the host's idle time; all time."""
-        program, worker, kdamonds, idle, wall = (
-            now - before for now, before in zip(self._now(), self._before, strict=True)
-        )
-        return program, worker, kdamonds, idle, wall
+    def read(self) -> tuple[float, ...]:
+        """This program on a CPU, its worker, the kdamonds together; those in the queue; by the clock."""
+        return tuple(now - before for now, before in zip(self._now(), self._before, strict=True))
 
     def _now(self) -> tuple[float, ...]:
-        kdamonds = sum(self._seconds(thread) for thread in self._kdamonds)
-        idle = int(self._kernel.read("/proc/stat").split(maxsplit=5)[4]) / 100
-        return time.process_time(), self._seconds(self._worker), kdamonds, idle, time.monotonic()
+        worker, _ = self._scheduled(self._worker)
+        kdamonds, queued = map(sum, zip(*map(self._scheduled, self._kdamonds), strict=True))
+        return time.process_time(), worker, kdamonds, queued, time.monotonic()
 
-    def _seconds(self, pid: int) -> float:
-        """In nanoseconds there; ``stat`` counts ticks of 10 ms."""
-        return int(self._kernel.read(f"/proc/{pid}/schedstat").split()[0]) / 1e9
+    def _scheduled(self, pid: int) -> tuple[float, float]:
+        """On a CPU and in the queue for one; in nanoseconds there, where ``stat`` counts ticks of 10 ms."""
+        running, queued, _ = self._kernel.read(f"/proc/{pid}/schedstat").split()
+        return int(running) / 1e9, int(queued) / 1e9
 
 
 def measure(slots: Sequence[int], worker: DamonWorker, seconds: float) -> Row:
@@ -157,8 +159,8 @@ def measure(slots: Sequence[int], worker: DamonWorker, seconds: float) -> Row:
     kdamonds = [sysfs.kdamond_pid(slot) for slot in slots]
     meter = _Meter(kernel, worker.pid, kdamonds)
     time.sleep(seconds)
-    _, _, busy, idle, took = meter.read()
-    share, snapshots = busy / took, {}
+    _, _, busy, queued, took = meter.read()
+    share, loop, snapshots = busy / took, loop_ms(), {}
     for name, source in SOURCES.items():
         with source(sysfs, slots) as take:
             rounds = math.ceil(LEAST_SNAPSHOTS / len(slots))
@@ -175,15 +177,15 @@ def measure(slots: Sequence[int], worker: DamonWorker, seconds: float) -> Row:
         )
     return Row(
         targets=len(slots),
+        loop_ms=loop,
         kdamond_share=share / len(slots),
-        host_idle=idle / took,
+        queued_share=queued / took / len(slots),
         snapshots=snapshots,
     )
 
 
 def main(seconds: float, targets: list[int], regions: list[int], sampling_ms: list[int]) -> None:
     """Print a line per combination."""
-    print(json.dumps({"loop_ms": loop_ms(), "python": sys.version.split()[0]}), flush=True)
     pids, memory = start_targets(max(targets))
     # Only snapshots go through the worker: to write thousands of regions' addresses so takes minutes.
     worker, kernel = DamonWorker(LocalKernel()), LocalKernel()
