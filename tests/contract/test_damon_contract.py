@@ -241,12 +241,12 @@ def test_while_somebody_is_inside_a_command_the_state_is_busy_and_we_ask_again(
 
 @contextlib.contextmanager
 def somebody_inside_a_command(rung: Rung) -> Iterator[None]:
-    """Another program that takes one snapshot after the other."""
+    """Another program that takes snapshots, with little rest in between."""
     if isinstance(rung.kernel, FakeKernel):
         rung.kernel.busy = 2
         yield
         return
-    line = f"while :; do echo update_schemes_tried_regions >{SLOT}/state; done 2>/dev/null"
+    line = f"while :; do echo update_schemes_tried_regions >{SLOT}/state; sleep 0.1; done 2>/dev/null"
     other = subprocess.Popen(["/bin/sh", "-c", line])
     try:
         yield
