@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ TARGETS, REGIONS, SAMPLING_MS = (1, 4, 16), (64, 256, 1000), (50, 100, 200)
 SECONDS = 20
 
 
-def measure(lab: Lab) -> list[dict[str, Any]]:
+def measure(lab: Lab, sampling_ms: Sequence[int]) -> list[dict[str, Any]]:
     """The lines of `integration.bench.watching`, in the host VM."""
-    lists = (",".join(map(str, numbers)) for numbers in (TARGETS, REGIONS, SAMPLING_MS))
+    lists = (",".join(map(str, numbers)) for numbers in (TARGETS, REGIONS, sampling_ms))
     command = ["/opt/overcommit/bin/python", "/var/tmp/watching.py", str(SECONDS), *lists]
     lines = []
     with subprocess.Popen(lab.vm.ssh.command(command), text=True, stdout=subprocess.PIPE) as inside:
@@ -72,8 +73,11 @@ def per_thousand(rows: list[dict[str, Any]], source: str) -> dict[str, float]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--kernel", type=click.Choice(["6.12", "7.3"]), default="7.3", show_default=True)
+@click.option(
+    "--sampling", "sampling_ms", multiple=True, type=int, default=SAMPLING_MS, show_default=True, help="ms."
+)
 @click.option("--json", "output", type=click.Path(path_type=Path), help="Write the figures there.")
-def main(kernel: str, output: Path | None) -> None:
+def main(kernel: str, sampling_ms: tuple[int, ...], output: Path | None) -> None:
     """Measure what it costs to watch processes in a host VM."""
     name = f"cost-{kernel.replace('.', '-')}"
     lab = Lab.up(name, kernel=kernel, memory="6G", append="transparent_hugepage=never")
@@ -81,7 +85,7 @@ def main(kernel: str, output: Path | None) -> None:
         lab.push()
         lab.put(Path(watching.__file__), "/var/tmp/watching.py")
         release = lab.vm.state.kernel.partition("+")[0]
-        rows = measure(lab)
+        rows = measure(lab, sampling_ms)
     finally:
         lab.down()
     there, here = statistics.median(row["loop_ms"] for row in rows), watching.loop_ms()

@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from overcommit.clock import SystemClock
+from overcommit.damon.access import TraceSource
 from overcommit.damon.pool import DamonPool
-from overcommit.damon.schemes import Sentinel, monitor
+from overcommit.damon.schemes import Sentinel, monitor, monitor_intervals
 from overcommit.damon.sysfs import DamonSysfs
+from overcommit.damon.trace import EVENT_BYTES
 from overcommit.damon.tree import Intervals, Kdamond, MonitoringAttributes, RegionLimits, Target
 from overcommit.damon.worker import DamonWorker
 from overcommit.host.kernel import Kernel, LocalKernel
@@ -36,8 +38,7 @@ from overcommit.model.ranges import Range, chop
 from overcommit.units import MIB, PAGE_SIZE
 
 MEMORY, TOUCHED = 128 * MIB, 8 * MIB
-SAMPLES = 40
-"""Per aggregation, as in `overcommit.damon.schemes.MONITOR_INTERVALS`."""
+LOOK_SECONDS = 2.0
 LEAST_SNAPSHOTS = 4
 
 
@@ -66,17 +67,51 @@ class Row:
     snapshots: dict[str, Snapshot]
 
 
-Source = Callable[[DamonSysfs, Sequence[int]], AbstractContextManager[Callable[[], int]]]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What is being watched, and by what."""
+
+    pool: DamonPool
+    worker: DamonWorker
+    slots: Sequence[int]
+    intervals: Intervals
+
+
+Source = Callable[[Stage], AbstractContextManager[Callable[[], int]]]
 """A way to snapshots: while it is open, each call takes one of every slot and counts their regions."""
 
 
 @contextmanager
-def from_sysfs(sysfs: DamonSysfs, slots: Sequence[int]) -> Iterator[Callable[[], int]]:
-    """What the product does."""
-    yield lambda: sum(len(sysfs.access_snapshot(slot)) for slot in slots)
+def from_trace(stage: Stage) -> Iterator[Callable[[], int]]:
+    """What the product does where it can: wait until each has had a window, looking now and then."""
+    trace = stage.pool.trace(EVENT_BYTES * 1024 * 2 * len(stage.slots))
+    assert trace is not None, "no tracing here"
+    source = TraceSource(stage.pool, SystemClock(), trace)
+    for slot in stage.slots:
+        source.begin(slot, stage.intervals)
+
+    def take() -> int:
+        regions, left = 0, set(stage.slots)
+        while left:
+            time.sleep(LOOK_SECONDS)
+            for slot in tuple(left):
+                for window in source.windows(slot)[:1]:
+                    regions += len(window.regions)
+                    left.remove(slot)
+        return regions
+
+    yield take
+    trace.close()
 
 
-SOURCES: dict[str, Source] = {"sysfs": from_sysfs}
+@contextmanager
+def from_sysfs(stage: Stage) -> Iterator[Callable[[], int]]:
+    """What the product does elsewhere."""
+    sysfs = DamonSysfs(stage.worker)
+    yield lambda: sum(len(sysfs.access_snapshot(slot)) for slot in stage.slots)
+
+
+SOURCES: dict[str, Source] = {"tracepoint": from_trace, "sysfs": from_sysfs}
 
 
 def loop_ms() -> float:
@@ -115,18 +150,18 @@ def _hold(memory: mmap.mmap, ready: int) -> NoReturn:
         os._exit(1)
 
 
-def watcher(pid: int, memory: Range, regions: int, sampling: float, sentinel: Sentinel) -> Kdamond:
+def watcher(pid: int, memory: Range, regions: int, intervals: Intervals, sentinel: Sentinel) -> Kdamond:
     """The product's monitor, but with so many regions all the time: none can be merged, and none is split."""
     (context,) = monitor(Target.of(pid, (memory,)), sentinel).contexts
     pieces = tuple(chop((memory,), memory.size // regions // PAGE_SIZE * PAGE_SIZE))
     context = dataclasses.replace(
         context,
         attributes=MonitoringAttributes(
-            intervals=Intervals(sample_seconds=sampling, aggregation_seconds=SAMPLES * sampling),
+            intervals=intervals,
             regions=RegionLimits(minimum=len(pieces), maximum=len(pieces) + 1),
         ),
         targets=(Target.of(pid, pieces), sentinel.target),
-        schemes=(dataclasses.replace(context.schemes[0], apply_seconds=2 * sampling),),
+        schemes=(dataclasses.replace(context.schemes[0], apply_seconds=2 * intervals.sample_seconds),),
     )
     return Kdamond(contexts=(context,))
 
@@ -153,16 +188,16 @@ class _Meter:
         return int(running) / 1e9, int(queued) / 1e9
 
 
-def measure(slots: Sequence[int], worker: DamonWorker, seconds: float) -> Row:
+def measure(stage: Stage, seconds: float) -> Row:
     """Let the kdamonds of the slots run for a while with nobody looking, then take snapshots of them."""
-    kernel, sysfs = LocalKernel(), DamonSysfs(worker)
-    kdamonds = [sysfs.kdamond_pid(slot) for slot in slots]
+    kernel, worker, slots = LocalKernel(), stage.worker, stage.slots
+    kdamonds = [stage.pool.sysfs.kdamond_pid(slot) for slot in slots]
     meter = _Meter(kernel, worker.pid, kdamonds)
     time.sleep(seconds)
     _, _, busy, queued, took = meter.read()
     share, loop, snapshots = busy / took, loop_ms(), {}
     for name, source in SOURCES.items():
-        with source(sysfs, slots) as take:
+        with source(stage) as take:
             rounds = math.ceil(LEAST_SNAPSHOTS / len(slots))
             meter = _Meter(kernel, worker.pid, kdamonds)
             regions = sum(take() for _ in range(rounds))
@@ -197,12 +232,13 @@ def main(seconds: float, targets: list[int], regions: list[int], sampling_ms: li
         with DamonPool(kernel, journal, generation) as pool:
             pool.claim(len(pids), take_over=True)
             for each, sampling in itertools.product(regions, sampling_ms):
-                running = 0
+                running, intervals = 0, monitor_intervals(sampling / 1000)
                 for count in sorted(targets):
                     for slot in range(running, count):
-                        pool.start(slot, watcher(pids[slot], memory, each, sampling / 1000, sentinel))
+                        pool.start(slot, watcher(pids[slot], memory, each, intervals, sentinel))
                     running = count
-                    row = measure(range(count), worker, seconds)
+                    stage = Stage(pool=pool, worker=worker, slots=range(count), intervals=intervals)
+                    row = measure(stage, seconds)
                     line = {"regions": each, "sampling_ms": sampling, **dataclasses.asdict(row)}
                     print(json.dumps(line), flush=True)
                 for slot in range(running):
