@@ -158,8 +158,8 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
         A sentence for each thing that was put back.
 
     Raises:
-        HostError: the kernel refused, and this entry and older ones stay outstanding; or all is back as it
-            was, but the disk refused to note it.
+        HostError: the kernel refused, and this entry and older ones stay outstanding; or all but a tracing
+            instance is back as it was; or all is, but the disk refused to note it.
     """
     sysfs = DamonSysfs(kernel)
     said: list[str] = []
@@ -177,7 +177,11 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
                     sysfs.load(before)
                     said.append(f"DAMON's {size} slot(s) given back")
             case TraceOpened():
-                AccessTrace(kernel).close()
+                try:
+                    AccessTrace(kernel).close()
+                except HostError as error:  # DAMON can be given back all the same
+                    unsettled = error
+                    continue
             case ModuleTakenOver(module=module, before=value):
                 if _switch_back(kernel, module, value):
                     said.append(f"{module} is on again")

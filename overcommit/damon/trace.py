@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from overcommit.errors import Unsupported
+from overcommit.errors import HostError, Unsupported
 from overcommit.host.kernel import Kernel
 from overcommit.model.heat import AccessRegion, Window
 from overcommit.units import KIB
@@ -63,13 +63,20 @@ class AccessTrace:
         return self._kernel.drain(f"{INSTANCE}/trace_pipe")
 
     def close(self) -> bool:
-        """Remove the instance; whether there was one."""
+        """Remove the instance; whether there was one.
+
+        Raises:
+            HostError: somebody is looking at it.
+        """
         try:
             self._kernel.remove_directory(INSTANCE)
         except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return False
+            if error.errno == errno.ENOENT:
+                return False
+            raise HostError(
+                f"the tracing instance {INSTANCE} cannot be removed: {error.strerror}",
+                hint="who has one of its files open? overcommitctl restore tries again",
+            ) from error
         return True
 
 

@@ -270,3 +270,24 @@ def test_what_an_earlier_boot_left_is_not_replayed_in_this_one(
     damon.modules["damon_stat"] = False
     assert installation.plan().runnable
     assert damon.modules["damon_stat"] is False
+
+
+def test_a_trace_that_somebody_looks_at_keeps_nothing_else_from_being_given_back(
+    installation: Installation,
+) -> None:
+    found = installation.baseline()
+
+    def refuse(path: str, value: str) -> None:
+        if value == "rmdir":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+
+    installation.host.on_write = refuse
+    with pytest.raises(HostError, match="tracing instance"):
+        installation.plan()
+    assert not installation.kernel.damon.running
+    assert installation.outstanding == 1
+    assert "tracing instance" in installation.restore().left[0]
+    installation.host.on_write = lambda _path, _value: None
+    assert installation.restore().left == ()
+    assert installation.baseline() == found
+    assert installation.outstanding == 0
