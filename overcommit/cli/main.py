@@ -15,6 +15,7 @@ from click.shell_completion import get_completion_class, shell_complete
 from overcommit import __version__
 from overcommit.cli.apply import apply
 from overcommit.cli.doctor import doctor
+from overcommit.cli.explain import explain
 from overcommit.cli.plan import plan
 from overcommit.cli.restore import restore
 from overcommit.cli.status import status
@@ -56,7 +57,7 @@ def completion(shell: str) -> None:
     click.echo(kind(overcommitctl, {}, PROGRAM, _COMPLETE).source())
 
 
-for _verb in (doctor, plan, apply, status, restore):
+for _verb in (doctor, plan, explain, apply, status, restore):
     overcommitctl.add_command(_verb)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from overcommit.model.heat import IdleBucket
 from overcommit.model.outcome import Controller, Outcome, Report
 from overcommit.model.plan import (
     Action,
@@ -19,6 +20,7 @@ from overcommit.model.policy import Actuator
 from overcommit.units import format_duration, format_size
 
 UNKNOWN = "?"
+_BAR_WIDTH = 30
 _PACED_BY = {
     Controller.OWN: ", paced by overcommit",
     Controller.DAMON_GOAL: ", paced by DAMON's goal tuner",
@@ -86,6 +88,54 @@ def plan_text(plan: Plan) -> Iterator[str]:
         f"Frees {gains(plan)}. Headroom above the reserve now: "
         f"{format_size(host.headroom_bytes)} (reserve {format_size(host.reserve_bytes)})."
     )
+
+
+def explain_text(plan: Plan) -> Iterator[str]:
+    """All that a plan knows of each of its domains."""
+    for domain in plan.domains:
+        yield from _explained(domain)
+    for action in plan.actions:
+        yield from _action_text(action)
+    for note in plan.notes:
+        yield f"  note: {note}"
+    if not plan.actions:
+        yield "Nothing would be done about it now."
+
+
+def _explained(domain: DomainPlan) -> Iterator[str]:
+    who = domain.incarnation
+    yield f"{who.name}  (class {domain.class_name}, uuid {who.uuid}, process {who.pid})"
+    yield (
+        f"  promised {format_size(domain.ceiling_bytes)}, has {format_size(domain.actual_bytes)} now, "
+        f"never less than {format_size(domain.floor_bytes)}"
+    )
+    yield (
+        f"  the host holds {size(domain.resident_bytes)}: hot {size(domain.hot_bytes)}, warm "
+        f"{size(domain.warm_bytes)}, cold {size(domain.cold_bytes)}; {size(domain.swapped_bytes)} swapped out"
+    )
+    yield f"  working set {size(domain.wss_bytes)}, confidence {domain.confidence}"
+    if domain.idle_histogram:
+        yield from _histogram(domain.idle_histogram)
+    for actuator, verdict in domain.eligible.items():
+        yield f"  {actuator.value}: {'can be used' if verdict.ok else 'no: ' + verdict.reason}"
+        if verdict.remedy:
+            yield f"      fix: {verdict.remedy}"
+    for gap in domain.gaps:
+        yield f"  cannot read its {gap.what}: {gap.why}"
+
+
+def _histogram(buckets: Sequence[IdleBucket]) -> Iterator[str]:
+    most = max(bucket.resident_bytes for bucket in buckets) or 1
+    rows = (
+        (format_duration(b.min_idle_seconds), format_size(b.resident_bytes), _bar(b.resident_bytes / most))
+        for b in buckets
+    )
+    for line in table(("idle for at least", "resident", ""), rows):
+        yield line.rstrip()
+
+
+def _bar(share: float) -> str:
+    return ("#" * round(_BAR_WIDTH * share)).ljust(_BAR_WIDTH)
 
 
 def gains(plan: Plan) -> str:

@@ -44,6 +44,8 @@ def run(
         raise AssertionError(f"wrote {value!r} to {path}")
 
     mocker.patch.object(LocalKernel, "write", refuse)
+    for change in ("make_directory", "remove_directory"):
+        mocker.patch.object(LocalKernel, change, lambda _self, path: refuse(_self, path, "a directory"))
     monkeypatch.delenv("NO_COLOR", raising=False)
 
     def call(*arguments: object) -> Ended:

@@ -21,7 +21,8 @@ from tests import scenarios
 from tests.cli.conftest import Ended, Run
 
 VERBS = sorted(overcommitctl.commands)
-CHANGING = ["plan", "apply", "status", "restore"]
+CHANGING = ["plan", "explain", "apply", "status", "restore"]
+MUST_HAVE = {"apply": ["--yes"], "explain": ["web"]}
 REFUSED, UNSUPPORTED, USAGE = 4, 5, 64
 POLICY = "version: 1\nclasses:\n  standard: {}\ndefault_class: standard\n"
 
@@ -156,7 +157,7 @@ def test_a_tampered_plan_is_refused(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("verb", CHANGING)
 def test_not_root(run: Run, state: Path, mocker: MockerFixture, verb: str) -> None:
     mocker.patch("os.geteuid", return_value=1000)
-    ended = run(verb, *(["--yes"] if verb == "apply" else []))
+    ended = run(verb, *MUST_HAVE.get(verb, ()))
     assert ended.status == UNSUPPORTED
     assert only_talk(ended).splitlines() == [
         "error: this needs root: DAMON and QEMU's memory map are root's",

@@ -60,6 +60,21 @@ def test_a_plan_names_its_domains_in_full(name: str) -> None:
     assert text[-1].startswith("Plan: 2 to change, 0 blocked.")
 
 
+def test_an_explanation_says_how_idle_what_can_be_done_and_what_stands_in_the_way() -> None:
+    policy = scenarios.policy()
+    facts = scenarios.domain("web", resident=GIB, passthrough=("a PCI device",))
+    idle = scenarios.heat(facts, [(300.0, 768 * MIB), (0.0, 256 * MIB)], watched=300.0, policy=policy)
+    plan = make_plan(scenarios.snapshot(scenarios.host(), facts), {facts.incarnation.uuid: idle}, policy)
+    text = list(render.explain_text(plan))
+    assert text[0].startswith("web  (class standard, uuid ")
+    assert "  the host holds 1.0 GiB: hot 256 MiB, warm 0 B, cold 768 MiB; 0 B swapped out" in text
+    bars = {line.split()[0]: line.count("#") for line in text if "MiB  #" in line}
+    assert bars == {"0s": 10, "5min": 30}
+    assert "  pageout: no: guest memory is pinned by a PCI device" in text
+    assert any(line.startswith("      fix: ") for line in text)
+    assert text[-1] == "Nothing would be done about it now."
+
+
 def report(*outcomes: Outcome, available_after: int = 3 * GIB, swap: int = 0, zram: int = 0) -> str:
     balance = HostBalance(
         available_before_bytes=2 * GIB,
