@@ -44,7 +44,10 @@ LEAST_SNAPSHOTS = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The cost of one snapshot of one target, on average; the kdamond's is what it spent beyond watching."""
+    """The cost of one snapshot of one target, on average.
+
+    The kdamond's is what it spent beyond its share; less than nothing where others took the CPU from it.
+    """
 
     regions: float
     program_ms: float
