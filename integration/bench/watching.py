@@ -80,27 +80,28 @@ class Stage:
     intervals: Intervals
 
 
-Source = Callable[[Stage], AbstractContextManager[Callable[[], int]]]
-"""A way to snapshots: while it is open, each call takes one of every slot and counts their regions."""
+Source = Callable[[Stage], AbstractContextManager[Callable[[], list[int]]]]
+"""A way to snapshots: while it is open, each call takes one of every slot at least, and tells their regions."""
 
 
 @contextmanager
-def from_trace(stage: Stage) -> Iterator[Callable[[], int]]:
+def from_trace(stage: Stage) -> Iterator[Callable[[], list[int]]]:
     """What the product does where it can: wait until each has had a window, looking now and then."""
     trace = stage.pool.trace(EVENT_BYTES * 1024 * 2 * len(stage.slots))
     assert trace is not None, "no tracing here"
-    source = TraceSource(stage.pool, SystemClock(), trace)
+    source = TraceSource(stage.pool, SystemClock(), trace, regions=1024 * len(stage.slots))
     for slot in stage.slots:
         source.begin(slot, stage.intervals)
 
-    def take() -> int:
-        regions, left = 0, set(stage.slots)
+    def take() -> list[int]:
+        regions: list[int] = []
+        left = set(stage.slots)
         while left:
             time.sleep(LOOK_SECONDS)
-            for slot in tuple(left):
-                for window in source.windows(slot)[:1]:
-                    regions += len(window.regions)
-                    left.remove(slot)
+            for slot in stage.slots:
+                windows = source.windows(slot)
+                regions += [len(window.regions) for window in windows]
+                left -= {slot} if windows else set()
         return regions
 
     yield take
@@ -108,10 +109,10 @@ def from_trace(stage: Stage) -> Iterator[Callable[[], int]]:
 
 
 @contextmanager
-def from_sysfs(stage: Stage) -> Iterator[Callable[[], int]]:
+def from_sysfs(stage: Stage) -> Iterator[Callable[[], list[int]]]:
     """What the product does elsewhere."""
     sysfs = DamonSysfs(stage.worker)
-    yield lambda: sum(len(sysfs.access_snapshot(slot)) for slot in stage.slots)
+    yield lambda: [len(sysfs.access_snapshot(slot)) for slot in stage.slots]
 
 
 SOURCES: dict[str, Source] = {"tracepoint": from_trace, "sysfs": from_sysfs}
@@ -203,11 +204,11 @@ def measure(stage: Stage, seconds: float) -> Row:
         with source(stage) as take:
             rounds = math.ceil(LEAST_SNAPSHOTS / len(slots))
             meter = _Meter(kernel, worker.pid, kdamonds)
-            regions = sum(take() for _ in range(rounds))
+            seen = [regions for _ in range(rounds) for regions in take()]
             program, working, busy, _, wall = meter.read()
-        count = rounds * len(slots)
+        count = len(seen)
         snapshots[name] = Snapshot(
-            regions=regions / count,
+            regions=sum(seen) / count,
             program_ms=1000 * program / count,
             worker_ms=1000 * working / count,
             kdamond_ms=1000 * (busy - share * wall) / count,

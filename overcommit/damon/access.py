@@ -8,7 +8,7 @@ from typing import Protocol
 
 from overcommit.clock import Clock
 from overcommit.damon.pool import DamonPool
-from overcommit.damon.trace import EVENT_BYTES, AccessTrace, WindowAssembler
+from overcommit.damon.trace import EVENT_BYTES, LINE_BYTES, AccessTrace, WindowAssembler
 from overcommit.damon.tree import Intervals
 from overcommit.errors import HostError
 from overcommit.model.heat import Window
@@ -16,6 +16,10 @@ from overcommit.units import MIB
 
 _SILENT_WINDOWS = 3
 """A kdamond that has not been heard of for so many windows is asked whether it is on."""
+_MOST_WINDOWS = 4
+"""A look takes in so many windows of all at most: a host that brings more is too busy to look at each."""
+_OTHERS = 1024
+"""Regions of the host's monitor, and sentinels."""
 _FIRST_WINDOW = 1.25
 """A first window is given that many times its length: sampling itself takes time too."""
 
@@ -50,7 +54,9 @@ class AccessSource(Protocol):
 def open_source(pool: DamonPool, clock: Clock, regions: Sequence[int]) -> AccessSource:
     """The best source for monitors with at most so many regions each."""
     trace = pool.trace(_buffer_bytes(regions))
-    return SnapshotSource(pool, clock) if trace is None else TraceSource(pool, clock, trace)
+    if trace is None:
+        return SnapshotSource(pool, clock)
+    return TraceSource(pool, clock, trace, regions=sum(regions))
 
 
 def _buffer_bytes(regions: Sequence[int]) -> int:
@@ -68,10 +74,12 @@ class TraceSource:
     what = "tracepoint"
     follows_tuning = True
 
-    def __init__(self, pool: DamonPool, clock: Clock, trace: AccessTrace) -> None:
+    def __init__(self, pool: DamonPool, clock: Clock, trace: AccessTrace, *, regions: int) -> None:
+        """``regions``: how many all monitors may have together."""
         self._pool = pool
         self._clock = clock
         self._trace = trace
+        self._most_bytes = _MOST_WINDOWS * LINE_BYTES * (regions + _OTHERS)
         self._assembler = WindowAssembler()
         self._threads: dict[int, int] = {}
         self._ready: dict[int, list[Window]] = {}
@@ -93,7 +101,7 @@ class TraceSource:
 
     def windows(self, slot: int) -> Sequence[Window]:
         """See `AccessSource.windows`."""
-        for thread, window in self._assembler.feed(self._trace.read()):
+        for thread, window in self._assembler.feed(self._trace.read(self._most_bytes)):
             self._ready[thread].append(window)
         thread, now = self._threads[slot], self._clock.monotonic()
         ready, self._ready[thread] = self._ready[thread], []

@@ -23,6 +23,8 @@ INSTANCES = f"{TRACING}/instances"
 INSTANCE = f"{INSTANCES}/overcommit"
 EVENT_BYTES = 80
 """What one region of one window takes in the ring buffer: header, event and padding."""
+LINE_BYTES = 160
+"""What its line takes, at most."""
 _EVENT = "events/damon/damon_aggregated"
 _EVERY_EVENT = re.compile(
     r"-(?P<thread>\d+)\s+\[\d+\].*?\s(?P<at>\d+\.\d+): damon_aggregated: target_id=(?P<target>\d+) "
@@ -58,9 +60,12 @@ class AccessTrace:
         except OSError as error:
             raise Unsupported(f"the kernel does not trace DAMON for us: {error.strerror}") from error
 
-    def read(self) -> str:
-        """What has come since the last time."""
-        return self._kernel.drain(f"{INSTANCE}/trace_pipe")
+    def read(self, most_bytes: int) -> str:
+        """What has come since the last time, up to so much text.
+
+        Where more comes all the while than can be read, the ring buffer loses the rest.
+        """
+        return self._kernel.drain(f"{INSTANCE}/trace_pipe", most_bytes)
 
     def close(self) -> bool:
         """Remove the instance; whether there was one.

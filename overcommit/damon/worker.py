@@ -97,9 +97,9 @@ class DamonWorker:
         """See `Kernel.exists`."""
         return bool(self._ask("exists", path)) if path.startswith(PATHS) else self._kernel.exists(path)
 
-    def drain(self, path: str) -> str:
+    def drain(self, path: str, most_bytes: int) -> str:
         """See `Kernel.drain`."""
-        return self._kernel.drain(path)
+        return self._kernel.drain(path, most_bytes)
 
     def make_directory(self, path: str) -> None:
         """See `Kernel.make_directory`."""

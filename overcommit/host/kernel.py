@@ -68,8 +68,8 @@ class Kernel(Protocol):
         """Whether the path is there."""
         ...
 
-    def drain(self, path: str) -> str:
-        """What a pipe of the kernel's holds now, without waiting for more."""
+    def drain(self, path: str, most_bytes: int) -> str:
+        """What a pipe of the kernel's holds now, without waiting for more; no more than about so much."""
         ...
 
     def make_directory(self, path: str) -> None:
@@ -188,13 +188,15 @@ class LocalKernel:
         """See `Kernel.exists`."""
         return Path(path).exists()
 
-    def drain(self, path: str) -> str:
+    def drain(self, path: str, most_bytes: int) -> str:
         """See `Kernel.drain`."""
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        parts = []
+        parts: list[bytes] = []
+        size = 0
         try:
-            while part := os.read(descriptor, _READ_SIZE):
+            while size < most_bytes and (part := os.read(descriptor, _READ_SIZE)):
                 parts.append(part)
+                size += len(part)
         except BlockingIOError:
             pass
         finally:

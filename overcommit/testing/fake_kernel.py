@@ -112,10 +112,10 @@ class FakeKernel:
             return path == "/sys/block"
         return True
 
-    def drain(self, path: str) -> str:
+    def drain(self, path: str, most_bytes: int) -> str:
         """See `Kernel.drain`."""
         self.host.on_read(path)
-        return self.trace.drain(path)
+        return self.trace.drain(path, most_bytes)
 
     def make_directory(self, path: str) -> None:
         """See `Kernel.make_directory`."""

@@ -48,12 +48,15 @@ class FakeTrace:
             raise _refusal(errno.ENOENT, path)
         self.instances[name].files[file] = value
 
-    def drain(self, path: str) -> str:
-        """What an instance has recorded since it was last asked."""
+    def drain(self, path: str, most_bytes: int) -> str:
+        """What an instance has recorded since it was last asked, up to about so much."""
         name, _, file = path.removeprefix(INSTANCES + "/").partition("/")
         if name not in self.instances or file != "trace_pipe":
             raise _refusal(errno.ENOENT, path)
-        lines, self.instances[name].pipe = self.instances[name].pipe, []
+        pipe, lines, size = self.instances[name].pipe, [], 0
+        while pipe and size < most_bytes:
+            lines.append(pipe.pop(0))
+            size += len(lines[-1])
         return "".join(lines)
 
     def make_directory(self, path: str) -> None:

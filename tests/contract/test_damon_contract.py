@@ -300,7 +300,7 @@ def test_a_kdamond_ends_with_its_target_unless_a_sentinel_stays(rung: Rung, pool
 def test_the_trace_tells_every_window_from_one_end_to_the_next(rung: Rung, pool: DamonPool) -> None:
     trace = pool.trace(64 * KIB)
     assert trace is not None
-    source = TraceSource(pool, rung.clock, trace)
+    source = TraceSource(pool, rung.clock, trace, regions=1024)
     intervals = monitor_intervals(0.05)
     pool.start(0, monitor(rung.target, Sentinel(), intervals))
     source.begin(0, intervals)

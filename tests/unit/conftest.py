@@ -43,8 +43,8 @@ class FileKernel:
     def exists(self, path: str) -> bool:
         return path in self.files or bool(self.list(path))
 
-    def drain(self, path: str) -> str:
-        raise AssertionError(f"a parser drained {path}")
+    def drain(self, path: str, most_bytes: int) -> str:
+        raise AssertionError(f"a parser drained {most_bytes} from {path}")
 
     def make_directory(self, path: str) -> None:
         raise AssertionError(f"a parser made {path}")

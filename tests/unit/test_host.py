@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import read_cgroup
-from overcommit.host.kernel import Kernel
+from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import (
     parse_meminfo,
     parse_pressure,
@@ -259,3 +261,19 @@ def test_system_ram_is_what_is_named_so_at_the_top_level(kernel_with: KernelWith
 def test_addresses_that_are_not_shown_are_no_addresses(kernel_with: KernelWith, hidden: str) -> None:
     with pytest.raises(HostError, match="no system RAM"):
         read_system_ram(kernel_with({"/proc/iomem": hidden}))
+
+
+def test_a_pipe_is_drained_without_waiting_and_in_bounds(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(pipe, os.O_WRONLY)
+    try:
+        os.write(writer, b"x" * 1000)
+        assert LocalKernel().drain(str(pipe), 1 << 20) == "x" * 1000
+        assert LocalKernel().drain(str(pipe), 1 << 20) == ""
+        os.write(writer, b"y" * 1000)
+        assert LocalKernel().drain(str(pipe), 0) == ""
+    finally:
+        os.close(reader)
+        os.close(writer)
