@@ -81,7 +81,7 @@ class Stage:
 
 
 Source = Callable[[Stage], AbstractContextManager[Callable[[], list[int]]]]
-"""A way to snapshots: while it is open, each call takes one of every slot at least, and tells their regions."""
+"""A way to snapshots: while it is open, each call takes one of every slot at least; their regions."""
 
 
 @contextmanager
