@@ -44,14 +44,13 @@ _GOAL = "contexts/0/monitoring_attrs/intervals/intervals_goal/access_bp"
 class Watched:
     """What a watch brought: idle maps by domain UUID, and why others have none.
 
-    ``host`` is over physical addresses; ``no_host`` says why there is none. ``how`` is for people.
+    ``host`` is over physical addresses; ``no_host`` says why there is none.
     """
 
     idle: dict[str, IdleMap]
     lost: dict[str, str]
     host: IdleMap | None = None
     no_host: str | None = None
-    how: str = ""
 
 
 @dataclass
@@ -300,7 +299,6 @@ def watch(
         lost=following.lost,
         host=following.host,
         no_host=following.no_host,
-        how=following.how,
     )
 
 
