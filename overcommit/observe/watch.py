@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -216,10 +217,11 @@ class Watch:
         pid = watched.domain.incarnation.pid
         pieces: tuple[Range, ...] = ()
         if listed.maximum_bytes != watched.memory_bytes:
-            ram = locate_ram(self._kernel, pid, listed.maximum_bytes)
-            if ram:  # else QEMU does not have it yet, or still has it: the next look will tell
-                watched.memory_bytes, watched.ram, pieces = listed.maximum_bytes, ram, ram
-                watched.idle = idle.relocate(watched.idle, ram, windows[-1].ended_at)
+            # What QEMU does not have yet, or still has, and whether it is gone, the next look will tell.
+            with contextlib.suppress(OSError):
+                if ram := locate_ram(self._kernel, pid, listed.maximum_bytes):
+                    watched.memory_bytes, watched.ram, pieces = listed.maximum_bytes, ram, ram
+                    watched.idle = idle.relocate(watched.idle, ram, windows[-1].ended_at)
         if not self._kernel_tunes and self._tune(watched, windows):
             seen = tuple(Range(r.start, r.end) for r in windows[-1].regions)
             pieces = pieces or tuple(intersect(seen, watched.ram))

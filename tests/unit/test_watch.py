@@ -155,6 +155,24 @@ def test_memory_plugged_in_is_watched_from_then_on(tmp_path: Path, version: tupl
     assert not seen.lost
 
 
+def test_memory_that_qemu_does_not_show_yet_is_looked_for_again(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    refusals = iter([True, True])
+
+    def plug() -> None:
+        stage.guest.memory_bytes += 64 * MIB
+
+        def refuse(path: str) -> None:
+            if path.endswith("/smaps") and next(refusals, False):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+        stage.host.on_read = refuse
+
+    seen = stage.watch((12.0, plug))
+    assert [span.end for span in seen.idle["u1"].spans][-1] == stage.guest.ram.end
+    assert next(refusals, None) is None
+
+
 def test_memory_pulled_out_is_forgotten(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
 
