@@ -81,7 +81,9 @@ def test_cold_memory_moves_and_hot_memory_stays(host: Host, plan: dict[str, Any]
     assert host.rate("web") >= 0.9 * baseline
     assert host.damon() == found
     again = json.loads(host.plan("--json", policy=SLOW_NODE).stdout)
-    assert again["actions"] == [], "what lies there is neither moved nor paged out again"
+    # What the first watch had missed may follow; what lies there is neither moved nor paged out again.
+    assert sum(a["expected_bytes"] for a in again["actions"]) <= 0.15 * action["expected_bytes"]
+    assert {a["kind"] for a in again["actions"]} <= {"demotion"}
 
 
 def test_where_the_kernel_cannot_it_is_said_and_the_memory_is_paged_out(
