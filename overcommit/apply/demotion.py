@@ -1,4 +1,6 @@
-"""Move cold memory to a slower memory node, in one bounded pulse checked against the cgroup's own figures.
+"""Move cold memory to a slower memory node, or what is in use there back, in one bounded pulse.
+
+It is checked against the cgroup's own figures.
 
 Where memory lies is no configuration, and there is nothing to put back: it stays the guest's, and memory.
 """
@@ -30,7 +32,7 @@ _ENOUGH_SHARE = 0.9
 
 
 def demote(site: Worksite, pool: DamonPool, action: DemotionAction, domain: DomainFacts) -> Outcome:
-    """Carry out one demotion; no kdamond is at work any more when this returns.
+    """Carry out one demotion or recall; no kdamond is at work any more when this returns.
 
     Raises:
         HostError: the journal cannot be written.
@@ -42,9 +44,11 @@ def demote(site: Worksite, pool: DamonPool, action: DemotionAction, domain: Doma
         site.require_willing(domain)
         cgroup = site.cgroup(domain)
         before = _on_node(site, action, cgroup)
+        ranges = _ranges(action, domain)
         kdamond = fvaddr_migration(
-            Target.of(action.domain.pid, _ranges(action)),
-            action.node,
+            Target.of(action.domain.pid, ranges),
+            action.destination,
+            in_use=action.recall_to is not None,
             max_bytes_per_second=action.max_bytes_per_second,
             lease_seconds=_LONGEST_SECONDS,
             capabilities=pool.capabilities,
@@ -52,12 +56,14 @@ def demote(site: Worksite, pool: DamonPool, action: DemotionAction, domain: Doma
         pool.start(_SLOT, kdamond)
         try:
             site.require_alive(domain)
-            ended = _follow(site, action, domain, before, cgroup)
+            # Before Linux 7.2 a first look at all pages takes up as much of the quota as moving them.
+            first_look = total_size(ranges) / action.max_bytes_per_second
+            ended = _follow(site, action, domain, before, cgroup, first_look)
         except HostError as error:
             failure = str(error)  # what has been moved by then has been moved
         finally:
             failure = _stop(pool) or failure
-        moved = max(0, _on_node(site, action, site.cgroup(domain)) - before)
+        moved = max(0, _moved(site, action, site.cgroup(domain), before))
         promoted = promoted_since(site, domain, cgroup)
     except (HostError, Conflict, Unsupported) as error:
         failure = failure or str(error)
@@ -77,12 +83,21 @@ def demote(site: Worksite, pool: DamonPool, action: DemotionAction, domain: Doma
     )
 
 
-def _ranges(action: DemotionAction) -> tuple[Range, ...]:
+def _ranges(action: DemotionAction, domain: DomainFacts) -> tuple[Range, ...]:
+    """Where to look: at what the plan chose, and all of guest RAM for a recall."""
+    if action.recall_to is not None:
+        return domain.ram
     return normalise(Range(piece.start, piece.end) for piece in action.pieces)
 
 
+def _moved(site: Worksite, action: DemotionAction, cgroup: CgroupMemory | None, before: int) -> int:
+    """Bytes that came to the slower node, or left it for a recall."""
+    more = _on_node(site, action, cgroup) - before
+    return more if action.recall_to is None else -more
+
+
 def _on_node(site: Worksite, action: DemotionAction, cgroup: CgroupMemory | None) -> int:
-    """Bytes of the domain on the node."""
+    """Bytes of the domain on the slower node."""
     if cgroup is None:
         raise HostError(f"domain {action.domain.name} has no cgroup with memory accounting")
     try:
@@ -101,15 +116,18 @@ def _stop(pool: DamonPool) -> str | None:
 
 
 def _follow(
-    site: Worksite, action: DemotionAction, domain: DomainFacts, before: int, cgroup: CgroupMemory | None
+    site: Worksite,
+    action: DemotionAction,
+    domain: DomainFacts,
+    before: int,
+    cgroup: CgroupMemory | None,
+    first_look: float,
 ) -> str:
     """Let the kdamond work until all is moved or nothing more of it moves; returns why it ended.
 
     The floor plays no part, as nothing leaves memory.
     """
     began = site.clock.monotonic()
-    # Before Linux 7.2 a first look at all pages takes up as much of the quota as moving them.
-    first_look = total_size(_ranges(action)) / action.max_bytes_per_second
     most_moved, moved_at = 0, began + _WARM_UP_SECONDS + first_look
     while True:
         site.clock.wait(_POLL_SECONDS)
@@ -117,7 +135,7 @@ def _follow(
         if reason := site.unwilling(domain):
             return f"stopped: {reason}"
         present = site.cgroup(domain)
-        moved = _on_node(site, action, present) - before
+        moved = _moved(site, action, present, before)
         if moved > most_moved + MIB:
             most_moved, moved_at = moved, max(moved_at, now)
             site.progress(f"moved {format_size(moved)} of {format_size(action.expected_bytes)}")
@@ -132,7 +150,7 @@ def _follow(
                 f"limit {format_ratio(action.psi_some_limit)}"
             )
         if now - moved_at > _IDLE_SECONDS:
-            return "nothing more of it was still idle"
+            return f"nothing more of it was {'still idle' if action.recall_to is None else 'in use'}"
         if now - began > _LONGEST_SECONDS:
             return "ran out of time"
 

@@ -21,7 +21,7 @@ from overcommit.errors import UsageError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.outcome import Outcome, Report, Status
-from overcommit.model.plan import Action, Plan, kind_of
+from overcommit.model.plan import Action, Plan, name_of
 from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
 from overcommit.plan import document
@@ -146,7 +146,7 @@ class _TextTeller:
         self._talk = session.talk
 
     def started(self, action: Action) -> None:
-        self._talk.progress(f"  {action.domain.name} {kind_of(action).value} ...")
+        self._talk.progress(f"  {action.domain.name} {name_of(action)} ...")
 
     def progress(self, sentence: str) -> None:
         self._talk.progress(f"    {sentence}")
@@ -189,7 +189,7 @@ def _emit(kind: str, action: Action, **values: Any) -> None:
         "type": kind,
         "action_id": action.id,
         "domain": action.domain.name,
-        "kind": kind_of(action).value,
+        "kind": name_of(action),
         **values,
     }
     click.echo(json.dumps(line))

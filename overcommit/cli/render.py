@@ -14,7 +14,7 @@ from overcommit.model.plan import (
     DomainPlan,
     PageoutAction,
     Plan,
-    kind_of,
+    name_of,
 )
 from overcommit.model.policy import Actuator
 from overcommit.units import format_duration, format_size
@@ -172,7 +172,7 @@ def _action_text(action: Action) -> Iterator[str]:
         case PageoutAction():
             what, does = "resident", "frees"
     yield (
-        f"  {mark} {action.domain.name}  {kind_of(action).value}  {what} {before} -> {after}  "
+        f"  {mark} {action.domain.name}  {name_of(action)}  {what} {before} -> {after}  "
         f"{does} {format_size(action.expected_bytes)}"
     )
     if action.blocked is not None:
@@ -185,11 +185,11 @@ def outcome_text(outcome: Outcome) -> str:
     """One action's end."""
     action = outcome.action
     if isinstance(action, DemotionAction):
-        got = f"node {action.node} got {format_size(outcome.moved_bytes)}"
+        got = f"node {action.destination} got {format_size(outcome.moved_bytes)}"
     else:
         got = f"host got {format_size(outcome.freed_bytes)}"
     return (
-        f"  {outcome.status.value:<7} {action.domain.name}  {kind_of(action).value}: {got} of "
+        f"  {outcome.status.value:<7} {action.domain.name}  {name_of(action)}: {got} of "
         f"{format_size(action.expected_bytes)} in {format_duration(outcome.seconds)}"
         f"{_PACED_BY[outcome.controller]}, "
         f"{outcome.promoted_pages} page(s) read back; {outcome.detail}"

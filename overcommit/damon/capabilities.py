@@ -137,7 +137,7 @@ class Capabilities:
         destinations (Linux 6.17), and those show.
         """
         words = self.keywords.get(f"{_SCHEME}/action", frozenset())
-        return "migrate_cold" in words and self.offers(f"{_SCHEME}/dests/nr_dests")
+        return {"migrate_cold", "migrate_hot"} <= words and self.offers(f"{_SCHEME}/dests/nr_dests")
 
     def missing(self) -> tuple[Feature, ...]:
         """The features that are not there."""

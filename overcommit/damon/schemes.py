@@ -172,13 +172,24 @@ def fvaddr_actor(
 
 
 def fvaddr_migration(
-    target: Target, nid: int, *, max_bytes_per_second: int, lease_seconds: float, capabilities: Capabilities
+    target: Target,
+    nid: int,
+    *,
+    in_use: bool = False,
+    max_bytes_per_second: int,
+    lease_seconds: float,
+    capabilities: Capabilities,
 ) -> Kdamond:
     """A kdamond that moves what is still idle in the target's ranges to a memory node, at a bounded rate.
 
     The kernel looks at each page's accessed bit, and clears it: a page is moved when a second look, at least
     `RECHECK_AGGREGATIONS` later, finds that it was not accessed since. What is left costs little of the quota
     from Linux 7.2 on; before that the first look takes as long as the moving.
+
+    ``in_use`` turns it around: where at least one sample was a hit, pages that were accessed since the last
+    look are moved. One is enough, for hits are real, and the page's own bit decides. No region comes before
+    another: the hottest memory mostly lies on the node already, and its size counts when the kernel chooses
+    what fits into the quota, moved or not. What is slower would never have its turn.
 
     Raises:
         Unsupported: this kernel's DAMON moves physical memory only.
@@ -194,6 +205,13 @@ def fvaddr_migration(
         target_nid=nid,
         ops_filters=(Filter(kind="young", matching=True),),
     )
+    if in_use:
+        scheme = dataclasses.replace(
+            scheme,
+            action="migrate_hot",
+            pattern=pattern(min_accesses=1),
+            ops_filters=(Filter(kind="young", matching=False),),
+        )
     min_regions = max(10, min(total_size(target.ranges) // MIB, 500))
     return _kdamond(
         "fvaddr",

@@ -118,11 +118,11 @@ class AccessPattern:
     age: Bounds = section("age", Bounds)
 
 
-def pattern(*, max_accesses: int = U32_MAX, min_age: int = 0) -> AccessPattern:
-    """Regions of any size with at most so many accesses, unchanged for so many aggregations."""
+def pattern(*, min_accesses: int = 0, max_accesses: int = U32_MAX, min_age: int = 0) -> AccessPattern:
+    """Regions of any size with so many accesses, unchanged for so many aggregations."""
     return AccessPattern(
         size=Bounds(minimum=PAGE_SIZE, maximum=ULONG_MAX),
-        accesses=Bounds(maximum=max_accesses),
+        accesses=Bounds(minimum=min_accesses, maximum=max_accesses),
         age=Bounds(minimum=min_age, maximum=U32_MAX),
     )
 

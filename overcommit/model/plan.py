@@ -9,6 +9,9 @@ from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
 from overcommit.model.policy import Actuator, PageoutActor
 
+RECALL = "recall"
+"""A demotion's way back. Who may demote may recall: it is no actuator of its own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -71,6 +74,9 @@ class DemotionAction:
     ``before_bytes`` and ``after_bytes`` are the domain's on that node, ``expected_bytes`` what moves there.
     The host gains nothing as a whole, and no floor applies, since nothing leaves memory. The pieces may hold
     more: what is there already.
+
+    A recall is the way back: what is in use on ``node`` goes to node ``recall_to``. It needs no pieces, for
+    nobody knows what of a domain lies where.
     """
 
     id: str
@@ -87,6 +93,12 @@ class DemotionAction:
     because: str
     risk: str
     blocked: str | None = None
+    recall_to: int | None = None
+
+    @property
+    def destination(self) -> int:
+        """The node that gets the memory."""
+        return self.node if self.recall_to is None else self.recall_to
 
 
 Action = BalloonAction | DemotionAction | PageoutAction
@@ -175,6 +187,12 @@ class Plan:
     def runnable(self) -> tuple[Action, ...]:
         """The actions that are not blocked, in the order they are carried out."""
         return tuple(a for a in self.actions if a.blocked is None)
+
+
+def name_of(action: Action) -> str:
+    """What an action is called: by its actuator, or `RECALL`."""
+    recalls = isinstance(action, DemotionAction) and action.recall_to is not None
+    return RECALL if recalls else kind_of(action).value
 
 
 def kind_of(action: Action) -> Actuator:

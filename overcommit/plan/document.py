@@ -10,6 +10,7 @@ from overcommit.errors import StalePlan, UsageError
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
 from overcommit.model.plan import (
+    RECALL,
     Action,
     BalloonAction,
     DemotionAction,
@@ -18,7 +19,7 @@ from overcommit.model.plan import (
     PageoutAction,
     Plan,
     Verdict,
-    kind_of,
+    name_of,
 )
 from overcommit.model.policy import Actuator, PageoutActor
 
@@ -125,7 +126,7 @@ def _domain_to_json(domain: DomainPlan) -> dict[str, Any]:
 
 def _action_to_json(action: Action) -> dict[str, Any]:
     document = {
-        "kind": kind_of(action).value,
+        "kind": name_of(action),
         "domain": _incarnation_to_json(action.domain),
         **{name: getattr(action, name) for name in _ACTION_FIELDS},
     }
@@ -133,6 +134,8 @@ def _action_to_json(action: Action) -> dict[str, Any]:
         return document
     if isinstance(action, DemotionAction):
         document["node"] = action.node
+        if action.recall_to is not None:
+            document["recall_to"] = action.recall_to
     else:
         document["actor"] = action.actor.value
         document |= {name: getattr(action, name) for name in _PACE_FIELDS}
@@ -172,12 +175,13 @@ def _domain_from_json(data: dict[str, Any]) -> DomainPlan:
 def _action_from_json(data: dict[str, Any]) -> Action:
     common = {name: data[name] for name in _ACTION_FIELDS}
     domain = _incarnation_from_json(data["domain"])
-    kind = Actuator(data["kind"])
+    kind = Actuator.DEMOTION if data["kind"] == RECALL else Actuator(data["kind"])
     if kind is Actuator.BALLOON:
         return BalloonAction(domain=domain, **common)
     common |= {name: data[name] for name in _IDLE_FIELDS}
     common["pieces"] = tuple(ColdPiece(*piece) for piece in data["pieces"])
     if kind is Actuator.DEMOTION:
-        return DemotionAction(domain=domain, node=data["node"], **common)
+        recall_to = data["recall_to"] if data["kind"] == RECALL else None
+        return DemotionAction(domain=domain, node=data["node"], recall_to=recall_to, **common)
     common |= {name: data[name] for name in _PACE_FIELDS}
     return PageoutAction(domain=domain, actor=PageoutActor(data["actor"]), **common)

@@ -45,8 +45,10 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
     swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
     if swapping and now.host.swap_used_bytes + swapping > policy.swap.max_used * now.host.swap_total_bytes:
         changes.append(f"swap has filled to {format_size(now.host.swap_used_bytes)}")
-    for node in {a.node for a in plan.runnable if isinstance(a, DemotionAction)}:
-        if (room := rungs.room_on(now.host, node)) < plan.moving_bytes:
+    moves = [a for a in plan.runnable if isinstance(a, DemotionAction)]
+    for node in sorted({a.destination for a in moves}):
+        arriving = sum(a.expected_bytes for a in moves if a.destination == node)
+        if (room := rungs.room_on(now.host, node)) < arriving:
             changes.append(f"memory node {node} has filled: {format_size(room)} can be moved there")
     return changes
 
@@ -63,9 +65,10 @@ def _domain_changes(action: Action, domain: DomainFacts, host: HostFacts) -> lis
     match action:
         case BalloonAction():
             return _balloon_changes(action, domain.balloon) if domain.balloon else []
-        case DemotionAction(node=node, before_bytes=before):
+        case DemotionAction(node=node, before_bytes=before, recall_to=recall_to):
             there = domain.placement.get(node, 0) if domain.placement else 0
-            if there <= before + little:
+            more = there - before
+            if (more if recall_to is None else -more) <= little:
                 return []
             what = f"{format_size(there)} on memory node {node}"
         case PageoutAction(before_bytes=before):

@@ -78,16 +78,18 @@ def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None) -> Hos
 
 
 def _consider_all(snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy) -> Iterator[_Candidate]:
-    """What each domain allows, by name; they share the room on the cold node."""
+    """What each domain allows, by name; they share the room on the memory nodes."""
     host, node = snapshot.host, policy.cold_node
-    room = 0 if node is None else rungs.room_on(host, node)
+    rooms = {present.nid: rungs.room_on(host, present.nid) for present in host.nodes}
     for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
         domain_class, heat = policy.class_of(domain), heats.get(domain.incarnation.uuid)
         verdicts = judge(
             domain, host, domain_class.actuators, pageout_actor=policy.pageout_actor, cold_node=node
         )
-        actions = tuple(rungs.propose(domain, heat, domain_class, policy, verdicts, cold_room=room))
-        room -= sum(a.expected_bytes for a in actions if isinstance(a, DemotionAction))
+        actions = tuple(rungs.propose(domain, heat, domain_class, policy, verdicts, rooms=rooms))
+        for action in actions:
+            if isinstance(action, DemotionAction):
+                rooms[action.destination] -= action.expected_bytes
         yield _Candidate(domain, domain_class, heat, verdicts, actions)
 
 
@@ -228,12 +230,11 @@ def _notes(
 def _cold_node_notes(candidates: Iterable[_Candidate], node: int, mode: ReclaimMode) -> Iterator[str]:
     if mode is ReclaimMode.ON_PRESSURE:
         yield f"no memory goes to node {node} on_pressure: the host as a whole would gain nothing"
-    for domain, _, heat, _, _ in candidates:
-        if heat is None or heat.cold_bytes is None or domain.placement is None:
-            continue
-        in_use = domain.placement.get(node, 0) - heat.cold_bytes
+    for domain, _, heat, _, actions in candidates:
+        recalled = sum(a.expected_bytes for a in actions if isinstance(a, DemotionAction))
+        in_use = rungs.in_use_on(domain, heat, node) - recalled
         if in_use >= rungs.worthwhile(domain.definition.maximum_bytes):
             yield (
                 f"{domain.name}: at least {format_size(in_use)} on node {node} are not cold, and slower to "
-                "reach than need be until the kernel moves them back"
+                "reach than need be"
             )

@@ -49,6 +49,13 @@ def room_on(host: HostFacts, nid: int) -> int:
     return max(0, node.free_bytes - max(64 * MIB, node.total_bytes // 50)) if node else 0
 
 
+def in_use_on(domain: DomainFacts, heat: Heat | None, node: int) -> int:
+    """What of the domain on a node is not cold, at least: all that is cold may lie elsewhere."""
+    if heat is None or heat.cold_bytes is None or domain.placement is None:
+        return 0
+    return domain.placement.get(node, 0) - heat.cold_bytes
+
+
 def propose(
     domain: DomainFacts,
     heat: Heat | None,
@@ -56,11 +63,11 @@ def propose(
     policy: Policy,
     verdicts: Mapping[Actuator, Verdict],
     *,
-    cold_room: int = 0,
+    rooms: Mapping[int, int],
 ) -> Iterator[Action]:
     """The actions that this domain allows, in ladder order. Their ids are given later.
 
-    ``cold_room`` is what the policy's cold node can still take.
+    ``rooms`` is what each memory node can still take.
     """
     bounds = bounds_of(domain, domain_class)
     if domain.residency is None:
@@ -84,12 +91,17 @@ def propose(
     if demotes and policy.reclaim is ReclaimMode.PROACTIVE and domain.placement and node is not None:
         # How much lies there already is known, but not which pieces; presumably cold ones.
         there = domain.placement.get(node, 0)
-        pieces = coldest(candidates, there + max(0, min(cold - there, cold_room)))
+        pieces = coldest(candidates, there + max(0, min(cold - there, rooms.get(node, 0))))
         moving = sum(p.resident_bytes for p in pieces) - there
         if moving >= worthwhile(bounds.ceiling_bytes):
             yield _demotion(domain, heat, domain_class, policy, node, there, moving, pieces)
             candidates = tuple(sorted(set(candidates) - set(pieces)))
             cold -= moving
+        room, near = max(((room, nid) for nid, room in rooms.items() if nid != node), default=(0, 0))
+        recalled = min(in_use_on(domain, heat, node), room)
+        if recalled >= worthwhile(bounds.ceiling_bytes):
+            # More lies there than is cold, so that nothing was demoted.
+            yield _recall(domain, heat, domain_class, policy, node, near, there, recalled)
         cold -= there
     if verdicts[Actuator.PAGEOUT].ok:
         left = resident - ballooned
@@ -163,6 +175,35 @@ def _demotion(
         because=_idle_text(heat),
         risk="a page that turns out to be needed is slower to reach, and may stay so; "
         "the floor does not apply, because nothing leaves memory",
+    )
+
+
+def _recall(
+    domain: DomainFacts,
+    heat: Heat,
+    domain_class: DomainClass,
+    policy: Policy,
+    node: int,
+    near: int,
+    there: int,
+    recalled: int,
+) -> DemotionAction:
+    return DemotionAction(
+        id="",
+        domain=domain.incarnation,
+        node=node,
+        recall_to=near,
+        before_bytes=there,
+        after_bytes=there - recalled,
+        expected_bytes=recalled,
+        cold_after_seconds=heat.cold_after_seconds,
+        max_bytes_per_second=policy.swap.max_write_bytes_per_second,
+        psi_some_limit=domain_class.objective.psi_some,
+        pieces=(),
+        reason="memory_in_use",
+        because=f"{format_size(there)} lie on node {node}, and no more than "
+        f"{format_size(heat.cold_bytes or 0)} of the domain are cold",
+        risk=f"node {near} gets fuller, also by pages that were needed only once",
     )
 
 

@@ -3,8 +3,8 @@
 What it imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
 sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, ``commit`` (of other regions not),
 goals that we feed to the ``temporal`` tuner, a filter for one cgroup (physical memory), and moving what a
-process does not access to node 1. What it does not: other filters, goals and tuners, watermarks, and DAMON's
-inaccuracy (a region is accessed exactly when it holds hot memory).
+process does not access to node 1, and what it does to node 0. What it does not: other filters, goals and
+tuners, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it holds hot memory).
 """
 
 from __future__ import annotations
@@ -336,6 +336,8 @@ class FakeDamon:
             guest = region.target.guest
             if guest is None or region.idle_seconds < kdamond.min_age * kdamond.aggregation:
                 continue
+            if region.accesses(kdamond.samples) < kdamond.min_accesses:
+                continue
             most = guest.memory_bytes if unlimited else kdamond.effective_bytes - kdamond.used
             if most <= 0:
                 kdamond.resume_at = index
@@ -351,7 +353,16 @@ class FakeDamon:
             return self.host.page_out
         if kdamond.action == "migrate_cold" and kdamond.target_nid == 1 and self.version >= (6, 17):
             return functools.partial(self._migrate, kdamond)
+        if kdamond.action == "migrate_hot" and kdamond.target_nid == 0 and self.version >= (6, 17):
+            return self._recall
         return None
+
+    def _recall(self, guest: FakeGuest, chunks: Sequence[int], most: int) -> int:
+        """Before 7.2 what it looks at is charged in full, wherever it lies."""
+        if self.version >= (7, 2):
+            return self.host.recall(guest, chunks, most)
+        self.host.recall(guest, chunks[: most // MIB], most)
+        return min(len(chunks) * MIB, most)
 
     def _migrate(self, kdamond: RunningKdamond, guest: FakeGuest, chunks: Sequence[int], most: int) -> int:
         """The first look at a page only clears what accesses have left; before 7.2 it is charged in full."""

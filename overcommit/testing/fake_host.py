@@ -194,6 +194,12 @@ class FakeHost:
                 moved += MIB
         return moved
 
+    def recall(self, guest: FakeGuest, chunks: Sequence[int], most_bytes: int) -> int:
+        """Move chunks that are accessed back from the second node; returns the bytes moved."""
+        moved = [chunk for chunk in chunks if chunk in guest.demoted & guest.hot][: most_bytes // MIB]
+        guest.demoted.difference_update(moved)
+        return len(moved) * MIB
+
 
 def _move_balloon(guest: FakeGuest) -> None:
     if guest.behaviour is Behaviour.STUCK or guest.paused:

@@ -63,6 +63,7 @@ class RunningKdamond:
     aggregation: float
     action: str = "stat"
     min_age: int = 0
+    min_accesses: int = 0
     quota_bytes: int = 0
     quota_seconds: float = 0.0
     goals: list[tuple[int, int]] = field(default_factory=list)
@@ -112,6 +113,7 @@ def give_scheme(kdamond: RunningKdamond, scheme: Node) -> None:
             if found["type"] == "memcg" and found["matching"] == "N":
                 kdamond.memcg_path = found["memcg_path"]
     kdamond.min_age = int(scheme["access_pattern"]["age"]["min"])
+    kdamond.min_accesses = int(scheme["access_pattern"]["nr_accesses"]["min"])
     kdamond.quota_bytes = int(scheme["quotas"]["bytes"])
     kdamond.quota_seconds = int(scheme["quotas"]["reset_interval_ms"]) / 1000
     kdamond.goals = goals_of(scheme)

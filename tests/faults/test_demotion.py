@@ -182,6 +182,68 @@ def test_a_plan_is_refused_when_the_node_filled_up_before_apply(installation: In
     assert moved(installation) == 0
 
 
+@pytest.fixture
+def woken(installation: Installation) -> Installation:
+    """All that was moved is in use now."""
+    installation.apply(installation.plan())
+    guest = installation.host.guests[0]
+    guest.hot |= guest.demoted
+    return installation
+
+
+@pytest.mark.parametrize("version", [(7, 3), (6, 17)])
+def test_what_is_in_use_again_comes_back(woken: Installation, version: tuple[int, int]) -> None:
+    """All of it, and what is not in use stays; DAMON is left as it was, and there is nothing more to do."""
+    woken.kernel.damon.version = version
+    guest = woken.host.guests[0]
+    idle = set(range(80, 100))
+    guest.hot -= idle
+    found, plan = woken.baseline(), woken.plan()
+    (action,) = plan.runnable
+    assert isinstance(action, DemotionAction)
+    assert (action.node, action.recall_to, action.expected_bytes) == (1, 0, 64 * MIB)
+    report = woken.apply(plan)
+    assert (report.complete, report.freed_bytes, report.moved_bytes) == (True, 0, 64 * MIB)
+    assert guest.demoted == idle
+    assert (len(guest.resident), guest.swapped) == (100, set())
+    assert woken.baseline() == found
+    assert woken.outstanding == 0
+    assert woken.plan().runnable == ()
+
+
+def test_what_is_no_longer_in_use_when_it_is_looked_at_stays(woken: Installation) -> None:
+    plan = woken.plan()
+    guest = woken.host.guests[0]
+    guest.hot -= guest.demoted - {50, 51}
+    (outcome,) = woken.apply(plan).outcomes
+    assert (outcome.status, outcome.moved_bytes) == (Status.PARTIAL, 2 * MIB)
+    assert outcome.detail == "nothing more of it was in use"
+    assert woken.kernel.damon.running == {}
+
+
+def test_a_recall_reports_what_the_cgroup_says_as_well(
+    woken: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = woken.plan()
+    monkeypatch.setattr(FakeHost, "recall", lambda *_: MIB)
+    (outcome,) = woken.apply(plan).outcomes
+    assert (outcome.status, outcome.moved_bytes, moved(woken)) == (Status.PARTIAL, 0, 84 * MIB)
+
+
+def test_a_recall_stops_for_a_guest_in_pain(woken: Installation) -> None:
+    plan = woken.plan()
+    guest = woken.host.guests[0]
+    guest.hot -= guest.demoted  # so that nothing has come back before the pain is noticed
+
+    def stall(seconds: float) -> None:
+        guest.stalled_seconds += 0.5 * seconds
+
+    woken.host.workers.append(stall)
+    (outcome,) = woken.apply(plan).outcomes
+    assert outcome.detail.startswith("stopped: memory pressure of the domain 50")
+    assert woken.kernel.damon.running == {}
+
+
 def test_killed_while_it_moves_the_next_command_stops_the_kdamond(
     installation: Installation, killer: Killer
 ) -> None:

@@ -152,7 +152,7 @@ def _action_figures(data: Mapping[str, Any]) -> Words:
     }
     if "pieces" in data:
         figures |= {"pieces": len(data["pieces"])}
-        figures |= {word: data[word] for word in ("actor", "node") if word in data}
+        figures |= {word: data[word] for word in ("actor", "node", "recall_to") if word in data}
     return figures | ({"blocked": data["blocked"]} if data["blocked"] else {})
 
 

@@ -144,9 +144,17 @@ def test_a_cold_node_gets_no_more_than_it_has_room_for_and_nothing_that_is_paged
 ) -> None:
     world = with_cold_node(world, room * MIB, there)
     plan, host = world.plan(), world.snapshot.host
-    assert plan.moving_bytes <= rungs.room_on(host, 1)
-    demotions = [a for a in plan.actions if isinstance(a, DemotionAction)]
-    assert not demotions or world.policy.reclaim is ReclaimMode.PROACTIVE
+    moves = [a for a in plan.actions if isinstance(a, DemotionAction)]
+    assert len({a.domain for a in moves}) == len(moves), "one way only"
+    for node in (0, 1):
+        arriving = sum(a.expected_bytes for a in moves if a.destination == node)
+        assert arriving <= rungs.room_on(host, node)
+    demotions = [a for a in moves if a.recall_to is None]
+    for action in moves:
+        if action.recall_to is not None:
+            cold = world.heats[action.domain.uuid].cold_bytes or 0
+            assert action.after_bytes == action.before_bytes - action.expected_bytes >= cold
+    assert not moves or world.policy.reclaim is ReclaimMode.PROACTIVE
     for action in demotions:
         paged_out = [a for a in plan.actions if isinstance(a, PageoutAction) and a.domain == action.domain]
         pieces = [*action.pieces, *(p for a in paged_out for p in a.pieces)]
@@ -216,7 +224,7 @@ def in_mode(policy: Policy, mode: ReclaimMode) -> Policy:
 
 def with_cold_node(world: World, free: int, there: float) -> World:
     """The same host with a second memory node, on which that share of each domain lies."""
-    nodes = (scenarios.node(0, 64 * MIB, 0), scenarios.node(1, 2000 * MIB, free))
+    nodes = (scenarios.node(0, 2000 * MIB, 2000 * MIB - free), scenarios.node(1, 2000 * MIB, free))
     for facts in world.snapshot.domains:
         resident = facts.residency.resident_bytes if facts.residency else 0
         far = round(there * resident)

@@ -21,7 +21,7 @@ from overcommit.damon.schemes import (
     with_pain,
 )
 from overcommit.damon.sysfs import DamonSysfs
-from overcommit.damon.tree import Context, Filter, Kdamond, Scheme, Target, parse_regions
+from overcommit.damon.tree import Context, Filter, Kdamond, Scheme, Target, Weights, parse_regions
 from overcommit.errors import Unsupported
 from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range, normalise
@@ -145,6 +145,22 @@ def test_what_migration_leaves_costs_little_where_the_kernel_can() -> None:
     new, older = (scheme_of(migration(offering(v))).quota for v in ((7, 2), (6, 17)))
     assert new.fail_charge_num / new.fail_charge_denom == 0.001
     assert older.fail_charge_denom == 0
+
+
+def test_migration_of_what_is_in_use_moves_what_was_accessed_at_the_same_pace() -> None:
+    """No region comes before another: the hottest, which lie on the node already, would take each turn."""
+    back = scheme_of(
+        fvaddr_migration(
+            GUEST, 0, in_use=True, max_bytes_per_second=50 * MIB, lease_seconds=300.0, capabilities=MODERN
+        )
+    )
+    there = scheme_of(migration(MODERN))
+    assert (back.action, back.target_nid) == ("migrate_hot", 0)
+    assert back.ops_filters == (Filter(kind="young", matching=False, allow=False),)
+    assert (back.pattern.accesses.minimum, back.pattern.age.minimum) == (1, 0)
+    assert back.pattern.accesses.maximum >= 10
+    assert (back.quota, back.limit) == (there.quota, there.limit)
+    assert back.quota.weights == Weights()
 
 
 @pytest.mark.parametrize("version", [(6, 12), (6, 16)])

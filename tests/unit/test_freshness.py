@@ -9,7 +9,7 @@ import pytest
 
 from overcommit.errors import StalePlan
 from overcommit.model.facts import DomainFacts, MemoryNode, RunState, Snapshot
-from overcommit.model.plan import DemotionAction, Plan
+from overcommit.model.plan import DemotionAction, Plan, name_of
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.planner import LIFETIME_SECONDS, make_plan
 from overcommit.units import GIB, MIB
@@ -143,6 +143,37 @@ def test_a_demotion_needs_its_node_as_it_was(
         return
     with pytest.raises(StalePlan) as caught:
         require_fresh(plan, now, SLOW)
+    assert str(caught.value) == f"the saved plan is stale: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("there", "near_free", "reason"),
+    [
+        (800, 2048, None),
+        (790, 2048, None),
+        (
+            700,
+            2048,
+            "domain db has less to give: 700 MiB on memory node 1 instead of 800 MiB",
+        ),
+        (800, 300, "memory node 0 has filled: 177 MiB can be moved there"),
+    ],
+)
+def test_a_recall_needs_what_it_recalls_and_room_for_it(
+    there: int, near_free: int, reason: str | None
+) -> None:
+    def at(there: int, near_free: int) -> Snapshot:
+        nodes = (scenarios.node(0, 6 * GIB, near_free * MIB), TWO_NODES[1])
+        db = changed(DB, placement={0: (900 - there) * MIB, 1: there * MIB})
+        return dataclasses.replace(seen(db), host=dataclasses.replace(HOST, nodes=nodes))
+
+    plan = make_plan(at(800, 2048), {DB.incarnation.uuid: HEAT}, SLOW)
+    assert [name_of(a) for a in plan.runnable] == ["recall"]
+    if reason is None:
+        require_fresh(plan, at(there, near_free), SLOW)
+        return
+    with pytest.raises(StalePlan) as caught:
+        require_fresh(plan, at(there, near_free), SLOW)
     assert str(caught.value) == f"the saved plan is stale: {reason}"
 
 

@@ -64,6 +64,20 @@ def test_round_trip_of_a_demotion() -> None:
     assert document.loads(document.dumps(plan), "p.json") == plan
 
 
+def test_round_trip_of_a_recall() -> None:
+    policy = scenarios.policy({"host": {"cold_node": 1}})
+    facts = scenarios.domain("a", resident=900 * MIB, placement={0: 300 * MIB, 1: 600 * MIB})
+    idle = scenarios.heat(facts, [(300.0, 200 * MIB), (0.0, 700 * MIB)], watched=300.0, policy=policy)
+    nodes = (scenarios.node(0, 6 * GIB, 2 * GIB), scenarios.node(1, GIB, 400 * MIB))
+    plan = make_plan(
+        scenarios.snapshot(scenarios.host(nodes=nodes), facts), {facts.incarnation.uuid: idle}, policy
+    )
+    (action,) = document.to_document(plan)["actions"]
+    assert (action["kind"], action["node"], action["recall_to"]) == ("recall", 1, 0)
+    assert (action["expected_bytes"], action["pieces"]) == (400 * MIB, [])
+    assert document.loads(document.dumps(plan), "p.json") == plan
+
+
 def test_equal_plans_are_equal_to_the_byte() -> None:
     assert document.dumps(plan_with_everything()) == document.dumps(PLAN)
 

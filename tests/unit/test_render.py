@@ -134,6 +134,16 @@ def test_what_moved_is_told_apart_from_what_was_freed() -> None:
     assert "Moved 590 MiB to another memory node; that is no gain of the host." in text
 
 
+def test_a_recall_names_the_node_that_got_it() -> None:
+    slow = scenarios.policy({"host": {"cold_node": 1}})
+    facts = scenarios.domain(placement={0: 224 * MIB, 1: 800 * MIB})
+    idle = scenarios.heat(facts, [(300.0, 600 * MIB), (0.0, 424 * MIB)], watched=300.0, policy=slow)
+    host = scenarios.host(nodes=(scenarios.node(0, 6 * GIB, 2 * GIB), scenarios.node(1, GIB, GIB)))
+    plan = make_plan(scenarios.snapshot(host, facts), {facts.incarnation.uuid: idle}, slow)
+    done = outcome(action=plan.actions[0], freed_bytes=0, moved_bytes=190 * MIB)
+    assert "web  recall: node 0 got 190 MiB of 200 MiB in 1min 5s" in render.outcome_text(done)
+
+
 def test_a_report_does_not_hide_a_loss_or_what_compression_costs() -> None:
     text = report(available_after=GIB, swap=600 * MIB, zram=200 * MIB)
     assert "(-1.0 GiB)" in text
