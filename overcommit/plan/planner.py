@@ -231,8 +231,10 @@ def _cold_node_notes(candidates: Iterable[_Candidate], node: int, mode: ReclaimM
     if mode is ReclaimMode.ON_PRESSURE:
         yield f"no memory goes to node {node} on_pressure: the host as a whole would gain nothing"
     for domain, _, heat, _, actions in candidates:
+        if heat is None or heat.cold_bytes is None or domain.placement is None:
+            continue
         recalled = sum(a.expected_bytes for a in actions if isinstance(a, DemotionAction))
-        in_use = rungs.in_use_on(domain, heat, node) - recalled
+        in_use = domain.placement.get(node, 0) - heat.cold_bytes - recalled
         if in_use >= rungs.worthwhile(domain.definition.maximum_bytes):
             yield (
                 f"{domain.name}: at least {format_size(in_use)} on node {node} are not cold, and slower to "

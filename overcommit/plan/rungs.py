@@ -49,13 +49,6 @@ def room_on(host: HostFacts, nid: int) -> int:
     return max(0, node.free_bytes - max(64 * MIB, node.total_bytes // 50)) if node else 0
 
 
-def in_use_on(domain: DomainFacts, heat: Heat | None, node: int) -> int:
-    """What of the domain on a node is not cold, at least: all that is cold may lie elsewhere."""
-    if heat is None or heat.cold_bytes is None or domain.placement is None:
-        return 0
-    return domain.placement.get(node, 0) - heat.cold_bytes
-
-
 def propose(
     domain: DomainFacts,
     heat: Heat | None,
@@ -98,7 +91,8 @@ def propose(
             candidates = tuple(sorted(set(candidates) - set(pieces)))
             cold -= moving
         room, near = max(((room, nid) for nid, room in rooms.items() if nid != node), default=(0, 0))
-        recalled = min(in_use_on(domain, heat, node), room)
+        # All that is not hot may lie there: cold memory between hot pages passes for warm, and does not move.
+        recalled = min(there - heat.cold_bytes - heat.warm_bytes, room)
         if recalled >= worthwhile(bounds.ceiling_bytes):
             # More lies there than is cold, so that nothing was demoted.
             yield _recall(domain, heat, domain_class, policy, node, near, there, recalled)
@@ -202,7 +196,7 @@ def _recall(
         pieces=(),
         reason="memory_in_use",
         because=f"{format_size(there)} lie on node {node}, and no more than "
-        f"{format_size(heat.cold_bytes or 0)} of the domain are cold",
+        f"{format_size((heat.cold_bytes or 0) + heat.warm_bytes)} of the domain are not hot",
         risk=f"node {near} gets fuller, also by pages that were needed only once",
     )
 
