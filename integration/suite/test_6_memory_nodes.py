@@ -84,6 +84,7 @@ def test_cold_memory_moves_and_hot_memory_stays(host: Host, plan: dict[str, Any]
     # What the first watch had missed may follow; what lies there is neither moved nor paged out again.
     assert sum(a["expected_bytes"] for a in again["actions"]) <= 0.15 * action["expected_bytes"]
     assert {a["kind"] for a in again["actions"]} <= {"demotion"}
+    assert all(a["after_bytes"] <= domain_of(again, "web")["cold_bytes"] for a in again["actions"])
 
 
 def test_where_the_kernel_cannot_it_is_said_and_the_memory_is_paged_out(

@@ -68,13 +68,9 @@ def demote(site: Worksite, pool: DamonPool, action: DemotionAction, domain: Doma
     except (HostError, Conflict, Unsupported) as error:
         failure = failure or str(error)
     enough = moved >= _ENOUGH_SHARE * action.expected_bytes
-    if failure is not None and moved < MIB:
-        status = Status.FAILED
-    else:
-        status = Status.DONE if enough and failure is None else Status.PARTIAL
     return Outcome(
         action=action,
-        status=status,
+        status=Status.of(moved, enough=enough, failure=failure),
         freed_bytes=0,
         moved_bytes=moved,
         promoted_pages=promoted,

@@ -49,13 +49,9 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
     except (HostError, Conflict) as error:
         failure = failure or str(error)
     enough = finished or freed >= _ENOUGH_SHARE * action.expected_bytes
-    if failure is not None and freed < MIB:
-        status = Status.FAILED
-    else:
-        status = Status.DONE if enough and failure is None else Status.PARTIAL
     return Outcome(
         action=action,
-        status=status,
+        status=Status.of(freed, enough=enough, failure=failure),
         freed_bytes=freed,
         promoted_pages=promoted,
         seconds=site.clock.monotonic() - began,

@@ -6,8 +6,8 @@ import click
 
 from overcommit.cli import render
 from overcommit.cli.plan import observe_for_option, take_over_option
-from overcommit.cli.planning import plan_now
-from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.planning import look_and_plan
+from overcommit.cli.session import Session, with_session
 from overcommit.plan import document
 
 
@@ -21,20 +21,7 @@ def explain(session: Session, domain: str, observe_for: float | None, take_over:
 
     Changes nothing but the DAMON monitors that it starts and stops itself.
     """
-    policy = session.policy()
-    require_root()
-    session.require_damon(take_over=take_over)
-    hypervisor = session.hypervisor(read_only=True)
-    with session.generation("explain") as generation:
-        made = plan_now(
-            session,
-            hypervisor,
-            generation,
-            policy,
-            names=(domain,),
-            observe_for=observe_for,
-            take_over=take_over,
-        )
+    made = look_and_plan(session, "explain", names=(domain,), observe_for=observe_for, take_over=take_over)
     if session.json:
         click.echo(document.dumps(made), nl=False)
         return

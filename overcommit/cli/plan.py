@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from overcommit.cli import render
-from overcommit.cli.planning import plan_now
-from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.planning import look_and_plan
+from overcommit.cli.session import Session, with_session
 from overcommit.errors import UsageError
 from overcommit.plan import document
 from overcommit.units import format_duration, parse_duration
@@ -58,20 +58,7 @@ def plan(
 
     Changes nothing but the DAMON monitors that it starts and stops itself.
     """
-    policy = session.policy()
-    require_root()
-    session.require_damon(take_over=take_over)
-    hypervisor = session.hypervisor(read_only=True)
-    with session.generation("plan") as generation:
-        made = plan_now(
-            session,
-            hypervisor,
-            generation,
-            policy,
-            names=names,
-            observe_for=observe_for,
-            take_over=take_over,
-        )
+    made = look_and_plan(session, "plan", names=names, observe_for=observe_for, take_over=take_over)
     if session.json:
         click.echo(document.dumps(made), nl=False)
     else:

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 
 from overcommit.classify.idle import classify, judge_host
-from overcommit.cli.session import Session
+from overcommit.cli.session import Session, require_root
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import UsageError
 from overcommit.hypervisor.port import Hypervisor
@@ -40,6 +40,38 @@ def select(snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
     if not names:
         return snapshot
     return dataclasses.replace(snapshot, domains=tuple(d for d in snapshot.domains if d.name in names))
+
+
+def look_and_plan(
+    session: Session,
+    command: str,
+    *,
+    names: Sequence[str],
+    observe_for: float | None,
+    take_over: bool,
+) -> Plan:
+    """A plan for whoever only looks: nothing is changed but our monitors, which are gone when this returns.
+
+    Raises:
+        PolicyError: the policy does not validate.
+        Unsupported: not root, or no DAMON.
+        Conflict: DAMON belongs to somebody else.
+        UsageError: an unknown domain.
+    """
+    policy = session.policy()
+    require_root()
+    session.require_damon(take_over=take_over)
+    hypervisor = session.hypervisor(read_only=True)
+    with session.generation(command) as generation:
+        return plan_now(
+            session,
+            hypervisor,
+            generation,
+            policy,
+            names=names,
+            observe_for=observe_for,
+            take_over=take_over,
+        )
 
 
 def plan_now(

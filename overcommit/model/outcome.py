@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from overcommit.model.plan import Action
+from overcommit.units import MIB
 
 
 class Controller(enum.Enum):
@@ -24,6 +25,13 @@ class Status(enum.Enum):
     PARTIAL = "partial"
     FAILED = "failed"
     UNDONE = "undone"
+
+    @classmethod
+    def of(cls, got_bytes: int, *, enough: bool, failure: str | None) -> Status:
+        """What an action's end is called; a failure that came after something was got makes it partial."""
+        if failure is not None and got_bytes < MIB:
+            return cls.FAILED
+        return cls.DONE if enough and failure is None else cls.PARTIAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
