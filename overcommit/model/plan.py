@@ -142,14 +142,15 @@ class HostPlan:
     swap_total_bytes: int
     swap_free_bytes: int
     reserve_bytes: int
+    reserved_bytes: int
     lru_bytes: int
     idle_bytes: int | None
     idle_after_seconds: float | None
 
     @property
     def headroom_bytes(self) -> int:
-        """Available memory above the reserve; negative when the reserve is eaten into."""
-        return self.available_bytes - self.reserve_bytes
+        """Available memory above the reserve and what was promised; negative when those are eaten into."""
+        return self.available_bytes - self.reserve_bytes - self.reserved_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,19 @@ class Actuator(enum.Enum):
     """A way of getting memory back, in ladder order (cheapest first)."""
 
     FREE_PAGE_REPORTING = "free_page_reporting"
+    VIRTIO_MEM = "virtio_mem"
     BALLOON = "balloon"
     DEMOTION = "demotion"
     PAGEOUT = "pageout"
+
+
+class GuestHelp(enum.Enum):
+    """What may be done inside of a guest through its agent; for guests whose owner agreed."""
+
+    COMPACTION = "compaction"
+    """Compact free memory into whole blocks, so that free page reporting can give them to the host."""
+    DAMON_RECLAIM = "damon_reclaim"
+    """Let the guest's own kernel reclaim what it finds idle (CONFIG_DAMON_RECLAIM)."""
 
 
 class PageoutActor(enum.Enum):
@@ -58,7 +68,9 @@ class DomainClass:
     """One tier of domains.
 
     ``floor`` is the share of the domain's memory that reclaim never goes below, ``cold_after_seconds`` how
-    long memory must be idle to be paged out, ``weight`` divides a domain's turn when the host is short.
+    long memory must be idle to be paged out, ``weight`` how dear its memory is when the host is short.
+    ``step`` is the share of a domain's memory that one plan takes at most, by all actuators together.
+    ``guest_help`` is what may be done inside of its guests.
     """
 
     name: str
@@ -67,6 +79,8 @@ class DomainClass:
     weight: float
     objective: ServiceObjective
     actuators: frozenset[Actuator]
+    step: float = 1.0
+    guest_help: frozenset[GuestHelp] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +122,9 @@ class Policy:
     """A whole policy; ``digest`` identifies its text, so that a saved plan can tell when it changed.
 
     ``pageout_actor`` None leaves the choice to what the host offers. ``cold_node`` is the memory node to
-    which cold memory goes before it goes to swap.
+    which cold memory goes before it goes to swap. ``idle_tax`` is how much dearer idle memory is than memory
+    in use when domains share the burden of a host that is short. ``ksm``: the kernel may merge equal pages
+    of different domains.
     """
 
     digest: str
@@ -122,6 +138,8 @@ class Policy:
     classes: Mapping[str, DomainClass]
     rules: tuple[Rule, ...]
     default_class: str
+    idle_tax: float = 0.75
+    ksm: bool = False
 
     def class_of(self, domain: DomainFacts) -> DomainClass:
         """The class of the first rule that matches, else the default class."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
 from overcommit.model.heat import Heat, HostHeat
+from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import (
     Action,
     BalloonAction,
@@ -37,10 +38,15 @@ class _Candidate(NamedTuple):
 
 
 def make_plan(
-    snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy, host_heat: HostHeat | None = None
+    snapshot: Snapshot,
+    heats: Mapping[str, Heat],
+    policy: Policy,
+    host_heat: HostHeat | None = None,
+    *,
+    past: Past = NOTHING_PAST,
 ) -> Plan:
     """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched."""
-    host = _host_plan(snapshot, policy, host_heat)
+    host = _host_plan(snapshot, policy, host_heat, past)
     candidates = list(_consider_all(snapshot, heats, policy))
     missing = max(0, -host.headroom_bytes) if policy.reclaim is ReclaimMode.ON_PRESSURE else None
     actions = _within_budgets(_in_turn(candidates, policy), snapshot.host, policy, missing=missing)
@@ -59,7 +65,7 @@ def make_plan(
     )
 
 
-def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None) -> HostPlan:
+def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None, past: Past) -> HostPlan:
     host = snapshot.host
     return HostPlan(
         name=host.name,
@@ -71,9 +77,20 @@ def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None) -> Hos
         swap_total_bytes=host.swap_total_bytes,
         swap_free_bytes=host.swap_free_bytes,
         reserve_bytes=round(policy.reserve * host.total_bytes),
+        reserved_bytes=_reserved(snapshot, past),
         lru_bytes=host.lru_bytes,
         idle_bytes=heat.idle_bytes if heat else None,
         idle_after_seconds=heat.idle_after_seconds if heat else None,
+    )
+
+
+def _reserved(snapshot: Snapshot, past: Past) -> int:
+    """What was promised and not taken yet."""
+    held = {d.name: d.residency.resident_bytes for d in snapshot.domains if d.residency}
+    return sum(
+        max(0, reservation.size_bytes - held.get(reservation.purpose or "", 0))
+        for reservation in past.reservations
+        if reservation.expires_at > snapshot.taken_at
     )
 
 

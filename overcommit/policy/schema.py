@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from overcommit import units
 
-DEFAULT_ACTUATORS = ["free_page_reporting", "balloon", "demotion", "pageout"]
+DEFAULT_ACTUATORS = ["free_page_reporting", "virtio_mem", "balloon", "demotion", "pageout"]
 
 MOST_NODES = 1024
 """What Linux can have (MAX_NUMNODES with the largest CONFIG_NODES_SHIFT)."""
@@ -107,7 +107,7 @@ class ClassSection(_Section):
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Twice the weight halves a domain's share when the host is short."""
     slo: ObjectiveSection = ObjectiveSection()
-    actuators: list[Literal["free_page_reporting", "balloon", "demotion", "pageout"]] = Field(
+    actuators: list[Literal["free_page_reporting", "virtio_mem", "balloon", "demotion", "pageout"]] = Field(
         default=DEFAULT_ACTUATORS  # type: ignore[arg-type]
     )
     """What may be used on this class."""

@@ -1,0 +1,52 @@
+"""What earlier runs left that a plan must know: promises given, balloons set, actuators that failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from overcommit.model.facts import Incarnation
+from overcommit.model.policy import Actuator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """Memory promised to somebody who has not taken it yet, until ``expires_at`` (seconds since the epoch).
+
+    ``purpose`` names the domain it is for, where one was named: what that domain holds counts as taken.
+    """
+
+    id: int
+    purpose: str | None
+    size_bytes: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """An actuator not to be used on one life of a domain before ``until``: it did harm, or nothing."""
+
+    domain: Incarnation
+    actuator: Actuator
+    reason: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftBalloon:
+    """Where we left a domain's balloon, in which generation; the journal has it outstanding."""
+
+    domain: Incarnation
+    size_bytes: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """All of it."""
+
+    reservations: tuple[Reservation, ...] = ()
+    quarantines: tuple[Quarantine, ...] = ()
+    balloons: tuple[LeftBalloon, ...] = ()
+
+
+NOTHING_PAST = Past()
