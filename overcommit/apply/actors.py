@@ -22,9 +22,9 @@ from overcommit.errors import HostError
 from overcommit.host.cgroup import reclaim
 from overcommit.host.kernel import Advice, Kernel
 from overcommit.host.memory import read_swap_free, read_system_ram
+from overcommit.model.action import PageoutAction
 from overcommit.model.facts import DomainFacts
 from overcommit.model.outcome import Controller
-from overcommit.model.plan import PageoutAction
 from overcommit.model.policy import PageoutActor
 from overcommit.model.ranges import Range, chop, intersect, normalise, total_size
 from overcommit.units import MIB

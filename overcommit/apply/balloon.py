@@ -1,4 +1,4 @@
-"""Move one balloon down in steps, watching the guest, and check that the host got the memory."""
+"""Move one balloon: down in steps, watching the guest, with proof that the host got the memory; up at once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import contextlib
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
 from overcommit.journal import BalloonMoved
+from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats, DomainFacts
 from overcommit.model.outcome import Outcome, Status
-from overcommit.model.plan import BalloonAction
-from overcommit.plan.rungs import guest_reserve, worthwhile
+from overcommit.plan.case import guest_reserve, worthwhile
 from overcommit.units import MIB, format_size
 
 _TOLERANCE_BYTES = MIB
@@ -29,6 +29,39 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
     """
+    return _ascend(site, action, domain) if action.relieves else _squeeze(site, action, domain)
+
+
+def _ascend(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Outcome:
+    """Give the guest its memory at once: it is short. Whether it touches it is its own affair."""
+    began = site.clock.monotonic()
+    reached = action.before_bytes
+    try:
+        site.require_willing(domain)
+    except HostError as error:
+        return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
+    site.generation.record(_move(action))
+    try:
+        site.hypervisor.set_balloon(action.domain.uuid, action.after_bytes)
+        while reached < action.after_bytes - _TOLERANCE_BYTES:
+            site.clock.wait(_POLL_SECONDS)
+            site.require_alive(domain)
+            reached = site.hypervisor.balloon(action.domain.uuid, now=site.clock.now()).actual_bytes
+            if site.clock.monotonic() - began > _STUCK_SECONDS:
+                why = f"the guest has taken only {format_size(reached)} yet; the target is set"
+                return _outcome(site, action, Status.PARTIAL, 0, 0, began, why)
+    except HostError as error:
+        return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
+    return _outcome(site, action, Status.DONE, 0, 0, began, f"balloon at {format_size(reached)}")
+
+
+def _move(action: BalloonAction) -> BalloonMoved:
+    return BalloonMoved(
+        domain=action.domain, before_bytes=action.before_bytes, after_bytes=action.after_bytes
+    )
+
+
+def _squeeze(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Outcome:
     began = site.clock.monotonic()
     try:
         site.require_willing(domain)
@@ -36,9 +69,7 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
         faults = _major_faults(site, domain)
     except HostError as error:
         return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
-    site.generation.record(
-        BalloonMoved(domain=action.domain, before_bytes=action.before_bytes, after_bytes=action.after_bytes)
-    )
+    site.generation.record(_move(action))
     freed = promoted = 0
     try:
         status, detail, reached = _descend(site, action, domain)

@@ -14,9 +14,9 @@ from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, fvad
 from overcommit.damon.tree import Target
 from overcommit.errors import Conflict, HostError, Unsupported
 from overcommit.host.nodes import read_placement
+from overcommit.model.action import DemotionAction
 from overcommit.model.facts import CgroupMemory, DomainFacts
 from overcommit.model.outcome import Outcome, Status
-from overcommit.model.plan import DemotionAction
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.units import MIB, format_ratio, format_size
 

@@ -10,9 +10,10 @@ from overcommit.apply.pageout import page_out
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.host.memory import read_host
+from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report
-from overcommit.model.plan import Action, BalloonAction, DemotionAction, PageoutAction, Plan
+from overcommit.model.plan import Plan
 
 _SETTLE_SECONDS = 2.0
 """Between ballooning and page-out, so that each counter read belongs to one mechanism only."""

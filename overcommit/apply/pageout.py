@@ -7,9 +7,9 @@ from overcommit.apply.pace import Look, Pace, PainBounds
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError
+from overcommit.model.action import PageoutAction
 from overcommit.model.facts import CgroupMemory, DomainFacts
 from overcommit.model.outcome import Controller, Outcome, Status
-from overcommit.model.plan import PageoutAction
 from overcommit.units import MIB, format_size
 
 _POLL_SECONDS = 1.0

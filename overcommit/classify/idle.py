@@ -100,7 +100,7 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
     and then as a whole. Cold is unknown (None) until the watch has lasted ``cold_after``.
     """
     steady = _STEADY_SHARE * min(idle.snapshots, RECENT_WINDOWS)
-    hot = warm = reached = 0
+    hot = warm = cooling = reached = 0
     counts = [0] * len(HISTOGRAM_BOUNDS)
     enough = idle.window_seconds >= cold_after
     cold = _ColdPieces(_piece_size(resident))
@@ -113,6 +113,8 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
         if not is_resident:
             continue
         counts[bisect.bisect_right(HISTOGRAM_BOUNDS, idle_seconds) - 1] += size
+        if cold_after / 2 <= idle_seconds < cold_after:
+            cooling += size
         if is_cold:
             cold.add(span.start, span.end, idle_seconds)
         elif span.recent.bit_count() >= max(steady, 1):
@@ -127,6 +129,7 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
         hot_bytes=hot,
         warm_bytes=warm,
         cold_bytes=cold.resident_bytes if enough else None,
+        cooling_bytes=cooling,
         cold_pieces=tuple(cold.pieces),
         histogram=tuple(
             IdleBucket(bound, count)

@@ -20,8 +20,9 @@ from overcommit.damon.pool import DamonPool
 from overcommit.errors import UsageError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
+from overcommit.model.action import Action, name_of
 from overcommit.model.outcome import Outcome, Report, Status
-from overcommit.model.plan import Action, Plan, name_of
+from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
 from overcommit.plan import document

@@ -5,17 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, name_of
 from overcommit.model.heat import IdleBucket
 from overcommit.model.outcome import Controller, Outcome, Report
-from overcommit.model.plan import (
-    Action,
-    BalloonAction,
-    DemotionAction,
-    DomainPlan,
-    PageoutAction,
-    Plan,
-    name_of,
-)
+from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator
 from overcommit.units import format_duration, format_size
 
@@ -71,6 +64,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
         )
     for note in plan.notes:
         yield f"  note: {note}"
+    yield from _drift(plan.drift)
     objections = list(_objections(plan))
     if objections:
         yield ""
@@ -86,8 +80,13 @@ def plan_text(plan: Plan) -> Iterator[str]:
     yield (
         f"Plan: {len(plan.runnable)} to change, {blocked} blocked. "
         f"Frees {gains(plan)}. Headroom above the reserve now: "
-        f"{format_size(host.headroom_bytes)} (reserve {format_size(host.reserve_bytes)})."
+        f"{format_size(host.headroom_bytes)} ({_kept(host)})."
     )
+
+
+def _kept(host: HostPlan) -> str:
+    reserve = f"reserve {format_size(host.reserve_bytes)}"
+    return f"{reserve}, reserved {format_size(host.reserved_bytes)}" if host.reserved_bytes else reserve
 
 
 def explain_text(plan: Plan) -> Iterator[str]:
@@ -98,6 +97,7 @@ def explain_text(plan: Plan) -> Iterator[str]:
         yield from _action_text(action)
     for note in plan.notes:
         yield f"  note: {note}"
+    yield from _drift(plan.drift)
     if not plan.actions:
         yield "Nothing would be done about it now."
 
@@ -114,6 +114,9 @@ def _explained(domain: DomainPlan) -> Iterator[str]:
         f"{size(domain.warm_bytes)}, cold {size(domain.cold_bytes)}; {size(domain.swapped_bytes)} swapped out"
     )
     yield f"  working set {size(domain.wss_bytes)}, confidence {domain.confidence}"
+    if domain.offers:
+        offers = ", ".join(f"{format_size(size)} by {way.value}" for way, size in domain.offers.items())
+        yield f"  could give {offers}"
     if domain.idle_histogram:
         yield from _histogram(domain.idle_histogram)
     for actuator, verdict in domain.eligible.items():
@@ -138,10 +141,19 @@ def _bar(share: float) -> str:
     return ("#" * round(_BAR_WIDTH * share)).ljust(_BAR_WIDTH)
 
 
+def _drift(drift: Iterable[Drift]) -> Iterator[str]:
+    for item in drift:
+        yield (
+            f"  drift: {item.what} of {item.domain.name} is {format_size(item.found_bytes)}; generation "
+            f"{item.generation} left it at {format_size(item.left_bytes)}"
+        )
+
+
 def gains(plan: Plan) -> str:
-    """What a plan frees, and what it moves to another memory node, which frees nothing."""
-    frees = f"at least {format_size(plan.expected_bytes)}"
-    return f"{frees}, moves {format_size(plan.moving_bytes)}" if plan.moving_bytes else frees
+    """What a plan frees, what it gives, and what it moves to another memory node, which frees nothing."""
+    text = f"at least {format_size(plan.expected_bytes)}"
+    text += f", gives {format_size(plan.given_bytes)}" if plan.given_bytes else ""
+    return text + (f", moves {format_size(plan.moving_bytes)}" if plan.moving_bytes else "")
 
 
 def _domain_row(domain: DomainPlan) -> tuple[str, ...]:
@@ -164,16 +176,17 @@ def _objections(plan: Plan) -> Iterator[str]:
 def _action_text(action: Action) -> Iterator[str]:
     mark = "~" if action.blocked is None else "!"
     before, after = format_size(action.before_bytes), format_size(action.after_bytes)
+    amount = action.expected_bytes or action.after_bytes - action.before_bytes
     match action:
         case BalloonAction():
-            what, does = "guest memory", "frees"
+            what, does = "guest memory", "gives" if action.relieves else "frees"
         case DemotionAction(node=node):
             what, does = f"on node {node}", "moves"
         case PageoutAction():
             what, does = "resident", "frees"
     yield (
         f"  {mark} {action.domain.name}  {name_of(action)}  {what} {before} -> {after}  "
-        f"{does} {format_size(action.expected_bytes)}"
+        f"{does} {format_size(amount)}"
     )
     if action.blocked is not None:
         yield f"      blocked: {action.blocked}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from overcommit.units import PAGE_SIZE
+
 SAMPLES = 20
 """How often each region is sampled in one window, as in DAMON's own defaults: that resolves a rate of 5 %."""
 RECENT_WINDOWS = 8
@@ -83,6 +85,7 @@ class Heat:
     between the two it is warm, which includes areas where only a page here and there is used.
     ``cold_bytes`` is None when the watch was shorter than ``cold_after_seconds``: unknown, not zero.
     ``samples`` is how often a random page of each region was looked at in ``cold_after_seconds``.
+    ``cooling_bytes`` have been idle for half of ``cold_after_seconds`` to all of it.
     """
 
     window_seconds: float
@@ -92,6 +95,7 @@ class Heat:
     hot_bytes: int
     warm_bytes: int
     cold_bytes: int | None
+    cooling_bytes: int
     cold_pieces: tuple[ColdPiece, ...]
     histogram: tuple[IdleBucket, ...]
 
@@ -106,6 +110,17 @@ class Heat:
     def wss_bytes(self) -> int | None:
         """The working set: what was accessed within ``cold_after_seconds``."""
         return None if self.cold_bytes is None else self.hot_bytes + self.warm_bytes
+
+    @property
+    def promotions_per_minute(self) -> float:
+        """Pages per minute that would be read back if all cold memory were paged out.
+
+        In a steady state as much memory is accessed again after ``cold_after_seconds`` as becomes that idle;
+        the cooling memory becomes so within half of that time (renewal theory: the rate of events is the
+        density of ages). A guest that has just put memory aside for good makes this too high, one that is
+        about to change its habits too low.
+        """
+        return self.cooling_bytes / PAGE_SIZE / (self.cold_after_seconds / 2) * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

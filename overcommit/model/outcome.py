@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from overcommit.model.plan import Action
+from overcommit.model.action import Action
 from overcommit.units import MIB
 
 

@@ -33,10 +33,14 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftBalloon:
-    """Where we left a domain's balloon, in which generation; the journal has it outstanding."""
+    """Where we left a domain's balloon, in which generation; the journal has it outstanding.
+
+    ``baseline_bytes`` is the size that `restore` brings back.
+    """
 
     domain: Incarnation
     size_bytes: int
+    baseline_bytes: int
     generation: int
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, frees
 from overcommit.model.facts import Gap, Incarnation
-from overcommit.model.heat import ColdPiece, IdleBucket
-from overcommit.model.policy import Actuator, PageoutActor
-
-RECALL = "recall"
-"""A demotion's way back. Who may demote may recall: it is no actuator of its own."""
+from overcommit.model.heat import IdleBucket
+from overcommit.model.policy import Actuator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,91 +20,29 @@ class Verdict:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BalloonAction:
-    """Move a domain's balloon so that the guest has ``after_bytes`` instead of ``before_bytes``.
-
-    ``expected_bytes`` is what the host gains at least: resident guest RAM above the new size.
-    """
-
-    id: str
-    domain: Incarnation
-    before_bytes: int
-    after_bytes: int
-    expected_bytes: int
-    reason: str
-    because: str
-    risk: str
-    blocked: str | None = None
+def refusal(reason: str, remedy: str) -> Verdict:
+    """A verdict against."""
+    return Verdict(ok=False, reason=reason, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageoutAction:
-    """Page out what of ``pieces`` is still idle when looked at again.
+class Drift:
+    """Something we set that is not as we left it, in which generation we did."""
 
-    ``before_bytes`` and ``after_bytes`` are resident guest RAM. The pieces hold ``expected_bytes`` and no
-    more: an actor that gets only them cannot take the domain below its floor (rule S1). The limits are what
-    the domain may feel: PSI some, and the share of its working set that is read back per minute.
-    """
-
-    id: str
     domain: Incarnation
-    before_bytes: int
-    after_bytes: int
-    expected_bytes: int
-    actor: PageoutActor
-    cold_after_seconds: float
-    max_bytes_per_second: int
-    psi_some_limit: float
-    promotions_limit: float
-    working_set_bytes: int
-    pieces: tuple[ColdPiece, ...]
-    reason: str
-    because: str
-    risk: str
-    blocked: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemotionAction:
-    """Move what of ``pieces`` is still idle when looked at again to memory node ``node``.
-
-    ``before_bytes`` and ``after_bytes`` are the domain's on that node, ``expected_bytes`` what moves there.
-    The host gains nothing as a whole, and no floor applies, since nothing leaves memory. The pieces may hold
-    more: what is there already.
-
-    A recall is the way back: what is in use on ``node`` goes to node ``recall_to``. It needs no pieces, for
-    nobody knows what of a domain lies where.
-    """
-
-    id: str
-    domain: Incarnation
-    node: int
-    before_bytes: int
-    after_bytes: int
-    expected_bytes: int
-    cold_after_seconds: float
-    max_bytes_per_second: int
-    psi_some_limit: float
-    pieces: tuple[ColdPiece, ...]
-    reason: str
-    because: str
-    risk: str
-    blocked: str | None = None
-    recall_to: int | None = None
-
-    @property
-    def destination(self) -> int:
-        """The node that gets the memory."""
-        return self.node if self.recall_to is None else self.recall_to
-
-
-Action = BalloonAction | DemotionAction | PageoutAction
+    what: str
+    left_bytes: int
+    found_bytes: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainPlan:
-    """A domain as the plan saw it."""
+    """A domain as the plan saw it.
+
+    ``offers`` is what each rung of the ladder could take from it, before the host's budgets; rungs that have
+    nothing to give are left out.
+    """
 
     incarnation: Incarnation
     class_name: str
@@ -123,6 +59,7 @@ class DomainPlan:
     target_bytes: int
     confidence: str
     eligible: Mapping[Actuator, Verdict]
+    offers: Mapping[Actuator, int]
     gaps: tuple[Gap, ...]
 
 
@@ -164,12 +101,19 @@ class Plan:
     host: HostPlan
     domains: tuple[DomainPlan, ...]
     actions: tuple[Action, ...]
+    drift: tuple[Drift, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def expected_bytes(self) -> int:
         """What all actions that are not blocked should bring back."""
-        return sum(a.expected_bytes for a in self.runnable if not isinstance(a, DemotionAction))
+        return sum(frees(a) for a in self.runnable)
+
+    @property
+    def given_bytes(self) -> int:
+        """What guests that are short get back."""
+        given = (a for a in self.runnable if isinstance(a, BalloonAction) and a.relieves)
+        return sum(a.after_bytes - a.before_bytes for a in given)
 
     @property
     def moving_bytes(self) -> int:
@@ -188,20 +132,3 @@ class Plan:
     def runnable(self) -> tuple[Action, ...]:
         """The actions that are not blocked, in the order they are carried out."""
         return tuple(a for a in self.actions if a.blocked is None)
-
-
-def name_of(action: Action) -> str:
-    """What an action is called: by its actuator, or `RECALL`."""
-    recalls = isinstance(action, DemotionAction) and action.recall_to is not None
-    return RECALL if recalls else kind_of(action).value
-
-
-def kind_of(action: Action) -> Actuator:
-    """The actuator behind an action."""
-    match action:
-        case BalloonAction():
-            return Actuator.BALLOON
-        case DemotionAction():
-            return Actuator.DEMOTION
-        case PageoutAction():
-            return Actuator.PAGEOUT

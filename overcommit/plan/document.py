@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from overcommit.errors import StalePlan, UsageError
-from overcommit.model.facts import Gap, Incarnation
-from overcommit.model.heat import ColdPiece, IdleBucket
-from overcommit.model.plan import (
+from overcommit.model.action import (
     RECALL,
+    RELIEF,
     Action,
     BalloonAction,
     DemotionAction,
-    DomainPlan,
-    HostPlan,
     PageoutAction,
-    Plan,
-    Verdict,
     name_of,
 )
+from overcommit.model.facts import Gap, Incarnation
+from overcommit.model.heat import ColdPiece, IdleBucket
+from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan, Verdict
 from overcommit.model.policy import Actuator, PageoutActor
 
 FORMAT_VERSION = "1.0"
@@ -33,11 +34,14 @@ _DOMAIN_FIELDS = (
     *("resident_bytes", "swapped_bytes", "hot_bytes", "warm_bytes", "cold_bytes", "wss_bytes", "floor_bytes"),
     *("ceiling_bytes", "actual_bytes", "target_bytes", "confidence"),
 )
-_ACTION_FIELDS = (
-    *("id", "before_bytes", "after_bytes", "expected_bytes", "reason", "because", "risk", "blocked"),
-)
-_IDLE_FIELDS = ("cold_after_seconds", "max_bytes_per_second", "psi_some_limit")
-_PACE_FIELDS = ("promotions_limit", "working_set_bytes")
+_DRIFT_FIELDS = ("what", "left_bytes", "found_bytes", "generation")
+_KINDS: dict[str, type[Action]] = {
+    Actuator.BALLOON.value: BalloonAction,
+    RELIEF: BalloonAction,
+    Actuator.DEMOTION.value: DemotionAction,
+    RECALL: DemotionAction,
+    Actuator.PAGEOUT.value: PageoutAction,
+}
 
 
 def to_document(plan: Plan) -> dict[str, Any]:
@@ -55,11 +59,13 @@ def to_document(plan: Plan) -> dict[str, Any]:
         },
         "domains": [_domain_to_json(d) for d in plan.domains],
         "actions": [_action_to_json(a) for a in plan.actions],
+        "drift": [_drift_to_json(d) for d in plan.drift],
         "notes": list(plan.notes),
         "summary": {
             "change": len(plan.actions) - blocked,
             "blocked": blocked,
             "expected_bytes": plan.expected_bytes,
+            "given_bytes": plan.given_bytes,
         },
     }
     return {**document, "digest": _digest(document)}
@@ -120,27 +126,27 @@ def _domain_to_json(domain: DomainPlan) -> dict[str, Any]:
             actuator.value: {"ok": v.ok, "reason": v.reason, "remedy": v.remedy}
             for actuator, v in domain.eligible.items()
         },
+        "offers": {actuator.value: size for actuator, size in domain.offers.items()},
         "gaps": [{"what": g.what, "why": g.why} for g in domain.gaps],
     }
 
 
+def _drift_to_json(drift: Drift) -> dict[str, Any]:
+    values = {name: getattr(drift, name) for name in _DRIFT_FIELDS}
+    return {"domain": _incarnation_to_json(drift.domain), **values}
+
+
 def _action_to_json(action: Action) -> dict[str, Any]:
-    document = {
-        "kind": name_of(action),
-        "domain": _incarnation_to_json(action.domain),
-        **{name: getattr(action, name) for name in _ACTION_FIELDS},
-    }
-    if isinstance(action, BalloonAction):
-        return document
-    if isinstance(action, DemotionAction):
-        document["node"] = action.node
-        if action.recall_to is not None:
-            document["recall_to"] = action.recall_to
-    else:
-        document["actor"] = action.actor.value
-        document |= {name: getattr(action, name) for name in _PACE_FIELDS}
-    document |= {name: getattr(action, name) for name in _IDLE_FIELDS}
-    document["pieces"] = [list(piece) for piece in action.pieces]
+    document: dict[str, Any] = {"kind": name_of(action)}
+    for field in dataclasses.fields(action):
+        value = getattr(action, field.name)
+        if isinstance(value, Incarnation):
+            value = _incarnation_to_json(value)
+        elif isinstance(value, enum.Enum):
+            value = value.value
+        elif isinstance(value, tuple):
+            value = [list(piece) for piece in value]
+        document[field.name] = value
     return document
 
 
@@ -153,6 +159,7 @@ def _from_document(document: dict[str, Any]) -> Plan:
         host=HostPlan(**{name: document["host"][name] for name in _HOST_FIELDS}),
         domains=tuple(_domain_from_json(d) for d in document["domains"]),
         actions=tuple(_action_from_json(a) for a in document["actions"]),
+        drift=tuple(Drift(**{**d, "domain": _incarnation_from_json(d["domain"])}) for d in document["drift"]),
         notes=tuple(document["notes"]),
     )
 
@@ -168,20 +175,22 @@ def _domain_from_json(data: dict[str, Any]) -> DomainPlan:
         **{name: data[name] for name in _DOMAIN_FIELDS},
         idle_histogram=tuple(IdleBucket(b["min_idle_seconds"], b["bytes"]) for b in data["idle_histogram"]),
         eligible={Actuator(name): Verdict(**v) for name, v in data["eligible"].items()},
+        offers={Actuator(name): size for name, size in data["offers"].items()},
         gaps=tuple(Gap(**g) for g in data["gaps"]),
     )
 
 
 def _action_from_json(data: dict[str, Any]) -> Action:
-    common = {name: data[name] for name in _ACTION_FIELDS}
-    domain = _incarnation_from_json(data["domain"])
-    kind = Actuator.DEMOTION if data["kind"] == RECALL else Actuator(data["kind"])
-    if kind is Actuator.BALLOON:
-        return BalloonAction(domain=domain, **common)
-    common |= {name: data[name] for name in _IDLE_FIELDS}
-    common["pieces"] = tuple(ColdPiece(*piece) for piece in data["pieces"])
-    if kind is Actuator.DEMOTION:
-        recall_to = data["recall_to"] if data["kind"] == RECALL else None
-        return DemotionAction(domain=domain, node=data["node"], recall_to=recall_to, **common)
-    common |= {name: data[name] for name in _PACE_FIELDS}
-    return PageoutAction(domain=domain, actor=PageoutActor(data["actor"]), **common)
+    kind = _KINDS[data["kind"]]
+    values = {field.name: data[field.name] for field in dataclasses.fields(kind)}
+    for name, convert in _CONVERTERS.items():
+        if name in values:
+            values[name] = convert(values[name])
+    return kind(**values)
+
+
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "domain": _incarnation_from_json,
+    "actor": PageoutActor,
+    "pieces": lambda pieces: tuple(ColdPiece(*piece) for piece in pieces),
+}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from overcommit.model.facts import Definition, DomainFacts, HostFacts, RunState
-from overcommit.model.plan import Verdict
+from overcommit.model.plan import Verdict, refusal
 from overcommit.model.policy import Actuator, PageoutActor
 
 OK = Verdict(ok=True)
+_NONE: Mapping[Actuator, Verdict] = MappingProxyType({})
 
 
 def judge(
@@ -18,11 +20,12 @@ def judge(
     *,
     pageout_actor: PageoutActor | None = None,
     cold_node: int | None = None,
+    vetoes: Mapping[Actuator, Verdict] = _NONE,
 ) -> dict[Actuator, Verdict]:
     """A verdict per actuator; the first reason against wins, most lasting reasons first.
 
     ``pageout_actor`` is who shall page out, None for whoever can. Demotion is judged only where there is a
-    ``cold_node``.
+    ``cold_node``. ``vetoes`` count where the domain itself has nothing against it.
     """
     checks = {
         Actuator.FREE_PAGE_REPORTING: _against_reporting(domain),
@@ -34,35 +37,31 @@ def judge(
     verdicts = {}
     for actuator, objections in checks.items():
         if actuator in allowed:
-            verdicts[actuator] = next(objections, OK)
+            verdicts[actuator] = next(objections, vetoes.get(actuator, OK))
         else:
-            verdicts[actuator] = _no("the class does not use it", "")
+            verdicts[actuator] = refusal("the class does not use it", "")
     return verdicts
-
-
-def _no(reason: str, remedy: str) -> Verdict:
-    return Verdict(ok=False, reason=reason, remedy=remedy)
 
 
 def _against_pinned(definition: Definition) -> Iterator[Verdict]:
     """What makes discarding guest memory impossible, or silently useless, whatever the mechanism."""
     if definition.passthrough:
-        yield _no(
+        yield refusal(
             f"guest memory is pinned by {definition.passthrough[0]}",
             "QEMU ignores the balloon and pages cannot move while the device is attached",
         )
     if definition.launch_security:
-        yield _no(
+        yield refusal(
             f"the guest is encrypted ({definition.launch_security})",
             "its memory cannot be discarded or swapped by the host",
         )
     if definition.locked:
-        yield _no("guest memory is locked (<locked/>)", "remove <locked/> and power-cycle the domain")
+        yield refusal("guest memory is locked (<locked/>)", "remove <locked/> and power-cycle the domain")
 
 
 def _against_hugepages(definition: Definition) -> Iterator[Verdict]:
     if definition.hugepages:
-        yield _no(
+        yield refusal(
             "guest memory is in hugetlb pages",
             "they cannot be discarded or swapped in 4 KiB pieces; use transparent huge pages",
         )
@@ -70,11 +69,11 @@ def _against_hugepages(definition: Definition) -> Iterator[Verdict]:
 
 def _against_now(domain: DomainFacts) -> Iterator[Verdict]:
     if domain.state is RunState.PAUSED:
-        yield _no("the domain is paused", f"virsh resume {domain.name}")
+        yield refusal("the domain is paused", f"virsh resume {domain.name}")
     elif domain.state is not RunState.RUNNING:
-        yield _no("the domain is not running normally", f"virsh domstate {domain.name} --reason")
+        yield refusal("the domain is not running normally", f"virsh domstate {domain.name} --reason")
     if domain.busy_with:
-        yield _no(f"busy with {domain.busy_with}", "wait until it is over")
+        yield refusal(f"busy with {domain.busy_with}", "wait until it is over")
     yield from _missing(domain, "job state")
 
 
@@ -82,9 +81,9 @@ def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
     definition = domain.definition
     yield from _against_pinned(definition)
     if definition.balloon_model == "none":
-        yield _no("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
+        yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     if not definition.free_page_reporting:
-        yield _no(
+        yield refusal(
             "off in the domain's definition",
             "set <memballoon model='virtio' freePageReporting='on'> and power-cycle the domain",
         )
@@ -95,36 +94,36 @@ def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _against_pinned(definition)
     yield from _against_hugepages(definition)
     if definition.balloon_model == "none":
-        yield _no("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
+        yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     yield from _against_now(domain)
     yield from _missing(domain, "balloon")
     if balloon is None:
         return
     if balloon.age_seconds is None:
-        yield _no(
+        yield refusal(
             "the guest's balloon driver has never answered",
             "still booting, or the guest has no virtio_balloon driver",
         )
         return
     period = definition.stats_period_seconds
     if period == 0:
-        yield _no(
+        yield refusal(
             "guest statistics are frozen: no polling period",
             f"virsh dommemstat {domain.name} --period 5 --live",
         )
     if balloon.age_seconds > 2 * period + 2:
-        yield _no(
+        yield refusal(
             f"guest statistics are {balloon.age_seconds:.0f} s old",
             "the guest hangs, thrashes, or unloaded its driver",
         )
     if balloon.usable_bytes is None:
-        yield _no("the guest does not report available memory", "its driver is too old")
+        yield refusal("the guest does not report available memory", "its driver is too old")
     yield from _missing(domain, "guest RAM", "residency")
 
 
 def _against_blind(domain: DomainFacts) -> Iterator[Verdict]:
     if domain.cgroup is None or domain.cgroup.pressure is None:
-        yield _no(
+        yield refusal(
             "its memory pressure cannot be seen",
             "moving its memory must notice a guest in pain: cgroup v2 with PSI is needed (boot with psi=1)",
         )
@@ -134,20 +133,24 @@ def _against_demotion(domain: DomainFacts, host: HostFacts, node: int) -> Iterat
     yield from _against_pinned(domain.definition)
     yield from _against_hugepages(domain.definition)
     if domain.definition.bound:
-        yield _no("guest memory is bound to nodes (<numatune>)", "remove <numatune>, or use mode='preferred'")
+        yield refusal(
+            "guest memory is bound to nodes (<numatune>)", "remove <numatune>, or use mode='preferred'"
+        )
     yield from _against_now(domain)
     if host.node(node) is None:
-        yield _no(f"the host shows no memory node {node}", "/sys/devices/system/node has those it has")
+        yield refusal(f"the host shows no memory node {node}", "/sys/devices/system/node has those it has")
     elif len(host.nodes) == 1:
-        yield _no(f"memory node {node} is the only one", "cold_node is for hosts with slower memory beside")
+        yield refusal(
+            f"memory node {node} is the only one", "cold_node is for hosts with slower memory beside"
+        )
     if host.migration is False:
-        yield _no(
+        yield refusal(
             "this kernel's DAMON cannot move the memory of a process to another node",
             "Linux 6.17 or later is needed",
         )
     yield from _against_blind(domain)
     if domain.cgroup and domain.cgroup.shared:
-        yield _no(
+        yield refusal(
             "its cgroup is shared with other processes",
             "what moves could not be told from theirs: let libvirt give each domain a cgroup",
         )
@@ -165,15 +168,15 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
     yield from _against_hugepages(domain.definition)
     yield from _against_now(domain)
     if host.swap_total_bytes == 0:
-        yield _no("the host has no swap", "add zram or a swap device; without one nothing can move")
+        yield refusal("the host has no swap", "add zram or a swap device; without one nothing can move")
     yield from _against_blind(domain)
     if actor not in {None, PageoutActor.DAMOS_FVADDR} and domain.cgroup and domain.cgroup.shared:
-        yield _no(
+        yield refusal(
             "its cgroup is shared with other processes",
             "what is taken there may be theirs: let libvirt give each domain a cgroup, or use damos-fvaddr",
         )
     if actor and not actor.by_kdamond and domain.cgroup and not domain.cgroup.reclaim:
-        yield _no(
+        yield refusal(
             "its cgroup has no memory.reclaim",
             "Linux 5.19 or later is needed, or another pageout_actor in the policy",
         )
@@ -184,4 +187,4 @@ def _missing(domain: DomainFacts, *needed: str) -> Iterator[Verdict]:
     """Rule S2: no action that depends on a value we could not read."""
     for gap in domain.gaps:
         if gap.what in needed:
-            yield _no(f"cannot read its {gap.what}: {gap.why}", "overcommitctl doctor --debug")
+            yield refusal(f"cannot read its {gap.what}: {gap.why}", "overcommitctl doctor --debug")

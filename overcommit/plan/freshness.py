@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from overcommit.errors import StalePlan
+from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, kind_of
 from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts, Snapshot
-from overcommit.model.plan import Action, BalloonAction, DemotionAction, PageoutAction, Plan, kind_of
+from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
-from overcommit.plan import rungs
+from overcommit.plan.case import room_on, used_bytes, worthwhile
 from overcommit.plan.eligibility import judge
 from overcommit.units import MIB, format_size
 
@@ -48,7 +49,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
     moves = [a for a in plan.runnable if isinstance(a, DemotionAction)]
     for node in sorted({a.destination for a in moves}):
         arriving = sum(a.expected_bytes for a in moves if a.destination == node)
-        if (room := rungs.room_on(now.host, node)) < arriving:
+        if (room := room_on(now.host, node)) < arriving:
             changes.append(f"memory node {node} has filled: {format_size(room)} can be moved there")
     return changes
 
@@ -61,7 +62,7 @@ def _domain_changes(action: Action, domain: DomainFacts, host: HostFacts) -> lis
     verdict = judge(domain, host, frozenset({kind}), pageout_actor=actor, cold_node=node)[kind]
     if not verdict.ok:
         return [f"domain {domain.name} is no longer eligible for {kind.value}: {verdict.reason}"]
-    little = rungs.worthwhile(domain.definition.maximum_bytes)
+    little = worthwhile(domain.definition.maximum_bytes)
     match action:
         case BalloonAction():
             return _balloon_changes(action, domain.balloon) if domain.balloon else []
@@ -84,7 +85,7 @@ def _balloon_changes(action: BalloonAction, balloon: BalloonStats) -> list[str]:
     if abs(actual - action.before_bytes) > MIB:
         before = format_size(action.before_bytes)
         return [f"the balloon of domain {name} was moved since, from {before} to {format_size(actual)}"]
-    if rungs.used_bytes(balloon) > action.after_bytes:
-        used = format_size(rungs.used_bytes(balloon))
+    if used_bytes(balloon) > action.after_bytes:
+        used = format_size(used_bytes(balloon))
         return [f"domain {name} now uses {used}, more than the {format_size(action.after_bytes)} planned"]
     return []

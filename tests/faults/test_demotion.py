@@ -11,8 +11,8 @@ import pytest
 
 from overcommit.damon.schemes import RECHECK_AGGREGATIONS
 from overcommit.errors import StalePlan
+from overcommit.model.action import DemotionAction, PageoutAction
 from overcommit.model.outcome import Outcome, Status
-from overcommit.model.plan import DemotionAction, PageoutAction
 from overcommit.model.policy import Actuator
 from overcommit.policy import loader
 from overcommit.testing import FakeGuest, FakeHost, FakeKernel

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from overcommit.errors import StalePlan
+from overcommit.model.action import PageoutAction
 from overcommit.model.outcome import Status
-from overcommit.model.plan import PageoutAction, Plan
+from overcommit.model.plan import Plan
 from overcommit.testing import FakeGuest
 from tests.faults.conftest import Installation, install
 

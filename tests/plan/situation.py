@@ -22,8 +22,9 @@ from overcommit.model.facts import (
     SwapKind,
 )
 from overcommit.model.heat import Heat
+from overcommit.model.past import LeftBalloon, Past, Quarantine, Reservation
 from overcommit.model.plan import Plan
-from overcommit.model.policy import Policy
+from overcommit.model.policy import Actuator, Policy
 from overcommit.plan import document
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, KIB, MIB, parse_duration, parse_size
@@ -50,8 +51,38 @@ def read(path: Path) -> Situation:
             heats[facts.incarnation.uuid] = idle
     host = _host(dict(words.pop("host", {})))
     snapshot = scenarios.snapshot(host, *domains, gaps=words.pop("left_out", {}))
+    past = _past(dict(words.pop("past", {})))
     scenarios.require(not words, f"{path.name}: unknown words {', '.join(words)}")
-    return Situation(title, make_plan(snapshot, heats, policy), expected)
+    return Situation(title, make_plan(snapshot, heats, policy, past=past), expected)
+
+
+def _past(words: Words) -> Past:
+    """What earlier runs left: all of it in generation 7, and promises and quarantines for 10 minutes more."""
+    end = scenarios.NOW + 600
+    past = Past(
+        reservations=tuple(
+            Reservation(id=number, purpose=purpose, size_bytes=_size(amount), expires_at=end)
+            for number, (purpose, amount) in enumerate(words.pop("reserved", {}).items(), start=1)
+        ),
+        quarantines=tuple(
+            Quarantine(
+                domain=scenarios.incarnation(name), actuator=Actuator(actuator), reason=reason, until=end
+            )
+            for name, about in words.pop("quarantined", {}).items()
+            for actuator, reason in about.items()
+        ),
+        balloons=tuple(
+            LeftBalloon(
+                domain=scenarios.incarnation(name),
+                size_bytes=_size(about["at"]),
+                baseline_bytes=_size(about["before"]),
+                generation=7,
+            )
+            for name, about in words.pop("balloons", {}).items()
+        ),
+    )
+    scenarios.require(not words, f"unknown words about the past: {', '.join(words)}")
+    return past
 
 
 def _host(words: Words) -> HostFacts:
@@ -124,10 +155,16 @@ def outcome(plan: Plan) -> Words:
     data = document.to_document(plan)
     return {
         "text": "".join(f"{line}\n" for line in render.plan_text(plan)),
-        "summary": {**data["summary"], "expected_bytes": exact(data["summary"]["expected_bytes"])},
+        "summary": _summary(data["summary"]),
         "domains": {d["name"]: _domain_figures(d) for d in data["domains"]},
         "actions": [_action_figures(a) for a in data["actions"]],
     }
+
+
+def _summary(data: Mapping[str, Any]) -> Words:
+    figures: Words = {**data, "expected_bytes": exact(data["expected_bytes"])}
+    given = figures.pop("given_bytes")
+    return figures | ({"given_bytes": exact(given)} if given else {})
 
 
 def _domain_figures(data: Mapping[str, Any]) -> Words:
@@ -152,7 +189,7 @@ def _action_figures(data: Mapping[str, Any]) -> Words:
     }
     if "pieces" in data:
         figures |= {"pieces": len(data["pieces"])}
-        figures |= {word: data[word] for word in ("actor", "node", "recall_to") if word in data}
+        figures |= {word: data[word] for word in ("actor", "node", "recall_to") if data.get(word) is not None}
     return figures | ({"blocked": data["blocked"]} if data["blocked"] else {})
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
 
-from overcommit.model.plan import BalloonAction, DemotionAction
-from overcommit.plan import eligibility
+from overcommit.model.action import BalloonAction, DemotionAction
+from overcommit.plan import eligibility, vetoes
 from tests.plan import situation
 
 CASES = sorted(Path(__file__).parent.glob("cases/*.yaml"))
@@ -30,11 +31,12 @@ def test_titles_are_sentences_and_different() -> None:
 
 
 def objections() -> set[str]:
-    """What eligibility.py can say against an actuator, up to the first part that varies."""
+    """What can be said against an actuator, up to the first part that varies."""
     calls = [
         node
-        for node in ast.walk(ast.parse(Path(eligibility.__file__).read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_no"
+        for module in (eligibility, vetoes)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "refusal"
     ]
     texts = [
         call.args[0].values[0] if isinstance(call.args[0], ast.JoinedStr) else call.args[0] for call in calls

@@ -7,17 +7,19 @@ import dataclasses
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction
 from overcommit.model.facts import DomainFacts, Residency
 from overcommit.model.heat import Heat
-from overcommit.model.plan import Action, BalloonAction, DemotionAction, PageoutAction, Plan
+from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
-from overcommit.plan import document, rungs
+from overcommit.plan import document
+from overcommit.plan.case import room_on, worthwhile
 from overcommit.units import MIB
 from tests import scenarios
 from tests.properties.hosts import World, guests, worlds
 
-LEAST = rungs.worthwhile(0)
+LEAST = worthwhile(0)
 
 
 def facts_of(world: World, action: Action) -> DomainFacts:
@@ -148,7 +150,7 @@ def test_a_cold_node_gets_no_more_than_it_has_room_for_and_nothing_that_is_paged
     assert len({a.domain for a in moves}) == len(moves), "one way only"
     for node in (0, 1):
         arriving = sum(a.expected_bytes for a in moves if a.destination == node)
-        assert arriving <= rungs.room_on(host, node)
+        assert arriving <= room_on(host, node)
     demotions = [a for a in moves if a.recall_to is None]
     for action in moves:
         if action.recall_to is not None:

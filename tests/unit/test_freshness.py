@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from overcommit.errors import StalePlan
+from overcommit.model.action import DemotionAction, name_of
 from overcommit.model.facts import DomainFacts, MemoryNode, RunState, Snapshot
-from overcommit.model.plan import DemotionAction, Plan, name_of
+from overcommit.model.plan import Plan
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.planner import LIFETIME_SECONDS, make_plan
 from overcommit.units import GIB, MIB

@@ -86,12 +86,17 @@ def test_the_documented_fields_are_there() -> None:
     data = document.to_document(PLAN)
     assert data["kind"] == "plan"
     assert data["format_version"] == "1.0"
-    assert data["summary"] == {"change": 2, "blocked": 1, "expected_bytes": PLAN.expected_bytes}
+    assert data["summary"] == {
+        "change": 2,
+        "blocked": 1,
+        "expected_bytes": PLAN.expected_bytes,
+        "given_bytes": 0,
+    }
     assert data["host"]["headroom_bytes"] == data["host"]["available_bytes"] - data["host"]["reserve_bytes"]
     assert {
         *("name", "uuid", "pid", "class", "resident_bytes", "swapped_bytes", "cold_bytes", "warm_bytes"),
         *("hot_bytes", "wss_bytes", "idle_histogram", "floor_bytes", "ceiling_bytes", "target_bytes"),
-        *("confidence", "eligible", "gaps"),
+        *("confidence", "eligible", "offers", "gaps"),
     } <= data["domains"][0].keys()
     assert {
         *("id", "domain", "kind", "before_bytes", "after_bytes", "expected_bytes", "reason", "because"),

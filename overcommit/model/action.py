@@ -1,0 +1,122 @@
+"""What a plan may do to a domain: one dataclass per way of taking memory, or of giving it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from overcommit.model.facts import Incarnation
+from overcommit.model.heat import ColdPiece
+from overcommit.model.policy import Actuator, PageoutActor
+
+RECALL = "recall"
+"""A demotion's way back. Who may demote may recall: it is no actuator of its own."""
+RELIEF = "relief"
+"""A balloon's way back, likewise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """What all of them say.
+
+    ``before_bytes`` and ``after_bytes`` are of what the action changes, ``expected_bytes`` what the host
+    gains by it at least. ``reason`` is one word for programs, ``because`` and ``risk`` are for people.
+    """
+
+    id: str
+    domain: Incarnation
+    before_bytes: int
+    after_bytes: int
+    expected_bytes: int
+    reason: str
+    because: str
+    risk: str
+    blocked: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalloonAction(_Step):
+    """Move a domain's balloon so that the guest has ``after_bytes`` instead of ``before_bytes``.
+
+    ``expected_bytes`` is resident guest RAM above the new size. Where ``after_bytes`` is more than
+    ``before_bytes`` it is a relief: a guest gets back what it needs, and the host gains nothing.
+    """
+
+    @property
+    def relieves(self) -> bool:
+        """Whether the guest gets memory."""
+        return self.after_bytes > self.before_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageoutAction(_Step):
+    """Page out what of ``pieces`` is still idle when looked at again.
+
+    ``before_bytes`` and ``after_bytes`` are resident guest RAM. The pieces hold ``expected_bytes`` and no
+    more: an actor that gets only them cannot take the domain below its floor (rule S1). The limits are what
+    the domain may feel: PSI some, and the share of its working set that is read back per minute.
+    ``expected_promotions_per_minute`` counts pages that should be read back (`Heat.promotions_per_minute`).
+    """
+
+    actor: PageoutActor
+    cold_after_seconds: float
+    max_bytes_per_second: int
+    psi_some_limit: float
+    promotions_limit: float
+    working_set_bytes: int
+    expected_promotions_per_minute: float
+    pieces: tuple[ColdPiece, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemotionAction(_Step):
+    """Move what of ``pieces`` is still idle when looked at again to memory node ``node``.
+
+    ``before_bytes`` and ``after_bytes`` are the domain's on that node, ``expected_bytes`` what moves there.
+    The host gains nothing as a whole, and no floor applies, since nothing leaves memory. The pieces may hold
+    more: what is there already.
+
+    A recall is the way back: what is in use on ``node`` goes to node ``recall_to``. It needs no pieces, for
+    nobody knows what of a domain lies where.
+    """
+
+    node: int
+    cold_after_seconds: float
+    max_bytes_per_second: int
+    psi_some_limit: float
+    pieces: tuple[ColdPiece, ...]
+    recall_to: int | None = None
+
+    @property
+    def destination(self) -> int:
+        """The node that gets the memory."""
+        return self.node if self.recall_to is None else self.recall_to
+
+
+Action = BalloonAction | DemotionAction | PageoutAction
+
+
+def kind_of(action: Action) -> Actuator:
+    """The actuator behind an action."""
+    match action:
+        case BalloonAction():
+            return Actuator.BALLOON
+        case DemotionAction():
+            return Actuator.DEMOTION
+        case PageoutAction():
+            return Actuator.PAGEOUT
+
+
+def name_of(action: Action) -> str:
+    """What an action is called: by its actuator, or `RECALL` or `RELIEF`."""
+    match action:
+        case DemotionAction(recall_to=int()):
+            return RECALL
+        case BalloonAction(relieves=True):
+            return RELIEF
+        case _:
+            return kind_of(action).value
+
+
+def frees(action: Action) -> int:
+    """What the host as a whole should gain by it: moving memory to another node brings it nothing."""
+    return 0 if isinstance(action, DemotionAction) else action.expected_bytes

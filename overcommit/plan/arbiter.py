@@ -1,0 +1,163 @@
+"""Who gives how much: the domains' proposals under the host's budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, frees
+from overcommit.model.facts import HostFacts
+from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.plan.case import Case, used_bytes, worthwhile
+from overcommit.plan.rungs.pageout import coldest
+from overcommit.plan.sharing import Burden, share
+from overcommit.units import MIB, format_size
+
+
+class Candidate(NamedTuple):
+    """A domain with what it offers, in ladder order, and what it must be given."""
+
+    case: Case
+    offers: tuple[Action, ...]
+    relief: BalloonAction | None = None
+
+
+def arbitrate(
+    candidates: Sequence[Candidate], host: HostFacts, policy: Policy, *, short_bytes: int
+) -> list[Action]:
+    """What is done: first the guests that are short are helped, then memory is taken.
+
+    A proactive policy takes from each domain what its class lets one plan take; on pressure it is
+    ``short_bytes`` and what the guests are given, shared among the domains.
+    """
+    if policy.reclaim is ReclaimMode.OFF:
+        return []
+    given = list(_relieve(candidates, host, policy))
+    purse = _Purse(host, policy)
+    most = [_most(candidate) for candidate in candidates]
+    if policy.reclaim is ReclaimMode.PROACTIVE:
+        return [*given, *(a for c, limit in zip(candidates, most, strict=True) for a in purse.take(c, limit))]
+    need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given)
+    return [*given, *_share_out(candidates, most, purse, need, policy.idle_tax)]
+
+
+def _relieve(candidates: Iterable[Candidate], host: HostFacts, policy: Policy) -> Iterable[BalloonAction]:
+    """The reliefs, as far as the host has memory for them: half of its reserve is for such cases."""
+    room = max(0, host.available_bytes - round(policy.reserve * host.total_bytes) // 2)
+    for candidate in candidates:
+        action = candidate.relief
+        if action is None:
+            continue
+        wanted = action.after_bytes - action.before_bytes
+        granted = min(wanted, room // MIB * MIB)
+        if granted < MIB:
+            yield dataclasses.replace(action, blocked="the host itself has no memory left to give")
+            continue
+        room -= granted
+        yield dataclasses.replace(action, after_bytes=action.before_bytes + granted)
+
+
+def _most(candidate: Candidate) -> int:
+    """What one plan may take from a domain."""
+    ceiling = candidate.case.bounds.ceiling_bytes
+    step = max(worthwhile(ceiling), int(candidate.case.domain_class.step * ceiling))
+    return min(step, sum(frees(action) for action in candidate.offers))
+
+
+def _burden(candidate: Candidate, most: int) -> Burden:
+    case = candidate.case
+    domain, heat, ceiling = case.domain, case.heat, case.bounds.ceiling_bytes
+    resident = domain.residency.resident_bytes if domain.residency else 0
+    spare = max(0, resident - used_bytes(domain.balloon)) if domain.balloon else 0
+    idle = max((heat.cold_bytes or 0) if heat else 0, spare)
+    return Burden(
+        shares=case.domain_class.weight * ceiling,
+        active_bytes=max(0, resident - idle),
+        idle_bytes=min(idle, resident),
+        most_bytes=most,
+        least_bytes=worthwhile(ceiling),
+    )
+
+
+def _share_out(
+    candidates: Sequence[Candidate], most: Sequence[int], purse: _Purse, need: int, tax: float
+) -> list[Action]:
+    """Let the domains pay their parts; what one cannot pay after all, the others do in the same order."""
+    burdens = [_burden(candidate, limit) for candidate, limit in zip(candidates, most, strict=True)]
+    paid: dict[int, list[Action]] = {}
+    missing = need
+    for index, part in share(need, burdens, tax=tax):
+        paid[index] = purse.take(candidates[index], part)
+        missing -= _worth(paid[index])
+    for index, limit in share(sum(most), burdens, tax=tax):
+        if missing < burdens[index].least_bytes:
+            continue
+        before = paid.get(index, [])
+        purse.put_back(before)
+        again = purse.take(candidates[index], min(limit, _worth(before) + missing))
+        missing -= _worth(again) - _worth(before)
+        paid[index] = again
+    return [action for index in sorted(paid) for action in paid[index]]
+
+
+def _worth(actions: Iterable[Action]) -> int:
+    return sum(frees(action) for action in actions if action.blocked is None)
+
+
+class _Purse:
+    """The policy's share of swap (rule S7), as long as it lasts."""
+
+    def __init__(self, host: HostFacts, policy: Policy) -> None:
+        self._room = max(0, round(policy.swap.max_used * host.swap_total_bytes) - host.swap_used_bytes)
+        self._full = (
+            f"swap budget: {format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)} "
+            f"in use, the policy allows {policy.swap.max_used:.0%}"
+        )
+
+    def take(self, candidate: Candidate, limit: int) -> list[Action]:
+        """At most ``limit`` bytes of what a domain offers, by the cheapest rungs that have them.
+
+        Page-out that finds no room in swap is shown, blocked.
+        """
+        taken: list[Action] = []
+        for offer in candidate.offers:
+            if isinstance(offer, DemotionAction):
+                taken.append(offer)
+                continue
+            wanted = _limited(offer, limit)
+            left_over = bool(taken) and wanted.expected_bytes < worthwhile(0)
+            if left_over or wanted.expected_bytes <= 0:
+                continue
+            granted = _limited(wanted, self._room) if isinstance(wanted, PageoutAction) else wanted
+            if granted.expected_bytes < min(wanted.expected_bytes, worthwhile(0)):
+                taken.append(dataclasses.replace(wanted, blocked=self._full))
+                continue
+            if isinstance(granted, PageoutAction):
+                self._room -= granted.expected_bytes
+            limit -= granted.expected_bytes
+            taken.append(granted)
+        return taken
+
+    def put_back(self, actions: Iterable[Action]) -> None:
+        """They are not done after all."""
+        self._room += _worth(action for action in actions if isinstance(action, PageoutAction))
+
+
+def _limited(action: BalloonAction | PageoutAction, most: int) -> BalloonAction | PageoutAction:
+    """The same action for at most ``most`` bytes."""
+    if action.expected_bytes <= most:
+        return action
+    if isinstance(action, BalloonAction):
+        # Rounding the new size up keeps it a whole number of MiB, and the gain at most what is wanted.
+        surplus = -(-(action.expected_bytes - most) // MIB) * MIB
+        return dataclasses.replace(
+            action,
+            after_bytes=action.after_bytes + surplus,
+            expected_bytes=action.expected_bytes - surplus,
+        )
+    pieces = coldest(action.pieces, most)
+    kept = sum(piece.resident_bytes for piece in pieces)
+    return dataclasses.replace(
+        action, pieces=pieces, after_bytes=action.before_bytes - kept, expected_bytes=kept
+    )

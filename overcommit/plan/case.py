@@ -1,0 +1,69 @@
+"""One domain as the planner considers it, and the measures that all rungs share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts
+from overcommit.model.heat import Heat
+from overcommit.model.plan import Verdict
+from overcommit.model.policy import Actuator, DomainClass, Policy
+from overcommit.units import MIB
+
+
+class Bounds(NamedTuple):
+    """The bytes a domain is never taken below, and never given more than."""
+
+    floor_bytes: int
+    ceiling_bytes: int
+
+
+class Case(NamedTuple):
+    """A domain with what was seen of it, what its class wants, and which actuators may be used."""
+
+    domain: DomainFacts
+    heat: Heat | None
+    domain_class: DomainClass
+    policy: Policy
+    verdicts: Mapping[Actuator, Verdict]
+
+    def may(self, actuator: Actuator) -> bool:
+        """Whether an actuator was judged, and found usable."""
+        return actuator in self.verdicts and self.verdicts[actuator].ok
+
+    @property
+    def bounds(self) -> Bounds:
+        """Floor (rounded up to whole MiB) and ceiling from the class and the domain's own memory size."""
+        ceiling = self.domain.definition.maximum_bytes
+        return Bounds(min(round_up(self.domain_class.floor * ceiling), ceiling), ceiling)
+
+
+def guest_reserve(ceiling_bytes: int) -> int:
+    """What a balloon leaves the guest above its use: 10 %, but 256 MiB (or a quarter) at least.
+
+    Below that Linux guests start to thrash: Red Hat's tests leave 300 MiB, and libvirt's documentation warns
+    of guests that hang when squeezed harder.
+    """
+    return round_up(max(ceiling_bytes / 10, min(ceiling_bytes / 4, 256 * MIB)))
+
+
+def worthwhile(ceiling_bytes: int) -> int:
+    """The least gain worth an action: 2 % of the domain, 8 MiB at least."""
+    return max(8 * MIB, ceiling_bytes // 50)
+
+
+def used_bytes(stats: BalloonStats) -> int:
+    """Memory the guest could not give; what it says is bounded by what it can have (rule S8)."""
+    return stats.actual_bytes - min(stats.usable_bytes or 0, stats.actual_bytes)
+
+
+def room_on(host: HostFacts, nid: int) -> int:
+    """What may still be moved to a memory node: 2 % of it, 64 MiB at least, stay free for others."""
+    node = host.node(nid)
+    return max(0, node.free_bytes - max(64 * MIB, node.total_bytes // 50)) if node else 0
+
+
+def round_up(size: float) -> int:
+    """To whole MiB."""
+    return -int(-size // MIB) * MIB

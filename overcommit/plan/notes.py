@@ -1,0 +1,82 @@
+"""Sentences beside a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from overcommit.model.action import Action, DemotionAction, frees
+from overcommit.model.facts import Snapshot
+from overcommit.model.plan import HostPlan
+from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.plan.arbiter import Candidate
+from overcommit.plan.case import worthwhile
+from overcommit.units import format_duration, format_size
+
+
+def notes(
+    snapshot: Snapshot,
+    candidates: Sequence[Candidate],
+    host: HostPlan,
+    policy: Policy,
+    actions: Sequence[Action],
+) -> Iterator[str]:
+    """What an operator should know beside the actions themselves."""
+    if host.promised_bytes > policy.max_overcommit * host.total_bytes:
+        yield (
+            f"promised {format_size(host.promised_bytes)} is more than max_overcommit "
+            f"{policy.max_overcommit:g} x {format_size(host.total_bytes)}"
+        )
+    shortfall = host.promised_bytes - host.available_bytes - host.swap_free_bytes
+    resident = sum(c.case.domain.residency.resident_bytes for c in candidates if c.case.domain.residency)
+    if shortfall - resident > 0:
+        yield (
+            f"if every guest wanted all its memory now, {format_size(shortfall - resident)} "
+            "would find room neither in memory nor in swap"
+        )
+    if policy.reclaim is ReclaimMode.OFF:
+        yield "the policy says reclaim: off"
+    elif policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes >= 0 and not actions:
+        yield (f"{format_size(host.headroom_bytes)} above the reserve: nothing to do on_pressure")
+    if policy.cold_node is not None:
+        yield from _cold_node_notes(candidates, policy.cold_node, policy.reclaim)
+    for candidate in candidates:
+        heat = candidate.case.heat
+        if heat is not None and heat.cold_bytes is None:
+            yield (
+                f"{candidate.case.domain.name}: watched for {format_duration(heat.window_seconds)}, but its "
+                f"class calls memory cold after {format_duration(heat.cold_after_seconds)}: no page-out"
+            )
+    if policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes < 0:
+        yield from _still_short(candidates, host, actions)
+    for gap in snapshot.gaps:
+        yield f"left out: {gap.what}: {gap.why}"
+
+
+def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Iterable[Action]) -> Iterator[str]:
+    """Named when it is not enough: who has idle memory and gives none of it, and why."""
+    gained = sum(frees(action) for action in actions if action.blocked is None)
+    missing = -host.headroom_bytes - gained
+    if missing < worthwhile(0):
+        return
+    yield f"{format_size(missing)} of the reserve would still be missing"
+    for case, offers, _ in candidates:
+        idle = (case.heat.cold_bytes or 0) if case.heat else 0
+        refused = [v.reason for v in case.verdicts.values() if not v.ok and v.reason]
+        if not offers and refused and idle >= worthwhile(case.bounds.ceiling_bytes):
+            yield f"{case.domain.name} gives nothing of {format_size(idle)} idle: {refused[-1]}"
+
+
+def _cold_node_notes(candidates: Iterable[Candidate], node: int, mode: ReclaimMode) -> Iterator[str]:
+    if mode is ReclaimMode.ON_PRESSURE:
+        yield f"no memory goes to node {node} on_pressure: the host as a whole would gain nothing"
+    for case, offers, _ in candidates:
+        domain, heat = case.domain, case.heat
+        if heat is None or heat.cold_bytes is None or domain.placement is None:
+            continue
+        recalled = sum(a.expected_bytes for a in offers if isinstance(a, DemotionAction))
+        in_use = domain.placement.get(node, 0) - heat.cold_bytes - recalled
+        if in_use >= worthwhile(domain.definition.maximum_bytes):
+            yield (
+                f"{domain.name}: at least {format_size(in_use)} on node {node} are not cold, and slower to "
+                "reach than need be"
+            )

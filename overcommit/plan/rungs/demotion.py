@@ -1,0 +1,52 @@
+"""Idle memory to a slower memory node, and what is in use there back."""
+
+from __future__ import annotations
+
+from overcommit.model.action import DemotionAction
+from overcommit.model.heat import ColdPiece, Heat
+from overcommit.plan.case import Case
+from overcommit.plan.rungs.pageout import idle_text
+from overcommit.units import format_size
+
+
+def demote(
+    case: Case, heat: Heat, node: int, there: int, moving: int, pieces: tuple[ColdPiece, ...]
+) -> DemotionAction:
+    """The action for pieces that were chosen, of which ``there`` bytes are on the node already."""
+    return DemotionAction(
+        id="",
+        domain=case.domain.incarnation,
+        node=node,
+        before_bytes=there,
+        after_bytes=there + moving,
+        expected_bytes=moving,
+        cold_after_seconds=heat.cold_after_seconds,
+        max_bytes_per_second=case.policy.swap.max_write_bytes_per_second,
+        psi_some_limit=case.domain_class.objective.psi_some,
+        pieces=pieces,
+        reason="idle_memory",
+        because=idle_text(heat),
+        risk="a page that turns out to be needed is slower to reach, and may stay so; "
+        "the floor does not apply, because nothing leaves memory",
+    )
+
+
+def recall(case: Case, heat: Heat, node: int, near: int, there: int, recalled: int) -> DemotionAction:
+    """The way back, to node ``near``."""
+    return DemotionAction(
+        id="",
+        domain=case.domain.incarnation,
+        node=node,
+        recall_to=near,
+        before_bytes=there,
+        after_bytes=there - recalled,
+        expected_bytes=recalled,
+        cold_after_seconds=heat.cold_after_seconds,
+        max_bytes_per_second=case.policy.swap.max_write_bytes_per_second,
+        psi_some_limit=case.domain_class.objective.psi_some,
+        pieces=(),
+        reason="memory_in_use",
+        because=f"{format_size(there)} lie on node {node}, and no more than "
+        f"{format_size((heat.cold_bytes or 0) + heat.warm_bytes)} of the domain are not hot",
+        risk=f"node {near} gets fuller, also by pages that were needed only once",
+    )

@@ -1,0 +1,77 @@
+"""The rungs in order, for one domain, before the host's budgets.
+
+The cheaper rung comes first, and the next one counts only on what is left, so that no page is taken twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from overcommit.model.action import Action, DemotionAction
+from overcommit.model.heat import Heat
+from overcommit.model.policy import Actuator, ReclaimMode
+from overcommit.plan.case import Case, used_bytes, worthwhile
+from overcommit.plan.rungs.balloon import squeeze
+from overcommit.plan.rungs.demotion import demote, recall
+from overcommit.plan.rungs.pageout import coldest, page_out
+
+
+def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[Action]:
+    """The actions that this domain allows, in ladder order. Their ids are given later.
+
+    ``rooms`` is what each memory node can still take.
+    """
+    domain, heat, bounds = case.domain, case.heat, case.bounds
+    if domain.residency is None:
+        return
+    resident = domain.residency.resident_bytes
+    ballooned = spare = 0
+    if case.may(Actuator.BALLOON) and domain.balloon is not None:
+        spare = max(0, resident - used_bytes(domain.balloon))
+        action = squeeze(case, domain.balloon, resident)
+        if action is not None:
+            ballooned = action.before_bytes - action.after_bytes
+            yield action
+    if heat is None or heat.cold_bytes is None:
+        return
+    # The guest gives its balloon whatever it likes best: all of it may be cold and resident. And at
+    # least `spare` of what is resident holds nothing that the guest needs: to swap that out is waste.
+    cold, pieces = heat.cold_bytes - max(ballooned, spare), heat.cold_pieces
+    if case.may(Actuator.DEMOTION) and case.policy.reclaim is ReclaimMode.PROACTIVE:
+        # On pressure it is left alone: moving memory from node to node brings a host short of it nothing.
+        for move in _between_nodes(case, heat, cold, rooms):
+            yield move
+            if move.recall_to is None:
+                pieces = tuple(sorted(set(pieces) - set(move.pieces)))
+                cold -= move.expected_bytes
+        cold -= _on_cold_node(case)
+    if case.may(Actuator.PAGEOUT):
+        left = resident - ballooned
+        chosen = coldest(pieces, min(cold, left - bounds.floor_bytes))
+        if sum(piece.resident_bytes for piece in chosen) >= worthwhile(bounds.ceiling_bytes):
+            yield page_out(case, heat, left, chosen)
+
+
+def _on_cold_node(case: Case) -> int:
+    placement, node = case.domain.placement, case.policy.cold_node
+    return placement.get(node, 0) if placement and node is not None else 0
+
+
+def _between_nodes(case: Case, heat: Heat, cold: int, rooms: Mapping[int, int]) -> Iterator[DemotionAction]:
+    """A demotion, or a recall."""
+    node = case.policy.cold_node
+    if node is None or not case.domain.placement or heat.cold_bytes is None:
+        return
+    # How much lies there already is known, but not which pieces; presumably cold ones.
+    there, least = _on_cold_node(case), worthwhile(case.bounds.ceiling_bytes)
+    pieces = coldest(heat.cold_pieces, there + max(0, min(cold - there, rooms.get(node, 0))))
+    moving = sum(piece.resident_bytes for piece in pieces) - there
+    if moving >= least:
+        yield demote(case, heat, node, there, moving, pieces)
+        cold -= moving
+    room, near = max(((room, nid) for nid, room in rooms.items() if nid != node), default=(0, 0))
+    # All that is not hot may lie there: cold memory between hot pages passes for warm, and does not move.
+    recalled = min(there - heat.cold_bytes - heat.warm_bytes, room)
+    if recalled >= least:
+        # More lies there than is cold, so that nothing was demoted.
+        yield recall(case, heat, node, near, there, recalled)

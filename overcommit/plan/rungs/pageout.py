@@ -1,0 +1,67 @@
+"""Memory that the guest holds but does not touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from overcommit.model.action import PageoutAction
+from overcommit.model.heat import ColdPiece, Heat
+from overcommit.plan.case import Case
+from overcommit.plan.eligibility import best_actor
+from overcommit.units import PAGE_SIZE, format_duration, format_ratio, format_size
+
+
+def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...]) -> PageoutAction:
+    """The action for pieces that were chosen; ``resident`` is what cheaper rungs leave."""
+    domain_class, amount = case.domain_class, sum(piece.resident_bytes for piece in pieces)
+    working_set = heat.hot_bytes + heat.warm_bytes
+    actor = case.policy.pageout_actor or best_actor(case.domain)
+    return PageoutAction(
+        id="",
+        domain=case.domain.incarnation,
+        before_bytes=resident,
+        after_bytes=resident - amount,
+        expected_bytes=amount,
+        actor=actor,
+        cold_after_seconds=heat.cold_after_seconds,
+        max_bytes_per_second=case.policy.swap.max_write_bytes_per_second,
+        psi_some_limit=domain_class.objective.psi_some,
+        promotions_limit=domain_class.objective.promotions_per_minute,
+        working_set_bytes=working_set,
+        expected_promotions_per_minute=round(heat.promotions_per_minute, 1),
+        pieces=pieces,
+        reason="idle_memory",
+        because=f"{idle_text(heat)}; floor {format_size(case.bounds.floor_bytes)}; by {actor.value}",
+        risk=_risk(heat, working_set, domain_class.objective.promotions_per_minute),
+    )
+
+
+def _risk(heat: Heat, working_set: int, limit: float) -> str:
+    pages = round(heat.promotions_per_minute)
+    many = f"about {pages:,} pages" if pages else "hardly a page"
+    text = f"{many} a minute may be read back, each of them a swap-in for the guest"
+    if not working_set:
+        return text
+    allowed = limit * working_set / PAGE_SIZE
+    return f"{text} (its class allows {allowed:,.0f}: {format_ratio(limit)} of its working set)"
+
+
+def coldest(pieces: Iterable[ColdPiece], most_bytes: int) -> tuple[ColdPiece, ...]:
+    """The pieces idle longest that together hold at most ``most_bytes``, by address."""
+    taken: list[ColdPiece] = []
+    left = most_bytes
+    for piece in sorted(pieces, key=lambda p: (-p.idle_seconds, p.start)):
+        if piece.resident_bytes <= left:
+            left -= piece.resident_bytes
+            taken.append(piece)
+    return tuple(sorted(taken))
+
+
+def idle_text(heat: Heat) -> str:
+    """What makes us call memory cold, for people."""
+    return (
+        f"{format_size(heat.cold_bytes or 0)} resident and idle for at least "
+        f"{format_duration(heat.cold_after_seconds)} (watched "
+        f"{format_duration(heat.window_seconds)}, each region sampled {heat.samples} times in "
+        f"{format_duration(heat.cold_after_seconds)}, confidence {heat.confidence})"
+    )

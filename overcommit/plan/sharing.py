@@ -1,0 +1,71 @@
+"""How domains share the burden of a host that is short.
+
+Idle memory is taxed (C. A. Waldspurger, Memory Resource Management in VMware ESX Server, OSDI 2002, section
+5): a page that its domain does not use costs the domain as much as ``1 / (1 - tax)`` pages in use. Each
+domain's cost is counted per share, and those whose shares are dearest pay first, until what they keep costs
+all payers the same. What counts as idle was measured from the host wherever it could be. So a guest that
+refuses its balloon, or says that it needs all it has, pays as much as one that cooperates, if in a dearer
+way; it is not rewarded by taking from the others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Burden(NamedTuple):
+    """What there is to know of one domain, in bytes.
+
+    ``shares`` are its weight times the memory promised to it. ``most_bytes`` can be taken from it, and less
+    than ``least_bytes`` is not worth the trouble.
+    """
+
+    shares: float
+    active_bytes: int
+    idle_bytes: int
+    most_bytes: int
+    least_bytes: int
+
+
+def share(need: int, burdens: Sequence[Burden], *, tax: float) -> list[tuple[int, int]]:
+    """Who pays how much of ``need``: (index, bytes), the dearest first; together ``need`` or all there is.
+
+    Domains whose part would not be worth the trouble pay nothing while the dearer ones can pay for them.
+    """
+    rate = 1 / (1 - tax)
+    costs = [(b.active_bytes + rate * max(b.idle_bytes, b.most_bytes)) / b.shares for b in burdens]
+    order = sorted(range(len(burdens)), key=lambda index: (-costs[index], index))
+    level = _level(need, [(costs[i], burdens[i].shares / rate, burdens[i].most_bytes) for i in order])
+    parts, left = [], need
+    for index in order:
+        burden = burdens[index]
+        fair = max(0.0, (costs[index] - level) * burden.shares / rate)
+        part = min(max(math.ceil(fair), burden.least_bytes), burden.most_bytes, left)
+        if part > 0:
+            parts.append((index, part))
+            left -= part
+    return parts
+
+
+def _level(need: int, payers: Sequence[tuple[float, float, int]]) -> float:
+    """The cost per share at which the parts of all payers add up to ``need``.
+
+    A payer is its cost, the bytes that lower this by one, and the most it can pay. From the dearest down,
+    between two points at which somebody begins or ends to pay, the sum is linear.
+    """
+    points = []
+    for cost, slope, most in payers:
+        if most > 0:
+            points += [(cost, slope), (cost - most / slope, -slope)]
+    points.sort(key=lambda point: -point[0])
+    level = points[0][0] if points else 0.0
+    taken = slope = 0.0
+    for at, change in points:
+        if slope > 0 and taken + (level - at) * slope >= need:
+            return level - (need - taken) / slope
+        taken += (level - at) * slope
+        level = at
+        slope += change
+    return level

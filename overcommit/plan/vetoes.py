@@ -1,0 +1,66 @@
+"""What earlier runs have to say against an actuator, and what was changed since by somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from overcommit.model.facts import DomainFacts, Snapshot
+from overcommit.model.past import LeftBalloon, Past
+from overcommit.model.plan import Drift, Verdict, refusal
+from overcommit.model.policy import Actuator
+from overcommit.units import MIB, format_duration, format_size
+
+BALLOON_SIZE = "balloon size"
+
+
+def drift_of(domain: DomainFacts, past: Past) -> Drift | None:
+    """Whether the domain's balloon is not where we left it."""
+    left = left_balloon(domain, past)
+    if left is None or domain.balloon is None:
+        return None
+    if abs(domain.balloon.actual_bytes - left.size_bytes) <= MIB:
+        return None
+    return Drift(
+        domain=domain.incarnation,
+        what=BALLOON_SIZE,
+        left_bytes=left.size_bytes,
+        found_bytes=domain.balloon.actual_bytes,
+        generation=left.generation,
+    )
+
+
+def left_balloon(domain: DomainFacts, past: Past) -> LeftBalloon | None:
+    """The balloon of this life of the domain, as we left it."""
+    return next((left for left in past.balloons if left.domain == domain.incarnation), None)
+
+
+def vetoes(domain: DomainFacts, snapshot: Snapshot, past: Past) -> dict[Actuator, Verdict]:
+    """The actuators that must not be used now, although the domain itself would allow them."""
+    found = dict(_quarantined(domain, snapshot.taken_at, past))
+    moved = _moved_by_others(domain, past)
+    return found | {Actuator.BALLOON: moved} if moved else found
+
+
+def _quarantined(domain: DomainFacts, now: float, past: Past) -> Iterator[tuple[Actuator, Verdict]]:
+    for quarantine in past.quarantines:
+        if quarantine.domain == domain.incarnation and quarantine.until > now:
+            left = format_duration(quarantine.until - now)
+            yield (
+                quarantine.actuator,
+                refusal(
+                    f"in quarantine for {left} more: {quarantine.reason}",
+                    f"it ends by itself; overcommitctl release {domain.name} ends it now",
+                ),
+            )
+
+
+def _moved_by_others(domain: DomainFacts, past: Past) -> Verdict | None:
+    """A guest may take memory back itself (deflate-on-oom); every other move was somebody's decision."""
+    drift = drift_of(domain, past)
+    if drift is None or (domain.definition.autodeflate and drift.found_bytes > drift.left_bytes):
+        return None
+    return refusal(
+        f"somebody else moved its balloon since, from {format_size(drift.left_bytes)} "
+        f"to {format_size(drift.found_bytes)}",
+        f"only one may own it: overcommitctl restore {drift.generation} ends our claim",
+    )
