@@ -1,4 +1,4 @@
-"""Move one balloon: down in steps, watching the guest, with proof that the host got the memory; up at once."""
+"""Move one balloon: down in steps, watching the guest, and with proof that the host got it; up at once."""
 
 from __future__ import annotations
 
