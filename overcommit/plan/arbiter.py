@@ -9,7 +9,7 @@ from typing import NamedTuple
 from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, frees
 from overcommit.model.facts import HostFacts
 from overcommit.model.policy import Policy, ReclaimMode
-from overcommit.plan.case import Case, used_bytes, worthwhile
+from overcommit.plan.case import Case, spare_bytes, worthwhile
 from overcommit.plan.rungs.pageout import coldest
 from overcommit.plan.sharing import Burden, share
 from overcommit.units import MIB, format_size
@@ -69,8 +69,7 @@ def _burden(candidate: Candidate, most: int) -> Burden:
     case = candidate.case
     domain, heat, ceiling = case.domain, case.heat, case.bounds.ceiling_bytes
     resident = domain.residency.resident_bytes if domain.residency else 0
-    spare = max(0, resident - used_bytes(domain.balloon)) if domain.balloon else 0
-    idle = max((heat.cold_bytes or 0) if heat else 0, spare)
+    idle = max((heat.cold_bytes or 0) if heat else 0, spare_bytes(domain))
     return Burden(
         shares=case.domain_class.weight * ceiling,
         active_bytes=max(0, resident - idle),

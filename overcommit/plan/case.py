@@ -58,6 +58,17 @@ def used_bytes(stats: BalloonStats) -> int:
     return stats.actual_bytes - min(stats.usable_bytes or 0, stats.actual_bytes)
 
 
+def spare_bytes(domain: DomainFacts) -> int:
+    """Of what is resident, at least how much holds nothing that the guest needs, by its own word.
+
+    What is in swap is taken for needed: else each page-out would make room for the next.
+    """
+    if domain.residency is None or domain.balloon is None:
+        return 0
+    resident, swapped = domain.residency.resident_bytes, domain.residency.swapped_bytes
+    return max(0, min(resident, resident + swapped - used_bytes(domain.balloon)))
+
+
 def room_on(host: HostFacts, nid: int) -> int:
     """What may still be moved to a memory node: 2 % of it, 64 MiB at least, stay free for others."""
     node = host.node(nid)

@@ -12,8 +12,9 @@ from overcommit.classify.idle import classify
 from overcommit.cli import render
 from overcommit.model.facts import BalloonStats, DomainFacts, Gap, Residency, RunState, Snapshot
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
+from overcommit.model.past import NOTHING_PAST, LeftBalloon, Past, Quarantine, Reservation
 from overcommit.model.plan import Plan
-from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.model.ranges import Range, normalise
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, MIB, PAGE_SIZE
@@ -34,9 +35,10 @@ class World(NamedTuple):
     snapshot: Snapshot
     heats: dict[str, Heat]
     policy: Policy
+    past: Past = NOTHING_PAST
 
     def plan(self) -> Plan:
-        return make_plan(self.snapshot, self.heats, self.policy)
+        return make_plan(self.snapshot, self.heats, self.policy, past=self.past)
 
     def __repr__(self) -> str:
         """As the operator would see it: thousands of ranges explain nothing."""
@@ -135,4 +137,40 @@ def worlds(draw: st.DrawFn, *modes: ReclaimMode) -> World:
     area = scenarios.zram(used + room, used)
     host = scenarios.host(total, available, [area] if area.size_bytes else [])
     heats = {facts.incarnation.uuid: heat for facts, heat in made if heat is not None}
-    return World(scenarios.snapshot(host, *(facts for facts, _ in made)), heats, policy)
+    past = draw(pasts([facts for facts, _ in made]))
+    return World(scenarios.snapshot(host, *(facts for facts, _ in made)), heats, policy, past)
+
+
+@st.composite
+def pasts(draw: st.DrawFn, among: list[DomainFacts]) -> Past:
+    """Usually nothing; else promises, quarantines, over or not, and balloons near where they were left."""
+    if not draw(st.sampled_from([False, False, True])):
+        return NOTHING_PAST
+    promise = Reservation(
+        id=1,
+        purpose=draw(st.sampled_from([None, "vm-0", "vm-9"])),
+        size_bytes=draw(st.sampled_from([0, 200, 4000])) * MIB,
+        expires_at=scenarios.NOW + draw(st.sampled_from([-1.0, 60.0])),
+    )
+    quarantines, balloons = [], []
+    for facts in among:
+        if draw(st.booleans()):
+            quarantines.append(
+                Quarantine(
+                    domain=facts.incarnation,
+                    actuator=draw(st.sampled_from([Actuator.BALLOON, Actuator.PAGEOUT])),
+                    reason="it gave the host nothing",
+                    until=scenarios.NOW + draw(st.sampled_from([-1.0, 600.0])),
+                )
+            )
+        if facts.balloon is not None and draw(st.booleans()):
+            left = facts.balloon.actual_bytes + draw(st.sampled_from([0, 0, 50])) * MIB
+            balloons.append(
+                LeftBalloon(
+                    domain=facts.incarnation,
+                    size_bytes=left,
+                    baseline_bytes=draw(st.sampled_from([left, facts.definition.maximum_bytes])),
+                    generation=7,
+                )
+            )
+    return Past(reservations=(promise,), quarantines=tuple(quarantines), balloons=tuple(balloons))

@@ -7,14 +7,15 @@ import dataclasses
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction
+from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, kind_of
 from overcommit.model.facts import DomainFacts, Residency
 from overcommit.model.heat import Heat
+from overcommit.model.past import Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
 from overcommit.plan import document
-from overcommit.plan.case import room_on, worthwhile
+from overcommit.plan.case import guest_reserve, room_on, worthwhile
 from overcommit.units import MIB
 from tests import scenarios
 from tests.properties.hosts import World, guests, worlds
@@ -24,6 +25,10 @@ LEAST = worthwhile(0)
 
 def facts_of(world: World, action: Action) -> DomainFacts:
     return next(d for d in world.snapshot.domains if d.incarnation == action.domain)
+
+
+def gives(action: Action) -> bool:
+    return isinstance(action, BalloonAction) and action.relieves
 
 
 def taken_from(plan: Plan) -> dict[str, int]:
@@ -38,7 +43,8 @@ def test_s1_no_domain_ends_below_its_floor_or_above_its_ceiling(world: World) ->
     plan = world.plan()
     for action in plan.actions:
         domain = next(d for d in plan.domains if d.incarnation == action.domain)
-        assert domain.floor_bytes <= action.after_bytes <= domain.ceiling_bytes
+        assert gives(action) or domain.floor_bytes <= action.after_bytes
+        assert action.after_bytes <= domain.ceiling_bytes
     for name, taken in taken_from(plan).items():
         domain = next(d for d in plan.domains if d.incarnation.name == name)
         assert domain.resident_bytes is not None
@@ -46,8 +52,10 @@ def test_s1_no_domain_ends_below_its_floor_or_above_its_ceiling(world: World) ->
 
 
 @given(worlds())
-def test_an_action_only_ever_takes(world: World) -> None:
+def test_what_is_not_a_relief_takes(world: World) -> None:
     for action in world.plan().runnable:
+        if gives(action):
+            continue
         assert 0 <= action.after_bytes < action.before_bytes
         assert 0 < action.expected_bytes <= action.before_bytes - action.after_bytes
 
@@ -109,7 +117,61 @@ def test_less_available_memory_never_plans_less_relief(world: World, less: int) 
 @given(worlds(ReclaimMode.ON_PRESSURE))
 def test_under_pressure_no_more_is_taken_than_is_missing(world: World) -> None:
     plan = world.plan()
-    assert plan.expected_bytes <= max(0, -plan.host.headroom_bytes)
+    assert plan.expected_bytes <= max(0, -plan.host.headroom_bytes) + plan.given_bytes
+
+
+@given(worlds())
+def test_a_relief_gives_back_what_we_took_and_no_more_than_the_host_can_spare(world: World) -> None:
+    plan = world.plan()
+    left = {balloon.domain: balloon for balloon in world.past.balloons}
+    for action in plan.actions:
+        if gives(action):
+            facts = facts_of(world, action)
+            assert facts.balloon is not None
+            assert action.after_bytes <= left[action.domain].baseline_bytes
+            assert facts.balloon.usable_bytes is not None
+            assert facts.balloon.usable_bytes < guest_reserve(facts.definition.maximum_bytes) // 2
+    assert plan.given_bytes <= max(0, plan.host.available_bytes - plan.host.reserve_bytes // 2)
+    short = {action.domain for action in plan.actions if gives(action)}
+    assert not [a for a in plan.actions if a.domain in short and not gives(a)]
+
+
+@given(worlds())
+def test_who_was_just_helped_is_not_squeezed_and_who_was_squeezed_is_not_short(world: World) -> None:
+    """Both after a perfect apply, and with a guest that uses what it used before."""
+    world = honest(world)
+    first = world.plan()
+    second = applied(world, first).plan()
+    moved, again = (
+        {a.domain: gives(a) for a in plan.runnable if isinstance(a, BalloonAction)}
+        for plan in (first, second)
+    )
+    assert not [domain for domain, given in moved.items() if again.get(domain, given) is not given]
+
+
+@given(worlds())
+def test_a_quarantined_actuator_is_not_used(world: World) -> None:
+    barred = {
+        (quarantine.domain, quarantine.actuator)
+        for quarantine in world.past.quarantines
+        if quarantine.until > world.snapshot.taken_at
+    }
+    assert not barred & {(action.domain, kind_of(action)) for action in world.plan().actions}
+
+
+@given(worlds(ReclaimMode.ON_PRESSURE), st.integers(0, 1 << 32))
+def test_a_promise_is_kept_like_the_reserve(world: World, promised: int) -> None:
+    """A reservation moves exactly as much as the same amount missing would."""
+    promise = Reservation(id=9, purpose=None, size_bytes=promised, expires_at=world.snapshot.taken_at + 1)
+    world = world._replace(past=dataclasses.replace(world.past, reservations=(promise,)))
+    host = world.snapshot.host
+    assume(host.available_bytes >= promised)
+    without = world._replace(past=dataclasses.replace(world.past, reservations=()))
+    poorer = dataclasses.replace(host, available_bytes=host.available_bytes - promised)
+    other = without._replace(snapshot=dataclasses.replace(without.snapshot, host=poorer))
+    with_promise, with_less = world.plan().actions, other.plan().actions
+    assume(not any(gives(action) for action in with_promise))
+    assert [a.expected_bytes for a in with_promise] == [a.expected_bytes for a in with_less]
 
 
 @given(worlds(ReclaimMode.OFF))
@@ -290,6 +352,8 @@ def applied(world: World, plan: Plan) -> World:
             swapped += action.expected_bytes
             gone = tuple(Range(p.start, p.end) for p in action.pieces)
         left = without(facts.residency, gone) if facts.residency else None
+        if left is not None and isinstance(action, PageoutAction):
+            left = dataclasses.replace(left, swapped_bytes=left.swapped_bytes + action.expected_bytes)
         if (heat := heats.get(action.domain.uuid)) is not None and left is not None:
             heats[action.domain.uuid] = cooled(heat, left)
         world = replaced(world, facts, dataclasses.replace(facts, residency=left))

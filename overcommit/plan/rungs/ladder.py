@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from overcommit.model.action import Action, DemotionAction
 from overcommit.model.heat import Heat
 from overcommit.model.policy import Actuator, ReclaimMode
-from overcommit.plan.case import Case, used_bytes, worthwhile
+from overcommit.plan.case import Case, spare_bytes, worthwhile
 from overcommit.plan.rungs.balloon import squeeze
 from overcommit.plan.rungs.demotion import demote, recall
 from overcommit.plan.rungs.pageout import coldest, page_out
@@ -27,7 +27,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[Action]:
     resident = domain.residency.resident_bytes
     ballooned = spare = 0
     if case.may(Actuator.BALLOON) and domain.balloon is not None:
-        spare = max(0, resident - used_bytes(domain.balloon))
+        spare = spare_bytes(domain)
         action = squeeze(case, domain.balloon, resident)
         if action is not None:
             ballooned = action.before_bytes - action.after_bytes
