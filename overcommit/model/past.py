@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overcommit.model.facts import Incarnation
@@ -51,6 +52,18 @@ class Past:
     reservations: tuple[Reservation, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
     balloons: tuple[LeftBalloon, ...] = ()
+
+    def by_domain(self) -> Mapping[Incarnation, Past]:
+        """What is about each domain; one without a past is not there."""
+        about: dict[Incarnation, tuple[list[Quarantine], list[LeftBalloon]]] = {}
+        for quarantine in self.quarantines:
+            about.setdefault(quarantine.domain, ([], []))[0].append(quarantine)
+        for balloon in self.balloons:
+            about.setdefault(balloon.domain, ([], []))[1].append(balloon)
+        return {
+            domain: Past(quarantines=tuple(quarantines), balloons=tuple(balloons))
+            for domain, (quarantines, balloons) in about.items()
+        }
 
 
 NOTHING_PAST = Past()

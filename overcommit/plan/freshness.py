@@ -85,7 +85,7 @@ def _balloon_changes(action: BalloonAction, balloon: BalloonStats) -> list[str]:
     if abs(actual - action.before_bytes) > MIB:
         before = format_size(action.before_bytes)
         return [f"the balloon of domain {name} was moved since, from {before} to {format_size(actual)}"]
-    if used_bytes(balloon) > action.after_bytes:
+    if not action.relieves and used_bytes(balloon) > action.after_bytes:
         used = format_size(used_bytes(balloon))
         return [f"domain {name} now uses {used}, more than the {format_size(action.after_bytes)} planned"]
     return []

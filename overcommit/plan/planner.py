@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
 from overcommit.model.action import Action, BalloonAction, DemotionAction, kind_of
-from overcommit.model.facts import Snapshot
+from overcommit.model.facts import Incarnation, Snapshot
 from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.past import NOTHING_PAST, Past
-from overcommit.model.plan import DomainPlan, HostPlan, Plan
+from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.case import Case, room_on
@@ -34,7 +34,8 @@ def make_plan(
 ) -> Plan:
     """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched."""
     host = _host_plan(snapshot, policy, host_heat, past)
-    candidates = list(_consider_all(snapshot, heats, policy, past))
+    pasts = past.by_domain()
+    candidates = list(_consider_all(snapshot, heats, policy, pasts))
     short = max(0, -host.headroom_bytes)
     actions = arbitrate(candidates, snapshot.host, policy, short_bytes=short)
     numbered = tuple(
@@ -47,9 +48,9 @@ def make_plan(
         policy_source=policy.source,
         policy_digest=policy.digest,
         host=host,
-        domains=tuple(_domain_plan(c, numbered) for c in candidates),
+        domains=tuple(_domain_plans(candidates, numbered)),
         actions=numbered,
-        drift=tuple(d for c in candidates if (d := drift_of(c.case.domain, past))),
+        drift=tuple(_drift(candidates, pasts)),
         notes=tuple(notes(snapshot, candidates, host, policy, numbered)),
     )
 
@@ -89,20 +90,20 @@ def _reserved(snapshot: Snapshot, past: Past) -> int:
 
 
 def _consider_all(
-    snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy, past: Past
+    snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy, pasts: Mapping[Incarnation, Past]
 ) -> Iterator[Candidate]:
     """What each domain allows, by name; they share the room on the memory nodes."""
     host = snapshot.host
     rooms = {present.nid: room_on(host, present.nid) for present in host.nodes}
     for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
-        domain_class = policy.class_of(domain)
+        domain_class, past = policy.class_of(domain), pasts.get(domain.incarnation, NOTHING_PAST)
         verdicts = judge(
             domain,
             host,
             domain_class.actuators,
             pageout_actor=policy.pageout_actor,
             cold_node=policy.cold_node,
-            vetoes=vetoes(domain, snapshot, past),
+            vetoes=vetoes(domain, snapshot.taken_at, past),
         )
         case = Case(domain, heats.get(domain.incarnation.uuid), domain_class, policy, verdicts)
         relief = _relief(case, past)
@@ -115,24 +116,30 @@ def _consider_all(
 
 
 def _relief(case: Case, past: Past) -> BalloonAction | None:
-    left = left_balloon(case.domain, past)
+    left = left_balloon(past)
     if left is None or case.domain.balloon is None or not case.may(Actuator.BALLOON):
         return None
     return relieve(case, case.domain.balloon, left)
 
 
-def _domain_plan(candidate: Candidate, actions: Iterable[Action]) -> DomainPlan:
+def _drift(candidates: Iterable[Candidate], pasts: Mapping[Incarnation, Past]) -> Iterator[Drift]:
+    for candidate in candidates:
+        domain = candidate.case.domain
+        if drift := drift_of(domain, pasts.get(domain.incarnation, NOTHING_PAST)):
+            yield drift
+
+
+def _domain_plans(candidates: Iterable[Candidate], actions: Iterable[Action]) -> Iterator[DomainPlan]:
+    targets = {a.domain: a.after_bytes for a in actions if isinstance(a, BalloonAction) and not a.blocked}
+    for candidate in candidates:
+        yield _domain_plan(candidate, targets.get(candidate.case.domain.incarnation))
+
+
+def _domain_plan(candidate: Candidate, target: int | None) -> DomainPlan:
+    """``target`` is the balloon's, None where it is not moved."""
     case = candidate.case
     domain, heat, bounds = case.domain, case.heat, case.bounds
     actual = domain.balloon.actual_bytes if domain.balloon else bounds.ceiling_bytes
-    target = next(
-        (
-            a.after_bytes
-            for a in actions
-            if isinstance(a, BalloonAction) and a.domain == domain.incarnation and not a.blocked
-        ),
-        actual,
-    )
     return DomainPlan(
         incarnation=domain.incarnation,
         class_name=case.domain_class.name,
@@ -146,7 +153,7 @@ def _domain_plan(candidate: Candidate, actions: Iterable[Action]) -> DomainPlan:
         floor_bytes=bounds.floor_bytes,
         ceiling_bytes=bounds.ceiling_bytes,
         actual_bytes=actual,
-        target_bytes=target,
+        target_bytes=actual if target is None else target,
         confidence=heat.confidence if heat else "none",
         eligible=case.verdicts,
         offers={kind_of(action): action.expected_bytes for action in candidate.offers},

@@ -1,10 +1,13 @@
-"""What earlier runs have to say against an actuator, and what was changed since by somebody else."""
+"""What earlier runs have to say against an actuator, and what was changed since by somebody else.
+
+Every ``past`` here is that of one domain (`Past.by_domain`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from overcommit.model.facts import DomainFacts, Snapshot
+from overcommit.model.facts import DomainFacts
 from overcommit.model.past import LeftBalloon, Past
 from overcommit.model.plan import Drift, Verdict, refusal
 from overcommit.model.policy import Actuator
@@ -15,7 +18,7 @@ BALLOON_SIZE = "balloon size"
 
 def drift_of(domain: DomainFacts, past: Past) -> Drift | None:
     """Whether the domain's balloon is not where we left it."""
-    left = left_balloon(domain, past)
+    left = left_balloon(past)
     if left is None or domain.balloon is None:
         return None
     if abs(domain.balloon.actual_bytes - left.size_bytes) <= MIB:
@@ -29,21 +32,21 @@ def drift_of(domain: DomainFacts, past: Past) -> Drift | None:
     )
 
 
-def left_balloon(domain: DomainFacts, past: Past) -> LeftBalloon | None:
-    """The balloon of this life of the domain, as we left it."""
-    return next((left for left in past.balloons if left.domain == domain.incarnation), None)
+def left_balloon(past: Past) -> LeftBalloon | None:
+    """The domain's balloon, as we left it."""
+    return next(iter(past.balloons), None)
 
 
-def vetoes(domain: DomainFacts, snapshot: Snapshot, past: Past) -> dict[Actuator, Verdict]:
+def vetoes(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, Verdict]:
     """The actuators that must not be used now, although the domain itself would allow them."""
-    found = dict(_quarantined(domain, snapshot.taken_at, past))
+    found = dict(_quarantined(domain, now, past))
     moved = _moved_by_others(domain, past)
     return found | {Actuator.BALLOON: moved} if moved else found
 
 
 def _quarantined(domain: DomainFacts, now: float, past: Past) -> Iterator[tuple[Actuator, Verdict]]:
     for quarantine in past.quarantines:
-        if quarantine.domain == domain.incarnation and quarantine.until > now:
+        if quarantine.until > now:
             left = format_duration(quarantine.until - now)
             yield (
                 quarantine.actuator,
