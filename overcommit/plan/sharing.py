@@ -46,7 +46,19 @@ def share(need: int, burdens: Sequence[Burden], *, tax: float) -> list[tuple[int
         if part > 0:
             parts.append((index, part))
             left -= part
-    return parts
+    return _without_crumb(parts, burdens)
+
+
+def _without_crumb(parts: list[tuple[int, int]], burdens: Sequence[Burden]) -> list[tuple[int, int]]:
+    """The last part may be less than is worth the trouble: the dearer ones pay it too, if they can."""
+    if not parts or parts[-1][1] >= min(burdens[parts[-1][0]].least_bytes, burdens[parts[-1][0]].most_bytes):
+        return parts
+    crumb, shared = parts[-1][1], []
+    for index, part in parts[:-1]:
+        more = min(crumb, burdens[index].most_bytes - part)
+        crumb -= more
+        shared.append((index, part + more))
+    return parts if crumb else shared
 
 
 def _level(need: int, payers: Sequence[tuple[float, float, int]]) -> float:

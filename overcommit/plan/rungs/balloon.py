@@ -5,15 +5,21 @@ from __future__ import annotations
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats
 from overcommit.model.past import LeftBalloon
+from overcommit.model.policy import ReclaimMode
 from overcommit.plan.case import Case, guest_reserve, round_up, used_bytes, worthwhile
 from overcommit.units import MIB, format_size
 
 
 def squeeze(case: Case, stats: BalloonStats, resident: int) -> BalloonAction | None:
-    """Down to the guest's use and a reserve; None where that brings the host too little."""
+    """Down to the guest's use and a reserve; None where that brings the host too little.
+
+    What a guest could give includes all that it caches. As long as the host is not short, it keeps besides
+    its reserve what was seen in steady use, cache or not: to read that from its disk again would hurt.
+    """
     bounds = case.bounds
     used = used_bytes(stats)
-    target = round_up(max(bounds.floor_bytes, used + guest_reserve(bounds.ceiling_bytes)))
+    hot = case.heat.hot_bytes if case.heat and case.policy.reclaim is ReclaimMode.PROACTIVE else 0
+    target = round_up(max(bounds.floor_bytes, max(used, hot) + guest_reserve(bounds.ceiling_bytes)))
     # No more than the new size can be resident afterwards. What is resident above the present size (after a
     # reset of the guest, say) the balloon has already, and does not give again.
     expected = min(resident, stats.actual_bytes) - target
@@ -28,8 +34,9 @@ def squeeze(case: Case, stats: BalloonStats, resident: int) -> BalloonAction | N
         reason="guest_can_spare",
         because=f"the guest uses {format_size(used)} of {format_size(stats.actual_bytes)} and could "
         f"give {format_size(stats.actual_bytes - used)}; the host still holds {format_size(resident)} for it",
-        risk=f"the guest keeps {format_size(target - used)} above its use "
-        f"(floor {format_size(bounds.floor_bytes)})",
+        risk=f"the guest keeps {format_size(target - used)} above its use"
+        + (f", for {format_size(hot)} are hot" if hot > used else "")
+        + f" (floor {format_size(bounds.floor_bytes)})",
     )
 
 
@@ -54,5 +61,5 @@ def relieve(case: Case, stats: BalloonStats, left: LeftBalloon) -> BalloonAction
         reason="guest_is_short",
         because=f"the guest has only {format_size(usable)} available of {format_size(stats.actual_bytes)}; "
         f"overcommit took its memory in generation {left.generation}",
-        risk=f"the host has to find up to {format_size(target - stats.actual_bytes)}",
+        risk="the host has to find as much",
     )
