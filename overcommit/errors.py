@@ -18,7 +18,7 @@ The message is one line: lower case, names the object and the value. ``hint`` sa
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class OvercommitError(Exception):
@@ -37,11 +37,28 @@ class UsageError(OvercommitError):
     exit_code = 64
 
 
-class PolicyError(UsageError):
-    """A policy that does not validate; ``faults`` holds one ``file:line:column: text`` per fault."""
+class Complaint(NamedTuple):
+    """What is wrong at one place of a policy file; ``line`` and ``column`` count from 1."""
 
-    def __init__(self, faults: tuple[str, ...], *, hint: str | None = None) -> None:
-        super().__init__("\n".join(faults), hint=hint)
+    file: str
+    line: int
+    column: int
+    message: str
+
+    @property
+    def place(self) -> str:
+        """As editors and compilers write it."""
+        return f"{self.file}:{self.line}:{self.column}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class PolicyError(UsageError):
+    """A policy that does not validate; ``faults`` has all that is wrong, in the order of the files."""
+
+    def __init__(self, faults: tuple[Complaint, ...], *, hint: str | None = None) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults), hint=hint)
         self.faults = faults
 
 

@@ -7,6 +7,7 @@ converted in the module that talks to them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -15,7 +16,14 @@ PAGE_SIZE = 4096
 
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1 << 40}
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_NUMBER = r"(\d+(?:\.\d+)?)"
+# More digits than anything here has; without a bound the product of number and unit can be infinite.
+NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
+SIZE = f"{NUMBER} *({'|'.join(_SIZE_UNITS)})"
+"""What `parse_size` takes, as a regular expression that editors and JSON Schema understand too."""
+DURATION = f"{NUMBER} *({'|'.join(_TIME_UNITS)})"
+"""What `parse_duration` takes."""
+PERCENTAGE = f"{NUMBER} *%"
+"""What `parse_percentage` takes."""
 
 
 def parse_size(text: str) -> int:
@@ -24,8 +32,8 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: not a size; decimal units (``GB``) are refused because they are ambiguous.
     """
-    match = re.fullmatch(_NUMBER + r"\s*([A-Za-z]*)", text.strip())
-    if match is None or match[2] not in _SIZE_UNITS:
+    match = re.fullmatch(SIZE, text.strip(" "))
+    if match is None:
         message = f"not a size: {text!r} (write it like 512MiB or 2GiB)"
         raise ValueError(message)
     return round(float(match[1]) * _SIZE_UNITS[match[2]])
@@ -37,8 +45,8 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: not a duration; the unit is mandatory.
     """
-    match = re.fullmatch(_NUMBER + r"\s*([a-z]+)", text.strip())
-    if match is None or match[2] not in _TIME_UNITS:
+    match = re.fullmatch(DURATION, text.strip(" "))
+    if match is None:
         message = f"not a duration: {text!r} (write it like 90s or 5min)"
         raise ValueError(message)
     return float(match[1]) * _TIME_UNITS[match[2]]
@@ -50,11 +58,63 @@ def parse_percentage(text: str) -> float:
     Raises:
         ValueError: not a percentage.
     """
-    match = re.fullmatch(_NUMBER + r"\s*%", text.strip())
+    match = re.fullmatch(PERCENTAGE, text.strip(" "))
     if match is None:
         message = f"not a percentage: {text!r} (write it like 8%)"
         raise ValueError(message)
     return float(match[1]) / 100
+
+
+def parse_share(text: str) -> float:
+    """A ratio from ``8%``, at most 100%.
+
+    Raises:
+        ValueError: not a percentage, or more than 100%.
+    """
+    ratio = parse_percentage(text)
+    if ratio > 1:
+        message = f"must be at most 100%, not {text}"
+        raise ValueError(message)
+    return ratio
+
+
+def parse_share_per_minute(text: str) -> float:
+    """A ratio per minute from ``0.2%/min``, at most 100%/min.
+
+    Raises:
+        ValueError: not a percentage per minute, or more than 100%.
+    """
+    return parse_share(_without("/min", text))
+
+
+def parse_size_per_second(text: str) -> int:
+    """Bytes per second from ``50MiB/s``.
+
+    Raises:
+        ValueError: not a size per second.
+    """
+    return parse_size(_without("/s", text))
+
+
+def _without(suffix: str, text: str) -> str:
+    text = text.strip(" ")
+    if not text.endswith(suffix):
+        message = f"must end in {suffix}: {text!r}"
+        raise ValueError(message)
+    return text.removesuffix(suffix)
+
+
+def above_zero(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """The same parser for a quantity of which nothing would make no sense."""
+
+    def convert(text: str) -> float:
+        value = parse(text)
+        if value <= 0:
+            message = f"must be more than 0, not {text}"
+            raise ValueError(message)
+        return value
+
+    return convert
 
 
 def format_size(size: float) -> str:

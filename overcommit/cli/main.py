@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
 from types import FrameType
 
 import click
@@ -20,8 +19,8 @@ from overcommit.cli.plan import plan
 from overcommit.cli.restore import restore
 from overcommit.cli.status import status
 from overcommit.cli.talk import fail
+from overcommit.cli.validate import validate
 from overcommit.errors import OvercommitError, UsageError
-from overcommit.policy import loader
 
 PROGRAM = "overcommitctl"
 INTERRUPTED = 130
@@ -40,14 +39,6 @@ def overcommitctl() -> None:
 
 
 @overcommitctl.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def validate(file: Path) -> None:
-    """Check a policy FILE; every fault is reported with its line and column."""
-    policy = loader.load(file)
-    click.echo(f"{file}: valid; classes {', '.join(policy.classes)}; default {policy.default_class}")
-
-
-@overcommitctl.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script for SHELL; e.g. eval "$(overcommitctl completion bash)"."""
@@ -57,7 +48,7 @@ def completion(shell: str) -> None:
     click.echo(kind(overcommitctl, {}, PROGRAM, _COMPLETE).source())
 
 
-for _verb in (doctor, plan, explain, apply, status, restore):
+for _verb in (doctor, plan, explain, apply, status, restore, validate):
     overcommitctl.add_command(_verb)
 
 

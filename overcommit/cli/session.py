@@ -40,7 +40,7 @@ class Session:
 
     def policy(self) -> Policy:
         """The policy named, the host's own, or the shipped default."""
-        return loader.load(self.policy_path or loader.default_path())
+        return loader.load(self.policy_path)
 
     def hypervisor(self, *, read_only: bool) -> Hypervisor:
         """A connection to libvirt."""

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import fnmatch
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
+from overcommit import units
 from overcommit.model.facts import DomainFacts
+
+MOST_WEIGHT = 1000
+_LONGEST_LABEL = 100
+_WILDCARDS = frozenset("*?[")
+_Named = TypeVar("_Named", bound=enum.Enum)
 
 
 class Actuator(enum.Enum):
@@ -83,22 +92,57 @@ class DomainClass:
     guest_help: frozenset[GuestHelp] = frozenset()
 
 
+class SizeRange(NamedTuple):
+    """Sizes from ``least_bytes`` to ``most_bytes``, both included; None: however large."""
+
+    least_bytes: int = 0
+    most_bytes: int | None = None
+
+    def covers(self, other: SizeRange) -> bool:
+        """Whether all of the other range lies in this one."""
+        return self.least_bytes <= other.least_bytes and (
+            self.most_bytes is None or (other.most_bytes is not None and other.most_bytes <= self.most_bytes)
+        )
+
+
+ANY_SIZE = SizeRange()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """Which domains a rule means; all given criteria must hold."""
+    """Which domains a rule means; all given criteria must hold.
+
+    ``uuid`` is in lower case, as libvirt has it. ``memory`` is the size of the domain's definition.
+    """
 
     name: str | None = None
     uuid: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    memory: SizeRange = ANY_SIZE
 
     def matches(self, domain: DomainFacts) -> bool:
         """Whether this rule applies to the domain (names match as case-sensitive globs)."""
-        labels = domain.definition.labels
+        labels, size = domain.definition.labels, domain.definition.maximum_bytes
         return (
             (self.name is None or fnmatch.fnmatchcase(domain.name, self.name))
             and (self.uuid is None or domain.incarnation.uuid == self.uuid)
             and all(labels.get(key) == value for key, value in self.metadata.items())
+            and self.memory.covers(SizeRange(size, size))
         )
+
+    def covers(self, other: Selector) -> bool:
+        """Whether this surely matches whatever the other one matches; two globs are compared as text."""
+        return (
+            (self.name is None or (other.name is not None and _glob_covers(self.name, other.name)))
+            and (self.uuid is None or self.uuid == other.uuid)
+            and self.metadata.items() <= other.metadata.items()
+            and self.memory.covers(other.memory)
+        )
+
+
+def _glob_covers(pattern: str, other: str) -> bool:
+    plain = not _WILDCARDS & set(other)
+    return pattern == other or (plain and fnmatch.fnmatchcase(other, pattern))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +161,46 @@ class SwapBudget:
     max_write_bytes_per_second: int
 
 
+def _read_weight(text: str) -> float:
+    if re.fullmatch(units.NUMBER, text) is None or not 0 < float(text) <= MOST_WEIGHT:
+        message = f"must be a number above 0, at most {MOST_WEIGHT}: {text!r}"
+        raise ValueError(message)
+    return float(text)
+
+
+def _read_names(kind: type[_Named], text: str) -> frozenset[_Named]:
+    known = {member.value: member for member in kind}
+    names = text.replace(",", " ").split()
+    for name in names:
+        if name not in known:
+            message = f"{name!r} is not one of {', '.join(known)}"
+            raise ValueError(message)
+    return frozenset(known[name] for name in names)
+
+
+def _change_objective(of: DomainClass, **bounds: float) -> DomainClass:
+    return dataclasses.replace(of, objective=dataclasses.replace(of.objective, **bounds))
+
+
+CLASS_LABEL = "class"
+_CHANGES: Mapping[str, Callable[[DomainClass, str], DomainClass]] = {
+    "floor": lambda of, text: dataclasses.replace(of, floor=units.parse_share(text)),
+    "cold_after": lambda of, text: dataclasses.replace(
+        of, cold_after_seconds=units.above_zero(units.parse_duration)(text)
+    ),
+    "weight": lambda of, text: dataclasses.replace(of, weight=_read_weight(text)),
+    "step": lambda of, text: dataclasses.replace(of, step=units.above_zero(units.parse_share)(text)),
+    "promotions": lambda of, text: _change_objective(
+        of, promotions_per_minute=units.parse_share_per_minute(text)
+    ),
+    "psi_some": lambda of, text: _change_objective(of, psi_some=units.parse_share(text)),
+    "actuators": lambda of, text: dataclasses.replace(of, actuators=_read_names(Actuator, text)),
+    "guest_help": lambda of, text: dataclasses.replace(of, guest_help=_read_names(GuestHelp, text)),
+}
+OVERRIDES = (CLASS_LABEL, *_CHANGES)
+"""The labels with which a domain can change what its class says, where the policy lets it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """A whole policy; ``digest`` identifies its text, so that a saved plan can tell when it changed.
@@ -124,7 +208,7 @@ class Policy:
     ``pageout_actor`` None leaves the choice to what the host offers. ``cold_node`` is the memory node to
     which cold memory goes before it goes to swap. ``idle_tax`` is how much dearer idle memory is than memory
     in use when domains share the burden of a host that is short. ``ksm``: the kernel may merge equal pages
-    of different domains.
+    of different domains. ``domain_overrides`` has those of `OVERRIDES` that a domain's labels may change.
     """
 
     digest: str
@@ -140,10 +224,56 @@ class Policy:
     default_class: str
     idle_tax: float = 0.75
     ksm: bool = False
+    domain_overrides: frozenset[str] = frozenset()
 
     def class_of(self, domain: DomainFacts) -> DomainClass:
-        """The class of the first rule that matches, else the default class."""
-        for rule in self.rules:
-            if rule.selector.matches(domain):
-                return self.classes[rule.class_name]
-        return self.classes[self.default_class]
+        """The class of the first rule that matches, else the default class, as the domain's labels change it.
+
+        Labels that the policy does not allow, and values that cannot be, change nothing.
+        """
+        labels = domain.definition.labels
+        chosen = self.classes[self._class_name(domain)]
+        for key in OVERRIDES:
+            if key in labels and key in self.domain_overrides:
+                chosen, _ = self._changed(chosen, key, labels[key])
+        return chosen
+
+    def complaints_of(self, domain: DomainFacts) -> tuple[str, ...]:
+        """Which of the domain's labels are ignored, and why; one line each."""
+        return tuple(f"its label {key} is ignored: {why}" for key, why in self._ignored_labels(domain))
+
+    def _ignored_labels(self, domain: DomainFacts) -> Iterator[tuple[str, str]]:
+        chosen = self.classes[self._class_name(domain)]
+        for key in OVERRIDES:
+            text = domain.definition.labels.get(key)
+            if text is None:
+                continue
+            if key in self.domain_overrides:
+                chosen, why_not = self._changed(chosen, key, text)
+                if why_not:
+                    yield key, why_not
+            elif not any(key in rule.selector.metadata for rule in self.rules):
+                yield key, "the policy does not list it in domain_overrides"
+
+    def _class_name(self, domain: DomainFacts) -> str:
+        matching = (rule.class_name for rule in self.rules if rule.selector.matches(domain))
+        return next(matching, self.default_class)
+
+    def _changed(self, of: DomainClass, key: str, text: str) -> tuple[DomainClass, str | None]:
+        """What the label makes of a class, or the class as it is and why.
+
+        Whoever may edit the domain wrote the text: it is data to distrust (rule S8).
+        """
+        if len(text) > _LONGEST_LABEL:
+            return of, f"longer than {_LONGEST_LABEL} characters"
+        if key == CLASS_LABEL:
+            return (self.classes[text], None) if text in self.classes else (of, f"no class {text!r}")
+        try:
+            changed = _CHANGES[key](of, text)
+        except ValueError as error:
+            return of, str(error)
+        longest = max(known.cold_after_seconds for known in self.classes.values())
+        if changed.cold_after_seconds > longest:
+            # A watch lasts as long as the longest cold_after: one domain would keep all others waiting.
+            return of, f"longer than that of any class ({units.format_duration(longest)})"
+        return changed, None

@@ -40,10 +40,11 @@ def notes(
     if policy.cold_node is not None:
         yield from _cold_node_notes(candidates, policy.cold_node, policy.reclaim)
     for candidate in candidates:
-        heat = candidate.case.heat
+        domain, heat = candidate.case.domain, candidate.case.heat
+        yield from (f"{domain.name}: {why}" for why in policy.complaints_of(domain))
         if heat is not None and heat.cold_bytes is None:
             yield (
-                f"{candidate.case.domain.name}: watched for {format_duration(heat.window_seconds)}, but its "
+                f"{domain.name}: watched for {format_duration(heat.window_seconds)}, but its "
                 f"class calls memory cold after {format_duration(heat.cold_after_seconds)}: no page-out"
             )
     if policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes < 0:

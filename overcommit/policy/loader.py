@@ -1,99 +1,130 @@
-"""Read a policy file; report every fault at once, each with file:line:column."""
+"""Read a policy and its overrides; report every fault at once, each with file:line:column."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from overcommit.errors import PolicyError, UsageError
-from overcommit.model.policy import (
-    Actuator,
-    DomainClass,
-    PageoutActor,
-    Policy,
-    ReclaimMode,
-    Rule,
-    Selector,
-    ServiceObjective,
-    SwapBudget,
-)
-from overcommit.policy import schema, yaml_positions
+from overcommit.errors import Complaint, PolicyError
+from overcommit.model.policy import Policy
+from overcommit.policy import contradictions, layers, schema, yaml_positions
+from overcommit.policy.compiling import compile_policy
+from overcommit.policy.yaml_positions import Node
 
-SHIPPED = Path(__file__).parent.parent / "policies"
-DEFAULT_FILE = Path("/etc/overcommit/policy.yaml")
+_ONLY_WHOLE = {("classes",), ("default_class",)}
+"""What an override may leave out."""
 
 
-def default_path() -> Path:
-    """The host's policy file, or the shipped ``balanced.yaml`` where there is none."""
-    if DEFAULT_FILE.exists():
-        return DEFAULT_FILE
-    shipped = SHIPPED if SHIPPED.is_dir() else SHIPPED.parent.parent / "policies"
-    return shipped / "balanced.yaml"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A policy, and the words in it that change nothing."""
+
+    policy: Policy
+    warnings: tuple[Complaint, ...]
 
 
-def load(path: Path) -> Policy:
-    """Read and validate.
+def load(path: Path | None) -> Policy:
+    """Read and validate a policy file with its overrides; None: the host's own, else the shipped default.
 
     Raises:
-        UsageError: the file cannot be read.
+        UsageError: a file cannot be read.
         PolicyError: it is not a valid policy.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UsageError(
-            f"cannot read the policy {path}: {why}",
-            hint="name one with --policy FILE; examples are in policies/",
-        ) from error
-    return parse(text, str(path))
+    return parse_all(read_all(path)).policy
+
+
+def read_all(path: Path | None) -> list[tuple[str, str]]:
+    """The texts of a policy file and its overrides, each with its name, as `parse_all` takes them.
+
+    Raises:
+        UsageError: a file cannot be read.
+    """
+    return [(layers.read(file), str(file)) for file in layers.files_of(path)]
 
 
 def parse(text: str, source: str) -> Policy:
-    """Validate the text of a policy; ``source`` names it in messages.
+    """Validate the text of a policy without overrides; ``source`` names it in messages.
 
     Raises:
         PolicyError: see its ``faults``.
     """
+    return parse_all([(text, source)]).policy
+
+
+def parse_all(texts: Sequence[tuple[str, str]]) -> Loaded:
+    """Validate the texts of a policy and of its overrides, each with the name that messages use for it.
+
+    Raises:
+        PolicyError: see its ``faults``; those within the files, or if there are none, those between them.
+    """
+    files: list[Node] = []
+    faults: list[Complaint] = []
+    for index, (text, source) in enumerate(texts):
+        try:
+            file = yaml_positions.parse(text, source)
+            if index == 0:
+                _validated(file)
+            else:
+                _check_override(file)
+            files.append(file)
+        except PolicyError as error:
+            faults += error.faults
+    if faults:
+        raise PolicyError(tuple(faults))
+    whole = functools.reduce(layers.merge, files)
+    # NUL is in no YAML, so that moving text from file to file is a change.
+    digest = hashlib.sha256("\0".join(text for text, _ in texts).encode())
+    policy = compile_policy(_validated(whole), source=texts[0][1], digest=digest.hexdigest())
+    order = {source: index for index, (_, source) in enumerate(texts)}
+
+    def place(complaint: Complaint) -> tuple[int, int, int]:
+        return order[complaint.file], complaint.line, complaint.column
+
+    if between := sorted(contradictions.faults(policy, whole), key=place):
+        raise PolicyError(tuple(between))
+    return Loaded(policy=policy, warnings=tuple(sorted(contradictions.warnings(policy, whole), key=place)))
+
+
+def _validated(file: Node) -> schema.PolicyFile:
     try:
-        document = yaml_positions.parse(text)
-    except yaml_positions.YamlFault as fault:
-        raise PolicyError((f"{source}:{fault.mark.line}:{fault.mark.column}: {fault}",)) from fault
-    try:
-        file = schema.PolicyFile.model_validate(document.data, strict=True)
+        return schema.PolicyFile.model_validate(file.plain(), strict=True)
     except ValidationError as error:
-        faults = sorted(_fault(document, item) for item in error.errors())
-        lines = tuple(f"{source}:{line}:{column}: {what}" for (line, column), what in faults)
-        raise PolicyError(lines) from error
-    unknown = tuple(_unknown_classes(document, file))
-    if unknown:
-        raise PolicyError(tuple(f"{source}:{m.line}:{m.column}: {what}" for m, what in unknown))
-    return _compile(file, source, hashlib.sha256(text.encode()).hexdigest())
+        raise PolicyError(tuple(sorted(_fault(file, item) for item in error.errors()))) from error
 
 
-def _fault(document: yaml_positions.Document, error: Any) -> tuple[yaml_positions.Mark, str]:
+def _check_override(file: Node) -> None:
+    """Everything that is there must be right; classes and a default class need not be there."""
+    try:
+        schema.PolicyFile.model_validate(file.plain(), strict=True)
+    except ValidationError as error:
+        wrong = [e for e in error.errors() if not (e["type"] == "missing" and e["loc"] in _ONLY_WHOLE)]
+        if wrong:
+            raise PolicyError(tuple(sorted(_fault(file, item) for item in wrong))) from error
+
+
+def _fault(file: Node, error: Any) -> Complaint:
     path = tuple(error["loc"])
     name = ".".join(str(part) for part in path) or "the policy"
     kind = error["type"]
     if kind == "extra_forbidden":
-        mark = document.keys[path]
-        return mark, f"unknown key {name}{_suggestion(str(path[-1]), path[:-1])}"
+        suggestion = _suggestion(str(path[-1]), path[:-1])
+        return file.mark_of_key(path).complaint(f"unknown key {name}{suggestion}")
     if kind == "missing":
-        mark = _nearest(document, path[:-1])
-        return mark, f"{name} is missing"
+        return file.mark_of(path[:-1]).complaint(f"{name} is missing")
+    if path and path[-1] == "[key]":
+        why = "not a name of a class (letters, digits, and inside _ . -)"
+        return file.mark_of_key(path[:-1]).complaint(f"{path[-2]!r}: {why}")
+    if kind in {"model_type", "dict_type"}:
+        return file.mark_of(path).complaint(f"{name}: must be a mapping of keys to values")
     message = str(error["msg"]).removeprefix("Value error, ")
-    return _nearest(document, path), f"{name}: {message[:1].lower()}{message[1:]}"
-
-
-def _nearest(document: yaml_positions.Document, path: yaml_positions.Path) -> yaml_positions.Mark:
-    while path and path not in document.values:
-        path = path[:-1]
-    return document.values.get(path, yaml_positions.Mark(1, 1))
+    return file.mark_of(path).complaint(f"{name}: {message[:1].lower()}{message[1:]}")
 
 
 def _suggestion(key: str, parents: tuple[Any, ...]) -> str:
@@ -116,52 +147,3 @@ def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from _sections_in(argument)
-
-
-def _unknown_classes(
-    document: yaml_positions.Document, file: schema.PolicyFile
-) -> Iterator[tuple[yaml_positions.Mark, str]]:
-    named = [(("default_class",), file.default_class)]
-    named += [(("domains", i, "class"), rule.class_) for i, rule in enumerate(file.domains)]  # type: ignore[misc]
-    for path, name in named:
-        if name not in file.classes:
-            close = difflib.get_close_matches(name, file.classes, n=1)
-            known = close[0] if close else ", ".join(file.classes) or "none"
-            yield document.values[path], f"no class {name!r} (known: {known})"
-
-
-def _compile(file: schema.PolicyFile, source: str, digest: str) -> Policy:
-    return Policy(
-        digest=digest,
-        source=source,
-        reserve=file.host.reserve,
-        max_overcommit=file.host.max_overcommit,
-        swap=SwapBudget(
-            max_used=file.host.swap.max_used,
-            max_write_bytes_per_second=round(file.host.swap.max_write),
-        ),
-        reclaim=ReclaimMode(file.host.reclaim),
-        pageout_actor=None if file.host.pageout_actor == "auto" else PageoutActor(file.host.pageout_actor),
-        cold_node=file.host.cold_node,
-        classes={
-            name: DomainClass(
-                name=name,
-                floor=section.floor,
-                cold_after_seconds=section.cold_after,
-                weight=section.weight,
-                objective=ServiceObjective(
-                    promotions_per_minute=section.slo.promotions, psi_some=section.slo.psi_some
-                ),
-                actuators=frozenset(Actuator(name) for name in section.actuators),
-            )
-            for name, section in file.classes.items()
-        },
-        rules=tuple(
-            Rule(
-                selector=Selector(name=rule.match.name, uuid=rule.match.uuid, metadata=rule.match.metadata),
-                class_name=rule.class_,
-            )
-            for rule in file.domains
-        ),
-        default_class=file.default_class,
-    )

@@ -1,83 +1,60 @@
-"""The shape of a policy file. Validation only: the planner gets plain dataclasses."""
+"""The shape of a policy file. Validation only: the planner gets plain dataclasses.
+
+The docstrings of the keys are their descriptions in the JSON Schema, and defaults are written as in a file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from overcommit import units
-
-DEFAULT_ACTUATORS = ["free_page_reporting", "virtio_mem", "balloon", "demotion", "pageout"]
+from overcommit.model.policy import MOST_WEIGHT
+from overcommit.policy.quantities import (
+    Duration,
+    IdleTax,
+    MemoryBounds,
+    PromotionRate,
+    Share,
+    ShareAboveZero,
+    Uuid,
+    WriteRate,
+)
 
 MOST_NODES = 1024
 """What Linux can have (MAX_NUMNODES with the largest CONFIG_NODES_SHIFT)."""
 
-
-def _quantity(parse: Callable[[str], float], example: str) -> BeforeValidator:
-    def convert(value: Any) -> float:
-        if not isinstance(value, str):
-            message = f"needs a unit, like {example}"
-            raise ValueError(message)
-        return parse(value)
-
-    return BeforeValidator(convert)
+Text = Annotated[str, StringConstraints(min_length=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64)]
+"""Of a class: ASCII letters, digits, ``_``, ``.`` and ``-``, to stand in a table and in a label."""
 
 
-def _share(text: str) -> float:
-    ratio = units.parse_percentage(text)
-    if ratio > 1:
-        message = f"must be at most 100%, not {text}"
-        raise ValueError(message)
-    return ratio
-
-
-def _write_rate(text: str) -> float:
-    rate = _suffixed(units.parse_size, "/s")(text)
-    if rate < units.MIB:
-        message = f"must be at least 1MiB/s, not {text}; to forbid page-out leave it out of the actuators"
-        raise ValueError(message)
-    return rate
-
-
-def _suffixed(parse: Callable[[str], float], suffix: str) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        if not text.endswith(suffix):
-            message = f"must end in {suffix}: {text!r}"
-            raise ValueError(message)
-        return parse(text.removesuffix(suffix))
-
-    return convert
-
-
-Share = Annotated[float, _quantity(_share, "8%")]
-Duration = Annotated[float, _quantity(units.parse_duration, "5min")]
-ByteRate = Annotated[float, _quantity(_write_rate, "50MiB/s")]
-Promotions = Annotated[float, _quantity(_suffixed(_share, "/min"), "0.2%/min")]
+def _default(words: Any) -> Any:
+    """A default in the words of a file, which is parsed as if it stood there."""
+    return Field(default=words, validate_default=True)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class SwapSection(_Section):
     """How far reclaim may use the host's swap."""
 
-    max_used: Share = 0.6
+    max_used: Share = _default("60%")
     """Share of all swap that may be in use; page-out stops there. Leaves room for real emergencies."""
-    max_write: ByteRate = 50.0 * units.MIB
-    """Page-out rate. Bounds wear of a disk and the time a domain's memory is in motion."""
+    max_write: WriteRate = _default("50MiB/s")
+    """Page-out rate, at least 1MiB/s. Bounds wear of a disk and the time a domain's memory is in motion."""
 
 
 class HostSection(_Section):
     """The host as a whole."""
 
-    reserve: Share = 0.08
+    reserve: Share = _default("8%")
     """Memory kept available for the host itself."""
     max_overcommit: Annotated[float, Field(ge=1, le=16)] = 1.5
     """Promised over physical memory; beyond it the plan warns."""
-    swap: SwapSection = SwapSection()
+    swap: SwapSection = Field(default_factory=SwapSection)
     pageout_actor: Literal["auto", "damos-fvaddr", "damos-paddr", "memcg-reclaim", "cold-hint+reclaim"] = (
         "auto"
     )
@@ -86,53 +63,95 @@ class HostSection(_Section):
     """Memory node (a slow one, such as CXL) to which cold memory goes before it goes to swap."""
     reclaim: Literal["proactive", "on_pressure", "off"] = "proactive"
     """proactive: always; on_pressure: only while less than the reserve is available; off: never."""
+    idle_tax: IdleTax = _default("75%")
+    """How much dearer idle memory is than memory in use when domains share the burden of a short host: at
+    75% an idle page counts four times (Waldspurger, OSDI 2002). 0% looks at weights only."""
+    ksm: bool = False
+    """Whether the kernel may merge equal pages of different guests. One guest can then tell by timing what
+    another has in memory: only for guests that trust each other."""
+    domain_overrides: list[
+        Literal[
+            "class",
+            "floor",
+            "cold_after",
+            "weight",
+            "step",
+            "promotions",
+            "psi_some",
+            "actuators",
+            "guest_help",
+        ]
+    ] = []
+    """What the labels in a domain's own definition may change, up or down. Whoever may edit the domain
+    writes them."""
 
 
 class ObjectiveSection(_Section):
     """How much a domain may feel."""
 
-    promotions: Promotions = 0.002
+    promotions: PromotionRate = _default("0.2%/min")
     """Share of the working set paged back in per minute; 0.2% is Google's far memory's (ASPLOS'19)."""
-    psi_some: Share = 0.01
+    psi_some: Share = _default("1%")
     """Memory pressure (PSI some) of the domain's cgroup."""
 
 
 class ClassSection(_Section):
     """One tier of domains."""
 
-    floor: Share = 0.5
+    floor: Share = _default("50%")
     """Share of the domain's memory that reclaim never goes below."""
-    cold_after: Annotated[Duration, Field(gt=0)] = 300.0
-    """Idle time from which memory may be paged out."""
-    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    cold_after: Duration = _default("5min")
+    """Idle time from which memory may be paged out, or moved to the cold node."""
+    weight: Annotated[float, Field(gt=0, le=MOST_WEIGHT)] = 1.0
     """Twice the weight halves a domain's share when the host is short."""
-    slo: ObjectiveSection = ObjectiveSection()
-    actuators: list[Literal["free_page_reporting", "virtio_mem", "balloon", "demotion", "pageout"]] = Field(
-        default=DEFAULT_ACTUATORS  # type: ignore[arg-type]
-    )
+    step: ShareAboveZero = _default("100%")
+    """Share of a domain's memory that one plan takes at most, by all actuators together."""
+    slo: ObjectiveSection = Field(default_factory=ObjectiveSection)
+    actuators: list[Literal["free_page_reporting", "virtio_mem", "balloon", "demotion", "pageout"]] = [
+        "free_page_reporting",
+        "virtio_mem",
+        "balloon",
+        "demotion",
+        "pageout",
+    ]
     """What may be used on this class."""
+    guest_help: list[Literal["compaction", "damon_reclaim"]] = []
+    """What may be done inside of the guests, through their agents, where their owners agreed. compaction
+    gathers free memory into blocks that free page reporting can give; damon_reclaim lets the guest's own
+    kernel free what it finds idle."""
 
 
 class MatchSection(_Section):
     """Which domains; every criterion given must hold."""
 
-    name: str | None = None
-    uuid: str | None = None
-    metadata: dict[str, str] = {}
+    name: Text | None = None
+    """The libvirt name as a case-sensitive glob: * any text, ? one character, [abc] one of these."""
+    uuid: Uuid | None = None
+    """The libvirt UUID; upper and lower case are the same."""
+    metadata: dict[str, str] = Field(default_factory=dict)
+    """Labels in the domain's <metadata>, each with its value."""
+    memory: MemoryBounds = _default(">=0")
+    """The size in the domain's definition: a comparison (>= <= > <) and a size, or a list of which all hold.
+    In quotes, because > begins a block of text in YAML."""
 
 
 class RuleSection(_Section):
-    """Assigns a class to the domains that match."""
+    """Assigns a class to the domains that match; the first rule that matches decides."""
 
     match: MatchSection
     class_: Annotated[str, Field(alias="class")]
+    """The class they get."""
 
 
 class PolicyFile(_Section):
-    """A whole file."""
+    """A policy of overcommit: what may be taken back from which domain, and how far."""
 
     version: Literal[1]
-    host: HostSection = HostSection()
-    classes: dict[str, ClassSection]
-    domains: list[RuleSection] = []
+    """The version of this language."""
+    host: HostSection = Field(default_factory=HostSection)
+    classes: dict[Name, ClassSection]
+    """The tiers of domains by name."""
+    domains: list[RuleSection] = Field(default_factory=list)
+    """Which domain is of which class; the first rule that matches decides."""
     default_class: str
+    """The class of the domains that no rule matches."""

@@ -7,36 +7,80 @@ silently. None of that belongs into a policy.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import yaml
 
-Path = tuple[Hashable, ...]
+from overcommit.errors import Complaint, PolicyError
+
+Path = Sequence[str | int]
 _DEEPEST = 20
+_UNQUOTED = re.compile(r"[:,\[] *>=? *[0-9]")
 
 
 class Mark(NamedTuple):
-    """1-based position in the file."""
+    """A place in a file; line and column count from 1."""
 
+    source: str
     line: int
     column: int
 
-
-class Document(NamedTuple):
-    """A parsed document. ``keys`` has the position of each mapping key, ``values`` of each value."""
-
-    data: Any
-    keys: dict[Path, Mark]
-    values: dict[Path, Mark]
+    def complaint(self, message: str) -> Complaint:
+        """Something said about this place, in one line whatever the file contains."""
+        return Complaint(self.source, self.line, self.column, _printable(message))
 
 
-class YamlFault(Exception):
-    """Something the YAML itself gets wrong."""
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
-    def __init__(self, mark: Mark, message: str) -> None:
-        super().__init__(message)
-        self.mark = mark
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A value and where it stands: a mapping or a sequence of nodes, or plain.
+
+    ``keys`` has where each key of a mapping stands.
+    """
+
+    mark: Mark
+    value: Any
+    keys: Mapping[str, Mark] = field(default_factory=dict)
+
+    def plain(self) -> Any:
+        """The value without places."""
+        match self.value:
+            case dict():
+                return {key: node.plain() for key, node in self.value.items()}
+            case list():
+                return [node.plain() for node in self.value]
+            case scalar:
+                return scalar
+
+    def at(self, path: Path) -> Node | None:
+        """The node that a path of keys and indices leads to."""
+        if not path:
+            return self
+        inside: dict[Any, Node]
+        match self.value:
+            case dict():
+                inside = self.value
+            case list():
+                inside = dict(enumerate(self.value))
+            case _:
+                return None
+        return inside[path[0]].at(path[1:]) if path[0] in inside else None
+
+    def mark_of(self, path: Path) -> Mark:
+        """Where the value stands, or the innermost that there is of what should contain it."""
+        found = self.at(path)
+        return found.mark if found else self.mark_of(path[:-1])
+
+    def mark_of_key(self, path: Path) -> Mark:
+        """Where the last key of a path stands, which must be there."""
+        parent = self.at(path[:-1])
+        assert parent is not None
+        return parent.keys[str(path[-1])]
 
 
 class _CoreLoader(yaml.CSafeLoader):
@@ -52,62 +96,74 @@ for _tag, _pattern, _first in (
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
-def parse(text: str) -> Document:
-    """Parse one document.
+def parse(text: str, source: str) -> Node:
+    """Parse one document; ``source`` names it in marks.
 
     Raises:
-        YamlFault: not YAML, more than one document, a duplicate key, an alias or a custom tag.
+        PolicyError: not YAML, more than one document, a duplicate key, an alias or a custom tag.
     """
     loader = _CoreLoader(text)
     try:
-        _refuse_tricks(text)
+        _refuse_tricks(text, source)
         node = loader.get_single_node()
-        document = Document(None, {}, {})
         if node is None:
-            return document
-        data = _construct(loader, node, (), document)
+            return Node(mark=Mark(source, 1, 1), value=None)
+        return _construct(loader, node, source)
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
-        mark = Mark(at.line + 1, at.column + 1) if at else Mark(1, 1)
-        raise YamlFault(mark, error.problem or "not YAML") from error
+        mark = _mark(source, at) if at else Mark(source, 1, 1)
+        raise _fault(mark, (error.problem or "not YAML") + _quotes_needed(text, mark)) from error
     except yaml.YAMLError as error:
-        raise YamlFault(Mark(1, 1), str(error).splitlines()[0]) from error
+        raise _fault(Mark(source, 1, 1), str(error).splitlines()[0]) from error
     finally:
         loader.dispose()
-    return document._replace(data=data)
 
 
-def _refuse_tricks(text: str) -> None:
+def _fault(mark: Mark, message: str) -> PolicyError:
+    return PolicyError((mark.complaint(message),))
+
+
+def _quotes_needed(text: str, mark: Mark) -> str:
+    """A comparison is the one text of a policy that YAML takes for something else."""
+    lines = text.splitlines()
+    there = lines[mark.line - 1] if mark.line <= len(lines) else ""
+    return ' (what begins with > needs quotes, like ">=8GiB")' if _UNQUOTED.search(there) else ""
+
+
+def _mark(source: str, at: yaml.Mark) -> Mark:
+    return Mark(source, at.line + 1, at.column + 1)
+
+
+def _refuse_tricks(text: str, source: str) -> None:
     """Aliases (endless, or a billion times what was written), tags, and nesting no policy has."""
     events: Iterable[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
     depth = 0
     for event in events:
-        mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+        mark = _mark(source, event.start_mark)
         if isinstance(event, yaml.AliasEvent):
-            raise YamlFault(mark, f"an alias (*{event.anchor}) is not allowed: write it out")
+            raise _fault(mark, f"an alias (*{event.anchor}) is not allowed: write it out")
         if getattr(event, "tag", None):
-            raise YamlFault(mark, f"a tag ({event.tag}) is not allowed")
+            raise _fault(mark, f"a tag ({event.tag}) is not allowed")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
-            raise YamlFault(mark, f"nested more than {_DEEPEST} levels deep")
+            raise _fault(mark, f"nested more than {_DEEPEST} levels deep")
 
 
-def _construct(loader: Any, node: yaml.Node, path: Path, document: Document) -> Any:
-    mark = Mark(node.start_mark.line + 1, node.start_mark.column + 1)
-    document.values[path] = mark
+def _construct(loader: Any, node: yaml.Node, source: str) -> Node:
+    mark = _mark(source, node.start_mark)
     if isinstance(node, yaml.MappingNode):
-        mapping: dict[Hashable, Any] = {}
+        mapping: dict[str, Node] = {}
+        keys: dict[str, Mark] = {}
         for key_node, value_node in node.value:
-            at = Mark(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            at = _mark(source, key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
-                raise YamlFault(at, "a key must be a plain word")
+                raise _fault(at, "a key must be a plain word")
             key = key_node.value
             if key in mapping:
-                first = document.keys[(*path, key)]
-                raise YamlFault(at, f"duplicate key {key!r} (first at line {first.line})")
-            document.keys[(*path, key)] = at
-            mapping[key] = _construct(loader, value_node, (*path, key), document)
-        return mapping
+                raise _fault(at, f"duplicate key {key!r} (first at line {keys[key].line})")
+            keys[key] = at
+            mapping[key] = _construct(loader, value_node, source)
+        return Node(mark=mark, value=mapping, keys=keys)
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, item, (*path, index), document) for index, item in enumerate(node.value)]
-    return loader.construct_object(node)
+        return Node(mark=mark, value=[_construct(loader, item, source) for item in node.value])
+    return Node(mark=mark, value=loader.construct_object(node))

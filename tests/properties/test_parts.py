@@ -109,7 +109,7 @@ def faults(text: str) -> tuple[str, ...]:
     try:
         loader.parse(text, "p.yaml")
     except PolicyError as error:
-        return error.faults or ("none is named",)
+        return tuple(map(str, error.faults)) or ("none is named",)
     return ()
 
 

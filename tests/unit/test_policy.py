@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from overcommit.errors import PolicyError, UsageError
-from overcommit.model.policy import Actuator, ReclaimMode, Selector
-from overcommit.policy import loader
-from overcommit.units import MIB
+from overcommit.model.policy import (
+    Actuator,
+    GuestHelp,
+    ReclaimMode,
+    Selector,
+    ServiceObjective,
+    SizeRange,
+    SwapBudget,
+)
+from overcommit.policy import layers, loader
+from overcommit.units import GIB, MIB
 from tests import scenarios
 
 POLICIES = sorted(Path(__file__).parents[2].glob("policies/*.yaml"))
@@ -23,14 +32,26 @@ host:
   swap: {max_used: 40%, max_write: 20MiB/s}
   reclaim: on_pressure
   cold_node: 1
+  idle_tax: 50%
+  ksm: true
+  domain_overrides: [class, floor]
 classes:
-  gold: {floor: 90%, slo: {promotions: 0.05%/min}, actuators: [free_page_reporting]}
-  silver: {floor: 50%, cold_after: 5min, slo: {promotions: 0.2%/min, psi_some: 2%}, weight: 2}
+  gold: {floor: 90%, actuators: [free_page_reporting], guest_help: [compaction, damon_reclaim]}
+  silver:
+    floor: 50%
+    cold_after: 5min
+    step: 12.5%
+    slo: {promotions: 0.2%/min, psi_some: 2%}
+    weight: 2
 domains:
   - match: {name: "db-*"}
     class: gold
-  - match: {metadata: {tier: batch}, uuid: abc}
+  - match: {metadata: {tier: batch}, uuid: 5BA6B4E4-2B5E-4F0E-9D0E-0C1D2E3F4A5B}
     class: silver
+  - match: {memory: ">=8GiB"}
+    class: gold
+  - match: {memory: [">2GiB", "<4GiB"]}
+    class: gold
 default_class: silver
 """
 
@@ -38,8 +59,13 @@ default_class: silver
 def faults(text: str) -> list[str]:
     with pytest.raises(PolicyError) as caught:
         loader.parse(text, "p.yaml")
-    assert str(caught.value).splitlines() == list(caught.value.faults)
-    return list(caught.value.faults)
+    lines = [str(fault) for fault in caught.value.faults]
+    assert str(caught.value).splitlines() == lines
+    return lines
+
+
+def rule(match: str) -> str:
+    return HEAD + f"domains: [{{match: {match}, class: standard}}]\n"
 
 
 def test_everything_that_can_be_said() -> None:
@@ -51,11 +77,22 @@ def test_everything_that_can_be_said() -> None:
     assert policy.swap.max_write_bytes_per_second == 20 * MIB
     gold, silver = policy.classes["gold"], policy.classes["silver"]
     assert gold.actuators == {Actuator.FREE_PAGE_REPORTING}
-    assert gold.objective.promotions_per_minute == pytest.approx(0.0005)
+    assert gold.guest_help == set(GuestHelp)
     assert (silver.floor, silver.cold_after_seconds, silver.weight) == (0.5, 300, 2)
+    assert (silver.step, silver.guest_help) == (0.125, frozenset())
     assert silver.actuators == set(Actuator)
-    assert silver.objective.psi_some == 0.02
-    assert policy.rules[1].selector == Selector(uuid="abc", metadata={"tier": "batch"})
+    assert silver.objective == ServiceObjective(promotions_per_minute=0.002, psi_some=0.02)
+    assert [rule.selector for rule in policy.rules] == [
+        Selector(name="db-*"),
+        Selector(uuid="5ba6b4e4-2b5e-4f0e-9d0e-0c1d2e3f4a5b", metadata={"tier": "batch"}),
+        Selector(memory=SizeRange(8 * GIB)),
+        Selector(memory=SizeRange(2 * GIB + 1, 4 * GIB - 1)),
+    ]
+    assert (policy.idle_tax, policy.ksm, policy.domain_overrides) == (
+        0.5,
+        True,
+        frozenset({"class", "floor"}),
+    )
 
 
 def test_what_is_left_out_has_the_documented_defaults() -> None:
@@ -65,6 +102,10 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
     assert policy.reclaim is ReclaimMode.PROACTIVE
     assert policy.cold_node is None
     assert (standard.floor, standard.cold_after_seconds, standard.weight) == (0.5, 300, 1)
+    assert (standard.step, standard.guest_help) == (1.0, frozenset())
+    assert (policy.idle_tax, policy.ksm, policy.domain_overrides) == (0.75, False, frozenset())
+    assert standard.objective == ServiceObjective(promotions_per_minute=0.002, psi_some=0.01)
+    assert policy.swap == SwapBudget(max_used=0.6, max_write_bytes_per_second=50 * MIB)
 
 
 def test_digest_changes_with_every_byte() -> None:
@@ -80,7 +121,7 @@ def test_shipped_policies_are_valid(path: Path) -> None:
 
 def test_a_policy_is_shipped() -> None:
     assert "balanced.yaml" in {path.name for path in POLICIES}
-    assert loader.default_path().name in {"balanced.yaml", "policy.yaml"}
+    assert layers.default_path().name in {"balanced.yaml", "policy.yaml"}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +149,26 @@ def test_a_policy_is_shipped() -> None:
         (HEAD + "host: {cold_node: '1'}\n", "p.yaml:5:19: host.cold_node: input should be a valid integer"),
         (HEAD + "host: {cold_node: true}\n", "p.yaml:5:19: host.cold_node: input should be a valid integer"),
         (HEAD.replace("{}", "{cold_after: 5}"), "p.yaml:3:26: classes.standard.cold_after: needs a unit"),
-        (HEAD.replace("{}", "{cold_after: 0s}"), "p.yaml:3:26: classes.standard.cold_after: input should be"),
+        (HEAD.replace("{}", "{cold_after: 0s}"), "p.yaml:3:26: classes.standard.cold_after: must be more"),
+        (HEAD.replace("{}", "{step: 0%}"), "p.yaml:3:20: classes.standard.step: must be more than 0, not 0%"),
+        (HEAD.replace("{}", "{step: 101%}"), "p.yaml:3:20: classes.standard.step: must be at most 100%"),
+        (HEAD.replace("{}", "{step: 1}"), "p.yaml:3:20: classes.standard.step: needs a unit, like 25%"),
+        (HEAD.replace("{}", "{guest_help: [prayer]}"), "p.yaml:3:27: classes.standard.guest_help.0: input"),
+        (HEAD.replace("{}", "{guest_help: compaction}"), "p.yaml:3:26: classes.standard.guest_help: input"),
+        (HEAD.replace("{}", "[]"), "p.yaml:3:13: classes.standard: must be a mapping of keys to values"),
+        (HEAD + "host: {idle_tax: 100%}\n", "p.yaml:5:18: host.idle_tax: must be less than 100%, not 100%"),
+        (HEAD + "host: {idle_tax: 0.75}\n", "p.yaml:5:18: host.idle_tax: needs a unit, like 75%"),
+        (HEAD + "host: {ksm: yes}\n", "p.yaml:5:13: host.ksm: input should be a valid boolean"),
+        (HEAD + "host: {domain_overrides: [flor]}\n", "p.yaml:5:27: host.domain_overrides.0: input should"),
+        (HEAD + "host: {domain_overrides: class}\n", "p.yaml:5:26: host.domain_overrides: input should be"),
+        (HEAD + f"host: {{reserve: {'9' * 400}%}}\n", "p.yaml:5:17: host.reserve: not a percentage"),
+        (
+            HEAD + f"host: {{swap: {{max_write: {'9' * 400}MiB/s}}}}\n",
+            "p.yaml:5:26: host.swap.max_write: not a size",
+        ),
+        (HEAD.replace("  standard:", "  a b:"), "p.yaml:3:3: 'a b': not a name of a class"),
+        (HEAD.replace("  standard:", '  "":'), "p.yaml:3:3: '': not a name of a class"),
+        (HEAD.replace("  standard:", f"  {'x' * 65}:"), f"p.yaml:3:3: '{'x' * 65}': not a name of a class"),
         (HEAD.replace("{}", "{cold_after: 5m}"), "p.yaml:3:26: classes.standard.cold_after: not a duration"),
         (HEAD.replace("{}", "{weight: 0}"), "p.yaml:3:22: classes.standard.weight: input should be greater"),
         (
@@ -125,6 +185,24 @@ def test_a_policy_is_shipped() -> None:
             HEAD + "domains:\n  - match: {name: 7}\n    class: standard\n",
             "p.yaml:6:19: domains.0.match.name: ",
         ),
+        (rule("{name: ''}"), "p.yaml:5:26: domains.0.match.name: string should have at least 1 character"),
+        (
+            rule("{uuid: abc}"),
+            "p.yaml:5:26: domains.0.match.uuid: not a UUID: 'abc' (write it like 5ba6b4e4-",
+        ),
+        (rule("{uuid: 7}"), "p.yaml:5:26: domains.0.match.uuid: not a UUID: 7"),
+        (rule("{memory: 8GiB}"), "p.yaml:5:28: domains.0.match.memory: needs a comparison and a size, like"),
+        (rule("{memory: 8}"), "p.yaml:5:28: domains.0.match.memory: needs a comparison and a size, like"),
+        (rule("{memory: []}"), "p.yaml:5:28: domains.0.match.memory: needs a comparison and a size, like"),
+        (rule("{memory: {a: b}}"), "p.yaml:5:28: domains.0.match.memory: needs a comparison and a size"),
+        (rule("{memory: '>=8GB'}"), "p.yaml:5:28: domains.0.match.memory: not a size: '8GB'"),
+        (rule("{memory: '==8GiB'}"), "p.yaml:5:28: domains.0.match.memory: needs a comparison"),
+        (rule("{memory: ['>=1GiB', 7]}"), "p.yaml:5:28: domains.0.match.memory: needs a comparison"),
+        (
+            rule("{memory: ['>=8GiB', '<8GiB']}"),
+            "p.yaml:5:28: domains.0.match.memory: no size is >=8GiB and <8GiB",
+        ),
+        (rule("{memory: '<0'}"), "p.yaml:5:28: domains.0.match.memory: no size is <0"),
     ],
 )
 def test_each_fault_has_its_place(text: str, complaint: str) -> None:
@@ -169,7 +247,10 @@ def test_a_misspelt_key_of_a_rule_is_named_and_so_is_the_missing_one() -> None:
             HEAD.replace("default_class: standard", "default_class: standart"),
             "p.yaml:4:16: no class 'standart' (known: standard)",
         ),
-        (HEAD + "domains: [{match: {}, class: gold}]\n", "p.yaml:5:30: no class 'gold' (known: standard)"),
+        (
+            HEAD + "domains: [{match: {name: a}, class: gold}]\n",
+            "p.yaml:5:37: no class 'gold' (known: standard)",
+        ),
         ("version: 1\nclasses: {}\ndefault_class: a\n", "p.yaml:3:16: no class 'a' (known: none)"),
     ],
 )
@@ -197,6 +278,14 @@ def test_all_faults_at_once_in_the_order_of_the_file() -> None:
         ("version: 1\n---\nversion: 1\n", "p.yaml:2:1: but found another document"),
         ("? [a, b]\n: 1\n", "p.yaml:1:3: a key must be a plain word"),
         ("version: !secret 1\n", "p.yaml:1:10: "),
+        (
+            rule("{memory: >=8GiB}"),
+            "p.yaml:5:28: found character that cannot start any token (what begins with > needs quotes",
+        ),
+        (
+            "a:\n  memory: >8GiB\n",
+            "p.yaml:2:13: did not find expected comment or line break (what begins with > needs quotes",
+        ),
         ("version: \x07\n", "p.yaml:1:1: "),
     ],
 )
@@ -301,3 +390,103 @@ def test_the_first_rule_that_matches_decides() -> None:
     assert chosen("db-10", tier="Batch") == "standard"
     assert chosen("DB-1") == "standard"  # libvirt's names are case-sensitive
     assert chosen("web") == "standard"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        ('">=8GiB"', [8 * GIB, 9 * GIB], [8 * GIB - 1, 0]),
+        ('">8GiB"', [8 * GIB + 1], [8 * GIB]),
+        ('"<8GiB"', [8 * GIB - 1, 0], [8 * GIB]),
+        ('"<= 8 GiB"', [8 * GIB], [8 * GIB + 1]),
+        ('["<=0"]', [0], [1]),
+        ('[">=1GiB", "<4GiB"]', [GIB, 4 * GIB - 1], [GIB - 1, 4 * GIB]),
+        ('["<4GiB", "<=2GiB", ">0", ">=1MiB"]', [MIB, 2 * GIB], [MIB - 1, 2 * GIB + 1]),
+    ],
+)
+def test_memory_is_matched_by_size(bounds: str, inside: list[int], outside: list[int]) -> None:
+    (rule_,) = loader.parse(rule(f"{{memory: {bounds}}}"), "p").rules
+    assert all(rule_.selector.matches(scenarios.domain(size=size)) for size in inside)
+    assert not any(rule_.selector.matches(scenarios.domain(size=size)) for size in outside)
+
+
+def test_a_uuid_matches_however_it_was_written() -> None:
+    facts = scenarios.domain("web")
+    text = facts.incarnation.uuid.upper()
+    assert text != facts.incarnation.uuid
+    (rule_,) = loader.parse(rule(f"{{uuid: {text}}}"), "p").rules
+    assert rule_.selector.matches(facts)
+    assert not rule_.selector.matches(scenarios.domain("db"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['it\'s "quoted"', "büro-Ω-桜", "a" * 200, "*?[x" * 50, "[z-a]", "[!", "[]", "\\", "a\nb", "\u202e"],
+)
+def test_any_text_is_a_glob(name: str) -> None:
+    (rule_,) = loader.parse(rule(f"{{name: {json.dumps(name)}}}"), "p").rules
+    assert rule_.selector.name == name
+    assert not rule_.selector.matches(scenarios.domain("web"))
+    if not set("*?[") & set(name):
+        assert rule_.selector.matches(scenarios.domain(name))
+
+
+def test_a_glob_of_asterisks_takes_no_time() -> None:
+    (rule_,) = loader.parse(rule(f"{{name: '{'*a' * 100}'}}"), "p").rules
+    assert not rule_.selector.matches(scenarios.domain("a" * 99 + "b"))
+
+
+@pytest.mark.parametrize(
+    "match", ["{}", '{name: "*"}', '{name: "**", metadata: {}}', '{memory: ">=0"}', "{name: null}"]
+)
+def test_a_rule_for_every_domain_is_what_default_class_is_for(match: str) -> None:
+    assert faults(rule(match)) == [
+        "p.yaml:5:19: domains.0.match: matches every domain: write default_class for what no rule matches"
+    ]
+
+
+def two_rules(first: str, second: str) -> str:
+    lines = [f"  - {{match: {match}, class: standard}}\n" for match in (first, second)]
+    return HEAD + "domains:\n" + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("{name: a}", "{name: a}"),
+        ('{name: "db-*"}', '{name: "db-*", metadata: {tier: gold}}'),
+        ('{name: "db-*"}', "{name: db-1}"),
+        ("{metadata: {a: b}}", '{metadata: {c: d, a: b}, memory: "<1GiB"}'),
+        ('{memory: "<8GiB"}', '{memory: [">1GiB", "<4GiB"]}'),
+        (
+            "{uuid: 5BA6B4E4-2B5E-4F0E-9D0E-0C1D2E3F4A5B}",
+            "{uuid: 5ba6b4e4-2b5e-4f0e-9d0e-0c1d2e3f4a5b, name: a}",
+        ),
+    ],
+)
+def test_a_rule_that_can_never_apply_is_a_fault(first: str, second: str) -> None:
+    assert faults(two_rules(first, second)) == [
+        "p.yaml:7:13: domains.1.match: can never apply: the rule at line 6 matches all of it first"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("{name: a}", "{name: b}"),
+        ("{name: db-1}", '{name: "db-*"}'),
+        ('{name: "db-?"}', '{name: "db-*"}'),
+        ('{name: "db-*", metadata: {tier: gold}}', '{name: "db-*"}'),
+        ("{metadata: {a: b}}", "{metadata: {a: c}}"),
+        ('{memory: "<8GiB"}', '{memory: "<=8GiB"}'),
+        ('{memory: ">=8GiB"}', "{name: a}"),
+    ],
+)
+def test_rules_that_can_apply_are_no_fault(first: str, second: str) -> None:
+    assert len(loader.parse(two_rules(first, second), "p.yaml").rules) == 2
+
+
+def test_a_fault_is_one_line_whatever_the_file_contains() -> None:
+    assert faults(HEAD + '"a\\nb\\e[1m": 1\n') == [
+        "p.yaml:5:1: unknown key a\\nb\\x1b[1m (known: version, host, classes, domains, default_class)"
+    ]

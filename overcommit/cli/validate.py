@@ -1,0 +1,138 @@
+"""``overcommitctl validate``: what a policy says, and where it is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from overcommit.cli import render
+from overcommit.errors import Complaint, PolicyError, UsageError
+from overcommit.model.policy import ANY_SIZE, OVERRIDES, Actuator, DomainClass, GuestHelp, Policy, Selector
+from overcommit.policy import json_schema, loader
+from overcommit.units import MIB, format_duration, format_ratio, format_size
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
+@click.option("--strict", is_flag=True, help="Warnings are faults: exit with 64.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the language for your editor.")
+def validate(file: Path | None, as_json: bool, strict: bool, schema: bool) -> None:
+    """Check a policy FILE and its overrides; by default the host's own.
+
+    Every fault and every value without effect is reported with its file, line and column.
+    """
+    if schema:
+        if file is not None or as_json or strict:
+            raise UsageError("--schema stands alone: it is about every policy")
+        click.echo(json_schema.dumps(), nl=False)
+        return
+    texts = loader.read_all(file)
+    sources = [source for _, source in texts]
+    if as_json:
+        _print_json(texts, sources, strict=strict)
+        return
+    loaded = loader.parse_all(texts)
+    for line in _summary(loaded.policy, sources):
+        click.echo(line)
+    for warning in loaded.warnings:
+        click.echo(f"{warning.place}: warning: {warning.message}", err=True)
+    if strict and loaded.warnings:
+        raise UsageError(f"{len(loaded.warnings)} warning(s), which --strict does not let pass")
+
+
+def _print_json(texts: Sequence[tuple[str, str]], sources: list[str], *, strict: bool) -> None:
+    classes: list[dict[str, Any]] = []
+    warnings: tuple[Complaint, ...] = ()
+    faults: tuple[Complaint, ...] = ()
+    try:
+        loaded = loader.parse_all(texts)
+        classes = [_class_data(of) for of in loaded.policy.classes.values()]
+        warnings = loaded.warnings
+    except PolicyError as error:
+        faults = error.faults
+    found = {
+        "valid": not faults,
+        "files": sources,
+        "classes": classes,
+        "warnings": [warning._asdict() for warning in warnings],
+        "faults": [fault._asdict() for fault in faults],
+    }
+    click.echo(json.dumps(found, indent=2))
+    if faults or (strict and warnings):
+        raise SystemExit(UsageError.exit_code)
+
+
+def _class_data(of: DomainClass) -> dict[str, Any]:
+    return {
+        "name": of.name,
+        "floor": of.floor,
+        "cold_after_seconds": of.cold_after_seconds,
+        "weight": of.weight,
+        "step": of.step,
+        "promotions_per_minute": of.objective.promotions_per_minute,
+        "psi_some": of.objective.psi_some,
+        "actuators": [actuator.value for actuator in Actuator if actuator in of.actuators],
+        "guest_help": [way.value for way in GuestHelp if way in of.guest_help],
+    }
+
+
+def _summary(policy: Policy, sources: Sequence[str]) -> Iterator[str]:
+    yield f"{sources[0]}: valid"
+    for override in sources[1:]:
+        yield f"  changed by {override}"
+    yield ""
+    rows = [_class_row(of) for of in policy.classes.values()]
+    widest = max(len(row[-1]) for row in rows)
+    header = ("class", "floor", "cold after", "step", "promotions", "PSI some", "actuators".ljust(widest))
+    yield from render.table(header, ((*row[:-1], row[-1].ljust(widest)) for row in rows))
+    yield ""
+    for number, rule in enumerate(policy.rules, start=1):
+        yield f"  {number}. {_selector_text(rule.selector)}: {rule.class_name}"
+    yield f"  {'all others' if policy.rules else 'all domains'}: {policy.default_class}"
+    if policy.domain_overrides:
+        allowed = ", ".join(key for key in OVERRIDES if key in policy.domain_overrides)
+        yield f"  labels of a domain may change: {allowed}"
+
+
+def _class_row(of: DomainClass) -> tuple[str, ...]:
+    """What the actuators of a class do not go by is left open."""
+    pages_out = Actuator.PAGEOUT in of.actuators
+    by_idle_time = pages_out or Actuator.DEMOTION in of.actuators
+    return (
+        of.name,
+        format_ratio(of.floor),
+        format_duration(of.cold_after_seconds) if by_idle_time else "-",
+        format_ratio(of.step),
+        f"{format_ratio(of.objective.promotions_per_minute)}/min" if pages_out else "-",
+        format_ratio(of.objective.psi_some) if by_idle_time else "-",
+        ", ".join(actuator.value for actuator in Actuator if actuator in of.actuators) or "none",
+    )
+
+
+def _selector_text(selector: Selector) -> str:
+    parts = []
+    if selector.name is not None:
+        parts.append(f"name {selector.name!r}")
+    if selector.uuid is not None:
+        parts.append(f"uuid {selector.uuid}")
+    parts += [f"metadata {key!r} is {value!r}" for key, value in selector.metadata.items()]
+    if selector.memory != ANY_SIZE:
+        parts.append(f"memory {_range_text(selector.memory.least_bytes, selector.memory.most_bytes)}")
+    return ", ".join(parts)
+
+
+def _range_text(least: int, most: int | None) -> str:
+    """The comparisons as they were written: a bound that leaves its own size out is one byte off."""
+    words = []
+    if least:
+        beyond = (least - 1) % MIB == 0 and least > 1
+        words.append(f"> {format_size(least - 1)}" if beyond else f">= {format_size(least)}")
+    if most is not None:
+        below = (most + 1) % MIB == 0
+        words.append(f"< {format_size(most + 1)}" if below else f"<= {format_size(most)}")
+    return " and ".join(words)

@@ -1,0 +1,106 @@
+"""What a policy says that cannot be meant: faults, and warnings about words that have no effect.
+
+A fault is something that cannot be done as it stands, or a rule that can never apply. A warning is a value
+that somebody wrote and that changes nothing, because something else in the policy rules it out. Values left
+out, classes without domains and a host that reclaims nothing are fine.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from overcommit.errors import Complaint
+from overcommit.model.policy import Actuator, DomainClass, GuestHelp, Policy, ReclaimMode, Selector
+from overcommit.policy.yaml_positions import Node
+
+_TAKING = frozenset({Actuator.VIRTIO_MEM, Actuator.BALLOON, Actuator.PAGEOUT})
+"""Actuators that the floor holds back."""
+_MOVING = frozenset({Actuator.DEMOTION, Actuator.PAGEOUT})
+"""Actuators that go by how long memory is idle."""
+
+
+def faults(policy: Policy, file: Node) -> Iterator[Complaint]:
+    """Classes that do not exist, and rules that match everything or can never apply."""
+    yield from _unknown_class(policy, file, ("default_class",), policy.default_class)
+    for index, rule in enumerate(policy.rules):
+        yield from _unknown_class(policy, file, ("domains", index, "class"), rule.class_name)
+        mark = file.mark_of(("domains", index, "match"))
+        if rule.selector == Selector():
+            hint = "write default_class for what no rule matches"
+            yield mark.complaint(f"domains.{index}.match: matches every domain: {hint}")
+            continue
+        for before, earlier in enumerate(policy.rules[:index]):
+            first = file.mark_of(("domains", before, "match"))
+            # Across files it is the purpose of an override to come before a rule.
+            if (
+                first.source == mark.source
+                and earlier.selector != Selector()
+                and earlier.selector.covers(rule.selector)
+            ):
+                where = f"the rule at line {first.line}"
+                yield mark.complaint(
+                    f"domains.{index}.match: can never apply: {where} matches all of it first"
+                )
+                break
+
+
+def _unknown_class(policy: Policy, file: Node, path: tuple[str | int, ...], name: str) -> Iterator[Complaint]:
+    if name not in policy.classes:
+        close = difflib.get_close_matches(name, policy.classes, n=1)
+        known = close[0] if close else ", ".join(policy.classes) or "none"
+        yield file.mark_of(path).complaint(f"no class {name!r} (known: {known})")
+
+
+def warnings(policy: Policy, file: Node) -> Iterator[Complaint]:
+    """Values that change nothing."""
+    in_use = frozenset[Actuator]().union(*(of.actuators for of in policy.classes.values()))
+    host = file.at(("host",))
+    if host is not None:
+        for path, why in _host(policy, in_use):
+            yield from _about(host, path, "host", why)
+    for name, of in policy.classes.items():
+        section = file.at(("classes", name))
+        if section is not None:
+            for path, why in _class(of, written=section.at(("actuators",)) is not None):
+                yield from _about(section, path, f"classes.{name}", why)
+
+
+def _about(section: Node, path: tuple[str, ...], within: str, why: str) -> Iterator[Complaint]:
+    """A warning about a value, if it was written at all."""
+    value = section.at(path)
+    if value is not None:
+        yield value.mark.complaint(f"{'.'.join((within, *path))}: {why}")
+
+
+def _host(policy: Policy, in_use: frozenset[Actuator]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if policy.swap.max_used == 0 and Actuator.PAGEOUT in in_use:
+        yield ("swap", "max_used"), "leaves page-out no room; leave pageout out of the actuators instead"
+    if policy.pageout_actor is not None and Actuator.PAGEOUT not in in_use:
+        yield ("pageout_actor",), "no class uses pageout"
+    if not in_use & _MOVING:
+        yield ("swap", "max_write"), "no class uses pageout or demotion"
+    if policy.cold_node is not None and Actuator.DEMOTION not in in_use:
+        yield ("cold_node",), "no class uses demotion"
+    if policy.cold_node is not None and policy.reclaim is ReclaimMode.ON_PRESSURE:
+        yield ("cold_node",), "nothing is moved there on_pressure: the host as a whole would gain nothing"
+    if policy.reserve == 0 and policy.reclaim is ReclaimMode.ON_PRESSURE:
+        yield ("reserve",), "on_pressure reclaims below the reserve, and nothing is below 0%"
+
+
+def _class(of: DomainClass, *, written: bool) -> Iterator[tuple[tuple[str, ...], str]]:
+    held_back = [actuator.value for actuator in Actuator if actuator in of.actuators & _TAKING]
+    if of.floor >= 1 and written and held_back:
+        yield ("floor",), f"leaves {', '.join(held_back)} nothing to take"
+    if not of.actuators & _MOVING:
+        yield ("cold_after",), "the class uses neither pageout nor demotion"
+        yield ("slo", "psi_some"), "bounds pageout and demotion, and the class uses neither"
+    if Actuator.PAGEOUT not in of.actuators:
+        yield ("slo", "promotions"), "bounds pageout, which the class does not use"
+    if not of.actuators & _TAKING:
+        yield ("step",), "bounds virtio_mem, balloon and pageout, and the class uses none of them"
+    reporting = Actuator.FREE_PAGE_REPORTING in of.actuators
+    if GuestHelp.COMPACTION in of.guest_help and not reporting:
+        yield ("guest_help",), "compaction serves free_page_reporting, which the class does not use"
+    if GuestHelp.DAMON_RECLAIM in of.guest_help and not (reporting or Actuator.BALLOON in of.actuators):
+        yield ("guest_help",), "damon_reclaim serves free_page_reporting and balloon; neither is used"
