@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from overcommit.model.policy import MOST_WEIGHT
 from overcommit.policy.quantities import (
@@ -27,6 +27,13 @@ MOST_NODES = 1024
 Text = Annotated[str, StringConstraints(min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64)]
 """Of a class: ASCII letters, digits, ``_``, ``.`` and ``-``, to stand in a table and in a label."""
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, bool | float):
+        message = "input should be 1"  # as the message about other numbers; for Python true and 1.0 are 1 too
+        raise ValueError(message)
+    return value
 
 
 def _default(words: Any) -> Any:
@@ -146,10 +153,10 @@ class RuleSection(_Section):
 class PolicyFile(_Section):
     """A policy of overcommit: what may be taken back from which domain, and how far."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_plain_number)]
     """The version of this language."""
     host: HostSection = Field(default_factory=HostSection)
-    classes: dict[Name, ClassSection]
+    classes: dict[Name, ClassSection] = Field(json_schema_extra={"additionalProperties": False})
     """The tiers of domains by name."""
     domains: list[RuleSection] = Field(default_factory=list)
     """Which domain is of which class; the first rule that matches decides."""

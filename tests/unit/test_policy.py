@@ -134,6 +134,8 @@ def test_a_policy_is_shipped() -> None:
         ("version: 1\ndefault_class: a\n", "p.yaml:1:1: classes is missing"),
         (HEAD.replace("1", "2", 1), "p.yaml:1:10: version: input should be 1"),
         (HEAD.replace("1", "'1'", 1), "p.yaml:1:10: version: input should be 1"),
+        (HEAD.replace("1", "true", 1), "p.yaml:1:10: version: input should be 1"),
+        (HEAD.replace("1", "1.0", 1), "p.yaml:1:10: version: input should be 1"),
         (HEAD + "host:\n  reserve: 8\n", "p.yaml:6:12: host.reserve: needs a unit, like 8%"),
         (HEAD + "host:\n  reserve: 120%\n", "p.yaml:6:12: host.reserve: must be at most 100%, not 120%"),
         (HEAD + "host:\n  reserve: lots\n", "p.yaml:6:12: host.reserve: not a percentage: 'lots'"),
