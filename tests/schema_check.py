@@ -61,7 +61,8 @@ def _holds(keyword: str, wanted: Any, value: Any) -> bool:
         case _:
             if keyword in _LENGTHS:
                 return not isinstance(value, str | list) or _LENGTHS[keyword](len(value), wanted)
-            return not number or _BOUNDS[keyword](value, wanted)
+            within = _BOUNDS[keyword]  # an unknown keyword must not pass
+            return not number or within(value, wanted)
 
 
 def _items(root: Schema, schema: Schema, value: Any, at: str) -> Iterator[str]:
