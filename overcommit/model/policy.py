@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import fnmatch
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -231,29 +231,26 @@ class Policy:
 
         Labels that the policy does not allow, and values that cannot be, change nothing.
         """
-        labels = domain.definition.labels
-        chosen = self.classes[self._class_name(domain)]
-        for key in OVERRIDES:
-            if key in labels and key in self.domain_overrides:
-                chosen, _ = self._changed(chosen, key, labels[key])
-        return chosen
+        return self._judged(domain)[0]
 
     def complaints_of(self, domain: DomainFacts) -> tuple[str, ...]:
         """Which of the domain's labels are ignored, and why; one line each."""
-        return tuple(f"its label {key} is ignored: {why}" for key, why in self._ignored_labels(domain))
+        return self._judged(domain)[1]
 
-    def _ignored_labels(self, domain: DomainFacts) -> Iterator[tuple[str, str]]:
-        chosen = self.classes[self._class_name(domain)]
+    def _judged(self, domain: DomainFacts) -> tuple[DomainClass, tuple[str, ...]]:
+        chosen, complaints = self.classes[self._class_name(domain)], []
         for key in OVERRIDES:
             text = domain.definition.labels.get(key)
             if text is None:
                 continue
+            why_not = None
             if key in self.domain_overrides:
                 chosen, why_not = self._changed(chosen, key, text)
-                if why_not:
-                    yield key, why_not
             elif not any(key in rule.selector.metadata for rule in self.rules):
-                yield key, "the policy does not list it in domain_overrides"
+                why_not = "the policy does not list it in domain_overrides"
+            if why_not:
+                complaints.append(f"its label {key} is ignored: {why_not}")
+        return chosen, tuple(complaints)
 
     def _class_name(self, domain: DomainFacts) -> str:
         matching = (rule.class_name for rule in self.rules if rule.selector.matches(domain))

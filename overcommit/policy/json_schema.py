@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
-from overcommit.policy.schema import PolicyFile
+from overcommit.policy import schema
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def document() -> dict[str, Any]:
     """The schema of a whole policy file, in the words that the file uses: ``8%``, not 0.08."""
-    schema = _tidied(PolicyFile.model_json_schema())
-    return {"$schema": _DIALECT, "title": "overcommit policy", **schema}
+    whole = schema.PolicyFile.model_json_schema()
+    sections = {schema.PolicyFile.__name__: whole, **whole["$defs"]}
+    for name, key, description in _descriptions():
+        sections[name]["properties"][key]["description"] = description
+    return {"$schema": _DIALECT, "title": "overcommit policy", **_untitled(whole)}
 
 
 def dumps() -> str:
@@ -21,21 +28,29 @@ def dumps() -> str:
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _tidied(schema: Any) -> Any:
-    """Without the titles that pydantic makes of names, and with descriptions in one line."""
-    match schema:
+def _descriptions() -> Iterator[tuple[str, str, str]]:
+    """The docstrings of keys, by section and key. Python does not keep them: they are read from the source.
+
+    Pydantic can do that, but would do it whenever the program starts.
+    """
+    for section in ast.parse(inspect.getsource(schema)).body:
+        if not isinstance(section, ast.ClassDef):
+            continue
+        for field, below in itertools.pairwise(section.body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    yield section.name, name.rstrip("_"), " ".join(text.split())
+                case _:
+                    pass
+
+
+def _untitled(part: Any) -> Any:
+    """Without the titles that pydantic makes of names."""
+    match part:
         case dict():
-            kept = {key: value for key, value in schema.items() if not _is_title(key, value)}
-            return {key: _described(key, _tidied(value)) for key, value in kept.items()}
+            kept = {key: value for key, value in part.items() if key != "title" or not isinstance(value, str)}
+            return {key: _untitled(value) for key, value in kept.items()}
         case list():
-            return [_tidied(item) for item in schema]
+            return [_untitled(item) for item in part]
         case scalar:
             return scalar
-
-
-def _is_title(key: str, value: Any) -> bool:
-    return key == "title" and isinstance(value, str)
-
-
-def _described(key: str, value: Any) -> Any:
-    return " ".join(value.split()) if key == "description" and isinstance(value, str) else value
