@@ -98,6 +98,10 @@ class SizeRange(NamedTuple):
     least_bytes: int = 0
     most_bytes: int | None = None
 
+    def includes(self, size: int) -> bool:
+        """Whether a size is one of them."""
+        return self.least_bytes <= size and (self.most_bytes is None or size <= self.most_bytes)
+
     def covers(self, other: SizeRange) -> bool:
         """Whether all of the other range lies in this one."""
         return self.least_bytes <= other.least_bytes and (
@@ -122,12 +126,12 @@ class Selector:
 
     def matches(self, domain: DomainFacts) -> bool:
         """Whether this rule applies to the domain (names match as case-sensitive globs)."""
-        labels, size = domain.definition.labels, domain.definition.maximum_bytes
+        labels = domain.definition.labels
         return (
             (self.name is None or fnmatch.fnmatchcase(domain.name, self.name))
             and (self.uuid is None or domain.incarnation.uuid == self.uuid)
             and all(labels.get(key) == value for key, value in self.metadata.items())
-            and self.memory.covers(SizeRange(size, size))
+            and self.memory.includes(domain.definition.maximum_bytes)
         )
 
     def covers(self, other: Selector) -> bool:
@@ -235,6 +239,8 @@ class Policy:
 
     def complaints_of(self, domain: DomainFacts) -> tuple[str, ...]:
         """Which of the domain's labels are ignored, and why; one line each."""
+        if domain.definition.labels.keys().isdisjoint(OVERRIDES):
+            return ()  # most domains: no rule need be asked again
         return self._judged(domain)[1]
 
     def _judged(self, domain: DomainFacts) -> tuple[DomainClass, tuple[str, ...]]:
