@@ -72,7 +72,7 @@ class HostSection(_Section):
     """proactive: always; on_pressure: only while less than the reserve is available; off: never."""
     idle_tax: IdleTax = _default("75%")
     """How much dearer idle memory is than memory in use when domains share the burden of a short host: at
-    75% an idle page counts four times (Waldspurger, OSDI 2002). 0% looks at weights only."""
+    75% an idle page counts four times (Waldspurger, OSDI 2002). At 0% all pages count alike."""
     ksm: bool = False
     """Whether the kernel may merge equal pages of different guests. One guest can then tell by timing what
     another has in memory: only for guests that trust each other."""
