@@ -34,9 +34,14 @@ class Case(NamedTuple):
 
     @property
     def bounds(self) -> Bounds:
-        """Floor (rounded up to whole MiB) and ceiling from the class and the domain's own memory size."""
-        ceiling = self.domain.definition.maximum_bytes
-        return Bounds(min(round_up(self.domain_class.floor * ceiling), ceiling), ceiling)
+        """See `bounds_of`."""
+        return bounds_of(self.domain, self.domain_class)
+
+
+def bounds_of(domain: DomainFacts, domain_class: DomainClass) -> Bounds:
+    """Floor (rounded up to whole MiB) and ceiling from the class and the domain's own memory size."""
+    ceiling = domain.definition.maximum_bytes
+    return Bounds(min(round_up(domain_class.floor * ceiling), ceiling), ceiling)
 
 
 def guest_reserve(ceiling_bytes: int) -> int:

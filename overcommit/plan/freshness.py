@@ -5,11 +5,11 @@ from __future__ import annotations
 from overcommit.errors import StalePlan
 from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, kind_of
 from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts, Snapshot
-from overcommit.model.plan import Plan
+from overcommit.model.plan import DomainPlan, Plan
 from overcommit.model.policy import Policy
-from overcommit.plan.case import room_on, used_bytes, worthwhile
+from overcommit.plan.case import bounds_of, room_on, used_bytes, worthwhile
 from overcommit.plan.eligibility import judge
-from overcommit.units import MIB, format_size
+from overcommit.units import MIB, format_duration, format_size
 
 _AGAIN = "nothing was changed; make a new plan with overcommitctl plan -o FILE"
 
@@ -32,6 +32,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
     if plan.policy_digest != policy.digest:
         return [f"the policy {policy.source} is not the one it was made with ({plan.policy_source})"]
     by_uuid = {domain.incarnation.uuid: domain for domain in now.domains}
+    planned = {domain.incarnation: domain for domain in plan.domains}
     changes = []
     for action in plan.runnable:
         name = action.domain.name
@@ -42,6 +43,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
         if domain.incarnation != action.domain:
             changes.append(f"domain {name} was restarted since")
             continue
+        changes += _class_changes(action, planned[action.domain], domain, policy)
         changes += _domain_changes(action, domain, now.host)
     swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
     if swapping and now.host.swap_used_bytes + swapping > policy.swap.max_used * now.host.swap_total_bytes:
@@ -52,6 +54,21 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
         if (room := room_on(now.host, node)) < arriving:
             changes.append(f"memory node {node} has filled: {format_size(room)} can be moved there")
     return changes
+
+
+def _class_changes(action: Action, planned: DomainPlan, domain: DomainFacts, policy: Policy) -> list[str]:
+    """What its labels may have changed, or its size: the policy itself is the same."""
+    of, name = policy.class_of(domain), domain.name
+    bounds = bounds_of(domain, of)
+    if bounds != (planned.floor_bytes, planned.ceiling_bytes) or of.name != planned.class_name:
+        was = f"{planned.class_name} with {format_size(planned.floor_bytes)}"
+        floor = format_size(bounds.floor_bytes)
+        return [f"domain {name} is of class {of.name} with a floor of {floor} now, not of {was}"]
+    if kind_of(action) not in of.actuators:
+        return [f"domain {name} may no longer be given to {kind_of(action).value}"]
+    if isinstance(action, PageoutAction) and action.cold_after_seconds < of.cold_after_seconds:
+        return [f"memory of domain {name} is cold only after {format_duration(of.cold_after_seconds)} now"]
+    return []
 
 
 def _domain_changes(action: Action, domain: DomainFacts, host: HostFacts) -> list[str]:

@@ -105,6 +105,44 @@ def test_the_change_is_named(now: Snapshot, reason: str) -> None:
     assert "nothing was changed" in (caught.value.hint or "")
 
 
+LABELLED = scenarios.policy(
+    {
+        "host": {"domain_overrides": ["class", "floor", "cold_after", "actuators"]},
+        "classes": {"standard": {"floor": "25%", "cold_after": "2min"}, "gold": {"cold_after": "5min"}},
+    }
+)
+BEFORE = make_plan(SNAPSHOT, {DB.incarnation.uuid: HEAT}, LABELLED)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ({}, None),
+        ({"owner": "sales"}, None),
+        (
+            {"floor": "60%"},
+            "domain db is of class standard with a floor of 615 MiB now, not of standard with 256 MiB",
+        ),
+        (
+            {"class": "gold"},
+            "domain db is of class gold with a floor of 512 MiB now, not of standard with 256 MiB",
+        ),
+        ({"actuators": "balloon"}, "domain db may no longer be given to pageout"),
+        ({"cold_after": "4min"}, "memory of domain db is cold only after 4min now"),
+        ({"cold_after": "1min"}, None),
+    ],
+)
+def test_labels_that_changed_since_count(labels: dict[str, str], reason: str | None) -> None:
+    """They change what the class says, under the same policy."""
+    now = seen(WEB, defined(DB, labels=labels))
+    if reason is None:
+        require_fresh(BEFORE, now, LABELLED)
+        return
+    with pytest.raises(StalePlan) as caught:
+        require_fresh(BEFORE, now, LABELLED)
+    assert str(caught.value) == f"the saved plan is stale: {reason}"
+
+
 TWO_NODES = (scenarios.node(0, 6 * GIB, 2 * GIB), scenarios.node(1, 2 * GIB, 2 * GIB))
 SLOW = scenarios.policy({"host": {"cold_node": 1}})
 PLACED = changed(DB, placement={0: 900 * MIB, 1: 0})
