@@ -22,6 +22,8 @@ from overcommit.errors import Conflict, HostError, Unsupported
 from overcommit.model.facts import Incarnation
 
 DEFAULT_DIRECTORY = Path("/var/lib/overcommit")
+_KEPT_GENERATIONS = 200
+"""Files of the newest that are kept when nothing in them is left to undo, for whoever looks into one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +170,7 @@ class Journal:
             self._lock = None
 
     def begin(self, command: str, *, boot_id: str, started_at: float) -> Generation:
-        """Open the next generation.
+        """Open the next generation, and forget old ones that left nothing to undo.
 
         Raises:
             HostError: the disk refuses.
@@ -181,6 +183,7 @@ class Journal:
             os.fsync(directory)
         finally:
             os.close(directory)
+        self._prune()
         return Generation(path, number, boot_id)
 
     def settle(self, entry: Entry) -> None:
@@ -224,6 +227,13 @@ class Journal:
             for number, path in self._files()
             for head in list(_lines(path))[:1]
         )
+
+    def _prune(self) -> None:
+        needed = {entry.generation for entry in self.outstanding()}
+        for number, path in self._files()[:-_KEPT_GENERATIONS]:
+            if number not in needed:
+                with contextlib.suppress(OSError):  # it is in nobody's way
+                    path.unlink()
 
     def _path(self, number: int) -> Path:
         return self._directory / f"generation-{number:06d}.jsonl"

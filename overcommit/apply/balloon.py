@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import NamedTuple
 
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
 from overcommit.journal import BalloonMoved
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats, DomainFacts
-from overcommit.model.outcome import Outcome, Status
+from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.plan.case import guest_reserve, worthwhile
 from overcommit.units import MIB, format_size
 
@@ -21,6 +22,15 @@ _STEP_SHARE = 0.125
 """Of the guest's size per step: a guest that must drop cache gets time to, and we get time to see pain."""
 _PHANTOM_SHARE = 0.5
 """A balloon that took what it should, while the host got less than this, gives the memory back (S6)."""
+
+
+class _End(NamedTuple):
+    """How it ended, why, where the balloon was left (None: untouched), and what the guest did wrong."""
+
+    status: Status
+    detail: str
+    left_at: int | None
+    fault: Fault | None = None
 
 
 def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Outcome:
@@ -39,26 +49,29 @@ def _ascend(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Outco
     try:
         site.require_willing(domain)
     except HostError as error:
-        return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
-    site.generation.record(_move(action))
+        return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
+    site.generation.record(_move(action, action.after_bytes))
     try:
         site.hypervisor.set_balloon(action.domain.uuid, action.after_bytes)
+    except HostError as error:
+        says = f"{error}{_note(site, action, action.before_bytes)}"
+        return _outcome(site, action, _End(Status.FAILED, says, action.before_bytes), began)
+    end = _End(Status.DONE, "", action.after_bytes)
+    try:
         while reached < action.after_bytes - _TOLERANCE_BYTES:
             site.clock.wait(_POLL_SECONDS)
             site.require_alive(domain)
             reached = site.hypervisor.balloon(action.domain.uuid, now=site.clock.now()).actual_bytes
             if site.clock.monotonic() - began > _STUCK_SECONDS:
                 why = f"the guest has taken only {format_size(reached)} yet; the target is set"
-                return _outcome(site, action, Status.PARTIAL, 0, 0, began, why)
+                return _outcome(site, action, end._replace(status=Status.PARTIAL, detail=why), began)
     except HostError as error:
-        return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
-    return _outcome(site, action, Status.DONE, 0, 0, began, f"balloon at {format_size(reached)}")
+        return _outcome(site, action, end._replace(status=Status.FAILED, detail=str(error)), began)
+    return _outcome(site, action, end._replace(detail=f"balloon at {format_size(reached)}"), began)
 
 
-def _move(action: BalloonAction) -> BalloonMoved:
-    return BalloonMoved(
-        domain=action.domain, before_bytes=action.before_bytes, after_bytes=action.after_bytes
-    )
+def _move(action: BalloonAction, size: int) -> BalloonMoved:
+    return BalloonMoved(domain=action.domain, before_bytes=action.before_bytes, after_bytes=size)
 
 
 def _squeeze(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Outcome:
@@ -68,57 +81,98 @@ def _squeeze(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Outc
         before = site.residency(domain).resident_bytes
         faults = _major_faults(site, domain)
     except HostError as error:
-        return _outcome(site, action, Status.FAILED, 0, 0, began, str(error))
-    site.generation.record(_move(action))
+        return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
+    site.generation.record(_move(action, action.after_bytes))
     freed = promoted = 0
+    end = _descend(site, action, domain)
+    left_at = action.before_bytes if end.left_at is None else end.left_at
     try:
-        status, detail, reached = _descend(site, action, domain)
         freed = before - site.residency(domain).resident_bytes
-        due = min(before, action.before_bytes) - reached
-        if due >= worthwhile(action.before_bytes) and freed < _PHANTOM_SHARE * due:
-            site.hypervisor.set_balloon(action.domain.uuid, action.before_bytes)
-            status = Status.UNDONE
+        due = min(before, action.before_bytes) - left_at
+        works = end.status is not Status.FAILED
+        if works and due >= worthwhile(action.before_bytes) and freed < _PHANTOM_SHARE * due:
+            end = end._replace(fault=Fault.PHANTOM)
+            unnoted = _leave(site, action, domain, action.before_bytes, told=left_at)
             detail = (
-                f"the guest gave {format_size(action.before_bytes - reached)} but the host "
-                f"got {format_size(freed)}: given back"
+                f"the guest gave {format_size(action.before_bytes - left_at)} but the host "
+                f"got {format_size(freed)}: given back{unnoted}"
             )
+            end = _End(Status.UNDONE, detail, action.before_bytes, Fault.PHANTOM)
         promoted = _major_faults(site, domain) - faults
     except HostError as error:
-        status, detail = (Status.PARTIAL if freed > 0 else Status.FAILED), str(error)
-    return _outcome(site, action, status, max(0, freed), promoted, began, detail)
+        if end.status is not Status.FAILED:
+            end = end._replace(status=Status.FAILED, detail=str(error))
+    freed = max(0, freed)
+    if end.status is Status.FAILED:
+        end = end._replace(status=Status.of(freed, enough=False, failure=end.detail))
+    return _outcome(site, action, end, began, freed=freed, promoted=promoted)
 
 
-def _descend(site: Worksite, action: BalloonAction, domain: DomainFacts) -> tuple[Status, str, int]:
-    """Go down step by step; returns how that ended, why, and the size reached.
+def _descend(site: Worksite, action: BalloonAction, domain: DomainFacts) -> _End:
+    """Go down step by step.
 
     Whatever ends it early, no target is left that the guest has not reached: it would keep trying, against
     its own pain, with nobody watching.
     """
     step = max(round(_STEP_SHARE * action.before_bytes), 32 * MIB)
-    reached = target = action.before_bytes
+    reached = told = action.before_bytes
     try:
-        while target > action.after_bytes:
-            previous, target = reached, max(action.after_bytes, target - step)
+        while told > action.after_bytes:
+            previous, target = reached, max(action.after_bytes, told - step)
             site.require_alive(domain)
             site.hypervisor.set_balloon(action.domain.uuid, target)
+            told = target
             stats, usable = _settle(site, action, domain, target)
             reached = min(stats.actual_bytes, action.before_bytes)  # the guest's word cannot raise it
             site.progress(f"balloon at {format_size(reached)}")
             if reached > target + _TOLERANCE_BYTES:
-                site.require_alive(domain)
-                site.hypervisor.set_balloon(action.domain.uuid, reached)
-                return Status.PARTIAL, f"the balloon stands still at {format_size(reached)}", reached
+                unnoted = _leave(site, action, domain, reached, told=told)
+                says = f"the balloon stands still at {format_size(reached)}{unnoted}"
+                return _End(Status.PARTIAL, says, reached, Fault.STUCK)
             if usable is None or usable < _pain_limit(action):
-                site.require_alive(domain)
-                site.hypervisor.set_balloon(action.domain.uuid, previous)
+                unnoted = _leave(site, action, domain, previous, told=told)
                 says = "no longer answers" if usable is None else f"has only {format_size(usable)} available"
-                return Status.PARTIAL, f"one step back to {format_size(previous)}: the guest {says}", previous
+                says = f"one step back to {format_size(previous)}: the guest {says}{unnoted}"
+                return _End(Status.PARTIAL, says, previous, Fault.SILENT if usable is None else Fault.PAIN)
+    except HostError as error:
+        try:
+            unnoted = _leave(site, action, domain, reached, told=told)
+        except HostError:  # libvirt took no more words
+            return _End(Status.FAILED, str(error), told)
+        return _End(Status.FAILED, f"{error}{unnoted}", reached)
     except BaseException:
         with contextlib.suppress(HostError):
-            site.require_alive(domain)
-            site.hypervisor.set_balloon(action.domain.uuid, reached)
+            _leave(site, action, domain, reached, told=told)
         raise
-    return Status.DONE, f"balloon at {format_size(reached)}", reached
+    return _End(Status.DONE, f"balloon at {format_size(reached)}", action.after_bytes)
+
+
+def _leave(site: Worksite, action: BalloonAction, domain: DomainFacts, size: int, *, told: int) -> str:
+    """Leave the balloon above where it was to go, and have the journal know it, for later plans look there.
+
+    Returns:
+        What is to be said of a journal that takes no more: no reason to leave a guest squeezed, for the way
+        back is in it already.
+
+    Raises:
+        HostError: libvirt does not set it; it stays where it was ``told`` to go.
+    """
+    site.require_alive(domain)
+    unnoted = _note(site, action, size)
+    try:
+        site.hypervisor.set_balloon(action.domain.uuid, size)
+    except HostError:
+        _note(site, action, told)
+        raise
+    return unnoted
+
+
+def _note(site: Worksite, action: BalloonAction, size: int) -> str:
+    try:
+        site.generation.record(_move(action, size))
+    except HostError as error:
+        return f" ({error})"
+    return ""
 
 
 def _settle(
@@ -160,19 +214,15 @@ def _major_faults(site: Worksite, domain: DomainFacts) -> int:
 
 
 def _outcome(
-    site: Worksite,
-    action: BalloonAction,
-    status: Status,
-    freed: int,
-    promoted: int,
-    began: float,
-    detail: str,
+    site: Worksite, action: BalloonAction, end: _End, began: float, *, freed: int = 0, promoted: int = 0
 ) -> Outcome:
     return Outcome(
         action=action,
-        status=status,
+        status=end.status,
         freed_bytes=freed,
         promoted_pages=promoted,
         seconds=site.clock.monotonic() - began,
-        detail=detail,
+        detail=end.detail,
+        fault=end.fault,
+        left_at_bytes=end.left_at,
     )

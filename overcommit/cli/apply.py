@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from overcommit.apply.execute import carry_out
-from overcommit.apply.worksite import Worksite
 from overcommit.cli import render
-from overcommit.cli.plan import domain_option, observe_for_option, take_over_option
+from overcommit.cli.doing import ask, do, require_somebody_to_ask, show
+from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session, require_root, with_session
-from overcommit.damon.pool import DamonPool
-from overcommit.errors import UsageError
-from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import Generation
-from overcommit.model.action import Action, name_of
-from overcommit.model.outcome import Outcome, Report, Status
+from overcommit.errors import StalePlan, UsageError
+from overcommit.model.outcome import HostBalance, Report, Status
 from overcommit.model.plan import Plan
-from overcommit.model.policy import Policy
-from overcommit.observe.facts import observe
 from overcommit.plan import document
-from overcommit.plan.freshness import require_fresh
+from overcommit.plan.case import worthwhile
+from overcommit.units import format_size
 
 APPLIED_IN_PART = 3
 FAILED = 1
+_POOR_ROUNDS = 2
+"""So many in turn that gain next to nothing end the waiting."""
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--wait", is_flag=True, help="Then plan and apply again, until nothing more is gained.")
+@click.option(
+    "--timeout",
+    default="30min",
+    show_default=True,
+    callback=as_seconds,
+    metavar="DURATION",
+    help="With --wait: begin no round after that.",
+)
 @observe_for_option
 @take_over_option
 @domain_option
@@ -43,46 +47,98 @@ def apply(
     session: Session,
     file: Path | None,
     yes: bool,
+    wait: bool,
+    timeout: float,
     observe_for: float | None,
     take_over: bool,
     names: tuple[str, ...],
 ) -> None:
     """Do exactly the saved plan FILE; without one: plan, show, ask, do.
 
-    Exit status: 0 all done; 3 in part; 4 refused, nothing changed. Undo with overcommitctl restore.
+    Exit status, over all rounds: 0 all done; 3 in part; 4 refused, nothing changed. Undo with overcommitctl
+    restore.
     """
     require_root()
-    if file is None and not yes and not sys.stdin.isatty():
-        raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
+    if file is None and not yes:
+        require_somebody_to_ask()
     if file is not None and (names or observe_for is not None):
         raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
+    if file is not None and wait:
+        raise UsageError(
+            "a saved plan is applied exactly once: --wait makes new ones",
+            hint="apply the plan first, then run overcommitctl apply --wait without it",
+        )
     policy = session.policy()
     saved = _read(file) if file is not None else None
     if saved is None or saved.needs_damon:
         session.require_damon(take_over=take_over)
     hypervisor = session.hypervisor(read_only=False)
     with session.generation("apply") as generation:
-        chosen = saved or plan_now(
-            session,
-            hypervisor,
-            generation,
-            policy,
-            names=names,
-            observe_for=observe_for,
-            take_over=take_over,
-        )
+
+        def look() -> Plan:
+            return plan_now(
+                session,
+                hypervisor,
+                generation,
+                policy,
+                names=names,
+                observe_for=observe_for,
+                take_over=take_over,
+            )
+
+        def work(plan: Plan) -> Report:
+            return do(session, hypervisor, generation, plan, policy, take_over=take_over)
+
+        deadline = session.clock.monotonic() + timeout
+        first = saved or look()
         if saved is None:
-            _show(session, chosen)
-        if not chosen.runnable:
+            show(session, first)
+        if not first.runnable:
             session.talk.say("nothing to do")
             return
         if saved is None and not yes:
-            _ask(chosen)
-        report = _do(session, hypervisor, generation, chosen, policy, take_over=take_over)
-    _tell(session, report)
+            ask(f"Do this (frees {render.gains(first)}){', and what later rounds find' if wait else ''}?")
+        rounds = [work(first)]
+        if wait:
+            rounds += _go_on(session, look, work, rounds[0], deadline)
+    report = Report.of_rounds(rounds)
+    _tell(session, report, len(rounds))
     if not report.complete:
         useless = all(o.status in {Status.FAILED, Status.UNDONE} for o in report.outcomes)
         raise SystemExit(FAILED if useless else APPLIED_IN_PART)
+
+
+def _go_on(
+    session: Session, look: Callable[[], Plan], work: Callable[[Plan], Report], first: Report, deadline: float
+) -> Iterator[Report]:
+    """Plan and apply again until there is nothing to do, nothing is gained, or it is time to end."""
+    say, number, poor = session.talk.say, 1, 0
+    gained = first.freed_bytes + first.moved_bytes
+    while True:
+        poor = 0 if gained >= worthwhile(0) else poor + 1
+        so_far = f"round {number} gained {format_size(gained)}"
+        if poor == _POOR_ROUNDS:
+            say(f"{so_far}, as little as the one before: ending")
+            return
+        if session.clock.monotonic() >= deadline:
+            say(f"{so_far}: ending, the time is up")
+            return
+        say(f"{so_far}; planning again")
+        plan = look()
+        if not plan.runnable:
+            say("nothing is left to do")
+            return
+        if session.json:
+            show(session, plan)
+        number += 1
+        try:
+            report = work(plan)
+        except StalePlan as stale:  # a guest went its own way between the plan and its first action
+            say(str(stale))
+            gained = 0
+            continue
+        gained = report.freed_bytes + report.moved_bytes
+        yield report
 
 
 def _read(file: Path) -> Plan:
@@ -94,117 +150,16 @@ def _read(file: Path) -> Plan:
     return document.loads(text, str(file))
 
 
-def _show(session: Session, plan: Plan) -> None:
-    if session.json:
-        for action in plan.actions:
-            _emit("planned", action, expected_bytes=action.expected_bytes, blocked=action.blocked)
-        return
-    for line in render.plan_text(plan):
-        click.echo(line)
-
-
-def _ask(plan: Plan) -> None:
-    question = f"Do this (frees {render.gains(plan)})?"
-    if not click.confirm(question, err=True):
-        raise click.exceptions.Exit(0)
-
-
-def _do(
-    session: Session,
-    hypervisor: Hypervisor,
-    generation: Generation,
-    plan: Plan,
-    policy: Policy,
-    *,
-    take_over: bool,
-) -> Report:
-    snapshot = observe(session.kernel, hypervisor, session.clock)
-    require_fresh(plan, snapshot, policy)
-    teller = _JsonTeller() if session.json else _TextTeller(session)
-    site = Worksite(
-        kernel=session.kernel,
-        hypervisor=hypervisor,
-        clock=session.clock,
-        generation=generation,
-        progress=teller.progress,
-    )
-    with DamonPool(session.kernel, session.journal, generation) as pool:
-        return carry_out(
-            site,
-            pool,
-            plan,
-            snapshot,
-            take_over=take_over,
-            started=teller.started,
-            finished=teller.finished,
-        )
-
-
-class _TextTeller:
-    """Tells people: the action under way on stderr, each end on stdout."""
-
-    def __init__(self, session: Session) -> None:
-        self._talk = session.talk
-
-    def started(self, action: Action) -> None:
-        self._talk.progress(f"  {action.domain.name} {name_of(action)} ...")
-
-    def progress(self, sentence: str) -> None:
-        self._talk.progress(f"    {sentence}")
-
-    def finished(self, outcome: Outcome) -> None:
-        self._talk.done()
-        click.echo(render.outcome_text(outcome))
-
-
-class _JsonTeller:
-    """Tells programs: one JSON line per event on stdout."""
-
-    def __init__(self) -> None:
-        self._action: Action | None = None
-
-    def started(self, action: Action) -> None:
-        self._action = action
-        _emit("started", action)
-
-    def progress(self, sentence: str) -> None:
-        if self._action is not None:
-            _emit("progress", self._action, detail=sentence)
-
-    def finished(self, outcome: Outcome) -> None:
-        _emit(
-            "done" if outcome.status is Status.DONE else "failed",
-            outcome.action,
-            status=outcome.status.value,
-            freed_bytes=outcome.freed_bytes,
-            moved_bytes=outcome.moved_bytes,
-            promoted_pages=outcome.promoted_pages,
-            seconds=round(outcome.seconds, 3),
-            detail=outcome.detail,
-            controller=outcome.controller.value if outcome.controller else None,
-        )
-
-
-def _emit(kind: str, action: Action, **values: Any) -> None:
-    line = {
-        "type": kind,
-        "action_id": action.id,
-        "domain": action.domain.name,
-        "kind": name_of(action),
-        **values,
-    }
-    click.echo(json.dumps(line))
-
-
-def _tell(session: Session, report: Report) -> None:
+def _tell(session: Session, report: Report, rounds: int) -> None:
     if session.json:
         summary: dict[str, Any] = {
             "type": "summary",
             "generation": report.generation,
+            "rounds": rounds,
             "freed_bytes": report.freed_bytes,
             "moved_bytes": report.moved_bytes,
             "complete": report.complete,
-            "host": {name: getattr(report.balance, name) for name in _names(report)},
+            "host": {name: getattr(report.balance, name) for name in HostBalance.__dataclass_fields__},
         }
         click.echo(json.dumps(summary))
         return
@@ -216,7 +171,3 @@ def _tell(session: Session, report: Report) -> None:
         session.talk.say("nothing to undo: what was paged out comes back when the guest touches it")
     if report.moved_bytes:
         session.talk.say("what was moved to another node stays there: only the kernel may move it back")
-
-
-def _names(report: Report) -> Sequence[str]:
-    return tuple(type(report.balance).__dataclass_fields__)

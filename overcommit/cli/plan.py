@@ -16,7 +16,8 @@ from overcommit.units import format_duration, parse_duration
 CHANGES_PENDING = 2
 
 
-def _seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+def as_seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    """The value of an option that is a duration."""
     try:
         return None if text is None else parse_duration(text)
     except ValueError as error:
@@ -25,7 +26,7 @@ def _seconds(_context: click.Context, _option: click.Parameter, text: str | None
 
 observe_for_option = click.option(
     "--observe-for",
-    callback=_seconds,
+    callback=as_seconds,
     metavar="DURATION",
     help="How long to watch. [default: the longest cold_after of the classes in use, and a little]",
 )

@@ -14,6 +14,7 @@ from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Gap, Snapshot
 from overcommit.model.heat import Heat
+from overcommit.model.past import Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.observe.facts import observe, watchable
@@ -83,8 +84,9 @@ def plan_now(
     names: Sequence[str],
     observe_for: float | None,
     take_over: bool,
+    reserving: Reservation | None = None,
 ) -> Plan:
-    """Watch the domains, look at everything once more, and plan.
+    """Watch the domains, look at everything once more, and plan; ``reserving`` as if it were promised.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
@@ -108,7 +110,10 @@ def plan_now(
     if watched.host is not None:
         idle_after = policy.classes[policy.default_class].cold_after_seconds
         host_heat = judge_host(watched.host, lru_bytes=now.host.lru_bytes, idle_after=idle_after)
-    return make_plan(now, _heats(first, now, watched, policy), policy, host_heat)
+    past = session.past(now.taken_at)
+    if reserving is not None:
+        past = dataclasses.replace(past, reservations=(*past.reservations, reserving))
+    return make_plan(now, _heats(first, now, watched, policy), policy, host_heat, past=past)
 
 
 def _watch(

@@ -9,6 +9,8 @@ import click
 
 from overcommit.apply.restore import restore as put_back
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.model.history import RESTORE
+from overcommit.model.outcome import Status
 
 RESTORED_IN_PART = 3
 
@@ -37,6 +39,10 @@ def restore(session: Session, generation: int | None) -> None:
     finally:
         session.talk.done()
         session.journal.unlock()
+    if result.done or result.left:
+        status = Status.PARTIAL if result.left else Status.DONE
+        detail = "; ".join((*result.done, *(f"NOT restored: {sentence}" for sentence in result.left)))
+        session.ledger.note(session.happened(RESTORE, status, detail, generation=generation))
     if session.json:
         click.echo(json.dumps({"kind": "restore", **dataclasses.asdict(result)}, indent=1))
     else:

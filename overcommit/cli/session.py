@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,13 @@ from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import DEFAULT_DIRECTORY, BalloonMoved, Entry, Generation, Journal
+from overcommit.ledger import Ledger
+from overcommit.model.facts import Incarnation
+from overcommit.model.history import Event, event_of
+from overcommit.model.outcome import Outcome, Status
+from overcommit.model.past import LeftBalloon, Past
 from overcommit.model.policy import Policy
+from overcommit.plan.quarantine import quarantines
 from overcommit.policy import loader
 
 
@@ -37,6 +43,7 @@ class Session:
     kernel: Kernel
     clock: Clock
     journal: Journal
+    ledger: Ledger
 
     def policy(self) -> Policy:
         """The policy named, the host's own, or the shipped default."""
@@ -87,10 +94,63 @@ class Session:
             if not isinstance(entry.record, BalloonMoved) and entry.boot_id == boot_id
         ]
 
+    def past(self, now: float) -> Past:
+        """What earlier runs in this boot left that a plan must know."""
+        boot_id = read_boot_id(self.kernel)
+        events = self.ledger.events(boot_id=boot_id)
+        return Past(
+            reservations=self.ledger.reservations(now=now, boot_id=boot_id),
+            quarantines=quarantines(reversed(events), now),
+            balloons=_left_balloons(self.journal.outstanding(), boot_id),
+        )
+
+    def note(self, outcome: Outcome, generation: Generation, policy: Policy) -> None:
+        """Remember how an action ended."""
+        self.ledger.note(
+            event_of(
+                outcome,
+                at=self.clock.now(),
+                boot_id=read_boot_id(self.kernel),
+                run=self.ledger.run,
+                generation=generation.number,
+                policy_digest=policy.digest,
+            )
+        )
+
+    def happened(self, kind: str, status: Status, detail: str, **about: Any) -> Event:
+        """What this run did besides actions, as an event of now."""
+        return Event(
+            at=self.clock.now(),
+            boot_id=read_boot_id(self.kernel),
+            run=self.ledger.run,
+            kind=kind,
+            status=status,
+            detail=detail,
+            **about,
+        )
+
     def _clean_up_damon(self) -> None:
         """What a controller that died left in DAMON; we hold the lock, so it is dead."""
         for sentence in undo(self.kernel, self.journal, self.left_in_damon()):
             self.talk.say(f"cleaned up after a controller that died: {sentence}")
+
+
+def _left_balloons(outstanding: Sequence[Entry], boot_id: str) -> tuple[LeftBalloon, ...]:
+    """Where each balloon was found first and left last, after the entries newest first."""
+    moves: dict[Incarnation, list[tuple[int, BalloonMoved]]] = {}
+    for entry in outstanding:
+        if isinstance(entry.record, BalloonMoved) and entry.boot_id == boot_id:
+            moves.setdefault(entry.record.domain, []).append((entry.generation, entry.record))
+    return tuple(
+        LeftBalloon(
+            domain=domain,
+            size_bytes=newest.after_bytes,
+            baseline_bytes=history[-1][1].before_bytes,
+            generation=generation,
+        )
+        for domain, history in moves.items()
+        for generation, newest in history[:1]
+    )
 
 
 def require_root() -> None:
@@ -134,14 +194,17 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
         if no_color or os.environ.get("NO_COLOR"):
             context.color = False
         kernel = DamonWorker(LocalKernel())
+        talk = Talk(quiet=quiet)
+        directory = Path(os.environ.get("OVERCOMMIT_STATE_DIR", DEFAULT_DIRECTORY))
         session = Session(
             connect_uri=connect,
             policy_path=policy_path,
             json=as_json,
-            talk=Talk(quiet=quiet),
+            talk=talk,
             kernel=kernel,
             clock=SystemClock(),
-            journal=Journal(Path(os.environ.get("OVERCOMMIT_STATE_DIR", DEFAULT_DIRECTORY))),
+            journal=Journal(directory),
+            ledger=Ledger(directory, warn=talk.say),
         )
         try:
             return command(session, **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from overcommit.model.action import Action
@@ -34,13 +36,27 @@ class Status(enum.Enum):
         return cls.DONE if enough and failure is None else cls.PARTIAL
 
 
+class Fault(enum.Enum):
+    """What a guest did with its balloon that is no reason to try again soon (overcommit.plan.quarantine)."""
+
+    PHANTOM = "phantom"
+    """It gave, and the host got nothing."""
+    STUCK = "stuck"
+    """The balloon stood still above its target."""
+    SILENT = "silent"
+    """The driver moved the balloon, but sent no statistics any more."""
+    PAIN = "pain"
+    """The guest was short of memory."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """One action's end.
 
     ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts what came back
     from swap meanwhile: the price. ``moved_bytes`` went to another memory node and free nothing.
-    ``controller`` is None where nothing sets a pace.
+    ``controller`` is None where nothing sets a pace. ``left_at_bytes`` is the size that a balloon was left
+    at, None where none was moved.
     """
 
     action: Action
@@ -51,6 +67,8 @@ class Outcome:
     detail: str
     moved_bytes: int = 0
     controller: Controller | None = None
+    fault: Fault | None = None
+    left_at_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +90,21 @@ class Report:
     generation: int
     outcomes: tuple[Outcome, ...]
     balance: HostBalance
+
+    @classmethod
+    def of_rounds(cls, rounds: Sequence[Report]) -> Report:
+        """Several applies in turn, of one generation, as one."""
+        first, last = rounds[0].balance, rounds[-1].balance
+        return cls(
+            generation=rounds[0].generation,
+            outcomes=tuple(outcome for report in rounds for outcome in report.outcomes),
+            balance=dataclasses.replace(
+                last,
+                available_before_bytes=first.available_before_bytes,
+                swap_used_before_bytes=first.swap_used_before_bytes,
+                zram_before_bytes=first.zram_before_bytes,
+            ),
+        )
 
     @property
     def freed_bytes(self) -> int:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from overcommit.cli.apply import _JsonTeller
+from overcommit.cli.doing import _JsonTeller
 from overcommit.model.outcome import Controller, Outcome, Status
 from overcommit.plan.planner import make_plan
 from overcommit.units import MIB

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from overcommit.cli.talk import Talk
 from overcommit.damon.pool import DamonPool
 from overcommit.host.memory import read_boot_id
 from overcommit.journal import Generation, Journal
-from overcommit.model.outcome import Report
+from overcommit.ledger import Ledger
+from overcommit.model.outcome import Outcome, Report
 from overcommit.model.plan import Plan
 from overcommit.model.policy import PageoutActor, Policy
 from overcommit.observe.facts import observe
@@ -42,6 +43,7 @@ class Installation:
     kernel: FakeKernel
     directory: Path
     policy: Policy
+    warnings: list[str] = field(default_factory=list)
 
     def session(self) -> Session:
         """What a command starts with."""
@@ -53,6 +55,7 @@ class Installation:
             kernel=self.kernel,
             clock=FakeClock(self.host),
             journal=Journal(self.directory),
+            ledger=Ledger(self.directory, warn=self.warnings.append),
         )
 
     def plan(self, *, take_over: bool = True) -> Plan:
@@ -83,6 +86,10 @@ class Installation:
                 generation=generation,
                 progress=lambda _: None,
             )
+
+            def finished(outcome: Outcome) -> None:
+                session.note(outcome, generation, self.policy)
+
             with DamonPool(self.kernel, session.journal, generation) as pool:
                 return carry_out(
                     site,
@@ -91,7 +98,7 @@ class Installation:
                     snapshot,
                     take_over=take_over,
                     started=lambda _: None,
-                    finished=lambda _: None,
+                    finished=finished,
                 )
 
     def restore(self) -> Restored:

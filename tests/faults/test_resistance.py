@@ -11,7 +11,7 @@ import pytest
 
 from overcommit.damon.sysfs import ROOT
 from overcommit.errors import HostError, OvercommitError, StalePlan
-from overcommit.model.outcome import Status
+from overcommit.model.outcome import Fault, Status
 from overcommit.testing import Behaviour, FakeHost
 from overcommit.units import MIB
 from tests.faults.conftest import Installation, Killed, Killer
@@ -31,24 +31,28 @@ class OnTheFirst:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "status", "says"),
+    ("behaviour", "status", "fault", "says"),
     [
-        (Behaviour.STUCK, Status.PARTIAL, "stands still"),
-        (Behaviour.REFUSING, Status.FAILED, "refused"),
-        (Behaviour.PHANTOM, Status.UNDONE, "given back"),
-        (Behaviour.HUNG, Status.FAILED, "did not answer"),
-        (Behaviour.SILENT, Status.PARTIAL, "no longer answers"),
+        (Behaviour.STUCK, Status.PARTIAL, Fault.STUCK, "stands still"),
+        (Behaviour.REFUSING, Status.PARTIAL, None, "refused"),
+        (Behaviour.PHANTOM, Status.UNDONE, Fault.PHANTOM, "given back"),
+        (Behaviour.HUNG, Status.FAILED, None, "did not answer"),
+        (Behaviour.SILENT, Status.PARTIAL, Fault.SILENT, "no longer answers"),
     ],
 )
 def test_a_guest_that_does_not_cooperate_is_named_and_harms_nobody(
-    installation: Installation, behaviour: Behaviour, status: Status, says: str
+    installation: Installation, behaviour: Behaviour, status: Status, fault: Fault | None, says: str
 ) -> None:
-    """From its first balloon step on; the other guest's action is carried out all the same."""
+    """From its first balloon step on; the other guest's action is carried out all the same.
+
+    Libvirt refuses from the second step on, and the host keeps what the first one brought.
+    """
     plan = installation.plan()
     free = installation.host.guests[1]
     OnTheFirst(installation.host, "balloon/free", lambda: setattr(free, "behaviour", behaviour))
     outcomes = {o.action.domain.name: o for o in installation.apply(plan).outcomes}
     assert (outcomes["free"].status, says in outcomes["free"].detail) == (status, True), outcomes["free"]
+    assert outcomes["free"].fault is fault
     assert outcomes["cold"].status is Status.DONE
     if behaviour is Behaviour.PHANTOM:
         assert free.balloon_target_bytes == free.memory_bytes

@@ -1,0 +1,146 @@
+"""Carry out a plan and tell about it while it happens: what `apply` and `reserve` share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from overcommit.apply.execute import carry_out
+from overcommit.apply.worksite import Worksite
+from overcommit.cli import render
+from overcommit.cli.session import Session
+from overcommit.damon.pool import DamonPool
+from overcommit.errors import UsageError
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import Generation
+from overcommit.model.action import Action, name_of
+from overcommit.model.outcome import Outcome, Report, Status
+from overcommit.model.plan import Plan
+from overcommit.model.policy import Policy
+from overcommit.observe.facts import observe
+from overcommit.plan.freshness import require_fresh
+
+
+def show(session: Session, plan: Plan) -> None:
+    """The plan itself, before anything is done."""
+    if session.json:
+        for action in plan.actions:
+            _emit("planned", action, expected_bytes=action.expected_bytes, blocked=action.blocked)
+        return
+    for line in render.plan_text(plan):
+        click.echo(line)
+
+
+def require_somebody_to_ask() -> None:
+    """Raise `UsageError` unless a terminal is there to answer."""
+    if not sys.stdin.isatty():
+        raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
+
+
+def ask(question: str) -> None:
+    """Go on when the operator says so, else end as if all were done."""
+    if not click.confirm(question, err=True):
+        raise click.exceptions.Exit(0)
+
+
+def do(
+    session: Session,
+    hypervisor: Hypervisor,
+    generation: Generation,
+    plan: Plan,
+    policy: Policy,
+    *,
+    take_over: bool,
+) -> Report:
+    """Do the plan if it is fresh; each action's end is remembered before it is told.
+
+    Raises:
+        StalePlan: the world moved since the plan was made.
+        Conflict: DAMON belongs to somebody else.
+        HostError: the journal cannot be written.
+    """
+    snapshot = observe(session.kernel, hypervisor, session.clock)
+    require_fresh(plan, snapshot, policy)
+    teller = _JsonTeller() if session.json else _TextTeller(session)
+    site = Worksite(
+        kernel=session.kernel,
+        hypervisor=hypervisor,
+        clock=session.clock,
+        generation=generation,
+        progress=teller.progress,
+    )
+
+    def finished(outcome: Outcome) -> None:
+        session.note(outcome, generation, policy)
+        teller.finished(outcome)
+
+    with DamonPool(session.kernel, session.journal, generation) as pool:
+        return carry_out(
+            site,
+            pool,
+            plan,
+            snapshot,
+            take_over=take_over,
+            started=teller.started,
+            finished=finished,
+        )
+
+
+class _TextTeller:
+    """Tells people: the action under way on stderr, each end on stdout."""
+
+    def __init__(self, session: Session) -> None:
+        self._talk = session.talk
+
+    def started(self, action: Action) -> None:
+        self._talk.progress(f"  {action.domain.name} {name_of(action)} ...")
+
+    def progress(self, sentence: str) -> None:
+        self._talk.progress(f"    {sentence}")
+
+    def finished(self, outcome: Outcome) -> None:
+        self._talk.done()
+        click.echo(render.outcome_text(outcome))
+
+
+class _JsonTeller:
+    """Tells programs: one JSON line per event on stdout."""
+
+    def __init__(self) -> None:
+        self._action: Action | None = None
+
+    def started(self, action: Action) -> None:
+        self._action = action
+        _emit("started", action)
+
+    def progress(self, sentence: str) -> None:
+        if self._action is not None:
+            _emit("progress", self._action, detail=sentence)
+
+    def finished(self, outcome: Outcome) -> None:
+        _emit(
+            "done" if outcome.status is Status.DONE else "failed",
+            outcome.action,
+            status=outcome.status.value,
+            fault=outcome.fault.value if outcome.fault else None,
+            freed_bytes=outcome.freed_bytes,
+            moved_bytes=outcome.moved_bytes,
+            promoted_pages=outcome.promoted_pages,
+            seconds=round(outcome.seconds, 3),
+            detail=outcome.detail,
+            controller=outcome.controller.value if outcome.controller else None,
+        )
+
+
+def _emit(kind: str, action: Action, **values: Any) -> None:
+    line = {
+        "type": kind,
+        "action_id": action.id,
+        "domain": action.domain.name,
+        "kind": name_of(action),
+        **values,
+    }
+    click.echo(json.dumps(line))

@@ -1,0 +1,293 @@
+"""The memory beside the undo journal: what was done, and what was promised (SQLite, ``history.db``).
+
+Nothing that restore needs is in it, and no apply stops for it: what cannot be remembered is said and lost. A
+file that cannot be understood is set aside, and a new one begins. Every call has a connection of its own, so
+that any verb may read while a controller writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from overcommit.errors import HostError
+from overcommit.model.facts import Incarnation
+from overcommit.model.history import RESTORE, Event
+from overcommit.model.outcome import Fault, Status
+from overcommit.model.past import Reservation
+
+_FILE = "history.db"
+_SCHEMA_VERSION = 1
+_KEEP_SECONDS = 90 * 86400.0
+_MOST_EVENTS = 20_000
+_PATIENCE_SECONDS = 5.0
+
+_SCHEMA = f"""
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, boot_id TEXT NOT NULL, run TEXT NOT NULL, kind TEXT NOT NULL,
+    status TEXT NOT NULL, about TEXT, uuid TEXT, pid INTEGER, start_time INTEGER, generation INTEGER,
+    fault TEXT, before_bytes INTEGER, planned_bytes INTEGER, reached_bytes INTEGER, expected_bytes INTEGER,
+    freed_bytes INTEGER, moved_bytes INTEGER, promoted_pages INTEGER, seconds REAL,
+    because TEXT NOT NULL, detail TEXT NOT NULL, policy_digest TEXT
+);
+CREATE TABLE reservations (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, boot_id TEXT NOT NULL, purpose TEXT, size_bytes INTEGER NOT NULL,
+    expires_at REAL NOT NULL
+);
+PRAGMA user_version = {_SCHEMA_VERSION}
+"""
+_PLAIN = (
+    *("at", "boot_id", "run", "kind", "about", "generation", "before_bytes", "planned_bytes"),
+    *("reached_bytes", "expected_bytes", "freed_bytes", "moved_bytes", "promoted_pages", "seconds"),
+    *("because", "detail", "policy_digest"),
+)
+"""Columns that are the event's own fields."""
+_COLUMNS = (*_PLAIN, "status", "fault", "uuid", "pid", "start_time")
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM events"  # noqa: S608 - our own names
+_INSERT = (
+    f"INSERT INTO events ({', '.join(_COLUMNS)}) "  # noqa: S608 - our own names
+    f"VALUES ({', '.join(':' + name for name in _COLUMNS)})"
+)
+
+_NOT_OURS = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA}
+"""Result codes that mean the content; the others mean the disk, or somebody who has it locked."""
+
+_T = TypeVar("_T")
+
+
+class _Unintelligible(Exception):
+    """The file is there and can be read, but is no history of ours."""
+
+
+class Ledger:
+    """The history in a directory; ``warn`` gets a sentence about what could not be remembered or read.
+
+    ``run`` names this run of the program in it.
+    """
+
+    def __init__(self, directory: Path, *, warn: Callable[[str], None]) -> None:
+        self.run = secrets.token_hex(4)
+        self._path = directory / _FILE
+        self._warn = warn
+        self._warned: set[str] = set()
+
+    def note(self, event: Event) -> None:
+        """Remember an event if that is possible; the oldest are forgotten for it."""
+        try:
+            self.record(event)
+        except HostError as error:
+            self._say(f"{error}; what is done now will be missing from it")
+
+    def record(self, event: Event) -> None:
+        """Remember an event that something depends on.
+
+        Raises:
+            HostError: the disk refuses.
+        """
+        self._change(lambda connection: _add(connection, event))
+
+    def grant(
+        self, size_bytes: int, purpose: str | None, *, now: float, expires_at: float, boot_id: str
+    ) -> Reservation:
+        """Promise memory until ``expires_at``. Promises that nobody can use any more are forgotten.
+
+        Raises:
+            HostError: the disk refuses; nothing is promised then.
+        """
+
+        def work(connection: sqlite3.Connection) -> int | None:
+            connection.execute(
+                "DELETE FROM reservations WHERE expires_at <= ? OR boot_id != ?", (now, boot_id)
+            )
+            return connection.execute(
+                "INSERT INTO reservations (boot_id, purpose, size_bytes, expires_at) VALUES (?, ?, ?, ?)",
+                (boot_id, purpose, size_bytes, expires_at),
+            ).lastrowid
+
+        number = self._change(work)
+        return Reservation(id=number or 0, purpose=purpose, size_bytes=size_bytes, expires_at=expires_at)
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Take a promise back.
+
+        Raises:
+            HostError: the disk refuses; the promise stands.
+        """
+        self._change(lambda c: c.execute("DELETE FROM reservations WHERE id = ?", (reservation.id,)))
+
+    def reservations(self, *, now: float, boot_id: str) -> tuple[Reservation, ...]:
+        """The promises in force, oldest first; those of another boot had to do with that boot."""
+        return self._look(
+            "SELECT id, purpose, size_bytes, expires_at FROM reservations "
+            "WHERE expires_at > ? AND boot_id = ? ORDER BY id",
+            (now, boot_id),
+            lambda row: Reservation(id=row[0], purpose=row[1], size_bytes=row[2], expires_at=row[3]),
+        )
+
+    def events(
+        self,
+        *,
+        boot_id: str | None = None,
+        about: Sequence[str] = (),
+        since: float = 0.0,
+        most: int | None = None,
+    ) -> tuple[Event, ...]:
+        """The newest events in the order in which they happened; a restore is about every domain."""
+        conditions, parameters = ["at >= ?"], [since, *about]
+        if about:
+            conditions.append(f"(about IN ({', '.join('?' for _ in about)}) OR kind = '{RESTORE}')")
+        if boot_id is not None:
+            conditions.append("boot_id = ?")
+            parameters.append(boot_id)
+        newest = self._look(
+            f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+            (*parameters, -1 if most is None else most),
+            _event,
+        )
+        return tuple(reversed(newest))
+
+    def _look(
+        self, query: str, parameters: Sequence[object], convert: Callable[[Sequence[Any]], _T]
+    ) -> tuple[_T, ...]:
+        """What is there; nothing, and a warning, where it cannot be read."""
+        if not self._path.exists():
+            return ()
+
+        def work(connection: sqlite3.Connection) -> tuple[_T, ...]:
+            if _version(connection) == 0:  # somebody is about to begin it
+                return ()
+            return tuple(convert(row) for row in connection.execute(query, parameters))
+
+        try:
+            return self._attempt(work)
+        except _Unintelligible as fault:
+            try:
+                self._set_aside(fault)
+            except HostError as error:
+                self._say(str(error))
+        except HostError as error:
+            self._say(f"{error}; reservations and quarantines are not known now")
+        return ()
+
+    def _change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do it in one transaction.
+
+        Raises:
+            HostError: the disk refuses.
+        """
+
+        def transaction(connection: sqlite3.Connection) -> _T:
+            connection.execute("BEGIN IMMEDIATE")
+            if _version(connection) == 0:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+            result = work(connection)
+            connection.execute("COMMIT")
+            with contextlib.suppress(sqlite3.OperationalError):  # somebody is at it; the next writer does it
+                connection.execute("PRAGMA journal_mode = WAL")
+            return result
+
+        try:
+            return self._attempt(transaction, create=True)
+        except _Unintelligible as fault:
+            self._set_aside(fault)
+        try:
+            return self._attempt(transaction, create=True)
+        except _Unintelligible as fault:
+            raise HostError(f"cannot write the history {self._path}: {fault}") from fault
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], _T], *, create: bool = False) -> _T:
+        """Work on a connection of its own.
+
+        Raises:
+            _Unintelligible: it is no history of ours.
+            HostError: the disk refuses.
+        """
+        try:
+            if create:  # by us, for SQLite would let others read it
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(self._path, timeout=_PATIENCE_SECONDS, isolation_level=None)
+            with contextlib.closing(connection):
+                if (version := _version(connection)) not in {0, _SCHEMA_VERSION}:
+                    message = f"is of version {version}, which another version of overcommit made"
+                    raise _Unintelligible(message)
+                return work(connection)
+        except ValueError as error:
+            raise _Unintelligible(f"cannot be understood ({error})") from error
+        except OSError as error:
+            raise HostError(f"cannot keep the history in {self._path}: {error.strerror}") from error
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code is None or code & 0xFF in _NOT_OURS:
+                raise _Unintelligible(f"cannot be understood ({error})") from error
+            raise HostError(f"cannot keep the history in {self._path}: {error}") from error
+
+    def _set_aside(self, fault: _Unintelligible) -> None:
+        """Give the file another name, which nobody looks at.
+
+        Raises:
+            HostError: the disk refuses.
+        """
+        names = (self._path.with_name(f"{_FILE}.broken-{number}") for number in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
+        except OSError as error:
+            raise HostError(
+                f"the history {self._path} {fault}, and cannot be set aside: {error.strerror}"
+            ) from error
+        self._say(f"the history {self._path} {fault}: set aside as {aside.name}, a new one begins")
+
+    def _say(self, sentence: str) -> None:
+        """Each warning once: a full disk is not told again for every action."""
+        if sentence not in self._warned:
+            self._warned.add(sentence)
+            self._warn(sentence)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def _add(connection: sqlite3.Connection, event: Event) -> None:
+    connection.execute(_INSERT, _row(event))
+    connection.execute(
+        "DELETE FROM events WHERE at < ? OR id <= (SELECT max(id) FROM events) - ?",
+        (event.at - _KEEP_SECONDS, _MOST_EVENTS),
+    )
+
+
+def _row(event: Event) -> dict[str, Any]:
+    who = event.domain
+    return {
+        **{name: getattr(event, name) for name in _PLAIN},
+        "uuid": who.uuid if who else None,
+        "pid": who.pid if who else None,
+        "start_time": who.start_time if who else None,
+        "status": event.status.value,
+        "fault": event.fault.value if event.fault else None,
+    }
+
+
+def _event(row: Sequence[Any]) -> Event:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    domain = None
+    if values["uuid"] is not None:
+        domain = Incarnation(
+            uuid=values["uuid"], name=values["about"], pid=values["pid"], start_time=values["start_time"]
+        )
+    return Event(
+        **{name: values[name] for name in _PLAIN},
+        domain=domain,
+        status=Status(values["status"]),
+        fault=Fault(values["fault"]) if values["fault"] is not None else None,
+    )

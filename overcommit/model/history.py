@@ -1,0 +1,78 @@
+"""What happened on this host by our hand: one event for each action's end, restore and promise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from overcommit.model.action import name_of
+from overcommit.model.facts import Incarnation
+from overcommit.model.outcome import Fault, Outcome, Status
+
+RESTORE = "restore"
+"""Changes were put back."""
+RESERVE = "reserve"
+"""Memory was promised to somebody, or could not be."""
+CANCEL = "cancel"
+"""Such a promise was taken back."""
+RELEASE = "release"
+"""An operator ended a domain's quarantine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened at ``at`` (seconds since the epoch), by one run of the program.
+
+    ``kind`` is an action's name, or one of the words above. ``about`` names the domain also where its life
+    is not known. ``generation`` is None where there is nothing to undo. For an action ``before_bytes`` and
+    ``planned_bytes`` are its own, ``reached_bytes`` is where its balloon was left; None: not measured.
+    """
+
+    at: float
+    boot_id: str
+    run: str
+    kind: str
+    status: Status
+    about: str | None = None
+    domain: Incarnation | None = None
+    generation: int | None = None
+    fault: Fault | None = None
+    before_bytes: int | None = None
+    planned_bytes: int | None = None
+    reached_bytes: int | None = None
+    expected_bytes: int | None = None
+    freed_bytes: int | None = None
+    moved_bytes: int | None = None
+    promoted_pages: int | None = None
+    seconds: float | None = None
+    because: str = ""
+    detail: str = ""
+    policy_digest: str | None = None
+
+
+def event_of(
+    outcome: Outcome, *, at: float, boot_id: str, run: str, generation: int, policy_digest: str
+) -> Event:
+    """An action's end as an event; only a balloon leaves something to undo."""
+    action = outcome.action
+    return Event(
+        at=at,
+        boot_id=boot_id,
+        run=run,
+        kind=name_of(action),
+        status=outcome.status,
+        about=action.domain.name,
+        domain=action.domain,
+        generation=None if outcome.left_at_bytes is None else generation,
+        fault=outcome.fault,
+        before_bytes=action.before_bytes,
+        planned_bytes=action.after_bytes,
+        reached_bytes=outcome.left_at_bytes,
+        expected_bytes=action.expected_bytes,
+        freed_bytes=outcome.freed_bytes,
+        moved_bytes=outcome.moved_bytes,
+        promoted_pages=outcome.promoted_pages,
+        seconds=outcome.seconds,
+        because=action.because,
+        detail=outcome.detail,
+        policy_digest=policy_digest,
+    )

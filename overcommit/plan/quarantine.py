@@ -1,0 +1,76 @@
+"""Whose balloon is left alone, and for how long, after what it did (rule S6).
+
+Each failure makes the next quarantine longer; a balloon that went where it should, an operator's word, or
+another life of the domain begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from overcommit.model.facts import Incarnation
+from overcommit.model.history import RELEASE, Event
+from overcommit.model.outcome import Fault, Status
+from overcommit.model.past import Quarantine
+from overcommit.model.policy import Actuator
+from overcommit.units import format_duration, format_size
+
+_FIRST_SECONDS = 600.0
+_LONGEST_SECONDS = 86400.0
+_LONGEST_PAIN_SECONDS = 6 * 3600.0
+_MOST_GROWTH = 16
+"""Times it may have grown: by then it is longer than the longest."""
+
+
+def quarantines(events: Iterable[Event], now: float) -> tuple[Quarantine, ...]:
+    """What is in quarantine at ``now``, after this boot's events, newest first.
+
+    An event dated after now was written by a clock that has been set back since: it is left out, for nobody
+    knows how long ago it was.
+    """
+    failures: dict[Incarnation, list[Event]] = {}
+    forgiven: set[Incarnation] = set()
+    for event in events:
+        who = event.domain
+        if who is None or who in forgiven or event.at > now:
+            continue
+        ballooned = event.kind == Actuator.BALLOON.value
+        if event.kind == RELEASE or (ballooned and event.status is Status.DONE):
+            forgiven.add(who)
+        elif ballooned and event.fault is not None:
+            failures.setdefault(who, []).append(event)
+    found = (_longest(who, of_it, now) for who, of_it in failures.items())
+    return tuple(quarantine for quarantine in found if quarantine.until > now)
+
+
+def _longest(who: Incarnation, failures: Sequence[Event], now: float) -> Quarantine:
+    """A guest in pain is tried again sooner than a balloon that does not work."""
+    pain = [event for event in failures if event.fault is Fault.PAIN]
+    useless = [event for event in failures if event.fault is not Fault.PAIN]
+    ends = [
+        (
+            of_kind[0].at + min(longest, _FIRST_SECONDS * growth ** min(len(of_kind) - 1, _MOST_GROWTH)),
+            of_kind,
+        )
+        for of_kind, growth, longest in ((pain, 2, _LONGEST_PAIN_SECONDS), (useless, 4, _LONGEST_SECONDS))
+        if of_kind
+    ]
+    until, causes = max(ends, key=lambda end: end[0])
+    times = f", {len(causes)} times in a row" if len(causes) > 1 else ""
+    ago = format_duration(now - causes[0].at)
+    return Quarantine(
+        domain=who, actuator=Actuator.BALLOON, reason=f"{_told(causes[0])} {ago} ago{times}", until=until
+    )
+
+
+def _told(failure: Event) -> str:
+    match failure.fault:
+        case Fault.STUCK:
+            size = failure.reached_bytes
+            return f"its balloon stood still{f' at {format_size(size)}' if size is not None else ''}"
+        case Fault.SILENT:
+            return "its balloon driver stopped answering"
+        case Fault.PAIN:
+            return "it ran short of memory when its balloon took some"
+        case _:
+            return "its balloon took memory of which the host got nothing"
