@@ -135,13 +135,16 @@ class Ledger:
         *,
         boot_id: str | None = None,
         about: Sequence[str] = (),
+        kinds: Sequence[str] = (),
         since: float = 0.0,
         most: int | None = None,
     ) -> tuple[Event, ...]:
         """The newest events in the order in which they happened; a restore is about every domain."""
-        conditions, parameters = ["at >= ?"], [since, *about]
+        conditions, parameters = ["at >= ?"], [since, *about, *kinds]
         if about:
-            conditions.append(f"(about IN ({', '.join('?' for _ in about)}) OR kind = '{RESTORE}')")
+            conditions.append(f"(about IN ({_marks(about)}) OR kind = '{RESTORE}')")
+        if kinds:
+            conditions.append(f"kind IN ({_marks(kinds)})")
         if boot_id is not None:
             conditions.append("boot_id = ?")
             parameters.append(boot_id)
@@ -256,6 +259,10 @@ class Ledger:
 def _version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" for _ in values)
 
 
 def _add(connection: sqlite3.Connection, event: Event) -> None:

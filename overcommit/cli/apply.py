@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from overcommit.cli import render
-from overcommit.cli.doing import ask, do, require_somebody_to_ask, show
+from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session, require_root, with_session
@@ -96,8 +96,9 @@ def apply(
         if not first.runnable:
             session.talk.say("nothing to do")
             return
-        if saved is None and not yes:
-            ask(f"Do this (frees {render.gains(first)}){', and what later rounds find' if wait else ''}?")
+        more = ", and what later rounds find" if wait else ""
+        if saved is None and not yes and not agreed(f"Do this (frees {render.gains(first)}){more}?"):
+            return
         rounds = [work(first)]
         if wait:
             rounds += _go_on(session, look, work, rounds[0], deadline)

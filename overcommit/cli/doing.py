@@ -40,10 +40,9 @@ def require_somebody_to_ask() -> None:
         raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
 
 
-def ask(question: str) -> None:
-    """Go on when the operator says so, else end as if all were done."""
-    if not click.confirm(question, err=True):
-        raise click.exceptions.Exit(0)
+def agreed(question: str) -> bool:
+    """What the operator says."""
+    return click.confirm(question, err=True)
 
 
 def do(

@@ -15,7 +15,10 @@ from overcommit import __version__
 from overcommit.cli.apply import apply
 from overcommit.cli.doctor import doctor
 from overcommit.cli.explain import explain
+from overcommit.cli.history import history
 from overcommit.cli.plan import plan
+from overcommit.cli.release import release
+from overcommit.cli.reserve import reserve
 from overcommit.cli.restore import restore
 from overcommit.cli.status import status
 from overcommit.cli.talk import fail
@@ -48,7 +51,7 @@ def completion(shell: str) -> None:
     click.echo(kind(overcommitctl, {}, PROGRAM, _COMPLETE).source())
 
 
-for _verb in (doctor, plan, explain, apply, status, restore, validate):
+for _verb in (doctor, plan, explain, apply, status, history, reserve, release, restore, validate):
     overcommitctl.add_command(_verb)
 
 

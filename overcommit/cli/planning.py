@@ -85,14 +85,18 @@ def plan_now(
     observe_for: float | None,
     take_over: bool,
     reserving: Reservation | None = None,
+    leave_out: str | None = None,
 ) -> Plan:
-    """Watch the domains, look at everything once more, and plan; ``reserving`` as if it were promised.
+    """Watch the domains, look at everything once more, and plan.
+
+    ``reserving`` counts as promised; the domain to ``leave_out`` gives nothing.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
         UsageError: an unknown domain.
     """
     first = select(observe(session.kernel, hypervisor, session.clock), names)
+    first = dataclasses.replace(first, domains=tuple(d for d in first.domains if d.name != leave_out))
     domains = [d for d in first.domains if watchable(d)]
     seconds = observe_for if observe_for is not None else _long_enough(first, domains, policy)
     watched = Watched(idle={}, lost={})
@@ -103,7 +107,7 @@ def plan_now(
     now = dataclasses.replace(
         now,
         host=dataclasses.replace(now.host, migration=migration),
-        domains=tuple(d for d in now.domains if not names or d.name in names),
+        domains=tuple(d for d in now.domains if (not names or d.name in names) and d.name != leave_out),
         gaps=(*now.gaps, *_lost(first, now, watched)),
     )
     host_heat = None

@@ -42,7 +42,7 @@ def restore(session: Session, generation: int | None) -> None:
     if result.done or result.left:
         status = Status.PARTIAL if result.left else Status.DONE
         detail = "; ".join((*result.done, *(f"NOT restored: {sentence}" for sentence in result.left)))
-        session.ledger.note(session.happened(RESTORE, status, detail, generation=generation))
+        session.ledger.note(session.happened(RESTORE, status, detail))
     if session.json:
         click.echo(json.dumps({"kind": "restore", **dataclasses.asdict(result)}, indent=1))
     else:

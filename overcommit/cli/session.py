@@ -28,7 +28,7 @@ from overcommit.model.history import Event, event_of
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.past import LeftBalloon, Past
 from overcommit.model.policy import Policy
-from overcommit.plan.quarantine import quarantines
+from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
 from overcommit.policy import loader
 
 
@@ -97,7 +97,7 @@ class Session:
     def past(self, now: float) -> Past:
         """What earlier runs in this boot left that a plan must know."""
         boot_id = read_boot_id(self.kernel)
-        events = self.ledger.events(boot_id=boot_id)
+        events = self.ledger.events(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS)
         return Past(
             reservations=self.ledger.reservations(now=now, boot_id=boot_id),
             quarantines=quarantines(reversed(events), now),

@@ -10,6 +10,12 @@ import click
 
 from overcommit.cli import render
 from overcommit.cli.planning import select
+from overcommit.cli.remembered import (
+    quarantine_json,
+    quarantine_text,
+    reservation_json,
+    reservation_text,
+)
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.model.facts import DomainFacts, Snapshot
 from overcommit.model.policy import Policy
@@ -26,6 +32,9 @@ def status(session: Session, names: tuple[str, ...]) -> None:
     require_root()
     hypervisor = session.hypervisor(read_only=True)
     snapshot = select(observe(session.kernel, hypervisor, session.clock), names)
+    past = session.past(snapshot.taken_at)
+    alive = {domain.incarnation for domain in snapshot.domains}
+    quarantines = [q for q in past.quarantines if q.domain in alive]
     outstanding = [g for g in session.journal.generations() if g.outstanding]
     sentence = _sentence(snapshot, len(outstanding))
     if session.json:
@@ -37,6 +46,8 @@ def status(session: Session, names: tuple[str, ...]) -> None:
                     "sentence": sentence,
                     "host": _host(snapshot),
                     "domains": [_domain(d, policy) for d in snapshot.domains],
+                    "reservations": [reservation_json(r) for r in past.reservations],
+                    "quarantines": [quarantine_json(q) for q in quarantines],
                     "outstanding_generations": [g.number for g in outstanding],
                 },
                 indent=1,
@@ -45,6 +56,10 @@ def status(session: Session, names: tuple[str, ...]) -> None:
         return
     for line in _text(snapshot, policy, sentence):
         click.echo(line)
+    for reservation in past.reservations:
+        click.echo(f"  {reservation_text(reservation, snapshot.taken_at)}")
+    for quarantine in quarantines:
+        click.echo(f"  {quarantine_text(quarantine)}")
     for generation in outstanding:
         click.echo(
             f"  generation {generation.number} ({generation.command}): "

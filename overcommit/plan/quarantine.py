@@ -18,12 +18,16 @@ from overcommit.units import format_duration, format_size
 _FIRST_SECONDS = 600.0
 _LONGEST_SECONDS = 86400.0
 _LONGEST_PAIN_SECONDS = 6 * 3600.0
+ACCOUNT_SECONDS = 7 * 86400.0
+"""What is longer ago is held against nobody."""
+EVENTS = (Actuator.BALLOON.value, RELEASE)
+"""The kinds that count."""
 _MOST_GROWTH = 16
 """Times it may have grown: by then it is longer than the longest."""
 
 
 def quarantines(events: Iterable[Event], now: float) -> tuple[Quarantine, ...]:
-    """What is in quarantine at ``now``, after this boot's events, newest first.
+    """What is in quarantine at ``now``, after this boot's `EVENTS` of `ACCOUNT_SECONDS`, newest first.
 
     An event dated after now was written by a clock that has been set back since: it is left out, for nobody
     knows how long ago it was.

@@ -21,8 +21,8 @@ from tests import scenarios
 from tests.cli.conftest import Ended, Run
 
 VERBS = sorted(overcommitctl.commands)
-CHANGING = ["plan", "explain", "apply", "status", "restore"]
-MUST_HAVE = {"apply": ["--yes"], "explain": ["web"]}
+NEEDS_ROOT = ["plan", "explain", "apply", "status", "history", "reserve", "release", "restore"]
+MUST_HAVE = {"apply": ["--yes"], "explain": ["web"], "reserve": ["1GiB"], "release": ["web"]}
 REFUSED, UNSUPPORTED, USAGE = 4, 5, 64
 POLICY = "version: 1\nclasses:\n  standard: {}\ndefault_class: standard\n"
 
@@ -79,6 +79,11 @@ def test_version(run: Run) -> None:
         (["validate", "--schema", "--json"], "--schema stands alone"),
         (["restore", "zero"], "'zero' is not a valid integer"),
         (["restore", "0"], "0 is not in the range"),
+        (["history", "-n", "0"], "0 is not in the range"),
+        (["history", "--since", "yesterday"], "not a duration: 'yesterday'"),
+        (["reserve", "--cancel", "0"], "0 is not in the range"),
+        (["release"], "Missing argument 'DOMAIN'"),
+        (["apply", "--wait", "--timeout", "soon"], "not a duration: 'soon'"),
         (["completion", "csh"], "'csh' is not one of"),
     ],
     ids=" ".join,
@@ -149,7 +154,7 @@ def test_a_tampered_plan_is_refused(run: Run, tmp_path: Path) -> None:
     assert "hint:  make a new plan" in ended.err
 
 
-@pytest.mark.parametrize("verb", CHANGING)
+@pytest.mark.parametrize("verb", NEEDS_ROOT)
 def test_not_root(run: Run, state: Path, mocker: MockerFixture, verb: str) -> None:
     mocker.patch("os.geteuid", return_value=1000)
     ended = run(verb, *MUST_HAVE.get(verb, ()))

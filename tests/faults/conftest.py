@@ -19,6 +19,7 @@ from overcommit.host.memory import read_boot_id
 from overcommit.journal import Generation, Journal
 from overcommit.ledger import Ledger
 from overcommit.model.outcome import Outcome, Report
+from overcommit.model.past import Past
 from overcommit.model.plan import Plan
 from overcommit.model.policy import PageoutActor, Policy
 from overcommit.observe.facts import observe
@@ -72,8 +73,8 @@ class Installation:
                 take_over=take_over,
             )
 
-    def apply(self, plan: Plan, *, take_over: bool = True) -> Report:
-        """``overcommitctl apply FILE``."""
+    def apply(self, plan: Plan, outcomes: list[Outcome] | None = None, *, take_over: bool = True) -> Report:
+        """``overcommitctl apply FILE``; each end goes to ``outcomes`` as soon as it is known."""
         session = self.session()
         hypervisor = FakeHypervisor(self.host)
         with session.generation("apply") as generation:
@@ -89,6 +90,8 @@ class Installation:
 
             def finished(outcome: Outcome) -> None:
                 session.note(outcome, generation, self.policy)
+                if outcomes is not None:
+                    outcomes.append(outcome)
 
             with DamonPool(self.kernel, session.journal, generation) as pool:
                 return carry_out(
@@ -110,6 +113,15 @@ class Installation:
             lambda: FakeHypervisor(self.host),
             progress=lambda _: None,
         )
+
+    def past(self) -> Past:
+        """What the next plan would know of it."""
+        session = self.session()
+        return session.past(session.clock.now())
+
+    def left_at(self, name: str) -> int | None:
+        """Where the journal says that a balloon was left."""
+        return next((b.size_bytes for b in self.past().balloons if b.domain.name == name), None)
 
     def baseline(self, *, guests: bool = True) -> object:
         """All that restore must bring back, to the byte; DAMON only where ``guests`` come and go."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from overcommit.errors import OvercommitError
 from overcommit.journal import BalloonMoved, Journal
+from overcommit.units import MIB
 from tests.faults.conftest import Installation, install
 
 
@@ -91,6 +93,23 @@ def test_a_disk_that_fills_up_at_any_write_of_apply_leaves_nothing_that_cannot_b
             least = 7 if actor == "damos-fvaddr" else 3
             assert writes >= least, "apply notes less than it did"
             return
+
+
+def test_an_apply_does_all_when_only_the_history_finds_no_room(installation: Installation) -> None:
+    """Files may grow to 8 KiB: that is enough for the journal, on which safety stands."""
+    plan = installation.plan()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        report = installation.apply(plan)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert report.complete
+    assert report.freed_bytes > 110 * MIB
+    (sentence,) = installation.warnings
+    assert "cannot keep the history" in sentence
+    assert installation.session().ledger.events() == ()
+    assert installation.restore().left == ()
 
 
 def test_restore_gives_everything_back_on_a_full_disk_and_says_what_it_could_not_note(

@@ -97,6 +97,20 @@ def test_discarded_generation_is_forgotten(journal: Journal) -> None:
     assert journal.generations() == ()
 
 
+def test_old_generations_are_forgotten_when_nothing_in_them_is_left_to_undo(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overcommit.journal._KEPT_GENERATIONS", 3)
+    needed = begin(journal).record(STARTED)
+    for _ in range(6):
+        journal.settle(begin(journal).record(STARTED))
+    assert [g.number for g in journal.generations()] == [1, 5, 6, 7]
+    assert journal.outstanding() == (needed,)
+    journal.settle(needed)
+    assert begin(journal).number == 8
+    assert [g.number for g in journal.generations()] == [6, 7, 8]
+
+
 @pytest.mark.parametrize("keep", range(1, 60, 7))
 def test_torn_line_is_a_write_that_never_happened(journal: Journal, tmp_path: Path, keep: int) -> None:
     kept = begin(journal).record(STARTED)

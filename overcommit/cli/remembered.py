@@ -1,0 +1,118 @@
+"""What is remembered, as text and as JSON: reservations, quarantines, events."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from overcommit.cli import render
+from overcommit.journal import Entry
+from overcommit.model.history import RESERVE, Event
+from overcommit.model.outcome import Status
+from overcommit.model.past import Quarantine, Reservation
+from overcommit.units import PAGE_SIZE, format_duration, format_size
+
+_NARROWEST = 60
+
+
+def local_time(at: float) -> str:
+    """ISO 8601 with the host's own offset, to the second."""
+    return datetime.fromtimestamp(at, tz=UTC).astimezone().isoformat(timespec="seconds")
+
+
+def reservation_text(reservation: Reservation, now: float) -> str:
+    """A promise in one line."""
+    whose = f" for {reservation.purpose}" if reservation.purpose else ""
+    left = format_duration(reservation.expires_at - now)
+    return (
+        f"reservation {reservation.id}: {format_size(reservation.size_bytes)}{whose} until "
+        f"{local_time(reservation.expires_at)} ({left} left)"
+    )
+
+
+def reservation_json(reservation: Reservation) -> dict[str, Any]:
+    """A promise for programs."""
+    return {
+        "id": reservation.id,
+        "for": reservation.purpose,
+        "size_bytes": reservation.size_bytes,
+        "expires_at": reservation.expires_at,
+    }
+
+
+def quarantine_text(quarantine: Quarantine) -> str:
+    """A quarantine in one line."""
+    return (
+        f"{quarantine.domain.name}: no {quarantine.actuator.value} until {local_time(quarantine.until)}: "
+        f"{quarantine.reason}; overcommitctl release {quarantine.domain.name} ends that"
+    )
+
+
+def quarantine_json(quarantine: Quarantine) -> dict[str, Any]:
+    """A quarantine for programs."""
+    return {
+        "domain": quarantine.domain.name,
+        "uuid": quarantine.domain.uuid,
+        "actuator": quarantine.actuator.value,
+        "reason": quarantine.reason,
+        "until": quarantine.until,
+    }
+
+
+def in_force(event: Event, outstanding: Iterable[Entry]) -> bool | None:
+    """Whether what the event changed is still changed; None where there was nothing to undo."""
+    if event.generation is None:
+        return None
+    return any(
+        entry.generation == event.generation and getattr(entry.record, "domain", None) == event.domain
+        for entry in outstanding
+    )
+
+
+def event_json(event: Event, *, stands: bool | None) -> dict[str, Any]:
+    """An event with all that is known of it."""
+    return {
+        **dataclasses.asdict(event),
+        "time": local_time(event.at),
+        "status": event.status.value,
+        "fault": event.fault.value if event.fault else None,
+        "in_force": stands,
+    }
+
+
+def events_text(events: Sequence[Event], stands: Sequence[bool | None]) -> Iterator[str]:
+    """A table with a line for each event, and under it, wrapped, why it was done and how it went."""
+    header = ("time", "domain", "what", "status", "got of expected", "read back", "to undo")
+    head, *lines = render.table(header, (_row(e, s) for e, s in zip(events, stands, strict=True)))
+    yield head
+    width = max(_NARROWEST, shutil.get_terminal_size().columns)
+    for event, line in zip(events, lines, strict=True):
+        yield line
+        for text in (f"because {event.because}" if event.because else "", event.detail):
+            yield from textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 8)
+
+
+def _row(event: Event, stands: bool | None) -> tuple[str, ...]:
+    undo = {None: "-", True: f"generation {event.generation}", False: "put back"}[stands]
+    return (
+        local_time(event.at),
+        event.about or "-",
+        event.kind,
+        event.status.value,
+        _gain(event),
+        "-" if event.promoted_pages is None else format_size(event.promoted_pages * PAGE_SIZE),
+        undo,
+    )
+
+
+def _gain(event: Event) -> str:
+    if event.expected_bytes is None:
+        return "-"
+    if event.kind == RESERVE:
+        return format_size(event.expected_bytes) if event.status is Status.DONE else "-"
+    got = (event.freed_bytes or 0) + (event.moved_bytes or 0)
+    return f"{format_size(got)} of {format_size(event.expected_bytes)}"

@@ -1,0 +1,167 @@
+"""Free so much memory that a promise can be kept: look, plan for what is missing, apply, look again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from overcommit.cli import render
+from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
+from overcommit.cli.planning import plan_now
+from overcommit.cli.session import Session
+from overcommit.errors import Refused, StalePlan
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import Generation
+from overcommit.model.action import name_of
+from overcommit.model.outcome import Outcome, Status
+from overcommit.model.past import Reservation
+from overcommit.model.plan import DomainPlan, Plan
+from overcommit.model.policy import Actuator, Policy, ReclaimMode
+from overcommit.observe.facts import observe
+from overcommit.plan.case import worthwhile
+from overcommit.plan.planner import make_plan
+from overcommit.units import format_size
+
+_PAUSE_SECONDS = 10.0
+_MOST_OBSTACLES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Squeezed:
+    """What is still missing, what was freed for it, and what stood in the way of more."""
+
+    missing_bytes: int
+    outcomes: tuple[Outcome, ...]
+    obstacles: tuple[str, ...]
+
+    @property
+    def freed_bytes(self) -> int:
+        """Guest RAM that is no longer resident."""
+        return sum(outcome.freed_bytes for outcome in self.outcomes)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any domain has less than before."""
+        return any(outcome.status in {Status.DONE, Status.PARTIAL} for outcome in self.outcomes)
+
+
+def squeeze(
+    session: Session,
+    generation: Generation,
+    policy: Policy,
+    size: int,
+    purpose: str | None,
+    *,
+    timeout: float,
+    yes: bool,
+    observe_for: float | None,
+    take_over: bool,
+) -> Squeezed:
+    """Free memory until ``size`` can be promised; no round begins after ``timeout`` seconds.
+
+    Nothing is taken from the domain that it is for: that would have to be given back at once.
+
+    Raises:
+        Conflict: DAMON belongs to somebody else.
+        UsageError: there is something to ask, and nobody to answer.
+        Refused: the host does not have so much, or the operator does not want it.
+    """
+    policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
+    hypervisor, clock = session.hypervisor(read_only=False), session.clock
+    deadline = clock.monotonic() + timeout
+    outcomes: list[Outcome] = []
+    obstacles: tuple[str, ...] = ()
+    said, more = "", 0
+    missing, wanted = _missing(session, hypervisor, policy, size, purpose)
+    while missing > 0 and clock.monotonic() < deadline:
+        plan = plan_now(
+            session,
+            hypervisor,
+            generation,
+            policy,
+            names=(),
+            leave_out=purpose,
+            observe_for=observe_for,
+            take_over=take_over,
+            reserving=dataclasses.replace(wanted, size_bytes=wanted.size_bytes + more),
+        )
+        obstacles = tuple(_obstacles(plan))
+        says = "\n  ".join((f"{format_size(missing)} of {format_size(size)} are missing", *obstacles))
+        if says != said:
+            session.talk.say(says)
+            said = says
+        if plan.runnable:
+            if session.json or not outcomes:
+                show(session, plan)
+            if not outcomes and not yes:
+                _ask(size)
+            with _unless_stale(session):
+                outcomes += do(session, hypervisor, generation, plan, policy, take_over=take_over).outcomes
+        missing, wanted = _missing(session, hypervisor, policy, size, purpose)
+        # Compressed swap keeps a part of what is paged out, and what is cold comes in pieces.
+        more = max(missing // 2, worthwhile(0))
+        if missing > 0 and not plan.runnable:
+            clock.wait(_PAUSE_SECONDS)
+    return Squeezed(missing_bytes=missing, outcomes=tuple(outcomes), obstacles=obstacles)
+
+
+def _ask(size: int) -> None:
+    require_somebody_to_ask()
+    if not agreed(f"Do this, and go on like that until {format_size(size)} are free?"):
+        raise Refused("nothing is reserved, as you said")
+
+
+@contextlib.contextmanager
+def _unless_stale(session: Session) -> Iterator[None]:
+    """A guest may go its own way between the plan and its first action; the next round sees that."""
+    try:
+        yield
+    except StalePlan as stale:
+        session.talk.say(str(stale))
+
+
+def _missing(
+    session: Session, hypervisor: Hypervisor, policy: Policy, size: int, purpose: str | None
+) -> tuple[int, Reservation]:
+    """What is missing for the promise now, and the part of it that is not taken already."""
+    snapshot = observe(session.kernel, hypervisor, session.clock)
+    held = sum(d.residency.resident_bytes for d in snapshot.domains if d.name == purpose and d.residency)
+    wanted = Reservation(id=0, purpose=None, size_bytes=max(0, size - held), expires_at=math.inf)
+    past = session.past(snapshot.taken_at)
+    past = dataclasses.replace(past, reservations=(*past.reservations, wanted))
+    host = make_plan(snapshot, {}, policy, past=past).host
+    most = host.total_bytes - host.reserve_bytes - (host.reserved_bytes - wanted.size_bytes)
+    if wanted.size_bytes > most:
+        raise Refused(
+            f"{format_size(size)} cannot be reserved: without its reserve and what is promised already, the "
+            f"host has {format_size(most)}",
+            hint="overcommitctl reserve --list shows what is promised",
+        )
+    return max(0, -host.headroom_bytes), wanted
+
+
+def _obstacles(plan: Plan) -> Iterator[str]:
+    """Why no more can be had, from those first that hold most above their floor."""
+    giving = {action.domain for action in plan.runnable}
+    blocked = {action.domain: f"{name_of(action)} is blocked: {action.blocked}" for action in plan.actions}
+    keeping = [domain for domain in plan.domains if domain.incarnation not in giving]
+    keeping.sort(
+        key=lambda domain: (domain.floor_bytes - (domain.resident_bytes or 0), domain.incarnation.name)
+    )
+    for domain in keeping[:_MOST_OBSTACLES]:
+        why = blocked.get(domain.incarnation) or _verdicts(domain)
+        yield f"{domain.incarnation.name} gives nothing of its {render.size(domain.resident_bytes)}: {why}"
+    if not plan.domains:
+        yield "no domain runs that could give memory"
+
+
+def _verdicts(domain: DomainPlan) -> str:
+    objections = [
+        f"no {actuator.value}: {verdict.reason}"
+        for actuator, verdict in domain.eligible.items()
+        if not verdict.ok and actuator is not Actuator.FREE_PAGE_REPORTING
+    ]
+    return "; ".join(objections) or "it needs what it has, or has not been idle for long enough"

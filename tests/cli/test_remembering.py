@@ -1,0 +1,423 @@
+"""The verbs that remember: history, reservations, quarantines, on a host of fakes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from overcommit.testing import Behaviour, FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.units import GIB, KIB, MIB
+from tests.cli.conftest import Ended, Run
+
+POLICY = """
+version: 1
+host: {reserve: 8%, reclaim: MODE, swap: {max_used: 60%, max_write: 50MiB/s}}
+classes: {all: {floor: 20%, cold_after: 20s}}
+default_class: all
+"""
+FAILED, IN_PART, REFUSED, USAGE = 1, 3, 4, 64
+ABOVE_THE_RESERVE = 2 * GIB - 200 * MIB - round(0.08 * 2 * GIB)
+"""What is available above the reserve while both guests have all that they have."""
+
+
+class Unforked(FakeKernel):
+    """In place of the worker: what it does must be seen here, and not in another process's memory."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def host(mocker: MockerFixture) -> FakeHost:
+    """A guest with cold memory and one with free memory, on 2 GiB."""
+    free = set(range(25, 100))
+    host = FakeHost(
+        [
+            FakeGuest("cold", "uuid-1", 501, 128 * MIB, resident=set(range(100)), hot=set(range(16))),
+            FakeGuest("free", "uuid-2", 502, 128 * MIB, set(range(100)), hot=set(range(8)), free=free),
+        ],
+        total_bytes=2 * GIB,
+    )
+    mocker.patch("os.geteuid", return_value=0)
+    mocker.patch("overcommit.cli.session.DamonWorker", return_value=Unforked(host))
+    mocker.patch("overcommit.cli.session.SystemClock", return_value=FakeClock(host))
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+    return host
+
+
+def policy_file(directory: Path, mode: str = "proactive") -> Path:
+    path = directory / "policy.yaml"
+    path.write_text(POLICY.replace("MODE", mode))
+    return path
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    return policy_file(tmp_path)
+
+
+def events(run: Run, *arguments: object) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("history", "--json", *arguments).out)["events"]
+    return found
+
+
+def promised(run: Run) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("reserve", "--list", "--json").out)["reservations"]
+    return found
+
+
+def last_line(ended: Ended) -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(ended.out.splitlines()[-1])
+    return line
+
+
+def above_the_reserve(host: FakeHost) -> int:
+    return host.available_bytes // KIB * KIB - round(0.08 * 2 * GIB)
+
+
+def resident(host: FakeHost) -> list[int]:
+    return [len(guest.resident) for guest in host.guests]
+
+
+@pytest.mark.usefixtures("host")
+def test_a_history_of_nothing(run: Run, state: Path) -> None:
+    ended = run("history")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == (
+        "Nothing is remembered of that: overcommit changed nothing here, or it is too long ago.\n"
+    )
+    assert events(run) == []
+    assert not state.exists()
+
+
+@pytest.mark.usefixtures("host")
+def test_history_tells_who_lost_memory_when_and_why(run: Run, policy: Path) -> None:
+    assert run("apply", "--yes", "--policy", policy).status == 0
+    balloon, pageout = events(run)
+    assert (balloon["about"], balloon["kind"], balloon["status"]) == ("free", "balloon", "done")
+    assert (balloon["generation"], balloon["in_force"]) == (1, True)
+    assert (balloon["before_bytes"], balloon["planned_bytes"], balloon["reached_bytes"]) == (
+        128 * MIB,
+        57 * MIB,
+        57 * MIB,
+    )
+    assert balloon["because"].startswith("the guest uses 25.0 MiB of 128 MiB")
+    assert balloon["domain"] == {"uuid": "uuid-2", "name": "free", "pid": 502, "start_time": 1000}
+    assert (pageout["about"], pageout["kind"], pageout["expected_bytes"]) == ("cold", "pageout", 74 * MIB)
+    assert (pageout["generation"], pageout["in_force"]) == (None, None), "nothing to undo"
+    assert balloon["run"] == pageout["run"]
+    assert len(balloon["policy_digest"]) == 64
+    text = run("history").out
+    assert "time " in text.splitlines()[0]
+    assert [line.split()[1:4] for line in text.splitlines() if line.startswith("  2")] == [
+        ["free", "balloon", "done"],
+        ["cold", "pageout", "done"],
+    ]
+    assert "71.0 MiB of 43.0 MiB" in text
+    assert "generation 1" in text
+    assert "because the guest uses 25.0 MiB" in text
+    assert max(map(len, text.splitlines()[2:5])) <= 80
+
+
+@pytest.mark.usefixtures("host")
+def test_history_knows_what_was_put_back(run: Run, policy: Path) -> None:
+    run("apply", "--yes", "--policy", policy)
+    run("restore")
+    balloon, _, restored = events(run)
+    assert balloon["in_force"] is False
+    assert (restored["kind"], restored["detail"]) == ("restore", "balloon of free back at 128 MiB")
+    assert "put back" in run("history").out
+    run("restore")
+    assert len(events(run)) == 3, "nothing was restored, and nothing is told"
+
+
+def test_a_part_of_history(run: Run, policy: Path, host: FakeHost) -> None:
+    run("apply", "--yes", "--policy", policy)
+    assert [e["about"] for e in events(run, "cold")] == ["cold"]
+    assert [e["about"] for e in events(run, "-n", "1")] == ["cold"]
+    assert [e["about"] for e in events(run, "free", "cold")] == ["free", "cold"]
+    host.advance(60)
+    assert events(run, "--since", "59s") == []
+    assert len(events(run, "--since", "2min")) == 2
+
+
+def test_what_is_free_is_promised_at_once(run: Run, policy: Path, host: FakeHost) -> None:
+    before = resident(host)
+    ended = run("reserve", "1GiB", "--for", "new", "--hold", "5min", "--policy", policy)
+    assert ended.status == 0
+    assert ended.out.startswith("reservation 1: 1.0 GiB for new until 20")
+    assert ended.out.endswith(" (5min left)\n")
+    assert "reserve --cancel 1" in ended.err
+    assert resident(host) == before
+    (found,) = promised(run)
+    assert (found["id"], found["for"], found["size_bytes"]) == (1, "new", GIB)
+    assert [(e["kind"], e["about"], e["status"]) for e in events(run, "new")] == [("reserve", "new", "done")]
+    status = json.loads(run("status", "--json").out)
+    assert status["reservations"] == [found]
+    assert "reservation 1: 1.0 GiB for new until" in run("status").out
+    host.advance(300)
+    assert promised(run) == []
+    assert run("reserve", "--list").out == "Nothing is reserved.\n"
+
+
+@pytest.mark.usefixtures("host")
+def test_two_promises_are_not_of_the_same_memory(run: Run, policy: Path) -> None:
+    run("reserve", "1GiB", "--policy", policy)
+    ended = run("reserve", "1GiB", "--policy", policy)
+    assert ended.status == REFUSED
+    assert "1.0 GiB cannot be reserved" in ended.err
+    assert run("reserve", "--cancel", "1").out == "reservation 1 of 1.0 GiB taken back.\n"
+    assert run("reserve", "1GiB", "--policy", policy).status == 0
+    assert [e["kind"] for e in events(run)] == ["reserve", "cancel", "reserve"]
+
+
+@pytest.mark.usefixtures("host")
+def test_a_plan_keeps_what_was_promised_free(run: Run, tmp_path: Path) -> None:
+    policy = policy_file(tmp_path, "on_pressure")
+    arguments = ("plan", "--detailed-exitcode", "--json", "--policy", policy)
+    assert run(*arguments).status == 0
+    run("reserve", f"{ABOVE_THE_RESERVE}", "--policy", policy)
+    assert json.loads(run(*arguments).out)["host"]["headroom_bytes"] == 0
+    assert run(*arguments).status == 0
+
+
+def test_only_what_is_missing_is_freed_first(run: Run, policy: Path, host: FakeHost) -> None:
+    before = sum(resident(host))
+    ended = run("reserve", f"{ABOVE_THE_RESERVE + 50 * MIB}", "--yes", "--policy", policy)
+    assert ended.status == 0
+    assert "50.0 MiB of 1.7 GiB are missing" in ended.err
+    assert "Frees at least 50.0 MiB" in ended.out
+    assert ended.out.splitlines()[-1].startswith("reservation 1: 1.7 GiB until")
+    assert before - 120 < sum(resident(host)) <= before - 50, "less than the 141 that apply would take"
+    assert above_the_reserve(host) >= promised(run)[0]["size_bytes"]
+    *actions, reserve = events(run)
+    assert {action["run"] for action in actions} == {reserve["run"]}
+    assert (
+        reserve["freed_bytes"] == sum(a["freed_bytes"] for a in actions) == (200 - sum(resident(host))) * MIB
+    )
+
+
+def test_a_reservation_goes_on_until_enough_has_become_idle(run: Run, policy: Path, host: FakeHost) -> None:
+    """One guest's memory comes out of use only after the first round."""
+    cold = host.guests[0]
+    cold.hot = set(range(100))
+    rounds = []
+
+    def cool_down(seconds: float) -> None:
+        rounds.append(seconds)
+        if sum(rounds) > 60:
+            cold.hot = set(range(16))
+
+    host.workers.append(cool_down)
+    size = ABOVE_THE_RESERVE + 90 * MIB
+    ended = run("reserve", f"{size}", "--yes", "--json", "--policy", policy)
+    assert ended.status == 0
+    assert last_line(ended)["granted"] is True
+    assert [e["about"] for e in events(run)][:2] == ["free", "cold"]
+    assert above_the_reserve(host) >= size
+
+
+def test_what_cannot_be_freed_is_not_promised_and_it_is_said_who_gives_nothing(
+    run: Run, policy: Path, host: FakeHost
+) -> None:
+    for guest in host.guests:
+        guest.paused = True
+    before, began = resident(host), host.uptime
+    ended = run(
+        "reserve", f"{ABOVE_THE_RESERVE + 50 * MIB}", "--yes", "--timeout", "1min", "--policy", policy
+    )
+    assert ended.status == REFUSED
+    assert "error: 1.7 GiB are not reserved: 50.0 MiB are missing" in ended.err
+    assert "cold gives nothing of its 100 MiB: no balloon: the domain is paused" in ended.err
+    assert ended.err.count("are missing\n  cold gives nothing") == 1, "said once, while it stays like that"
+    assert 60 <= host.uptime - began < 90
+    assert resident(host) == before
+    assert promised(run) == []
+    (event,) = events(run)
+    assert (event["kind"], event["status"]) == ("reserve", "failed")
+
+
+def test_what_was_freed_in_vain_is_told(run: Run, policy: Path, host: FakeHost) -> None:
+    size = ABOVE_THE_RESERVE + 160 * MIB
+    ended = run("reserve", f"{size}", "--yes", "--timeout", "2min", "--json", "--policy", policy)
+    assert ended.status == IN_PART
+    line = last_line(ended)
+    assert (line["type"], line["granted"]) == ("reservation", False)
+    assert line["missing_bytes"] == size - above_the_reserve(host)
+    assert line["freed_bytes"] == (200 - sum(resident(host))) * MIB
+    assert any("cold gives nothing" in obstacle for obstacle in line["obstacles"])
+    assert "were freed" in ended.err
+    assert promised(run) == []
+
+
+def test_nothing_is_taken_from_the_domain_that_it_is_for(run: Run, policy: Path, host: FakeHost) -> None:
+    """What it holds counts: it lacks 50 MiB of its share, which the other must give."""
+    size = ABOVE_THE_RESERVE + 100 * MIB + 50 * MIB
+    ended = run("reserve", f"{size}", "--for", "cold", "--yes", "--policy", policy)
+    assert ended.status == 0
+    assert resident(host)[0] == 100
+    assert resident(host)[1] <= 50
+
+
+@pytest.mark.parametrize("size", ["1GiB", "3GiB"])
+@pytest.mark.usefixtures("host")
+def test_a_policy_that_reclaims_nothing_reserves_nothing(run: Run, tmp_path: Path, size: str) -> None:
+    ended = run("reserve", size, "--yes", "--policy", policy_file(tmp_path, "off"))
+    assert ended.status == REFUSED
+    assert "reclaim: off" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        ([], USAGE, "one of SIZE, --list and --cancel is needed"),
+        (["1GiB", "--list"], USAGE, "one of SIZE"),
+        (["--cancel", "7"], USAGE, "no reservation 7 is in force"),
+        (["1GB"], USAGE, "not a size: '1GB'"),
+        (["1GiB", "--hold", "5"], USAGE, "not a duration"),
+        (["3GiB"], REFUSED, "the host has 1.8 GiB"),
+        ([f"{ABOVE_THE_RESERVE + MIB * 50}"], USAGE, "nobody to ask"),
+    ],
+    ids=str,
+)
+def test_what_reserve_refuses(
+    run: Run, policy: Path, host: FakeHost, arguments: list[str], status: int, says: str
+) -> None:
+    before = resident(host)
+    ended = run("reserve", *arguments, "--policy", policy)
+    assert (ended.status, says in ended.err) == (status, True), ended.err
+    assert resident(host) == before
+
+
+class Killed(BaseException):
+    """SIGKILL."""
+
+
+@pytest.mark.usefixtures("host")
+def test_killed_between_the_promise_and_its_announcement(
+    run: Run, policy: Path, mocker: MockerFixture
+) -> None:
+    """It stands, is listed, and ends by itself: nobody has to know of it."""
+    mocker.patch("overcommit.cli.reserve.reservation_text", side_effect=Killed)
+    with pytest.raises(Killed):
+        run("reserve", "1GiB", "--policy", policy)
+    assert [found["size_bytes"] for found in promised(run)] == [GIB]
+
+
+@pytest.mark.usefixtures("host")
+def test_a_promise_that_cannot_be_kept_on_disk_is_none(run: Run, policy: Path, state: Path) -> None:
+    run("reserve", "1GiB", "--policy", policy)
+    run("reserve", "--cancel", "1")
+    connection = sqlite3.connect(state / "history.db", isolation_level=None)
+    connection.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON reservations BEGIN SELECT RAISE(ABORT, 'full'); END"
+    )
+    connection.close()
+    ended = run("reserve", "1GiB", "--policy", policy)
+    assert ended.status == FAILED
+    assert "cannot keep the history" in ended.err
+    assert ended.out == ""
+    assert promised(run) == []
+
+
+@pytest.fixture
+def stuck(run: Run, policy: Path, host: FakeHost) -> dict[str, Any]:
+    """The quarantine of a guest whose balloon stood still."""
+    plan = policy.with_name("plan.json")
+    run("plan", "--policy", policy, "--domain", "free", "-o", plan)
+    host.guests[1].behaviour = Behaviour.STUCK
+    assert run("apply", plan, "--policy", policy).status != 0
+    (found,) = json.loads(run("status", "--json", "--policy", policy).out)["quarantines"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_balloon_that_stood_still_is_left_alone_for_a_while(
+    run: Run, host: FakeHost, stuck: dict[str, Any]
+) -> None:
+    (event,) = events(run)
+    assert event["fault"] == "stuck"
+    assert stuck["domain"] == "free"
+    assert stuck["until"] == event["at"] + 600
+    assert stuck["reason"].startswith("its balloon stood still at 128 MiB ")
+    assert "free: no balloon until 20" in run("status").out
+    host.advance(600)
+    assert json.loads(run("status", "--json").out)["quarantines"] == []
+
+
+def test_another_life_of_the_domain_is_not_held_to_account(
+    run: Run, host: FakeHost, stuck: dict[str, Any]
+) -> None:
+    assert stuck["uuid"] == host.guests[1].uuid
+    host.guests[1].start_time += 1
+    assert json.loads(run("status", "--json").out)["quarantines"] == []
+
+
+@pytest.mark.usefixtures("stuck")
+def test_an_operator_can_end_a_quarantine(run: Run) -> None:
+    assert run("release", "cold").out == "cold is not in quarantine.\n"
+    ended = run("release", "free")
+    assert ended.status == 0
+    assert ended.out.startswith("free: balloon may be used again, although its balloon stood still")
+    assert json.loads(run("status", "--json").out)["quarantines"] == []
+    assert json.loads(run("release", "free", "--json").out) == {"kind": "release", "released": []}
+    assert [(e["kind"], e["about"]) for e in events(run)] == [("balloon", "free"), ("release", "free")]
+
+
+@pytest.mark.usefixtures("host")
+def test_waiting_goes_on_until_nothing_is_left_to_do(run: Run, policy: Path) -> None:
+    ended = run("apply", "--yes", "--wait", "--policy", policy)
+    assert "round 1 gained 141 MiB; planning again" in ended.err
+    assert "nothing is left to do" in ended.err
+    assert ended.out.count("Freed ") == 1
+    assert ended.status == 0
+
+
+def test_waiting_takes_what_becomes_idle_meanwhile(run: Run, policy: Path, host: FakeHost) -> None:
+    cold = host.guests[0]
+    cold.hot = set(range(70))
+
+    def cool_down(_seconds: float) -> None:
+        if len(cold.swapped) > 20:
+            cold.hot = set(range(16))
+
+    host.workers.append(cool_down)
+    ended = run("apply", "--yes", "--wait", "--json", "--policy", policy)
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [line["domain"] for line in lines if line["type"] == "started"] == ["free", "cold", "cold"]
+    assert (lines[-1]["rounds"], lines[-1]["freed_bytes"]) == (2, (200 - sum(resident(host))) * MIB)
+    assert lines[-1]["host"]["available_before_bytes"] == 2 * GIB - 200 * MIB
+    assert lines[-1]["host"]["available_after_bytes"] == host.available_bytes // KIB * KIB
+    assert ended.status == 0
+
+
+def test_waiting_ends_when_little_is_gained(run: Run, policy: Path, host: FakeHost) -> None:
+    """Swap that is full gives the same plan again and again."""
+    plan = policy.with_name("plan.json")
+    run("plan", "--policy", policy, "-o", plan)
+    host.guests[1].behaviour = Behaviour.REFUSING
+    host.guests[0].hot = set(range(100))
+    ended = run("apply", "--yes", "--wait", "--policy", policy)
+    assert "round 2 gained 0 B, as little as the one before: ending" in ended.err
+    assert ended.status == FAILED
+
+
+@pytest.mark.usefixtures("host")
+def test_waiting_ends_when_the_time_is_up(run: Run, policy: Path) -> None:
+    ended = run("apply", "--yes", "--wait", "--timeout", "1s", "--policy", policy)
+    assert "round 1 gained 141 MiB: ending, the time is up" in ended.err
+
+
+@pytest.mark.usefixtures("host")
+def test_a_saved_plan_is_applied_once(run: Run, policy: Path) -> None:
+    plan = policy.with_name("plan.json")
+    run("plan", "--policy", policy, "-o", plan)
+    ended = run("apply", plan, "--wait", "--policy", policy)
+    assert ended.status == USAGE
+    assert "a saved plan is applied exactly once" in ended.err
+    assert "hint:  apply the plan first" in ended.err
