@@ -81,6 +81,26 @@ def test_the_journal_knows_where_an_interrupted_balloon_was_left(installation: I
     assert installation.left_at("free") is None
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_journal_knows_where_a_relief_left_the_balloon(installation: Installation, refused: bool) -> None:
+    """Not where it was to go: else the next plan would blame somebody else for having moved it."""
+    installation.apply(installation.plan())
+    free = installation.host.guests[1]
+    squeezed = free.balloon_target_bytes
+    free.resident = set(range(squeezed // MIB))
+    free.free.clear()
+    installation.host.advance(5)
+    plan = installation.plan()
+    (relief,) = (a for a in plan.runnable if a.domain.name == "free")
+    if refused:
+        free.behaviour = Behaviour.REFUSING
+    outcome = next(o for o in installation.apply(plan).outcomes if o.action == relief)
+    assert outcome.status is (Status.FAILED if refused else Status.DONE)
+    assert free.balloon_target_bytes == (squeezed if refused else relief.after_bytes)
+    assert installation.left_at("free") == outcome.left_at_bytes == free.balloon_target_bytes
+    assert installation.past().balloons[0].baseline_bytes == free.memory_bytes
+
+
 def test_a_journal_that_takes_no_more_does_not_keep_a_guest_squeezed(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
