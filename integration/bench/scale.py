@@ -100,7 +100,6 @@ def _world(count: int) -> tuple[Snapshot, dict[str, Heat]]:
         available_bytes=total // 50,
         lru_bytes=total,
         swap=(SwapArea(path="/dev/zram0", kind=SwapKind.ZRAM, size_bytes=total, used_bytes=0),),
-        zram_used_bytes=0,
         pressure=None,
     )
     facts = tuple(domain for domain, _ in made)
