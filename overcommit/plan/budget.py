@@ -170,4 +170,4 @@ def _rests_on(host: HostFacts, domains: Sequence[DomainFacts]) -> Iterator[str]:
     }
     for what, of in unknown.items():
         if of:
-            yield f"{what} of {', '.join(d.name for d in of)} unknown"
+            yield f"{what} of {', '.join(sorted(d.name for d in of))} unknown"
