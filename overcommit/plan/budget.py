@@ -17,6 +17,9 @@ ASSUMED_RATIO = 3.0
 _TELLING_BYTES = 64 * MIB
 """Less than this in compressed memory is no measurement: its pools are filled piecemeal."""
 
+_FEW = 3
+"""Domains that one sentence can name."""
+
 
 def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
     """Account for all memory of a host; ``rests_on`` says what was assumed.
@@ -170,4 +173,5 @@ def _rests_on(host: HostFacts, domains: Sequence[DomainFacts]) -> Iterator[str]:
     }
     for what, of in unknown.items():
         if of:
-            yield f"{what} of {', '.join(sorted(d.name for d in of))} unknown"
+            whose = sorted(d.name for d in of) if len(of) <= _FEW else [f"{len(of)} domains"]
+            yield f"{what} of {', '.join(whose)} unknown"

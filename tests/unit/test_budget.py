@@ -74,6 +74,15 @@ def test_unknown_overhead_is_said_and_not_guessed(domain: DomainFacts) -> None:
     assert "overhead of web unknown" in budget(scenarios.host(), domain).rests_on
 
 
+def test_a_sentence_names_a_few_domains_and_counts_many() -> None:
+    def without(count: int) -> tuple[str, ...]:
+        made = [scenarios.domain(f"vm-{n}", size=MIB, gaps={"cgroup": "none"}) for n in range(count)]
+        return budget(scenarios.host(swap=()), *made).rests_on
+
+    assert without(2) == ("overhead of vm-0, vm-1 unknown", "cgroup limits of vm-0, vm-1 unknown")
+    assert without(4) == ("overhead of 4 domains unknown", "cgroup limits of 4 domains unknown")
+
+
 def test_memory_that_nobody_could_read_counts_as_still_to_come() -> None:
     domain = scenarios.domain("web", gaps={"residency": "not permitted"})
     found = budget(scenarios.host(), domain)
