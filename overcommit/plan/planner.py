@@ -38,7 +38,9 @@ def make_plan(
     pasts = past.by_domain()
     candidates = list(_consider_all(snapshot, heats, policy, pasts))
     short = max(0, -host.headroom_bytes)
-    actions = arbitrate(candidates, snapshot.host, policy, short_bytes=short)
+    actions = arbitrate(
+        candidates, snapshot.host, policy, short_bytes=short, available_bytes=host.available_bytes
+    )
     numbered = tuple(
         dataclasses.replace(action, id=str(number))
         for number, action in enumerate(sorted(actions, key=_order), start=1)
