@@ -156,16 +156,6 @@ class DomainFacts:
         return self.ram or self.process
 
     @property
-    def swapped_bytes(self) -> int | None:
-        """Guest RAM in swap.
-
-        A page map does not show what of a memfd is there, its cgroup's account does.
-        """
-        if self.definition.shared:
-            return self.cgroup.swap_bytes if self.cgroup and not self.cgroup.shared else None
-        return self.residency.swapped_bytes if self.residency else None
-
-    @property
     def overhead_bytes(self) -> int | None:
         """What QEMU costs the host beyond resident guest RAM; None: not known.
 

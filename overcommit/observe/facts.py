@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from overcommit.clock import Clock
@@ -13,7 +13,13 @@ from overcommit.host.cgroup import groups_above, read_cgroup, read_limit
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_host
 from overcommit.host.nodes import read_nodes, read_placement
-from overcommit.host.process import find_guest_ram, find_process_memory, read_start_time, runs_domain
+from overcommit.host.process import (
+    find_guest_ram,
+    find_process_memory,
+    read_start_time,
+    runs_domain,
+    swapped_of,
+)
 from overcommit.host.setaside import read_arc, read_huge_pages
 from overcommit.host.swap import read_encryption, read_zswap
 from overcommit.hypervisor.domain_xml import parse_definition
@@ -21,10 +27,12 @@ from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import (
     CgroupMemory,
+    Definition,
     DomainFacts,
     Gap,
     HostFacts,
     Incarnation,
+    Residency,
     RunState,
     Snapshot,
 )
@@ -131,7 +139,7 @@ def _observe_domain(
         process = attempt("memory", lambda: find_process_memory(kernel.read(f"/proc/{pid}/smaps")))
     residency, memory = None, ram or process
     if memory:
-        residency = attempt("residency", lambda: kernel.residency(pid, memory))
+        residency = attempt("residency", lambda: _residency(kernel, pid, memory, definition))
     return DomainFacts(
         incarnation=incarnation,
         state=listed.state,
@@ -157,6 +165,13 @@ def _attempt(gaps: list[Gap], what: str, call: Callable[[], _T]) -> _T | None:
     except (HostError, OSError, ValueError) as error:
         gaps.append(Gap(what=what, why=str(error)))
         return None
+
+
+def _residency(kernel: Kernel, pid: int, memory: Sequence[Range], definition: Definition) -> Residency:
+    residency = kernel.residency(pid, memory)
+    if not definition.shared:
+        return residency
+    return dataclasses.replace(residency, swapped_bytes=swapped_of(kernel.read(f"/proc/{pid}/smaps"), memory))
 
 
 def _limits(limit: Callable[..., CgroupLimit | None], cgroup: CgroupMemory) -> tuple[CgroupLimit, ...]:

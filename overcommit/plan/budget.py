@@ -140,7 +140,7 @@ def _worst_case(host: HostFacts, domains: Iterable[DomainFacts], policy: Policy,
     wanted = sum(max(0, _ceiling(d) - _resident(d)) for d in domains)
     memory = min(wanted, available)
     missing, pushed = wanted - memory, 0
-    for sink in _sinks(host, policy, sum(d.swapped_bytes or 0 for d in domains)):
+    for sink in _sinks(host, policy, sum(d.residency.swapped_bytes for d in domains if d.residency)):
         gained = min(missing, math.floor(sink.room_bytes * (1 - sink.kept)))
         if gained:
             pushed += min(sink.room_bytes, math.ceil(gained / (1 - sink.kept)))

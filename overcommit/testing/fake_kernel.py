@@ -151,7 +151,7 @@ class FakeKernel:
             raise Gone(f"process {pid} has exited")
         return Residency(
             resident=tuple(intersect(guest.ranges_of(guest.resident), ram)),
-            # What a memfd has in swap is in its own page cache's index, not in the process's page tables.
+            # What a memfd has in swap, its own page cache knows and not the process's page tables.
             swapped_bytes=0 if guest.shared else len(guest.swapped) * MIB,
         )
 
@@ -223,6 +223,7 @@ def _process_files(guest: FakeGuest, version: tuple[int, int]) -> dict[str, Call
         f"{process}/cgroup": lambda: f"0::{guest.cgroup}/emulator\n",
         f"{process}/smaps": lambda: (
             f"{start:x}-{end:x} rw-p 00000000 00:00 0\nRss: 0 kB\n"
+            f"Swap: {len(guest.swapped) * MIB // KIB} kB\n"
             f"VmFlags: rd wr mr mw me {'dc ' if guest.marks_ram else ''}ac hg\n"
         ),
         **charge_files(guest),

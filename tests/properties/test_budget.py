@@ -111,7 +111,9 @@ def test_swap_takes_what_the_policy_allows_and_more_goes_there_than_it_makes_roo
     snapshot: Snapshot, policy: Policy
 ) -> None:
     host, worst = snapshot.host, make_budget(snapshot, policy).worst_case
-    comes_back = min(sum(d.swapped_bytes or 0 for d in snapshot.domains), host.swap_used_bytes)
+    comes_back = min(
+        sum(d.residency.swapped_bytes for d in snapshot.domains if d.residency), host.swap_used_bytes
+    )
     allowed = round(policy.swap.max_used * host.swap_total_bytes)
     assert worst.swap_bytes <= worst.pushed_bytes
     assert worst.pushed_bytes <= max(0, allowed - host.swap_used_bytes + comes_back)
