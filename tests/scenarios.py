@@ -14,6 +14,7 @@ from uuid import NAMESPACE_DNS, uuid5
 import yaml
 
 from overcommit.classify.idle import classify
+from overcommit.model.accounts import CgroupLimit, Charge, HugePages
 from overcommit.model.facts import (
     BalloonStats,
     CgroupMemory,
@@ -72,12 +73,20 @@ def guest_says(
 
 
 def cgroup(
-    name: str, resident: int, swapped: int, *, reclaim: bool = True, shared: bool = False
+    name: str,
+    resident: int,
+    swapped: int,
+    *,
+    reclaim: bool = True,
+    shared: bool = False,
+    overhead: int = 0,
+    cache: int = 0,
+    memfd: bool = False,
 ) -> CgroupMemory:
-    """What the kernel charges a calm domain."""
+    """What the kernel charges a calm domain: its RAM, QEMU's own memory, and the cache of its files."""
     return CgroupMemory(
         path=f"/machine.slice/{name}.scope/libvirt",
-        current_bytes=resident,
+        current_bytes=resident + overhead + cache,
         swap_bytes=swapped,
         major_faults=0,
         promoted_pages=0,
@@ -85,6 +94,12 @@ def cgroup(
         reclaim=reclaim,
         shared=shared,
         pressure=Pressure(some_avg10=0.0, some_avg60=0.0, some_total_seconds=0.0),
+        charge=Charge(
+            anon_bytes=overhead if memfd else resident + overhead,
+            shmem_bytes=resident if memfd else 0,
+            cache_bytes=cache,
+            kernel_bytes=0,
+        ),
     )
 
 
@@ -101,6 +116,9 @@ def domain(
     memory_reclaim: bool = True,
     shared_cgroup: bool = False,
     placement: Mapping[int, int] | None = None,
+    overhead: int = 0,
+    cache: int = 0,
+    limits: Sequence[CgroupLimit] = (),
     **overrides: Any,
 ) -> DomainFacts:
     """A running domain; its resident memory lies at the start of its RAM. ``overrides`` go to its definition.
@@ -115,18 +133,27 @@ def domain(
     missing = gaps or {}
     where = (Range(RAM_START, RAM_START + resident),) if resident else ()
     known = not missing.keys() & {"guest RAM", "residency"}
+    group = cgroup(
+        name,
+        0 if overrides.get("hugepages") else resident,
+        swapped,
+        reclaim=memory_reclaim,
+        shared=shared_cgroup,
+        overhead=overhead,
+        cache=cache,
+        memfd=overrides.get("shared", False),
+    )
     return DomainFacts(
         incarnation=incarnation(name),
         state=state,
         definition=definition(size, **overrides),
         busy_with=busy_with,
         balloon=None if "balloon" in missing else balloon,
-        cgroup=None
-        if "cgroup" in missing
-        else cgroup(name, resident, swapped, reclaim=memory_reclaim, shared=shared_cgroup),
+        cgroup=None if "cgroup" in missing else group,
         ram=() if "guest RAM" in missing else (Range(RAM_START, RAM_START + size),),
         residency=Residency(resident=where, swapped_bytes=swapped) if known else None,
         placement=None if "placement" in missing else placement,
+        limits=None if missing.keys() & {"cgroup", "cgroup limits"} else tuple(limits),
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),
     )
 
@@ -173,7 +200,9 @@ def host(
     swap: Sequence[SwapArea] = (zram(),),
     nodes: Sequence[MemoryNode] = (),
     migration: bool | None = None,
+    **accounts: Any,
 ) -> HostFacts:
+    """A host without huge pages, ZFS or zswap, and an empty zram; ``accounts`` are fields of `HostFacts`."""
     require(available <= total, "a host cannot have more available than it has")
     require(sum(n.total_bytes for n in nodes) <= total, "more memory on nodes than the host has")
     require(sum(n.free_bytes for n in nodes) <= available, "more free on nodes than the host has available")
@@ -185,10 +214,10 @@ def host(
         lru_bytes=total // 2,
         available_bytes=available,
         swap=tuple(swap),
-        zram_used_bytes=0,
         pressure=None,
         nodes=tuple(nodes),
         migration=migration,
+        **{"shmem_bytes": 0, "huge_pages": HugePages(total_bytes=0, free_bytes=0), **accounts},
     )
 
 

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from typing import TYPE_CHECKING
 
+from overcommit.model.accounts import CgroupLimit, Charge
 from overcommit.model.facts import (
     BalloonStats,
     CgroupMemory,
@@ -38,6 +39,14 @@ if TYPE_CHECKING:
 PIECES = 128
 """Of a domain: what the classifier makes of it at most."""
 _START = 0x7F00_0000_0000
+_SLICE = CgroupLimit(
+    path="/machine.slice",
+    file="memory.max",
+    limit_bytes=1 << 50,
+    current_bytes=0,
+    cache_bytes=0,
+    own=False,
+)
 
 
 def _domain(number: int, chance: random.Random) -> tuple[DomainFacts, Heat]:
@@ -69,7 +78,9 @@ def _domain(number: int, chance: random.Random) -> tuple[DomainFacts, Heat]:
             reclaim=True,
             shared=False,
             pressure=Pressure(some_avg10=0.0, some_avg60=0.0, some_total_seconds=0.0),
+            charge=Charge(anon_bytes=size + 80 * MIB, shmem_bytes=0, cache_bytes=0, kernel_bytes=0),
         ),
+        limits=(_SLICE,),
         ram=(Range(_START, _START + size),),
         residency=Residency(resident=(Range(_START, _START + size),), swapped_bytes=0),
     )
@@ -99,8 +110,8 @@ def _world(count: int) -> tuple[Snapshot, dict[str, Heat]]:
         total_bytes=total + total // 10,
         available_bytes=total // 50,
         lru_bytes=total,
+        shmem_bytes=0,
         swap=(SwapArea(path="/dev/zram0", kind=SwapKind.ZRAM, size_bytes=total, used_bytes=0),),
-        zram_used_bytes=0,
         pressure=None,
     )
     facts = tuple(domain for domain, _ in made)

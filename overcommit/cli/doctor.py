@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
 import click
 
+from overcommit.cli.accounts import Finding, account_findings, limit_findings, swap_finding
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import Session, with_session
 from overcommit.damon.capabilities import FEATURES, Capabilities
@@ -22,12 +22,10 @@ from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import TRACING, AccessTrace
 from overcommit.errors import OvercommitError, Refused, Unsupported
-from overcommit.host.memory import read_host
-from overcommit.host.nodes import read_nodes
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import SwapKind
+from overcommit.model.facts import Gap, HostFacts
 from overcommit.model.policy import Actuator
-from overcommit.observe.facts import observe
+from overcommit.observe.facts import observe, observe_host
 from overcommit.plan.eligibility import judge
 from overcommit.units import format_size
 
@@ -38,16 +36,6 @@ _KEYWORD_NAMES = {
     "target_metric": "quota goals",
     "goal_tuner": "goal tuners",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line of the diagnosis."""
-
-    level: Literal["ok", "warn", "conflict", "fail"]
-    about: str
-    text: str
-    fix: str = ""
 
 
 @click.command()
@@ -89,14 +77,15 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
     else:
         yield Finding(level="fail", about="privileges", text="not root", fix="sudo overcommitctl doctor")
     yield from _damon(session)
-    yield from _memory(session)
+    host, unreadable = observe_host(session.kernel)
+    yield from _memory(host, unreadable)
     try:
         hypervisor = session.hypervisor(read_only=True)
     except OvercommitError as error:
         yield Finding(level="fail", about="libvirt", text=str(error), fix=error.hint or "")
         return
     yield Finding(level="ok", about="libvirt", text=hypervisor.describe())
-    yield from _domains(session, hypervisor, offered)
+    yield from _domains(session, hypervisor, offered, unreadable)
 
 
 def _damon(session: Session) -> Iterator[Finding]:
@@ -163,16 +152,15 @@ def _listed(words: Iterable[str]) -> str:
     return ", ".join(sorted(words))
 
 
-def _memory(session: Session) -> Iterator[Finding]:
-    host = read_host(session.kernel)
+def _memory(host: HostFacts, unreadable: Iterable[Gap]) -> Iterator[Finding]:
     yield Finding(
         level="ok",
         about="memory",
         text=f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, "
-        f"kernel {host.kernel}",
+        f"{format_size(host.shmem_bytes)} shared, kernel {host.kernel}",
     )
-    nodes, unreadable = read_nodes(session.kernel)
-    for node in nodes if len(nodes) > 1 else ():
+    yield from account_findings(host)
+    for node in host.nodes if len(host.nodes) > 1 else ():
         sizes = f"{format_size(node.total_bytes)}, {format_size(node.free_bytes)} free"
         yield Finding(level="ok", about=f"memory node {node.nid}", text=sizes)
     for gap in unreadable:
@@ -185,19 +173,7 @@ def _memory(session: Session) -> Iterator[Finding]:
             fix="modprobe zram, then zramctl, mkswap and swapon; or add a swap partition",
         )
     for area in host.swap:
-        on_disk = area.kind is not SwapKind.ZRAM
-        yield Finding(
-            level="warn" if on_disk else "ok",
-            about="swap",
-            text=f"{area.path} ({area.kind.value}), {format_size(area.used_bytes)} of "
-            f"{format_size(area.size_bytes)} used"
-            + (
-                "; guest memory will rest there, and is readable unless the device is encrypted"
-                if on_disk
-                else ""
-            ),
-            fix="put it on dm-crypt, or use zram" if on_disk else "",
-        )
+        yield swap_finding(area)
     if host.pressure is None:
         yield Finding(
             level="warn",
@@ -213,7 +189,9 @@ def _memory(session: Session) -> Iterator[Finding]:
         )
 
 
-def _domains(session: Session, hypervisor: Hypervisor, offered: Capabilities | None) -> Iterator[Finding]:
+def _domains(
+    session: Session, hypervisor: Hypervisor, offered: Capabilities | None, told: Sequence[Gap]
+) -> Iterator[Finding]:
     snapshot = observe(session.kernel, hypervisor, session.clock)
     host = dataclasses.replace(snapshot.host, migration=offered.migration if offered else None)
     try:
@@ -221,8 +199,9 @@ def _domains(session: Session, hypervisor: Hypervisor, offered: Capabilities | N
     except OvercommitError as error:
         yield Finding(level="warn", about="policy", text=str(error), fix=error.hint or "")
         cold_node = None
-    if not snapshot.domains and not snapshot.gaps:
+    if not snapshot.domains and set(snapshot.gaps) <= set(told):
         yield Finding(level="ok", about="domains", text="none is running")
+    yield from limit_findings(snapshot.domains)
     for domain in snapshot.domains:
         for actuator, verdict in judge(domain, host, _EVERYTHING, cold_node=cold_node).items():
             can = "can be used"
@@ -235,4 +214,5 @@ def _domains(session: Session, hypervisor: Hypervisor, offered: Capabilities | N
                 fix=verdict.remedy,
             )
     for gap in snapshot.gaps:
-        yield Finding(level="warn", about=gap.what, text=f"cannot be read: {gap.why}")
+        if gap not in told:
+            yield Finding(level="warn", about=gap.what, text=f"cannot be read: {gap.why}")

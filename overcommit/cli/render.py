@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, name_of
+from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.heat import IdleBucket
 from overcommit.model.outcome import Controller, Outcome, Report
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
@@ -45,10 +46,11 @@ def _width(text: str) -> int:
 def plan_text(plan: Plan) -> Iterator[str]:
     """A whole plan."""
     host = plan.host
-    ratio = host.promised_bytes / host.total_bytes
+    ratio = host.budget.overcommit_ratio
+    times = UNKNOWN if ratio is None else f"{ratio:.2f}x"
     yield (
         f"{host.name}: {len(plan.domains)} domain(s), {format_size(host.total_bytes)} RAM, "
-        f"{format_size(host.promised_bytes)} promised ({ratio:.2f}x), "
+        f"{format_size(host.budget.promised_bytes)} promised ({times}), "
         f"{format_size(host.available_bytes)} available, kernel {host.kernel}"
     )
     if host.idle_bytes is not None and host.idle_after_seconds is not None:
@@ -57,6 +59,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
             f"{format_size(host.idle_bytes)} idle for {format_duration(host.idle_after_seconds)}"
         )
     if plan.domains:
+        yield from _budget_text(host.budget)
         yield ""
         yield from table(
             ("domain", "class", "memory", "resident", "hot", "warm", "cold", "swapped", "floor"),
@@ -87,6 +90,40 @@ def plan_text(plan: Plan) -> Iterator[str]:
 def _kept(host: HostPlan) -> str:
     reserve = f"reserve {format_size(host.reserve_bytes)}"
     return f"{reserve}, reserved {format_size(host.reserved_bytes)}" if host.reserved_bytes else reserve
+
+
+def _budget_text(budget: HostBudget) -> Iterator[str]:
+    huge = f", huge pages {format_size(budget.huge_pages_bytes)}" if budget.huge_pages_bytes else ""
+    yield (
+        f"  guests hold {format_size(budget.guests_bytes)}, QEMU beyond that "
+        f"{format_size(budget.overhead_bytes)}, kernel and others {format_size(budget.others_bytes)}{huge}"
+    )
+    if budget.limit is not None:
+        yield (
+            f"  of {format_size(budget.free_bytes)} that could be had, {budget.limit} lets guests have "
+            f"{format_size(budget.available_bytes)}"
+        )
+    worst = budget.worst_case
+    if not worst.wanted_bytes:
+        yield "  worst case: none, every guest holds all it was promised"
+    elif worst.wanted_bytes == worst.memory_bytes:
+        yield f"  worst case: guests want {format_size(worst.wanted_bytes)} more, which memory has"
+    else:
+        yield f"  worst case: guests want {format_size(worst.wanted_bytes)} more: " + _worst_parts(
+            worst, budget.rests_on
+        )
+
+
+def _worst_parts(worst: WorstCase, rests_on: Sequence[str]) -> str:
+    parts = [f"{format_size(worst.memory_bytes)} from memory"]
+    if worst.swap_bytes:
+        parts.append(
+            f"{format_size(worst.swap_bytes)} by paging out {format_size(worst.pushed_bytes)} in "
+            f"{format_duration(worst.seconds)} ({format_size(worst.max_write_bytes_per_second)}/s)"
+        )
+    if worst.nowhere_bytes:
+        parts.append(f"{format_size(worst.nowhere_bytes)} finds no room")
+    return ", ".join(parts) + "".join(f"; {basis}" for basis in rests_on)
 
 
 def explain_text(plan: Plan) -> Iterator[str]:

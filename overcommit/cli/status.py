@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from overcommit.cli.session import Session, require_root, with_session
 from overcommit.model.facts import DomainFacts, Snapshot
 from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
+from overcommit.plan.budget import shared_limit
 from overcommit.units import format_size
 
 
@@ -79,7 +81,7 @@ def _sentence(snapshot: Snapshot, outstanding: int) -> str:
 
 
 def _host(snapshot: Snapshot) -> dict[str, Any]:
-    host = snapshot.host
+    host, limit = snapshot.host, shared_limit(snapshot.domains)
     return {
         "name": host.name,
         "kernel": host.kernel,
@@ -88,6 +90,8 @@ def _host(snapshot: Snapshot) -> dict[str, Any]:
         "swap_total_bytes": host.swap_total_bytes,
         "swap_used_bytes": host.swap_used_bytes,
         "zram_used_bytes": host.zram_used_bytes,
+        "huge_pages_bytes": host.huge_pages.total_bytes if host.huge_pages else None,
+        "slice_limit": dataclasses.asdict(limit) if limit else None,
         "psi_some_avg60": host.pressure.some_avg60 if host.pressure else None,
     }
 
@@ -108,6 +112,7 @@ def _domain(domain: DomainFacts, policy: Policy) -> dict[str, Any]:
         "swapped_bytes": residency.swapped_bytes if residency else None,
         "placement_bytes": dict(domain.placement) if domain.placement is not None else None,
         "cgroup_bytes": cgroup.current_bytes if cgroup else None,
+        "overhead_bytes": domain.overhead_bytes,
         "cgroup_swap_bytes": cgroup.swap_bytes if cgroup else None,
         "major_faults": cgroup.major_faults if cgroup else None,
         "psi_some_avg60": pressure.some_avg60 if pressure else None,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Mapping
 
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_pressure
+from overcommit.model.accounts import CgroupLimit, Charge
 from overcommit.model.facts import CgroupMemory
 
 ROOT = "/sys/fs/cgroup"
@@ -28,7 +30,7 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
     if path is None:
         return None
     directory = ROOT + path
-    statistics = dict(line.split(" ", 1) for line in kernel.read(f"{directory}/memory.stat").splitlines())
+    statistics = _statistics(kernel, directory)
     major_faults = statistics.get("pgmajfault", "0")
     swap_file = f"{directory}/memory.swap.current"
     return CgroupMemory(
@@ -43,7 +45,54 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
         # In the root of a threaded subtree, as libvirt makes it, this names the processes of all of it.
         shared=kernel.read(f"{directory}/cgroup.procs").split() != [str(pid)],
         pressure=read_pressure(kernel, f"{directory}/memory.pressure"),
+        charge=_charge(statistics),
     )
+
+
+def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
+    """What a cgroup may be charged at most, None: as much as there is.
+
+    Above ``memory.high`` the kernel reclaims and throttles, at ``memory.max`` it kills
+    (Documentation/admin-guide/cgroup-v2.rst): a guest gets no further than the lower of the two.
+
+    Raises:
+        OSError: the cgroup vanished.
+    """
+    directory = ROOT + path
+    limits = []
+    for name in ("memory.max", "memory.high"):
+        try:
+            limits.append((kernel.read(f"{directory}/{name}").strip(), name))
+        except FileNotFoundError:  # memory is not accounted for at this level
+            continue
+    numbers = [(int(limit), name) for limit, name in limits if limit != "max"]
+    if not numbers:
+        return None
+    limit, name = min(numbers)
+    statistics = _statistics(kernel, directory)
+    return CgroupLimit(
+        path=path,
+        file=name,
+        limit_bytes=limit,
+        current_bytes=int(kernel.read(f"{directory}/memory.current")),
+        # Shared memory, which is no cache to drop, lies on the anonymous lists.
+        cache_bytes=int(statistics["active_file"]) + int(statistics["inactive_file"]),
+        own=own,
+    )
+
+
+def groups_above(path: str) -> tuple[tuple[str, bool], ...]:
+    """A domain's cgroup and those it lies in, nearest first, with whether it is the domain's own.
+
+    The scope that systemd made for a domain is its own as well as what libvirt made below.
+    """
+    groups: list[tuple[str, bool]] = []
+    own = True
+    while path:
+        own = own and (not groups or path.endswith(".scope"))
+        groups.append((path, own))
+        path = path.rpartition("/")[0]
+    return tuple(groups)
 
 
 def reclaim(kernel: Kernel, path: str, most_bytes: int) -> None:
@@ -65,6 +114,22 @@ def reclaim(kernel: Kernel, path: str, most_bytes: int) -> None:
             if error.errno != errno.EAGAIN:
                 raise
         return
+
+
+def _statistics(kernel: Kernel, directory: str) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in kernel.read(f"{directory}/memory.stat").splitlines())
+
+
+def _charge(statistics: Mapping[str, str]) -> Charge | None:
+    """By kind, where the kernel names them all (``kernel``: since Linux 5.18).
+
+    ``file`` counts shared memory in, as it has page cache.
+    """
+    try:
+        anon, file, shmem, kernel = (int(statistics[name]) for name in ("anon", "file", "shmem", "kernel"))
+    except KeyError:
+        return None
+    return Charge(anon_bytes=anon, shmem_bytes=shmem, cache_bytes=max(0, file - shmem), kernel_bytes=kernel)
 
 
 def _charged_group(kernel: Kernel, membership: str) -> str | None:

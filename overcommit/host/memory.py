@@ -7,9 +7,10 @@ from pathlib import PurePosixPath
 
 from overcommit.errors import HostError
 from overcommit.host.kernel import Kernel
+from overcommit.model.accounts import Compressed
 from overcommit.model.facts import HostFacts, Pressure, SwapArea, SwapKind
 from overcommit.model.ranges import Range
-from overcommit.units import KIB
+from overcommit.units import KIB, PAGE_SIZE
 
 
 def read_host(kernel: Kernel) -> HostFacts:
@@ -27,9 +28,30 @@ def read_host(kernel: Kernel) -> HostFacts:
         available_bytes=meminfo["MemAvailable"],
         lru_bytes=sum(meminfo[name] for name in ("Active", "Inactive", "Unevictable")),
         swap=parse_swaps(kernel.read("/proc/swaps")),
-        zram_used_bytes=_zram_used(kernel),
+        zram=read_zram(kernel),
         pressure=read_pressure(kernel, "/proc/pressure/memory"),
+        shmem_bytes=meminfo["Shmem"],
     )
+
+
+def read_zram(kernel: Kernel) -> Compressed | None:
+    """What zram devices hold and what they take for it, None without any.
+
+    ``orig_data_size``, ``mem_used_total`` and ``same_pages`` of mm_stat
+    (Documentation/admin-guide/blockdev/zram.rst).
+
+    Raises:
+        OSError: a device is there, but cannot be read.
+    """
+    stored = used = devices = 0
+    for device in kernel.list("/sys/block") if kernel.exists("/sys/block") else ():
+        path = f"/sys/block/{device}/mm_stat"
+        if device.startswith("zram") and kernel.exists(path):
+            original, _, taken, _, _, same, *_ = (int(field) for field in kernel.read(path).split())
+            stored += max(0, original - same * PAGE_SIZE)
+            used += taken
+            devices += 1
+    return Compressed(stored_bytes=stored, used_bytes=used) if devices else None
 
 
 def read_swap_free(kernel: Kernel) -> int:
@@ -98,13 +120,3 @@ def read_pressure(kernel: Kernel, path: str) -> Pressure | None:
         return parse_pressure(kernel.read(path))
     except OSError:
         return None
-
-
-def _zram_used(kernel: Kernel) -> int:
-    """Memory that zram devices themselves occupy: the third field of mm_stat, mem_used_total."""
-    used = 0
-    for device in kernel.list("/sys/block") if kernel.exists("/sys/block") else ():
-        path = f"/sys/block/{device}/mm_stat"
-        if device.startswith("zram") and kernel.exists(path):
-            used += int(kernel.read(path).split()[2])
-    return used

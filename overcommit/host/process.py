@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from overcommit.errors import Gone
 from overcommit.host.kernel import Kernel, process_statistics
 from overcommit.model.ranges import Range, normalise, total_size
-from overcommit.units import MIB
+from overcommit.units import KIB, MIB
 
 
 def read_start_time(kernel: Kernel, pid: int) -> int:
@@ -39,16 +39,19 @@ class _Mapping(NamedTuple):
     span: Range
     name: str
     flags: frozenset[str]
+    swapped_bytes: int
 
 
 def _mappings(smaps: str) -> Iterator[_Mapping]:
     header = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+\s*(.*)$")
-    span, name = Range(0, 0), ""
+    span, name, swapped = Range(0, 0), "", 0
     for line in smaps.splitlines():
         if match := header.match(line):
-            span, name = Range(int(match[1], 16), int(match[2], 16)), match[3]
+            span, name, swapped = Range(int(match[1], 16), int(match[2], 16)), match[3], 0
+        elif line.startswith("Swap:"):
+            swapped = int(line.split()[1]) * KIB
         elif line.startswith("VmFlags:"):
-            yield _Mapping(span, name, frozenset(line.split()[1:]))
+            yield _Mapping(span, name, frozenset(line.split()[1:]), swapped)
 
 
 def find_guest_ram(smaps: str, memory_bytes: int) -> tuple[Range, ...]:
@@ -66,6 +69,19 @@ def find_guest_ram(smaps: str, memory_bytes: int) -> tuple[Range, ...]:
             break
         taken.append(span)
     return normalise(taken) if total_size(taken) >= memory_bytes else ()
+
+
+def swapped_of(smaps: str, memory: Sequence[Range]) -> int:
+    """What of that memory is in swap, from ``/proc/PID/smaps``: mappings that lie in it as a whole.
+
+    For shared memory (a memfd, tmpfs) this is the only place that tells for a process: its page map shows
+    nothing where a page is swapped out (Documentation/filesystems/proc.rst, Swap).
+    """
+    return sum(
+        mapping.swapped_bytes
+        for mapping in _mappings(smaps)
+        if any(part.start <= mapping.span.start and mapping.span.end <= part.end for part in memory)
+    )
 
 
 def find_process_memory(smaps: str) -> tuple[Range, ...]:

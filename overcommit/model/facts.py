@@ -9,6 +9,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
 from overcommit.model.ranges import Range, total_size
 
 
@@ -93,6 +94,7 @@ class CgroupMemory:
 
     ``promoted_pages`` came back from swap. ``reclaim``: the kernel can be asked to reclaim from it.
     ``shared``: other processes are charged to it too, so that what is taken from it may be theirs.
+    ``charge``: None where the kernel does not tell the kinds apart.
     """
 
     path: str
@@ -104,6 +106,7 @@ class CgroupMemory:
     reclaim: bool
     shared: bool
     pressure: Pressure | None
+    charge: Charge | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +128,8 @@ class DomainFacts:
 
     ``ram`` is guest RAM in QEMU's address space. Where it cannot be told from the rest it is empty, a gap
     says so, and ``process`` is all of QEMU's larger memory, to look at only. ``residency`` is of either.
-    ``placement`` has the guest's bytes by memory node, where the host has several.
+    ``placement`` has the guest's bytes by memory node, where the host has several. ``limits`` are of its
+    cgroup and those above, nearest first; None: not known.
     """
 
     incarnation: Incarnation
@@ -138,6 +142,7 @@ class DomainFacts:
     process: tuple[Range, ...] = ()
     residency: Residency | None = None
     placement: Mapping[int, int] | None = None
+    limits: tuple[CgroupLimit, ...] | None = None
     gaps: tuple[Gap, ...] = ()
 
     @property
@@ -150,6 +155,24 @@ class DomainFacts:
         """What there is to look at."""
         return self.ram or self.process
 
+    @property
+    def overhead_bytes(self) -> int | None:
+        """What QEMU costs the host beyond resident guest RAM; None: not known.
+
+        Not counted is what the kernel can drop, such as the cache of a disk image. Huge pages are in no
+        process's charge.
+        """
+        if (
+            not self.cgroup
+            or self.cgroup.shared
+            or not self.cgroup.charge
+            or not self.ram
+            or not self.residency
+        ):
+            return None
+        ram = 0 if self.definition.hugepages else self.residency.resident_bytes
+        return max(0, self.cgroup.charge.held_bytes - ram)
+
 
 class SwapKind(enum.Enum):
     """What stands behind a swap area; it decides cost and whether data rests unencrypted on a disk."""
@@ -161,12 +184,18 @@ class SwapKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapArea:
-    """One active swap area."""
+    """One active swap area. ``encrypted``: it lies on dm-crypt; None: not known, or not on a disk at all."""
 
     path: str
     kind: SwapKind
     size_bytes: int
     used_bytes: int
+    encrypted: bool | None = None
+
+    @property
+    def exposed(self) -> bool:
+        """Whether what is swapped out rests readable on a disk (rule S7)."""
+        return self.kind is not SwapKind.ZRAM and self.encrypted is False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +212,8 @@ class HostFacts:
     """The host itself.
 
     ``lru_bytes`` is what reclaim works on: memory of processes and files. The rest is free or the kernel's.
-    ``migration``: DAMON can move a process's memory to another node, None: not tried.
+    ``migration``: DAMON can move a process's memory to another node, None: not tried. ``huge_pages``: None,
+    not known. ``arc``, ``zram`` and ``zswap``: None, not there, or not to be read, as the gaps then tell.
     """
 
     name: str
@@ -192,15 +222,24 @@ class HostFacts:
     total_bytes: int
     available_bytes: int
     lru_bytes: int
+    shmem_bytes: int
     swap: tuple[SwapArea, ...]
-    zram_used_bytes: int
     pressure: Pressure | None
     nodes: tuple[MemoryNode, ...] = ()
     migration: bool | None = None
+    huge_pages: HugePages | None = None
+    arc: Arc | None = None
+    zram: Compressed | None = None
+    zswap: Zswap | None = None
 
     def node(self, nid: int) -> MemoryNode | None:
         """The memory node of that number."""
         return next((node for node in self.nodes if node.nid == nid), None)
+
+    @property
+    def zram_used_bytes(self) -> int:
+        """Memory that zram devices themselves occupy."""
+        return self.zram.used_bytes if self.zram else 0
 
     @property
     def swap_total_bytes(self) -> int:

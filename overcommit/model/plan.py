@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, frees
+from overcommit.model.budget import HostBudget
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import IdleBucket
 from overcommit.model.policy import Actuator
@@ -67,7 +68,8 @@ class DomainPlan:
 class HostPlan:
     """The host as the plan saw it.
 
-    ``idle_bytes`` of its ``lru_bytes`` have been idle for ``idle_after_seconds``, whoever uses them.
+    ``available_bytes`` is what guests can get. ``idle_bytes`` of its ``lru_bytes`` have been idle for
+    ``idle_after_seconds``, whoever uses them.
     """
 
     name: str
@@ -83,6 +85,7 @@ class HostPlan:
     lru_bytes: int
     idle_bytes: int | None
     idle_after_seconds: float | None
+    budget: HostBudget
 
     @property
     def headroom_bytes(self) -> int:

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from overcommit.clock import Clock
 from overcommit.errors import Gone, HostError
-from overcommit.host.cgroup import read_cgroup
+from overcommit.host.cgroup import groups_above, read_cgroup, read_limit
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_host
 from overcommit.host.nodes import read_nodes, read_placement
-from overcommit.host.process import find_guest_ram, find_process_memory, read_start_time, runs_domain
+from overcommit.host.process import (
+    find_guest_ram,
+    find_process_memory,
+    read_start_time,
+    runs_domain,
+    swapped_of,
+)
+from overcommit.host.setaside import read_arc, read_huge_pages
+from overcommit.host.swap import read_encryption, read_zswap
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor, ListedDomain
-from overcommit.model.facts import DomainFacts, Gap, Incarnation, RunState, Snapshot
+from overcommit.model.accounts import CgroupLimit
+from overcommit.model.facts import (
+    CgroupMemory,
+    Definition,
+    DomainFacts,
+    Gap,
+    HostFacts,
+    Incarnation,
+    Residency,
+    RunState,
+    Snapshot,
+)
 from overcommit.model.ranges import Range
 
 _T = TypeVar("_T")
@@ -28,18 +48,42 @@ def observe(kernel: Kernel, hypervisor: Hypervisor, clock: Clock) -> Snapshot:
         HostError: libvirt does not list its domains.
         OSError: the host's own memory files cannot be read.
     """
-    nodes, unreadable = read_nodes(kernel)
-    host = dataclasses.replace(read_host(kernel), nodes=nodes)
+    host, unreadable = observe_host(kernel)
     domains: list[DomainFacts] = []
     gaps: list[Gap] = list(unreadable)
+    limit = functools.cache(functools.partial(read_limit, kernel))
     for listed in hypervisor.domains():
         try:
-            domains.append(_observe_domain(kernel, hypervisor, clock, listed, placed=len(nodes) > 1))
+            domains.append(
+                _observe_domain(kernel, hypervisor, clock, listed, limit, placed=len(host.nodes) > 1)
+            )
         except Gone:
             continue
         except (HostError, OSError, ValueError) as error:
             gaps.append(Gap(what=f"domain {listed.name}", why=str(error)))
     return Snapshot(taken_at=clock.now(), host=host, domains=tuple(domains), gaps=tuple(gaps))
+
+
+def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:
+    """The host alone, and what of it cannot be read.
+
+    Raises:
+        OSError: its memory files cannot be read; without them nothing can be decided.
+    """
+    gaps: list[Gap] = []
+    attempt = functools.partial(_attempt, gaps)
+    host = read_host(kernel)
+    nodes, unreadable = read_nodes(kernel)
+    swap, unknown = read_encryption(kernel, host.swap)
+    host = dataclasses.replace(
+        host,
+        nodes=nodes,
+        swap=swap,
+        huge_pages=attempt("huge pages", lambda: read_huge_pages(kernel)),
+        arc=attempt("ZFS's cache", lambda: read_arc(kernel)),
+        zswap=attempt("zswap", lambda: read_zswap(kernel)),
+    )
+    return host, (*unreadable, *unknown, *gaps)
 
 
 def identify(kernel: Kernel, listed: ListedDomain) -> Incarnation:
@@ -65,22 +109,19 @@ def identify(kernel: Kernel, listed: ListedDomain) -> Incarnation:
 
 
 def _observe_domain(
-    kernel: Kernel, hypervisor: Hypervisor, clock: Clock, listed: ListedDomain, *, placed: bool
+    kernel: Kernel,
+    hypervisor: Hypervisor,
+    clock: Clock,
+    listed: ListedDomain,
+    limit: Callable[..., CgroupLimit | None],
+    *,
+    placed: bool,
 ) -> DomainFacts:
     incarnation = identify(kernel, listed)
     pid = incarnation.pid
     definition = parse_definition(hypervisor.xml(listed.uuid))
     gaps: list[Gap] = []
-
-    def attempt(what: str, call: Callable[[], _T]) -> _T | None:
-        try:
-            return call()
-        except Gone:
-            raise
-        except (HostError, OSError, ValueError) as error:
-            gaps.append(Gap(what=what, why=str(error)))
-            return None
-
+    attempt = functools.partial(_attempt, gaps)
     busy_with = attempt("job state", lambda: hypervisor.busy_with(listed.uuid))
     balloon = None
     if busy_with is None and definition.balloon_model != "none":
@@ -88,6 +129,7 @@ def _observe_domain(
     cgroup = attempt("cgroup", lambda: read_cgroup(kernel, pid))
     if cgroup is None and not any(gap.what == "cgroup" for gap in gaps):
         gaps.append(Gap(what="cgroup", why="no cgroup v2 with memory accounting"))
+    limits = attempt("cgroup limits", lambda: _limits(limit, cgroup)) if cgroup else None
     group = cgroup.path if cgroup and placed else None
     placement = attempt("placement", lambda: read_placement(kernel, group)) if group else None
     ram = attempt("guest RAM", lambda: locate_ram(kernel, pid, definition.maximum_bytes))
@@ -97,7 +139,7 @@ def _observe_domain(
         process = attempt("memory", lambda: find_process_memory(kernel.read(f"/proc/{pid}/smaps")))
     residency, memory = None, ram or process
     if memory:
-        residency = attempt("residency", lambda: kernel.residency(pid, memory))
+        residency = attempt("residency", lambda: _residency(kernel, pid, memory, definition))
     return DomainFacts(
         incarnation=incarnation,
         state=listed.state,
@@ -109,8 +151,32 @@ def _observe_domain(
         process=process or (),
         residency=residency,
         placement=placement,
+        limits=limits,
         gaps=tuple(gaps),
     )
+
+
+def _attempt(gaps: list[Gap], what: str, call: Callable[[], _T]) -> _T | None:
+    """What the call gives, or one more gap; only that the process is gone goes further."""
+    try:
+        return call()
+    except Gone:
+        raise
+    except (HostError, OSError, ValueError) as error:
+        gaps.append(Gap(what=what, why=str(error)))
+        return None
+
+
+def _residency(kernel: Kernel, pid: int, memory: Sequence[Range], definition: Definition) -> Residency:
+    residency = kernel.residency(pid, memory)
+    if not definition.shared:
+        return residency
+    return dataclasses.replace(residency, swapped_bytes=swapped_of(kernel.read(f"/proc/{pid}/smaps"), memory))
+
+
+def _limits(limit: Callable[..., CgroupLimit | None], cgroup: CgroupMemory) -> tuple[CgroupLimit, ...]:
+    found = (limit(path, own=own) for path, own in groups_above(cgroup.path))
+    return tuple(each for each in found if each is not None)
 
 
 def locate_ram(kernel: Kernel, pid: int, maximum_bytes: int) -> tuple[Range, ...]:

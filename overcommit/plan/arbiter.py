@@ -24,16 +24,23 @@ class Candidate(NamedTuple):
 
 
 def arbitrate(
-    candidates: Sequence[Candidate], host: HostFacts, policy: Policy, *, short_bytes: int
+    candidates: Sequence[Candidate],
+    host: HostFacts,
+    policy: Policy,
+    *,
+    short_bytes: int,
+    available_bytes: int,
 ) -> list[Action]:
     """What is done: first the guests that are short are helped, then memory is taken.
 
     A proactive policy takes from each domain what its class lets one plan take; on pressure it is
-    ``short_bytes`` and what the guests are given, shared among the domains.
+    ``short_bytes`` and what the guests are given, shared among the domains. ``available_bytes`` is what
+    guests can get.
     """
     if policy.reclaim is ReclaimMode.OFF:
         return []
-    given = list(_relieve(candidates, host, policy))
+    room = max(0, available_bytes - round(policy.reserve * host.total_bytes) // 2)
+    given = list(_relieve(candidates, room))
     purse = _Purse(host, policy)
     most = [_most(candidate) for candidate in candidates]
     if policy.reclaim is ReclaimMode.PROACTIVE:
@@ -42,9 +49,8 @@ def arbitrate(
     return [*given, *_share_out(candidates, most, purse, need, policy.idle_tax)]
 
 
-def _relieve(candidates: Iterable[Candidate], host: HostFacts, policy: Policy) -> Iterable[BalloonAction]:
+def _relieve(candidates: Iterable[Candidate], room: int) -> Iterable[BalloonAction]:
     """The reliefs, as far as the host has memory for them: half of its reserve is for such cases."""
-    room = max(0, host.available_bytes - round(policy.reserve * host.total_bytes) // 2)
     for candidate in candidates:
         action = candidate.relief
         if action is None:

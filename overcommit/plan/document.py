@@ -19,6 +19,7 @@ from overcommit.model.action import (
     PageoutAction,
     name_of,
 )
+from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan, Verdict
@@ -29,6 +30,10 @@ _HOST_FIELDS = (
     *("name", "kernel", "boot_id", "total_bytes", "available_bytes", "promised_bytes"),
     *("swap_total_bytes", "swap_free_bytes", "reserve_bytes", "reserved_bytes"),
     *("lru_bytes", "idle_bytes", "idle_after_seconds"),
+)
+_BUDGET_FIELDS = (
+    *("total_bytes", "huge_pages_bytes", "guests_bytes", "overhead_bytes", "others_bytes", "free_bytes"),
+    *("available_bytes", "limit", "promised_bytes"),
 )
 _DOMAIN_FIELDS = (
     *("resident_bytes", "swapped_bytes", "hot_bytes", "warm_bytes", "cold_bytes", "wss_bytes", "floor_bytes"),
@@ -56,6 +61,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "host": {
             **{name: getattr(plan.host, name) for name in _HOST_FIELDS},
             "headroom_bytes": plan.host.headroom_bytes,
+            "budget": _budget_to_json(plan.host.budget),
         },
         "domains": [_domain_to_json(d) for d in plan.domains],
         "actions": [_action_to_json(a) for a in plan.actions],
@@ -156,11 +162,31 @@ def _from_document(document: dict[str, Any]) -> Plan:
         expires_at=float(document["expires_at"]),
         policy_source=document["policy"]["source"],
         policy_digest=document["policy"]["digest"],
-        host=HostPlan(**{name: document["host"][name] for name in _HOST_FIELDS}),
+        host=HostPlan(
+            **{name: document["host"][name] for name in _HOST_FIELDS},
+            budget=_budget_from_json(document["host"]["budget"]),
+        ),
         domains=tuple(_domain_from_json(d) for d in document["domains"]),
         actions=tuple(_action_from_json(a) for a in document["actions"]),
         drift=tuple(Drift(**{**d, "domain": _incarnation_from_json(d["domain"])}) for d in document["drift"]),
         notes=tuple(document["notes"]),
+    )
+
+
+def _budget_to_json(budget: HostBudget) -> dict[str, Any]:
+    return {
+        **{name: getattr(budget, name) for name in _BUDGET_FIELDS},
+        "overcommit_ratio": budget.overcommit_ratio,
+        "worst_case": dataclasses.asdict(budget.worst_case),
+        "rests_on": list(budget.rests_on),
+    }
+
+
+def _budget_from_json(data: dict[str, Any]) -> HostBudget:
+    return HostBudget(
+        **{name: data[name] for name in _BUDGET_FIELDS},
+        worst_case=WorstCase(**data["worst_case"]),
+        rests_on=tuple(data["rests_on"]),
     )
 
 

@@ -9,6 +9,7 @@ from overcommit.model.facts import Snapshot
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
+from overcommit.plan.budget import budget_notes
 from overcommit.plan.case import worthwhile
 from overcommit.units import format_duration, format_size
 
@@ -21,18 +22,7 @@ def notes(
     actions: Sequence[Action],
 ) -> Iterator[str]:
     """What an operator should know beside the actions themselves."""
-    if host.promised_bytes > policy.max_overcommit * host.total_bytes:
-        yield (
-            f"promised {format_size(host.promised_bytes)} is more than max_overcommit "
-            f"{policy.max_overcommit:g} x {format_size(host.total_bytes)}"
-        )
-    shortfall = host.promised_bytes - host.available_bytes - host.swap_free_bytes
-    resident = sum(c.case.domain.residency.resident_bytes for c in candidates if c.case.domain.residency)
-    if shortfall - resident > 0:
-        yield (
-            f"if every guest wanted all its memory now, {format_size(shortfall - resident)} "
-            "would find room neither in memory nor in swap"
-        )
+    yield from budget_notes(host.budget, snapshot.host, policy)
     if policy.reclaim is ReclaimMode.OFF:
         yield "the policy says reclaim: off"
     elif policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes >= 0 and not actions:

@@ -12,6 +12,7 @@ from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.plan.arbiter import Candidate, arbitrate
+from overcommit.plan.budget import make_budget
 from overcommit.plan.case import Case, room_on
 from overcommit.plan.eligibility import judge
 from overcommit.plan.notes import notes
@@ -37,7 +38,9 @@ def make_plan(
     pasts = past.by_domain()
     candidates = list(_consider_all(snapshot, heats, policy, pasts))
     short = max(0, -host.headroom_bytes)
-    actions = arbitrate(candidates, snapshot.host, policy, short_bytes=short)
+    actions = arbitrate(
+        candidates, snapshot.host, policy, short_bytes=short, available_bytes=host.available_bytes
+    )
     numbered = tuple(
         dataclasses.replace(action, id=str(number))
         for number, action in enumerate(sorted(actions, key=_order), start=1)
@@ -61,13 +64,13 @@ def _order(action: Action) -> tuple[bool, int]:
 
 
 def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None, past: Past) -> HostPlan:
-    host = snapshot.host
+    host, budget = snapshot.host, make_budget(snapshot, policy)
     return HostPlan(
         name=host.name,
         kernel=host.kernel,
         boot_id=host.boot_id,
         total_bytes=host.total_bytes,
-        available_bytes=host.available_bytes,
+        available_bytes=budget.available_bytes,
         promised_bytes=sum(d.definition.maximum_bytes for d in snapshot.domains),
         swap_total_bytes=host.swap_total_bytes,
         swap_free_bytes=host.swap_free_bytes,
@@ -76,6 +79,7 @@ def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None, past: 
         lru_bytes=host.lru_bytes,
         idle_bytes=heat.idle_bytes if heat else None,
         idle_after_seconds=heat.idle_after_seconds if heat else None,
+        budget=budget,
     )
 
 

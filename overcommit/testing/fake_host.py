@@ -31,7 +31,8 @@ class FakeGuest:
     Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
     the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are first in line
     for reclaim, and ``demoted`` ones lie on the host's second memory node. QEMU ``marks_ram`` as not to be
-    forked; without that it looks like any memory.
+    forked; without that it looks like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes
+    ``overhead_bytes`` beyond it.
     """
 
     name: str
@@ -48,6 +49,8 @@ class FakeGuest:
     behaviour: Behaviour = Behaviour.OBEDIENT
     balloon_model: str = "virtio"
     marks_ram: bool = True
+    shared: bool = False
+    overhead_bytes: int = 0
     paused: bool = False
     busy_with: str | None = None
     balloon_bytes: int = 0
@@ -107,7 +110,8 @@ class FakeGuest:
 class FakeHost:
     """The state behind all fakes of one host.
 
-    ``second_node_bytes`` of its memory are on a node of their own. ``workers`` are called with each bit of
+    ``second_node_bytes`` of its memory are on a node of their own. All guests are in one slice, which may
+    have a limit. ``arc_bytes`` are in ZFS's cache. ``workers`` are called with each bit of
     time that passes. The three hooks are for faults: ``on_read`` with
     the path before each look at the kernel, ``on_write`` and ``after_write`` with path and value around each
     change of the kernel or of a balloon (``balloon/NAME``). What they raise goes to the caller.
@@ -118,6 +122,13 @@ class FakeHost:
     second_node_bytes: int = 0
     swap_total_bytes: int = 4 * GIB
     swap_of_others_bytes: int = 0
+    swap_device: str = "zram0"
+    swap_encrypted: bool = False
+    zswap: bool = False
+    huge_pages_bytes: int = 0
+    arc_bytes: int = 0
+    arc_minimum_bytes: int = 0
+    slice_limit_bytes: int | None = None
     boot_id: str = "11111111-2222-3333-4444-555555555555"
     uptime: float = 100.0
     workers: list[Callable[[float], None]] = field(default_factory=list)
@@ -136,8 +147,10 @@ class FakeHost:
 
     @property
     def available_bytes(self) -> int:
-        """What the guests leave; swap is zram at 3:1."""
-        return self.total_bytes - self.resident_bytes - self.zram_bytes
+        """What is left, as MemAvailable has it: ZFS's cache is used memory."""
+        own = sum(guest.overhead_bytes for guest in self.guests)
+        taken = self.resident_bytes + own + self.zram_bytes + self.huge_pages_bytes + self.arc_bytes
+        return self.total_bytes - taken
 
     @property
     def resident_bytes(self) -> int:
@@ -146,8 +159,13 @@ class FakeHost:
 
     @property
     def zram_bytes(self) -> int:
-        """What compressed swap itself takes."""
-        return self.swap_used_bytes // 3
+        """What compressed swap itself takes, at 3:1."""
+        return self.swap_used_bytes // 3 if self.swap_on_zram else 0
+
+    @property
+    def swap_on_zram(self) -> bool:
+        """Whether swap is compressed memory."""
+        return self.swap_device.startswith("zram")
 
     @property
     def second_node_free_bytes(self) -> int:

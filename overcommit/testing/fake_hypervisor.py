@@ -37,8 +37,9 @@ class FakeHypervisor:
     def xml(self, uuid: str) -> str:
         """See `Hypervisor.xml`."""
         guest = self._find(uuid)
+        backing = "<memoryBacking><access mode='shared'/></memoryBacking>" if guest.shared else ""
         return (
-            f"<domain><memory unit='KiB'>{guest.memory_bytes // KIB}</memory><devices>"
+            f"<domain><memory unit='KiB'>{guest.memory_bytes // KIB}</memory>{backing}<devices>"
             f"<memballoon model='{guest.balloon_model}'>"
             f"<stats period='{STATISTICS_PERIOD_SECONDS}'/></memballoon></devices></domain>"
         )

@@ -13,8 +13,11 @@ from overcommit.errors import Gone
 from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.kernel import Advice
 from overcommit.host.nodes import DIRECTORY as NODES
+from overcommit.host.setaside import HUGE_PAGES
+from overcommit.host.swap import DEVICES
 from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, intersect
+from overcommit.testing.fake_accounts import charge_files, charge_statistics, host_files
 from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import FakeGuest, FakeHost
 from overcommit.testing.fake_kdamond import refusal
@@ -98,7 +101,9 @@ class FakeKernel:
             return self.damon.list(path)
         if path == NODES:
             return ("node0", "node1", "online") if self.host.second_node_bytes else ("node0", "online")
-        return ("zram0",) if path == "/sys/block" else ()
+        if path == "/sys/block":
+            return (self.host.swap_device,)
+        return ("hugepages-2048kB",) if path == HUGE_PAGES else ()
 
     def exists(self, path: str) -> bool:
         """See `Kernel.exists`."""
@@ -109,7 +114,7 @@ class FakeKernel:
         try:
             self._content(path)
         except OSError:
-            return path == "/sys/block"
+            return path in {"/sys/block", HUGE_PAGES, f"{DEVICES}/{self.host.swap_device}"}
         return True
 
     def drain(self, path: str, most_bytes: int) -> str:
@@ -146,7 +151,8 @@ class FakeKernel:
             raise Gone(f"process {pid} has exited")
         return Residency(
             resident=tuple(intersect(guest.ranges_of(guest.resident), ram)),
-            swapped_bytes=len(guest.swapped) * MIB,
+            # What a memfd has in swap, its own page cache knows and not the process's page tables.
+            swapped_bytes=0 if guest.shared else len(guest.swapped) * MIB,
         )
 
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
@@ -182,14 +188,6 @@ class FakeKernel:
     def _content(self, path: str) -> Callable[[], str]:
         host = self.host
         files: dict[str, Callable[[], str]] = {
-            "/proc/meminfo": lambda: (
-                f"MemTotal: {host.total_bytes // KIB} kB\nMemAvailable: {host.available_bytes // KIB} kB\n"
-                f"Active: {host.resident_bytes // KIB} kB\nInactive: 0 kB\nUnevictable: 0 kB\n"
-            ),
-            "/proc/swaps": lambda: (
-                "Filename Type Size Used Priority\n"
-                f"/dev/zram0 partition {host.swap_total_bytes // KIB} {host.swap_used_bytes // KIB} 100\n"
-            ),
             "/proc/sys/kernel/hostname": lambda: "fakehost\n",
             "/proc/sys/kernel/osrelease": lambda: "fake\n",
             "/proc/sys/kernel/random/boot_id": lambda: host.boot_id + "\n",
@@ -199,7 +197,7 @@ class FakeKernel:
                 f"Node 0 MemTotal: {(host.total_bytes - host.second_node_bytes) // KIB} kB\n"
                 f"Node 0 MemFree: {(host.available_bytes - host.second_node_free_bytes) // KIB} kB\n"
             ),
-            "/sys/block/zram0/mm_stat": lambda: f"0 0 {host.zram_bytes} 0 0 0 0 0 0\n",
+            **host_files(host),
         }
         if host.second_node_bytes:
             files[f"{NODES}/node1/meminfo"] = lambda: (
@@ -225,12 +223,13 @@ def _process_files(guest: FakeGuest, version: tuple[int, int]) -> dict[str, Call
         f"{process}/cgroup": lambda: f"0::{guest.cgroup}/emulator\n",
         f"{process}/smaps": lambda: (
             f"{start:x}-{end:x} rw-p 00000000 00:00 0\nRss: 0 kB\n"
+            f"Swap: {len(guest.swapped) * MIB // KIB} kB\n"
             f"VmFlags: rd wr mr mw me {'dc ' if guest.marks_ram else ''}ac hg\n"
         ),
-        f"{cgroup}/memory.current": lambda: f"{len(guest.resident) * MIB}\n",
+        **charge_files(guest),
         f"{cgroup}/memory.swap.current": lambda: f"{len(guest.swapped) * MIB}\n",
         f"{cgroup}/memory.stat": lambda: (
-            f"pgmajfault {guest.major_faults}\nworkingset_refault_anon 0\n"
+            f"{charge_statistics(guest)}pgmajfault {guest.major_faults}\nworkingset_refault_anon 0\n"
             + (f"pswpin {guest.promoted_pages}\n" if version >= (6, 13) else "")
         ),
         f"{cgroup}/memory.numa_stat": lambda: (

@@ -208,6 +208,43 @@ def test_doctor_says_whether_cold_memory_can_go_to_the_cold_node(
     assert [f["text"] for f in found if f["about"] == "memory node 1"] == ["1.0 GiB, 1.0 GiB free"]
 
 
+def test_doctor_tells_who_holds_the_memory_each_thing_once(run: Run, mocker: MockerFixture) -> None:
+    host = in_this_process(mocker, (7, 3)).host
+    host.huge_pages_bytes = host.arc_bytes = GIB
+    host.swap_device, host.zswap, host.slice_limit_bytes = "vda2", True, 64 * MIB
+    host.guests.append(FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(100))))
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+    found = json.loads(run("doctor", "--json").out)["findings"]
+    levels = [(f["about"], f["level"]) for f in found]
+    expected = {
+        "huge pages": "warn",
+        "ZFS": "ok",
+        "zswap": "ok",
+        "swap": "warn",
+        "limit of /machine.slice": "warn",
+    }
+    for about, level in expected.items():
+        assert levels.count((about, level)) == 1, levels
+    assert next(f["text"] for f in found if f["about"] == "swap").endswith("readable on the disk")
+
+
+def test_status_for_programs_has_the_limit_of_the_slice(run: Run, mocker: MockerFixture) -> None:
+    host = in_this_process(mocker, (7, 3)).host
+    host.slice_limit_bytes = 512 * MIB
+    host.guests.append(
+        FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(100)), overhead_bytes=30 * MIB)
+    )
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+    seen = json.loads(run("status", "--json").out)
+    limit = seen["host"]["slice_limit"]
+    assert (limit["path"], limit["limit_bytes"], limit["current_bytes"]) == (
+        "/machine.slice",
+        512 * MIB,
+        130 * MIB,
+    )
+    assert seen["domains"][0]["overhead_bytes"] == 30 * MIB
+
+
 def test_doctor_does_not_probe_a_damon_that_is_in_use(run: Run, mocker: MockerFixture) -> None:
     kernel = in_this_process(mocker, (7, 3))
     kernel.damon.modules["damon_stat"] = True

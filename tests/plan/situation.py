@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from overcommit.cli import render
+from overcommit.model.accounts import Arc, CgroupLimit, Compressed, HugePages, Zswap
 from overcommit.model.facts import (
     BalloonStats,
     DomainFacts,
@@ -27,7 +28,7 @@ from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.plan import document
 from overcommit.plan.planner import make_plan
-from overcommit.units import GIB, KIB, MIB, parse_duration, parse_size
+from overcommit.units import GIB, KIB, MIB, parse_duration, parse_percentage, parse_size
 from tests import scenarios
 
 Words = dict[str, Any]
@@ -88,17 +89,70 @@ def _past(words: Words) -> Past:
 def _host(words: Words) -> HostFacts:
     size, used = _size(words.pop("swap", "4GiB")), _size(words.pop("swap_used", 0))
     kind = SwapKind(words.pop("swap_on", "zram"))
-    area = SwapArea(path=f"/dev/{kind.value}", kind=kind, size_bytes=size, used_bytes=used)
+    encrypted = words.pop("encrypted", None)
+    area = SwapArea(
+        path=f"/dev/{kind.value}", kind=kind, size_bytes=size, used_bytes=used, encrypted=encrypted
+    )
     scenarios.require(used <= size, "more swap used than there is")
+    scenarios.require(kind is not SwapKind.ZRAM or encrypted is None, "zram is no disk to encrypt")
     host = scenarios.host(
         total=_size(words.pop("total", "8GiB")),
         available=_size(words.pop("available", "4GiB")),
         swap=[area] if size else [],
         nodes=[_node(nid, dict(about)) for nid, about in words.pop("nodes", {}).items()],
         migration=words.pop("migration", True),
+        huge_pages=_huge_pages(words.pop("huge_pages", 0)),
+        arc=_arc(words.pop("arc", None)),
+        zram=_compressed(words.pop("zram", None)),
+        zswap=_zswap(words.pop("zswap", None)),
     )
     scenarios.require(not words, f"unknown words about the host: {', '.join(words)}")
     return host
+
+
+def _huge_pages(words: str | int | None) -> HugePages | None:
+    """A size, and what of it is in use: ``1GiB, 512MiB used``."""
+    if words is None:
+        return None
+    size, _, used = str(words).partition(", ")
+    total = _size(size)
+    return HugePages(total_bytes=total, free_bytes=total - _size(used.removesuffix(" used") or 0))
+
+
+def _arc(words: Words | None) -> Arc | None:
+    if words is None:
+        return None
+    return Arc(size_bytes=_size(words["size"]), minimum_bytes=_size(words["minimum"]))
+
+
+def _compressed(words: str | None) -> Compressed | None:
+    """``600MiB in 100MiB``."""
+    if words is None:
+        return None
+    stored, used = words.split(" in ")
+    return Compressed(stored_bytes=_size(stored), used_bytes=_size(used))
+
+
+def _zswap(words: Words | None) -> Zswap | None:
+    if words is None:
+        return None
+    pool = _compressed(words.get("holds", "0 in 0"))
+    assert pool is not None
+    return Zswap(enabled=True, most=parse_percentage(words["most"]), pool=pool)
+
+
+def _limits(words: Mapping[str, Words]) -> list[CgroupLimit]:
+    return [
+        CgroupLimit(
+            path=path,
+            file=about.get("file", "memory.max"),
+            limit_bytes=_size(about["limit"]),
+            current_bytes=_size(about["current"]),
+            cache_bytes=_size(about.get("cache", 0)),
+            own=False,
+        )
+        for path, about in words.items()
+    ]
 
 
 def _node(nid: int, words: Words) -> MemoryNode:
@@ -124,6 +178,9 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         busy_with=words.pop("busy_with", None),
         memory_reclaim=words.pop("memory_reclaim", True),
         shared_cgroup=words.pop("shared_cgroup", False),
+        overhead=_size(words.pop("overhead", 0)),
+        cache=_size(words.pop("cache", 0)),
+        limits=_limits(words.pop("slices", {})),
         placement={nid: _size(amount) for nid, amount in words.pop("placement", {}).items()} or None,
         **definition,
     )

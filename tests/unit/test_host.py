@@ -33,6 +33,7 @@ MemAvailable:   20402176 kB
 Active:         30011236 kB
 Inactive:       12058624 kB
 Unevictable:        4096 kB
+Shmem:           3145728 kB
 SwapTotal:       8388604 kB
 SwapFree:        8388604 kB
 AnonPages:      41034112 kB
@@ -106,6 +107,7 @@ def test_host_is_read_in_one_go(kernel_with: KernelWith) -> None:
     assert host.swap_total_bytes == (4194300 + 8388604 + 1048572) * KIB
     assert host.swap_free_bytes == host.swap_total_bytes - MIB - 512 * KIB
     assert host.zram_used_bytes == 409600  # what zram holds compressed, not what was put in
+    assert host.shmem_bytes == 3 * GIB
 
 
 @pytest.mark.parametrize(

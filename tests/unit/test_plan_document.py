@@ -93,6 +93,11 @@ def test_the_documented_fields_are_there() -> None:
         "given_bytes": 0,
     }
     assert data["host"]["headroom_bytes"] == data["host"]["available_bytes"] - data["host"]["reserve_bytes"]
+    budget = data["host"]["budget"]
+    assert budget["available_bytes"] == data["host"]["available_bytes"]
+    assert budget["overcommit_ratio"] == pytest.approx(4 / 8)
+    assert budget["rests_on"] == ["zram at 3.0:1, assumed"]
+    assert budget["worst_case"].keys() >= {"wanted_bytes", "memory_bytes", "swap_bytes", "nowhere_bytes"}
     assert {
         *("name", "uuid", "pid", "class", "resident_bytes", "swapped_bytes", "cold_bytes", "warm_bytes"),
         *("hot_bytes", "wss_bytes", "idle_histogram", "floor_bytes", "ceiling_bytes", "target_bytes"),

@@ -1,0 +1,115 @@
+"""What ``doctor`` says of who holds the host's memory, of swap, and of limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from overcommit.host.setaside import HUGE_PAGES
+from overcommit.host.swap import ZSWAP
+from overcommit.model.facts import DomainFacts, HostFacts, SwapArea, SwapKind
+from overcommit.plan.budget import shared_limit
+from overcommit.units import format_ratio, format_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of the diagnosis."""
+
+    level: Literal["ok", "warn", "conflict", "fail"]
+    about: str
+    text: str
+    fix: str = ""
+
+
+def account_findings(host: HostFacts) -> Iterator[Finding]:
+    """Memory that is neither free nor in ordinary use, if there is any."""
+    huge, arc, zram, zswap = host.huge_pages, host.arc, host.zram, host.zswap
+    if huge is not None and huge.total_bytes:
+        idle = huge.free_bytes == huge.total_bytes
+        yield Finding(
+            level="warn" if idle else "ok",
+            about="huge pages",
+            text=f"{format_size(huge.total_bytes)} are set aside, {format_size(huge.free_bytes)} of it free; "
+            "only guests that are defined with huge pages can use them",
+            fix=f"if no guest is to use them, write 0 to nr_hugepages below {HUGE_PAGES}" if idle else "",
+        )
+    if arc is not None:
+        yield Finding(
+            level="ok",
+            about="ZFS",
+            text=f"its cache holds {format_size(arc.size_bytes)} and shrinks to "
+            f"{format_size(arc.minimum_bytes)} (zfs_arc_min) when memory is short: a plan counts the "
+            "difference as available, the kernel does not",
+        )
+    if zram is not None:
+        yield Finding(
+            level="ok",
+            about="zram",
+            text=f"{format_size(zram.stored_bytes)} in it take {format_size(zram.used_bytes)} of memory",
+        )
+    if zswap is not None and zswap.enabled:
+        twice = any(area.kind is SwapKind.ZRAM for area in host.swap)
+        yield Finding(
+            level="warn" if twice else "ok",
+            about="zswap",
+            text=f"on: up to {format_ratio(zswap.most)} of memory holds what is swapped out, compressed, "
+            f"before it goes to its device; now {format_size(zswap.pool.stored_bytes)} in "
+            f"{format_size(zswap.pool.used_bytes)}"
+            + ("; with zram behind it, memory is compressed twice" if twice else ""),
+            fix=f"echo N > {ZSWAP}/enabled, and zswap.enabled=0 at boot" if twice else "",
+        )
+
+
+def swap_finding(area: SwapArea) -> Finding:
+    """One swap area, and whether guest memory rests there readable (rule S7)."""
+    on_disk = area.kind is not SwapKind.ZRAM
+    rests = {
+        True: "; guest memory will rest there encrypted",
+        False: "; guest memory will rest there, readable on the disk",
+        None: "; guest memory will rest there, and whether it is encrypted cannot be told",
+    }[area.encrypted]
+    return Finding(
+        level="warn" if on_disk and not area.encrypted else "ok",
+        about="swap",
+        text=f"{area.path} ({area.kind.value}), {format_size(area.used_bytes)} of "
+        f"{format_size(area.size_bytes)} used{rests if on_disk else ''}",
+        fix="put it on dm-crypt, or use zram" if area.exposed else "",
+    )
+
+
+def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
+    """Limits of cgroups that guests can run into while the host has memory left."""
+    limit = shared_limit(domains)
+    if limit is not None:
+        promised = sum(d.definition.maximum_bytes + (d.overhead_bytes or 0) for d in domains)
+        short = limit.limit_bytes < promised
+        yield Finding(
+            level="warn" if short else "ok",
+            about=f"limit of {limit.path}",
+            text=f"{limit.file} {format_size(limit.limit_bytes)} for all guests in it, which were promised "
+            f"{format_size(promised)} with QEMU's own; {format_size(limit.current_bytes)} are charged, "
+            f"{format_size(limit.cache_bytes)} of that cache",
+            fix=_raise(limit.path, limit.file) if short else "",
+        )
+    for domain in domains:
+        needed = domain.definition.maximum_bytes + (domain.overhead_bytes or 0)
+        for own in domain.limits or ():
+            if own.own and own.limit_bytes < needed:
+                does = "kills" if own.file == "memory.max" else "throttles"
+                yield Finding(
+                    level="warn",
+                    about=f"domain {domain.name}",
+                    text=f"may hold {format_size(own.limit_bytes)} ({own.file}), but was promised "
+                    f"{format_size(needed)} with QEMU's own: the kernel {does} it before it has that",
+                    fix=f"virsh memtune {domain.name} --hard-limit -1 --soft-limit -1",
+                )
+
+
+def _raise(path: str, file: str) -> str:
+    setting = "MemoryMax" if file == "memory.max" else "MemoryHigh"
+    unit = path.rpartition("/")[2]
+    if not unit.endswith((".slice", ".scope", ".service")):
+        return f"raise {file} of {path}, or promise less"
+    return f"systemctl set-property {unit} {setting}=infinity, or promise less"

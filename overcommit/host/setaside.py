@@ -1,0 +1,47 @@
+"""Memory that MemAvailable says nothing about: set aside as huge pages, or in ZFS's cache."""
+
+from __future__ import annotations
+
+import re
+
+from overcommit.host.kernel import Kernel
+from overcommit.model.accounts import Arc, HugePages
+from overcommit.units import KIB
+
+HUGE_PAGES = "/sys/kernel/mm/hugepages"
+ARC = "/proc/spl/kstat/zfs/arcstats"
+
+
+def read_huge_pages(kernel: Kernel) -> HugePages:
+    """All sizes together; a kernel without huge pages (CONFIG_HUGETLBFS) has set none aside.
+
+    ``nr_hugepages`` and ``free_hugepages`` per size, surplus pages counted in
+    (Documentation/admin-guide/mm/hugetlbpage.rst). MemTotal counts them, MemAvailable does not, and
+    ``HugePages_Total`` in ``/proc/meminfo`` knows the default size only.
+
+    Raises:
+        OSError: a size is there, but cannot be read.
+    """
+    total = free = 0
+    for name in kernel.list(HUGE_PAGES) if kernel.exists(HUGE_PAGES) else ():
+        if match := re.fullmatch(r"hugepages-(\d+)kB", name):
+            size = int(match[1]) * KIB
+            total += int(kernel.read(f"{HUGE_PAGES}/{name}/nr_hugepages")) * size
+            free += int(kernel.read(f"{HUGE_PAGES}/{name}/free_hugepages")) * size
+    return HugePages(total_bytes=total, free_bytes=free)
+
+
+def read_arc(kernel: Kernel) -> Arc | None:
+    """ZFS's cache, None without ZFS: ``size`` and ``c_min`` of its kstat, in bytes.
+
+    Raises:
+        OSError: it is there, but cannot be read.
+        ValueError: it has other rows than OpenZFS 2.x writes.
+    """
+    if not kernel.exists(ARC):
+        return None
+    rows = dict(re.findall(r"^(\w+) +\d+ +(\d+)$", kernel.read(ARC), re.MULTILINE))
+    if not {"size", "c_min"} <= rows.keys():
+        message = f"no size and c_min in {ARC}"
+        raise ValueError(message)
+    return Arc(size_bytes=int(rows["size"]), minimum_bytes=int(rows["c_min"]))

@@ -1,0 +1,87 @@
+"""Facts of who holds memory, and what of it can be had: huge pages, caches, compressed swap, cgroups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What a cgroup is charged for, by kind.
+
+    ``shmem_bytes`` is shared memory, a guest's that lies in a memfd too: no file to write it back to, so that
+    it goes to swap or stays. ``cache_bytes`` is what can be dropped. ``kernel_bytes`` are page tables (KVM's
+    too) and the like.
+    """
+
+    anon_bytes: int
+    shmem_bytes: int
+    cache_bytes: int
+    kernel_bytes: int
+
+    @property
+    def held_bytes(self) -> int:
+        """What cannot be dropped."""
+        return self.anon_bytes + self.shmem_bytes + self.kernel_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupLimit:
+    """How much a cgroup may be charged at most: the lower of its ``memory.max`` and ``memory.high``.
+
+    ``own``: it is one domain's. Else it is a slice, and holds for all below it together.
+    """
+
+    path: str
+    file: str
+    limit_bytes: int
+    current_bytes: int
+    cache_bytes: int
+    own: bool
+
+    @property
+    def room_bytes(self) -> int:
+        """What it can still take, and what it would drop for that."""
+        return max(0, min(self.limit_bytes, self.limit_bytes - self.current_bytes + self.cache_bytes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HugePages:
+    """Memory set aside as huge pages (hugetlbfs), all sizes together; nobody can use it for anything else."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arc:
+    """ZFS's cache. MemAvailable counts it as used, though it shrinks to ``minimum_bytes`` when asked."""
+
+    size_bytes: int
+    minimum_bytes: int
+
+    @property
+    def reclaimable_bytes(self) -> int:
+        """What it gives up when asked."""
+        return max(0, self.size_bytes - self.minimum_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """Swapped-out memory that stays in memory, compressed: in zram, or in zswap before it goes to a disk.
+
+    ``stored_bytes`` were put in and take ``used_bytes``. In zram, pages of one repeated word take nothing and
+    are not counted: how many of them there are says nothing about others.
+    """
+
+    stored_bytes: int
+    used_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zswap:
+    """The kernel's compressed cache in front of swap; it takes ``most`` of memory (a ratio) at most."""
+
+    enabled: bool
+    most: float
+    pool: Compressed

@@ -1,0 +1,177 @@
+"""The host's memory, accounted for, and the worst case (rule: no number here is ever negative)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from overcommit.model.accounts import CgroupLimit, Compressed
+from overcommit.model.budget import HostBudget, WorstCase
+from overcommit.model.facts import DomainFacts, HostFacts, Snapshot, SwapKind
+from overcommit.model.policy import Policy
+from overcommit.units import MIB, format_size
+
+ASSUMED_RATIO = 3.0
+"""How well memory is taken to compress as long as nothing was measured."""
+_TELLING_BYTES = 64 * MIB
+"""Less than this in compressed memory is no measurement: its pools are filled piecemeal."""
+
+_FEW = 3
+"""Domains that one sentence can name."""
+
+
+def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
+    """Account for all memory of a host; ``rests_on`` says what was assumed.
+
+    The figures were not read at one instant: where they add up to more than there is, what is free and what
+    guests hold are believed first.
+    """
+    host, domains = snapshot.host, snapshot.domains
+    huge = min(host.huge_pages.total_bytes if host.huge_pages else 0, host.total_bytes)
+    ordinary = host.total_bytes - huge
+    free = min(host.available_bytes + (host.arc.reclaimable_bytes if host.arc else 0), ordinary)
+    guests = min(sum(_resident(d) for d in domains), ordinary - free)
+    overhead = min(sum(d.overhead_bytes or 0 for d in domains), ordinary - free - guests)
+    limit = shared_limit(domains)
+    binding = limit if limit and limit.room_bytes < free else None
+    available = binding.room_bytes if binding else free
+    return HostBudget(
+        total_bytes=host.total_bytes,
+        huge_pages_bytes=huge,
+        guests_bytes=guests,
+        overhead_bytes=overhead,
+        others_bytes=ordinary - free - guests - overhead,
+        free_bytes=free,
+        available_bytes=available,
+        limit=f"{binding.path} ({binding.file} {format_size(binding.limit_bytes)})" if binding else None,
+        promised_bytes=sum(_ceiling(d) for d in domains) + overhead,
+        worst_case=_worst_case(host, domains, policy, available),
+        rests_on=tuple(_rests_on(host, domains)),
+    )
+
+
+def budget_notes(budget: HostBudget, host: HostFacts, policy: Policy) -> Iterator[str]:
+    """What the operator should know before anything is done."""
+    if budget.promised_bytes > policy.max_overcommit * budget.ordinary_bytes:
+        yield (
+            f"promised {format_size(budget.promised_bytes)} is more than max_overcommit "
+            f"{policy.max_overcommit:g} x {format_size(budget.ordinary_bytes)}"
+        )
+    if budget.worst_case.nowhere_bytes:
+        yield (
+            f"if every guest wanted all its memory now, {format_size(budget.worst_case.nowhere_bytes)} "
+            "would find room neither in memory nor in the swap that the policy allows"
+        )
+    exposed = [area.path for area in host.swap if area.exposed]
+    if exposed:
+        yield f"what is paged out to {', '.join(exposed)} rests on a disk that is not encrypted"
+
+
+def shared_limit(domains: Iterable[DomainFacts]) -> CgroupLimit | None:
+    """Of the slices that all domains lie in, the one with the least room; None where none has a limit."""
+    of_each = [
+        {limit.path: limit for limit in domain.limits if not limit.own}
+        for domain in domains
+        if domain.limits is not None
+    ]
+    if not of_each:
+        return None
+    common = [limit for path, limit in of_each[0].items() if all(path in limits for limits in of_each)]
+    return min(common, key=lambda limit: limit.room_bytes, default=None)
+
+
+def _ceiling(domain: DomainFacts) -> int:
+    """What was promised of ordinary memory: huge pages were set aside when the guest began."""
+    return 0 if domain.definition.hugepages else domain.definition.maximum_bytes
+
+
+def _resident(domain: DomainFacts) -> int:
+    """What is held of that; nothing, where it is not known."""
+    if domain.definition.hugepages or domain.residency is None:
+        return 0
+    return domain.residency.resident_bytes
+
+
+class _Sink(NamedTuple):
+    """Somewhere to push memory to, in what order; ``kept`` is the share that stays in memory, compressed."""
+
+    room_bytes: int
+    kept: float
+
+
+def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[_Sink]:
+    """The room in swap that the policy allows, the dearest first.
+
+    What guests have there makes room when it comes back, at no cost. Then it is zram's turn, and a disk's
+    with zswap before it, whichever has priority: a disk takes no memory.
+    """
+    allowed = round(policy.swap.max_used * host.swap_total_bytes)
+    swapped = min(swapped, host.swap_used_bytes)
+    room = max(0, allowed - host.swap_used_bytes + swapped)
+    exchanged = min(room, swapped)
+    yield _Sink(exchanged, 0.0)
+    room -= exchanged
+    zram = min(room, sum(a.size_bytes - a.used_bytes for a in host.swap if a.kind is SwapKind.ZRAM))
+    yield _Sink(zram, _kept(host.zram))
+    disk = room - zram
+    if host.zswap is not None and host.zswap.enabled:
+        pool = max(0, round(host.zswap.most * host.total_bytes) - host.zswap.pool.used_bytes)
+        kept = _kept(host.zswap.pool)
+        compressed = min(disk, int(pool / kept))
+        yield _Sink(compressed, kept)
+        disk -= compressed
+    yield _Sink(disk, 0.0)
+
+
+def _kept(pool: Compressed | None) -> float:
+    """The share of swapped-out memory that stays in memory: measured, or assumed."""
+    if pool is None or not _tells(pool):
+        return 1 / ASSUMED_RATIO
+    return min(1.0, pool.used_bytes / pool.stored_bytes)
+
+
+def _tells(pool: Compressed) -> bool:
+    return pool.stored_bytes >= _TELLING_BYTES and pool.used_bytes > 0
+
+
+def _worst_case(host: HostFacts, domains: Iterable[DomainFacts], policy: Policy, available: int) -> WorstCase:
+    domains = tuple(domains)
+    wanted = sum(max(0, _ceiling(d) - _resident(d)) for d in domains)
+    memory = min(wanted, available)
+    missing, pushed = wanted - memory, 0
+    for sink in _sinks(host, policy, sum(d.residency.swapped_bytes for d in domains if d.residency)):
+        gained = min(missing, math.floor(sink.room_bytes * (1 - sink.kept)))
+        if gained:
+            pushed += min(sink.room_bytes, math.ceil(gained / (1 - sink.kept)))
+        missing -= gained
+    rate = policy.swap.max_write_bytes_per_second
+    return WorstCase(
+        wanted_bytes=wanted,
+        memory_bytes=memory,
+        swap_bytes=wanted - memory - missing,
+        nowhere_bytes=missing,
+        pushed_bytes=pushed,
+        max_write_bytes_per_second=rate,
+        seconds=pushed / rate,
+    )
+
+
+def _rests_on(host: HostFacts, domains: Sequence[DomainFacts]) -> Iterator[str]:
+    compressed = [("zram", host.zram)] if any(a.kind is SwapKind.ZRAM for a in host.swap) else []
+    if host.zswap is not None and host.zswap.enabled:
+        compressed.append(("zswap", host.zswap.pool))
+    for name, pool in compressed:
+        how = "measured" if pool is not None and _tells(pool) else "assumed"
+        yield f"{name} at {1 / _kept(pool):.1f}:1, {how}"
+    if host.huge_pages is None:
+        yield "huge pages unknown"
+    unknown = {
+        "memory": [d for d in domains if d.residency is None],
+        "overhead": [d for d in domains if d.overhead_bytes is None],
+        "cgroup limits": [d for d in domains if d.limits is None],
+    }
+    for what, of in unknown.items():
+        if of:
+            whose = sorted(d.name for d in of) if len(of) <= _FEW else [f"{len(of)} domains"]
+            yield f"{what} of {', '.join(whose)} unknown"

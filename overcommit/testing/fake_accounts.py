@@ -1,0 +1,84 @@
+"""The files of who holds a `FakeHost`'s memory: huge pages, ZFS, zswap, swap's device, cgroups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from overcommit.host.cgroup import ROOT as CGROUPS
+from overcommit.host.setaside import ARC, HUGE_PAGES
+from overcommit.host.swap import DEVICES, ZSWAP
+from overcommit.testing.fake_host import FakeGuest, FakeHost
+from overcommit.units import KIB, MIB
+
+Files = Mapping[str, Callable[[], str]]
+
+SLICE = "/machine.slice"
+_HUGE_PAGE = 2 * MIB
+
+
+def host_files(host: FakeHost) -> Files:
+    """``/proc`` and ``/sys`` about memory, as far as this host has it."""
+    device = f"{DEVICES}/{host.swap_device}"
+    files: dict[str, Callable[[], str]] = {
+        "/proc/meminfo": lambda: (
+            f"MemTotal: {host.total_bytes // KIB} kB\nMemAvailable: {host.available_bytes // KIB} kB\n"
+            f"Active: {host.resident_bytes // KIB} kB\nInactive: 0 kB\nUnevictable: 0 kB\n"
+            f"Shmem: {sum(len(g.resident) for g in host.guests if g.shared) * MIB // KIB} kB\n"
+            "Zswap: 0 kB\nZswapped: 0 kB\n"
+        ),
+        "/proc/swaps": lambda: (
+            "Filename Type Size Used Priority\n"
+            f"/dev/{host.swap_device} partition {host.swap_total_bytes // KIB} "
+            f"{host.swap_used_bytes // KIB} 100\n"
+        ),
+        f"{HUGE_PAGES}/hugepages-2048kB/nr_hugepages": lambda: f"{host.huge_pages_bytes // _HUGE_PAGE}\n",
+        f"{HUGE_PAGES}/hugepages-2048kB/free_hugepages": lambda: f"{host.huge_pages_bytes // _HUGE_PAGE}\n",
+        f"{ZSWAP}/enabled": lambda: "Y\n" if host.zswap else "N\n",
+        f"{ZSWAP}/max_pool_percent": lambda: "20\n",
+        f"{device}/size": lambda: f"{host.swap_total_bytes // 512}\n",
+    }
+    if host.swap_on_zram:
+        files["/sys/block/zram0/mm_stat"] = lambda: (
+            f"{host.swap_used_bytes} {host.zram_bytes} {host.zram_bytes} 0 {host.zram_bytes} 0 0 0 0\n"
+        )
+    if host.swap_encrypted:
+        files[f"{device}/dm/uuid"] = lambda: "CRYPT-PLAIN-swap\n"
+    if host.arc_bytes:
+        files[ARC] = lambda: (
+            "13 1 0x01 147 39984 5146838493 1004613785822\nname                            type data\n"
+            f"c_min                           4    {host.arc_minimum_bytes}\n"
+            f"size                            4    {host.arc_bytes}\n"
+        )
+    return {**files, **_slice_files(host)}
+
+
+def _slice_files(host: FakeHost) -> Files:
+    directory = f"{CGROUPS}{SLICE}"
+    limit = host.slice_limit_bytes
+    return {
+        f"{directory}/memory.max": lambda: "max\n" if limit is None else f"{limit}\n",
+        f"{directory}/memory.high": lambda: "max\n",
+        f"{directory}/memory.current": lambda: f"{sum(_charged(guest) for guest in host.guests)}\n",
+        f"{directory}/memory.stat": lambda: "active_file 0\ninactive_file 0\n",
+    }
+
+
+def charge_files(guest: FakeGuest) -> Files:
+    """What a guest's cgroup is charged, and its limits: none."""
+    directory = f"{CGROUPS}{guest.cgroup}"
+    return {
+        f"{directory}/memory.current": lambda: f"{_charged(guest)}\n",
+        f"{directory}/memory.max": lambda: "max\n",
+        f"{directory}/memory.high": lambda: "max\n",
+    }
+
+
+def charge_statistics(guest: FakeGuest) -> str:
+    """The kinds of charge in memory.stat; a memfd's memory is shared memory, which ``file`` counts in."""
+    ram = len(guest.resident) * MIB
+    anon, shmem = (0, ram) if guest.shared else (ram, 0)
+    return f"anon {anon + guest.overhead_bytes}\nfile {shmem}\nshmem {shmem}\nkernel 0\n"
+
+
+def _charged(guest: FakeGuest) -> int:
+    return len(guest.resident) * MIB + guest.overhead_bytes
