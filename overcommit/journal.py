@@ -67,7 +67,19 @@ class BalloonMoved:
     after_bytes: int
 
 
-Record = ModuleTakenOver | PoolClaimed | KdamondStarted | TraceOpened | BalloonMoved
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryDeviceResized:
+    """What is requested of a virtio-mem device was changed from ``before_bytes``."""
+
+    domain: Incarnation
+    device: str
+    before_bytes: int
+    after_bytes: int
+
+
+GuestRecord = BalloonMoved | MemoryDeviceResized
+"""What was changed of a guest's own memory; libvirt gives it back."""
+Record = ModuleTakenOver | PoolClaimed | KdamondStarted | TraceOpened | BalloonMoved | MemoryDeviceResized
 _KINDS = {kind.__name__: kind for kind in get_args(Record)}
 
 
@@ -99,7 +111,7 @@ def _to_json(record: Record) -> dict[str, Any]:
 def _from_json(data: dict[str, Any]) -> Record:
     values = dict(data)
     kind = _KINDS[values.pop("kind")]
-    if kind is BalloonMoved:
+    if kind in get_args(GuestRecord):
         values["domain"] = Incarnation(**values["domain"])
     record: Record = kind(**values)
     return record

@@ -30,12 +30,13 @@ from overcommit.model.facts import (
     Snapshot,
     SwapArea,
     SwapKind,
+    VirtioMemDevice,
 )
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
 from overcommit.model.policy import Policy
-from overcommit.model.ranges import Range
+from overcommit.model.ranges import Range, intersect, normalise
 from overcommit.policy import loader
-from overcommit.units import GIB
+from overcommit.units import GIB, MIB
 
 RAM_START = 0x7F00_0000_0000
 NOW = 1_700_000_000.0
@@ -64,12 +65,31 @@ def definition(size: int = GIB, **overrides: Any) -> Definition:
     return dataclasses.replace(plain, **overrides)
 
 
+def memory_device(alias: str, size: int, **overrides: Any) -> VirtioMemDevice:
+    """A virtio-mem device, all of it plugged."""
+    plain = VirtioMemDevice(
+        alias=alias, size_bytes=size, block_bytes=2 * MIB, requested_bytes=size, current_bytes=size
+    )
+    return dataclasses.replace(plain, **overrides)
+
+
 def guest_says(
-    usable: int | None, *, actual: int = GIB, age: float | None = 3.0, honest: bool = True
+    usable: int | None,
+    *,
+    unused: int | None = None,
+    actual: int = GIB,
+    plugged: int = 0,
+    age: float | None = 3.0,
+    honest: bool = True,
 ) -> BalloonStats:
-    """The guest's last statistics; one that is not ``honest`` may claim more than it has."""
-    require(not honest or usable is None or usable <= actual, "an honest guest has no more than its size")
-    return BalloonStats(actual_bytes=actual, age_seconds=age, usable_bytes=usable)
+    """The guest's last statistics; one that is not ``honest`` may claim more than it has.
+
+    ``unused`` of what is usable holds nothing at all, ``plugged`` it has beside ``actual``.
+    """
+    most = actual + plugged
+    require(not honest or usable is None or usable <= most, "an honest guest has no more than its size")
+    require(not honest or (unused or 0) <= (usable or 0), "what is unused is usable")
+    return BalloonStats(actual_bytes=actual, age_seconds=age, usable_bytes=usable, unused_bytes=unused)
 
 
 def cgroup(
@@ -123,15 +143,18 @@ def domain(
 ) -> DomainFacts:
     """A running domain; its resident memory lies at the start of its RAM. ``overrides`` go to its definition.
 
+    Its virtio-mem devices come first: a guest's programs get plugged memory before the other.
     A gap takes away what could not be read, as `overcommit.observe` does it.
     """
     resident = size - swapped if resident is None else resident
     require(resident + swapped <= size, f"{name}: more memory resident and swapped than it has")
+    plain = definition(size, **overrides)
     if balloon is not None:
-        require(balloon.actual_bytes <= size, f"{name}: a balloon cannot give more than the definition")
+        most = plain.base_bytes
+        require(balloon.actual_bytes <= most, f"{name}: a balloon cannot give more than the definition")
     require(sum((placement or {}).values()) <= resident, f"{name}: more memory on nodes than resident")
     missing = gaps or {}
-    where = (Range(RAM_START, RAM_START + resident),) if resident else ()
+    ram = blocks_of_ram(size, plain.virtio_mem)
     known = not missing.keys() & {"guest RAM", "residency"}
     group = cgroup(
         name,
@@ -146,16 +169,36 @@ def domain(
     return DomainFacts(
         incarnation=incarnation(name),
         state=state,
-        definition=definition(size, **overrides),
+        definition=plain,
         busy_with=busy_with,
         balloon=None if "balloon" in missing else balloon,
         cgroup=None if "cgroup" in missing else group,
-        ram=() if "guest RAM" in missing else (Range(RAM_START, RAM_START + size),),
-        residency=Residency(resident=where, swapped_bytes=swapped) if known else None,
+        ram=() if "guest RAM" in missing else ram,
+        residency=Residency(resident=first_bytes(ram, resident), swapped_bytes=swapped) if known else None,
         placement=None if "placement" in missing else placement,
         limits=None if missing.keys() & {"cgroup", "cgroup limits"} else tuple(limits),
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),
     )
+
+
+def blocks_of_ram(size: int, devices: Sequence[VirtioMemDevice] = ()) -> tuple[Range, ...]:
+    """Where the RAM of a domain lies: each device's on its own, then the rest, a little apart."""
+    sizes = [device.size_bytes for device in devices]
+    ram, start = [], RAM_START
+    for block in (*sizes, size - sum(sizes)):
+        ram.append(Range(start, start + block))
+        start += block + 8 * MIB
+    return tuple(ram)
+
+
+def first_bytes(ram: Sequence[Range], size: int) -> tuple[Range, ...]:
+    """So much of it, from the start."""
+    taken = []
+    for block in ram:
+        part = min(block.size, size)
+        size -= part
+        taken.append(Range(block.start, block.start + part))
+    return normalise(taken)
 
 
 def heat(facts: DomainFacts, idle: Sequence[tuple[float, int]], *, watched: float, policy: Policy) -> Heat:
@@ -166,12 +209,13 @@ def heat(facts: DomainFacts, idle: Sequence[tuple[float, int]], *, watched: floa
         sum(size for _, size in idle) == facts.residency.resident_bytes,
         f"{facts.name}: the idle times must cover its resident memory of {facts.residency.resident_bytes}",
     )
-    spans, start = [], RAM_START
+    spans, left = [], facts.ram
     for seconds, size in idle:
         require(0 <= seconds <= watched, f"idle for {seconds} s, but watched for {watched} s only")
-        spans.append(IdleSpan(start, start + size, watched - seconds, _recent(seconds)))
-        start += size
-    spans.append(IdleSpan(start, facts.ram[-1].end, 0.0, 0))
+        part = first_bytes(left, size)
+        spans += [IdleSpan(*piece, watched - seconds, _recent(seconds)) for piece in part]
+        left = tuple(intersect(left, [Range(part[-1].end, facts.ram[-1].end)])) if part else left
+    spans += [IdleSpan(*piece, 0.0, 0) for piece in left]
     return classify(
         IdleMap(began_at=0.0, updated_at=watched, snapshots=int(watched // RESOLUTION), spans=tuple(spans)),
         facts.residency.resident,

@@ -195,6 +195,7 @@ _on_off = click.Choice(["on", "off"])
 @name_option
 @click.argument("guest_name", metavar="NAME")
 @click.option("--memory", default="512M", show_default=True)
+@click.option("--plug", default="", help="Memory beside that, in a virtio-mem device.")
 @click.option("--workload", default="idle", show_default=True)
 @click.option("--set", "settings", multiple=True, callback=_settings, metavar="KEY=VALUE")
 @click.option(

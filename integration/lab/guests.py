@@ -31,6 +31,8 @@ PING_AGAIN: Final = 3.0
 DISK_WORKLOADS: Final = ("pagecache",)
 #: Workloads that start the key-value server.
 SERVER_WORKLOADS: Final = ("kv",)
+#: MiB in which virtio-mem plugs and unplugs; no less than a transparent huge page.
+PLUG_BLOCK: Final = "2"
 Balloon = Literal["virtio", "none", "nodriver"]
 
 #: A guest's kernel command line: what a small emulated machine does not have is not searched for.
@@ -47,7 +49,8 @@ class GuestSpec:
     """What a guest shall be.
 
     ``balloon="nodriver"`` gives it the device and tells its init not to load the driver, which is
-    how a guest looks that ignores the balloon.
+    how a guest looks that ignores the balloon. ``plug`` is memory beside ``memory``, in a virtio-mem device;
+    all of it is plugged at first.
     """
 
     name: str
@@ -66,6 +69,7 @@ class GuestSpec:
     kernel: str = "6.12"
     append: str = ""
     machine: str = "pc"
+    plug: str = ""
 
     def command_line(self) -> str:
         """The guest's kernel command line."""
@@ -77,7 +81,9 @@ class GuestSpec:
         words = [f"workload={self.workload}", *(f"wl.{k}={v}" for k, v in settings.items())]
         if broken := [word for word in words if len(word.split()) != 1]:
             raise LabError(f"a setting must not contain spaces: {broken[0]!r}")
-        return " ".join((*KERNEL_WORDS, *words, self.append)).strip()
+        # Plugged memory is put to use by itself, and only for what can be moved out of it again.
+        plugging = ["memhp_default_state=online_movable"] if self.plug else []
+        return " ".join((*KERNEL_WORDS, *plugging, *words, self.append)).strip()
 
     @property
     def console(self) -> str:
@@ -105,6 +111,10 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
     domain = ET.Element("domain", type="kvm")
     mebi = str(mebibytes(spec.memory))
     _element(domain, "name", spec.name)
+    if spec.plug:
+        _element(
+            domain, "maxMemory", str(mebibytes(spec.memory) + mebibytes(spec.plug)), unit="MiB", slots="1"
+        )
     _element(domain, "memory", mebi, unit="MiB")
     _element(domain, "currentMemory", mebi, unit="MiB")
     if spec.hugepages or spec.locked or spec.shared:
@@ -123,7 +133,10 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
     _element(system, "initrd", initrd)
     _element(system, "cmdline", spec.command_line())
     _element(_element(domain, "features"), "acpi")
-    _element(domain, "cpu", mode="host-passthrough")
+    processor = _element(domain, "cpu", mode="host-passthrough")
+    if spec.plug:
+        cpus = f"0-{spec.vcpus - 1}"
+        _element(_element(processor, "numa"), "cell", id="0", cpus=cpus, memory=mebi, unit="MiB")
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _element(domain, event, "destroy")
     _add_devices(_element(domain, "devices"), spec)
@@ -147,6 +160,13 @@ def _add_devices(devices: ET.Element, spec: GuestSpec) -> None:
         _element(disk, "target", dev="vda", bus="virtio")
         _element(disk, "readonly")
         _element(disk, "shareable")
+    if spec.plug:
+        target = _element(_element(devices, "memory", model="virtio-mem"), "target")
+        size = str(mebibytes(spec.plug))
+        _element(target, "size", size, unit="MiB")
+        _element(target, "node", "0")
+        _element(target, "block", PLUG_BLOCK, unit="MiB")
+        _element(target, "requested", size, unit="MiB")
     if spec.balloon == "none":
         _element(devices, "memballoon", model="none")
         return

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator
 from overcommit.apply.balloon import move_balloon
 from overcommit.apply.demotion import demote
 from overcommit.apply.pageout import page_out
+from overcommit.apply.virtio_mem import resize
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.host.memory import read_host
-from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction
+from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, VirtioMemAction
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report
 from overcommit.model.plan import Plan
 
 _SETTLE_SECONDS = 2.0
-"""Between ballooning and page-out, so that each counter read belongs to one mechanism only."""
+"""Between what guests give themselves and page-out, so that each counter belongs to one mechanism only."""
 
 
 def carry_out(
@@ -45,6 +46,8 @@ def carry_out(
     for action, domain in _in_order(site, plan, facts):
         started(action)
         match action:
+            case VirtioMemAction():
+                outcome = resize(site, action, domain)
             case BalloonAction():
                 outcome = move_balloon(site, action, domain)
             case DemotionAction():
@@ -71,11 +74,11 @@ def carry_out(
 def _in_order(
     site: Worksite, plan: Plan, facts: dict[Incarnation, DomainFacts]
 ) -> Iterator[tuple[Action, DomainFacts]]:
-    ballooned = False
+    given = False
     for action in plan.runnable:
-        if isinstance(action, BalloonAction):
-            ballooned = True
-        elif ballooned:
+        if isinstance(action, VirtioMemAction | BalloonAction):
+            given = True
+        elif given:
             site.clock.wait(_SETTLE_SECONDS)
-            ballooned = False
+            given = False
         yield action, facts[action.domain]

@@ -1,10 +1,11 @@
-"""Put back what the journal says is outstanding. Idempotent; needs libvirt for balloons only."""
+"""Put back what the journal says is outstanding. Idempotent; needs libvirt only for what guests gave."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from overcommit.apply.virtio_mem import plug_back
 from overcommit.clock import Clock
 from overcommit.damon.pool import undo
 from overcommit.errors import Gone, HostError, OvercommitError
@@ -12,7 +13,7 @@ from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import BalloonMoved, Entry, Journal
+from overcommit.journal import BalloonMoved, Entry, GuestRecord, Journal, MemoryDeviceResized
 from overcommit.model.facts import Incarnation
 from overcommit.units import MIB, format_size
 
@@ -40,21 +41,22 @@ def restore(
     """Undo every outstanding entry of generation ``since`` and later, newest first.
 
     Entries of an earlier boot are settled without touching anything: neither kdamonds nor QEMU processes
-    survive a boot. ``connect`` is called only when a balloon is to be moved.
+    survive a boot. ``connect`` is called only when a guest is to get its memory back.
     """
     boot_id = read_boot_id(kernel)
     done: list[str] = []
     left: list[str] = []
     past: list[Entry] = []
     damon: list[Entry] = []
-    moves: dict[Incarnation, list[tuple[Entry, BalloonMoved]]] = {}
+    given: dict[tuple[Incarnation, str], list[tuple[Entry, GuestRecord]]] = {}
     for entry in journal.outstanding():
         if entry.generation < since:
             continue
         if entry.boot_id != boot_id:
             past.append(entry)
-        elif isinstance(entry.record, BalloonMoved):
-            moves.setdefault(entry.record.domain, []).append((entry, entry.record))
+        elif isinstance(entry.record, GuestRecord):
+            which = (entry.record.domain, _what(entry.record))
+            given.setdefault(which, []).append((entry, entry.record))
         else:
             damon.append(entry)
     try:
@@ -63,44 +65,53 @@ def restore(
         done += undo(kernel, journal, damon)
     except (OvercommitError, OSError) as error:
         left.append(str(error))
-    for history in moves.values():
-        oldest = history[-1][1]
+    for (domain, what), history in given.items():
         try:
-            lowest = min(move.after_bytes for _, move in history)
-            done.append(_give_back(kernel, clock, connect, oldest, lowest, progress))
+            done.append(_give_back(kernel, clock, connect, [record for _, record in history], progress))
             for entry, _ in history:
                 journal.settle(entry)
         except OvercommitError as error:
-            left.append(f"balloon of {oldest.domain.name}: {error}")
+            left.append(f"{what} of {domain.name}: {error}")
     return Restored(done=tuple(done), left=tuple(left))
+
+
+def _what(record: GuestRecord) -> str:
+    return "balloon" if isinstance(record, BalloonMoved) else f"device {record.device}"
 
 
 def _give_back(
     kernel: Kernel,
     clock: Clock,
     connect: Callable[[], Hypervisor],
-    move: BalloonMoved,
-    lowest: int,
+    history: Sequence[GuestRecord],
     progress: Callable[[str], None],
 ) -> str:
-    """Give a domain the size it had before its oldest outstanding move.
+    """Give a domain the size that its balloon, or one device, had before the oldest outstanding change.
 
-    A size outside of what our moves can have left (down to ``lowest``) is somebody else's decision.
+    ``history`` is newest first. A size outside of what our changes can have left (down to the lowest of them)
+    is somebody else's decision.
     """
-    name, size = move.domain.name, format_size(move.before_bytes)
+    oldest, lowest = history[-1], min(record.after_bytes for record in history)
+    domain = oldest.domain
     try:
-        if read_start_time(kernel, move.domain.pid) == move.domain.start_time:
-            progress(f"giving {name} its {size} back")
-            hypervisor = connect()
-            actual = hypervisor.balloon(move.domain.uuid, now=clock.now()).actual_bytes
-            if not lowest - MIB <= actual <= move.before_bytes + MIB:
-                return f"balloon of {name} left at {format_size(actual)}: somebody else moved it since"
-            hypervisor.set_balloon(move.domain.uuid, move.before_bytes)
-            _await_size(hypervisor, clock, move)
-            return f"balloon of {name} back at {size}"
+        if read_start_time(kernel, domain.pid) == domain.start_time:
+            progress(f"giving {domain.name} its {format_size(oldest.before_bytes)} back")
+            if isinstance(oldest, MemoryDeviceResized):
+                return plug_back(connect(), clock, oldest, lowest)
+            return _deflate(connect(), clock, oldest, lowest)
     except Gone:
         pass
-    return f"domain {name} ended or was restarted since: its balloon needs nothing"
+    return f"domain {domain.name} ended or was restarted since: its {_what(oldest)} needs nothing"
+
+
+def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: int) -> str:
+    name = move.domain.name
+    actual = hypervisor.balloon(move.domain.uuid, now=clock.now()).actual_bytes
+    if not lowest - MIB <= actual <= move.before_bytes + MIB:
+        return f"balloon of {name} left at {format_size(actual)}: somebody else moved it since"
+    hypervisor.set_balloon(move.domain.uuid, move.before_bytes)
+    _await_size(hypervisor, clock, move)
+    return f"balloon of {name} back at {format_size(move.before_bytes)}"
 
 
 def _await_size(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved) -> None:

@@ -16,7 +16,7 @@ from overcommit.model.outcome import Status
 @click.argument("domain")
 @with_session
 def release(session: Session, domain: str) -> None:
-    """Let DOMAIN's balloon be used again, whatever it did before.
+    """Let DOMAIN's balloon and virtio-mem be used again, whatever they did before.
 
     Its failures until now are forgotten: the next one counts as the first.
     """

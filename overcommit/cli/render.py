@@ -5,7 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, name_of
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    PageoutAction,
+    VirtioMemAction,
+    name_of,
+)
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.heat import IdleBucket
 from overcommit.model.outcome import Controller, Outcome, Report
@@ -215,6 +222,8 @@ def _action_text(action: Action) -> Iterator[str]:
     before, after = format_size(action.before_bytes), format_size(action.after_bytes)
     amount = action.expected_bytes or action.after_bytes - action.before_bytes
     match action:
+        case VirtioMemAction(device=device):
+            what, does = f"device {device}", "gives" if action.relieves else "frees"
         case BalloonAction():
             what, does = "guest memory", "gives" if action.relieves else "frees"
         case DemotionAction(node=node):

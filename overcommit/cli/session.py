@@ -21,12 +21,20 @@ from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import DEFAULT_DIRECTORY, BalloonMoved, Entry, Generation, Journal
+from overcommit.journal import (
+    DEFAULT_DIRECTORY,
+    BalloonMoved,
+    Entry,
+    Generation,
+    GuestRecord,
+    Journal,
+    MemoryDeviceResized,
+)
 from overcommit.ledger import Ledger
 from overcommit.model.facts import Incarnation
 from overcommit.model.history import Event, event_of
 from overcommit.model.outcome import Outcome, Status
-from overcommit.model.past import LeftBalloon, Past
+from overcommit.model.past import LeftBalloon, LeftDevice, Past
 from overcommit.model.policy import Policy
 from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
 from overcommit.policy import loader
@@ -91,17 +99,18 @@ class Session:
         return [
             entry
             for entry in self.journal.outstanding()
-            if not isinstance(entry.record, BalloonMoved) and entry.boot_id == boot_id
+            if not isinstance(entry.record, GuestRecord) and entry.boot_id == boot_id
         ]
 
     def past(self, now: float) -> Past:
         """What earlier runs in this boot left that a plan must know."""
-        boot_id = read_boot_id(self.kernel)
+        boot_id, outstanding = read_boot_id(self.kernel), self.journal.outstanding()
         events = self.ledger.events(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS)
         return Past(
             reservations=self.ledger.reservations(now=now, boot_id=boot_id),
             quarantines=quarantines(reversed(events), now),
-            balloons=_left_balloons(self.journal.outstanding(), boot_id),
+            balloons=_left_balloons(outstanding, boot_id),
+            devices=_left_devices(outstanding, boot_id),
         )
 
     def note(self, outcome: Outcome, generation: Generation, policy: Policy) -> None:
@@ -149,6 +158,26 @@ def _left_balloons(outstanding: Sequence[Entry], boot_id: str) -> tuple[LeftBall
             generation=generation,
         )
         for domain, history in moves.items()
+        for generation, newest in history[:1]
+    )
+
+
+def _left_devices(outstanding: Sequence[Entry], boot_id: str) -> tuple[LeftDevice, ...]:
+    """What was requested of each memory device first and last, likewise."""
+    resizes: dict[tuple[Incarnation, str], list[tuple[int, MemoryDeviceResized]]] = {}
+    for entry in outstanding:
+        if isinstance(entry.record, MemoryDeviceResized) and entry.boot_id == boot_id:
+            which = (entry.record.domain, entry.record.device)
+            resizes.setdefault(which, []).append((entry.generation, entry.record))
+    return tuple(
+        LeftDevice(
+            domain=domain,
+            device=device,
+            size_bytes=newest.after_bytes,
+            baseline_bytes=history[-1][1].before_bytes,
+            generation=generation,
+        )
+        for (domain, device), history in resizes.items()
         for generation, newest in history[:1]
     )
 

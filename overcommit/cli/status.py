@@ -107,6 +107,7 @@ def _domain(domain: DomainFacts, policy: Policy) -> dict[str, Any]:
         "state": domain.state.value,
         "maximum_bytes": domain.definition.maximum_bytes,
         "actual_bytes": domain.balloon.actual_bytes if domain.balloon else None,
+        "plugged_bytes": domain.definition.plugged_bytes,
         "usable_bytes": domain.balloon.usable_bytes if domain.balloon else None,
         "resident_bytes": residency.resident_bytes if residency else None,
         "swapped_bytes": residency.swapped_bytes if residency else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from overcommit.model.facts import Definition
+from overcommit.model.facts import Definition, VirtioMemDevice
 
 LABELS_NAMESPACE = "urn:overcommit:domain:1"
 """Namespace of ``<overcommit:labels tier="batch"/>`` in a domain's ``<metadata>``."""
@@ -23,6 +23,8 @@ _PASSTHROUGH = {
     "a vDPA disk": "./devices/disk[@type='vhostvdpa']",
     "an NVMe passthrough disk": "./devices/disk[@type='nvme']",
 }
+
+_VIRTIO_MEM = "./devices/memory[@model='virtio-mem']"
 
 
 def parse_definition(xml: str) -> Definition:
@@ -49,7 +51,7 @@ def parse_definition(xml: str) -> Definition:
     access = root.find("./memoryBacking/access")
     labels = root.find(f"./metadata/{{{LABELS_NAMESPACE}}}labels")
     return Definition(
-        maximum_bytes=int(memory.text or "0") * _UNITS[memory.get("unit", "KiB")],
+        maximum_bytes=_size(memory),
         balloon_model=device.get("model", "none"),
         free_page_reporting=device.get("freePageReporting") == "on",
         autodeflate=device.get("autodeflate") == "on",
@@ -61,4 +63,37 @@ def parse_definition(xml: str) -> Definition:
         bound=any(wish.get("mode") != "preferred" for wish in root.findall("./numatune/*")),
         passthrough=tuple(what for what, path in _PASSTHROUGH.items() if root.find(path) is not None),
         labels=dict(labels.attrib) if labels is not None else {},
+        virtio_mem=tuple(_virtio_mem(device) for device in root.findall(_VIRTIO_MEM)),
     )
+
+
+def resized_device(xml: str, alias: str, requested_bytes: int) -> str | None:
+    """A virtio-mem device's own XML with another size requested; None where there is no such device."""
+    for device in ET.fromstring(xml).findall(_VIRTIO_MEM):  # noqa: S314 - libvirtd's, as above
+        requested = device.find("./target/requested")
+        if requested is not None and _alias(device) == alias:
+            requested.set("unit", "KiB")
+            requested.text = str(requested_bytes // _UNITS["KiB"])
+            return ET.tostring(device, encoding="unicode")
+    return None
+
+
+def _virtio_mem(device: ET.Element) -> VirtioMemDevice:
+    node = device.find("./target/node")
+    return VirtioMemDevice(
+        alias=_alias(device),
+        size_bytes=_size(device.find("./target/size")),
+        block_bytes=_size(device.find("./target/block")),
+        requested_bytes=_size(device.find("./target/requested")),
+        current_bytes=_size(device.find("./target/current")),
+        node=int(node.text) if node is not None and node.text else None,
+    )
+
+
+def _alias(device: ET.Element) -> str:
+    alias = device.find("./alias")
+    return alias.get("name", "") if alias is not None else ""
+
+
+def _size(element: ET.Element | None) -> int:
+    return 0 if element is None else int(element.text or "0") * _UNITS[element.get("unit", "KiB")]

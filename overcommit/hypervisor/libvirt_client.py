@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
+from overcommit.hypervisor.domain_xml import resized_device
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats, RunState
 from overcommit.units import KIB
@@ -135,6 +136,15 @@ class LibvirtClient:
         """See `Hypervisor.set_balloon`. Only the live domain: the definition is the operator's."""
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
         self._on_domain(uuid, "set its balloon", lambda d: d.setMemoryFlags(size_bytes // KIB, live))
+
+    def resize_memory_device(self, uuid: str, alias: str, requested_bytes: int) -> None:
+        """See `Hypervisor.resize_memory_device`. Only the live domain: the definition is the operator's."""
+        live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
+        device = resized_device(self.xml(uuid), alias, requested_bytes)
+        if device is None:
+            raise HostError(f"domain {uuid} has no virtio-mem device {alias}")
+        doing = f"resize its memory device {alias}"
+        self._on_domain(uuid, doing, lambda d: d.updateDeviceFlags(device, live))
 
     def _list_active(self) -> list[Any]:
         domains: list[Any] = self._connection.listAllDomains(self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)

@@ -51,3 +51,10 @@ class Hypervisor(Protocol):
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
         """Ask the guest to live with ``size_bytes``. Returning says nothing about success."""
         ...
+
+    def resize_memory_device(self, uuid: str, alias: str, requested_bytes: int) -> None:
+        """Ask the guest for so much of a virtio-mem device; a multiple of its block.
+
+        Returning says nothing about success: the definition has what the guest has reached.
+        """
+        ...

@@ -12,6 +12,8 @@ RECALL = "recall"
 """A demotion's way back. Who may demote may recall: it is no actuator of its own."""
 RELIEF = "relief"
 """A balloon's way back, likewise."""
+PLUG = "plug"
+"""The way back of virtio-mem's blocks, likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,24 @@ class BalloonAction(_Step):
     ``expected_bytes`` is resident guest RAM above the new size. Where ``after_bytes`` is more than
     ``before_bytes`` it is a relief: a guest gets back what it needs, and the host gains nothing.
     """
+
+    @property
+    def relieves(self) -> bool:
+        """Whether the guest gets memory."""
+        return self.after_bytes > self.before_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtioMemAction(_Step):
+    """Unplug whole blocks of a virtio-mem device, down to ``after_bytes`` of it.
+
+    ``device`` is its alias. ``expected_bytes`` of the host's memory go at least: what lies in the blocks and
+    needs no other place, or what is resident above the guest's new size. Where ``after_bytes`` is more than
+    ``before_bytes`` blocks are plugged back, for a guest that is short.
+    """
+
+    device: str
+    block_bytes: int
 
     @property
     def relieves(self) -> bool:
@@ -92,12 +112,14 @@ class DemotionAction(_Step):
         return self.node if self.recall_to is None else self.recall_to
 
 
-Action = BalloonAction | DemotionAction | PageoutAction
+Action = VirtioMemAction | BalloonAction | DemotionAction | PageoutAction
 
 
 def kind_of(action: Action) -> Actuator:
     """The actuator behind an action."""
     match action:
+        case VirtioMemAction():
+            return Actuator.VIRTIO_MEM
         case BalloonAction():
             return Actuator.BALLOON
         case DemotionAction():
@@ -107,12 +129,14 @@ def kind_of(action: Action) -> Actuator:
 
 
 def name_of(action: Action) -> str:
-    """What an action is called: by its actuator, or `RECALL` or `RELIEF`."""
+    """What an action is called: by its actuator, or by its way back: `RECALL`, `RELIEF` or `PLUG`."""
     match action:
         case DemotionAction(recall_to=int()):
             return RECALL
         case BalloonAction(relieves=True):
             return RELIEF
+        case VirtioMemAction(relieves=True):
+            return PLUG
         case _:
             return kind_of(action).value
 

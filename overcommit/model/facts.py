@@ -43,8 +43,32 @@ class Incarnation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VirtioMemDevice:
+    """Memory of a guest that goes and comes in blocks.
+
+    Of its ``size_bytes`` the guest has ``current_bytes``, and shall have ``requested_bytes``; each a multiple
+    of ``block_bytes``. ``node`` is the guest's memory node that it belongs to.
+    """
+
+    alias: str
+    size_bytes: int
+    block_bytes: int
+    requested_bytes: int
+    current_bytes: int
+    node: int | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the guest has done what was asked of it."""
+        return self.current_bytes == self.requested_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What the live domain XML says about memory; ``bound``: to chosen nodes of the host."""
+    """What the live domain XML says about memory; ``bound``: to chosen nodes of the host.
+
+    ``maximum_bytes`` counts virtio-mem devices with their full size.
+    """
 
     maximum_bytes: int
     balloon_model: str
@@ -58,14 +82,35 @@ class Definition:
     bound: bool = False
     passthrough: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    virtio_mem: tuple[VirtioMemDevice, ...] = ()
+
+    @property
+    def base_bytes(self) -> int:
+        """What is no virtio-mem: the most that a balloon can leave the guest."""
+        return self.maximum_bytes - sum(device.size_bytes for device in self.virtio_mem)
+
+    @property
+    def plugged_bytes(self) -> int:
+        """What the guest has by virtio-mem; no balloon counts it."""
+        return sum(device.current_bytes for device in self.virtio_mem)
+
+    @property
+    def leaving_bytes(self) -> int:
+        """What of that it was asked to give, and has not given yet."""
+        return sum(max(0, device.current_bytes - device.requested_bytes) for device in self.virtio_mem)
+
+    def device(self, alias: str) -> VirtioMemDevice | None:
+        """The virtio-mem device of that name."""
+        return next((device for device in self.virtio_mem if device.alias == alias), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalloonStats:
     """What the guest's balloon driver last said (untrusted input, rule S8).
 
-    ``age_seconds`` is host time since the driver answered, None when it never did. ``usable_bytes`` is
-    the guest's MemAvailable, ``unused_bytes`` its MemFree.
+    ``actual_bytes`` is what the balloon leaves of the guest's memory, virtio-mem not counted; the guest's
+    own figures have both. ``age_seconds`` is host time since the driver answered, None when it never did.
+    ``usable_bytes`` is the guest's MemAvailable, ``unused_bytes`` its MemFree.
     """
 
     actual_bytes: int

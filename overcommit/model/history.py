@@ -24,7 +24,7 @@ class Event:
 
     ``kind`` is an action's name, or one of the words above. ``about`` names the domain also where its life
     is not known. ``generation`` is None where there is nothing to undo. For an action ``before_bytes`` and
-    ``planned_bytes`` are its own, ``reached_bytes`` is where its balloon was left; None: not measured.
+    ``planned_bytes`` are its own, ``reached_bytes`` is where balloon or device was left; None: not measured.
     """
 
     at: float
@@ -52,7 +52,7 @@ class Event:
 def event_of(
     outcome: Outcome, *, at: float, boot_id: str, run: str, generation: int, policy_digest: str
 ) -> Event:
-    """An action's end as an event; only a balloon leaves something to undo."""
+    """An action's end as an event; only what a guest gave is there to undo."""
     action = outcome.action
     return Event(
         at=at,

@@ -37,14 +37,14 @@ class Status(enum.Enum):
 
 
 class Fault(enum.Enum):
-    """What a guest did with its balloon that is no reason to try again soon (overcommit.plan.quarantine)."""
+    """What a guest did when it was to give memory: a reason to let it be (overcommit.plan.quarantine)."""
 
     PHANTOM = "phantom"
     """It gave, and the host got nothing."""
     STUCK = "stuck"
-    """The balloon stood still above its target."""
+    """Its balloon, or its device, stood still above the target."""
     SILENT = "silent"
-    """The driver moved the balloon, but sent no statistics any more."""
+    """It gave memory, but sent no statistics any more."""
     PAIN = "pain"
     """The guest was short of memory."""
 
@@ -55,8 +55,8 @@ class Outcome:
 
     ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts what came back
     from swap meanwhile: the price. ``moved_bytes`` went to another memory node and free nothing.
-    ``controller`` is None where nothing sets a pace. ``left_at_bytes`` is the size that a balloon was left
-    at, None where none was moved.
+    ``controller`` is None where nothing sets a pace. ``left_at_bytes`` is the size that a balloon or
+    a device was left at, None where none was moved.
     """
 
     action: Action

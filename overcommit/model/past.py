@@ -1,4 +1,4 @@
-"""What earlier runs left that a plan must know: promises given, balloons set, actuators that failed."""
+"""What earlier runs left that a plan must know: promises given, memory taken, actuators that failed."""
 
 from __future__ import annotations
 
@@ -46,23 +46,37 @@ class LeftBalloon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftDevice:
+    """What we left requested of a domain's virtio-mem device; likewise."""
+
+    domain: Incarnation
+    device: str
+    size_bytes: int
+    baseline_bytes: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
     """All of it."""
 
     reservations: tuple[Reservation, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
     balloons: tuple[LeftBalloon, ...] = ()
+    devices: tuple[LeftDevice, ...] = ()
 
     def by_domain(self) -> Mapping[Incarnation, Past]:
         """What is about each domain; one without a past is not there."""
-        about: dict[Incarnation, tuple[list[Quarantine], list[LeftBalloon]]] = {}
+        about: dict[Incarnation, tuple[list[Quarantine], list[LeftBalloon], list[LeftDevice]]] = {}
         for quarantine in self.quarantines:
-            about.setdefault(quarantine.domain, ([], []))[0].append(quarantine)
+            about.setdefault(quarantine.domain, ([], [], []))[0].append(quarantine)
         for balloon in self.balloons:
-            about.setdefault(balloon.domain, ([], []))[1].append(balloon)
+            about.setdefault(balloon.domain, ([], [], []))[1].append(balloon)
+        for device in self.devices:
+            about.setdefault(device.domain, ([], [], []))[2].append(device)
         return {
-            domain: Past(quarantines=tuple(quarantines), balloons=tuple(balloons))
-            for domain, (quarantines, balloons) in about.items()
+            domain: Past(quarantines=tuple(quarantines), balloons=tuple(balloons), devices=tuple(devices))
+            for domain, (quarantines, balloons, devices) in about.items()
         }
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, frees
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    PageoutAction,
+    VirtioMemAction,
+    frees,
+)
 from overcommit.model.budget import HostBudget
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import IdleBucket
@@ -112,11 +119,16 @@ class Plan:
         """What all actions that are not blocked should bring back."""
         return sum(frees(a) for a in self.runnable)
 
+    def change_of(self, domain: Incarnation) -> int:
+        """By how much a guest's own memory grows, or shrinks."""
+        own = (a for a in self.runnable if isinstance(a, VirtioMemAction | BalloonAction))
+        return sum(a.after_bytes - a.before_bytes for a in own if a.domain == domain)
+
     @property
     def given_bytes(self) -> int:
         """What guests that are short get back."""
-        given = (a for a in self.runnable if isinstance(a, BalloonAction) and a.relieves)
-        return sum(a.after_bytes - a.before_bytes for a in given)
+        own = (a for a in self.runnable if isinstance(a, VirtioMemAction | BalloonAction))
+        return sum(a.after_bytes - a.before_bytes for a in own if a.relieves)
 
     @property
     def moving_bytes(self) -> int:

@@ -6,7 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, frees
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    PageoutAction,
+    VirtioMemAction,
+    frees,
+)
 from overcommit.model.facts import HostFacts
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.case import Case, spare_bytes, worthwhile
@@ -20,7 +27,7 @@ class Candidate(NamedTuple):
 
     case: Case
     offers: tuple[Action, ...]
-    relief: BalloonAction | None = None
+    reliefs: tuple[VirtioMemAction | BalloonAction, ...] = ()
 
 
 def arbitrate(
@@ -49,15 +56,12 @@ def arbitrate(
     return [*given, *_share_out(candidates, most, purse, need, policy.idle_tax)]
 
 
-def _relieve(candidates: Iterable[Candidate], room: int) -> Iterable[BalloonAction]:
+def _relieve(candidates: Iterable[Candidate], room: int) -> Iterable[VirtioMemAction | BalloonAction]:
     """The reliefs, as far as the host has memory for them: half of its reserve is for such cases."""
-    for candidate in candidates:
-        action = candidate.relief
-        if action is None:
-            continue
-        wanted = action.after_bytes - action.before_bytes
-        granted = min(wanted, room // MIB * MIB)
-        if granted < MIB:
+    for action in (action for candidate in candidates for action in candidate.reliefs):
+        wanted, unit = action.after_bytes - action.before_bytes, _unit(action)
+        granted = min(wanted, room // unit * unit)
+        if granted < unit:
             yield dataclasses.replace(action, blocked="the host itself has no memory left to give")
             continue
         room -= granted
@@ -110,6 +114,9 @@ def _worth(actions: Iterable[Action]) -> int:
     return sum(frees(action) for action in actions if action.blocked is None)
 
 
+_Taking = VirtioMemAction | BalloonAction | PageoutAction
+
+
 class _Purse:
     """The policy's share of swap (rule S7), as long as it lasts."""
 
@@ -126,13 +133,19 @@ class _Purse:
         Page-out that finds no room in swap is shown, blocked.
         """
         taken: list[Action] = []
+        kept = 0
         for offer in candidate.offers:
             if isinstance(offer, DemotionAction):
                 taken.append(offer)
                 continue
+            if isinstance(offer, BalloonAction):
+                # It was offered for when the blocks are gone; where some stay, more may be resident.
+                offer = dataclasses.replace(offer, expected_bytes=offer.expected_bytes - kept)
             wanted = _limited(offer, limit)
             left_over = bool(taken) and wanted.expected_bytes < worthwhile(0)
             if left_over or wanted.expected_bytes <= 0:
+                if isinstance(offer, VirtioMemAction):
+                    kept += offer.before_bytes - offer.after_bytes - offer.expected_bytes
                 continue
             granted = _limited(wanted, self._room) if isinstance(wanted, PageoutAction) else wanted
             if granted.expected_bytes < min(wanted.expected_bytes, worthwhile(0)):
@@ -149,13 +162,14 @@ class _Purse:
         self._room += _worth(action for action in actions if isinstance(action, PageoutAction))
 
 
-def _limited(action: BalloonAction | PageoutAction, most: int) -> BalloonAction | PageoutAction:
+def _limited(action: _Taking, most: int) -> _Taking:
     """The same action for at most ``most`` bytes."""
     if action.expected_bytes <= most:
         return action
-    if isinstance(action, BalloonAction):
-        # Rounding the new size up keeps it a whole number of MiB, and the gain at most what is wanted.
-        surplus = -(-(action.expected_bytes - most) // MIB) * MIB
+    if not isinstance(action, PageoutAction):
+        # Rounding the new size up keeps it whole blocks or MiB, and the gain at most what is wanted.
+        unit = _unit(action)
+        surplus = -(-(action.expected_bytes - most) // unit) * unit
         return dataclasses.replace(
             action,
             after_bytes=action.after_bytes + surplus,
@@ -166,3 +180,8 @@ def _limited(action: BalloonAction | PageoutAction, most: int) -> BalloonAction 
     return dataclasses.replace(
         action, pieces=pieces, after_bytes=action.before_bytes - kept, expected_bytes=kept
     )
+
+
+def _unit(action: VirtioMemAction | BalloonAction) -> int:
+    """The bytes of which it can take or give whole multiples only."""
+    return action.block_bytes if isinstance(action, VirtioMemAction) else MIB

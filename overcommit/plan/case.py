@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts
+from overcommit.model.facts import BalloonStats, Definition, DomainFacts, HostFacts
 from overcommit.model.heat import Heat
 from overcommit.model.plan import Verdict
-from overcommit.model.policy import Actuator, DomainClass, Policy
+from overcommit.model.policy import Actuator, DomainClass, Policy, ReclaimMode
 from overcommit.units import MIB
 
 
@@ -45,7 +45,7 @@ def bounds_of(domain: DomainFacts, domain_class: DomainClass) -> Bounds:
 
 
 def guest_reserve(ceiling_bytes: int) -> int:
-    """What a balloon leaves the guest above its use: 10 %, but 256 MiB (or a quarter) at least.
+    """What is left to the guest above its use: 10 %, but 256 MiB (or a quarter) at least.
 
     Below that Linux guests start to thrash: Red Hat's tests leave 300 MiB, and libvirt's documentation warns
     of guests that hang when squeezed harder.
@@ -58,9 +58,30 @@ def worthwhile(ceiling_bytes: int) -> int:
     return max(8 * MIB, ceiling_bytes // 50)
 
 
-def used_bytes(stats: BalloonStats) -> int:
+def guest_bytes(definition: Definition, stats: BalloonStats) -> int:
+    """What the guest has: what its balloon leaves it, and what virtio-mem adds to that."""
+    return stats.actual_bytes + definition.plugged_bytes
+
+
+def used_bytes(definition: Definition, stats: BalloonStats) -> int:
     """Memory the guest could not give; what it says is bounded by what it can have (rule S8)."""
-    return stats.actual_bytes - min(stats.usable_bytes or 0, stats.actual_bytes)
+    size = guest_bytes(definition, stats)
+    return size - min(stats.usable_bytes or 0, size)
+
+
+def hot_bytes(case: Case) -> int:
+    """What was seen in steady use, which is left to the guest, cache or not, while the host is not short."""
+    return case.heat.hot_bytes if case.heat and case.policy.reclaim is ReclaimMode.PROACTIVE else 0
+
+
+def kept_bytes(case: Case, stats: BalloonStats) -> int:
+    """What a guest is to keep of its memory: its use and a reserve, and never less than its floor.
+
+    What it could give includes all that it caches; of that it keeps what is hot: to read that from its disk
+    again would hurt.
+    """
+    used = max(used_bytes(case.domain.definition, stats), hot_bytes(case))
+    return max(case.bounds.floor_bytes, used + guest_reserve(case.bounds.ceiling_bytes))
 
 
 def spare_bytes(domain: DomainFacts) -> int:
@@ -71,7 +92,7 @@ def spare_bytes(domain: DomainFacts) -> int:
     if domain.residency is None or domain.balloon is None:
         return 0
     resident, swapped = domain.residency.resident_bytes, domain.residency.swapped_bytes
-    return max(0, min(resident, resident + swapped - used_bytes(domain.balloon)))
+    return max(0, min(resident, resident + swapped - used_bytes(domain.definition, domain.balloon)))
 
 
 def room_on(host: HostFacts, nid: int) -> int:

@@ -11,12 +11,14 @@ from typing import Any
 
 from overcommit.errors import StalePlan, UsageError
 from overcommit.model.action import (
+    PLUG,
     RECALL,
     RELIEF,
     Action,
     BalloonAction,
     DemotionAction,
     PageoutAction,
+    VirtioMemAction,
     name_of,
 )
 from overcommit.model.budget import HostBudget, WorstCase
@@ -41,8 +43,10 @@ _DOMAIN_FIELDS = (
 )
 _DRIFT_FIELDS = ("what", "left_bytes", "found_bytes", "generation")
 _KINDS: dict[str, type[Action]] = {
+    Actuator.VIRTIO_MEM.value: VirtioMemAction,
     Actuator.BALLOON.value: BalloonAction,
     RELIEF: BalloonAction,
+    PLUG: VirtioMemAction,
     Actuator.DEMOTION.value: DemotionAction,
     RECALL: DemotionAction,
     Actuator.PAGEOUT.value: PageoutAction,

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from overcommit.model.facts import Definition, DomainFacts, HostFacts, RunState
 from overcommit.model.plan import Verdict, refusal
 from overcommit.model.policy import Actuator, PageoutActor
+from overcommit.units import format_size
 
 OK = Verdict(ok=True)
 _NONE: Mapping[Actuator, Verdict] = MappingProxyType({})
@@ -25,12 +26,13 @@ def judge(
     """A verdict per actuator; the first reason against wins, most lasting reasons first.
 
     ``pageout_actor`` is who shall page out, None for whoever can. Demotion is judged only where there is a
-    ``cold_node``. ``vetoes`` count where the domain itself has nothing against it.
+    ``cold_node``, virtio-mem only where there is a device. ``vetoes`` count where the domain itself has
+    nothing against it.
     """
-    checks = {
-        Actuator.FREE_PAGE_REPORTING: _against_reporting(domain),
-        Actuator.BALLOON: _against_balloon(domain),
-    }
+    checks = {Actuator.FREE_PAGE_REPORTING: _against_reporting(domain)}
+    if domain.definition.virtio_mem:
+        checks[Actuator.VIRTIO_MEM] = _against_virtio_mem(domain)
+    checks[Actuator.BALLOON] = _against_balloon(domain)
     if cold_node is not None:
         checks[Actuator.DEMOTION] = _against_demotion(domain, host, cold_node)
     checks[Actuator.PAGEOUT] = _against_pageout(domain, host, pageout_actor)
@@ -50,6 +52,11 @@ def _against_pinned(definition: Definition) -> Iterator[Verdict]:
             f"guest memory is pinned by {definition.passthrough[0]}",
             "QEMU ignores the balloon and pages cannot move while the device is attached",
         )
+    yield from _against_sealed(definition)
+
+
+def _against_sealed(definition: Definition) -> Iterator[Verdict]:
+    """What no device in between can make good; VFIO follows virtio-mem's blocks as they come and go."""
     if definition.launch_security:
         yield refusal(
             f"the guest is encrypted ({definition.launch_security})",
@@ -89,13 +96,45 @@ def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
         )
 
 
+def _against_virtio_mem(domain: DomainFacts) -> Iterator[Verdict]:
+    definition = domain.definition
+    yield from _against_sealed(definition)
+    yield from _against_hugepages(definition)
+    if definition.balloon_model == "none":
+        yield refusal(
+            "no balloon device that says what the guest can spare",
+            "add <memballoon model='virtio'/> and power-cycle the domain",
+        )
+    yield from _against_now(domain)
+    moving = [device for device in definition.virtio_mem if not device.settled]
+    if len(moving) == len(definition.virtio_mem):
+        size, asked = format_size(definition.plugged_bytes), sum(d.requested_bytes for d in moving)
+        if definition.plugged_bytes:
+            yield refusal(
+                f"its virtio-mem is being resized: it has {size}, and {format_size(asked)} were asked for",
+                "wait until it is over; a guest that cannot free the blocks never gets there",
+            )
+        else:
+            yield refusal(
+                "the guest's virtio-mem driver has never answered",
+                "still booting, or the guest has no virtio_mem driver",
+            )
+    yield from _against_deaf(domain)
+
+
 def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
-    definition, balloon = domain.definition, domain.balloon
+    definition = domain.definition
     yield from _against_pinned(definition)
     yield from _against_hugepages(definition)
     if definition.balloon_model == "none":
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     yield from _against_now(domain)
+    yield from _against_deaf(domain)
+
+
+def _against_deaf(domain: DomainFacts) -> Iterator[Verdict]:
+    """What the guest can spare it must have said itself, and lately."""
+    balloon = domain.balloon
     yield from _missing(domain, "balloon")
     if balloon is None:
         return
@@ -105,7 +144,7 @@ def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
             "still booting, or the guest has no virtio_balloon driver",
         )
         return
-    period = definition.stats_period_seconds
+    period = domain.definition.stats_period_seconds
     if period == 0:
         yield refusal(
             "guest statistics are frozen: no polling period",

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from overcommit.errors import StalePlan
-from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, kind_of
-from overcommit.model.facts import BalloonStats, DomainFacts, HostFacts, Snapshot
-from overcommit.model.plan import DomainPlan, Plan
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    PageoutAction,
+    VirtioMemAction,
+    kind_of,
+)
+from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
+from overcommit.model.plan import DomainPlan, Plan, refusal
 from overcommit.model.policy import Policy
-from overcommit.plan.case import bounds_of, room_on, used_bytes, worthwhile
+from overcommit.plan.case import bounds_of, guest_bytes, room_on, used_bytes, worthwhile
 from overcommit.plan.eligibility import judge
 from overcommit.units import MIB, format_duration, format_size
 
+_NO_DEVICE = refusal("its virtio-mem device is gone", "")
 _AGAIN = "nothing was changed; make a new plan with overcommitctl plan -o FILE"
 
 
@@ -44,7 +54,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
             changes.append(f"domain {name} was restarted since")
             continue
         changes += _class_changes(action, planned[action.domain], domain, policy)
-        changes += _domain_changes(action, domain, now.host)
+        changes += _domain_changes(action, plan, domain, now.host)
     swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
     if swapping and now.host.swap_used_bytes + swapping > policy.swap.max_used * now.host.swap_total_bytes:
         changes.append(f"swap has filled to {format_size(now.host.swap_used_bytes)}")
@@ -71,18 +81,19 @@ def _class_changes(action: Action, planned: DomainPlan, domain: DomainFacts, pol
     return []
 
 
-def _domain_changes(action: Action, domain: DomainFacts, host: HostFacts) -> list[str]:
+def _domain_changes(action: Action, plan: Plan, domain: DomainFacts, host: HostFacts) -> list[str]:
     """What of the domain is not as it was; it lives the life that the plan saw."""
     kind = kind_of(action)
     actor = action.actor if isinstance(action, PageoutAction) else None
     node = action.node if isinstance(action, DemotionAction) else None
-    verdict = judge(domain, host, frozenset({kind}), pageout_actor=actor, cold_node=node)[kind]
+    verdicts = judge(domain, host, frozenset({kind}), pageout_actor=actor, cold_node=node)
+    verdict = verdicts.get(kind, _NO_DEVICE)
     if not verdict.ok:
         return [f"domain {domain.name} is no longer eligible for {kind.value}: {verdict.reason}"]
     little = worthwhile(domain.definition.maximum_bytes)
     match action:
-        case BalloonAction():
-            return _balloon_changes(action, domain.balloon) if domain.balloon else []
+        case VirtioMemAction() | BalloonAction():
+            return list(_guest_changes(action, plan, domain))
         case DemotionAction(node=node, before_bytes=before, recall_to=recall_to):
             there = domain.placement.get(node, 0) if domain.placement else 0
             more = there - before
@@ -97,12 +108,20 @@ def _domain_changes(action: Action, domain: DomainFacts, host: HostFacts) -> lis
     return [f"domain {domain.name} has less to give: {what} instead of {format_size(before)}"]
 
 
-def _balloon_changes(action: BalloonAction, balloon: BalloonStats) -> list[str]:
-    name, actual = action.domain.name, balloon.actual_bytes
+def _guest_changes(action: VirtioMemAction | BalloonAction, plan: Plan, domain: DomainFacts) -> Iterator[str]:
+    """What is not as it was of what the guest has, and what it needs of that."""
+    name, stats, definition = action.domain.name, domain.balloon, domain.definition
+    if stats is None:
+        return
+    what, actual = "balloon", stats.actual_bytes
+    if isinstance(action, VirtioMemAction):
+        device = definition.device(action.device)
+        what, actual = f"device {action.device}", device.current_bytes if device else 0
     if abs(actual - action.before_bytes) > MIB:
         before = format_size(action.before_bytes)
-        return [f"the balloon of domain {name} was moved since, from {before} to {format_size(actual)}"]
-    if not action.relieves and used_bytes(balloon) > action.after_bytes:
-        used = format_size(used_bytes(balloon))
-        return [f"domain {name} now uses {used}, more than the {format_size(action.after_bytes)} planned"]
-    return []
+        yield f"the {what} of domain {name} was moved since, from {before} to {format_size(actual)}"
+        return
+    used = used_bytes(definition, stats)
+    planned = guest_bytes(definition, stats) + plan.change_of(action.domain)
+    if not action.relieves and used > planned:
+        yield f"domain {name} now uses {format_size(used)}, more than the {format_size(planned)} planned"

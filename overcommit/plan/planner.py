@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
-from overcommit.model.action import Action, BalloonAction, DemotionAction, kind_of
+from overcommit.model.action import Action, BalloonAction, DemotionAction, VirtioMemAction, kind_of
 from overcommit.model.facts import Incarnation, Snapshot
 from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.past import NOTHING_PAST, Past
@@ -13,12 +13,13 @@ from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.budget import make_budget
-from overcommit.plan.case import Case, room_on
+from overcommit.plan.case import Case, guest_bytes, room_on
 from overcommit.plan.eligibility import judge
 from overcommit.plan.notes import notes
 from overcommit.plan.rungs.balloon import relieve
 from overcommit.plan.rungs.ladder import propose
-from overcommit.plan.vetoes import drift_of, left_balloon, vetoes
+from overcommit.plan.rungs.virtio_mem import plug
+from overcommit.plan.vetoes import device_drifts, drift_of, left_balloon, vetoes
 
 LIFETIME_SECONDS = 600.0
 """How long a saved plan may be applied; idle memory is re-checked page by page, guest sizes are not."""
@@ -59,8 +60,10 @@ def make_plan(
 
 
 def _order(action: Action) -> tuple[bool, int]:
-    """Guests that are short first, then rung by rung."""
-    return not (isinstance(action, BalloonAction) and action.relieves), _LADDER.index(kind_of(action))
+    """Guests that are short first, and their balloons before their blocks; then rung by rung."""
+    relieves = isinstance(action, VirtioMemAction | BalloonAction) and action.relieves
+    rung = _LADDER.index(kind_of(action))
+    return not relieves, -rung if relieves else rung
 
 
 def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None, past: Past) -> HostPlan:
@@ -110,40 +113,53 @@ def _consider_all(
             vetoes=vetoes(domain, snapshot.taken_at, past),
         )
         case = Case(domain, heats.get(domain.incarnation.uuid), domain_class, policy, verdicts)
-        relief = _relief(case, past)
+        reliefs = tuple(_reliefs(case, past))
         # A guest that is short gives nothing meanwhile.
-        offers = () if relief else tuple(propose(case, rooms=rooms))
+        offers = () if reliefs else tuple(propose(case, rooms=rooms))
         for action in offers:
             if isinstance(action, DemotionAction):
                 rooms[action.destination] -= action.expected_bytes
-        yield Candidate(case, offers, relief)
+        yield Candidate(case, offers, reliefs)
 
 
-def _relief(case: Case, past: Past) -> BalloonAction | None:
-    left = left_balloon(past)
-    if left is None or case.domain.balloon is None or not case.may(Actuator.BALLOON):
-        return None
-    return relieve(case, case.domain.balloon, left)
+def _reliefs(case: Case, past: Past) -> Iterator[VirtioMemAction | BalloonAction]:
+    """What a guest that is short gets: its balloon's at once, and in blocks what that leaves it short of."""
+    stats, left, given = case.domain.balloon, left_balloon(past), 0
+    if stats is None:
+        return
+    if left is not None and case.may(Actuator.BALLOON):
+        relief = relieve(case, stats, left)
+        if relief is not None:
+            given = relief.after_bytes - relief.before_bytes
+            yield relief
+    if case.may(Actuator.VIRTIO_MEM):
+        yield from plug(case, stats, past.devices, given=given)
 
 
 def _drift(candidates: Iterable[Candidate], pasts: Mapping[Incarnation, Past]) -> Iterator[Drift]:
     for candidate in candidates:
         domain = candidate.case.domain
-        if drift := drift_of(domain, pasts.get(domain.incarnation, NOTHING_PAST)):
+        past = pasts.get(domain.incarnation, NOTHING_PAST)
+        if drift := drift_of(domain, past):
             yield drift
+        yield from device_drifts(domain, past)
 
 
 def _domain_plans(candidates: Iterable[Candidate], actions: Iterable[Action]) -> Iterator[DomainPlan]:
-    targets = {a.domain: a.after_bytes for a in actions if isinstance(a, BalloonAction) and not a.blocked}
+    changes: dict[Incarnation, int] = {}
+    for action in actions:
+        if isinstance(action, VirtioMemAction | BalloonAction) and action.blocked is None:
+            change = action.after_bytes - action.before_bytes
+            changes[action.domain] = changes.get(action.domain, 0) + change
     for candidate in candidates:
-        yield _domain_plan(candidate, targets.get(candidate.case.domain.incarnation))
+        yield _domain_plan(candidate, changes.get(candidate.case.domain.incarnation, 0))
 
 
-def _domain_plan(candidate: Candidate, target: int | None) -> DomainPlan:
-    """``target`` is the balloon's, None where it is not moved."""
+def _domain_plan(candidate: Candidate, change: int) -> DomainPlan:
+    """``change`` is what its balloon and blocks give it, negative where they take."""
     case = candidate.case
     domain, heat, bounds = case.domain, case.heat, case.bounds
-    actual = domain.balloon.actual_bytes if domain.balloon else bounds.ceiling_bytes
+    actual = guest_bytes(domain.definition, domain.balloon) if domain.balloon else bounds.ceiling_bytes
     return DomainPlan(
         incarnation=domain.incarnation,
         class_name=case.domain_class.name,
@@ -157,9 +173,18 @@ def _domain_plan(candidate: Candidate, target: int | None) -> DomainPlan:
         floor_bytes=bounds.floor_bytes,
         ceiling_bytes=bounds.ceiling_bytes,
         actual_bytes=actual,
-        target_bytes=actual if target is None else target,
+        target_bytes=actual + change,
         confidence=heat.confidence if heat else "none",
         eligible=case.verdicts,
-        offers={kind_of(action): action.expected_bytes for action in candidate.offers},
+        offers=_offers(candidate.offers),
         gaps=domain.gaps,
     )
+
+
+def _offers(actions: Iterable[Action]) -> dict[Actuator, int]:
+    """What each rung offers; a domain may have several virtio-mem devices."""
+    offers: dict[Actuator, int] = {}
+    for action in actions:
+        kind = kind_of(action)
+        offers[kind] = offers.get(kind, 0) + action.expected_bytes
+    return offers

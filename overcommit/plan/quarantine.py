@@ -1,6 +1,6 @@
-"""Whose balloon is left alone, and for how long, after what it did (rule S6).
+"""Whose balloon or virtio-mem is left alone, and for how long, after what it did (rule S6).
 
-Each failure makes the next quarantine longer; a balloon that went where it should, an operator's word, or
+Each failure makes the next quarantine longer; one that went where it should, an operator's word, or
 another life of the domain begins anew.
 """
 
@@ -20,7 +20,9 @@ _LONGEST_SECONDS = 86400.0
 _LONGEST_PAIN_SECONDS = 6 * 3600.0
 ACCOUNT_SECONDS = 7 * 86400.0
 """What is longer ago is held against nobody."""
-EVENTS = (Actuator.BALLOON.value, RELEASE)
+_COUNTED = {actuator.value: actuator for actuator in (Actuator.VIRTIO_MEM, Actuator.BALLOON)}
+_CALLED = {Actuator.VIRTIO_MEM.value: "virtio-mem", Actuator.BALLOON.value: "balloon"}
+EVENTS = (*_COUNTED, RELEASE)
 """The kinds that count."""
 _MOST_GROWTH = 16
 """Times it may have grown: by then it is longer than the longest."""
@@ -32,22 +34,25 @@ def quarantines(events: Iterable[Event], now: float) -> tuple[Quarantine, ...]:
     An event dated after now was written by a clock that has been set back since: it is left out, for nobody
     knows how long ago it was.
     """
-    failures: dict[Incarnation, list[Event]] = {}
-    forgiven: set[Incarnation] = set()
+    failures: dict[tuple[Incarnation, Actuator], list[Event]] = {}
+    forgiven: set[tuple[Incarnation, Actuator]] = set()
     for event in events:
-        who = event.domain
-        if who is None or who in forgiven or event.at > now:
+        who, meant = event.domain, _COUNTED.get(event.kind)
+        if who is None or event.at > now:
             continue
-        ballooned = event.kind == Actuator.BALLOON.value
-        if event.kind == RELEASE or (ballooned and event.status is Status.DONE):
-            forgiven.add(who)
-        elif ballooned and event.fault is not None:
-            failures.setdefault(who, []).append(event)
-    found = (_longest(who, of_it, now) for who, of_it in failures.items())
+        if event.kind == RELEASE:
+            forgiven |= {(who, actuator) for actuator in _COUNTED.values()}
+        elif meant is None or (who, meant) in forgiven:
+            continue
+        elif event.status is Status.DONE:
+            forgiven.add((who, meant))
+        elif event.fault is not None:
+            failures.setdefault((who, meant), []).append(event)
+    found = (_longest(who, meant, of_it, now) for (who, meant), of_it in failures.items())
     return tuple(quarantine for quarantine in found if quarantine.until > now)
 
 
-def _longest(who: Incarnation, failures: Sequence[Event], now: float) -> Quarantine:
+def _longest(who: Incarnation, meant: Actuator, failures: Sequence[Event], now: float) -> Quarantine:
     """A guest in pain is tried again sooner than a balloon that does not work."""
     pain = [event for event in failures if event.fault is Fault.PAIN]
     useless = [event for event in failures if event.fault is not Fault.PAIN]
@@ -62,19 +67,18 @@ def _longest(who: Incarnation, failures: Sequence[Event], now: float) -> Quarant
     until, causes = max(ends, key=lambda end: end[0])
     times = f", {len(causes)} times in a row" if len(causes) > 1 else ""
     ago = format_duration(now - causes[0].at)
-    return Quarantine(
-        domain=who, actuator=Actuator.BALLOON, reason=f"{_told(causes[0])} {ago} ago{times}", until=until
-    )
+    return Quarantine(domain=who, actuator=meant, reason=f"{_told(causes[0])} {ago} ago{times}", until=until)
 
 
 def _told(failure: Event) -> str:
+    what = _CALLED[failure.kind]
     match failure.fault:
         case Fault.STUCK:
             size = failure.reached_bytes
-            return f"its balloon stood still{f' at {format_size(size)}' if size is not None else ''}"
+            return f"its {what} stood still{f' at {format_size(size)}' if size is not None else ''}"
         case Fault.SILENT:
             return "its balloon driver stopped answering"
         case Fault.PAIN:
-            return "it ran short of memory when its balloon took some"
+            return f"it ran short of memory when its {what} took some"
         case _:
-            return "its balloon took memory of which the host got nothing"
+            return f"its {what} took memory of which the host got nothing"

@@ -32,6 +32,20 @@ def drift_of(domain: DomainFacts, past: Past) -> Drift | None:
     )
 
 
+def device_drifts(domain: DomainFacts, past: Past) -> Iterator[Drift]:
+    """The domain's virtio-mem devices of which something else is requested than we left."""
+    for left in past.devices:
+        device = domain.definition.device(left.device)
+        if device is not None and device.requested_bytes != left.size_bytes:
+            yield Drift(
+                domain=domain.incarnation,
+                what=f"size of device {left.device}",
+                left_bytes=left.size_bytes,
+                found_bytes=device.requested_bytes,
+                generation=left.generation,
+            )
+
+
 def left_balloon(past: Past) -> LeftBalloon | None:
     """The domain's balloon, as we left it."""
     return next(iter(past.balloons), None)
@@ -40,8 +54,15 @@ def left_balloon(past: Past) -> LeftBalloon | None:
 def vetoes(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, Verdict]:
     """The actuators that must not be used now, although the domain itself would allow them."""
     found = dict(_quarantined(domain, now, past))
-    moved = _moved_by_others(domain, past)
-    return found | {Actuator.BALLOON: moved} if moved else found
+    if moved := _moved_by_others(domain, past):
+        found[Actuator.BALLOON] = moved
+    for drift in device_drifts(domain, past):
+        found[Actuator.VIRTIO_MEM] = refusal(
+            f"somebody else resized its virtio-mem since, from {format_size(drift.left_bytes)} "
+            f"to {format_size(drift.found_bytes)}",
+            f"only one may own it: overcommitctl restore {drift.generation} ends our claim",
+        )
+    return found
 
 
 def _quarantined(domain: DomainFacts, now: float, past: Past) -> Iterator[tuple[Actuator, Verdict]]:

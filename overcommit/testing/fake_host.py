@@ -10,15 +10,17 @@ from overcommit.model.ranges import Range, normalise
 from overcommit.units import GIB, MIB, PAGE_SIZE
 
 STATISTICS_PERIOD_SECONDS = 2
+DEVICE_BLOCK_BYTES = 2 * MIB
+_BETWEEN_BLOCKS = 8 * MIB
 _STEP_SECONDS = 0.5
 
 
 class Behaviour(enum.Enum):
-    """How a guest answers its balloon."""
+    """How a guest answers its balloon, or what is asked of its virtio-mem device."""
 
     OBEDIENT = "obedient"
     STUCK = "does not move"
-    REFUSING = "libvirt refuses to set it"
+    REFUSING = "libvirt refuses to set it, or to resize its device"
     PHANTOM = "says it moved, while the host gets nothing"
     HUNG = "its monitor does not answer"
     SILENT = "moves, but the driver sends no statistics any more"
@@ -33,6 +35,9 @@ class FakeGuest:
     for reclaim, and ``demoted`` ones lie on the host's second memory node. QEMU ``marks_ram`` as not to be
     forked; without that it looks like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes
     ``overhead_bytes`` beyond it.
+
+    The last ``device_bytes`` of its memory are a virtio-mem device, in a block of RAM of its own. The guest
+    unplugs from the end, and moves what it uses out of the way; not what is ``unmovable``.
     """
 
     name: str
@@ -51,6 +56,10 @@ class FakeGuest:
     marks_ram: bool = True
     shared: bool = False
     overhead_bytes: int = 0
+    device_bytes: int = 0
+    unmovable: set[int] = field(default_factory=set)
+    plugged_bytes: int = 0
+    requested_bytes: int = 0
     paused: bool = False
     busy_with: str | None = None
     balloon_bytes: int = 0
@@ -62,8 +71,13 @@ class FakeGuest:
     stalled_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """The balloon starts empty, and the guest has just said how it is."""
-        self.balloon_bytes = self.balloon_target_bytes = self.memory_bytes
+        """See `start_over`."""
+        self.start_over()
+
+    def start_over(self) -> None:
+        """The balloon starts empty, the device plugged, and the guest has just said how it is."""
+        self.balloon_bytes = self.balloon_target_bytes = self.memory_bytes - self.device_bytes
+        self.plugged_bytes = self.requested_bytes = self.device_bytes
         self.report()
 
     def report(self) -> None:
@@ -78,8 +92,14 @@ class FakeGuest:
 
     @property
     def ram(self) -> Range:
-        """Guest RAM in QEMU's address space."""
-        return Range(self.base, self.base + self.memory_bytes)
+        """Guest RAM in QEMU's address space, without the device's."""
+        return Range(self.base, self.base + self.memory_bytes - self.device_bytes)
+
+    @property
+    def device_ram(self) -> Range:
+        """The device's RAM there: a guard page and more lies between."""
+        start = self.ram.end + _BETWEEN_BLOCKS
+        return Range(start, start + self.device_bytes)
 
     @property
     def cgroup(self) -> str:
@@ -88,22 +108,41 @@ class FakeGuest:
 
     def chunk_range(self, chunk: int) -> Range:
         """The addresses of a chunk."""
-        return Range(self.base + chunk * MIB, self.base + (chunk + 1) * MIB)
+        first_of_device = self.ram.size // MIB
+        if chunk >= first_of_device:
+            start = self.device_ram.start + (chunk - first_of_device) * MIB
+        else:
+            start = self.base + chunk * MIB
+        return Range(start, start + MIB)
 
     def ranges_of(self, chunks: set[int]) -> tuple[Range, ...]:
         """The addresses of several chunks."""
         return normalise(self.chunk_range(chunk) for chunk in chunks)
 
-    def chunks_in(self, span: Range) -> range:
+    def chunks_in(self, span: Range) -> tuple[int, ...]:
         """The chunks that lie in an address range."""
-        return range(
-            max(0, span.start - self.base) // MIB, min(self.memory_bytes, span.end - self.base) // MIB
-        )
+        chunks: list[int] = []
+        first = 0
+        for block in (self.ram, self.device_ram):
+            start, end = max(span.start, block.start), min(span.end, block.end)
+            chunks += range(first + (start - block.start) // MIB, first + (end - block.start) // MIB)
+            first += block.size // MIB
+        return tuple(chunks)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the guest has."""
+        return self.balloon_bytes + self.plugged_bytes
 
     @property
     def usable_bytes(self) -> int:
         """What the guest could give."""
-        return max(0, self.balloon_bytes - (len((self.resident | self.swapped) - self.free) * MIB))
+        return max(0, self.size_bytes - (len((self.resident | self.swapped) - self.free) * MIB))
+
+    @property
+    def plugged_chunks(self) -> set[int]:
+        """The chunks that the guest has."""
+        return set(range((self.memory_bytes - self.device_bytes + self.plugged_bytes) // MIB))
 
 
 @dataclass
@@ -179,6 +218,7 @@ class FakeHost:
             self.uptime += step
             seconds -= step
             for guest in self.guests:
+                _resize_device(guest)
                 _move_balloon(guest)
                 _touch(guest)
                 guest.demoted &= guest.resident
@@ -226,8 +266,8 @@ def _move_balloon(guest: FakeGuest) -> None:
     if wanted <= 0:
         guest.balloon_bytes = guest.balloon_target_bytes
         return
-    absent = set(range(guest.memory_bytes // MIB)) - guest.resident - guest.swapped
-    ballooned = (guest.memory_bytes - guest.balloon_bytes) // MIB
+    absent = guest.plugged_chunks - guest.resident - guest.swapped
+    ballooned = (guest.ram.size - guest.balloon_bytes) // MIB
     if guest.behaviour is Behaviour.PHANTOM:
         guest.balloon_bytes -= wanted * MIB
         return
@@ -236,6 +276,35 @@ def _move_balloon(guest: FakeGuest) -> None:
     guest.free.difference_update(givable)
     never_touched = max(0, len(absent) - ballooned)
     guest.balloon_bytes -= (len(givable) + min(wanted - len(givable), never_touched)) * MIB
+
+
+def _resize_device(guest: FakeGuest) -> None:
+    if guest.behaviour is Behaviour.STUCK or guest.paused:
+        return
+    while guest.plugged_bytes > guest.requested_bytes:
+        chunks = guest.plugged_chunks
+        block = sorted(chunks)[-DEVICE_BLOCK_BYTES // MIB :]
+        used = (guest.resident - guest.free) | guest.swapped
+        if len(used) > len(chunks) - len(block) or guest.unmovable & set(block):
+            return
+        if guest.behaviour is not Behaviour.PHANTOM:
+            _move_out(guest, block, chunks - set(block))
+        guest.plugged_bytes -= DEVICE_BLOCK_BYTES
+    guest.plugged_bytes = guest.requested_bytes
+
+
+def _move_out(guest: FakeGuest, block: Sequence[int], places: set[int]) -> None:
+    """Empty a block; what is used in it goes where nothing is used."""
+    for chunk in block:
+        if chunk in (guest.resident - guest.free) | guest.swapped:
+            place = min(places - (guest.resident - guest.free) - guest.swapped)
+            guest.resident.add(place)
+            guest.free.discard(place)
+            if chunk in guest.hot:
+                guest.hot.discard(chunk)
+                guest.hot.add(place)
+        for state in (guest.resident, guest.free, guest.swapped):
+            state.discard(chunk)
 
 
 def _poll(guest: FakeGuest, seconds: float) -> None:

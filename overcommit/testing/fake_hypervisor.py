@@ -5,8 +5,16 @@ from __future__ import annotations
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats, RunState
-from overcommit.testing.fake_host import STATISTICS_PERIOD_SECONDS, Behaviour, FakeGuest, FakeHost
+from overcommit.testing.fake_host import (
+    DEVICE_BLOCK_BYTES,
+    STATISTICS_PERIOD_SECONDS,
+    Behaviour,
+    FakeGuest,
+    FakeHost,
+)
 from overcommit.units import KIB
+
+DEVICE_ALIAS = "virtiomem0"
 
 
 class FakeHypervisor:
@@ -41,7 +49,7 @@ class FakeHypervisor:
         return (
             f"<domain><memory unit='KiB'>{guest.memory_bytes // KIB}</memory>{backing}<devices>"
             f"<memballoon model='{guest.balloon_model}'>"
-            f"<stats period='{STATISTICS_PERIOD_SECONDS}'/></memballoon></devices></domain>"
+            f"<stats period='{STATISTICS_PERIOD_SECONDS}'/></memballoon>{_device(guest)}</devices></domain>"
         )
 
     def busy_with(self, uuid: str) -> str | None:
@@ -57,7 +65,7 @@ class FakeHypervisor:
             age_seconds=guest.report_age_seconds,
             usable_bytes=guest.reported_usable_bytes,
             unused_bytes=guest.reported_usable_bytes,
-            total_bytes=guest.balloon_bytes,
+            total_bytes=guest.size_bytes,
         )
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
@@ -68,6 +76,17 @@ class FakeHypervisor:
         self._host.on_write(f"balloon/{guest.name}", str(size_bytes))
         guest.balloon_target_bytes = size_bytes
         self._host.after_write(f"balloon/{guest.name}", str(size_bytes))
+
+    def resize_memory_device(self, uuid: str, alias: str, requested_bytes: int) -> None:
+        """See `Hypervisor.resize_memory_device`; libvirt checks the size, and only that."""
+        guest = self._answering(uuid)
+        unfit = requested_bytes % DEVICE_BLOCK_BYTES or requested_bytes > guest.device_bytes
+        refusing = guest.behaviour is Behaviour.REFUSING
+        if refusing or alias != DEVICE_ALIAS or not guest.device_bytes or unfit:
+            raise HostError(f"libvirt could not resize its memory device {alias} (domain {uuid})")
+        self._host.on_write(f"device/{guest.name}", str(requested_bytes))
+        guest.requested_bytes = requested_bytes
+        self._host.after_write(f"device/{guest.name}", str(requested_bytes))
 
     def _find(self, uuid: str) -> FakeGuest:
         for guest in self._host.guests:
@@ -80,3 +99,16 @@ class FakeHypervisor:
         if guest.behaviour is Behaviour.HUNG:
             raise HostError(f"libvirt did not answer for {guest.name} within 10 s")
         return guest
+
+
+def _device(guest: FakeGuest) -> str:
+    if not guest.device_bytes:
+        return ""
+    sizes = {
+        "size": guest.device_bytes,
+        "block": DEVICE_BLOCK_BYTES,
+        "requested": guest.requested_bytes,
+        "current": guest.plugged_bytes,
+    }
+    target = "".join(f"<{name} unit='KiB'>{size // KIB}</{name}>" for name, size in sizes.items())
+    return f"<memory model='virtio-mem'><target>{target}</target><alias name='{DEVICE_ALIAS}'/></memory>"

@@ -215,16 +215,17 @@ class FakeKernel:
 
 def _process_files(guest: FakeGuest, version: tuple[int, int]) -> dict[str, Callable[[], str]]:
     process, cgroup = f"/proc/{guest.pid}", f"{CGROUPS}{guest.cgroup}"
-    start, end = guest.ram
     return {
         f"{process}/stat": lambda: f"{guest.pid} (qemu (kvm)) S " + "0 " * 18 + f"{guest.start_time} 0 0\n",
         f"{process}/cmdline": lambda: f"qemu\0-name\0guest={guest.name}\0-uuid\0{guest.uuid}\0",
         f"{process}/comm": lambda: "qemu-system-x86\n",
         f"{process}/cgroup": lambda: f"0::{guest.cgroup}/emulator\n",
-        f"{process}/smaps": lambda: (
-            f"{start:x}-{end:x} rw-p 00000000 00:00 0\nRss: 0 kB\n"
-            f"Swap: {len(guest.swapped) * MIB // KIB} kB\n"
+        f"{process}/smaps": lambda: "".join(
+            f"{block.start:x}-{block.end:x} rw-p 00000000 00:00 0\nRss: 0 kB\n"
+            f"Swap: {len(guest.swapped & set(guest.chunks_in(block))) * MIB // KIB} kB\n"
             f"VmFlags: rd wr mr mw me {'dc ' if guest.marks_ram else ''}ac hg\n"
+            for block in (guest.ram, guest.device_ram)
+            if block.size
         ),
         **charge_files(guest),
         f"{cgroup}/memory.swap.current": lambda: f"{len(guest.swapped) * MIB}\n",

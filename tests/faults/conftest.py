@@ -126,7 +126,10 @@ class Installation:
     def baseline(self, *, guests: bool = True) -> object:
         """All that restore must bring back, to the byte; DAMON only where ``guests`` come and go."""
         damon = self.kernel.damon
-        balloons = {g.name: (g.balloon_bytes, g.balloon_target_bytes) for g in self.host.guests}
+        balloons = {
+            g.name: (g.balloon_bytes, g.balloon_target_bytes, g.plugged_bytes, g.requested_bytes)
+            for g in self.host.guests
+        }
         return (
             repr(damon.tree),
             sorted(self.kernel.trace.instances),

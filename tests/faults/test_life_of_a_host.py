@@ -22,6 +22,8 @@ FLOOR = 0.2
 """Of the policy's only class."""
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "search"
 SIZES = st.sampled_from([256, 512])
+DEVICES = st.sampled_from([0, 0, 64, 128])
+"""Of that, in a virtio-mem device."""
 SHARES = st.sampled_from([0.0, 0.3, 0.6])
 
 
@@ -44,8 +46,8 @@ class LifeOfAHost(RuleBasedStateMachine):
         self._directory.cleanup()
 
     @precondition(lambda self: len(self.host.guests) < 4)
-    @rule(size=SIZES, hot=SHARES, free=SHARES, behaviour=st.sampled_from(Behaviour))
-    def boots(self, size: int, hot: float, free: float, behaviour: Behaviour) -> None:
+    @rule(size=SIZES, device=DEVICES, hot=SHARES, free=SHARES, behaviour=st.sampled_from(Behaviour))
+    def boots(self, size: int, device: int, hot: float, free: float, behaviour: Behaviour) -> None:
         """A guest comes; what is neither hot nor free is cold."""
         number, self._next = self._next, self._next + 1
         free = min(free, 0.9 - hot)
@@ -55,6 +57,7 @@ class LifeOfAHost(RuleBasedStateMachine):
                 uuid=f"00000000-0000-0000-0000-{number:012d}",
                 pid=100 + number,
                 memory_bytes=size * MIB,
+                device_bytes=device * MIB,
                 resident=set(range(size)),
                 hot=set(range(round(hot * size))),
                 free=set(range(size - round(free * size), size)),
@@ -78,8 +81,7 @@ class LifeOfAHost(RuleBasedStateMachine):
         guest.swapped.clear()
         guest.demoted.clear()
         guest.resident = set(range(guest.memory_bytes // MIB))
-        guest.balloon_bytes = guest.balloon_target_bytes = guest.memory_bytes
-        guest.report()
+        guest.start_over()
 
     @precondition(lambda self: self.host.guests)
     @rule(which=st.integers(0, 3), behaviour=st.sampled_from(Behaviour), hot=SHARES)
@@ -87,7 +89,7 @@ class LifeOfAHost(RuleBasedStateMachine):
         """It behaves otherwise from now on, and uses other memory: what of it was away is read back."""
         guest = self.host.guests[which % len(self.host.guests)]
         guest.behaviour = behaviour
-        size = guest.balloon_bytes // MIB
+        size = guest.size_bytes // MIB
         guest.hot = (guest.resident | guest.swapped) & set(range(round(hot * size)))
         guest.free -= guest.hot
         self.host.advance(1.0)
@@ -103,17 +105,16 @@ class LifeOfAHost(RuleBasedStateMachine):
     def is_planned_and_applied(self) -> None:
         """Both commands; a refusal is an answer, and must leave everything as it was."""
         held = {g.pid: len(g.resident) for g in self.host.guests}
-        sizes = {g.pid: (g.balloon_bytes, g.balloon_target_bytes) for g in self.host.guests}
+        sizes = self.sizes()
         try:
             self.site.apply(self.site.plan())
         except OvercommitError:
-            assert sizes == {g.pid: (g.balloon_bytes, g.balloon_target_bytes) for g in self.host.guests}
+            assert sizes == self.sizes()
         for guest in self.host.guests:
             floor = FLOOR * guest.memory_bytes
-            before, _ = sizes[guest.pid]
-            assert guest.balloon_target_bytes >= min(floor, before), (
-                "S1: the balloon was asked below the floor"
-            )
+            balloon, _, plugged, _ = sizes[guest.pid]
+            asked = guest.balloon_target_bytes + min(guest.plugged_bytes, guest.requested_bytes)
+            assert asked >= min(floor, balloon + plugged), "S1: the guest was asked below the floor"
             if guest.behaviour is not Behaviour.PHANTOM:
                 assert len(guest.resident) * MIB >= min(floor, held[guest.pid] * MIB), (
                     "S1: resident below the floor"
@@ -131,9 +132,15 @@ class LifeOfAHost(RuleBasedStateMachine):
         restored = self.site.restore()
         assert restored.left == ()
         assert self.site.outstanding == 0
-        assert {
-            g.balloon_target_bytes for g in self.host.guests if g.balloon_target_bytes != g.memory_bytes
-        } == set()
+        for guest in self.host.guests:
+            assert (guest.balloon_target_bytes, guest.requested_bytes) == (guest.ram.size, guest.device_bytes)
+
+    def sizes(self) -> dict[int, tuple[int, int, int, int]]:
+        """What each guest has, and what it was asked to have, by its balloon and its device."""
+        return {
+            g.pid: (g.balloon_bytes, g.balloon_target_bytes, g.plugged_bytes, g.requested_bytes)
+            for g in self.host.guests
+        }
 
     @invariant()
     def nothing_of_ours_is_at_work(self) -> None:

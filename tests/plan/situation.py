@@ -21,9 +21,10 @@ from overcommit.model.facts import (
     RunState,
     SwapArea,
     SwapKind,
+    VirtioMemDevice,
 )
 from overcommit.model.heat import Heat
-from overcommit.model.past import LeftBalloon, Past, Quarantine, Reservation
+from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.plan import document
@@ -80,6 +81,17 @@ def _past(words: Words) -> Past:
                 generation=7,
             )
             for name, about in words.pop("balloons", {}).items()
+        ),
+        devices=tuple(
+            LeftDevice(
+                domain=scenarios.incarnation(name),
+                device=alias,
+                size_bytes=_size(sizes["at"]),
+                baseline_bytes=_size(sizes["before"]),
+                generation=7,
+            )
+            for name, about in words.pop("devices", {}).items()
+            for alias, sizes in about.items()
         ),
     )
     scenarios.require(not words, f"unknown words about the past: {', '.join(words)}")
@@ -165,6 +177,11 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
     size = _size(words.pop("size", "1GiB"))
     definition = {"stats_period_seconds": 5, **words.pop("definition", {})}
     definition["passthrough"] = tuple(definition.get("passthrough", ()))
+    definition["virtio_mem"] = tuple(
+        _device(alias, dict(about)) for alias, about in words.pop("devices", {}).items()
+    )
+    balloonable = size - sum(device.size_bytes for device in definition["virtio_mem"])
+    plugged = sum(device.current_bytes for device in definition["virtio_mem"])
     resident, idle = words.pop("resident", None), words.pop("idle", None)
     watched = parse_duration(words.pop("watched", "5min"))
     facts = scenarios.domain(
@@ -172,7 +189,7 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         size=size,
         resident=None if resident is None else _size(resident),
         swapped=_size(words.pop("swapped", 0)),
-        balloon=_guest(words, size) if definition.get("balloon_model") != "none" else None,
+        balloon=_guest(words, balloonable, plugged) if definition.get("balloon_model") != "none" else None,
         gaps=words.pop("gaps", None),
         state=RunState(words.pop("state", "running")),
         busy_with=words.pop("busy_with", None),
@@ -191,13 +208,33 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
     return facts, scenarios.heat(facts, layout, watched=watched, policy=policy)
 
 
-def _guest(words: Words, size: int) -> BalloonStats:
+def _device(alias: str, words: Words) -> VirtioMemDevice:
+    size = _size(words.pop("size"))
+    current = _size(words.pop("current", size))
+    device = scenarios.memory_device(
+        alias,
+        size,
+        block_bytes=_size(words.pop("block", "2MiB")),
+        requested_bytes=_size(words.pop("requested", current)),
+        current_bytes=current,
+    )
+    scenarios.require(not words, f"unknown words about device {alias}: {', '.join(words)}")
+    scenarios.require(device.requested_bytes <= size, f"{alias}: more requested than it has")
+    whole = all(part % device.block_bytes == 0 for part in (size, current, device.requested_bytes))
+    scenarios.require(whole, f"{alias}: not whole blocks")
+    return device
+
+
+def _guest(words: Words, size: int, plugged: int) -> BalloonStats:
     claims = words.pop("claims", None)
     usable = words.pop("usable", 0) if claims is None else claims
+    unused = words.pop("unused", None)
     age = words.pop("statistics_age", "3s")
     return scenarios.guest_says(
         None if usable is None else _size(usable),
+        unused=None if unused is None else _size(unused),
         actual=_size(words.pop("actual", size)),
+        plugged=plugged,
         age=None if age is None else parse_duration(age),
         honest=claims is None,
     )
@@ -247,6 +284,8 @@ def _action_figures(data: Mapping[str, Any]) -> Words:
     if "pieces" in data:
         figures |= {"pieces": len(data["pieces"])}
         figures |= {word: data[word] for word in ("actor", "node", "recall_to") if data.get(word) is not None}
+    if "device" in data:
+        figures |= {"device": data["device"]}
     return figures | ({"blocked": data["blocked"]} if data["blocked"] else {})
 
 

@@ -10,12 +10,21 @@ from hypothesis import strategies as st
 
 from overcommit.classify.idle import classify
 from overcommit.cli import render
-from overcommit.model.facts import BalloonStats, DomainFacts, Gap, Residency, RunState, Snapshot
+from overcommit.model.facts import (
+    BalloonStats,
+    Definition,
+    DomainFacts,
+    Gap,
+    Residency,
+    RunState,
+    Snapshot,
+    VirtioMemDevice,
+)
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
-from overcommit.model.past import NOTHING_PAST, LeftBalloon, Past, Quarantine, Reservation
+from overcommit.model.past import NOTHING_PAST, LeftBalloon, LeftDevice, Past, Quarantine, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
-from overcommit.model.ranges import Range, normalise
+from overcommit.model.ranges import Range, intersect, normalise, total_size
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, MIB, PAGE_SIZE
 from tests import scenarios
@@ -77,30 +86,57 @@ def history(blocks: list[list[tuple[int, int, float, str, int]]], window: float)
     return idle_map, Residency(resident=normalise(resident), swapped_bytes=swapped)
 
 
-def guests(size: int) -> st.SearchStrategy[BalloonStats]:
+def guests(definition: Definition) -> st.SearchStrategy[BalloonStats]:
     """Whatever a balloon driver may say, true or not."""
+    size = definition.base_bytes
 
-    def build(actual: float, usable: float | None, age: float | None) -> BalloonStats:
+    def build(actual: float, usable: float | None, unused: float | None, age: float | None) -> BalloonStats:
         left = round(actual * size)
-        said = None if usable is None else round(usable * left)
-        return BalloonStats(actual_bytes=left, age_seconds=age, usable_bytes=said)
+        said = None if usable is None else round(usable * (left + definition.plugged_bytes))
+        empty = None if unused is None or said is None else round(unused * said)
+        return BalloonStats(actual_bytes=left, age_seconds=age, usable_bytes=said, unused_bytes=empty)
 
     ages = st.sampled_from([3.0] * 14 + [100.0, None])
-    return st.builds(build, st.sampled_from([1.0, 1.0, 0.7, 0.5, 0.0]), GUEST_SAYS, ages)
+    unused = st.sampled_from([1.0, 0.5, 0.0, None])
+    return st.builds(build, st.sampled_from([1.0, 1.0, 0.7, 0.5, 0.0]), GUEST_SAYS, unused, ages)
+
+
+@st.composite
+def devices(draw: st.DrawFn, ram: tuple[Range, ...], residency: Residency) -> tuple[VirtioMemDevice, ...]:
+    """The last block of RAM as a virtio-mem device, where there are several; plugged is what is resident."""
+    block = draw(st.sampled_from([0, 2 * MIB, 2 * MIB, 128 * MIB]))
+    if len(ram) == 1 or block == 0:
+        return ()
+    size = -(-ram[-1].size // block)
+    held = -(-total_size(intersect(residency.resident, ram[-1:])) // block)
+    current = draw(st.sampled_from([size, size, held, (size + held) // 2]))
+    asked = draw(st.sampled_from([current] * 6 + [0, size]))
+    device = VirtioMemDevice(
+        alias="virtiomem0",
+        size_bytes=size * block,
+        block_bytes=block,
+        requested_bytes=asked * block,
+        current_bytes=current * block,
+    )
+    return (device,)
 
 
 @st.composite
 def domains(draw: st.DrawFn, name: str, policy: Policy) -> tuple[DomainFacts, Heat | None]:
     idle, residency = history(draw(BLOCKS), draw(st.sampled_from([300.0, 1200.0, 600.0, 130.0, 60.0, 0.0])))
     ram = normalise(Range(span.start, span.end) for span in idle.spans)
+    plugged = draw(devices(ram, residency))
+    if plugged:
+        ram = (*ram[:-1], Range(ram[-1].start, ram[-1].start + plugged[0].size_bytes))
     size = sum(block.size for block in ram)
     gaps = {draw(st.sampled_from([""] * 25 + list(GAPS)))} - {""}
+    label = draw(st.sampled_from([*CLASSES, "greedy", "standard"]))
+    definition = scenarios.definition(size, labels={"class": label}, virtio_mem=plugged)
     facts = dataclasses.replace(
-        scenarios.domain(
-            name, size=size, labels={"class": draw(st.sampled_from([*CLASSES, "greedy", "standard"]))}
-        ),
+        scenarios.domain(name, size=size),
+        definition=definition,
         state=draw(st.sampled_from([RunState.RUNNING] * 20 + [RunState.PAUSED])),
-        balloon=None if "balloon" in gaps else draw(guests(size)),
+        balloon=None if "balloon" in gaps else draw(guests(definition)),
         ram=() if "guest RAM" in gaps else ram,
         residency=None if gaps & {"guest RAM", "residency"} else residency,
         gaps=tuple(Gap(what=what, why="unreadable") for what in sorted(gaps)),
@@ -152,13 +188,13 @@ def pasts(draw: st.DrawFn, among: list[DomainFacts]) -> Past:
         size_bytes=draw(st.sampled_from([0, 200, 4000])) * MIB,
         expires_at=scenarios.NOW + draw(st.sampled_from([-1.0, 60.0])),
     )
-    quarantines, balloons = [], []
+    quarantines, balloons, resized = [], [], []
     for facts in among:
         if draw(st.booleans()):
             quarantines.append(
                 Quarantine(
                     domain=facts.incarnation,
-                    actuator=draw(st.sampled_from([Actuator.BALLOON, Actuator.PAGEOUT])),
+                    actuator=draw(st.sampled_from([Actuator.BALLOON, Actuator.VIRTIO_MEM, Actuator.PAGEOUT])),
                     reason="it gave the host nothing",
                     until=scenarios.NOW + draw(st.sampled_from([-1.0, 600.0])),
                 )
@@ -169,8 +205,24 @@ def pasts(draw: st.DrawFn, among: list[DomainFacts]) -> Past:
                 LeftBalloon(
                     domain=facts.incarnation,
                     size_bytes=left,
-                    baseline_bytes=draw(st.sampled_from([left, facts.definition.maximum_bytes])),
+                    baseline_bytes=draw(st.sampled_from([left, facts.definition.base_bytes])),
                     generation=7,
                 )
             )
-    return Past(reservations=(promise,), quarantines=tuple(quarantines), balloons=tuple(balloons))
+        for device in facts.definition.virtio_mem if draw(st.booleans()) else ():
+            at = draw(st.sampled_from([device.requested_bytes] * 4 + [0]))
+            resized.append(
+                LeftDevice(
+                    domain=facts.incarnation,
+                    device=device.alias,
+                    size_bytes=at,
+                    baseline_bytes=draw(st.sampled_from([at, device.size_bytes])),
+                    generation=7,
+                )
+            )
+    return Past(
+        reservations=(promise,),
+        quarantines=tuple(quarantines),
+        balloons=tuple(balloons),
+        devices=tuple(resized),
+    )

@@ -7,7 +7,14 @@ import dataclasses
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, kind_of
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    PageoutAction,
+    VirtioMemAction,
+    kind_of,
+)
 from overcommit.model.facts import DomainFacts, Residency
 from overcommit.model.heat import Heat
 from overcommit.model.past import Reservation
@@ -15,7 +22,7 @@ from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
 from overcommit.plan import document
-from overcommit.plan.case import guest_reserve, room_on, worthwhile
+from overcommit.plan.case import guest_bytes, guest_reserve, room_on, used_bytes, worthwhile
 from overcommit.units import MIB
 from tests import scenarios
 from tests.properties.hosts import World, guests, worlds
@@ -28,7 +35,7 @@ def facts_of(world: World, action: Action) -> DomainFacts:
 
 
 def gives(action: Action) -> bool:
-    return isinstance(action, BalloonAction) and action.relieves
+    return isinstance(action, VirtioMemAction | BalloonAction) and action.relieves
 
 
 def taken_from(plan: Plan) -> dict[str, int]:
@@ -43,8 +50,12 @@ def test_s1_no_domain_ends_below_its_floor_or_above_its_ceiling(world: World) ->
     plan = world.plan()
     for action in plan.actions:
         domain = next(d for d in plan.domains if d.incarnation == action.domain)
-        assert gives(action) or domain.floor_bytes <= action.after_bytes
-        assert action.after_bytes <= domain.ceiling_bytes
+        after = action.after_bytes
+        if isinstance(action, VirtioMemAction | BalloonAction):
+            # Blocks that somebody else has asked for are as good as gone.
+            after = domain.target_bytes - facts_of(world, action).definition.leaving_bytes
+        assert gives(action) or domain.floor_bytes <= after
+        assert after <= domain.ceiling_bytes
     for name, taken in taken_from(plan).items():
         domain = next(d for d in plan.domains if d.incarnation.name == name)
         assert domain.resident_bytes is not None
@@ -64,7 +75,7 @@ def test_what_is_not_a_relief_takes(world: World) -> None:
 def test_s2_no_action_rests_on_a_gap(world: World) -> None:
     for action in world.plan().actions:
         needed = {"guest RAM", "residency", "job state"}
-        needed |= {"balloon"} if isinstance(action, BalloonAction) else set()
+        needed |= {"balloon"} if isinstance(action, VirtioMemAction | BalloonAction) else set()
         assert not needed & {gap.what for gap in facts_of(world, action).gaps}
         if isinstance(action, PageoutAction):
             assert action.domain.uuid in world.heats
@@ -77,7 +88,7 @@ def test_s8_what_a_guest_says_costs_others_nothing_while_swap_has_room(
     assume(world.snapshot.domains)
     world = plenty_of_swap(world._replace(policy=in_mode(world.policy, ReclaimMode.PROACTIVE)))
     liar = data.draw(st.sampled_from(world.snapshot.domains))
-    lie = data.draw(guests(liar.definition.maximum_bytes))
+    lie = data.draw(guests(liar.definition))
     told = replaced(world, liar, dataclasses.replace(liar, balloon=lie))
     before, after = taken_from(world.plan()), taken_from(told.plan())
     assert {n: b for n, b in before.items() if n != liar.name} == {
@@ -123,12 +134,13 @@ def test_under_pressure_no_more_is_taken_than_is_missing(world: World) -> None:
 @given(worlds())
 def test_a_relief_gives_back_what_we_took_and_no_more_than_the_host_can_spare(world: World) -> None:
     plan = world.plan()
-    left = {balloon.domain: balloon for balloon in world.past.balloons}
+    left = {(balloon.domain, ""): balloon.baseline_bytes for balloon in world.past.balloons}
+    left |= {(device.domain, device.device): device.baseline_bytes for device in world.past.devices}
     for action in plan.actions:
         if gives(action):
             facts = facts_of(world, action)
             assert facts.balloon is not None
-            assert action.after_bytes <= left[action.domain].baseline_bytes
+            assert action.after_bytes <= left[action.domain, getattr(action, "device", "")]
             assert facts.balloon.usable_bytes is not None
             assert facts.balloon.usable_bytes < guest_reserve(facts.definition.maximum_bytes) // 2
     assert plan.given_bytes <= max(0, plan.host.available_bytes - plan.host.reserve_bytes // 2)
@@ -230,6 +242,26 @@ def test_a_cold_node_gets_no_more_than_it_has_room_for_and_nothing_that_is_paged
 
 
 @given(worlds())
+def test_whole_blocks_go_and_the_guest_keeps_what_it_uses_and_a_reserve(world: World) -> None:
+    plan = world.plan()
+    for action in plan.actions:
+        if not isinstance(action, VirtioMemAction):
+            continue
+        facts = facts_of(world, action)
+        device = facts.definition.device(action.device)
+        assert device is not None
+        assert facts.balloon is not None
+        assert device.settled
+        assert action.before_bytes == device.current_bytes
+        assert action.after_bytes % device.block_bytes == action.before_bytes % device.block_bytes == 0
+        if gives(action):
+            continue
+        ceiling = facts.definition.maximum_bytes
+        target = next(d.target_bytes for d in plan.domains if d.incarnation == action.domain)
+        assert target >= used_bytes(facts.definition, facts.balloon) + guest_reserve(ceiling)
+
+
+@given(worlds())
 def test_no_page_is_promised_twice(world: World) -> None:
     for name, taken in taken_from(world.plan()).items():
         facts = next(d for d in world.snapshot.domains if d.name == name)
@@ -320,8 +352,9 @@ def honest(world: World) -> World:
     """The same host with guests that can give what they say."""
     for facts in world.snapshot.domains:
         if facts.balloon is not None and facts.balloon.usable_bytes is not None:
-            usable = max(0, min(facts.balloon.usable_bytes, facts.balloon.actual_bytes))
-            told = dataclasses.replace(facts.balloon, usable_bytes=usable)
+            usable = max(0, min(facts.balloon.usable_bytes, guest_bytes(facts.definition, facts.balloon)))
+            unused = max(0, min(facts.balloon.unused_bytes or 0, usable))
+            told = dataclasses.replace(facts.balloon, usable_bytes=usable, unused_bytes=unused)
             world = replaced(world, facts, dataclasses.replace(facts, balloon=told))
     return world
 
@@ -334,7 +367,7 @@ def applied(world: World, plan: Plan) -> World:
         facts = facts_of(world, action)
         assert facts.residency is not None
         available += action.expected_bytes
-        if isinstance(action, BalloonAction):
+        if isinstance(action, VirtioMemAction | BalloonAction):
             promised = [
                 Range(*p[:2])
                 for a in plan.runnable
@@ -343,12 +376,9 @@ def applied(world: World, plan: Plan) -> World:
             ]
             spare = without(facts.residency, promised)
             gone = cold_first(spare, heats.get(action.domain.uuid), action.expected_bytes)
-            assert facts.balloon is not None
-            given_up = action.before_bytes - action.after_bytes
-            usable = max(0, (facts.balloon.usable_bytes or 0) - given_up)
-            balloon = dataclasses.replace(facts.balloon, actual_bytes=action.after_bytes, usable_bytes=usable)
-            facts = dataclasses.replace(facts, balloon=balloon)
+            facts = shrunk(facts, action)
         else:
+            assert isinstance(action, PageoutAction)
             swapped += action.expected_bytes
             gone = tuple(Range(p.start, p.end) for p in action.pieces)
         left = without(facts.residency, gone) if facts.residency else None
@@ -361,6 +391,29 @@ def applied(world: World, plan: Plan) -> World:
     area = (scenarios.zram(host.swap_total_bytes, host.swap_used_bytes + swapped),) if host.swap else ()
     host = dataclasses.replace(host, available_bytes=available, swap=area)
     return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host), heats=heats)
+
+
+def shrunk(facts: DomainFacts, action: VirtioMemAction | BalloonAction) -> DomainFacts:
+    """The guest after it gave what the action wants: of what it did not use."""
+    assert facts.balloon is not None
+    given = action.before_bytes - action.after_bytes
+    balloon = dataclasses.replace(
+        facts.balloon,
+        usable_bytes=max(0, (facts.balloon.usable_bytes or 0) - given),
+        unused_bytes=max(0, (facts.balloon.unused_bytes or 0) - given),
+    )
+    if isinstance(action, BalloonAction):
+        return dataclasses.replace(
+            facts, balloon=dataclasses.replace(balloon, actual_bytes=action.after_bytes)
+        )
+    devices = tuple(
+        dataclasses.replace(d, requested_bytes=action.after_bytes, current_bytes=action.after_bytes)
+        if d.alias == action.device
+        else d
+        for d in facts.definition.virtio_mem
+    )
+    definition = dataclasses.replace(facts.definition, virtio_mem=devices)
+    return dataclasses.replace(facts, balloon=balloon, definition=definition)
 
 
 def cold_first(residency: Residency, heat: Heat | None, amount: int) -> tuple[Range, ...]:

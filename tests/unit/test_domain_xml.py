@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.domain_xml import parse_definition, resized_device
+from overcommit.model.facts import VirtioMemDevice
 from overcommit.units import GIB, KIB, MIB
 
 BALLOON = (
@@ -99,6 +100,49 @@ def test_several_devices_are_all_named() -> None:
 )
 def test_devices_that_pin_nothing(device: str) -> None:
     assert parse_definition(xml(devices=device)).passthrough == ()
+
+
+def memory_device(alias: str, *, current: int = 262144, requested: int = 262144) -> str:
+    """As libvirt 11.3 shows it for a running domain."""
+    return (
+        "<memory model='virtio-mem'><target><size unit='KiB'>524288</size><node>1</node>"
+        f"<block unit='KiB'>2048</block><requested unit='KiB'>{requested}</requested>"
+        f"<current unit='KiB'>{current}</current><address base='0x100000000'/></target>"
+        f"<alias name='{alias}'/><address type='pci' domain='0x0000' bus='0x00' slot='0x04' function='0x0'/>"
+        "</memory>"
+    )
+
+
+def test_virtio_mem_devices() -> None:
+    dimm = "<memory model='dimm'><target><size unit='KiB'>524288</size><node>0</node></target></memory>"
+    devices = dimm + memory_device("virtiomem0") + memory_device("virtiomem1", current=0) + BALLOON
+    found = parse_definition(xml(devices=devices))
+    first, second = found.virtio_mem
+    assert first == VirtioMemDevice(
+        alias="virtiomem0",
+        size_bytes=512 * MIB,
+        block_bytes=2 * MIB,
+        requested_bytes=256 * MIB,
+        current_bytes=256 * MIB,
+        node=1,
+    )
+    assert (first.settled, second.settled) == (True, False)
+    assert (found.plugged_bytes, found.leaving_bytes, found.base_bytes) == (256 * MIB, 0, GIB)
+    assert found.device("virtiomem1") == second
+    assert found.device("dimm0") is None
+
+
+def test_blocks_that_were_asked_for_and_not_given_yet_are_leaving() -> None:
+    devices = memory_device("virtiomem0", requested=2048) + memory_device("virtiomem1", current=0)
+    assert parse_definition(xml(devices=devices)).leaving_bytes == 254 * MIB
+
+
+def test_a_resized_device_is_its_own_xml_with_another_request() -> None:
+    definition = xml(devices=memory_device("virtiomem0") + memory_device("virtiomem1"))
+    resized = resized_device(definition, "virtiomem1", 64 * MIB)
+    assert resized is not None
+    assert resized == memory_device("virtiomem1", requested=65536).replace("'", '"').replace('"/>', '" />')
+    assert resized_device(definition, "virtiomem2", 0) is None
 
 
 @pytest.mark.parametrize("kind", ["sev", "sev-snp", "tdx", "s390-pv"])

@@ -47,6 +47,24 @@ def balloon_at(size: int) -> DomainFacts:
     return changed(WEB, balloon=dataclasses.replace(SAID, actual_bytes=size))
 
 
+def test_a_guest_is_held_against_what_blocks_and_balloon_leave_it_together() -> None:
+    """Either alone would leave it enough."""
+    device = scenarios.memory_device("virtiomem0", GIB)
+    says = scenarios.guest_says(2 * GIB, actual=2 * GIB, plugged=GIB)
+    facts = scenarios.domain("web", size=3 * GIB, balloon=says, virtio_mem=(device,))
+    snapshot = scenarios.snapshot(HOST, facts)
+    plan = make_plan(snapshot, {}, POLICY)
+    assert [name_of(a) for a in plan.runnable] == ["virtio_mem", "balloon"]
+    left = plan.domains[0].target_bytes
+    needs = dataclasses.replace(says, usable_bytes=3 * GIB - left)
+    enough = dataclasses.replace(snapshot, domains=(changed(facts, balloon=needs),))
+    require_fresh(plan, enough, POLICY)
+    needs = dataclasses.replace(says, usable_bytes=3 * GIB - left - MIB)
+    short = dataclasses.replace(snapshot, domains=(changed(facts, balloon=needs),))
+    with pytest.raises(StalePlan, match="domain web now uses"):
+        require_fresh(plan, short, POLICY)
+
+
 def test_the_sample_has_one_action_of_each_kind() -> None:
     assert [(type(a).__name__, a.domain.name) for a in PLAN.runnable] == [
         ("BalloonAction", "web"),

@@ -90,6 +90,16 @@ def test_numa_nodes_and_dimms_are_all_found() -> None:
     )
 
 
+def test_a_virtio_mem_device_is_a_block_of_its_own_at_its_full_size() -> None:
+    """As QEMU maps it: without swap reserved for it, a guard page away; what is unplugged is not resident."""
+    device = Vma(BASE - 514 * MIB, 512 * MIB, GUEST_FLAGS.replace("ac", "nr"))
+    text = smaps(*AROUND, device, Vma(BASE, GIB, GUEST_FLAGS))
+    assert find_guest_ram(text, GIB + 512 * MIB) == (
+        Range(device.start, device.start + 512 * MIB),
+        Range(BASE, BASE + GIB),
+    )
+
+
 def test_qemus_own_memory_is_never_taken_however_large() -> None:
     cache = Vma(BASE + 64 * GIB, 4 * GIB, OWN_FLAGS)
     assert find_guest_ram(smaps(*AROUND, cache, Vma(BASE, GIB, GUEST_FLAGS)), GIB) == (

@@ -16,6 +16,7 @@ from overcommit.journal import (
     Generation,
     Journal,
     KdamondStarted,
+    MemoryDeviceResized,
     ModuleTakenOver,
     PoolClaimed,
     Record,
@@ -28,6 +29,7 @@ RECORDS: tuple[Record, ...] = (
     PoolClaimed(size=2, before={"nr_kdamonds": "0\n", "0/contexts/nr_contexts": "1\n"}),
     STARTED,
     BalloonMoved(domain=incarnation("a b\n'ü'"), before_bytes=2 << 30, after_bytes=1 << 30),
+    MemoryDeviceResized(domain=incarnation(), device="virtiomem0", before_bytes=2 << 30, after_bytes=0),
 )
 
 

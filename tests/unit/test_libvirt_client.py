@@ -142,6 +142,21 @@ def test_a_new_size_reaches_the_live_domain(client: LibvirtClient, uuid: str) ->
     assert client.balloon(uuid, now=0.0).actual_bytes == 512 * MIB
 
 
+def test_a_memory_device_is_resized_in_the_live_domain(client: LibvirtClient, mocker: MockerFixture) -> None:
+    """The test driver has no such device; libvirt takes the device's XML with another request."""
+    target = "<target><requested unit='KiB'>2048</requested></target><alias name='virtiomem0'/>"
+    xml = f"<domain><devices><memory model='virtio-mem'>{target}</memory></devices></domain>"
+    handle = mocker.Mock(**{"XMLDesc.return_value": xml, "updateDeviceFlags.return_value": 0})
+    mocker.patch.object(client, "_connection").lookupByUUIDString.return_value = handle
+    client.resize_memory_device(NOBODY, "virtiomem0", 64 * MIB)
+    (device, flags), _ = handle.updateDeviceFlags.call_args
+    assert '<requested unit="KiB">65536</requested>' in device
+    assert flags == libvirt.VIR_DOMAIN_AFFECT_LIVE
+    with pytest.raises(HostError, match="no virtio-mem device virtiomem1"):
+        client.resize_memory_device(NOBODY, "virtiomem1", 0)
+    assert handle.updateDeviceFlags.call_count == 1
+
+
 def test_idle_monitor(client: LibvirtClient, mocker: MockerFixture) -> None:
     handle = mocker.Mock(**{"controlInfo.return_value": [0, 0, 0]})
     mocker.patch.object(client, "_connection").lookupByUUIDString.return_value = handle

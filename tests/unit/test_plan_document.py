@@ -64,6 +64,17 @@ def test_round_trip_of_a_demotion() -> None:
     assert document.loads(document.dumps(plan), "p.json") == plan
 
 
+def test_round_trip_of_a_memory_device() -> None:
+    device = scenarios.memory_device("virtiomem0", GIB)
+    says = scenarios.guest_says(2 * GIB, actual=2 * GIB, plugged=GIB)
+    facts = scenarios.domain("a", size=3 * GIB, balloon=says, virtio_mem=(device,))
+    plan = make_plan(scenarios.snapshot(scenarios.host(), facts), {}, scenarios.policy())
+    first, second = document.to_document(plan)["actions"]
+    assert (first["kind"], first["device"], first["block_bytes"]) == ("virtio_mem", "virtiomem0", 2 * MIB)
+    assert second["kind"] == "balloon"
+    assert document.loads(document.dumps(plan), "p.json") == plan
+
+
 def test_round_trip_of_a_recall() -> None:
     policy = scenarios.policy({"host": {"cold_node": 1}})
     facts = scenarios.domain("a", resident=900 * MIB, placement={0: 300 * MIB, 1: 600 * MIB})

@@ -41,7 +41,7 @@ HOST_MODULES: Final = (
 )  # fmt: skip
 
 #: Put into a guest's initramfs for its init to load.
-GUEST_MODULES: Final = ("virtio_console", "virtio_blk", "virtio_balloon", "virtio_rng")
+GUEST_MODULES: Final = ("virtio_console", "virtio_blk", "virtio_balloon", "virtio_mem", "virtio_rng")
 
 #: Programs that a guest can run, with the libraries they need: a key-value server, QEMU's guest agent.
 GUEST_EXTRAS: Final = ("usr/bin/memcached", "usr/sbin/qemu-ga")

@@ -5,24 +5,34 @@ from __future__ import annotations
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats
 from overcommit.model.past import LeftBalloon
-from overcommit.model.policy import ReclaimMode
-from overcommit.plan.case import Case, guest_reserve, round_up, used_bytes, worthwhile
+from overcommit.plan.case import (
+    Case,
+    guest_bytes,
+    guest_reserve,
+    hot_bytes,
+    kept_bytes,
+    round_up,
+    used_bytes,
+    worthwhile,
+)
 from overcommit.units import MIB, format_size
 
 
-def squeeze(case: Case, stats: BalloonStats, resident: int) -> BalloonAction | None:
-    """Down to the guest's use and a reserve; None where that brings the host too little.
+def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> BalloonAction | None:
+    """Down to what the guest is to keep; None where that brings the host too little.
 
-    What a guest could give includes all that it caches. As long as the host is not short, it keeps besides
-    its reserve what was seen in steady use, cache or not: to read that from its disk again would hurt.
+    ``unplugged`` bytes virtio-mem takes before; ``resident`` is what that leaves at most.
     """
-    bounds = case.bounds
-    used = used_bytes(stats)
-    hot = case.heat.hot_bytes if case.heat and case.policy.reclaim is ReclaimMode.PROACTIVE else 0
-    target = round_up(max(bounds.floor_bytes, max(used, hot) + guest_reserve(bounds.ceiling_bytes)))
+    bounds, definition = case.bounds, case.domain.definition
+    has, used, hot = guest_bytes(definition, stats), used_bytes(definition, stats), hot_bytes(case)
+    size = has - unplugged - definition.leaving_bytes
+    # The guest's kernel cannot live in plugged memory: the reserve is left in the other.
+    target = round_up(kept_bytes(case, stats) - (size - stats.actual_bytes))
+    target = max(target, guest_reserve(bounds.ceiling_bytes))
+    left = size - stats.actual_bytes + target
     # No more than the new size can be resident afterwards. What is resident above the present size (after a
     # reset of the guest, say) the balloon has already, and does not give again.
-    expected = min(resident, stats.actual_bytes) - target
+    expected = min(resident, size) - left
     if target >= stats.actual_bytes or expected < worthwhile(bounds.ceiling_bytes):
         return None
     return BalloonAction(
@@ -32,12 +42,17 @@ def squeeze(case: Case, stats: BalloonStats, resident: int) -> BalloonAction | N
         after_bytes=target,
         expected_bytes=expected,
         reason="guest_can_spare",
-        because=f"the guest uses {format_size(used)} of {format_size(stats.actual_bytes)} and could "
-        f"give {format_size(stats.actual_bytes - used)}; the host still holds {format_size(resident)} for it",
-        risk=f"the guest keeps {format_size(target - used)} above its use"
+        because=f"the guest uses {format_size(used)} of {format_size(has)} and could "
+        f"give {format_size(has - used)}{_other(has - size)}; "
+        f"the host still holds {format_size(resident)} for it",
+        risk=f"the guest keeps {format_size(left - used)} above its use"
         + (f", for {format_size(hot)} are hot" if hot > used else "")
         + f" (floor {format_size(bounds.floor_bytes)})",
     )
+
+
+def _other(size: int) -> str:
+    return f", {format_size(size)} of it in blocks" if size else ""
 
 
 def relieve(case: Case, stats: BalloonStats, left: LeftBalloon) -> BalloonAction | None:
@@ -46,10 +61,12 @@ def relieve(case: Case, stats: BalloonStats, left: LeftBalloon) -> BalloonAction
     It is short when less than half of the reserve is left that `squeeze` leaves it: between the two lies the
     hysteresis, so that a guest is not squeezed and relieved in turn.
     """
-    ceiling = case.bounds.ceiling_bytes
-    reserve, used = guest_reserve(ceiling), used_bytes(stats)
-    usable = stats.actual_bytes - used
-    target = min(round_up(used + reserve), left.baseline_bytes, ceiling)
+    ceiling, definition = case.bounds.ceiling_bytes, case.domain.definition
+    reserve, used = guest_reserve(ceiling), used_bytes(definition, stats)
+    size = guest_bytes(definition, stats)
+    usable = size - used
+    wanted = round_up(used + reserve - definition.plugged_bytes)
+    target = min(wanted, left.baseline_bytes, definition.base_bytes)
     if usable >= reserve // 2 or target < stats.actual_bytes + MIB:
         return None
     return BalloonAction(
@@ -59,7 +76,7 @@ def relieve(case: Case, stats: BalloonStats, left: LeftBalloon) -> BalloonAction
         after_bytes=target,
         expected_bytes=0,
         reason="guest_is_short",
-        because=f"the guest has only {format_size(usable)} available of {format_size(stats.actual_bytes)}; "
+        because=f"the guest has only {format_size(usable)} available of {format_size(size)}; "
         f"overcommit took its memory in generation {left.generation}",
         risk="the host has to find as much",
     )

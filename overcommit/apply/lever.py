@@ -1,0 +1,262 @@
+"""Change how much memory a guest has: down in steps, with proof that the host got it; up at once.
+
+A guest is watched for pain after each step. What sets its size is its balloon or a virtio-mem device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from overcommit.apply.worksite import Worksite
+from overcommit.errors import HostError
+from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.journal import GuestRecord
+from overcommit.model.action import BalloonAction, VirtioMemAction
+from overcommit.model.facts import DomainFacts
+from overcommit.model.outcome import Fault, Outcome, Status
+from overcommit.plan.case import guest_reserve, worthwhile
+from overcommit.units import MIB, format_size
+
+_TOLERANCE_BYTES = MIB
+_STUCK_SECONDS = 30.0
+_STEP_SECONDS = 300.0
+_POLL_SECONDS = 1.0
+_STEP_SHARE = 0.125
+"""Of the guest's size per step: a guest that must drop cache gets time to, and we get time to see pain."""
+_PHANTOM_SHARE = 0.5
+"""A guest that gave what it should, while the host got less than this, gets its memory back (S6)."""
+
+SizeAction = BalloonAction | VirtioMemAction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lever:
+    """What is moved, in whole units; ``record`` is the journal's of a move to some size."""
+
+    name: str
+    unit_bytes: int
+    size: Callable[[], int]
+    move: Callable[[int], None]
+    record: Callable[[int], GuestRecord]
+
+
+class _End(NamedTuple):
+    """How it ended, why, where the lever was left (None: untouched), and what the guest did wrong."""
+
+    status: Status
+    detail: str
+    left_at: int | None
+    fault: Fault | None = None
+
+
+def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Outcome:
+    """Give the guest its memory at once: it is short. Whether it touches it is its own affair.
+
+    Raises:
+        HostError: the journal cannot be written; nothing was changed then.
+    """
+    began = site.clock.monotonic()
+    reached = action.before_bytes
+    try:
+        site.require_willing(domain)
+    except HostError as error:
+        return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
+    site.generation.record(lever.record(action.after_bytes))
+    try:
+        lever.move(action.after_bytes)
+    except HostError as error:
+        says = f"{error}{_note(site, lever, action.before_bytes)}"
+        return _outcome(site, action, _End(Status.FAILED, says, action.before_bytes), began)
+    end = _End(Status.DONE, "", action.after_bytes)
+    try:
+        while reached < action.after_bytes - _TOLERANCE_BYTES:
+            site.clock.wait(_POLL_SECONDS)
+            site.require_alive(domain)
+            reached = lever.size()
+            if site.clock.monotonic() - began > _STUCK_SECONDS:
+                why = f"the guest has taken only {format_size(reached)} yet; the target is set"
+                return _outcome(site, action, end._replace(status=Status.PARTIAL, detail=why), began)
+    except HostError as error:
+        return _outcome(site, action, end._replace(status=Status.FAILED, detail=str(error)), began)
+    return _outcome(site, action, end._replace(detail=f"{lever.name} at {format_size(reached)}"), began)
+
+
+def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Outcome:
+    """Take the action's memory; never raises for what a guest does.
+
+    Raises:
+        HostError: the journal cannot be written; nothing was changed then.
+    """
+    began = site.clock.monotonic()
+    try:
+        site.require_willing(domain)
+        before = site.residency(domain).resident_bytes
+        faults = _major_faults(site, domain)
+        guest = _guest_bytes(site, domain)
+    except HostError as error:
+        return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
+    site.generation.record(lever.record(action.after_bytes))
+    freed = promoted = 0
+    end = _go_down(site, action, domain, lever, guest)
+    left_at = action.before_bytes if end.left_at is None else end.left_at
+    try:
+        freed = before - site.residency(domain).resident_bytes
+        due = _due(action, before, guest, left_at)
+        works = end.status is not Status.FAILED
+        if works and due >= worthwhile(guest) and freed < _PHANTOM_SHARE * due:
+            end = end._replace(fault=Fault.PHANTOM)
+            unnoted = _leave(site, domain, lever, action.before_bytes, told=left_at)
+            detail = (
+                f"the guest gave {format_size(action.before_bytes - left_at)} but the host "
+                f"got {format_size(freed)}: given back{unnoted}"
+            )
+            end = _End(Status.UNDONE, detail, action.before_bytes, Fault.PHANTOM)
+        promoted = _major_faults(site, domain) - faults
+    except HostError as error:
+        if end.status is not Status.FAILED:
+            end = end._replace(status=Status.FAILED, detail=str(error))
+    freed = max(0, freed)
+    if end.status is Status.FAILED:
+        end = end._replace(status=Status.of(freed, enough=False, failure=end.detail))
+    return _outcome(site, action, end, began, freed=freed, promoted=promoted)
+
+
+def _guest_bytes(site: Worksite, domain: DomainFacts) -> int:
+    """What the guest has now: an action before this one may have changed it since it was looked at."""
+    uuid = domain.incarnation.uuid
+    actual = site.hypervisor.balloon(uuid, now=site.clock.now()).actual_bytes
+    if not domain.definition.virtio_mem:
+        return actual
+    return actual + parse_definition(site.hypervisor.xml(uuid)).plugged_bytes
+
+
+def _due(action: SizeAction, before: int, guest: int, left_at: int) -> int:
+    """What the host must have got: of the guest's new size no more can be resident.
+
+    Of virtio-mem also what the plan was sure of, but for blocks that were not given.
+    """
+    due = min(before, guest) - (guest - action.before_bytes + left_at)
+    if isinstance(action, VirtioMemAction):
+        due = max(due, action.expected_bytes - (left_at - action.after_bytes))
+    return due
+
+
+def _go_down(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, guest: int) -> _End:
+    """Go down step by step.
+
+    Whatever ends it early, no target is left that the guest has not reached: it would keep trying, against
+    its own pain, with nobody watching.
+    """
+    step = max(round(_STEP_SHARE * guest), 32 * MIB)
+    step = max(step // lever.unit_bytes, 1) * lever.unit_bytes
+    reached = told = action.before_bytes
+    try:
+        while told > action.after_bytes:
+            previous, target = reached, max(action.after_bytes, told - step)
+            site.require_alive(domain)
+            lever.move(target)
+            told = target
+            size, usable = _settle(site, action, domain, lever, target)
+            reached = min(size, action.before_bytes)  # the guest's word cannot raise it
+            site.progress(f"{lever.name} at {format_size(reached)}")
+            if reached > target + _TOLERANCE_BYTES:
+                unnoted = _leave(site, domain, lever, reached, told=told)
+                says = f"the {lever.name} stands still at {format_size(reached)}{unnoted}"
+                return _End(Status.PARTIAL, says, reached, Fault.STUCK)
+            if usable is None or usable < guest_reserve(guest) // 2:
+                unnoted = _leave(site, domain, lever, previous, told=told)
+                says = "no longer answers" if usable is None else f"has only {format_size(usable)} available"
+                says = f"one step back to {format_size(previous)}: the guest {says}{unnoted}"
+                return _End(Status.PARTIAL, says, previous, Fault.SILENT if usable is None else Fault.PAIN)
+    except HostError as error:
+        try:
+            unnoted = _leave(site, domain, lever, reached, told=told)
+        except HostError:  # libvirt took no more words
+            return _End(Status.FAILED, str(error), told)
+        return _End(Status.FAILED, f"{error}{unnoted}", reached)
+    except BaseException:
+        with contextlib.suppress(HostError):
+            _leave(site, domain, lever, reached, told=told)
+        raise
+    return _End(Status.DONE, f"{lever.name} at {format_size(reached)}", action.after_bytes)
+
+
+def _leave(site: Worksite, domain: DomainFacts, lever: Lever, size: int, *, told: int) -> str:
+    """Leave the lever above where it was to go, and have the journal know it, for later plans look there.
+
+    Returns:
+        What is to be said of a journal that takes no more: no reason to leave a guest squeezed, for the way
+        back is in it already.
+
+    Raises:
+        HostError: libvirt does not set it; it stays where it was ``told`` to go.
+    """
+    site.require_alive(domain)
+    unnoted = _note(site, lever, size)
+    try:
+        lever.move(size)
+    except HostError:
+        _note(site, lever, told)
+        raise
+    return unnoted
+
+
+def _note(site: Worksite, lever: Lever, size: int) -> str:
+    try:
+        site.generation.record(lever.record(size))
+    except HostError as error:
+        return f" ({error})"
+    return ""
+
+
+def _settle(
+    site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, target: int
+) -> tuple[int, int | None]:
+    """Wait until the size is reached or stands still, then for what the guest says *after* that.
+
+    Returns:
+        The size, and the guest's available bytes; None when it did not answer in time.
+    """
+    best = action.before_bytes
+    began = moved_at = site.clock.monotonic()
+    settled_at: float | None = None
+    patience = max(_STUCK_SECONDS, 2 * domain.definition.stats_period_seconds + 2)
+    while True:
+        size = lever.size()
+        stats = site.hypervisor.balloon(action.domain.uuid, now=site.clock.now())
+        now = site.clock.monotonic()
+        if size <= best - MIB:
+            best, moved_at = size, now
+        there = abs(size - target) <= _TOLERANCE_BYTES
+        if settled_at is None and (there or now - moved_at > _STUCK_SECONDS or now - began > _STEP_SECONDS):
+            settled_at = now
+        if settled_at is not None:
+            since = now - settled_at
+            if stats.age_seconds is not None and stats.age_seconds <= since:
+                return size, stats.usable_bytes
+            if since > patience:
+                return size, None
+        site.clock.wait(_POLL_SECONDS)
+
+
+def _major_faults(site: Worksite, domain: DomainFacts) -> int:
+    cgroup = site.cgroup(domain)
+    return cgroup.major_faults if cgroup else 0
+
+
+def _outcome(
+    site: Worksite, action: SizeAction, end: _End, began: float, *, freed: int = 0, promoted: int = 0
+) -> Outcome:
+    return Outcome(
+        action=action,
+        status=end.status,
+        freed_bytes=freed,
+        promoted_pages=promoted,
+        seconds=site.clock.monotonic() - began,
+        detail=end.detail,
+        fault=end.fault,
+        left_at_bytes=end.left_at,
+    )

@@ -1,0 +1,107 @@
+"""Memory that the guest can spare, in whole blocks of its virtio-mem devices; and its way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from overcommit.model.action import VirtioMemAction
+from overcommit.model.facts import BalloonStats, DomainFacts, VirtioMemDevice
+from overcommit.model.past import LeftDevice
+from overcommit.model.ranges import intersect, total_size
+from overcommit.plan.case import (
+    Case,
+    guest_bytes,
+    guest_reserve,
+    hot_bytes,
+    kept_bytes,
+    used_bytes,
+    worthwhile,
+)
+from overcommit.units import format_size
+
+
+def unplug(case: Case, stats: BalloonStats, resident: int) -> Iterator[VirtioMemAction]:
+    """Down to what the guest is to keep, from the device that has most of it first.
+
+    A device whose blocks bring the host too little is left alone, and one that is still being resized.
+    """
+    definition, bounds = case.domain.definition, case.bounds
+    size, used = guest_bytes(definition, stats) - definition.leaving_bytes, used_bytes(definition, stats)
+    least, hot = kept_bytes(case, stats), hot_bytes(case)
+    # Two things are sure of what goes: no more than the new size can be resident afterwards; and what lies
+    # in the blocks goes, but for what the guest has allocated, which may find another place.
+    above = min(resident, size) - size
+    lying = min(stats.unused_bytes or 0, size) - size
+    claimed = 0
+    ready = (device for device in definition.virtio_mem if device.settled and device.block_bytes)
+    for device in sorted(ready, key=lambda device: (-device.current_bytes, device.alias)):
+        blocks = max(0, min(size - least, device.current_bytes)) // device.block_bytes
+        taken = blocks * device.block_bytes
+        inside = min(taken, max(0, _held(case.domain, device) - (device.current_bytes - taken)))
+        sure = min(max(above + taken, lying + inside), resident - bounds.floor_bytes)
+        if sure - claimed < worthwhile(bounds.ceiling_bytes):
+            continue
+        size -= taken
+        yield VirtioMemAction(
+            id="",
+            domain=case.domain.incarnation,
+            device=device.alias,
+            block_bytes=device.block_bytes,
+            before_bytes=device.current_bytes,
+            after_bytes=device.current_bytes - taken,
+            expected_bytes=sure - claimed,
+            reason="guest_can_spare",
+            because=f"the guest uses {format_size(used)} of {format_size(size + taken)}, and can do without "
+            f"{blocks} block(s) of {format_size(device.block_bytes)} in its device {device.alias}",
+            risk=f"the guest keeps {format_size(size - used)} above its use"
+            + (f", for {format_size(hot)} are hot" if hot > used else "")
+            + f" (floor {format_size(bounds.floor_bytes)})",
+        )
+        above, lying, claimed = above + taken, lying + inside, sure
+
+
+def plug(
+    case: Case, stats: BalloonStats, left: Iterable[LeftDevice], *, given: int
+) -> Iterator[VirtioMemAction]:
+    """Give a guest that is short blocks that we took from it, no more; ``given`` its balloon gives already.
+
+    Short means what it means to `balloon.relieve`.
+    """
+    definition, reserve = case.domain.definition, guest_reserve(case.bounds.ceiling_bytes)
+    size, used = guest_bytes(definition, stats), used_bytes(definition, stats)
+    usable, missing = size - used, used + reserve - size - given
+    if usable >= reserve // 2:
+        return
+    for was in left:
+        device = definition.device(was.device)
+        if device is None or not device.settled or not device.block_bytes:
+            continue
+        most = min(was.baseline_bytes, device.size_bytes) - device.current_bytes
+        # Rounded down: what is too much its balloon would take again. But one block that it needs it gets.
+        wanted = missing // device.block_bytes or int(missing > 0 and given == 0)
+        blocks = min(wanted, most // device.block_bytes)
+        if blocks <= 0:
+            continue
+        plugged = blocks * device.block_bytes
+        missing, given = missing - plugged, given + plugged
+        yield VirtioMemAction(
+            id="",
+            domain=case.domain.incarnation,
+            device=device.alias,
+            block_bytes=device.block_bytes,
+            before_bytes=device.current_bytes,
+            after_bytes=device.current_bytes + plugged,
+            expected_bytes=0,
+            reason="guest_is_short",
+            because=f"the guest has only {format_size(usable)} available of {format_size(size)}; "
+            f"overcommit took its blocks in generation {was.generation}",
+            risk="the host has to find as much",
+        )
+
+
+def _held(domain: DomainFacts, device: VirtioMemDevice) -> int:
+    """What the host holds of a device at least: of the blocks of RAM of its size, the least."""
+    if domain.residency is None:
+        return 0
+    blocks = (block for block in domain.ram if block.size == device.size_bytes)
+    return min((total_size(intersect(domain.residency.resident, [block])) for block in blocks), default=0)
