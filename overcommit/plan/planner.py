@@ -19,7 +19,7 @@ from overcommit.plan.notes import notes
 from overcommit.plan.rungs.balloon import relieve
 from overcommit.plan.rungs.ladder import propose
 from overcommit.plan.rungs.virtio_mem import plug
-from overcommit.plan.vetoes import device_drifts, drift_of, left_balloon, vetoes
+from overcommit.plan.vetoes import device_drifts, drift_of, left_balloon, owned_by_others, quarantined
 
 LIFETIME_SECONDS = 600.0
 """How long a saved plan may be applied; idle memory is re-checked page by page, guest sizes are not."""
@@ -104,16 +104,20 @@ def _consider_all(
     rooms = {present.nid: room_on(host, present.nid) for present in host.nodes}
     for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
         domain_class, past = policy.class_of(domain), pasts.get(domain.incarnation, NOTHING_PAST)
-        verdicts = judge(
+        owned = judge(
             domain,
             host,
             domain_class.actuators,
             pageout_actor=policy.pageout_actor,
             cold_node=policy.cold_node,
-            vetoes=vetoes(domain, snapshot.taken_at, past),
+            vetoes=owned_by_others(domain, past),
         )
+        barred = quarantined(domain, snapshot.taken_at, past)
+        verdicts = {
+            way: barred.get(way, verdict) if verdict.ok else verdict for way, verdict in owned.items()
+        }
         case = Case(domain, heats.get(domain.incarnation.uuid), domain_class, policy, verdicts)
-        reliefs = tuple(_reliefs(case, past))
+        reliefs = tuple(_reliefs(case._replace(verdicts=owned), past))
         # A guest that is short gives nothing meanwhile.
         offers = () if reliefs else tuple(propose(case, rooms=rooms))
         for action in offers:

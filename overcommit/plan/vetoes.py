@@ -51,9 +51,9 @@ def left_balloon(past: Past) -> LeftBalloon | None:
     return next(iter(past.balloons), None)
 
 
-def vetoes(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, Verdict]:
-    """The actuators that must not be used now, although the domain itself would allow them."""
-    found = dict(_quarantined(domain, now, past))
+def owned_by_others(domain: DomainFacts, past: Past) -> dict[Actuator, Verdict]:
+    """The actuators that somebody else has used on the domain since we did."""
+    found: dict[Actuator, Verdict] = {}
     if moved := _moved_by_others(domain, past):
         found[Actuator.BALLOON] = moved
     for drift in device_drifts(domain, past):
@@ -65,17 +65,16 @@ def vetoes(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, Verdic
     return found
 
 
-def _quarantined(domain: DomainFacts, now: float, past: Past) -> Iterator[tuple[Actuator, Verdict]]:
-    for quarantine in past.quarantines:
-        if quarantine.until > now:
-            left = format_duration(quarantine.until - now)
-            yield (
-                quarantine.actuator,
-                refusal(
-                    f"in quarantine for {left} more: {quarantine.reason}",
-                    f"it ends by itself; overcommitctl release {domain.name} ends it now",
-                ),
-            )
+def quarantined(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, Verdict]:
+    """The actuators with which nothing more may be taken for a while; giving back is not barred."""
+    return {
+        quarantine.actuator: refusal(
+            f"in quarantine for {format_duration(quarantine.until - now)} more: {quarantine.reason}",
+            f"it ends by itself; overcommitctl release {domain.name} ends it now",
+        )
+        for quarantine in past.quarantines
+        if quarantine.until > now
+    }
 
 
 def _moved_by_others(domain: DomainFacts, past: Past) -> Verdict | None:
