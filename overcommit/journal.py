@@ -77,9 +77,20 @@ class MemoryDeviceResized:
     after_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestReclaimSet:
+    """DAMON_RECLAIM's parameters were set in a guest; both by name, in the order in which they were set."""
+
+    domain: Incarnation
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+
 GuestRecord = BalloonMoved | MemoryDeviceResized
 """What was changed of a guest's own memory; libvirt gives it back."""
-Record = ModuleTakenOver | PoolClaimed | KdamondStarted | TraceOpened | BalloonMoved | MemoryDeviceResized
+OF_GUESTS = (BalloonMoved, MemoryDeviceResized, GuestReclaimSet)
+"""What takes libvirt to put back; all else is DAMON's."""
+Record = ModuleTakenOver | PoolClaimed | KdamondStarted | TraceOpened | GuestRecord | GuestReclaimSet
 _KINDS = {kind.__name__: kind for kind in get_args(Record)}
 
 
@@ -111,7 +122,7 @@ def _to_json(record: Record) -> dict[str, Any]:
 def _from_json(data: dict[str, Any]) -> Record:
     values = dict(data)
     kind = _KINDS[values.pop("kind")]
-    if kind in get_args(GuestRecord):
+    if kind in OF_GUESTS:
         values["domain"] = Incarnation(**values["domain"])
     record: Record = kind(**values)
     return record

@@ -16,6 +16,7 @@ import yaml
 from overcommit.classify.idle import classify
 from overcommit.model.accounts import CgroupLimit, Charge, HugePages
 from overcommit.model.facts import (
+    AgentFacts,
     BalloonStats,
     CgroupMemory,
     Definition,
@@ -139,6 +140,7 @@ def domain(
     overhead: int = 0,
     cache: int = 0,
     limits: Sequence[CgroupLimit] = (),
+    agent: AgentFacts | None = None,
     **overrides: Any,
 ) -> DomainFacts:
     """A running domain; its resident memory lies at the start of its RAM. ``overrides`` go to its definition.
@@ -177,6 +179,7 @@ def domain(
         residency=Residency(resident=first_bytes(ram, resident), swapped_bytes=swapped) if known else None,
         placement=None if "placement" in missing else placement,
         limits=None if missing.keys() & {"cgroup", "cgroup limits"} else tuple(limits),
+        agent=agent,
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),
     )
 

@@ -211,6 +211,7 @@ _on_off = click.Choice(["on", "off"])
 @click.option("--locked", is_flag=True)
 @click.option("--shared", is_flag=True)
 @click.option("--agent", is_flag=True, help="Run QEMU's guest agent in the guest.")
+@click.option("--block-rpcs", default="", help="What the agent refuses, separated by commas.")
 @click.option("--kernel", default="6.12", show_default=True)
 @click.option("--append", default="", help="More words for the guest's kernel command line.")
 @timeout_option

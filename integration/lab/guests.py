@@ -51,6 +51,8 @@ class GuestSpec:
     ``balloon="nodriver"`` gives it the device and tells its init not to load the driver, which is
     how a guest looks that ignores the balloon. ``plug`` is memory beside ``memory``, in a virtio-mem device;
     all of it is plugged at first.
+    ``agent`` gives it the channel and QEMU's guest agent, which
+    refuses the commands ``block_rpcs``; with the setting ``agent=off`` the channel only.
     """
 
     name: str
@@ -66,6 +68,7 @@ class GuestSpec:
     locked: bool = False
     shared: bool = False
     agent: bool = False
+    block_rpcs: str = ""
     kernel: str = "6.12"
     append: str = ""
     machine: str = "pc"
@@ -77,7 +80,9 @@ class GuestSpec:
         if self.balloon == "nodriver":
             settings["balloon"] = "off"
         if self.agent:
-            settings["agent"] = "on"
+            settings.setdefault("agent", "on")
+        if self.block_rpcs:
+            settings["block_rpcs"] = self.block_rpcs
         words = [f"workload={self.workload}", *(f"wl.{k}={v}" for k, v in settings.items())]
         if broken := [word for word in words if len(word.split()) != 1]:
             raise LabError(f"a setting must not contain spaces: {broken[0]!r}")

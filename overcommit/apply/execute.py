@@ -6,12 +6,22 @@ from collections.abc import Callable, Iterator
 
 from overcommit.apply.balloon import move_balloon
 from overcommit.apply.demotion import demote
+from overcommit.apply.guest_reclaim import reclaim_inside
 from overcommit.apply.pageout import page_out
+from overcommit.apply.reporting import compact_inside
 from overcommit.apply.virtio_mem import resize
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.host.memory import read_host
-from overcommit.model.action import Action, BalloonAction, DemotionAction, PageoutAction, VirtioMemAction
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    GuestReclaimAction,
+    PageoutAction,
+    ReportingAction,
+    VirtioMemAction,
+)
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report
 from overcommit.model.plan import Plan
@@ -46,6 +56,10 @@ def carry_out(
     for action, domain in _in_order(site, plan, facts):
         started(action)
         match action:
+            case ReportingAction():
+                outcome = compact_inside(site, action, domain)
+            case GuestReclaimAction():
+                outcome = reclaim_inside(site, action, domain)
             case VirtioMemAction():
                 outcome = resize(site, action, domain)
             case BalloonAction():

@@ -1,10 +1,11 @@
-"""Put back what the journal says is outstanding. Idempotent; needs libvirt only for what guests gave."""
+"""Put back what the journal says is outstanding. Idempotent; needs libvirt for guests only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from overcommit.apply.guest_reclaim import put_back
 from overcommit.apply.virtio_mem import plug_back
 from overcommit.clock import Clock
 from overcommit.damon.pool import undo
@@ -13,7 +14,14 @@ from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import BalloonMoved, Entry, GuestRecord, Journal, MemoryDeviceResized
+from overcommit.journal import (
+    BalloonMoved,
+    Entry,
+    GuestReclaimSet,
+    GuestRecord,
+    Journal,
+    MemoryDeviceResized,
+)
 from overcommit.model.facts import Incarnation
 from overcommit.units import MIB, format_size
 
@@ -41,7 +49,7 @@ def restore(
     """Undo every outstanding entry of generation ``since`` and later, newest first.
 
     Entries of an earlier boot are settled without touching anything: neither kdamonds nor QEMU processes
-    survive a boot. ``connect`` is called only when a guest is to get its memory back.
+    survive a boot. ``connect`` is called only when something of a guest is to be put back.
     """
     boot_id = read_boot_id(kernel)
     done: list[str] = []
@@ -49,14 +57,15 @@ def restore(
     past: list[Entry] = []
     damon: list[Entry] = []
     given: dict[tuple[Incarnation, str], list[tuple[Entry, GuestRecord]]] = {}
-    for entry in journal.outstanding():
-        if entry.generation < since:
-            continue
+    inside: list[tuple[Entry, GuestReclaimSet]] = []
+    for entry in (entry for entry in journal.outstanding() if entry.generation >= since):
         if entry.boot_id != boot_id:
             past.append(entry)
         elif isinstance(entry.record, GuestRecord):
             which = (entry.record.domain, _what(entry.record))
             given.setdefault(which, []).append((entry, entry.record))
+        elif isinstance(entry.record, GuestReclaimSet):
+            inside.append((entry, entry.record))
         else:
             damon.append(entry)
     try:
@@ -72,7 +81,22 @@ def restore(
                 journal.settle(entry)
         except OvercommitError as error:
             left.append(f"{what} of {domain.name}: {error}")
+    for entry, record in inside:
+        said, settled = _put_back_inside(kernel, connect, record)
+        (done if settled else left).append(said)
+        if settled:
+            journal.settle(entry)
     return Restored(done=tuple(done), left=tuple(left))
+
+
+def _put_back_inside(
+    kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestReclaimSet
+) -> tuple[str, bool]:
+    """What is told of a guest's parameters, and whether that is all that is to be done."""
+    try:
+        return put_back(kernel, connect, record), True
+    except OvercommitError as error:
+        return f"DAMON_RECLAIM in {record.domain.name}: {error}", False
 
 
 def _what(record: GuestRecord) -> str:

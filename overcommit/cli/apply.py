@@ -169,6 +169,6 @@ def _tell(session: Session, report: Report, rounds: int) -> None:
     if any(entry.generation == report.generation for entry in session.journal.outstanding()):
         session.talk.say(f"generation {report.generation} is in force. To undo: overcommitctl restore")
     else:
-        session.talk.say("nothing to undo: what was paged out comes back when the guest touches it")
+        session.talk.say("nothing to undo: what a guest needs of it comes back when it touches it")
     if report.moved_bytes:
         session.talk.say("what was moved to another node stays there: only the kernel may move it back")

@@ -23,10 +23,12 @@ from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import TRACING, AccessTrace
 from overcommit.errors import OvercommitError, Refused, Unsupported
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import Gap, HostFacts
-from overcommit.model.policy import Actuator
+from overcommit.model.facts import DomainFacts, Gap, HostFacts
+from overcommit.model.plan import Verdict
+from overcommit.model.policy import Actuator, Policy
+from overcommit.observe.agent import ask_agents, asks_agents
 from overcommit.observe.facts import observe, observe_host
-from overcommit.plan.eligibility import judge
+from overcommit.plan.eligibility import judge, judge_help
 from overcommit.units import format_size
 
 _EVERYTHING = frozenset(Actuator)
@@ -194,16 +196,20 @@ def _domains(
 ) -> Iterator[Finding]:
     snapshot = observe(session.kernel, hypervisor, session.clock)
     host = dataclasses.replace(snapshot.host, migration=offered.migration if offered else None)
+    policy = None
     try:
-        cold_node = session.policy().cold_node
+        policy = session.policy()
+        if asks_agents(policy):
+            snapshot = ask_agents(snapshot, session.hypervisor(read_only=False), policy)
     except OvercommitError as error:
         yield Finding(level="warn", about="policy", text=str(error), fix=error.hint or "")
-        cold_node = None
+    cold_node = policy.cold_node if policy else None
     if not snapshot.domains and set(snapshot.gaps) <= set(told):
         yield Finding(level="ok", about="domains", text="none is running")
     yield from limit_findings(snapshot.domains)
     for domain in snapshot.domains:
-        for actuator, verdict in judge(domain, host, _EVERYTHING, cold_node=cold_node).items():
+        verdicts = judge(domain, host, _EVERYTHING, cold_node=cold_node)
+        for actuator, verdict in verdicts.items():
             can = "can be used"
             if actuator is Actuator.DEMOTION and offered is None:
                 can += " if DAMON can move memory of a process: --probe tells"
@@ -213,6 +219,20 @@ def _domains(
                 text=f"{actuator.value} {can if verdict.ok else 'cannot: ' + verdict.reason}",
                 fix=verdict.remedy,
             )
+        if policy:
+            yield from _guest_help(domain, policy, verdicts[Actuator.FREE_PAGE_REPORTING])
     for gap in snapshot.gaps:
         if gap not in told:
             yield Finding(level="warn", about=gap.what, text=f"cannot be read: {gap.why}")
+
+
+def _guest_help(domain: DomainFacts, policy: Policy, reporting: Verdict) -> Iterator[Finding]:
+    """What its class lets us do inside of the guest; nothing is said where it is nothing."""
+    allowed = policy.class_of(domain).guest_help
+    for way, verdict in judge_help(domain, allowed, reporting).items():
+        yield Finding(
+            level="ok" if verdict.ok else "warn",
+            about=f"domain {domain.name}",
+            text=f"{way.value} in the guest {'can be used' if verdict.ok else 'cannot: ' + verdict.reason}",
+            fix=verdict.remedy,
+        )

@@ -20,6 +20,7 @@ from overcommit.model.action import Action, name_of
 from overcommit.model.outcome import Outcome, Report, Status
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
+from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.freshness import require_fresh
 
@@ -61,7 +62,7 @@ def do(
         Conflict: DAMON belongs to somebody else.
         HostError: the journal cannot be written.
     """
-    snapshot = observe(session.kernel, hypervisor, session.clock)
+    snapshot = ask_agents(observe(session.kernel, hypervisor, session.clock), hypervisor, policy)
     require_fresh(plan, snapshot, policy)
     teller = _JsonTeller() if session.json else _TextTeller(session)
     site = Worksite(

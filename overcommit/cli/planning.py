@@ -17,6 +17,7 @@ from overcommit.model.heat import Heat
 from overcommit.model.past import Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
+from overcommit.observe.agent import ask_agents, asks_agents
 from overcommit.observe.facts import observe, watchable
 from overcommit.observe.watch import WINDOW_SECONDS, Watched, duration_for, watch
 from overcommit.plan.eligibility import judge
@@ -62,7 +63,7 @@ def look_and_plan(
     policy = session.policy()
     require_root()
     session.require_damon(take_over=take_over)
-    hypervisor = session.hypervisor(read_only=True)
+    hypervisor = session.hypervisor(read_only=not asks_agents(policy))
     with session.generation(command) as generation:
         return plan_now(
             session,
@@ -110,6 +111,7 @@ def plan_now(
         domains=tuple(d for d in now.domains if (not names or d.name in names) and d.name != leave_out),
         gaps=(*now.gaps, *_lost(first, now, watched)),
     )
+    now = ask_agents(now, hypervisor, policy)
     host_heat = None
     if watched.host is not None:
         idle_after = policy.classes[policy.default_class].cold_after_seconds

@@ -9,7 +9,9 @@ from overcommit.model.action import (
     Action,
     BalloonAction,
     DemotionAction,
+    GuestReclaimAction,
     PageoutAction,
+    ReportingAction,
     VirtioMemAction,
     name_of,
 )
@@ -163,8 +165,10 @@ def _explained(domain: DomainPlan) -> Iterator[str]:
         yield f"  could give {offers}"
     if domain.idle_histogram:
         yield from _histogram(domain.idle_histogram)
-    for actuator, verdict in domain.eligible.items():
-        yield f"  {actuator.value}: {'can be used' if verdict.ok else 'no: ' + verdict.reason}"
+    verdicts = {way.value: verdict for way, verdict in domain.eligible.items()}
+    verdicts |= {f"{way.value} in the guest": verdict for way, verdict in domain.guest_help.items()}
+    for way, verdict in verdicts.items():
+        yield f"  {way}: {'can be used' if verdict.ok else 'no: ' + verdict.reason}"
         if verdict.remedy:
             yield f"      fix: {verdict.remedy}"
     for gap in domain.gaps:
@@ -215,6 +219,9 @@ def _objections(plan: Plan) -> Iterator[str]:
         for actuator, verdict in domain.eligible.items():
             if not verdict.ok and actuator is not Actuator.FREE_PAGE_REPORTING:
                 yield f"  {domain.incarnation.name}: no {actuator.value}: {verdict.reason}"
+        for way, verdict in domain.guest_help.items():
+            if not verdict.ok:
+                yield f"  {domain.incarnation.name}: no {way.value} in the guest: {verdict.reason}"
 
 
 def _action_text(action: Action) -> Iterator[str]:
@@ -222,6 +229,13 @@ def _action_text(action: Action) -> Iterator[str]:
     before, after = format_size(action.before_bytes), format_size(action.after_bytes)
     amount = action.expected_bytes or action.after_bytes - action.before_bytes
     match action:
+        case ReportingAction():
+            what, does = "resident", "frees"
+        case GuestReclaimAction(min_age_seconds=age):
+            what = f"what is idle for {format_duration(age)}"
+            yield f"  {mark} {action.domain.name}  {name_of(action)}  {what}"
+            yield from _why(action)
+            return
         case VirtioMemAction(device=device):
             what, does = f"device {device}", "gives" if action.relieves else "frees"
         case BalloonAction():
@@ -234,6 +248,10 @@ def _action_text(action: Action) -> Iterator[str]:
         f"  {mark} {action.domain.name}  {name_of(action)}  {what} {before} -> {after}  "
         f"{does} {format_size(amount)}"
     )
+    yield from _why(action)
+
+
+def _why(action: Action) -> Iterator[str]:
     if action.blocked is not None:
         yield f"      blocked: {action.blocked}"
     yield f"      because {action.because}"
@@ -245,6 +263,8 @@ def outcome_text(outcome: Outcome) -> str:
     action = outcome.action
     if isinstance(action, DemotionAction):
         got = f"node {action.destination} got {format_size(outcome.moved_bytes)}"
+    elif isinstance(action, GuestReclaimAction):
+        return f"  {outcome.status.value:<7} {action.domain.name}  {name_of(action)}: {outcome.detail}"
     else:
         got = f"host got {format_size(outcome.freed_bytes)}"
     return (

@@ -23,10 +23,10 @@ from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import (
     DEFAULT_DIRECTORY,
+    OF_GUESTS,
     BalloonMoved,
     Entry,
     Generation,
-    GuestRecord,
     Journal,
     MemoryDeviceResized,
 )
@@ -99,7 +99,7 @@ class Session:
         return [
             entry
             for entry in self.journal.outstanding()
-            if not isinstance(entry.record, GuestRecord) and entry.boot_id == boot_id
+            if not isinstance(entry.record, OF_GUESTS) and entry.boot_id == boot_id
         ]
 
     def past(self, now: float) -> Past:

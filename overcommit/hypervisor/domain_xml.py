@@ -25,6 +25,9 @@ _PASSTHROUGH = {
 }
 
 _VIRTIO_MEM = "./devices/memory[@model='virtio-mem']"
+_LIBOSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+_MANAGERS = {"http://ovirt.org/vm/1.0": "oVirt", "http://ovirt.org/vm/tune/1.0": "oVirt"}
+_AGENT = "./devices/channel/target[@type='virtio'][@name='org.qemu.guest_agent.0']"
 
 
 def parse_definition(xml: str) -> Definition:
@@ -50,6 +53,8 @@ def parse_definition(xml: str) -> Definition:
     security = root.find("./launchSecurity")
     access = root.find("./memoryBacking/access")
     labels = root.find(f"./metadata/{{{LABELS_NAMESPACE}}}labels")
+    system = root.find(f"./metadata/{{{_LIBOSINFO}}}libosinfo/{{{_LIBOSINFO}}}os")
+    agent = root.find(_AGENT)
     return Definition(
         maximum_bytes=_size(memory),
         balloon_model=device.get("model", "none"),
@@ -64,7 +69,15 @@ def parse_definition(xml: str) -> Definition:
         passthrough=tuple(what for what, path in _PASSTHROUGH.items() if root.find(path) is not None),
         labels=dict(labels.attrib) if labels is not None else {},
         virtio_mem=tuple(_virtio_mem(device) for device in root.findall(_VIRTIO_MEM)),
+        os=system.get("id") if system is not None else None,
+        manager=next(filter(None, map(_manager, root.findall("./metadata/*"))), None),
+        agent_connected=agent.get("state") == "connected" if agent is not None else None,
     )
+
+
+def _manager(metadata: ET.Element) -> str | None:
+    """Who put a piece of metadata there, by its namespace."""
+    return _MANAGERS.get(metadata.tag.removeprefix("{").partition("}")[0])
 
 
 def resized_device(xml: str, alias: str, requested_bytes: int) -> str | None:

@@ -58,3 +58,10 @@ class Hypervisor(Protocol):
         Returning says nothing about success: the definition has what the guest has reached.
         """
         ...
+
+    def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
+        """The guest agent's answer to a command of its protocol, both as JSON; marks the domain as tainted.
+
+        What an agent refuses is a HostError with its own words.
+        """
+        ...

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from overcommit.model.facts import Incarnation
 from overcommit.model.heat import ColdPiece
-from overcommit.model.policy import Actuator, PageoutActor
+from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 
 RECALL = "recall"
 """A demotion's way back. Who may demote may recall: it is no actuator of its own."""
@@ -14,6 +14,8 @@ RELIEF = "relief"
 """A balloon's way back, likewise."""
 PLUG = "plug"
 """The way back of virtio-mem's blocks, likewise."""
+GUEST_RECLAIM = "guest_reclaim"
+"""What it frees in the guest, free page reporting gives to the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,25 @@ class _Step:
     because: str
     risk: str
     blocked: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportingAction(_Step):
+    """Have the guest compact its free memory, so that free page reporting gives it to the host.
+
+    ``before_bytes`` and ``after_bytes`` are resident guest RAM. It cannot be done by halves:
+    ``expected_bytes`` may be only what was wanted.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestReclaimAction(_Step):
+    """Let the guest's kernel reclaim what it finds idle for ``min_age_seconds``, until it is restored.
+
+    ``before_bytes`` and ``after_bytes`` are resident guest RAM now: what it will free nobody knows before.
+    """
+
+    min_age_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,12 +133,16 @@ class DemotionAction(_Step):
         return self.node if self.recall_to is None else self.recall_to
 
 
-Action = VirtioMemAction | BalloonAction | DemotionAction | PageoutAction
+Action = (
+    ReportingAction | GuestReclaimAction | VirtioMemAction | BalloonAction | DemotionAction | PageoutAction
+)
 
 
 def kind_of(action: Action) -> Actuator:
     """The actuator behind an action."""
     match action:
+        case ReportingAction() | GuestReclaimAction():
+            return Actuator.FREE_PAGE_REPORTING
         case VirtioMemAction():
             return Actuator.VIRTIO_MEM
         case BalloonAction():
@@ -128,9 +153,22 @@ def kind_of(action: Action) -> Actuator:
             return Actuator.PAGEOUT
 
 
-def name_of(action: Action) -> str:
-    """What an action is called: by its actuator, or by its way back: `RECALL`, `RELIEF` or `PLUG`."""
+def guest_help_of(action: Action) -> GuestHelp | None:
+    """What of the guest's owner's consent an action needs."""
     match action:
+        case ReportingAction():
+            return GuestHelp.COMPACTION
+        case GuestReclaimAction():
+            return GuestHelp.DAMON_RECLAIM
+        case _:
+            return None
+
+
+def name_of(action: Action) -> str:
+    """Its actuator, `GUEST_RECLAIM`, or the name of its way back: `RECALL`, `RELIEF` or `PLUG`."""
+    match action:
+        case GuestReclaimAction():
+            return GUEST_RECLAIM
         case DemotionAction(recall_to=int()):
             return RECALL
         case BalloonAction(relieves=True):

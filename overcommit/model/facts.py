@@ -68,6 +68,8 @@ class Definition:
     """What the live domain XML says about memory; ``bound``: to chosen nodes of the host.
 
     ``maximum_bytes`` counts virtio-mem devices with their full size.
+    ``os`` is libosinfo's name of the guest's system, ``manager`` who made the domain, where they say so.
+    ``agent_connected`` is None where there is no channel for a guest agent.
     """
 
     maximum_bytes: int
@@ -83,6 +85,9 @@ class Definition:
     passthrough: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     virtio_mem: tuple[VirtioMemDevice, ...] = ()
+    os: str | None = None
+    manager: str | None = None
+    agent_connected: bool | None = None
 
     @property
     def base_bytes(self) -> int:
@@ -102,6 +107,24 @@ class Definition:
     def device(self, alias: str) -> VirtioMemDevice | None:
         """The virtio-mem device of that name."""
         return next((device for device in self.virtio_mem if device.alias == alias), None)
+
+    @property
+    def windows(self) -> bool:
+        """Whether the guest is said to be a Windows."""
+        return "microsoft.com" in (self.os or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """What the guest's agent said when it was asked.
+
+    ``commands`` are those it carries out. ``reclaims`` is whether DAMON_RECLAIM is on in the guest, None
+    where its kernel has none. ``trouble``: why it did not say.
+    """
+
+    commands: frozenset[str] = frozenset()
+    reclaims: bool | None = None
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +197,8 @@ class DomainFacts:
     ``ram`` is guest RAM in QEMU's address space. Where it cannot be told from the rest it is empty, a gap
     says so, and ``process`` is all of QEMU's larger memory, to look at only. ``residency`` is of either.
     ``placement`` has the guest's bytes by memory node, where the host has several. ``limits`` are of its
-    cgroup and those above, nearest first; None: not known.
+    cgroup and those above, nearest first; None: not known. ``agent`` is None unless its agent was asked,
+    which its owner must have allowed.
     """
 
     incarnation: Incarnation
@@ -188,6 +212,7 @@ class DomainFacts:
     residency: Residency | None = None
     placement: Mapping[int, int] | None = None
     limits: tuple[CgroupLimit, ...] | None = None
+    agent: AgentFacts | None = None
     gaps: tuple[Gap, ...] = ()
 
     @property

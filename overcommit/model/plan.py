@@ -16,7 +16,7 @@ from overcommit.model.action import (
 from overcommit.model.budget import HostBudget
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import IdleBucket
-from overcommit.model.policy import Actuator
+from overcommit.model.policy import Actuator, GuestHelp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class DomainPlan:
     """A domain as the plan saw it.
 
     ``offers`` is what each rung of the ladder could take from it, before the host's budgets; rungs that have
-    nothing to give are left out.
+    nothing to give are left out. ``guest_help`` judges what its class allows to be done inside of the guest.
     """
 
     incarnation: Incarnation
@@ -67,6 +67,7 @@ class DomainPlan:
     target_bytes: int
     confidence: str
     eligible: Mapping[Actuator, Verdict]
+    guest_help: Mapping[GuestHelp, Verdict]
     offers: Mapping[Actuator, int]
     gaps: tuple[Gap, ...]
 

@@ -10,7 +10,9 @@ from overcommit.model.action import (
     Action,
     BalloonAction,
     DemotionAction,
+    GuestReclaimAction,
     PageoutAction,
+    ReportingAction,
     VirtioMemAction,
     frees,
 )
@@ -114,7 +116,7 @@ def _worth(actions: Iterable[Action]) -> int:
     return sum(frees(action) for action in actions if action.blocked is None)
 
 
-_Taking = VirtioMemAction | BalloonAction | PageoutAction
+_Taking = ReportingAction | VirtioMemAction | BalloonAction | PageoutAction
 
 
 class _Purse:
@@ -135,7 +137,7 @@ class _Purse:
         taken: list[Action] = []
         kept = 0
         for offer in candidate.offers:
-            if isinstance(offer, DemotionAction):
+            if isinstance(offer, DemotionAction | GuestReclaimAction):
                 taken.append(offer)
                 continue
             if isinstance(offer, BalloonAction):
@@ -166,6 +168,8 @@ def _limited(action: _Taking, most: int) -> _Taking:
     """The same action for at most ``most`` bytes."""
     if action.expected_bytes <= most:
         return action
+    if isinstance(action, ReportingAction):
+        return dataclasses.replace(action, after_bytes=action.before_bytes - most, expected_bytes=most)
     if not isinstance(action, PageoutAction):
         # Rounding the new size up keeps it whole blocks or MiB, and the gain at most what is wanted.
         unit = _unit(action)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from overcommit.model.facts import BalloonStats, Definition, DomainFacts, HostFacts
 from overcommit.model.heat import Heat
 from overcommit.model.plan import Verdict
-from overcommit.model.policy import Actuator, DomainClass, Policy, ReclaimMode
+from overcommit.model.policy import Actuator, DomainClass, GuestHelp, Policy, ReclaimMode
 from overcommit.units import MIB
 
 
@@ -27,6 +27,11 @@ class Case(NamedTuple):
     domain_class: DomainClass
     policy: Policy
     verdicts: Mapping[Actuator, Verdict]
+    guest_help: Mapping[GuestHelp, Verdict]
+
+    def may_help(self, way: GuestHelp) -> bool:
+        """Whether something may be done inside of the guest, and was found possible."""
+        return way in self.guest_help and self.guest_help[way].ok
 
     def may(self, actuator: Actuator) -> bool:
         """Whether an actuator was judged, and found usable."""
@@ -93,6 +98,11 @@ def spare_bytes(domain: DomainFacts) -> int:
         return 0
     resident, swapped = domain.residency.resident_bytes, domain.residency.swapped_bytes
     return max(0, min(resident, resident + swapped - used_bytes(domain.definition, domain.balloon)))
+
+
+def free_bytes(definition: Definition, stats: BalloonStats) -> int:
+    """Memory free in the guest, of which the host may hold some; the guest's word, bounded as above."""
+    return min(stats.unused_bytes or 0, guest_bytes(definition, stats))
 
 
 def room_on(host: HostFacts, nid: int) -> int:

@@ -11,13 +11,16 @@ from typing import Any
 
 from overcommit.errors import StalePlan, UsageError
 from overcommit.model.action import (
+    GUEST_RECLAIM,
     PLUG,
     RECALL,
     RELIEF,
     Action,
     BalloonAction,
     DemotionAction,
+    GuestReclaimAction,
     PageoutAction,
+    ReportingAction,
     VirtioMemAction,
     name_of,
 )
@@ -25,7 +28,7 @@ from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan, Verdict
-from overcommit.model.policy import Actuator, PageoutActor
+from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 
 FORMAT_VERSION = "1.0"
 _HOST_FIELDS = (
@@ -43,6 +46,8 @@ _DOMAIN_FIELDS = (
 )
 _DRIFT_FIELDS = ("what", "left_bytes", "found_bytes", "generation")
 _KINDS: dict[str, type[Action]] = {
+    Actuator.FREE_PAGE_REPORTING.value: ReportingAction,
+    GUEST_RECLAIM: GuestReclaimAction,
     Actuator.VIRTIO_MEM.value: VirtioMemAction,
     Actuator.BALLOON.value: BalloonAction,
     RELIEF: BalloonAction,
@@ -136,6 +141,10 @@ def _domain_to_json(domain: DomainPlan) -> dict[str, Any]:
             actuator.value: {"ok": v.ok, "reason": v.reason, "remedy": v.remedy}
             for actuator, v in domain.eligible.items()
         },
+        "guest_help": {
+            way.value: {"ok": v.ok, "reason": v.reason, "remedy": v.remedy}
+            for way, v in domain.guest_help.items()
+        },
         "offers": {actuator.value: size for actuator, size in domain.offers.items()},
         "gaps": [{"what": g.what, "why": g.why} for g in domain.gaps],
     }
@@ -205,6 +214,7 @@ def _domain_from_json(data: dict[str, Any]) -> DomainPlan:
         **{name: data[name] for name in _DOMAIN_FIELDS},
         idle_histogram=tuple(IdleBucket(b["min_idle_seconds"], b["bytes"]) for b in data["idle_histogram"]),
         eligible={Actuator(name): Verdict(**v) for name, v in data["eligible"].items()},
+        guest_help={GuestHelp(name): Verdict(**v) for name, v in data["guest_help"].items()},
         offers={Actuator(name): size for name, size in data["offers"].items()},
         gaps=tuple(Gap(**g) for g in data["gaps"]),
     )

@@ -7,10 +7,14 @@ from types import MappingProxyType
 
 from overcommit.model.facts import Definition, DomainFacts, HostFacts, RunState
 from overcommit.model.plan import Verdict, refusal
-from overcommit.model.policy import Actuator, PageoutActor
+from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 from overcommit.units import format_size
 
 OK = Verdict(ok=True)
+WRITES = frozenset({"guest-file-open", "guest-file-write", "guest-file-flush", "guest-file-close"})
+"""What a guest agent must do for us to write a file in the guest."""
+READS = frozenset({"guest-file-open", "guest-file-read", "guest-file-close"})
+"""And to read one."""
 _NONE: Mapping[Actuator, Verdict] = MappingProxyType({})
 
 
@@ -43,6 +47,67 @@ def judge(
         else:
             verdicts[actuator] = refusal("the class does not use it", "")
     return verdicts
+
+
+def judge_help(
+    domain: DomainFacts, allowed: frozenset[GuestHelp], reporting: Verdict
+) -> dict[GuestHelp, Verdict]:
+    """A verdict on each help that the domain's class allows; what it frees ``reporting`` must give away."""
+    if not reporting.ok:
+        useless = refusal(f"free page reporting cannot be used: {reporting.reason}", reporting.remedy)
+        return {way: useless for way in GuestHelp if way in allowed}
+    checks = {
+        GuestHelp.COMPACTION: _against_compaction(domain),
+        GuestHelp.DAMON_RECLAIM: _against_reclaim(domain),
+    }
+    return {way: next(objections, OK) for way, objections in checks.items() if way in allowed}
+
+
+def may_ask_agent(domain: DomainFacts) -> bool:
+    """Whether its agent can be asked, and whether anything could come of it."""
+    return next(_against_reporting(domain), OK).ok and next(_against_agent(domain), OK).ok
+
+
+def _against_agent(domain: DomainFacts) -> Iterator[Verdict]:
+    connected = domain.definition.agent_connected
+    if connected is None:
+        yield refusal(
+            "no channel for a guest agent",
+            "add <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>",
+        )
+    elif not connected:
+        yield refusal("its guest agent is not connected", "install and start qemu-guest-agent in the guest")
+    yield from _against_now(domain)
+
+
+def _against_willing(domain: DomainFacts, needed: frozenset[str]) -> Iterator[Verdict]:
+    yield from _against_agent(domain)
+    agent = domain.agent
+    if agent is None:
+        yield refusal("its guest agent was not asked", "its owner must agree: guest_help in its class")
+    elif agent.trouble is not None:
+        yield refusal(f"its guest agent does not help: {agent.trouble}", "see qemu-guest-agent in the guest")
+    elif needed - agent.commands:
+        blocked = ", ".join(sorted(needed - agent.commands))
+        yield refusal(
+            f"its guest agent may not do {blocked}",
+            "qemu-ga's --block-rpcs or --allow-rpcs in the guest says so (RHEL: /etc/sysconfig/qemu-ga)",
+        )
+
+
+def _against_compaction(domain: DomainFacts) -> Iterator[Verdict]:
+    yield from _against_willing(domain, WRITES)
+    yield from _against_statistics(domain)
+    if domain.balloon is not None and domain.balloon.unused_bytes is None:
+        yield refusal("the guest does not report free memory", "its driver is too old")
+    yield from _missing(domain, "guest RAM", "residency")
+
+
+def _against_reclaim(domain: DomainFacts) -> Iterator[Verdict]:
+    yield from _against_willing(domain, WRITES | READS)
+    if domain.agent is not None and domain.agent.reclaims is None:
+        yield refusal("its kernel has no DAMON_RECLAIM", "CONFIG_DAMON_RECLAIM is needed in the guest")
+    yield from _missing(domain, "guest RAM", "residency")
 
 
 def _against_pinned(definition: Definition) -> Iterator[Verdict]:
@@ -89,6 +154,8 @@ def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _against_pinned(definition)
     if definition.balloon_model == "none":
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
+    if definition.windows:
+        yield refusal("a Windows guest: its driver does not report free pages", "use its balloon instead")
     if not definition.free_page_reporting:
         yield refusal(
             "off in the domain's definition",
@@ -128,12 +195,24 @@ def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _against_hugepages(definition)
     if definition.balloon_model == "none":
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
+    if definition.manager == "oVirt":
+        yield refusal(
+            "managed by oVirt, whose MOM moves its balloon",
+            "only one may own it: take balloon out of the actuators of its class",
+        )
     yield from _against_now(domain)
     yield from _against_deaf(domain)
 
 
 def _against_deaf(domain: DomainFacts) -> Iterator[Verdict]:
     """What the guest can spare it must have said itself, and lately."""
+    yield from _against_statistics(domain)
+    if domain.balloon is not None and domain.balloon.usable_bytes is None:
+        yield refusal("the guest does not report available memory", "its driver is too old")
+    yield from _missing(domain, "guest RAM", "residency")
+
+
+def _against_statistics(domain: DomainFacts) -> Iterator[Verdict]:
     balloon = domain.balloon
     yield from _missing(domain, "balloon")
     if balloon is None:
@@ -141,7 +220,9 @@ def _against_deaf(domain: DomainFacts) -> Iterator[Verdict]:
     if balloon.age_seconds is None:
         yield refusal(
             "the guest's balloon driver has never answered",
-            "still booting, or the guest has no virtio_balloon driver",
+            "still booting, or without virtio-win's balloon driver and its BLNSVR service"
+            if domain.definition.windows
+            else "still booting, or the guest has no virtio_balloon driver",
         )
         return
     period = domain.definition.stats_period_seconds
@@ -155,9 +236,6 @@ def _against_deaf(domain: DomainFacts) -> Iterator[Verdict]:
             f"guest statistics are {balloon.age_seconds:.0f} s old",
             "the guest hangs, thrashes, or unloaded its driver",
         )
-    if balloon.usable_bytes is None:
-        yield refusal("the guest does not report available memory", "its driver is too old")
-    yield from _missing(domain, "guest RAM", "residency")
 
 
 def _against_blind(domain: DomainFacts) -> Iterator[Verdict]:

@@ -9,15 +9,20 @@ from overcommit.model.action import (
     Action,
     BalloonAction,
     DemotionAction,
+    GuestReclaimAction,
     PageoutAction,
+    ReportingAction,
     VirtioMemAction,
+    guest_help_of,
     kind_of,
+    name_of,
 )
 from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
 from overcommit.model.plan import DomainPlan, Plan, refusal
 from overcommit.model.policy import Policy
 from overcommit.plan.case import bounds_of, guest_bytes, room_on, used_bytes, worthwhile
-from overcommit.plan.eligibility import judge
+from overcommit.plan.eligibility import judge, judge_help
+from overcommit.plan.rungs.reporting import held_free
 from overcommit.units import MIB, format_duration, format_size
 
 _NO_DEVICE = refusal("its virtio-mem device is gone", "")
@@ -76,6 +81,8 @@ def _class_changes(action: Action, planned: DomainPlan, domain: DomainFacts, pol
         return [f"domain {name} is of class {of.name} with a floor of {floor} now, not of {was}"]
     if kind_of(action) not in of.actuators:
         return [f"domain {name} may no longer be given to {kind_of(action).value}"]
+    if (inside := guest_help_of(action)) is not None and inside not in of.guest_help:
+        return [f"nothing may be done inside of domain {name} any more by {inside.value}"]
     if isinstance(action, PageoutAction) and action.cold_after_seconds < of.cold_after_seconds:
         return [f"memory of domain {name} is cold only after {format_duration(of.cold_after_seconds)} now"]
     return []
@@ -88,10 +95,21 @@ def _domain_changes(action: Action, plan: Plan, domain: DomainFacts, host: HostF
     node = action.node if isinstance(action, DemotionAction) else None
     verdicts = judge(domain, host, frozenset({kind}), pageout_actor=actor, cold_node=node)
     verdict = verdicts.get(kind, _NO_DEVICE)
+    helped = guest_help_of(action)
+    if helped is not None:
+        verdict = judge_help(domain, frozenset({helped}), verdict)[helped]
     if not verdict.ok:
-        return [f"domain {domain.name} is no longer eligible for {kind.value}: {verdict.reason}"]
+        return [f"domain {domain.name} is no longer eligible for {name_of(action)}: {verdict.reason}"]
     little = worthwhile(domain.definition.maximum_bytes)
     match action:
+        case GuestReclaimAction():
+            on = domain.agent is not None and domain.agent.reclaims
+            return [f"domain {domain.name} reclaims by itself already"] if on else []
+        case ReportingAction(expected_bytes=expected):
+            left = held_free(domain)
+            if left >= expected - little:
+                return []
+            return [f"domain {domain.name} has less to give: the host holds {format_size(left)} free in it"]
         case VirtioMemAction() | BalloonAction():
             return list(_guest_changes(action, plan, domain))
         case DemotionAction(node=node, before_bytes=before, recall_to=recall_to):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
-from overcommit.model.action import Action, BalloonAction, DemotionAction, VirtioMemAction, kind_of
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    GuestReclaimAction,
+    VirtioMemAction,
+    kind_of,
+)
 from overcommit.model.facts import Incarnation, Snapshot
 from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.past import NOTHING_PAST, Past
@@ -14,7 +21,7 @@ from overcommit.model.policy import Actuator, Policy
 from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.budget import make_budget
 from overcommit.plan.case import Case, guest_bytes, room_on
-from overcommit.plan.eligibility import judge
+from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.notes import notes
 from overcommit.plan.rungs.balloon import relieve
 from overcommit.plan.rungs.ladder import propose
@@ -116,7 +123,8 @@ def _consider_all(
         verdicts = {
             way: barred.get(way, verdict) if verdict.ok else verdict for way, verdict in owned.items()
         }
-        case = Case(domain, heats.get(domain.incarnation.uuid), domain_class, policy, verdicts)
+        inside = judge_help(domain, domain_class.guest_help, verdicts[Actuator.FREE_PAGE_REPORTING])
+        case = Case(domain, heats.get(domain.incarnation.uuid), domain_class, policy, verdicts, inside)
         reliefs = tuple(_reliefs(case._replace(verdicts=owned), past))
         # A guest that is short gives nothing meanwhile.
         offers = () if reliefs else tuple(propose(case, rooms=rooms))
@@ -180,6 +188,7 @@ def _domain_plan(candidate: Candidate, change: int) -> DomainPlan:
         target_bytes=actual + change,
         confidence=heat.confidence if heat else "none",
         eligible=case.verdicts,
+        guest_help=case.guest_help,
         offers=_offers(candidate.offers),
         gaps=domain.gaps,
     )
@@ -188,7 +197,7 @@ def _domain_plan(candidate: Candidate, change: int) -> DomainPlan:
 def _offers(actions: Iterable[Action]) -> dict[Actuator, int]:
     """What each rung offers; a domain may have several virtio-mem devices."""
     offers: dict[Actuator, int] = {}
-    for action in actions:
+    for action in (action for action in actions if not isinstance(action, GuestReclaimAction)):
         kind = kind_of(action)
         offers[kind] = offers.get(kind, 0) + action.expected_bytes
     return offers

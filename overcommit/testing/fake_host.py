@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from overcommit.model.ranges import Range, normalise
+from overcommit.testing.fake_agent import FakeAgent
 from overcommit.units import GIB, MIB, PAGE_SIZE
 
 STATISTICS_PERIOD_SECONDS = 2
@@ -32,7 +33,8 @@ class FakeGuest:
 
     Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
     the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are first in line
-    for reclaim, and ``demoted`` ones lie on the host's second memory node. QEMU ``marks_ram`` as not to be
+    for reclaim, and ``demoted`` ones lie on the host's second memory node. Free page reporting gives the host
+    what is free, but for ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be
     forked; without that it looks like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes
     ``overhead_bytes`` beyond it.
 
@@ -69,6 +71,9 @@ class FakeGuest:
     major_faults: int = 0
     promoted_pages: int = 0
     stalled_seconds: float = 0.0
+    free_page_reporting: bool = False
+    scattered: set[int] = field(default_factory=set)
+    agent: FakeAgent | None = None
 
     def __post_init__(self) -> None:
         """See `start_over`."""
@@ -218,6 +223,7 @@ class FakeHost:
             self.uptime += step
             seconds -= step
             for guest in self.guests:
+                _report_free(guest)
                 _resize_device(guest)
                 _move_balloon(guest)
                 _touch(guest)
@@ -257,6 +263,18 @@ class FakeHost:
         moved = [chunk for chunk in chunks if chunk in guest.demoted & guest.hot][: most_bytes // MIB]
         guest.demoted.difference_update(moved)
         return len(moved) * MIB
+
+
+def _report_free(guest: FakeGuest) -> None:
+    """The chunks stay free in the guest; they are like chunks that it never touched."""
+    if not guest.free_page_reporting or guest.paused:
+        return
+    if guest.agent and guest.agent.compacted:
+        guest.scattered.clear()
+        guest.agent.compacted = False
+    given = (guest.free & guest.resident) - guest.scattered
+    guest.resident -= given
+    guest.free -= given
 
 
 def _move_balloon(guest: FakeGuest) -> None:

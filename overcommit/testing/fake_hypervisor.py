@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats, RunState
@@ -48,8 +50,10 @@ class FakeHypervisor:
         backing = "<memoryBacking><access mode='shared'/></memoryBacking>" if guest.shared else ""
         return (
             f"<domain><memory unit='KiB'>{guest.memory_bytes // KIB}</memory>{backing}<devices>"
-            f"<memballoon model='{guest.balloon_model}'>"
-            f"<stats period='{STATISTICS_PERIOD_SECONDS}'/></memballoon>{_device(guest)}</devices></domain>"
+            f"<memballoon model='{guest.balloon_model}' "
+            f"freePageReporting='{'on' if guest.free_page_reporting else 'off'}'>"
+            f"<stats period='{STATISTICS_PERIOD_SECONDS}'/></memballoon>{_device(guest)}{_channel(guest)}"
+            "</devices></domain>"
         )
 
     def busy_with(self, uuid: str) -> str | None:
@@ -88,6 +92,25 @@ class FakeHypervisor:
         guest.requested_bytes = requested_bytes
         self._host.after_write(f"device/{guest.name}", str(requested_bytes))
 
+    def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
+        """See `Hypervisor.ask_agent`."""
+        guest = self._find(uuid)
+        if guest.paused:
+            raise Gone("libvirt could not ask its guest agent: domain is not running")
+        if guest.agent is None or not guest.agent.connected:
+            wrong = "connected" if guest.agent else "configured"
+            raise HostError(f"libvirt could not ask its guest agent: QEMU guest agent is not {wrong}")
+        if guest.agent.hangs:
+            self._host.advance(seconds)
+            raise HostError("libvirt could not ask its guest agent: guest agent didn't respond to command")
+
+        def flushed(path: str, text: str, then: Callable[[], None]) -> None:
+            self._host.on_write(f"agent/{guest.name}{path}", text)
+            then()
+            self._host.after_write(f"agent/{guest.name}{path}", text)
+
+        return guest.agent.answer(command, flushed)
+
     def _find(self, uuid: str) -> FakeGuest:
         for guest in self._host.guests:
             if guest.uuid == uuid:
@@ -112,3 +135,13 @@ def _device(guest: FakeGuest) -> str:
     }
     target = "".join(f"<{name} unit='KiB'>{size // KIB}</{name}>" for name, size in sizes.items())
     return f"<memory model='virtio-mem'><target>{target}</target><alias name='{DEVICE_ALIAS}'/></memory>"
+
+
+def _channel(guest: FakeGuest) -> str:
+    if guest.agent is None:
+        return ""
+    state = "connected" if guest.agent.connected else "disconnected"
+    return (
+        "<channel type='unix'>"
+        f"<target type='virtio' name='org.qemu.guest_agent.0' state='{state}'/></channel>"
+    )

@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats
-from overcommit.testing import FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.testing import FakeAgent, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
 from tests.cli.conftest import Run
 
@@ -36,6 +36,9 @@ class NoDomains:
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
         raise AssertionError(f"{uuid} {size_bytes}")
+
+    def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
+        raise AssertionError(f"{uuid} {command} {seconds}")
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +246,65 @@ def test_status_for_programs_has_the_limit_of_the_slice(run: Run, mocker: Mocker
         130 * MIB,
     )
     assert seen["domains"][0]["overhead_bytes"] == 30 * MIB
+
+
+HELP = """
+version: 1
+classes: {all: {guest_help: [compaction]}}
+default_class: all
+"""
+
+
+@pytest.mark.parametrize(
+    ("agent", "level", "says", "fix"),
+    [
+        (FakeAgent(), "ok", "can be used", ""),
+        (None, "warn", "cannot: no channel for a guest agent", "org.qemu.guest_agent.0"),
+        (
+            FakeAgent(connected=False),
+            "warn",
+            "cannot: its guest agent is not connected",
+            "start qemu-guest-agent",
+        ),
+        (
+            FakeAgent(blocked={"guest-file-open"}),
+            "warn",
+            "cannot: its guest agent may not do guest-file-open",
+            "/etc/sysconfig/qemu-ga",
+        ),
+    ],
+)
+def test_doctor_says_whether_a_guest_can_be_helped_inside(
+    run: Run,
+    mocker: MockerFixture,
+    tmp_path: Path,
+    agent: FakeAgent | None,
+    level: str,
+    says: str,
+    fix: str,
+) -> None:
+    kernel = in_this_process(mocker, (7, 3))
+    guest = FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(100)), agent=agent)
+    guest.free_page_reporting = True
+    kernel.host.guests.append(guest)
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(kernel.host))
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(HELP)
+    found = json.loads(run("doctor", "--json", "--policy", policy).out)["findings"]
+    (verdict,) = (f for f in found if f["text"].startswith("compaction in the guest "))
+    assert (verdict["level"], verdict["text"]) == (level, f"compaction in the guest {says}")
+    assert fix in verdict["fix"]
+
+
+def test_doctor_asks_no_agent_where_no_class_lets_it(run: Run, mocker: MockerFixture) -> None:
+    kernel = in_this_process(mocker, (7, 3))
+    agent = FakeAgent()
+    guest = FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(100)), agent=agent)
+    guest.free_page_reporting = True
+    kernel.host.guests.append(guest)
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(kernel.host))
+    assert "in the guest" not in run("doctor").out
+    assert agent.asked == []
 
 
 def test_doctor_does_not_probe_a_damon_that_is_in_use(run: Run, mocker: MockerFixture) -> None:

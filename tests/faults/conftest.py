@@ -22,6 +22,7 @@ from overcommit.model.outcome import Outcome, Report
 from overcommit.model.past import Past
 from overcommit.model.plan import Plan
 from overcommit.model.policy import PageoutActor, Policy
+from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.freshness import require_fresh
 from overcommit.policy import loader
@@ -79,6 +80,7 @@ class Installation:
         hypervisor = FakeHypervisor(self.host)
         with session.generation("apply") as generation:
             snapshot = observe(self.kernel, hypervisor, session.clock)
+            snapshot = ask_agents(snapshot, hypervisor, self.policy)
             require_fresh(plan, snapshot, self.policy)
             site = Worksite(
                 kernel=self.kernel,

@@ -14,6 +14,7 @@ import yaml
 from overcommit.cli import render
 from overcommit.model.accounts import Arc, CgroupLimit, Compressed, HugePages, Zswap
 from overcommit.model.facts import (
+    AgentFacts,
     BalloonStats,
     DomainFacts,
     HostFacts,
@@ -198,6 +199,7 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         overhead=_size(words.pop("overhead", 0)),
         cache=_size(words.pop("cache", 0)),
         limits=_limits(words.pop("slices", {})),
+        agent=_agent(words.pop("agent", None)),
         placement={nid: _size(amount) for nid, amount in words.pop("placement", {}).items()} or None,
         **definition,
     )
@@ -223,6 +225,20 @@ def _device(alias: str, words: Words) -> VirtioMemDevice:
     whole = all(part % device.block_bytes == 0 for part in (size, current, device.requested_bytes))
     scenarios.require(whole, f"{alias}: not whole blocks")
     return device
+
+
+def _agent(said: Words | None) -> AgentFacts | None:
+    if said is None:
+        return None
+    words = dict(said)
+    able = {f"guest-file-{verb}" for verb in ("open", "read", "write", "flush", "close")}
+    agent = AgentFacts(
+        commands=frozenset(able - set(words.pop("blocked", ()))),
+        reclaims=words.pop("reclaims", False),
+        trouble=words.pop("trouble", None),
+    )
+    scenarios.require(not words, f"unknown words about an agent: {', '.join(words)}")
+    return agent
 
 
 def _guest(words: Words, size: int, plugged: int) -> BalloonStats:
@@ -268,7 +284,8 @@ def _domain_figures(data: Mapping[str, Any]) -> Words:
         "target": exact(data["target_bytes"]),
         "confidence": data["confidence"],
     }
-    refused = {name: v["reason"] for name, v in data["eligible"].items() if not v["ok"]}
+    verdicts = data["eligible"] | data["guest_help"]
+    refused = {name: v["reason"] for name, v in verdicts.items() if not v["ok"]}
     return figures | ({"refused": refused} if refused else {})
 
 

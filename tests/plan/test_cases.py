@@ -47,7 +47,9 @@ def objections() -> set[str]:
 def test_every_objection_has_a_case() -> None:
     known = objections()
     plans = [situation.read(path).plan for path in CASES]
-    said = {v.reason for plan in plans for d in plan.domains for v in d.eligible.values() if not v.ok}
+    domains = [domain for plan in plans for domain in plan.domains]
+    verdicts = [v for d in domains for v in (*d.eligible.values(), *d.guest_help.values())]
+    said = {v.reason for v in verdicts if not v.ok}
     shown = {max((o for o in known if reason.startswith(o)), key=len) for reason in said}
     assert len(known) >= 15
     assert known - shown == set()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from overcommit.classify.idle import classify
 from overcommit.cli import render
 from overcommit.model.facts import (
+    AgentFacts,
     BalloonStats,
     Definition,
     DomainFacts,
@@ -25,6 +26,7 @@ from overcommit.model.past import NOTHING_PAST, LeftBalloon, LeftDevice, Past, Q
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
+from overcommit.plan.eligibility import READS, WRITES
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, MIB, PAGE_SIZE
 from tests import scenarios
@@ -35,6 +37,7 @@ CLASSES = {
     "standard": {"floor": "25%", "cold_after": "2min"},
     "greedy": {"floor": "0%", "cold_after": "10s", "weight": 0.5},
     "no-balloon": {"floor": "50%", "cold_after": "1min", "actuators": ["pageout"]},
+    "helped": {"floor": "10%", "cold_after": "1min", "guest_help": ["compaction", "damon_reclaim"]},
 }
 
 
@@ -121,6 +124,15 @@ def devices(draw: st.DrawFn, ram: tuple[Range, ...], residency: Residency) -> tu
     return (device,)
 
 
+AGENTS = st.builds(
+    AgentFacts,
+    commands=st.sampled_from([WRITES | READS, WRITES | READS, WRITES, frozenset()]),
+    reclaims=st.sampled_from([False, True, None]),
+    trouble=st.sampled_from([None, None, None, "it hangs"]),
+)
+"""What an agent may say."""
+
+
 @st.composite
 def domains(draw: st.DrawFn, name: str, policy: Policy) -> tuple[DomainFacts, Heat | None]:
     idle, residency = history(draw(BLOCKS), draw(st.sampled_from([300.0, 1200.0, 600.0, 130.0, 60.0, 0.0])))
@@ -131,10 +143,14 @@ def domains(draw: st.DrawFn, name: str, policy: Policy) -> tuple[DomainFacts, He
     size = sum(block.size for block in ram)
     gaps = {draw(st.sampled_from([""] * 25 + list(GAPS)))} - {""}
     label = draw(st.sampled_from([*CLASSES, "greedy", "standard"]))
-    definition = scenarios.definition(size, labels={"class": label}, virtio_mem=plugged)
+    connected = draw(st.sampled_from([True, True, False, None]))
+    definition = scenarios.definition(
+        size, labels={"class": label}, virtio_mem=plugged, agent_connected=connected
+    )
     facts = dataclasses.replace(
         scenarios.domain(name, size=size),
         definition=definition,
+        agent=draw(st.none() | AGENTS),
         state=draw(st.sampled_from([RunState.RUNNING] * 20 + [RunState.PAUSED])),
         balloon=None if "balloon" in gaps else draw(guests(definition)),
         ram=() if "guest RAM" in gaps else ram,

@@ -11,8 +11,11 @@ from overcommit.model.action import (
     Action,
     BalloonAction,
     DemotionAction,
+    GuestReclaimAction,
     PageoutAction,
+    ReportingAction,
     VirtioMemAction,
+    guest_help_of,
     kind_of,
 )
 from overcommit.model.facts import DomainFacts, Residency
@@ -22,7 +25,8 @@ from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
 from overcommit.plan import document
-from overcommit.plan.case import guest_bytes, guest_reserve, room_on, used_bytes, worthwhile
+from overcommit.plan.case import free_bytes, guest_bytes, guest_reserve, room_on, used_bytes, worthwhile
+from overcommit.plan.eligibility import WRITES
 from overcommit.units import MIB
 from tests import scenarios
 from tests.properties.hosts import World, guests, worlds
@@ -67,6 +71,9 @@ def test_what_is_not_a_relief_takes(world: World) -> None:
     for action in world.plan().runnable:
         if gives(action):
             continue
+        if isinstance(action, GuestReclaimAction):
+            assert (action.expected_bytes, action.after_bytes) == (0, action.before_bytes)
+            continue
         assert 0 <= action.after_bytes < action.before_bytes
         assert 0 < action.expected_bytes <= action.before_bytes - action.after_bytes
 
@@ -75,10 +82,43 @@ def test_what_is_not_a_relief_takes(world: World) -> None:
 def test_s2_no_action_rests_on_a_gap(world: World) -> None:
     for action in world.plan().actions:
         needed = {"guest RAM", "residency", "job state"}
-        needed |= {"balloon"} if isinstance(action, VirtioMemAction | BalloonAction) else set()
+        balloon = VirtioMemAction | BalloonAction | ReportingAction
+        needed |= {"balloon"} if isinstance(action, balloon) else set()
         assert not needed & {gap.what for gap in facts_of(world, action).gaps}
         if isinstance(action, PageoutAction):
             assert action.domain.uuid in world.heats
+
+
+@given(worlds())
+def test_nothing_is_done_inside_of_a_guest_whose_owner_did_not_agree(world: World) -> None:
+    """Nor where its agent is not there, did not answer, or may not write a file."""
+    for action in world.plan().actions:
+        if (way := guest_help_of(action)) is not None:
+            facts = facts_of(world, action)
+            assert way in world.policy.class_of(facts).guest_help
+            assert facts.definition.agent_connected
+            assert facts.definition.free_page_reporting
+            assert facts.agent is not None
+            assert facts.agent.commands >= WRITES
+
+
+@given(worlds())
+def test_a_compaction_counts_only_what_is_free_and_resident_and_the_balloon_only_what_it_leaves(
+    world: World,
+) -> None:
+    plan = world.plan()
+    for action in plan.actions:
+        if isinstance(action, ReportingAction):
+            facts = facts_of(world, action)
+            assert facts.balloon is not None
+            assert facts.residency is not None
+            used = guest_bytes(facts.definition, facts.balloon) - free_bytes(facts.definition, facts.balloon)
+            most = facts.residency.resident_bytes - used
+            assert action.expected_bytes <= most
+            for balloon in plan.actions:
+                if isinstance(balloon, BalloonAction) and balloon.domain == action.domain:
+                    held = facts.residency.resident_bytes - action.expected_bytes
+                    assert balloon.expected_bytes <= held - balloon.after_bytes
 
 
 @given(worlds(), st.data())
@@ -369,7 +409,10 @@ def applied(world: World, plan: Plan) -> World:
         facts = facts_of(world, action)
         assert facts.residency is not None
         available += action.expected_bytes
-        if isinstance(action, VirtioMemAction | BalloonAction):
+        if isinstance(action, PageoutAction | DemotionAction):
+            swapped += action.expected_bytes
+            gone = tuple(Range(p.start, p.end) for p in action.pieces)
+        else:
             promised = [
                 Range(*p[:2])
                 for a in plan.runnable
@@ -378,11 +421,11 @@ def applied(world: World, plan: Plan) -> World:
             ]
             spare = without(facts.residency, promised)
             gone = cold_first(spare, heats.get(action.domain.uuid), action.expected_bytes)
+        if isinstance(action, VirtioMemAction | BalloonAction):
             facts = shrunk(facts, action)
-        else:
-            assert isinstance(action, PageoutAction)
-            swapped += action.expected_bytes
-            gone = tuple(Range(p.start, p.end) for p in action.pieces)
+        elif isinstance(action, GuestReclaimAction):
+            assert facts.agent is not None
+            facts = dataclasses.replace(facts, agent=dataclasses.replace(facts.agent, reclaims=True))
         left = without(facts.residency, gone) if facts.residency else None
         if left is not None and isinstance(action, PageoutAction):
             left = dataclasses.replace(left, swapped_bytes=left.swapped_bytes + action.expected_bytes)

@@ -184,6 +184,42 @@ def test_labels_come_from_our_namespace_only() -> None:
 
 
 @pytest.mark.parametrize(
+    ("state", "connected"),
+    [(None, None), ("state='connected'", True), ("state='disconnected'", False), ("", False)],
+)
+def test_the_channel_of_a_guest_agent(state: str | None, connected: bool | None) -> None:
+    other = "<channel type='unix'><target type='virtio' name='org.other' state='connected'/></channel>"
+    ours = f"<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' {state}/></channel>"
+    devices = BALLOON + other + ("" if state is None else ours)
+    assert parse_definition(xml(devices=devices)).agent_connected is connected
+
+
+@pytest.mark.parametrize(
+    ("system", "windows"),
+    [("http://microsoft.com/win/2k22", True), ("http://debian.org/debian/13", False)],
+)
+def test_the_guests_system_as_libosinfo_names_it(system: str, windows: bool) -> None:
+    space = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+    metadata = f"<metadata><l:libosinfo xmlns:l='{space}'><l:os id='{system}'/></l:libosinfo></metadata>"
+    found = parse_definition(xml(top=metadata))
+    assert (found.os, found.windows) == (system, windows)
+    assert (parse_definition(xml()).os, parse_definition(xml()).windows) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("space", "manager"),
+    [
+        ("http://ovirt.org/vm/1.0", "oVirt"),
+        ("http://ovirt.org/vm/tune/1.0", "oVirt"),
+        ("http://openstack.org/xmlns/libvirt/nova/1.1", None),
+    ],
+)
+def test_who_made_a_domain(space: str, manager: str | None) -> None:
+    metadata = f"<metadata><other xmlns='urn:x'/><x:vm xmlns:x='{space}'/></metadata>"
+    assert parse_definition(xml(top=metadata)).manager == manager
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "web", "<domain>", "<network><memory>1</memory></network>", "<domain><devices/></domain>"],
     ids=["empty", "text", "unclosed", "another kind", "without memory"],

@@ -9,8 +9,9 @@ import pytest
 
 from overcommit.errors import StalePlan
 from overcommit.model.action import DemotionAction, name_of
-from overcommit.model.facts import DomainFacts, MemoryNode, RunState, Snapshot
+from overcommit.model.facts import AgentFacts, DomainFacts, MemoryNode, RunState, Snapshot
 from overcommit.model.plan import Plan
+from overcommit.plan.eligibility import READS, WRITES
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.planner import LIFETIME_SECONDS, make_plan
 from overcommit.units import GIB, MIB
@@ -259,3 +260,49 @@ def test_only_domains_that_would_be_touched_matter(
     domains: tuple[DomainFacts, ...], harmless: Callable[[Plan], Plan]
 ) -> None:
     require_fresh(harmless(PLAN), seen(*domains), POLICY)
+
+
+HELPING = scenarios.policy({"classes": {"standard": {"guest_help": ["compaction", "damon_reclaim"]}}})
+ABLE = AgentFacts(commands=WRITES | READS, reclaims=False)
+PIECES = scenarios.domain(
+    "pieces",
+    balloon=scenarios.guest_says(600 * MIB, unused=600 * MIB),
+    agent=ABLE,
+    agent_connected=True,
+)
+INSIDE = make_plan(scenarios.snapshot(HOST, PIECES), {}, HELPING)
+
+
+def test_the_other_sample_helps_inside_of_a_guest() -> None:
+    assert [name_of(a) for a in INSIDE.runnable][:2] == ["free_page_reporting", "guest_reclaim"]
+    require_fresh(INSIDE, seen(PIECES), HELPING)
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        (changed(PIECES, agent=None), "no longer eligible for free_page_reporting: its guest agent was not"),
+        (changed(PIECES, agent=AgentFacts(trouble="it hangs")), "its guest agent does not help: it hangs"),
+        (defined(PIECES, agent_connected=False), "its guest agent is not connected"),
+        (defined(PIECES, free_page_reporting=False), "off in the domain's definition"),
+        (
+            changed(PIECES, agent=dataclasses.replace(ABLE, reclaims=True)),
+            "domain pieces reclaims by itself already",
+        ),
+        (
+            changed(PIECES, balloon=scenarios.guest_says(600 * MIB, unused=100 * MIB)),
+            "domain pieces has less to give: the host holds 100 MiB free in it",
+        ),
+    ],
+)
+def test_what_makes_help_inside_of_a_guest_stale(facts: DomainFacts, what: str) -> None:
+    with pytest.raises(StalePlan) as caught:
+        require_fresh(INSIDE, seen(facts), HELPING)
+    assert what in str(caught.value)
+
+
+def test_an_owner_may_change_his_mind() -> None:
+    """Labels can: the policy's text, and its digest, are the same."""
+    without = dataclasses.replace(HELPING, classes=POLICY.classes)
+    with pytest.raises(StalePlan, match="nothing may be done inside of domain pieces any more by compaction"):
+        require_fresh(INSIDE, seen(PIECES), without)

@@ -225,3 +225,43 @@ def test_a_hung_domain_does_not_hang_us(client: LibvirtClient, mocker: MockerFix
             client.xml(NOBODY)
     finally:
         hung.set()
+
+
+def failure(code: int, text: str) -> Any:
+    error = libvirt.libvirtError("refused")
+    error.err = (code, 10, text, 2, text, None, None, -1, -1)
+    return error
+
+
+def test_an_agent_is_asked_for_as_long_as_the_caller_wants(
+    client: LibvirtClient, mocker: MockerFixture
+) -> None:
+    asked = mocker.patch("libvirt_qemu.qemuAgentCommand", return_value='{"return": {}}')
+    handle = mocker.Mock()
+    mocker.patch.object(client, "_connection").lookupByUUIDString.return_value = handle
+    assert client.ask_agent(NOBODY, '{"execute": "guest-info"}', seconds=60) == '{"return": {}}'
+    asked.assert_called_once_with(handle, '{"execute": "guest-info"}', 60, 0)
+
+
+def test_what_an_agent_says_is_told_in_its_own_words(client: LibvirtClient, uuid: str) -> None:
+    """Libvirt's test driver has no agents."""
+    with pytest.raises(HostError, match=r"could not ask its guest agent .*not supported"):
+        client.ask_agent(uuid, '{"execute": "guest-info"}', seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "gone"),
+    [
+        (55, "Requested operation is not valid: domain is not running", True),
+        (86, "Guest agent is not responding: QEMU guest agent is not connected", False),
+        (55, "QEMU guest agent is not configured", False),
+    ],
+)
+def test_an_agent_that_is_missing_is_not_a_missing_domain(
+    client: LibvirtClient, mocker: MockerFixture, code: int, text: str, gone: bool
+) -> None:
+    mocker.patch("libvirt_qemu.qemuAgentCommand", side_effect=failure(code, text))
+    mocker.patch.object(client, "_connection")
+    with pytest.raises(HostError, match=text) as caught:
+        client.ask_agent(NOBODY, "{}", seconds=1)
+    assert isinstance(caught.value, Gone) is gone

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from overcommit.errors import StalePlan, UsageError
+from overcommit.model.facts import AgentFacts
 from overcommit.model.plan import Plan
 from overcommit.plan import document
+from overcommit.plan.eligibility import READS, WRITES
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, MIB
 from tests import scenarios
@@ -72,6 +74,20 @@ def test_round_trip_of_a_memory_device() -> None:
     first, second = document.to_document(plan)["actions"]
     assert (first["kind"], first["device"], first["block_bytes"]) == ("virtio_mem", "virtiomem0", 2 * MIB)
     assert second["kind"] == "balloon"
+    assert document.loads(document.dumps(plan), "p.json") == plan
+
+
+def test_round_trip_of_help_inside_of_a_guest() -> None:
+    helping = scenarios.policy({"classes": {"standard": {"guest_help": ["compaction", "damon_reclaim"]}}})
+    facts = scenarios.domain(
+        balloon=scenarios.guest_says(600 * MIB, unused=600 * MIB),
+        agent=AgentFacts(commands=WRITES | READS, reclaims=False),
+        agent_connected=True,
+    )
+    plan = make_plan(scenarios.snapshot(scenarios.host(), facts), {}, helping)
+    kinds = [action["kind"] for action in document.to_document(plan)["actions"]]
+    assert kinds == ["free_page_reporting", "guest_reclaim"]
+    assert document.to_document(plan)["domains"][0]["guest_help"]["compaction"]["ok"]
     assert document.loads(document.dumps(plan), "p.json") == plan
 
 

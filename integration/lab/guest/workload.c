@@ -77,6 +77,7 @@ static void run_pagecache(void);
 static void run_kv(void);
 static void run_hog(void);
 static void run_freed(void);
+static void run_frag(void);
 
 /* The defaults also say which parameters a workload takes. */
 static const struct workload {
@@ -93,6 +94,7 @@ static const struct workload {
 	{ "kv", run_kv, 1, false, "keys=50000 value=1K rate=200 theta=0.99 scatter=0" },
 	{ "hog", run_hog, TOUCH_CHUNK, true, "total=384M base=32M wake=0 hold=0 hz=1 rate=0" },
 	{ "freed", run_freed, TOUCH_CHUNK, true, "total=300M after=20" },
+	{ "frag", run_frag, TOUCH_CHUNK, true, "total=300M after=20" },
 };
 /* A report is a few hundred characters, and each costs an emulated host one or two exits of the guest. */
 static const char common_defaults[] = "seed=0 report=30";
@@ -654,7 +656,8 @@ static void run_hog(void)
 	}
 }
 
-static void run_freed(void)
+/* Holds all of its memory for `after` seconds, or until it is woken. */
+static struct area hold(void)
 {
 	struct area a = mapped_or_rest(GET(param[P_TOTAL]));
 	uint32_t wakes = GET(wakes);
@@ -665,14 +668,44 @@ static void run_freed(void)
 		if (GET(wakes) == wakes)
 			sleep_until(end, seq);
 	}
+	return a;
+}
+
+static void gave_back(uint64_t bytes, uint64_t began)
+{
+	event("freed", ",\"bytes\":%llu,\"free_us\":%llu", (unsigned long long)bytes,
+	      (unsigned long long)(now_us() - began));
+	rest(PH_FREED);
+}
+
+static void run_freed(void)
+{
+	struct area a = hold();
 	uint64_t began = now_us();
 	if (a.bytes)
 		munmap(a.words, a.bytes);
 	SET(held, 0);
 	SET(phase, PH_FREED);
-	event("freed", ",\"bytes\":%llu,\"free_us\":%llu", (unsigned long long)a.bytes,
-	      (unsigned long long)(now_us() - began));
-	rest(PH_FREED);
+	gave_back(a.bytes, began);
+}
+
+/*
+ * Gives back half of its pages, each by chance: free memory in pieces too small for free page reporting. Not every
+ * second one: the kernel's compaction looks for free pages in strides of up to 32 and would see none of them.
+ */
+static void run_frag(void)
+{
+	struct area a = hold();
+	uint64_t began = now_us(), bytes = 0;
+	random_state = seed | 1;
+	for (uint64_t at = 0; at < a.bytes; at += PAGE)
+		if (next_random() >> 63) {
+			madvise((char *)a.words + at, PAGE, MADV_DONTNEED);
+			bytes += PAGE;
+		}
+	SET(held, a.bytes - bytes);
+	SET(phase, PH_FREED);
+	gave_back(bytes, began);
 }
 
 /* ---------------------------------------------------------------- page cache */

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from overcommit.model.action import Action, BalloonAction, DemotionAction, VirtioMemAction
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    GuestReclaimAction,
+    ReportingAction,
+    VirtioMemAction,
+)
 from overcommit.model.facts import BalloonStats
 from overcommit.model.heat import Heat
-from overcommit.model.policy import Actuator, ReclaimMode
+from overcommit.model.policy import Actuator, GuestHelp, ReclaimMode
 from overcommit.plan.case import Case, spare_bytes, worthwhile
 from overcommit.plan.rungs.balloon import squeeze
 from overcommit.plan.rungs.demotion import demote, recall
 from overcommit.plan.rungs.pageout import coldest, page_out
+from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
 
 
@@ -27,18 +35,21 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[Action]:
     if domain.residency is None:
         return
     resident = domain.residency.resident_bytes
-    given = spare = 0
+    given = reported = spare = 0
+    for inside in _inside(case, resident):
+        reported += inside.expected_bytes
+        yield inside
     if domain.balloon is not None:
-        for action in _given(case, domain.balloon, resident):
+        for action in _given(case, domain.balloon, resident - reported, reported):
             given += action.before_bytes - action.after_bytes
             yield action
         if case.may(Actuator.VIRTIO_MEM) or case.may(Actuator.BALLOON):
             spare = spare_bytes(domain)
     if heat is None or heat.cold_bytes is None:
         return
-    # The guest gives whatever it likes best: all of it may be cold and resident. And at
-    # least `spare` of what is resident holds nothing that the guest needs: to swap that out is waste.
-    cold, pieces = heat.cold_bytes - max(given, spare), heat.cold_pieces
+    # The guest gives whatever it likes best: all of it may be cold and resident, and so may what is free. And
+    # at least `spare` of what is resident holds nothing that the guest needs: to swap that out is waste.
+    cold, pieces = heat.cold_bytes - max(reported + given, spare), heat.cold_pieces
     if case.may(Actuator.DEMOTION) and case.policy.reclaim is ReclaimMode.PROACTIVE:
         # On pressure it is left alone: moving memory from node to node brings a host short of it nothing.
         for move in _between_nodes(case, heat, cold, rooms):
@@ -48,17 +59,30 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[Action]:
                 cold -= move.expected_bytes
         cold -= _on_cold_node(case)
     if case.may(Actuator.PAGEOUT):
-        left = resident - given
+        left = resident - reported - given
         chosen = coldest(pieces, min(cold, left - bounds.floor_bytes))
         if sum(piece.resident_bytes for piece in chosen) >= worthwhile(bounds.ceiling_bytes):
             yield page_out(case, heat, left, chosen)
 
 
-def _given(case: Case, stats: BalloonStats, resident: int) -> Iterator[VirtioMemAction | BalloonAction]:
+def _inside(case: Case, resident: int) -> Iterator[ReportingAction | GuestReclaimAction]:
+    """What is done inside of the guest."""
+    if case.may_help(GuestHelp.COMPACTION) and case.domain.balloon is not None:
+        action = compact(case, case.domain.balloon, resident)
+        if action is not None:
+            yield action
+    if case.may_help(GuestHelp.DAMON_RECLAIM) and case.policy.reclaim is ReclaimMode.PROACTIVE:
+        # On pressure it is left alone: nobody knows what it brings, and when.
+        yield from reclaim_inside(case, resident)
+
+
+def _given(
+    case: Case, stats: BalloonStats, resident: int, reported: int
+) -> Iterator[VirtioMemAction | BalloonAction]:
     """What the guest gives itself: whole blocks, then by its balloon what is left to give."""
     unplugged = 0
     if case.may(Actuator.VIRTIO_MEM):
-        for action in unplug(case, stats, resident):
+        for action in unplug(case, stats, resident, reported=reported):
             unplugged += action.before_bytes - action.after_bytes
             resident -= action.expected_bytes
             yield action

@@ -20,10 +20,11 @@ from overcommit.plan.case import (
 from overcommit.units import format_size
 
 
-def unplug(case: Case, stats: BalloonStats, resident: int) -> Iterator[VirtioMemAction]:
+def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0) -> Iterator[VirtioMemAction]:
     """Down to what the guest is to keep, from the device that has most of it first.
 
     A device whose blocks bring the host too little is left alone, and one that is still being resized.
+    ``reported`` of the guest's free memory the host will have by then; all of it may lie in the blocks.
     """
     definition, bounds = case.domain.definition, case.bounds
     size, used = guest_bytes(definition, stats) - definition.leaving_bytes, used_bytes(definition, stats)
@@ -31,7 +32,7 @@ def unplug(case: Case, stats: BalloonStats, resident: int) -> Iterator[VirtioMem
     # Two things are sure of what goes: no more than the new size can be resident afterwards; and what lies
     # in the blocks goes, but for what the guest has allocated, which may find another place.
     above = min(resident, size) - size
-    lying = min(stats.unused_bytes or 0, size) - size
+    lying = min(stats.unused_bytes or 0, size) - size - reported
     claimed = 0
     ready = (device for device in definition.virtio_mem if device.settled and device.block_bytes)
     for device in sorted(ready, key=lambda device: (-device.current_bytes, device.alias)):

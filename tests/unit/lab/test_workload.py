@@ -358,6 +358,16 @@ def test_freed_gives_its_memory_back(start: Start) -> None:
         assert resident_bytes(freed["pid"]) < 8 * MIB
 
 
+def test_frag_gives_back_about_half_of_its_pages(start: Start) -> None:
+    with start("frag", "total=8M", "after=0.2") as guest:
+        guest.until_phase("held")
+        given = guest.until_event("freed")[0]["bytes"]
+        freed = guest.until_phase("freed")
+        assert freed["total_bytes"] == 8 * MIB - given
+        assert 3 * MIB < given < 5 * MIB
+        assert resident_bytes(freed["pid"]) < 8 * MIB
+
+
 def test_reports_appear_on_the_console(start: Start) -> None:
     with start("hotset", "total=2M", "hot=1M", "hz=50", "report=0.1") as guest:
         time.sleep(0.45)

@@ -1,0 +1,103 @@
+"""Turn DAMON_RECLAIM on in a guest through its agent, and put it back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from overcommit.apply.worksite import Worksite
+from overcommit.errors import Gone, HostError
+from overcommit.host.kernel import Kernel
+from overcommit.host.process import read_start_time
+from overcommit.hypervisor.guest_agent import DAMON_RECLAIM, GuestAgent
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import GuestReclaimSet
+from overcommit.model.action import GuestReclaimAction
+from overcommit.model.facts import DomainFacts
+from overcommit.model.outcome import Outcome, Status
+from overcommit.units import format_duration
+
+_ENABLED = "enabled"
+# By default it sleeps while more than half of the guest is free or less than a fifth (per mille of memory).
+# Of the guests that we look at the host wants both: memory above what they use, and what they use but little.
+_WATERMARKS = {"wmarks_high": "1000", "wmarks_mid": "999", "wmarks_low": "50"}
+
+
+def reclaim_inside(site: Worksite, action: GuestReclaimAction, domain: DomainFacts) -> Outcome:
+    """Carry out one such action; never raises for what a guest does. It does not wait for what it brings.
+
+    Raises:
+        HostError: the journal cannot be written; nothing was changed then.
+    """
+    began = site.clock.monotonic()
+    agent = GuestAgent(site.hypervisor, action.domain.uuid)
+    # The kernel takes them all when it is turned on.
+    after = {**_WATERMARKS, "min_age": str(round(action.min_age_seconds * 1_000_000)), _ENABLED: "Y"}
+    try:
+        site.require_willing(domain)
+        before = _read(agent, after)
+        if before[_ENABLED] == "Y":
+            raise HostError("somebody else turned DAMON_RECLAIM on in the guest meanwhile")
+    except HostError as error:
+        return _outcome(site, action, Status.FAILED, str(error), began)
+    site.generation.record(GuestReclaimSet(domain=action.domain, before=before, after=after))
+    try:
+        for name, value in after.items():
+            site.require_alive(domain)
+            agent.write_file(f"{DAMON_RECLAIM}/{name}", value)
+        found = _read(agent, after)
+    except HostError as error:
+        return _outcome(site, action, Status.FAILED, f"{error}; overcommitctl restore puts it back", began)
+    if found != after:
+        names = ", ".join(name for name in after if found[name] != after[name])
+        return _outcome(site, action, Status.PARTIAL, f"the guest's kernel did not take {names}", began)
+    age = format_duration(action.min_age_seconds)
+    return _outcome(site, action, Status.DONE, f"on, for what is idle for {age}, until it is restored", began)
+
+
+def put_back(kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestReclaimSet) -> str:
+    """Give a guest back the parameters it had, but for those that somebody else changed since.
+
+    Raises:
+        HostError: its agent does not help.
+    """
+    name = record.domain.name
+    try:
+        if read_start_time(kernel, record.domain.pid) == record.domain.start_time:
+            agent = GuestAgent(connect(), record.domain.uuid)
+            found = _read(agent, record.after)
+            changed = [
+                key for key, value in found.items() if value not in {record.after[key], record.before[key]}
+            ]
+            for key in reversed(list(record.after)):  # turned off first
+                if key not in changed and found[key] != record.before[key]:
+                    agent.write_file(f"{DAMON_RECLAIM}/{key}", record.before[key])
+            if changed:
+                others = ", ".join(changed)
+                return f"DAMON_RECLAIM in {name} as it was, but {others}: somebody else set that since"
+            return f"DAMON_RECLAIM in {name} as it was"
+    except Gone:
+        pass
+    return f"domain {name} ended or was restarted since: its DAMON_RECLAIM needs nothing"
+
+
+def _read(agent: GuestAgent, names: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        value = agent.read_file(f"{DAMON_RECLAIM}/{name}")
+        if value is None:
+            raise HostError(f"the guest's kernel has no {DAMON_RECLAIM}/{name}")
+        found[name] = value
+    return found
+
+
+def _outcome(
+    site: Worksite, action: GuestReclaimAction, status: Status, detail: str, began: float
+) -> Outcome:
+    return Outcome(
+        action=action,
+        status=status,
+        freed_bytes=0,
+        promoted_pages=0,
+        seconds=site.clock.monotonic() - began,
+        detail=detail,
+    )

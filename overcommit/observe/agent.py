@@ -1,0 +1,45 @@
+"""Ask the agents of those guests whose owners agreed that something is done inside of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from overcommit.errors import Gone, HostError
+from overcommit.hypervisor.guest_agent import DAMON_RECLAIM, GuestAgent
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.facts import AgentFacts, DomainFacts, Snapshot
+from overcommit.model.policy import Actuator, GuestHelp, Policy
+from overcommit.plan.eligibility import READS, may_ask_agent
+
+
+def asks_agents(policy: Policy) -> bool:
+    """Whether agents may be asked of any domain; a read-only connection to libvirt does not do for that."""
+    by_class = any(domain_class.guest_help for domain_class in policy.classes.values())
+    return by_class or "guest_help" in policy.domain_overrides
+
+
+def ask_agents(snapshot: Snapshot, hypervisor: Hypervisor, policy: Policy) -> Snapshot:
+    """The same snapshot with what agents say, of those alone that may be asked and are there."""
+    return dataclasses.replace(
+        snapshot, domains=tuple(_asked(domain, hypervisor, policy) for domain in snapshot.domains)
+    )
+
+
+def _asked(domain: DomainFacts, hypervisor: Hypervisor, policy: Policy) -> DomainFacts:
+    domain_class = policy.class_of(domain)
+    ways = domain_class.guest_help
+    reports = Actuator.FREE_PAGE_REPORTING in domain_class.actuators
+    if not (ways and reports and may_ask_agent(domain)):
+        return domain
+    agent = GuestAgent(hypervisor, domain.incarnation.uuid)
+    try:
+        commands = agent.commands()
+        reclaims = None
+        if GuestHelp.DAMON_RECLAIM in ways and commands >= READS:
+            enabled = agent.read_file(f"{DAMON_RECLAIM}/enabled")
+            reclaims = None if enabled is None else enabled == "Y"
+    except Gone:
+        return domain  # whoever wants to do something with it will notice
+    except HostError as error:
+        return dataclasses.replace(domain, agent=AgentFacts(trouble=str(error)))
+    return dataclasses.replace(domain, agent=AgentFacts(commands=commands, reclaims=reclaims))

@@ -1,0 +1,75 @@
+"""Memory that is free in the guest, but not for the host: help inside of guests whose owners agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from overcommit.model.action import GuestReclaimAction, ReportingAction
+from overcommit.model.facts import BalloonStats, DomainFacts
+from overcommit.plan.case import Case, free_bytes, guest_bytes, worthwhile
+from overcommit.units import MIB, format_duration, format_size
+
+_TAINT = "libvirt marks the domain as tainted (custom-ga-command)"
+
+
+def held_free(domain: DomainFacts) -> int:
+    """What the host holds of the guest's free memory at least: more is resident than the guest uses."""
+    if domain.balloon is None or domain.residency is None:
+        return 0
+    definition, stats = domain.definition, domain.balloon
+    used = guest_bytes(definition, stats) - free_bytes(definition, stats)
+    return max(0, domain.residency.resident_bytes - used)
+
+
+def left_in_pieces(ceiling_bytes: int) -> int:
+    """Free memory that the host holds even after a compaction: a sixteenth of the guest, 32 MiB at least.
+
+    The kernel's own pages cannot be moved, and free memory around them stays in pieces too small to report.
+    """
+    return max(32 * MIB, ceiling_bytes // 16)
+
+
+def compact(case: Case, stats: BalloonStats, resident: int) -> ReportingAction | None:
+    """Let the guest compact its free memory; None where that brings the host too little.
+
+    Free page reporting gives away whole blocks (2 MiB on x86) only. What is free and still resident lies in
+    smaller pieces, unless it became free in the last seconds.
+    """
+    held, bounds = held_free(case.domain), case.bounds
+    free = free_bytes(case.domain.definition, stats)
+    expected = min(held - left_in_pieces(bounds.ceiling_bytes), resident - bounds.floor_bytes)
+    if expected < worthwhile(bounds.ceiling_bytes):
+        return None
+    return ReportingAction(
+        id="",
+        domain=case.domain.incarnation,
+        before_bytes=resident,
+        after_bytes=resident - expected,
+        expected_bytes=expected,
+        reason="free_in_pieces",
+        because=f"{format_size(free)} are free in the guest, and the host still holds at least "
+        f"{format_size(held)} of that: in pieces too small for free page reporting, which the guest's kernel "
+        f"can put together (about {format_size(left_in_pieces(bounds.ceiling_bytes))} stay in pieces)",
+        risk="the guest's kernel moves memory for a moment, which takes CPU, and briefly memory of the host; "
+        f"the floor does not apply, because nothing in use leaves memory; {_TAINT}",
+    )
+
+
+def reclaim_inside(case: Case, resident: int) -> Iterator[GuestReclaimAction]:
+    """Turn the guest's own DAMON_RECLAIM on, unless it is."""
+    agent, age = case.domain.agent, case.domain_class.cold_after_seconds
+    if agent is None or agent.reclaims is not False:
+        return
+    yield GuestReclaimAction(
+        id="",
+        domain=case.domain.incarnation,
+        before_bytes=resident,
+        after_bytes=resident,
+        expected_bytes=0,
+        min_age_seconds=age,
+        reason="owner_agreed",
+        because=f"its class lets the guest's kernel reclaim what it finds idle for {format_duration(age)}; "
+        "free page reporting gives that to the host",
+        risk="a guest without swap drops only its cache; what it reclaims and needs again it reads back "
+        f"itself; {_TAINT}",
+    )
