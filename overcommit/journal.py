@@ -78,6 +78,18 @@ class MemoryDeviceResized:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KsmStarted:
+    """KSM was set going; files below ``/sys/kernel/mm/ksm`` read ``before``, and were to read ``after``.
+
+    In the order in which they were written. A file that was not written itself, but that the kernel sets
+    anew when another is put back, has the value it will have by then in ``after``.
+    """
+
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestReclaimSet:
     """DAMON_RECLAIM's parameters were set in a guest; both by name, in the order in which they were set."""
 
@@ -89,8 +101,10 @@ class GuestReclaimSet:
 GuestRecord = BalloonMoved | MemoryDeviceResized
 """What was changed of a guest's own memory; libvirt gives it back."""
 OF_GUESTS = (BalloonMoved, MemoryDeviceResized, GuestReclaimSet)
-"""What takes libvirt to put back; all else is DAMON's."""
-Record = ModuleTakenOver | PoolClaimed | KdamondStarted | TraceOpened | GuestRecord | GuestReclaimSet
+"""What takes libvirt to put back; all else is the host's own."""
+Record = (
+    ModuleTakenOver | PoolClaimed | KdamondStarted | TraceOpened | GuestRecord | GuestReclaimSet | KsmStarted
+)
 _KINDS = {kind.__name__: kind for kind in get_args(Record)}
 
 
@@ -147,6 +161,14 @@ class Generation:
         _append(self.path, {"number": entry.number, "record": _to_json(record)})
         self._next += 1
         return entry
+
+    def settle(self, entry: Entry) -> None:
+        """Note that a record of this generation has been undone again.
+
+        Raises:
+            HostError: the disk refuses; it stays outstanding.
+        """
+        _append(self.path, {"settled": entry.number})
 
 
 class Journal:

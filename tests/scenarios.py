@@ -24,6 +24,8 @@ from overcommit.model.facts import (
     Gap,
     HostFacts,
     Incarnation,
+    KsmFacts,
+    KsmRun,
     MemoryNode,
     Pressure,
     Residency,
@@ -141,6 +143,7 @@ def domain(
     cache: int = 0,
     limits: Sequence[CgroupLimit] = (),
     agent: AgentFacts | None = None,
+    merged: int | None = None,
     **overrides: Any,
 ) -> DomainFacts:
     """A running domain; its resident memory lies at the start of its RAM. ``overrides`` go to its definition.
@@ -155,6 +158,7 @@ def domain(
         most = plain.base_bytes
         require(balloon.actual_bytes <= most, f"{name}: a balloon cannot give more than the definition")
     require(sum((placement or {}).values()) <= resident, f"{name}: more memory on nodes than resident")
+    require((merged or 0) <= resident, f"{name}: more memory merged than resident")
     missing = gaps or {}
     ram = blocks_of_ram(size, plain.virtio_mem)
     known = not missing.keys() & {"guest RAM", "residency"}
@@ -180,6 +184,7 @@ def domain(
         placement=None if "placement" in missing else placement,
         limits=None if missing.keys() & {"cgroup", "cgroup limits"} else tuple(limits),
         agent=agent,
+        merged_bytes=merged,
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),
     )
 
@@ -241,12 +246,35 @@ def node(nid: int, size: int, free: int) -> MemoryNode:
     return MemoryNode(nid=nid, total_bytes=size, free_bytes=free)
 
 
+def ksm(run: KsmRun = KsmRun.STOPPED, **overrides: Any) -> KsmFacts:
+    """A kernel's KSM as it is at boot: 100 pages every 20 ms, if anybody started it."""
+    plain = KsmFacts(
+        run=run,
+        pages_to_scan=100,
+        sleep_seconds=0.02,
+        shared_bytes=0,
+        sharing_bytes=0,
+        unshared_bytes=0,
+        full_scans=0,
+        profit_bytes=0,
+        advisor="none",
+    )
+    return dataclasses.replace(plain, **overrides)
+
+
+def waiting(share: float) -> Pressure:
+    """Pressure that was the same for a minute."""
+    return Pressure(some_avg10=share, some_avg60=share, some_total_seconds=0.0)
+
+
 def host(
     total: int = 8 * GIB,
     available: int = 4 * GIB,
     swap: Sequence[SwapArea] = (zram(),),
     nodes: Sequence[MemoryNode] = (),
     migration: bool | None = None,
+    ksm: KsmFacts | None = None,
+    cpu_pressure: Pressure | None = None,
     **accounts: Any,
 ) -> HostFacts:
     """A host without huge pages, ZFS or zswap, and an empty zram; ``accounts`` are fields of `HostFacts`."""
@@ -262,8 +290,10 @@ def host(
         available_bytes=available,
         swap=tuple(swap),
         pressure=None,
+        cpu_pressure=cpu_pressure,
         nodes=tuple(nodes),
         migration=migration,
+        ksm=ksm,
         **{"shmem_bytes": 0, "huge_pages": HugePages(total_bytes=0, free_bytes=0), **accounts},
     )
 

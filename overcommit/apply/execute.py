@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from overcommit.apply.balloon import move_balloon
 from overcommit.apply.demotion import demote
 from overcommit.apply.guest_reclaim import reclaim_inside
+from overcommit.apply.ksm import start_merging
 from overcommit.apply.pageout import page_out
 from overcommit.apply.reporting import compact_inside
 from overcommit.apply.virtio_mem import resize
@@ -18,11 +19,12 @@ from overcommit.model.action import (
     BalloonAction,
     DemotionAction,
     GuestReclaimAction,
+    KsmAction,
     PageoutAction,
     ReportingAction,
     VirtioMemAction,
 )
-from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
+from overcommit.model.facts import Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report
 from overcommit.model.plan import Plan
 
@@ -53,21 +55,23 @@ def carry_out(
     if plan.needs_damon:
         pool.claim(1, take_over=take_over)
     outcomes: list[Outcome] = []
-    for action, domain in _in_order(site, plan, facts):
+    for action in _in_order(site, plan):
         started(action)
         match action:
             case ReportingAction():
-                outcome = compact_inside(site, action, domain)
+                outcome = compact_inside(site, action, facts[action.domain])
             case GuestReclaimAction():
-                outcome = reclaim_inside(site, action, domain)
+                outcome = reclaim_inside(site, action, facts[action.domain])
             case VirtioMemAction():
-                outcome = resize(site, action, domain)
+                outcome = resize(site, action, facts[action.domain])
             case BalloonAction():
-                outcome = move_balloon(site, action, domain)
+                outcome = move_balloon(site, action, facts[action.domain])
             case DemotionAction():
-                outcome = demote(site, pool, action, domain)
+                outcome = demote(site, pool, action, facts[action.domain])
             case PageoutAction():
-                outcome = page_out(site, pool, action, domain)
+                outcome = page_out(site, pool, action, facts[action.domain])
+            case KsmAction():
+                outcome = start_merging(site, action)
         outcomes.append(outcome)
         finished(outcome)
     before, after = snapshot.host, read_host(site.kernel)
@@ -85,9 +89,7 @@ def carry_out(
     )
 
 
-def _in_order(
-    site: Worksite, plan: Plan, facts: dict[Incarnation, DomainFacts]
-) -> Iterator[tuple[Action, DomainFacts]]:
+def _in_order(site: Worksite, plan: Plan) -> Iterator[Action]:
     given = False
     for action in plan.runnable:
         if isinstance(action, VirtioMemAction | BalloonAction):
@@ -95,4 +97,4 @@ def _in_order(
         elif given:
             site.clock.wait(_SETTLE_SECONDS)
             given = False
-        yield action, facts[action.domain]
+        yield action

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from overcommit.apply.guest_reclaim import put_back
+from overcommit.apply.ksm import stop_merging
 from overcommit.apply.virtio_mem import plug_back
 from overcommit.clock import Clock
 from overcommit.damon.pool import undo
@@ -20,6 +21,7 @@ from overcommit.journal import (
     GuestReclaimSet,
     GuestRecord,
     Journal,
+    KsmStarted,
     MemoryDeviceResized,
 )
 from overcommit.model.facts import Incarnation
@@ -49,7 +51,7 @@ def restore(
     """Undo every outstanding entry of generation ``since`` and later, newest first.
 
     Entries of an earlier boot are settled without touching anything: neither kdamonds nor QEMU processes
-    survive a boot. ``connect`` is called only when something of a guest is to be put back.
+    nor KSM's settings survive a boot. ``connect`` is called only when something of a guest is to be put back.
     """
     boot_id = read_boot_id(kernel)
     done: list[str] = []
@@ -57,15 +59,15 @@ def restore(
     past: list[Entry] = []
     damon: list[Entry] = []
     given: dict[tuple[Incarnation, str], list[tuple[Entry, GuestRecord]]] = {}
-    inside: list[tuple[Entry, GuestReclaimSet]] = []
+    others: list[tuple[Entry, GuestReclaimSet | KsmStarted]] = []
     for entry in (entry for entry in journal.outstanding() if entry.generation >= since):
         if entry.boot_id != boot_id:
             past.append(entry)
         elif isinstance(entry.record, GuestRecord):
             which = (entry.record.domain, _what(entry.record))
             given.setdefault(which, []).append((entry, entry.record))
-        elif isinstance(entry.record, GuestReclaimSet):
-            inside.append((entry, entry.record))
+        elif isinstance(entry.record, GuestReclaimSet | KsmStarted):
+            others.append((entry, entry.record))
         else:
             damon.append(entry)
     try:
@@ -81,21 +83,25 @@ def restore(
                 journal.settle(entry)
         except OvercommitError as error:
             left.append(f"{what} of {domain.name}: {error}")
-    for entry, record in inside:
-        said, settled = _put_back_inside(kernel, connect, record)
+    for entry, record in others:
+        said, settled = _put_back_settings(kernel, connect, record)
         (done if settled else left).append(said)
         if settled:
             journal.settle(entry)
     return Restored(done=tuple(done), left=tuple(left))
 
 
-def _put_back_inside(
-    kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestReclaimSet
+def _put_back_settings(
+    kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestReclaimSet | KsmStarted
 ) -> tuple[str, bool]:
-    """What is told of a guest's parameters, and whether that is all that is to be done."""
+    """What is told of a guest's parameters or KSM's, and whether that is all that is to be done."""
     try:
+        if isinstance(record, KsmStarted):
+            return stop_merging(kernel, record), True
         return put_back(kernel, connect, record), True
     except OvercommitError as error:
+        if isinstance(record, KsmStarted):
+            return str(error), False
         return f"DAMON_RECLAIM in {record.domain.name}: {error}", False
 
 

@@ -23,13 +23,14 @@ from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import TRACING, AccessTrace
 from overcommit.errors import OvercommitError, Refused, Unsupported
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import DomainFacts, Gap, HostFacts
+from overcommit.model.facts import DomainFacts, Gap, HostFacts, KsmFacts, KsmRun
 from overcommit.model.plan import Verdict
 from overcommit.model.policy import Actuator, Policy
 from overcommit.observe.agent import ask_agents, asks_agents
 from overcommit.observe.facts import observe, observe_host
 from overcommit.plan.eligibility import judge, judge_help
-from overcommit.units import format_size
+from overcommit.plan.rungs.ksm import gain_text
+from overcommit.units import format_duration, format_size
 
 _EVERYTHING = frozenset(Actuator)
 _KEYWORD_NAMES = {
@@ -81,6 +82,8 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
     yield from _damon(session)
     host, unreadable = observe_host(session.kernel)
     yield from _memory(host, unreadable)
+    if not any(gap.what == "KSM" for gap in unreadable):
+        yield _ksm(host.ksm, session.ksm_generation())
     try:
         hypervisor = session.hypervisor(read_only=True)
     except OvercommitError as error:
@@ -189,6 +192,41 @@ def _memory(host: HostFacts, unreadable: Iterable[Gap]) -> Iterator[Finding]:
             about="pressure",
             text=f"PSI available, memory some {host.pressure.some_avg60:.1%} over the last minute",
         )
+
+
+def _ksm(ksm: KsmFacts | None, ours: int | None) -> Finding:
+    """Who merges equal pages, and what that brings; ``ours`` is the generation of ours that started it."""
+    if ksm is None:
+        return Finding(level="ok", about="KSM", text="not in this kernel: equal pages are not merged")
+    gain = f"{gain_text(ksm)}; {_ksm_work(ksm)}"
+    runs = ksm.run is KsmRun.RUNNING
+    if ours is not None:
+        state = "runs since" if runs else f"was stopped (run is {ksm.run.value}) after"
+        text = f"{state} generation {ours} started it; {gain}"
+        return Finding(
+            level="ok" if runs else "warn",
+            about="KSM",
+            text=text,
+            fix="" if runs else f"overcommitctl restore {ours} ends our claim",
+        )
+    if runs or ksm.tuner is not None:
+        state = "runs" if runs else "does not run now"
+        return Finding(
+            level="warn",
+            about="KSM",
+            text=f"belongs to {ksm.tuner or 'somebody else'}, is left alone, and {state}; {gain}",
+            fix="stop it there first, if the policy shall decide (host: ksm)",
+        )
+    stopped = "stopped" if ksm.run is KsmRun.STOPPED else "stopped for good and unmerged (run is 2)"
+    return Finding(level="ok", about="KSM", text=f"{stopped}; {gain}")
+
+
+def _ksm_work(ksm: KsmFacts) -> str:
+    advisor = f" (by advisor {ksm.advisor})" if ksm.advisor not in {None, "none"} else ""
+    return (
+        f"{format_size(ksm.shared_bytes)} hold what is merged, {format_size(ksm.unshared_bytes)} were "
+        f"like no other; {ksm.pages_to_scan} pages every {format_duration(ksm.sleep_seconds)}{advisor}"
+    )
 
 
 def _domains(

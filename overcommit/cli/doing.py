@@ -16,7 +16,7 @@ from overcommit.damon.pool import DamonPool
 from overcommit.errors import UsageError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
-from overcommit.model.action import Action, name_of
+from overcommit.model.action import Action, KsmAction, name_of, subject_of
 from overcommit.model.outcome import Outcome, Report, Status
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
@@ -96,7 +96,7 @@ class _TextTeller:
         self._talk = session.talk
 
     def started(self, action: Action) -> None:
-        self._talk.progress(f"  {action.domain.name} {name_of(action)} ...")
+        self._talk.progress(f"  {subject_of(action)} {name_of(action)} ...")
 
     def progress(self, sentence: str) -> None:
         self._talk.progress(f"    {sentence}")
@@ -128,6 +128,7 @@ class _JsonTeller:
             fault=outcome.fault.value if outcome.fault else None,
             freed_bytes=outcome.freed_bytes,
             moved_bytes=outcome.moved_bytes,
+            merged_bytes=outcome.merged_bytes,
             promoted_pages=outcome.promoted_pages,
             seconds=round(outcome.seconds, 3),
             detail=outcome.detail,
@@ -139,7 +140,7 @@ def _emit(kind: str, action: Action, **values: Any) -> None:
     line = {
         "type": kind,
         "action_id": action.id,
-        "domain": action.domain.name,
+        "domain": None if isinstance(action, KsmAction) else action.domain.name,
         "kind": name_of(action),
         **values,
     }

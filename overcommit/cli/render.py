@@ -10,10 +10,12 @@ from overcommit.model.action import (
     BalloonAction,
     DemotionAction,
     GuestReclaimAction,
+    KsmAction,
     PageoutAction,
     ReportingAction,
     VirtioMemAction,
     name_of,
+    subject_of,
 )
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.heat import IdleBucket
@@ -226,16 +228,21 @@ def _objections(plan: Plan) -> Iterator[str]:
 
 def _action_text(action: Action) -> Iterator[str]:
     mark = "~" if action.blocked is None else "!"
+    yield f"  {mark} {subject_of(action)}  {name_of(action)}  {_change_text(action)}"
+    if action.blocked is not None:
+        yield f"      blocked: {action.blocked}"
+    yield f"      because {action.because}"
+    yield f"      risk: {action.risk}"
+
+
+def _change_text(action: Action) -> str:
     before, after = format_size(action.before_bytes), format_size(action.after_bytes)
     amount = action.expected_bytes or action.after_bytes - action.before_bytes
     match action:
         case ReportingAction():
             what, does = "resident", "frees"
         case GuestReclaimAction(min_age_seconds=age):
-            what = f"what is idle for {format_duration(age)}"
-            yield f"  {mark} {action.domain.name}  {name_of(action)}  {what}"
-            yield from _why(action)
-            return
+            return f"what is idle for {format_duration(age)}"
         case VirtioMemAction(device=device):
             what, does = f"device {device}", "gives" if action.relieves else "frees"
         case BalloonAction():
@@ -244,23 +251,20 @@ def _action_text(action: Action) -> Iterator[str]:
             what, does = f"on node {node}", "moves"
         case PageoutAction():
             what, does = "resident", "frees"
-    yield (
-        f"  {mark} {action.domain.name}  {name_of(action)}  {what} {before} -> {after}  "
-        f"{does} {format_size(amount)}"
-    )
-    yield from _why(action)
-
-
-def _why(action: Action) -> Iterator[str]:
-    if action.blocked is not None:
-        yield f"      blocked: {action.blocked}"
-    yield f"      because {action.because}"
-    yield f"      risk: {action.risk}"
+        case KsmAction(settings=settings):
+            written = ", ".join(f"{name} {value}" for name, value in settings)
+            return f"merges equal pages in {format_size(action.mergeable_bytes)}  sets {written}"
+    return f"{what} {before} -> {after}  {does} {format_size(amount)}"
 
 
 def outcome_text(outcome: Outcome) -> str:
     """One action's end."""
     action = outcome.action
+    if isinstance(action, KsmAction):
+        took = format_duration(outcome.seconds)
+        return (
+            f"  {outcome.status.value:<7} {subject_of(action)}  {name_of(action)}: {outcome.detail} ({took})"
+        )
     if isinstance(action, DemotionAction):
         got = f"node {action.destination} got {format_size(outcome.moved_bytes)}"
     elif isinstance(action, GuestReclaimAction):

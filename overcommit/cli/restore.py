@@ -21,9 +21,9 @@ RESTORED_IN_PART = 3
 def restore(session: Session, generation: int | None) -> None:
     """Undo GENERATION and all later ones; without it, everything that is outstanding.
 
-    Stops kdamonds of ours, gives DAMON back to who had it, and lets balloons and memory devices return to
-    their former size. Memory that was paged out needs nothing: it comes back when the guest touches it.
-    Running it twice is harmless.
+    Stops kdamonds of ours, gives DAMON back to who had it, sets KSM as it was, and lets balloons and memory
+    devices return to their former size. Memory that was paged out needs nothing: it comes back when the guest
+    touches it; pages that were merged stay so until they are written to. Running it twice is harmless.
     """
     require_root()
     session.journal.lock()

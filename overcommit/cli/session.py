@@ -28,6 +28,7 @@ from overcommit.journal import (
     Entry,
     Generation,
     Journal,
+    KsmStarted,
     MemoryDeviceResized,
 )
 from overcommit.ledger import Ledger
@@ -95,12 +96,16 @@ class Session:
 
     def left_in_damon(self) -> list[Entry]:
         """What is still to be given back of this boot's DAMON; an earlier boot's is gone with that boot."""
+        return [e for e in self._left() if not isinstance(e.record, (*OF_GUESTS, KsmStarted))]
+
+    def ksm_generation(self) -> int | None:
+        """The generation that started KSM in this boot, and has not been restored."""
+        return next((e.generation for e in self._left() if isinstance(e.record, KsmStarted)), None)
+
+    def _left(self) -> list[Entry]:
+        """What is outstanding of this boot."""
         boot_id = read_boot_id(self.kernel)
-        return [
-            entry
-            for entry in self.journal.outstanding()
-            if not isinstance(entry.record, OF_GUESTS) and entry.boot_id == boot_id
-        ]
+        return [entry for entry in self.journal.outstanding() if entry.boot_id == boot_id]
 
     def past(self, now: float) -> Past:
         """What earlier runs in this boot left that a plan must know."""
@@ -111,6 +116,7 @@ class Session:
             quarantines=quarantines(reversed(events), now),
             balloons=_left_balloons(outstanding, boot_id),
             devices=_left_devices(outstanding, boot_id),
+            ksm_generation=self.ksm_generation(),
         )
 
     def note(self, outcome: Outcome, generation: Generation, policy: Policy) -> None:

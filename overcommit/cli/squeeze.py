@@ -15,7 +15,7 @@ from overcommit.cli.session import Session
 from overcommit.errors import Refused, StalePlan
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
-from overcommit.model.action import name_of
+from overcommit.model.action import KsmAction, name_of
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.past import Reservation
 from overcommit.model.plan import DomainPlan, Plan
@@ -145,8 +145,9 @@ def _missing(
 
 def _obstacles(plan: Plan) -> Iterator[str]:
     """Why no more can be had, from those first that hold most above their floor."""
-    giving = {action.domain for action in plan.runnable}
-    blocked = {action.domain: f"{name_of(action)} is blocked: {action.blocked}" for action in plan.actions}
+    actions = [action for action in plan.actions if not isinstance(action, KsmAction)]
+    giving = {action.domain for action in actions if action.blocked is None}
+    blocked = {action.domain: f"{name_of(action)} is blocked: {action.blocked}" for action in actions}
     keeping = [domain for domain in plan.domains if domain.incarnation not in giving]
     keeping.sort(
         key=lambda domain: (domain.floor_bytes - (domain.resident_bytes or 0), domain.incarnation.name)

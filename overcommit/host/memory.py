@@ -30,6 +30,7 @@ def read_host(kernel: Kernel) -> HostFacts:
         swap=parse_swaps(kernel.read("/proc/swaps")),
         zram=read_zram(kernel),
         pressure=read_pressure(kernel, "/proc/pressure/memory"),
+        cpu_pressure=read_pressure(kernel, "/proc/pressure/cpu"),
         shmem_bytes=meminfo["Shmem"],
     )
 

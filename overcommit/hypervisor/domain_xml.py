@@ -63,6 +63,7 @@ def parse_definition(xml: str) -> Definition:
         stats_period_seconds=int(statistics.get("period", "0")) if statistics is not None else 0,
         locked=root.find("./memoryBacking/locked") is not None,
         hugepages=root.find("./memoryBacking/hugepages") is not None,
+        nosharepages=root.find("./memoryBacking/nosharepages") is not None,
         shared=access is not None and access.get("mode") == "shared",
         launch_security=security.get("type") if security is not None else None,
         bound=any(wish.get("mode") != "preferred" for wish in root.findall("./numatune/*")),

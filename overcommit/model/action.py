@@ -1,4 +1,4 @@
-"""What a plan may do to a domain: one dataclass per way of taking memory, or of giving it back."""
+"""What a plan may do: one dataclass per way of taking memory, or of giving it back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ PLUG = "plug"
 """The way back of virtio-mem's blocks, likewise."""
 GUEST_RECLAIM = "guest_reclaim"
 """What it frees in the guest, free page reporting gives to the host."""
+KSM = "ksm"
+"""The host's own action: it is not of one domain, so that no class of domains allows or forbids it."""
+HOST = "host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,6 @@ class _Step:
     """
 
     id: str
-    domain: Incarnation
     before_bytes: int
     after_bytes: int
     expected_bytes: int
@@ -38,7 +40,14 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportingAction(_Step):
+class _DomainStep(_Step):
+    """What is done to one domain."""
+
+    domain: Incarnation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportingAction(_DomainStep):
     """Have the guest compact its free memory, so that free page reporting gives it to the host.
 
     ``before_bytes`` and ``after_bytes`` are resident guest RAM. It cannot be done by halves:
@@ -47,7 +56,7 @@ class ReportingAction(_Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuestReclaimAction(_Step):
+class GuestReclaimAction(_DomainStep):
     """Let the guest's kernel reclaim what it finds idle for ``min_age_seconds``, until it is restored.
 
     ``before_bytes`` and ``after_bytes`` are resident guest RAM now: what it will free nobody knows before.
@@ -57,7 +66,7 @@ class GuestReclaimAction(_Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BalloonAction(_Step):
+class BalloonAction(_DomainStep):
     """Move a domain's balloon so that the guest has ``after_bytes`` instead of ``before_bytes``.
 
     ``expected_bytes`` is resident guest RAM above the new size. Where ``after_bytes`` is more than
@@ -71,7 +80,7 @@ class BalloonAction(_Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VirtioMemAction(_Step):
+class VirtioMemAction(_DomainStep):
     """Unplug whole blocks of a virtio-mem device, down to ``after_bytes`` of it.
 
     ``device`` is its alias. ``expected_bytes`` of the host's memory go at least: what lies in the blocks and
@@ -89,7 +98,7 @@ class VirtioMemAction(_Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageoutAction(_Step):
+class PageoutAction(_DomainStep):
     """Page out what of ``pieces`` is still idle when looked at again.
 
     ``before_bytes`` and ``after_bytes`` are resident guest RAM. The pieces hold ``expected_bytes`` and no
@@ -109,7 +118,7 @@ class PageoutAction(_Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemotionAction(_Step):
+class DemotionAction(_DomainStep):
     """Move what of ``pieces`` is still idle when looked at again to memory node ``node``.
 
     ``before_bytes`` and ``after_bytes`` are the domain's on that node, ``expected_bytes`` what moves there.
@@ -133,12 +142,31 @@ class DemotionAction(_Step):
         return self.node if self.recall_to is None else self.recall_to
 
 
-Action = (
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KsmAction(_Step):
+    """Have the kernel look for equal pages, and merge them.
+
+    ``mergeable_bytes`` are resident and may be looked at. How many of them are equal nobody knows before, so
+    that ``expected_bytes`` is 0, and ``before_bytes`` and ``after_bytes`` are what is saved already.
+    ``settings`` are the files below ``/sys/kernel/mm/ksm`` to write, with their values, in order.
+    """
+
+    mergeable_bytes: int
+    settings: tuple[tuple[str, str], ...]
+
+
+DomainAction = (
     ReportingAction | GuestReclaimAction | VirtioMemAction | BalloonAction | DemotionAction | PageoutAction
 )
+Action = DomainAction | KsmAction
 
 
-def kind_of(action: Action) -> Actuator:
+def subject_of(action: Action) -> str:
+    """Whom an action is about, for people and programs: a domain's name, or the host."""
+    return HOST if isinstance(action, KsmAction) else action.domain.name
+
+
+def kind_of(action: DomainAction) -> Actuator:
     """The actuator behind an action."""
     match action:
         case ReportingAction() | GuestReclaimAction():
@@ -175,6 +203,8 @@ def name_of(action: Action) -> str:
             return RELIEF
         case VirtioMemAction(relieves=True):
             return PLUG
+        case KsmAction():
+            return KSM
         case _:
             return kind_of(action).value
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class WorstCase:
     """Every guest wants all its promised memory now.
 
-    ``wanted_bytes`` are not in memory; they are the sum of three parts: what memory has, what paging others
-    out makes room for, and what finds room nowhere. For the second, ``pushed_bytes`` go to swap, more than
-    they make room for where swap is compressed memory; at the policy's ``max_write_bytes_per_second`` that
-    takes ``seconds``. What the host itself may want is not foreseen.
+    ``wanted_bytes`` are not in memory, or merged with what others hold; they are the sum of three parts: what
+    memory has, what paging others out makes room for, and what finds room nowhere. For the second,
+    ``pushed_bytes`` go to swap, more than they make room for where swap is compressed memory; at the policy's
+    ``max_write_bytes_per_second`` that takes ``seconds``. What the host itself may want is not foreseen.
     """
 
     wanted_bytes: int

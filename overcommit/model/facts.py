@@ -65,8 +65,9 @@ class VirtioMemDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What the live domain XML says about memory; ``bound``: to chosen nodes of the host.
+    """What the live domain XML says about memory.
 
+    ``bound``: to chosen nodes of the host; ``nosharepages``: the kernel shall not merge it with others'.
     ``maximum_bytes`` counts virtio-mem devices with their full size.
     ``os`` is libosinfo's name of the guest's system, ``manager`` who made the domain, where they say so.
     ``agent_connected`` is None where there is no channel for a guest agent.
@@ -79,6 +80,7 @@ class Definition:
     stats_period_seconds: int = 0
     locked: bool = False
     hugepages: bool = False
+    nosharepages: bool = False
     shared: bool = False
     launch_security: str | None = None
     bound: bool = False
@@ -198,7 +200,8 @@ class DomainFacts:
     says so, and ``process`` is all of QEMU's larger memory, to look at only. ``residency`` is of either.
     ``placement`` has the guest's bytes by memory node, where the host has several. ``limits`` are of its
     cgroup and those above, nearest first; None: not known. ``agent`` is None unless its agent was asked,
-    which its owner must have allowed.
+    which its owner must have allowed. ``merged_bytes`` of the process are pages that may serve others as well
+    (KSM), None on a kernel that does not tell.
     """
 
     incarnation: Incarnation
@@ -213,6 +216,7 @@ class DomainFacts:
     placement: Mapping[int, int] | None = None
     limits: tuple[CgroupLimit, ...] | None = None
     agent: AgentFacts | None = None
+    merged_bytes: int | None = None
     gaps: tuple[Gap, ...] = ()
 
     @property
@@ -277,13 +281,53 @@ class MemoryNode:
     free_bytes: int
 
 
+class KsmRun(enum.Enum):
+    """What ``/sys/kernel/mm/ksm/run`` says."""
+
+    STOPPED = 0
+    """What is merged stays merged."""
+    RUNNING = 1
+    UNMERGED = 2
+    """Stopped, and all that was merged was given its own pages again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KsmFacts:
+    """Kernel same-page merging (KSM), which is of the host as a whole.
+
+    ``sharing_bytes`` would be needed more if nothing were merged, ``shared_bytes`` hold what is, and
+    ``unshared_bytes`` were found to be like no other. ``profit_bytes`` is the kernel's own account of the
+    gain, its bookkeeping taken off: it can be negative, and None is a kernel without it (before Linux 6.4).
+    ``advisor`` sets ``pages_to_scan`` ("none": nobody), None: a kernel without advisors (before 6.8).
+    ``tuner`` is a service that starts and stops KSM by its own rules.
+    """
+
+    run: KsmRun
+    pages_to_scan: int
+    sleep_seconds: float
+    shared_bytes: int
+    sharing_bytes: int
+    unshared_bytes: int
+    full_scans: int
+    profit_bytes: int | None = None
+    advisor: str | None = None
+    across_nodes: bool = True
+    tuner: str | None = None
+
+    @property
+    def gain_bytes(self) -> int:
+        """What merging brings the host at present."""
+        return self.sharing_bytes if self.profit_bytes is None else self.profit_bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """The host itself.
 
     ``lru_bytes`` is what reclaim works on: memory of processes and files. The rest is free or the kernel's.
-    ``migration``: DAMON can move a process's memory to another node, None: not tried. ``huge_pages``: None,
-    not known. ``arc``, ``zram`` and ``zswap``: None, not there, or not to be read, as the gaps then tell.
+    ``cpu_pressure`` is of waiting for a CPU. ``migration``: DAMON can move a process's memory to another
+    node, None: not tried. ``huge_pages``: None, not known. ``arc``, ``zram``, ``zswap`` and ``ksm``: None,
+    not there, or not to be read, as the gaps then tell.
     """
 
     name: str
@@ -295,12 +339,14 @@ class HostFacts:
     shmem_bytes: int
     swap: tuple[SwapArea, ...]
     pressure: Pressure | None
+    cpu_pressure: Pressure | None = None
     nodes: tuple[MemoryNode, ...] = ()
     migration: bool | None = None
     huge_pages: HugePages | None = None
     arc: Arc | None = None
     zram: Compressed | None = None
     zswap: Zswap | None = None
+    ksm: KsmFacts | None = None
 
     def node(self, nid: int) -> MemoryNode | None:
         """The memory node of that number."""

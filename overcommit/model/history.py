@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from overcommit.model.action import name_of
+from overcommit.model.action import KsmAction, name_of, subject_of
 from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Fault, Outcome, Status
 
@@ -52,17 +52,18 @@ class Event:
 def event_of(
     outcome: Outcome, *, at: float, boot_id: str, run: str, generation: int, policy_digest: str
 ) -> Event:
-    """An action's end as an event; only what a guest gave is there to undo."""
+    """An action's end as an event; only what a guest gave, and KSM, is there to undo."""
     action = outcome.action
+    lasting = outcome.left_at_bytes is not None or isinstance(action, KsmAction)
     return Event(
         at=at,
         boot_id=boot_id,
         run=run,
         kind=name_of(action),
         status=outcome.status,
-        about=action.domain.name,
-        domain=action.domain,
-        generation=None if outcome.left_at_bytes is None else generation,
+        about=subject_of(action),
+        domain=None if isinstance(action, KsmAction) else action.domain,
+        generation=generation if lasting else None,
         fault=outcome.fault,
         before_bytes=action.before_bytes,
         planned_bytes=action.after_bytes,

@@ -55,6 +55,7 @@ class Outcome:
 
     ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts what came back
     from swap meanwhile: the price. ``moved_bytes`` went to another memory node and free nothing.
+    ``merged_bytes`` are what merging pages gains by the kernel's own account, a loss if negative.
     ``controller`` is None where nothing sets a pace. ``left_at_bytes`` is the size that a balloon or
     a device was left at, None where none was moved.
     """
@@ -66,6 +67,7 @@ class Outcome:
     seconds: float
     detail: str
     moved_bytes: int = 0
+    merged_bytes: int = 0
     controller: Controller | None = None
     fault: Fault | None = None
     left_at_bytes: int | None = None

@@ -58,12 +58,13 @@ class LeftDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """All of it."""
+    """All of it; ``ksm_generation`` started KSM, and the journal has it outstanding."""
 
     reservations: tuple[Reservation, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
     balloons: tuple[LeftBalloon, ...] = ()
     devices: tuple[LeftDevice, ...] = ()
+    ksm_generation: int | None = None
 
     def by_domain(self) -> Mapping[Incarnation, Past]:
         """What is about each domain; one without a past is not there."""

@@ -117,7 +117,7 @@ class Plan:
 
     @property
     def expected_bytes(self) -> int:
-        """What all actions that are not blocked should bring back."""
+        """What all actions that are not blocked should bring back; what merging will is not known before."""
         return sum(frees(a) for a in self.runnable)
 
     def change_of(self, domain: Incarnation) -> int:

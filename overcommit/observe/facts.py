@@ -11,6 +11,7 @@ from overcommit.clock import Clock
 from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import groups_above, read_cgroup, read_limit
 from overcommit.host.kernel import Kernel
+from overcommit.host.ksm import read_ksm, read_merged
 from overcommit.host.memory import read_host
 from overcommit.host.nodes import read_nodes, read_placement
 from overcommit.host.process import (
@@ -82,6 +83,7 @@ def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:
         huge_pages=attempt("huge pages", lambda: read_huge_pages(kernel)),
         arc=attempt("ZFS's cache", lambda: read_arc(kernel)),
         zswap=attempt("zswap", lambda: read_zswap(kernel)),
+        ksm=attempt("KSM", lambda: read_ksm(kernel)),
     )
     return host, (*unreadable, *unknown, *gaps)
 
@@ -137,6 +139,7 @@ def _observe_domain(
     if ram == ():
         gaps.append(Gap(what="guest RAM", why="not to be told from the rest of QEMU's memory"))
         process = attempt("memory", lambda: find_process_memory(kernel.read(f"/proc/{pid}/smaps")))
+    merged = attempt("merged pages", lambda: read_merged(kernel, pid))
     residency, memory = None, ram or process
     if memory:
         residency = attempt("residency", lambda: _residency(kernel, pid, memory, definition))
@@ -151,6 +154,7 @@ def _observe_domain(
         process=process or (),
         residency=residency,
         placement=placement,
+        merged_bytes=merged,
         limits=limits,
         gaps=tuple(gaps),
     )

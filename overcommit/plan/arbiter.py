@@ -10,6 +10,7 @@ from overcommit.model.action import (
     Action,
     BalloonAction,
     DemotionAction,
+    DomainAction,
     GuestReclaimAction,
     PageoutAction,
     ReportingAction,
@@ -28,7 +29,7 @@ class Candidate(NamedTuple):
     """A domain with what it offers, in ladder order, and what it must be given."""
 
     case: Case
-    offers: tuple[Action, ...]
+    offers: tuple[DomainAction, ...]
     reliefs: tuple[VirtioMemAction | BalloonAction, ...] = ()
 
 
@@ -39,7 +40,7 @@ def arbitrate(
     *,
     short_bytes: int,
     available_bytes: int,
-) -> list[Action]:
+) -> list[DomainAction]:
     """What is done: first the guests that are short are helped, then memory is taken.
 
     A proactive policy takes from each domain what its class lets one plan take; on pressure it is
@@ -93,10 +94,10 @@ def _burden(candidate: Candidate, most: int) -> Burden:
 
 def _share_out(
     candidates: Sequence[Candidate], most: Sequence[int], purse: _Purse, need: int, tax: float
-) -> list[Action]:
+) -> list[DomainAction]:
     """Let the domains pay their parts; what one cannot pay after all, the others do in the same order."""
     burdens = [_burden(candidate, limit) for candidate, limit in zip(candidates, most, strict=True)]
-    paid: dict[int, list[Action]] = {}
+    paid: dict[int, list[DomainAction]] = {}
     missing = need
     for index, part in share(need, burdens, tax=tax):
         paid[index] = purse.take(candidates[index], part)
@@ -129,12 +130,12 @@ class _Purse:
             f"in use, the policy allows {policy.swap.max_used:.0%}"
         )
 
-    def take(self, candidate: Candidate, limit: int) -> list[Action]:
+    def take(self, candidate: Candidate, limit: int) -> list[DomainAction]:
         """At most ``limit`` bytes of what a domain offers, by the cheapest rungs that have them.
 
         Page-out that finds no room in swap is shown, blocked.
         """
-        taken: list[Action] = []
+        taken: list[DomainAction] = []
         kept = 0
         for offer in candidate.offers:
             if isinstance(offer, DemotionAction | GuestReclaimAction):

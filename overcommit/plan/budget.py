@@ -31,7 +31,7 @@ def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
     huge = min(host.huge_pages.total_bytes if host.huge_pages else 0, host.total_bytes)
     ordinary = host.total_bytes - huge
     free = min(host.available_bytes + (host.arc.reclaimable_bytes if host.arc else 0), ordinary)
-    guests = min(sum(_resident(d) for d in domains), ordinary - free)
+    guests = min(sum(_resident(d) for d in domains) - _saved(host, domains), ordinary - free)
     overhead = min(sum(d.overhead_bytes or 0 for d in domains), ordinary - free - guests)
     limit = shared_limit(domains)
     binding = limit if limit and limit.room_bytes < free else None
@@ -93,6 +93,11 @@ def _resident(domain: DomainFacts) -> int:
     return domain.residency.resident_bytes
 
 
+def _saved(host: HostFacts, domains: Iterable[DomainFacts]) -> int:
+    """Of what guests hold, what is there once for several of them: who writes to it wants it for himself."""
+    return min(host.ksm.sharing_bytes, sum(_resident(d) for d in domains)) if host.ksm else 0
+
+
 class _Sink(NamedTuple):
     """Somewhere to push memory to, in what order; ``kept`` is the share that stays in memory, compressed."""
 
@@ -137,7 +142,7 @@ def _tells(pool: Compressed) -> bool:
 
 def _worst_case(host: HostFacts, domains: Iterable[DomainFacts], policy: Policy, available: int) -> WorstCase:
     domains = tuple(domains)
-    wanted = sum(max(0, _ceiling(d) - _resident(d)) for d in domains)
+    wanted = sum(max(0, _ceiling(d) - _resident(d)) for d in domains) + _saved(host, domains)
     memory = min(wanted, available)
     missing, pushed = wanted - memory, 0
     for sink in _sinks(host, policy, sum(d.residency.swapped_bytes for d in domains if d.residency)):

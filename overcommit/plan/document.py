@@ -12,6 +12,7 @@ from typing import Any
 from overcommit.errors import StalePlan, UsageError
 from overcommit.model.action import (
     GUEST_RECLAIM,
+    KSM,
     PLUG,
     RECALL,
     RELIEF,
@@ -19,6 +20,7 @@ from overcommit.model.action import (
     BalloonAction,
     DemotionAction,
     GuestReclaimAction,
+    KsmAction,
     PageoutAction,
     ReportingAction,
     VirtioMemAction,
@@ -55,6 +57,7 @@ _KINDS: dict[str, type[Action]] = {
     Actuator.DEMOTION.value: DemotionAction,
     RECALL: DemotionAction,
     Actuator.PAGEOUT.value: PageoutAction,
+    KSM: KsmAction,
 }
 
 
@@ -156,7 +159,7 @@ def _drift_to_json(drift: Drift) -> dict[str, Any]:
 
 
 def _action_to_json(action: Action) -> dict[str, Any]:
-    document: dict[str, Any] = {"kind": name_of(action)}
+    document: dict[str, Any] = {"kind": name_of(action), "domain": None}
     for field in dataclasses.fields(action):
         value = getattr(action, field.name)
         if isinstance(value, Incarnation):
@@ -233,4 +236,5 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "domain": _incarnation_from_json,
     "actor": PageoutActor,
     "pieces": lambda pieces: tuple(ColdPiece(*piece) for piece in pieces),
+    "settings": lambda settings: tuple((name, value) for name, value in settings),
 }

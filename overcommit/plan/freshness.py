@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from overcommit.errors import StalePlan
 from overcommit.model.action import (
-    Action,
     BalloonAction,
     DemotionAction,
+    DomainAction,
     GuestReclaimAction,
+    KsmAction,
     PageoutAction,
     ReportingAction,
     VirtioMemAction,
@@ -22,6 +23,7 @@ from overcommit.model.plan import DomainPlan, Plan, refusal
 from overcommit.model.policy import Policy
 from overcommit.plan.case import bounds_of, guest_bytes, room_on, used_bytes, worthwhile
 from overcommit.plan.eligibility import judge, judge_help
+from overcommit.plan.rungs.ksm import obstacle
 from overcommit.plan.rungs.reporting import held_free
 from overcommit.units import MIB, format_duration, format_size
 
@@ -50,6 +52,9 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
     planned = {domain.incarnation: domain for domain in plan.domains}
     changes = []
     for action in plan.runnable:
+        if isinstance(action, KsmAction):
+            changes += [f"KSM can no longer be started: {reason}"] if (reason := obstacle(now)) else []
+            continue
         name = action.domain.name
         domain = by_uuid.get(action.domain.uuid)
         if domain is None:
@@ -71,7 +76,9 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
     return changes
 
 
-def _class_changes(action: Action, planned: DomainPlan, domain: DomainFacts, policy: Policy) -> list[str]:
+def _class_changes(
+    action: DomainAction, planned: DomainPlan, domain: DomainFacts, policy: Policy
+) -> list[str]:
     """What its labels may have changed, or its size: the policy itself is the same."""
     of, name = policy.class_of(domain), domain.name
     bounds = bounds_of(domain, of)
@@ -88,7 +95,7 @@ def _class_changes(action: Action, planned: DomainPlan, domain: DomainFacts, pol
     return []
 
 
-def _domain_changes(action: Action, plan: Plan, domain: DomainFacts, host: HostFacts) -> list[str]:
+def _domain_changes(action: DomainAction, plan: Plan, domain: DomainFacts, host: HostFacts) -> list[str]:
     """What of the domain is not as it was; it lives the life that the plan saw."""
     kind = kind_of(action)
     actor = action.actor if isinstance(action, PageoutAction) else None

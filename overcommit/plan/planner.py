@@ -9,6 +9,7 @@ from overcommit.model.action import (
     Action,
     BalloonAction,
     DemotionAction,
+    DomainAction,
     GuestReclaimAction,
     VirtioMemAction,
     kind_of,
@@ -24,6 +25,7 @@ from overcommit.plan.case import Case, guest_bytes, room_on
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.notes import notes
 from overcommit.plan.rungs.balloon import relieve
+from overcommit.plan.rungs.ksm import ksm_notes, merge
 from overcommit.plan.rungs.ladder import propose
 from overcommit.plan.rungs.virtio_mem import plug
 from overcommit.plan.vetoes import device_drifts, drift_of, left_balloon, owned_by_others, quarantined
@@ -46,12 +48,14 @@ def make_plan(
     pasts = past.by_domain()
     candidates = list(_consider_all(snapshot, heats, policy, pasts))
     short = max(0, -host.headroom_bytes)
-    actions = arbitrate(
+    shared_out = arbitrate(
         candidates, snapshot.host, policy, short_bytes=short, available_bytes=host.available_bytes
     )
+    actions: list[Action] = [*sorted(shared_out, key=_order)]
+    if (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
+        actions.append(merging)
     numbered = tuple(
-        dataclasses.replace(action, id=str(number))
-        for number, action in enumerate(sorted(actions, key=_order), start=1)
+        dataclasses.replace(action, id=str(number)) for number, action in enumerate(actions, start=1)
     )
     return Plan(
         created_at=snapshot.taken_at,
@@ -62,11 +66,14 @@ def make_plan(
         domains=tuple(_domain_plans(candidates, numbered)),
         actions=numbered,
         drift=tuple(_drift(candidates, pasts)),
-        notes=tuple(notes(snapshot, candidates, host, policy, numbered)),
+        notes=(
+            *notes(snapshot, candidates, host, policy, numbered),
+            *ksm_notes(snapshot, policy, past, short=short > 0),
+        ),
     )
 
 
-def _order(action: Action) -> tuple[bool, int]:
+def _order(action: DomainAction) -> tuple[bool, int]:
     """Guests that are short first, and their balloons before their blocks; then rung by rung."""
     relieves = isinstance(action, VirtioMemAction | BalloonAction) and action.relieves
     rung = _LADDER.index(kind_of(action))
@@ -194,7 +201,7 @@ def _domain_plan(candidate: Candidate, change: int) -> DomainPlan:
     )
 
 
-def _offers(actions: Iterable[Action]) -> dict[Actuator, int]:
+def _offers(actions: Iterable[DomainAction]) -> dict[Actuator, int]:
     """What each rung offers; a domain may have several virtio-mem devices."""
     offers: dict[Actuator, int] = {}
     for action in (action for action in actions if not isinstance(action, GuestReclaimAction)):

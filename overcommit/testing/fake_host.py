@@ -33,10 +33,10 @@ class FakeGuest:
 
     Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
     the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are first in line
-    for reclaim, and ``demoted`` ones lie on the host's second memory node. Free page reporting gives the host
-    what is free, but for ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be
-    forked; without that it looks like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes
-    ``overhead_bytes`` beyond it.
+    for reclaim, and ``demoted`` ones lie on the host's second memory node. ``common`` chunks hold the same as
+    those of that number in other guests. Free page reporting gives the host what is free, but for
+    ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be forked; without that it looks
+    like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes ``overhead_bytes`` beyond it.
 
     The last ``device_bytes`` of its memory are a virtio-mem device, in a block of RAM of its own. The guest
     unplugs from the end, and moves what it uses out of the way; not what is ``unmovable``.
@@ -52,6 +52,7 @@ class FakeGuest:
     swapped: set[int] = field(default_factory=set)
     cold_hints: set[int] = field(default_factory=set)
     demoted: set[int] = field(default_factory=set)
+    common: set[int] = field(default_factory=set)
     start_time: int = 1000
     behaviour: Behaviour = Behaviour.OBEDIENT
     balloon_model: str = "virtio"
@@ -155,10 +156,11 @@ class FakeHost:
     """The state behind all fakes of one host.
 
     ``second_node_bytes`` of its memory are on a node of their own. All guests are in one slice, which may
-    have a limit. ``arc_bytes`` are in ZFS's cache. ``workers`` are called with each bit of
-    time that passes. The three hooks are for faults: ``on_read`` with
-    the path before each look at the kernel, ``on_write`` and ``after_write`` with path and value around each
-    change of the kernel or of a balloon (``balloon/NAME``). What they raise goes to the caller.
+    have a limit. ``arc_bytes`` are in ZFS's cache. ``saved_bytes`` of what guests hold is there once for
+    several of them. ``workers`` are called with each bit of time that passes. The three hooks are for faults:
+    ``on_read`` with the path before each look at the kernel, ``on_write`` and ``after_write`` with path and
+    value around each change of the kernel or of a balloon (``balloon/NAME``). What they raise goes to the
+    caller.
     """
 
     guests: list[FakeGuest]
@@ -173,6 +175,7 @@ class FakeHost:
     arc_bytes: int = 0
     arc_minimum_bytes: int = 0
     slice_limit_bytes: int | None = None
+    saved_bytes: int = 0
     boot_id: str = "11111111-2222-3333-4444-555555555555"
     uptime: float = 100.0
     workers: list[Callable[[float], None]] = field(default_factory=list)
@@ -194,7 +197,7 @@ class FakeHost:
         """What is left, as MemAvailable has it: ZFS's cache is used memory."""
         own = sum(guest.overhead_bytes for guest in self.guests)
         taken = self.resident_bytes + own + self.zram_bytes + self.huge_pages_bytes + self.arc_bytes
-        return self.total_bytes - taken
+        return self.total_bytes - taken + self.saved_bytes
 
     @property
     def resident_bytes(self) -> int:

@@ -12,6 +12,7 @@ from overcommit.damon.trace import TRACING
 from overcommit.errors import Gone
 from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.kernel import Advice
+from overcommit.host.ksm import DIRECTORY as KSM
 from overcommit.host.nodes import DIRECTORY as NODES
 from overcommit.host.setaside import HUGE_PAGES
 from overcommit.host.swap import DEVICES
@@ -21,6 +22,7 @@ from overcommit.testing.fake_accounts import charge_files, charge_statistics, ho
 from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import FakeGuest, FakeHost
 from overcommit.testing.fake_kdamond import refusal
+from overcommit.testing.fake_ksm import FakeKsm
 from overcommit.testing.fake_trace import FakeTrace
 from overcommit.units import KIB, MIB
 
@@ -41,6 +43,7 @@ class FakeKernel:
         self.host = host
         self.damon = damon or FakeDamon(host)
         self.trace = FakeTrace(self.damon)
+        self.ksm = FakeKsm(host, self.damon.version)
         self.busy = 0
 
     def read(self, path: str) -> str:
@@ -89,6 +92,8 @@ class FakeKernel:
             self.damon.write(path, value)
         elif path.startswith(TRACING):
             self.trace.write(path, value)
+        elif path.startswith(KSM):
+            self.ksm.write(path, value)
         elif path.endswith("/memory.reclaim"):
             self._reclaim(path, value)
         else:
@@ -192,6 +197,7 @@ class FakeKernel:
             "/proc/sys/kernel/osrelease": lambda: "fake\n",
             "/proc/sys/kernel/random/boot_id": lambda: host.boot_id + "\n",
             "/proc/pressure/memory": lambda: _PSI.format("some", 0) + _PSI.format("full", 0),
+            "/proc/pressure/cpu": lambda: _PSI.format("some", 0) + _PSI.format("full", 0),
             "/proc/iomem": lambda: f"00000000-{host.total_bytes - 1:08x} : System RAM\n",
             f"{NODES}/node0/meminfo": lambda: (
                 f"Node 0 MemTotal: {(host.total_bytes - host.second_node_bytes) // KIB} kB\n"
@@ -206,19 +212,23 @@ class FakeKernel:
             )
         if path in files:
             return files[path]
+        if path.startswith(KSM):
+            content = self.ksm.read(path)
+            return lambda: content
         for guest in host.guests:
-            own = _process_files(guest, self.damon.version)
+            own = _process_files(guest, self.damon.version, self.ksm)
             if path in own:
                 return own[path]
         raise refusal(errno.ENOENT, path)
 
 
-def _process_files(guest: FakeGuest, version: tuple[int, int]) -> dict[str, Callable[[], str]]:
+def _process_files(guest: FakeGuest, version: tuple[int, int], ksm: FakeKsm) -> dict[str, Callable[[], str]]:
     process, cgroup = f"/proc/{guest.pid}", f"{CGROUPS}{guest.cgroup}"
     return {
         f"{process}/stat": lambda: f"{guest.pid} (qemu (kvm)) S " + "0 " * 18 + f"{guest.start_time} 0 0\n",
         f"{process}/cmdline": lambda: f"qemu\0-name\0guest={guest.name}\0-uuid\0{guest.uuid}\0",
         f"{process}/comm": lambda: "qemu-system-x86\n",
+        f"{process}/ksm_merging_pages": lambda: f"{ksm.merged_pages(guest)}\n",
         f"{process}/cgroup": lambda: f"0::{guest.cgroup}/emulator\n",
         f"{process}/smaps": lambda: "".join(
             f"{block.start:x}-{block.end:x} rw-p 00000000 00:00 0\nRss: 0 kB\n"

@@ -41,3 +41,14 @@ def test_the_end_of_an_action_says_who_kept_its_pace(
     line = json.loads(capsys.readouterr().out)
     assert (line["type"], line["domain"], line["controller"]) == (kind, "web", word)
     assert (line["freed_bytes"], line["promoted_pages"], line["seconds"]) == (3 * MIB, 7, 1.5)
+
+
+def test_what_is_done_to_the_host_is_of_no_domain(capsys: pytest.CaptureFixture[str]) -> None:
+    host, policy = scenarios.host(ksm=scenarios.ksm()), scenarios.policy({"host": {"ksm": True}})
+    two = (scenarios.domain("a"), scenarios.domain("host"))
+    (action,) = make_plan(scenarios.snapshot(host, *two), {}, policy).actions
+    teller = _JsonTeller()
+    teller.started(action)
+    teller.progress("saved 1.0 MiB")
+    for line in map(json.loads, capsys.readouterr().out.splitlines()):
+        assert (line["domain"], line["kind"]) == (None, "ksm")

@@ -126,7 +126,7 @@ class Installation:
         return next((b.size_bytes for b in self.past().balloons if b.domain.name == name), None)
 
     def baseline(self, *, guests: bool = True) -> object:
-        """All that restore must bring back, to the byte; DAMON only where ``guests`` come and go."""
+        """All that restore must bring back, to the byte; no balloons where ``guests`` come and go."""
         damon = self.kernel.damon
         balloons = {
             g.name: (g.balloon_bytes, g.balloon_target_bytes, g.plugged_bytes, g.requested_bytes)
@@ -137,6 +137,7 @@ class Installation:
             sorted(self.kernel.trace.instances),
             sorted(damon.running),
             dict(damon.modules),
+            dict(self.kernel.ksm.settings),
             balloons if guests else None,
         )
 

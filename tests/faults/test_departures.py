@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from overcommit.errors import StalePlan
-from overcommit.model.action import PageoutAction
+from overcommit.model.action import PageoutAction, subject_of
 from overcommit.model.outcome import Status
 from overcommit.model.plan import Plan
 from overcommit.testing import FakeGuest
@@ -90,7 +90,7 @@ def test_a_guest_that_leaves_at_any_look_during_apply_costs_the_other_nothing(
         except StalePlan:
             refused += 1
         else:
-            outcomes = {o.action.domain.name: o for o in report.outcomes}
+            outcomes = {subject_of(o.action): o for o in report.outcomes}
             assert outcomes[other].status is Status.DONE, turn
             if occasion.happened:
                 carried_out += 1
@@ -138,9 +138,9 @@ def test_a_guest_that_leaves_at_any_look_during_plan_is_left_out(
         assert installation.baseline(guests=False) == found
         if not occasion.happened:
             break
-        others = {action.domain.name for action in plan.actions} - {name}
+        others = {subject_of(action) for action in plan.actions} - {name}
         assert len(others) == 1, turn
-        if name in {action.domain.name for action in plan.actions}:
+        if name in {subject_of(action) for action in plan.actions}:
             with pytest.raises(StalePlan, match=name):
                 installation.apply(plan)
     assert turn > 10

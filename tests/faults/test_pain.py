@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from overcommit.damon.sysfs import ROOT
+from overcommit.model.action import subject_of
 from overcommit.model.outcome import Controller, Outcome, Status
 from overcommit.model.ranges import total_size
 from overcommit.testing import FakeHost
@@ -80,7 +81,7 @@ class Needy:
 def page_out(installation: Installation) -> Outcome:
     """Plan and apply; the outcome of the guest that is paged out."""
     plan = installation.plan()
-    return next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    return next(o for o in installation.apply(plan).outcomes if subject_of(o.action) == "cold")
 
 
 def test_a_guest_that_feels_nothing_is_paged_out_at_full_speed(installation: Installation, way: str) -> None:
@@ -213,6 +214,6 @@ def test_after_a_rest_the_quota_is_spent_on_what_is_still_there(tmp_path: Path) 
     plan = installation.plan()
     installation.host.after_write = note
     outcomes = installation.apply(plan).outcomes
-    assert next(o for o in outcomes if o.action.domain.name == "cold").status is Status.DONE
+    assert next(o for o in outcomes if subject_of(o.action) == "cold").status is Status.DONE
     first, second = targets
     assert 0 < second < first - SPEED // MIB

@@ -12,6 +12,7 @@ import pytest
 
 from overcommit.damon.sysfs import ROOT
 from overcommit.errors import HostError, OvercommitError, StalePlan
+from overcommit.model.action import subject_of
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.testing import Behaviour, FakeHost
 from overcommit.units import MIB
@@ -51,7 +52,7 @@ def test_a_guest_that_does_not_cooperate_is_named_and_harms_nobody(
     plan = installation.plan()
     free = installation.host.guests[1]
     OnTheFirst(installation.host, "balloon/free", lambda: setattr(free, "behaviour", behaviour))
-    outcomes = {o.action.domain.name: o for o in installation.apply(plan).outcomes}
+    outcomes = {subject_of(o.action): o for o in installation.apply(plan).outcomes}
     assert (outcomes["free"].status, says in outcomes["free"].detail) == (status, True), outcomes["free"]
     assert outcomes["free"].fault is fault
     if behaviour is not Behaviour.HUNG:  # what libvirt made of the last word nobody knows
@@ -91,7 +92,7 @@ def test_the_journal_knows_where_a_relief_left_the_balloon(installation: Install
     free.free.clear()
     installation.host.advance(5)
     plan = installation.plan()
-    (relief,) = (a for a in plan.runnable if a.domain.name == "free")
+    (relief,) = (a for a in plan.runnable if subject_of(a) == "free")
     if refused:
         free.behaviour = Behaviour.REFUSING
     outcome = next(o for o in installation.apply(plan).outcomes if o.action == relief)
@@ -133,7 +134,7 @@ def test_a_page_out_stops_when_its_guest_must_be_left_alone(
     plan = installation.plan()
     cold = installation.host.guests[0]
     OnTheFirst(installation.host, installation.first_of_pageout, lambda: setattr(cold, what, value))
-    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    outcome = next(o for o in installation.apply(plan).outcomes if subject_of(o.action) == "cold")
     assert (outcome.status, says in outcome.detail) == (Status.PARTIAL, True), outcome.detail
     assert cold.swapped == set(), "it was stopped before the actor had looked three times"
 
@@ -149,7 +150,7 @@ def test_a_page_out_that_fails_halfway_reports_what_it_had_done_by_then(installa
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     host.on_read = unreadable
-    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    outcome = next(o for o in installation.apply(plan).outcomes if subject_of(o.action) == "cold")
     assert (outcome.status, outcome.freed_bytes) == (Status.PARTIAL, len(cold.swapped) * MIB)
     assert "cannot read the cgroup" in outcome.detail
     assert installation.kernel.damon.running == {}
@@ -168,7 +169,7 @@ def test_a_kdamond_that_cannot_be_stopped_at_once_is_reported_with_what_it_did(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     installation.host.on_write = refuse_once
-    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    outcome = next(o for o in installation.apply(plan).outcomes if subject_of(o.action) == "cold")
     assert (outcome.status, outcome.freed_bytes) == (Status.PARTIAL, len(cold.swapped) * MIB)
     assert outcome.freed_bytes > 0
     assert "refused 'off'" in outcome.detail
@@ -182,7 +183,7 @@ def test_paging_out_by_physical_address_is_refused_where_the_kernel_cannot_bound
     installation.kernel.damon.version = (6, 12)
     plan = installation.plan()
     cold = installation.host.guests[0]
-    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    outcome = next(o for o in installation.apply(plan).outcomes if subject_of(o.action) == "cold")
     assert (outcome.status, outcome.freed_bytes, cold.swapped) == (Status.FAILED, 0, set())
     assert "cannot bound" in outcome.detail
     assert installation.kernel.damon.running == {}
@@ -197,7 +198,7 @@ def test_a_small_page_out_is_complete_when_no_more_of_it_may_be_taken(
     cold = installation.host.guests[0]
     cold.resident = set(range(26 + size))
     plan = installation.plan()
-    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    outcome = next(o for o in installation.apply(plan).outcomes if subject_of(o.action) == "cold")
     assert (outcome.status, outcome.action.expected_bytes) == (Status.DONE, size * MIB)
     assert size * MIB - 4 * MIB <= outcome.freed_bytes <= size * MIB
     assert outcome.seconds < 5
@@ -219,7 +220,7 @@ def test_a_swap_that_fills_up_meanwhile_ends_a_page_out_in_part(installation: In
     plan = installation.plan()
     filled = host.swap_total_bytes - 20 * MIB
     OnTheFirst(host, installation.first_of_pageout, lambda: setattr(host, "swap_of_others_bytes", filled))
-    outcome = next(o for o in installation.apply(plan).outcomes if o.action.domain.name == "cold")
+    outcome = next(o for o in installation.apply(plan).outcomes if subject_of(o.action) == "cold")
     assert outcome.status is Status.PARTIAL, outcome.detail
     assert 0 < outcome.freed_bytes <= 20 * MIB
 

@@ -18,6 +18,8 @@ from overcommit.model.facts import (
     BalloonStats,
     DomainFacts,
     HostFacts,
+    KsmFacts,
+    KsmRun,
     MemoryNode,
     RunState,
     SwapArea,
@@ -94,6 +96,7 @@ def _past(words: Words) -> Past:
             for name, about in words.pop("devices", {}).items()
             for alias, sizes in about.items()
         ),
+        ksm_generation=words.pop("ksm", None),
     )
     scenarios.require(not words, f"unknown words about the past: {', '.join(words)}")
     return past
@@ -118,6 +121,8 @@ def _host(words: Words) -> HostFacts:
         arc=_arc(words.pop("arc", None)),
         zram=_compressed(words.pop("zram", None)),
         zswap=_zswap(words.pop("zswap", None)),
+        ksm=_ksm(dict(words.pop("ksm"))) if "ksm" in words else None,
+        cpu_pressure=scenarios.waiting(parse_percentage(words.pop("waiting_for_cpu", "0%"))),
     )
     scenarios.require(not words, f"unknown words about the host: {', '.join(words)}")
     return host
@@ -168,6 +173,18 @@ def _limits(words: Mapping[str, Words]) -> list[CgroupLimit]:
     ]
 
 
+def _ksm(words: Words) -> KsmFacts:
+    saved, profit = _size(words.pop("saved", 0)), words.pop("profit", 0)
+    return scenarios.ksm(
+        KsmRun[words.pop("run", "stopped").upper()],
+        sharing_bytes=saved,
+        shared_bytes=saved // 2,
+        profit_bytes=None if profit is None else _size(profit),
+        full_scans=words.pop("full_scans", 0),
+        **words,
+    )
+
+
 def _node(nid: int, words: Words) -> MemoryNode:
     node = scenarios.node(nid, _size(words.pop("size")), _size(words.pop("free")))
     scenarios.require(not words, f"unknown words about node {nid}: {', '.join(words)}")
@@ -200,6 +217,7 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         cache=_size(words.pop("cache", 0)),
         limits=_limits(words.pop("slices", {})),
         agent=_agent(words.pop("agent", None)),
+        merged=None if "merged" not in words else _size(words.pop("merged")),
         placement={nid: _size(amount) for nid, amount in words.pop("placement", {}).items()} or None,
         **definition,
     )
@@ -291,7 +309,7 @@ def _domain_figures(data: Mapping[str, Any]) -> Words:
 
 def _action_figures(data: Mapping[str, Any]) -> Words:
     figures: Words = {
-        "domain": data["domain"]["name"],
+        "domain": data["domain"]["name"] if data["domain"] else None,
         "kind": data["kind"],
         "reason": data["reason"],
         "before": exact(data["before_bytes"]),
@@ -303,6 +321,8 @@ def _action_figures(data: Mapping[str, Any]) -> Words:
         figures |= {word: data[word] for word in ("actor", "node", "recall_to") if data.get(word) is not None}
     if "device" in data:
         figures |= {"device": data["device"]}
+    if "settings" in data:
+        figures |= {"settings": dict(data["settings"])}
     return figures | ({"blocked": data["blocked"]} if data["blocked"] else {})
 
 

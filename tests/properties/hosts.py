@@ -16,6 +16,8 @@ from overcommit.model.facts import (
     Definition,
     DomainFacts,
     Gap,
+    KsmFacts,
+    KsmRun,
     Residency,
     RunState,
     Snapshot,
@@ -144,13 +146,19 @@ def domains(draw: st.DrawFn, name: str, policy: Policy) -> tuple[DomainFacts, He
     gaps = {draw(st.sampled_from([""] * 25 + list(GAPS)))} - {""}
     label = draw(st.sampled_from([*CLASSES, "greedy", "standard"]))
     connected = draw(st.sampled_from([True, True, False, None]))
+    alone = draw(st.sampled_from([False] * 8 + [True]))
     definition = scenarios.definition(
-        size, labels={"class": label}, virtio_mem=plugged, agent_connected=connected
+        size,
+        labels={"class": label},
+        virtio_mem=plugged,
+        agent_connected=connected,
+        nosharepages=alone,
     )
     facts = dataclasses.replace(
         scenarios.domain(name, size=size),
         definition=definition,
         agent=draw(st.none() | AGENTS),
+        merged_bytes=draw(st.sampled_from([None, 0, 0, residency.resident_bytes // 5])),
         state=draw(st.sampled_from([RunState.RUNNING] * 20 + [RunState.PAUSED])),
         balloon=None if "balloon" in gaps else draw(guests(definition)),
         ram=() if "guest RAM" in gaps else ram,
@@ -164,16 +172,35 @@ def domains(draw: st.DrawFn, name: str, policy: Policy) -> tuple[DomainFacts, He
 
 
 @functools.cache
-def _policy(mode: ReclaimMode, reserve: int, max_used: int) -> Policy:
+def _policy(mode: ReclaimMode, reserve: int, max_used: int, ksm: bool) -> Policy:
     rules = [{"match": {"metadata": {"class": name}}, "class": name} for name in CLASSES]
-    host = {"reclaim": mode.value, "reserve": f"{reserve}%", "swap": {"max_used": f"{max_used}%"}}
+    swap = {"max_used": f"{max_used}%"}
+    host = {"reclaim": mode.value, "reserve": f"{reserve}%", "swap": swap, "ksm": ksm}
     return scenarios.policy({"host": host, "classes": CLASSES, "domains": rules})
 
 
 def policies(*modes: ReclaimMode) -> st.SearchStrategy[Policy]:
     usual = (ReclaimMode.PROACTIVE, ReclaimMode.ON_PRESSURE)
     choice = st.sampled_from(modes or (*usual, *usual, *usual, ReclaimMode.OFF))
-    return st.builds(_policy, choice, st.sampled_from([8, 0, 25, 60]), st.sampled_from([60, 100, 90, 10, 0]))
+    return st.builds(
+        _policy,
+        choice,
+        st.sampled_from([8, 0, 25, 60]),
+        st.sampled_from([60, 100, 90, 10, 0]),
+        st.booleans(),
+    )
+
+
+KSM = st.none() | st.builds(
+    scenarios.ksm,
+    st.sampled_from([KsmRun.STOPPED] * 4 + [KsmRun.RUNNING, KsmRun.UNMERGED]),
+    pages_to_scan=st.sampled_from([100, 1, 5000]),
+    sharing_bytes=st.sampled_from([0, 300 * MIB]),
+    profit_bytes=st.sampled_from([None, 0, -MIB, 300 * MIB]),
+    advisor=st.sampled_from([None, "none", "scan-time"]),
+    tuner=st.sampled_from([None] * 5 + ["ksmtuned.service"]),
+)
+"""Any that a kernel can be in, started by whoever."""
 
 
 @st.composite
@@ -187,15 +214,17 @@ def worlds(draw: st.DrawFn, *modes: ReclaimMode) -> World:
     used = sum(r.swapped_bytes for r in known) + draw(st.sampled_from([0, 1, 300])) * MIB
     room = draw(st.sampled_from([10_000, 2000, 1000, 300, 20, 0])) * MIB
     area = scenarios.zram(used + room, used)
-    host = scenarios.host(total, available, [area] if area.size_bytes else [])
+    ksm = draw(KSM)
+    waiting = scenarios.waiting(draw(st.sampled_from([0.0, 0.2, 0.99])))
+    host = scenarios.host(total, available, [area] if area.size_bytes else [], ksm=ksm, cpu_pressure=waiting)
     heats = {facts.incarnation.uuid: heat for facts, heat in made if heat is not None}
-    past = draw(pasts([facts for facts, _ in made]))
+    past = draw(pasts([facts for facts, _ in made], ksm))
     return World(scenarios.snapshot(host, *(facts for facts, _ in made)), heats, policy, past)
 
 
 @st.composite
-def pasts(draw: st.DrawFn, among: list[DomainFacts]) -> Past:
-    """Usually nothing; else promises, quarantines, over or not, and balloons near where they were left."""
+def pasts(draw: st.DrawFn, among: list[DomainFacts], ksm: KsmFacts | None) -> Past:
+    """Usually nothing; else promises, quarantines, over or not, balloons near where we left them, our KSM."""
     if not draw(st.sampled_from([False, False, True])):
         return NOTHING_PAST
     promise = Reservation(
@@ -241,4 +270,5 @@ def pasts(draw: st.DrawFn, among: list[DomainFacts]) -> Past:
         quarantines=tuple(quarantines),
         balloons=tuple(balloons),
         devices=tuple(resized),
+        ksm_generation=draw(st.sampled_from([None, 3])) if ksm else None,
     )

@@ -11,16 +11,18 @@ from overcommit.model.action import (
     Action,
     BalloonAction,
     DemotionAction,
+    DomainAction,
     GuestReclaimAction,
+    KsmAction,
     PageoutAction,
     ReportingAction,
     VirtioMemAction,
     guest_help_of,
     kind_of,
 )
-from overcommit.model.facts import DomainFacts, Residency
+from overcommit.model.facts import DomainFacts, KsmRun, Residency
 from overcommit.model.heat import Heat
-from overcommit.model.past import Reservation
+from overcommit.model.past import Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
@@ -34,7 +36,13 @@ from tests.properties.hosts import World, guests, worlds
 LEAST = worthwhile(0)
 
 
-def facts_of(world: World, action: Action) -> DomainFacts:
+def on_domains(plan: Plan, *, blocked: bool = False) -> list[DomainAction]:
+    """What is done to domains; the host's own action takes from nobody in particular."""
+    actions = plan.actions if blocked else plan.runnable
+    return [action for action in actions if not isinstance(action, KsmAction)]
+
+
+def facts_of(world: World, action: DomainAction) -> DomainFacts:
     return next(d for d in world.snapshot.domains if d.incarnation == action.domain)
 
 
@@ -44,7 +52,7 @@ def gives(action: Action) -> bool:
 
 def taken_from(plan: Plan) -> dict[str, int]:
     taken: dict[str, int] = {}
-    for action in plan.runnable:
+    for action in on_domains(plan):
         taken[action.domain.name] = taken.get(action.domain.name, 0) + action.expected_bytes
     return taken
 
@@ -52,7 +60,7 @@ def taken_from(plan: Plan) -> dict[str, int]:
 @given(worlds())
 def test_s1_no_domain_ends_below_its_floor_or_above_its_ceiling(world: World) -> None:
     plan = world.plan()
-    for action in plan.actions:
+    for action in on_domains(plan, blocked=True):
         domain = next(d for d in plan.domains if d.incarnation == action.domain)
         after = action.after_bytes
         if isinstance(action, VirtioMemAction | BalloonAction):
@@ -68,7 +76,7 @@ def test_s1_no_domain_ends_below_its_floor_or_above_its_ceiling(world: World) ->
 
 @given(worlds())
 def test_what_is_not_a_relief_takes(world: World) -> None:
-    for action in world.plan().runnable:
+    for action in on_domains(world.plan()):
         if gives(action):
             continue
         if isinstance(action, GuestReclaimAction):
@@ -80,7 +88,7 @@ def test_what_is_not_a_relief_takes(world: World) -> None:
 
 @given(worlds())
 def test_s2_no_action_rests_on_a_gap(world: World) -> None:
-    for action in world.plan().actions:
+    for action in on_domains(world.plan(), blocked=True):
         needed = {"guest RAM", "residency", "job state"}
         balloon = VirtioMemAction | BalloonAction | ReportingAction
         needed |= {"balloon"} if isinstance(action, balloon) else set()
@@ -92,7 +100,7 @@ def test_s2_no_action_rests_on_a_gap(world: World) -> None:
 @given(worlds())
 def test_nothing_is_done_inside_of_a_guest_whose_owner_did_not_agree(world: World) -> None:
     """Nor where its agent is not there, did not answer, or may not write a file."""
-    for action in world.plan().actions:
+    for action in on_domains(world.plan(), blocked=True):
         if (way := guest_help_of(action)) is not None:
             facts = facts_of(world, action)
             assert way in world.policy.class_of(facts).guest_help
@@ -177,7 +185,7 @@ def test_a_relief_gives_back_what_we_took_and_no_more_than_the_host_can_spare(wo
     plan = world.plan()
     left = {(balloon.domain, ""): balloon.baseline_bytes for balloon in world.past.balloons}
     left |= {(device.domain, device.device): device.baseline_bytes for device in world.past.devices}
-    for action in plan.actions:
+    for action in on_domains(plan, blocked=True):
         if gives(action):
             facts = facts_of(world, action)
             assert facts.balloon is not None
@@ -185,8 +193,8 @@ def test_a_relief_gives_back_what_we_took_and_no_more_than_the_host_can_spare(wo
             assert facts.balloon.usable_bytes is not None
             assert facts.balloon.usable_bytes < guest_reserve(facts.definition.maximum_bytes) // 2
     assert plan.given_bytes <= max(0, plan.host.available_bytes - plan.host.reserve_bytes // 2)
-    short = {action.domain for action in plan.actions if gives(action)}
-    assert not [a for a in plan.actions if a.domain in short and not gives(a)]
+    short = {action.domain for action in on_domains(plan, blocked=True) if gives(action)}
+    assert not [a for a in on_domains(plan, blocked=True) if a.domain in short and not gives(a)]
 
 
 @given(worlds())
@@ -209,8 +217,8 @@ def test_a_quarantined_actuator_is_not_used(world: World) -> None:
         for quarantine in world.past.quarantines
         if quarantine.until > world.snapshot.taken_at
     }
-    used = {(action.domain, kind_of(action)) for action in world.plan().actions if not gives(action)}
-    assert not barred & used
+    actions = on_domains(world.plan(), blocked=True)
+    assert not barred & {(action.domain, kind_of(action)) for action in actions if not gives(action)}
 
 
 @given(worlds(ReclaimMode.ON_PRESSURE), st.integers(0, 1 << 32))
@@ -304,6 +312,43 @@ def test_whole_blocks_go_and_the_guest_keeps_what_it_uses_and_a_reserve(world: W
 
 
 @given(worlds())
+def test_ksm_is_started_last_by_whoever_may_and_promises_nothing(world: World) -> None:
+    plan, ksm = world.plan(), world.snapshot.host.ksm
+    started = [action for action in plan.actions if isinstance(action, KsmAction)]
+    if not started:
+        return
+    assert started == [plan.actions[-1]]
+    assert world.policy.ksm
+    assert world.policy.reclaim is not ReclaimMode.OFF
+    assert world.policy.reclaim is not ReclaimMode.ON_PRESSURE or plan.host.headroom_bytes < 0
+    assert ksm is not None
+    assert (ksm.run, ksm.tuner, world.past.ksm_generation) == (KsmRun.STOPPED, None, None)
+    (action,) = started
+    assert action.expected_bytes == 0
+    assert action.before_bytes == action.after_bytes
+    shared = [d for d in world.snapshot.domains if not d.definition.nosharepages and d.residency]
+    assert 0 < action.mergeable_bytes <= sum(d.residency.resident_bytes for d in shared if d.residency)
+    written = dict(action.settings)
+    assert list(written)[-1] == "run"
+    assert written["run"] == "1"
+    assert ("pages_to_scan" in written) == (ksm.advisor is None)
+    assert 100 <= int(written.get("pages_to_scan", 100)) <= 20_000
+    after = dataclasses.replace(world.snapshot.host, ksm=dataclasses.replace(ksm, run=KsmRun.RUNNING))
+    running = world._replace(
+        snapshot=dataclasses.replace(world.snapshot, host=after), past=Past(ksm_generation=1)
+    )
+    assert not any(isinstance(a, KsmAction) for a in running.plan().actions), "done once is done"
+
+
+@given(worlds())
+def test_merged_memory_is_not_promised_by_page_out(world: World) -> None:
+    for action in on_domains(world.plan()):
+        if isinstance(action, PageoutAction):
+            cold = world.heats[action.domain.uuid].cold_bytes or 0
+            assert action.expected_bytes <= cold - (facts_of(world, action).merged_bytes or 0)
+
+
+@given(worlds())
 def test_no_page_is_promised_twice(world: World) -> None:
     for name, taken in taken_from(world.plan()).items():
         facts = next(d for d in world.snapshot.domains if d.name == name)
@@ -350,7 +395,7 @@ def test_perfect_applies_come_to_an_end(world: World) -> None:
     world = applied(world, first)
     second = world.plan()
     ballooned = {a.domain for a in first.runnable if isinstance(a, BalloonAction)}
-    again = [a for a in second.runnable if isinstance(a, BalloonAction) or a.domain not in ballooned]
+    again = [a for a in on_domains(second) if isinstance(a, BalloonAction) or a.domain not in ballooned]
     assert sum(a.expected_bytes for a in again) <= negligible
     assume(all(action.blocked is None for action in second.actions))
     assert applied(world, second).plan().expected_bytes <= negligible
@@ -405,7 +450,7 @@ def applied(world: World, plan: Plan) -> World:
     """The host after every action did just what it promised, and no more."""
     heats = dict(world.heats)
     available, swapped = world.snapshot.host.available_bytes, 0
-    for action in plan.runnable:
+    for action in on_domains(plan):
         facts = facts_of(world, action)
         assert facts.residency is not None
         available += action.expected_bytes

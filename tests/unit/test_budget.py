@@ -166,3 +166,15 @@ def test_a_slice_that_is_full_leaves_nothing() -> None:
 
 def test_without_any_domain_the_worst_case_is_none() -> None:
     assert budget(scenarios.host()).worst_case.wanted_bytes == 0
+
+
+def test_merged_memory_is_held_once_and_wanted_by_each_who_writes_to_it() -> None:
+    merged = scenarios.ksm(sharing_bytes=300 * MIB)
+    two = (scenarios.domain("a"), scenarios.domain("b"))
+    apart, shared = (budget(scenarios.host(ksm=ksm), *two) for ksm in (scenarios.ksm(), merged))
+    assert apart.guests_bytes - shared.guests_bytes == 300 * MIB
+    assert (apart.worst_case.wanted_bytes, shared.worst_case.wanted_bytes) == (0, 300 * MIB)
+    others = budget(scenarios.host(ksm=scenarios.ksm(sharing_bytes=3 * GIB)), *two)
+    assert (others.guests_bytes, others.worst_case.wanted_bytes) == (0, 2 * GIB), (
+        "not only guests' may be merged"
+    )

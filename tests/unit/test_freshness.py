@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from overcommit.errors import StalePlan
-from overcommit.model.action import DemotionAction, name_of
-from overcommit.model.facts import AgentFacts, DomainFacts, MemoryNode, RunState, Snapshot
+from overcommit.model.action import DemotionAction, name_of, subject_of
+from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, MemoryNode, RunState, Snapshot
 from overcommit.model.plan import Plan
 from overcommit.plan.eligibility import READS, WRITES
 from overcommit.plan.freshness import require_fresh
@@ -67,7 +67,7 @@ def test_a_guest_is_held_against_what_blocks_and_balloon_leave_it_together() -> 
 
 
 def test_the_sample_has_one_action_of_each_kind() -> None:
-    assert [(type(a).__name__, a.domain.name) for a in PLAN.runnable] == [
+    assert [(type(a).__name__, subject_of(a)) for a in PLAN.runnable] == [
         ("BalloonAction", "web"),
         ("PageoutAction", "db"),
     ]
@@ -233,6 +233,35 @@ def test_a_recall_needs_what_it_recalls_and_room_for_it(
     with pytest.raises(StalePlan) as caught:
         require_fresh(plan, at(there, near_free), SLOW)
     assert str(caught.value) == f"the saved plan is stale: {reason}"
+
+
+MERGING = scenarios.policy({"host": {"ksm": True}})
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        ({}, None),
+        ({"ksm": scenarios.ksm(sharing_bytes=MIB)}, None),
+        ({"ksm": scenarios.ksm(KsmRun.RUNNING)}, "it runs already"),
+        ({"ksm": None}, "this kernel has none (CONFIG_KSM)"),
+        (
+            {"cpu_pressure": scenarios.waiting(0.97)},
+            "the CPUs have no room for it (something waits for one 97% of the time)",
+        ),
+    ],
+)
+def test_the_hosts_own_action_rests_on_the_host(now: dict[str, object], reason: str | None) -> None:
+    host = scenarios.host(ksm=scenarios.ksm(), cpu_pressure=scenarios.waiting(0.1))
+    plan = make_plan(scenarios.snapshot(host, WEB, DB), {}, MERGING)
+    assert name_of(plan.runnable[-1]) == "ksm"
+    later = dataclasses.replace(seen(WEB, DB), host=dataclasses.replace(host, **now))  # type: ignore[arg-type]
+    if reason is None:
+        require_fresh(plan, later, MERGING)
+        return
+    with pytest.raises(StalePlan) as caught:
+        require_fresh(plan, later, MERGING)
+    assert str(caught.value) == f"the saved plan is stale: KSM can no longer be started: {reason}"
 
 
 def test_another_policy() -> None:

@@ -16,6 +16,7 @@ from overcommit.journal import (
     Generation,
     Journal,
     KdamondStarted,
+    KsmStarted,
     MemoryDeviceResized,
     ModuleTakenOver,
     PoolClaimed,
@@ -30,6 +31,7 @@ RECORDS: tuple[Record, ...] = (
     STARTED,
     BalloonMoved(domain=incarnation("a b\n'ü'"), before_bytes=2 << 30, after_bytes=1 << 30),
     MemoryDeviceResized(domain=incarnation(), device="virtiomem0", before_bytes=2 << 30, after_bytes=0),
+    KsmStarted(before={"pages_to_scan": "100", "run": "0"}, after={"pages_to_scan": "640", "run": "1"}),
 )
 
 
@@ -92,6 +94,13 @@ def test_generations_are_numbered_on_and_described(journal: Journal) -> None:
         (1, "plan", 12.5, "boot-1", 0),
         (2, "apply", 12.5, "boot-1", 1),
     ]
+
+
+def test_a_generation_can_settle_what_it_undid_itself(journal: Journal) -> None:
+    generation = begin(journal)
+    one, two = generation.record(STARTED), generation.record(STARTED)
+    generation.settle(one)
+    assert journal.outstanding() == (two,)
 
 
 def test_discarded_generation_is_forgotten(journal: Journal) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from overcommit.errors import StalePlan, UsageError
+from overcommit.model.action import subject_of
 from overcommit.model.facts import AgentFacts
 from overcommit.model.plan import Plan
 from overcommit.plan import document
@@ -39,7 +40,7 @@ PLAN = plan_with_everything()
 
 
 def test_the_sample_has_what_it_is_said_to_have() -> None:
-    assert [(a.domain.name, a.blocked is None) for a in PLAN.actions] == [
+    assert [(subject_of(a), a.blocked is None) for a in PLAN.actions] == [
         ("a", True),
         ("b", True),
         ('c "ü"', False),
@@ -102,6 +103,16 @@ def test_round_trip_of_a_recall() -> None:
     (action,) = document.to_document(plan)["actions"]
     assert (action["kind"], action["node"], action["recall_to"]) == ("recall", 1, 0)
     assert (action["expected_bytes"], action["pieces"]) == (400 * MIB, [])
+    assert document.loads(document.dumps(plan), "p.json") == plan
+
+
+def test_round_trip_of_what_is_done_to_the_host_itself() -> None:
+    policy = scenarios.policy({"host": {"ksm": True}})
+    host = scenarios.host(ksm=scenarios.ksm())
+    plan = make_plan(scenarios.snapshot(host, scenarios.domain("a"), scenarios.domain("b")), {}, policy)
+    (action,) = document.to_document(plan)["actions"]
+    assert (action["kind"], action["domain"], action["expected_bytes"]) == ("ksm", None, 0)
+    assert action["settings"][-1] == ["run", "1"]
     assert document.loads(document.dumps(plan), "p.json") == plan
 
 

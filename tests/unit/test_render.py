@@ -144,6 +144,19 @@ def test_a_recall_names_the_node_that_got_it() -> None:
     assert "web  recall: node 0 got 190 MiB of 200 MiB in 1min 5s" in render.outcome_text(done)
 
 
+def test_what_merging_brought_is_the_kernels_account_and_frees_nothing_of_a_guest() -> None:
+    merging = scenarios.policy({"host": {"ksm": True}})
+    host = scenarios.host(ksm=scenarios.ksm())
+    two = (scenarios.domain("a"), scenarios.domain("b"))
+    plan = make_plan(scenarios.snapshot(host, *two), {}, merging)
+    assert any(
+        line.startswith("  ~ host  ksm  merges equal pages in 2.0 GiB") for line in render.plan_text(plan)
+    )
+    done = outcome(action=plan.actions[0], freed_bytes=0, merged_bytes=9 * MIB, detail="9.0 MiB saved")
+    assert render.outcome_text(done) == "  done    host  ksm: 9.0 MiB saved (1min 5s)"
+    assert "Freed 0 B of guest memory" in report(done)
+
+
 def test_a_report_does_not_hide_a_loss_or_what_compression_costs() -> None:
     text = report(available_after=GIB, swap=600 * MIB, zram=200 * MIB)
     assert "(-1.0 GiB)" in text

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from overcommit.model.action import (
-    Action,
     BalloonAction,
     DemotionAction,
+    DomainAction,
     GuestReclaimAction,
     ReportingAction,
     VirtioMemAction,
@@ -26,7 +26,7 @@ from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
 
 
-def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[Action]:
+def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
     """The actions that this domain allows, in ladder order. Their ids are given later.
 
     ``rooms`` is what each memory node can still take.
@@ -60,6 +60,8 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[Action]:
         cold -= _on_cold_node(case)
     if case.may(Actuator.PAGEOUT):
         left = resident - reported - given
+        # What others share stays in memory as long as they use it; which pieces hold it is not known.
+        cold -= domain.merged_bytes or 0
         chosen = coldest(pieces, min(cold, left - bounds.floor_bytes))
         if sum(piece.resident_bytes for piece in chosen) >= worthwhile(bounds.ceiling_bytes):
             yield page_out(case, heat, left, chosen)

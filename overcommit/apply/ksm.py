@@ -1,0 +1,148 @@
+"""Start KSM, and put it back: one switch and its pace, for the whole host."""
+
+from __future__ import annotations
+
+import os
+
+from overcommit.apply.worksite import Worksite
+from overcommit.errors import HostError
+from overcommit.host.kernel import Kernel
+from overcommit.host.ksm import read_ksm, read_setting, write_setting
+from overcommit.journal import Entry, KsmStarted
+from overcommit.model.action import KsmAction
+from overcommit.model.facts import KsmFacts, KsmRun
+from overcommit.model.outcome import Outcome, Status
+from overcommit.plan.rungs.ksm import gain_text
+from overcommit.units import format_size
+
+_WATCHED_SECONDS = 30.0
+_POLL_SECONDS = 2.0
+_ENOUGH_SCANS = 3
+"""A page is merged when two scans found it the same; a third one merges with what the second did."""
+_PAGES_TO_SCAN = "pages_to_scan"
+_UNADVISED_PAGES = "100"
+"""What the kernel sets when its advisor is turned off (DEFAULT_PAGES_TO_SCAN, mm/ksm.c)."""
+
+
+def start_merging(site: Worksite, action: KsmAction) -> Outcome:
+    """Carry it out, and look for a while at what comes of it; merging goes on when this returns.
+
+    Raises:
+        HostError: the journal cannot be written; nothing was changed then.
+    """
+    began = site.clock.monotonic()
+    try:
+        found = _require(site.kernel, KsmRun.STOPPED)
+        record = _record(site.kernel, action)
+    except (HostError, OSError) as error:
+        return _outcome(site, action, Status.FAILED, 0, began, _told(error))
+    entry = site.generation.record(record)
+    try:
+        for name, value in action.settings:
+            write_setting(site.kernel, name, value)
+        last = _require(site.kernel, KsmRun.RUNNING)
+    except (HostError, OSError) as error:
+        detail = f"{_told(error)}; {_undone(site, entry, record)}"
+        return _outcome(site, action, Status.FAILED, 0, began, detail)
+    try:
+        while (
+            site.clock.monotonic() - began < _WATCHED_SECONDS
+            and last.full_scans - found.full_scans < _ENOUGH_SCANS
+        ):
+            site.clock.wait(_POLL_SECONDS)
+            last = _require(site.kernel, KsmRun.RUNNING)
+            site.progress(f"saved {format_size(last.sharing_bytes)}")
+        status, detail = Status.DONE, f"{gain_text(last)}; it goes on"
+    except (HostError, OSError) as error:
+        status, detail = Status.PARTIAL, _told(error)
+    return _outcome(site, action, status, last.gain_bytes, began, detail)
+
+
+def stop_merging(kernel: Kernel, record: KsmStarted) -> str:
+    """Put back each file that still is as we set it; idempotent.
+
+    What is merged stays so until it is written to: to unmerge it (``run`` 2) would take all that memory at
+    once, which may be what a full host has not.
+
+    Returns:
+        A sentence about what was put back.
+
+    Raises:
+        HostError: the kernel refused, and some are not back yet.
+    """
+    changed, kept = [], []
+    try:
+        for name in reversed(tuple(record.after)):
+            now = read_setting(kernel, name)
+            if now == record.before[name]:
+                continue
+            if now != record.after[name]:
+                kept.append(f"{name} left at {now}: somebody else changed it since")
+                continue
+            write_setting(kernel, name, record.before[name])
+            changed.append(f"{name} back at {record.before[name]}")
+        facts = read_ksm(kernel)
+    except (OSError, ValueError) as error:
+        raise HostError(f"KSM cannot be put back: {_told(error)}") from error
+    if not changed and not kept:
+        return "KSM needs nothing: it is as it was"
+    text = f"KSM: {', '.join([*changed, *kept])}"
+    if facts is None or not facts.sharing_bytes:
+        return text
+    return (
+        f"{text}; {format_size(facts.sharing_bytes)} stay saved until guests write to those pages: to "
+        "unmerge them now would take so much memory at once"
+    )
+
+
+def _record(kernel: Kernel, action: KsmAction) -> KsmStarted:
+    before: dict[str, str] = {}
+    after: dict[str, str] = {}
+    for name, value in action.settings:
+        if name == "advisor_mode":
+            # From now on it is the advisor's, and cannot be written; when that is off it is not as it was.
+            before[_PAGES_TO_SCAN] = read_setting(kernel, _PAGES_TO_SCAN)
+            after[_PAGES_TO_SCAN] = _UNADVISED_PAGES
+        before[name], after[name] = read_setting(kernel, name), value
+    return KsmStarted(before=before, after=after)
+
+
+def _require(kernel: Kernel, wanted: KsmRun) -> KsmFacts:
+    try:
+        facts = read_ksm(kernel)
+    except ValueError as error:
+        raise HostError(f"KSM cannot be read: {error}") from error
+    if facts is None or facts.run is not wanted:
+        is_ = "gone" if facts is None else facts.run.name.lower()
+        raise HostError(f"KSM is {is_}, not {wanted.name.lower()}: somebody else has a hand in it")
+    return facts
+
+
+def _undone(site: Worksite, entry: Entry, record: KsmStarted) -> str:
+    """Put back at once what was written before it failed; what cannot be stays in the journal."""
+    try:
+        stop_merging(site.kernel, record)
+        site.generation.settle(entry)
+    except HostError as error:
+        return f"{error}: overcommitctl restore tries again"
+    return "all is as it was"
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename or 'the kernel'}: {os.strerror(error.errno)}"
+    return str(error)
+
+
+def _outcome(
+    site: Worksite, action: KsmAction, status: Status, merged: int, began: float, detail: str
+) -> Outcome:
+    return Outcome(
+        action=action,
+        status=status,
+        freed_bytes=0,
+        merged_bytes=merged,
+        promoted_pages=0,
+        seconds=site.clock.monotonic() - began,
+        detail=detail,
+    )

@@ -1,0 +1,81 @@
+"""Kernel same-page merging: what it does, and who has a hand in it. Read only, but for `write_setting`.
+
+Documentation/admin-guide/mm/ksm.rst and Documentation/ABI/testing/sysfs-kernel-mm-ksm.
+"""
+
+from __future__ import annotations
+
+import re
+
+from overcommit.host.cgroup import ROOT as CGROUPS
+from overcommit.host.kernel import Kernel
+from overcommit.model.facts import KsmFacts, KsmRun
+from overcommit.units import PAGE_SIZE
+
+DIRECTORY = "/sys/kernel/mm/ksm"
+_TUNERS = ("ksmtuned.service", "mom-vdsm.service", "momd.service")
+"""Services that write ``run`` themselves; systemd gives each a group of its own while it is active."""
+
+
+def read_ksm(kernel: Kernel) -> KsmFacts | None:
+    """What KSM does now; None where this kernel has none (CONFIG_KSM).
+
+    Raises:
+        OSError: a file that every KSM has cannot be read.
+        ValueError: one does not hold what it should.
+    """
+    if not kernel.exists(f"{DIRECTORY}/run"):
+        return None
+
+    def number(name: str) -> int:
+        return int(read_setting(kernel, name))
+
+    return KsmFacts(
+        run=KsmRun(number("run")),
+        pages_to_scan=number("pages_to_scan"),
+        sleep_seconds=number("sleep_millisecs") / 1000,
+        shared_bytes=number("pages_shared") * PAGE_SIZE,
+        sharing_bytes=number("pages_sharing") * PAGE_SIZE,
+        unshared_bytes=number("pages_unshared") * PAGE_SIZE,
+        full_scans=number("full_scans"),
+        profit_bytes=number("general_profit") if _has(kernel, "general_profit") else None,
+        advisor=read_setting(kernel, "advisor_mode") if _has(kernel, "advisor_mode") else None,
+        # Only a kernel for hosts with several memory nodes has the choice.
+        across_nodes=not _has(kernel, "merge_across_nodes") or number("merge_across_nodes") == 1,
+        tuner=next((name for name in _TUNERS if kernel.exists(f"{CGROUPS}/system.slice/{name}")), None),
+    )
+
+
+def read_setting(kernel: Kernel, name: str) -> str:
+    """The value of one of KSM's files as it would be written.
+
+    Raises:
+        OSError: no such file.
+    """
+    text = kernel.read(f"{DIRECTORY}/{name}").strip()
+    chosen = re.search(r"\[(\S+)\]", text)  # advisor_mode shows what there is, and marks what is chosen
+    return chosen[1] if chosen else text
+
+
+def write_setting(kernel: Kernel, name: str, value: str) -> None:
+    """Change one of KSM's files.
+
+    Raises:
+        OSError: no such file, or the kernel refuses.
+    """
+    kernel.write(f"{DIRECTORY}/{name}", value)
+
+
+def read_merged(kernel: Kernel, pid: int) -> int | None:
+    """Bytes of a process in merged pages, its own and others' (Linux 5.19); None where nobody counts them.
+
+    Raises:
+        OSError: the process left.
+        ValueError: the file does not hold a number.
+    """
+    path = f"/proc/{pid}/ksm_merging_pages"
+    return int(kernel.read(path)) * PAGE_SIZE if kernel.exists(path) else None
+
+
+def _has(kernel: Kernel, name: str) -> bool:
+    return kernel.exists(f"{DIRECTORY}/{name}")

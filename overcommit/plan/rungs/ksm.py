@@ -1,0 +1,141 @@
+"""Equal pages of all guests, merged by the kernel: the one rung that is of the host, not of a domain.
+
+Whoever else has a hand in KSM keeps it: it has one switch, and two owners would turn it on and off in turn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from overcommit.model.action import KsmAction
+from overcommit.model.facts import DomainFacts, KsmFacts, KsmRun, RunState, Snapshot
+from overcommit.model.past import Past
+from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.units import PAGE_SIZE, format_duration, format_ratio, format_size
+
+_SCAN_SECONDS = 750.0
+"""For going through all memory once. A page is merged when it was the same in two scans."""
+_LEAST_PAGES, _MOST_PAGES = 100, 20_000
+"""Per look: the kernel's default, and what keeps a CPU busy for about all of its 20 ms."""
+_FEWEST_DOMAINS = 2
+_BUSY_CPU = 0.95
+"""Where something waits for a CPU for more of the time, ksmd's work would be done at the guests' expense."""
+
+
+def merge(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) -> KsmAction | None:
+    """Start KSM, unless something stands in the way; ``short``: the host has less than its reserve.
+
+    It comes after everything else, and what it brings is not counted on: that shows only afterwards.
+    """
+    ksm = snapshot.host.ksm
+    if ksm is None or not _wanted(policy, past, short=short) or obstacle(snapshot) is not None:
+        return None
+    mergeable = [domain for domain in snapshot.domains if _may_be_merged(domain)]
+    amount = sum(_resident(domain) for domain in mergeable)
+    return KsmAction(
+        id="",
+        before_bytes=ksm.sharing_bytes,
+        after_bytes=ksm.sharing_bytes,
+        expected_bytes=0,
+        mergeable_bytes=amount,
+        settings=_settings(ksm, amount),
+        reason="pages_may_be_equal",
+        because=f"{format_size(amount)} of {len(mergeable)} domains may be merged where they are equal, "
+        f"{format_size(ksm.sharing_bytes)} are so already; how much is equal nobody knows before",
+        risk=_risk(snapshot, ksm),
+    )
+
+
+def ksm_notes(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) -> Iterator[str]:
+    """What merges pages now and by whose will, and why we do not have it done."""
+    ksm, ours = snapshot.host.ksm, past.ksm_generation
+    runs = ksm is not None and ksm.run is KsmRun.RUNNING
+    if ksm is not None and ours is not None:
+        if not runs:
+            yield (
+                f"KSM is not as generation {ours} left it (run is {ksm.run.value}): "
+                f"overcommitctl restore {ours} ends our claim"
+            )
+        elif not policy.ksm:
+            yield (
+                f"the policy no longer allows KSM, which generation {ours} started: "
+                f"overcommitctl restore {ours} ends it"
+            )
+        else:
+            yield f"KSM runs since generation {ours}: {gain_text(ksm)}"
+    elif ksm is not None and runs:
+        yield f"KSM is run by {ksm.tuner or 'somebody else'}, and left alone: {gain_text(ksm)}"
+    elif _wanted(policy, past, short=short) and (reason := obstacle(snapshot)):
+        yield f"KSM is not started: {reason}"
+
+
+def obstacle(snapshot: Snapshot) -> str | None:
+    """Why KSM must not be started here, or would be of no use; None where it may be."""
+    ksm = snapshot.host.ksm
+    if ksm is None:
+        unreadable = any(gap.what == "KSM" for gap in snapshot.gaps)
+        return "it cannot be read" if unreadable else "this kernel has none (CONFIG_KSM)"
+    if ksm.run is KsmRun.RUNNING:
+        return "it runs already"
+    if ksm.tuner is not None:
+        return f"{ksm.tuner} starts and stops it by its own rules"
+    if ksm.run is KsmRun.UNMERGED:
+        return "somebody stopped it for good and had all pages unmerged (run is 2)"
+    busy = snapshot.host.cpu_pressure
+    if busy is not None and busy.some_avg60 > _BUSY_CPU:
+        share = format_ratio(busy.some_avg60)
+        return f"the CPUs have no room for it (something waits for one {share} of the time)"
+    if sum(map(_may_be_merged, snapshot.domains)) < _FEWEST_DOMAINS:
+        return f"fewer than {_FEWEST_DOMAINS} running domains have memory that may be merged"
+    return None
+
+
+def gain_text(ksm: KsmFacts) -> str:
+    """What merging has brought by the kernel's own account."""
+    saved = f"{format_size(ksm.sharing_bytes)} saved in {ksm.full_scans} full scan(s)"
+    if ksm.profit_bytes is None:
+        return saved
+    return f"{saved}, net gain {format_size(ksm.profit_bytes)} (less the kernel's bookkeeping)"
+
+
+def _wanted(policy: Policy, past: Past, *, short: bool) -> bool:
+    on_time = policy.reclaim is ReclaimMode.PROACTIVE or (policy.reclaim is ReclaimMode.ON_PRESSURE and short)
+    return policy.ksm and on_time and past.ksm_generation is None
+
+
+def _may_be_merged(domain: DomainFacts) -> bool:
+    """Whether the kernel merges its memory: anonymous, in pages of its own size, and not pinned.
+
+    QEMU offers all of guest RAM (mem-merge), unless the definition says otherwise.
+    """
+    definition = domain.definition
+    kept = definition.nosharepages or definition.hugepages or definition.shared
+    pinned = bool(definition.passthrough) or definition.launch_security is not None
+    return domain.state is RunState.RUNNING and not kept and not pinned and _resident(domain) > 0
+
+
+def _resident(domain: DomainFacts) -> int:
+    return domain.residency.resident_bytes if domain.residency else 0
+
+
+def _settings(ksm: KsmFacts, amount: int) -> tuple[tuple[str, str], ...]:
+    """How fast: by the kernel's own advisor where it has one, which follows what there is to scan."""
+    start = ("run", str(KsmRun.RUNNING.value))
+    if ksm.advisor is None:
+        looks = _SCAN_SECONDS / max(ksm.sleep_seconds, 0.001)
+        pages = math.ceil(amount / PAGE_SIZE / looks)
+        return ("pages_to_scan", str(min(max(pages, _LEAST_PAGES), _MOST_PAGES))), start
+    target = ("advisor_target_scan_time", f"{_SCAN_SECONDS:.0f}")
+    return (target, start) if ksm.advisor == "scan-time" else (target, ("advisor_mode", "scan-time"), start)
+
+
+def _risk(snapshot: Snapshot, ksm: KsmFacts) -> str:
+    text = (
+        "by timing its writes a guest can find out what pages others hold; a write to a merged page costs a "
+        "fault and a copy; ksmd needs CPU, and aims to go through all of it in "
+        f"{format_duration(_SCAN_SECONDS)}"
+    )
+    if len(snapshot.host.nodes) > 1 and ksm.across_nodes:
+        text += "; a merged page may lie on another memory node than its guest (merge_across_nodes is 1)"
+    return text
