@@ -200,7 +200,7 @@ _on_off = click.Choice(["on", "off"])
 @click.option("--set", "settings", multiple=True, callback=_settings, metavar="KEY=VALUE")
 @click.option(
     "--balloon", type=click.Choice(get_args(Balloon)), default="virtio", show_default=True,
-    help="nodriver: there is a device, but the guest loads no driver.",
+    help="nodriver: there is a device, but the guest loads no driver; needy, phantom: it lies over it.",
 )  # fmt: skip
 @click.option("--no-balloon", is_flag=True, help="The same as --balloon none.")
 @click.option("--fpr", type=_on_off, default="on", show_default=True, help="Free page reporting.")
@@ -212,6 +212,7 @@ _on_off = click.Choice(["on", "off"])
 @click.option("--shared", is_flag=True)
 @click.option("--agent", is_flag=True, help="Run QEMU's guest agent in the guest.")
 @click.option("--block-rpcs", default="", help="What the agent refuses, separated by commas.")
+@click.option("--swap", default="", help="Size of a swap disk in the guest; none by default.")
 @click.option("--kernel", default="6.12", show_default=True)
 @click.option("--append", default="", help="More words for the guest's kernel command line.")
 @timeout_option

@@ -33,7 +33,9 @@ DISK_WORKLOADS: Final = ("pagecache",)
 SERVER_WORKLOADS: Final = ("kv",)
 #: MiB in which virtio-mem plugs and unplugs; no less than a transparent huge page.
 PLUG_BLOCK: Final = "2"
-Balloon = Literal["virtio", "none", "nodriver"]
+Balloon = Literal["virtio", "none", "nodriver", "needy", "phantom"]
+#: How a guest's init starts the program that lies instead of the driver (guest/liar.c).
+LIARS: Final = ("needy", "phantom")
 
 #: A guest's kernel command line: what a small emulated machine does not have is not searched for.
 KERNEL_WORDS: Final = (
@@ -49,10 +51,11 @@ class GuestSpec:
     """What a guest shall be.
 
     ``balloon="nodriver"`` gives it the device and tells its init not to load the driver, which is
-    how a guest looks that ignores the balloon. ``plug`` is memory beside ``memory``, in a virtio-mem device;
-    all of it is plugged at first.
-    ``agent`` gives it the channel and QEMU's guest agent, which
-    refuses the commands ``block_rpcs``; with the setting ``agent=off`` the channel only.
+    how a guest looks that ignores the balloon. ``"needy"`` and ``"phantom"`` lie to the host over that
+    device (guest/liar.c). ``swap`` is the size of a swap disk of its own. ``plug`` is memory beside
+    ``memory``, in a virtio-mem device; all of it is plugged at first. ``agent`` gives it the channel and
+    QEMU's guest agent, which refuses the commands ``block_rpcs``; with the setting ``agent=off`` the channel
+    only.
     """
 
     name: str
@@ -69,6 +72,7 @@ class GuestSpec:
     shared: bool = False
     agent: bool = False
     block_rpcs: str = ""
+    swap: str = ""
     kernel: str = "6.12"
     append: str = ""
     machine: str = "pc"
@@ -79,6 +83,10 @@ class GuestSpec:
         settings = dict(self.settings)
         if self.balloon == "nodriver":
             settings["balloon"] = "off"
+        elif self.balloon in LIARS:
+            settings["balloon"] = self.balloon
+        if self.swap:
+            settings["swap"] = "on"
         if self.agent:
             settings.setdefault("agent", "on")
         if self.block_rpcs:
@@ -94,6 +102,11 @@ class GuestSpec:
     def console(self) -> str:
         """The console file inside of the host VM."""
         return f"/var/log/libvirt/qemu/{self.name}.console"
+
+    @property
+    def swap_file(self) -> str:
+        """What is behind the guest's swap disk, inside of the host VM."""
+        return f"/var/lib/lab/{self.name}.swap"
 
     @property
     def channel(self) -> str:
@@ -172,6 +185,13 @@ def _add_devices(devices: ET.Element, spec: GuestSpec) -> None:
         _element(target, "node", "0")
         _element(target, "block", PLUG_BLOCK, unit="MiB")
         _element(target, "requested", size, unit="MiB")
+    if spec.swap:
+        disk = _element(devices, "disk", type="file", device="disk")
+        # Nothing of it may stay in the host's page cache, which would be the guest's memory by another name.
+        _element(disk, "driver", name="qemu", type="raw", cache="none")
+        _element(disk, "source", file=spec.swap_file)
+        _element(disk, "target", dev="vdb", bus="virtio")
+        _element(disk, "serial", "swap")
     if spec.balloon == "none":
         _element(devices, "memballoon", model="none")
         return
@@ -202,6 +222,9 @@ class Guests:
             pages = mebibytes(spec.memory) // 2
             path = "/proc/sys/vm/nr_hugepages"
             self._vm.run(f"echo $(( $(cat {path}) + {pages} )) > {path}")
+        if spec.swap:
+            disk = spec.swap_file
+            self._vm.run(f"rm -f {disk}; truncate -s {mebibytes(spec.swap)}M {disk} && mkswap -q {disk}")
         xml = domain_xml(spec, str(KERNELS_IN_HOST / release / "vmlinux"), initrd)
         self._vm.run(f"rm -f {spec.console}; virsh -q create /dev/stdin", stdin=xml, timeout=timeout)
         self._records.mkdir(exist_ok=True)

@@ -76,10 +76,19 @@ class Host:
         """What the domain's cgroup is charged."""
         return int(self.shell(f"cat {self.cgroup(domain)}/memory.current"))
 
+    def swapped_bytes(self, domain: str) -> int:
+        """What of the guest's RAM is in the host's swap: of QEMU's largest mapping."""
+        largest = "/^Size:/ { now = $2; if (now > most) most = now } /^Swap:/ && now == most { swap = $2 }"
+        return int(self.shell(f"awk '{largest} END {{ print swap }}' /proc/{self.pid(domain)}/smaps")) * 1024
+
+    def balloon_statistics(self, domain: str) -> dict[str, int]:
+        """What the guest said last over its balloon device, from libvirt, in its units."""
+        lines = self.shell(f"virsh dommemstat {shlex.quote(domain)}").splitlines()
+        return {name: int(value) for name, value in (line.split() for line in lines)}
+
     def balloon_bytes(self, domain: str) -> int:
         """The balloon's actual size, from libvirt."""
-        statistics = self.shell(f"virsh dommemstat {shlex.quote(domain)}")
-        return int(dict(line.split() for line in statistics.splitlines())["actual"]) * 1024
+        return self.balloon_statistics(domain)["actual"] * 1024
 
     def damon(self) -> DamonState:
         """Who has DAMON now."""

@@ -11,6 +11,8 @@
  * They share one page of counters and parameters, and a futex by which control wakes the worker:
  * nothing polls, because the CPU below is emulated and shared.
  *
+ * It says nothing to the host of its memory: that is the balloon driver's part, or liar.c's beside it.
+ *
  * Sizes take K, M or G; times are seconds and, like rates, take three decimals.
  */
 #define _GNU_SOURCE
