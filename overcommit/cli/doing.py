@@ -63,7 +63,7 @@ def do(
         HostError: the journal cannot be written.
     """
     snapshot = ask_agents(observe(session.kernel, hypervisor, session.clock), hypervisor, policy)
-    require_fresh(plan, snapshot, policy)
+    require_fresh(plan, snapshot, policy, session.past(snapshot.taken_at))
     teller = _JsonTeller() if session.json else _TextTeller(session)
     site = Worksite(
         kernel=session.kernel,

@@ -108,10 +108,11 @@ def plan_now(
     now = dataclasses.replace(
         now,
         host=dataclasses.replace(now.host, migration=migration),
-        domains=tuple(d for d in now.domains if (not names or d.name in names) and d.name != leave_out),
         gaps=(*now.gaps, *_lost(first, now, watched)),
     )
-    now = ask_agents(now, hypervisor, policy)
+    some = bool(names) or leave_out is not None
+    meant = {d.incarnation for d in now.domains if (not names or d.name in names) and d.name != leave_out}
+    now = ask_agents(now, hypervisor, policy, meant)
     host_heat = None
     if watched.host is not None:
         idle_after = policy.classes[policy.default_class].cold_after_seconds
@@ -119,7 +120,8 @@ def plan_now(
     past = session.past(now.taken_at)
     if reserving is not None:
         past = dataclasses.replace(past, reservations=(*past.reservations, reserving))
-    return make_plan(now, _heats(first, now, watched, policy), policy, host_heat, past=past)
+    heats = _heats(first, now, watched, policy)
+    return make_plan(now, heats, policy, host_heat, past=past, only=meant if some else None)
 
 
 def _watch(

@@ -60,7 +60,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
     ratio = host.budget.overcommit_ratio
     times = UNKNOWN if ratio is None else f"{ratio:.2f}x"
     yield (
-        f"{host.name}: {len(plan.domains)} domain(s), {format_size(host.total_bytes)} RAM, "
+        f"{host.name}: {_how_many(plan)}, {format_size(host.total_bytes)} RAM, "
         f"{format_size(host.budget.promised_bytes)} promised ({times}), "
         f"{format_size(host.available_bytes)} available, kernel {host.kernel}"
     )
@@ -189,6 +189,11 @@ def _histogram(buckets: Sequence[IdleBucket]) -> Iterator[str]:
 
 def _bar(share: float) -> str:
     return ("#" * round(_BAR_WIDTH * share)).ljust(_BAR_WIDTH)
+
+
+def _how_many(plan: Plan) -> str:
+    considered, running = len(plan.domains), plan.host.running_domains
+    return f"{running} domain(s)" if considered == running else f"{considered} of {running} domain(s)"
 
 
 def _drift(drift: Iterable[Drift]) -> Iterator[str]:

@@ -85,6 +85,7 @@ class HostPlan:
     boot_id: str
     total_bytes: int
     available_bytes: int
+    running_domains: int
     promised_bytes: int
     swap_total_bytes: int
     swap_free_bytes: int

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.guest_agent import DAMON_RECLAIM, GuestAgent
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import AgentFacts, DomainFacts, Snapshot
+from overcommit.model.facts import AgentFacts, DomainFacts, Incarnation, Snapshot
 from overcommit.model.policy import Actuator, GuestHelp, Policy
 from overcommit.plan.eligibility import READS, may_ask_agent
 
@@ -18,10 +19,19 @@ def asks_agents(policy: Policy) -> bool:
     return by_class or "guest_help" in policy.domain_overrides
 
 
-def ask_agents(snapshot: Snapshot, hypervisor: Hypervisor, policy: Policy) -> Snapshot:
-    """The same snapshot with what agents say, of those alone that may be asked and are there."""
+def ask_agents(
+    snapshot: Snapshot, hypervisor: Hypervisor, policy: Policy, only: Collection[Incarnation] | None = None
+) -> Snapshot:
+    """The same snapshot with what agents say, of those alone that may be asked and are there.
+
+    ``only`` these domains are asked, None: all.
+    """
     return dataclasses.replace(
-        snapshot, domains=tuple(_asked(domain, hypervisor, policy) for domain in snapshot.domains)
+        snapshot,
+        domains=tuple(
+            _asked(domain, hypervisor, policy) if only is None or domain.incarnation in only else domain
+            for domain in snapshot.domains
+        ),
     )
 
 

@@ -34,7 +34,7 @@ from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 
 FORMAT_VERSION = "1.0"
 _HOST_FIELDS = (
-    *("name", "kernel", "boot_id", "total_bytes", "available_bytes", "promised_bytes"),
+    *("name", "kernel", "boot_id", "total_bytes", "available_bytes", "running_domains", "promised_bytes"),
     *("swap_total_bytes", "swap_free_bytes", "reserve_bytes", "reserved_bytes"),
     *("lru_bytes", "idle_bytes", "idle_after_seconds"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from overcommit.errors import StalePlan
 from overcommit.model.action import (
@@ -18,30 +18,32 @@ from overcommit.model.action import (
     kind_of,
     name_of,
 )
-from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
+from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
+from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import DomainPlan, Plan, refusal
 from overcommit.model.policy import Policy
 from overcommit.plan.case import bounds_of, guest_bytes, room_on, used_bytes, worthwhile
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import obstacle
 from overcommit.plan.rungs.reporting import held_free
+from overcommit.plan.vetoes import quarantined
 from overcommit.units import MIB, format_duration, format_size
 
 _NO_DEVICE = refusal("its virtio-mem device is gone", "")
 _AGAIN = "nothing was changed; make a new plan with overcommitctl plan -o FILE"
 
 
-def require_fresh(plan: Plan, now: Snapshot, policy: Policy) -> None:
-    """Return when every action may still be carried out as written.
+def require_fresh(plan: Plan, now: Snapshot, policy: Policy, past: Past = NOTHING_PAST) -> None:
+    """Return when every action may still be carried out as written; ``past`` is of now, as the snapshot is.
 
     Raises:
         StalePlan: the first thing that changed, by name.
     """
-    for what in _changes(plan, now, policy):
+    for what in _changes(plan, now, policy, past.by_domain()):
         raise StalePlan(f"the saved plan is stale: {what}", hint=_AGAIN)
 
 
-def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
+def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnation, Past]) -> list[str]:
     if plan.host.boot_id != now.host.boot_id:
         return ["this is another host, or it was rebooted since"]
     if now.taken_at > plan.expires_at:
@@ -65,6 +67,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
             continue
         changes += _class_changes(action, planned[action.domain], domain, policy)
         changes += _domain_changes(action, plan, domain, now.host)
+        changes += _barred(action, domain, now.taken_at, pasts.get(domain.incarnation, NOTHING_PAST))
     swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
     if swapping and now.host.swap_used_bytes + swapping > policy.swap.max_used * now.host.swap_total_bytes:
         changes.append(f"swap has filled to {format_size(now.host.swap_used_bytes)}")
@@ -74,6 +77,14 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy) -> list[str]:
         if (room := room_on(now.host, node)) < arriving:
             changes.append(f"memory node {node} has filled: {format_size(room)} can be moved there")
     return changes
+
+
+def _barred(action: DomainAction, domain: DomainFacts, now: float, past: Past) -> list[str]:
+    """What the domain did since that makes us leave it alone; giving back is not barred."""
+    if isinstance(action, VirtioMemAction | BalloonAction) and action.relieves:
+        return []
+    veto = quarantined(domain, now, past).get(kind_of(action))
+    return [f"the {name_of(action)} of domain {domain.name} is {veto.reason}"] if veto else []
 
 
 def _class_changes(

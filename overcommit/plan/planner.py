@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from overcommit.model.action import (
     Action,
@@ -42,17 +42,23 @@ def make_plan(
     host_heat: HostHeat | None = None,
     *,
     past: Past = NOTHING_PAST,
+    only: Collection[Incarnation] | None = None,
 ) -> Plan:
-    """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched."""
+    """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched.
+
+    ``only`` these domains are considered, None: all of them, and the host. The account of the host is of all.
+    """
     host = _host_plan(snapshot, policy, host_heat, past)
     pasts = past.by_domain()
-    candidates = list(_consider_all(snapshot, heats, policy, pasts))
+    considered = [d for d in snapshot.domains if only is None or d.incarnation in only]
+    chosen = dataclasses.replace(snapshot, domains=tuple(considered))
+    candidates = list(_consider_all(chosen, heats, policy, pasts))
     short = max(0, -host.headroom_bytes)
     shared_out = arbitrate(
         candidates, snapshot.host, policy, short_bytes=short, available_bytes=host.available_bytes
     )
     actions: list[Action] = [*sorted(shared_out, key=_order)]
-    if (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
+    if only is None and (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
         actions.append(merging)
     numbered = tuple(
         dataclasses.replace(action, id=str(number)) for number, action in enumerate(actions, start=1)
@@ -88,6 +94,7 @@ def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None, past: 
         boot_id=host.boot_id,
         total_bytes=host.total_bytes,
         available_bytes=budget.available_bytes,
+        running_domains=len(snapshot.domains),
         promised_bytes=sum(d.definition.maximum_bytes for d in snapshot.domains),
         swap_total_bytes=host.swap_total_bytes,
         swap_free_bytes=host.swap_free_bytes,

@@ -13,6 +13,9 @@ from overcommit.model.policy import PageoutActor
 from overcommit.units import MIB
 from tests.faults.conftest import Installation, Killed, Killer, install
 
+pytestmark = pytest.mark.timeout(300)
+"""Each of the last two tests applies a whole plan once for each of its writes."""
+
 
 @pytest.mark.parametrize("actor", [actor.value for actor in PageoutActor], indirect=True)
 def test_the_whole_job_on_the_fakes(installation: Installation) -> None:

@@ -10,7 +10,9 @@ import pytest
 from overcommit.errors import StalePlan
 from overcommit.model.action import DemotionAction, name_of, subject_of
 from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, MemoryNode, RunState, Snapshot
+from overcommit.model.past import Past, Quarantine
 from overcommit.model.plan import Plan
+from overcommit.model.policy import Actuator
 from overcommit.plan.eligibility import READS, WRITES
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.planner import LIFETIME_SECONDS, make_plan
@@ -160,6 +162,19 @@ def test_labels_that_changed_since_count(labels: dict[str, str], reason: str | N
     with pytest.raises(StalePlan) as caught:
         require_fresh(BEFORE, now, LABELLED)
     assert str(caught.value) == f"the saved plan is stale: {reason}"
+
+
+@pytest.mark.parametrize(("until", "stale"), [(scenarios.NOW + 301, True), (scenarios.NOW, False)])
+def test_an_actuator_that_failed_since_is_not_used(until: float, stale: bool) -> None:
+    barred = Quarantine(
+        domain=WEB.incarnation, actuator=Actuator.BALLOON, reason="its balloon stood still", until=until
+    )
+    past = Past(quarantines=(barred,))
+    if not stale:
+        require_fresh(PLAN, seen(WEB, DB), POLICY, past)
+        return
+    with pytest.raises(StalePlan, match="the balloon of domain web is in quarantine for 5min more"):
+        require_fresh(PLAN, seen(WEB, DB), POLICY, past)
 
 
 TWO_NODES = (scenarios.node(0, 6 * GIB, 2 * GIB), scenarios.node(1, 2 * GIB, 2 * GIB))
