@@ -117,10 +117,12 @@ class Heat:
 
         In a steady state as much memory is accessed again after ``cold_after_seconds`` as becomes that idle;
         the cooling memory becomes so within half of that time (renewal theory: the rate of events is the
-        density of ages). A guest that has just put memory aside for good makes this too high, one that is
-        about to change its habits too low.
+        density of ages). Of memory this rarely used few pages are used at a time: a region in which a share f
+        of the pages is touched is hit by one of `SAMPLES` looks with a chance of about f times `SAMPLES`, and
+        counts as a whole then. A working set that moves as a whole brings up to `SAMPLES` times as much back;
+        memory that was put aside for good in this time, nothing.
         """
-        return self.cooling_bytes / PAGE_SIZE / (self.cold_after_seconds / 2) * 60
+        return self.cooling_bytes / SAMPLES / PAGE_SIZE / (self.cold_after_seconds / 2) * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
