@@ -26,7 +26,7 @@ def _say(sentence: str) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One process per kernel lets both host VMs work side by side: an emulated host keeps one core busy."""
     parser.addoption("--kernel", choices=("6.12", "7.3"), action="append", help="Only this kernel.")
-    parser.addoption("--everywhere", action="store_true", help="On each kernel what one kernel can prove.")
+    parser.addoption("--long", action="store_true", help="Also what takes a quarter of an hour by itself.")
     parser.addoption("--kills", type=int, default=2, help="How often a controller is killed.")
     parser.addoption("--seed", type=int, default=None, help="Repeat the moments of an earlier run.")
 
