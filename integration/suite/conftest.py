@@ -26,7 +26,7 @@ def _say(sentence: str) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One process per kernel lets both host VMs work side by side: an emulated host keeps one core busy."""
     parser.addoption("--kernel", choices=("6.12", "7.3"), action="append", help="Only this kernel.")
-    parser.addoption("--long", action="store_true", help="Also what takes a quarter of an hour by itself.")
+    parser.addoption("--long", action="store_true", help="Also what takes many minutes by itself.")
     parser.addoption("--kills", type=int, default=2, help="How often a controller is killed.")
     parser.addoption("--seed", type=int, default=None, help="Repeat the moments of an earlier run.")
 
@@ -35,6 +35,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test runs on each kernel asked for."""
     kernels = metafunc.config.getoption("--kernel") or ("7.3", "6.12")
     metafunc.parametrize("host", kernels, indirect=True, scope="session")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether what takes long was asked for."""
+    asked: bool = request.config.getoption("--long")
+    return asked
 
 
 @pytest.fixture
