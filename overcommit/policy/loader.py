@@ -123,6 +123,8 @@ def _fault(file: Node, error: Any) -> Complaint:
         return file.mark_of_key(path[:-1]).complaint(f"{path[-2]!r}: {why}")
     if kind in {"model_type", "dict_type"}:
         return file.mark_of(path).complaint(f"{name}: must be a mapping of keys to values")
+    if kind == "bool_type":
+        return file.mark_of(path).complaint(f"{name}: must be true or false")
     message = str(error["msg"]).removeprefix("Value error, ")
     return file.mark_of(path).complaint(f"{name}: {message[:1].lower()}{message[1:]}")
 

@@ -160,7 +160,7 @@ def test_a_policy_is_shipped() -> None:
         (HEAD.replace("{}", "[]"), "p.yaml:3:13: classes.standard: must be a mapping of keys to values"),
         (HEAD + "host: {idle_tax: 100%}\n", "p.yaml:5:18: host.idle_tax: must be less than 100%, not 100%"),
         (HEAD + "host: {idle_tax: 0.75}\n", "p.yaml:5:18: host.idle_tax: needs a unit, like 75%"),
-        (HEAD + "host: {ksm: yes}\n", "p.yaml:5:13: host.ksm: input should be a valid boolean"),
+        (HEAD + "host: {ksm: yes}\n", "p.yaml:5:13: host.ksm: must be true or false"),
         (HEAD + "host: {domain_overrides: [flor]}\n", "p.yaml:5:27: host.domain_overrides.0: input should"),
         (HEAD + "host: {domain_overrides: class}\n", "p.yaml:5:26: host.domain_overrides: input should be"),
         (HEAD + f"host: {{reserve: {'9' * 400}%}}\n", "p.yaml:5:17: host.reserve: not a percentage"),
