@@ -55,6 +55,7 @@ def arbitrate(
     most = [_most(candidate) for candidate in candidates]
     if policy.reclaim is ReclaimMode.PROACTIVE:
         return [*given, *(a for c, limit in zip(candidates, most, strict=True) for a in purse.take(c, limit))]
+    # Whom the host cannot help yet is helped by the next plan with what this one frees.
     need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given)
     return [*given, *_share_out(candidates, most, purse, need, policy.idle_tax)]
 
