@@ -270,6 +270,12 @@ def outcome_text(outcome: Outcome) -> str:
         return (
             f"  {outcome.status.value:<7} {subject_of(action)}  {name_of(action)}: {outcome.detail} ({took})"
         )
+    if isinstance(action, VirtioMemAction | BalloonAction) and action.relieves:
+        given = (outcome.left_at_bytes or action.before_bytes) - action.before_bytes
+        return (
+            f"  {outcome.status.value:<7} {action.domain.name}  {name_of(action)}: given back "
+            f"{format_size(given)} in {format_duration(outcome.seconds)}; {outcome.detail}"
+        )
     if isinstance(action, DemotionAction):
         got = f"node {action.destination} got {format_size(outcome.moved_bytes)}"
     elif isinstance(action, GuestReclaimAction):

@@ -9,6 +9,7 @@ import pytest
 
 from overcommit.cli import render
 from overcommit.model.outcome import Controller, HostBalance, Outcome, Report, Status
+from overcommit.model.past import LeftBalloon, Past
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, MIB
 from tests import scenarios
@@ -132,6 +133,21 @@ def test_what_moved_is_told_apart_from_what_was_freed() -> None:
     text = report(done)
     assert "Freed 0 B of guest memory" in text
     assert "Moved 590 MiB to another memory node; that is no gain of the host." in text
+
+
+def test_a_relief_tells_what_the_guest_got() -> None:
+    facts = scenarios.domain(resident=512 * MIB, balloon=scenarios.guest_says(20 * MIB, actual=512 * MIB))
+    left = LeftBalloon(domain=facts.incarnation, size_bytes=512 * MIB, baseline_bytes=GIB, generation=7)
+    snapshot = scenarios.snapshot(scenarios.host(), facts)
+    plan = make_plan(snapshot, {}, scenarios.policy(), past=Past(balloons=(left,)))
+    assert render.gains(plan) == "at least 0 B, gives 236 MiB"
+    done = outcome(
+        action=plan.actions[0], freed_bytes=0, left_at_bytes=748 * MIB, detail="balloon at 748 MiB"
+    )
+    assert (
+        render.outcome_text(done)
+        == "  done    web  relief: given back 236 MiB in 1min 5s; balloon at 748 MiB"
+    )
 
 
 def test_a_recall_names_the_node_that_got_it() -> None:
