@@ -55,8 +55,8 @@ def arbitrate(
     most = [_most(candidate) for candidate in candidates]
     if policy.reclaim is ReclaimMode.PROACTIVE:
         return [*given, *(a for c, limit in zip(candidates, most, strict=True) for a in purse.take(c, limit))]
-    # Whom the host cannot help yet is helped by the next plan with what this one frees.
-    need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given)
+    # Whom the host cannot help yet, the next plan helps from the reserve that this one fills.
+    need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given if a.blocked is None)
     return [*given, *_share_out(candidates, most, purse, need, policy.idle_tax)]
 
 
