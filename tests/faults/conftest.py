@@ -58,6 +58,7 @@ class Installation:
             clock=FakeClock(self.host),
             journal=Journal(self.directory),
             ledger=Ledger(self.directory, warn=self.warnings.append),
+            say=self.warnings.append,
         )
 
     def plan(self, *, take_over: bool = True) -> Plan:

@@ -1,0 +1,168 @@
+"""What it takes to be the one controller of a host, for whoever is: a verb, or the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from overcommit.clock import Clock
+from overcommit.damon.pool import require_free, undo
+from overcommit.host.kernel import Kernel
+from overcommit.host.memory import read_boot_id
+from overcommit.journal import (
+    OF_GUESTS,
+    BalloonMoved,
+    Entry,
+    Generation,
+    Journal,
+    KsmStarted,
+    MemoryDeviceResized,
+)
+from overcommit.ledger import Ledger
+from overcommit.model.facts import Incarnation
+from overcommit.model.history import Event, event_of
+from overcommit.model.outcome import Outcome, Status
+from overcommit.model.past import LeftBalloon, LeftDevice, Past
+from overcommit.model.policy import Policy
+from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """The kernel and the clock, the undo journal with its lock, and the memory beside it.
+
+    ``say`` gets a sentence for whoever runs this.
+    """
+
+    kernel: Kernel
+    clock: Clock
+    journal: Journal
+    ledger: Ledger
+    say: Callable[[str], None]
+
+    @contextmanager
+    def generation(self, command: str) -> Iterator[Generation]:
+        """Be the only controller, clean up after one that died, and open a generation.
+
+        A generation in which nothing stays changed is not kept.
+        """
+        self.journal.lock()
+        try:
+            self._clean_up_damon()
+            generation = self.journal.begin(
+                command, boot_id=read_boot_id(self.kernel), started_at=self.clock.now()
+            )
+            try:
+                yield generation
+            finally:
+                if not any(e.generation == generation.number for e in self.journal.outstanding()):
+                    self.journal.discard(generation)
+        finally:
+            self.journal.unlock()
+
+    def require_damon(self, *, take_over: bool) -> None:
+        """Refuse before anything is touched when DAMON belongs to somebody else.
+
+        What a dead controller of ours left is cleaned up first, by `generation`, and not held against us.
+
+        Raises:
+            Conflict: somebody else uses DAMON.
+            Unsupported: no DAMON, or not root.
+        """
+        if not self.left_in_damon():
+            require_free(self.kernel, take_over=take_over)
+
+    def left_in_damon(self) -> list[Entry]:
+        """What is still to be given back of this boot's DAMON; an earlier boot's is gone with that boot."""
+        return [e for e in self._left() if not isinstance(e.record, (*OF_GUESTS, KsmStarted))]
+
+    def ksm_generation(self) -> int | None:
+        """The generation that started KSM in this boot, and has not been restored."""
+        return next((e.generation for e in self._left() if isinstance(e.record, KsmStarted)), None)
+
+    def _left(self) -> list[Entry]:
+        """What is outstanding of this boot."""
+        boot_id = read_boot_id(self.kernel)
+        return [entry for entry in self.journal.outstanding() if entry.boot_id == boot_id]
+
+    def past(self, now: float) -> Past:
+        """What earlier runs in this boot left that a plan must know."""
+        boot_id, outstanding = read_boot_id(self.kernel), self.journal.outstanding()
+        events = self.ledger.events(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS)
+        return Past(
+            reservations=self.ledger.reservations(now=now, boot_id=boot_id),
+            quarantines=quarantines(reversed(events), now),
+            balloons=_left_balloons(outstanding, boot_id),
+            devices=_left_devices(outstanding, boot_id),
+            ksm_generation=self.ksm_generation(),
+        )
+
+    def note(self, outcome: Outcome, generation: Generation, policy: Policy) -> None:
+        """Remember how an action ended."""
+        self.ledger.note(
+            event_of(
+                outcome,
+                at=self.clock.now(),
+                boot_id=read_boot_id(self.kernel),
+                run=self.ledger.run,
+                generation=generation.number,
+                policy_digest=policy.digest,
+            )
+        )
+
+    def happened(self, kind: str, status: Status, detail: str, **about: Any) -> Event:
+        """What this run did besides actions, as an event of now."""
+        return Event(
+            at=self.clock.now(),
+            boot_id=read_boot_id(self.kernel),
+            run=self.ledger.run,
+            kind=kind,
+            status=status,
+            detail=detail,
+            **about,
+        )
+
+    def _clean_up_damon(self) -> None:
+        """What a controller that died left in DAMON; we hold the lock, so it is dead."""
+        for sentence in undo(self.kernel, self.journal, self.left_in_damon()):
+            self.say(f"cleaned up after a controller that died: {sentence}")
+
+
+def _left_balloons(outstanding: Sequence[Entry], boot_id: str) -> tuple[LeftBalloon, ...]:
+    """Where each balloon was found first and left last, after the entries newest first."""
+    moves: dict[Incarnation, list[tuple[int, BalloonMoved]]] = {}
+    for entry in outstanding:
+        if isinstance(entry.record, BalloonMoved) and entry.boot_id == boot_id:
+            moves.setdefault(entry.record.domain, []).append((entry.generation, entry.record))
+    return tuple(
+        LeftBalloon(
+            domain=domain,
+            size_bytes=newest.after_bytes,
+            baseline_bytes=history[-1][1].before_bytes,
+            generation=generation,
+        )
+        for domain, history in moves.items()
+        for generation, newest in history[:1]
+    )
+
+
+def _left_devices(outstanding: Sequence[Entry], boot_id: str) -> tuple[LeftDevice, ...]:
+    """What was requested of each memory device first and last, likewise."""
+    resizes: dict[tuple[Incarnation, str], list[tuple[int, MemoryDeviceResized]]] = {}
+    for entry in outstanding:
+        if isinstance(entry.record, MemoryDeviceResized) and entry.boot_id == boot_id:
+            which = (entry.record.domain, entry.record.device)
+            resizes.setdefault(which, []).append((entry.generation, entry.record))
+    return tuple(
+        LeftDevice(
+            domain=domain,
+            device=device,
+            size_bytes=newest.after_bytes,
+            baseline_bytes=history[-1][1].before_bytes,
+            generation=generation,
+        )
+        for (domain, device), history in resizes.items()
+        for generation, newest in history[:1]
+    )
