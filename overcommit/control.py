@@ -26,6 +26,7 @@ from overcommit.model.history import Event, event_of
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.past import LeftBalloon, LeftDevice, Past
 from overcommit.model.policy import Policy
+from overcommit.plan import settling
 from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
 
 
@@ -91,11 +92,15 @@ class Control:
         """What earlier runs in this boot left that a plan must know."""
         boot_id, outstanding = read_boot_id(self.kernel), self.journal.outstanding()
         events = self.ledger.events(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS)
+        paged_out = self.ledger.events(
+            boot_id=boot_id, kinds=settling.EVENTS, since=now - settling.SETTLE_SECONDS
+        )
         return Past(
             reservations=self.ledger.reservations(now=now, boot_id=boot_id),
             quarantines=quarantines(reversed(events), now),
             balloons=_left_balloons(outstanding, boot_id),
             devices=_left_devices(outstanding, boot_id),
+            settlings=settling.settlings(paged_out, now),
             ksm_generation=self.ksm_generation(),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from overcommit.model.facts import Incarnation
 from overcommit.model.policy import Actuator
@@ -30,6 +30,15 @@ class Quarantine:
     actuator: Actuator
     reason: str
     until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settling:
+    """What was paged out of one life of a domain of late, until ``ended_at`` (seconds since the epoch)."""
+
+    domain: Incarnation
+    freed_bytes: int
+    ended_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +73,39 @@ class Past:
     quarantines: tuple[Quarantine, ...] = ()
     balloons: tuple[LeftBalloon, ...] = ()
     devices: tuple[LeftDevice, ...] = ()
+    settlings: tuple[Settling, ...] = ()
     ksm_generation: int | None = None
 
     def by_domain(self) -> Mapping[Incarnation, Past]:
         """What is about each domain; one without a past is not there."""
-        about: dict[Incarnation, tuple[list[Quarantine], list[LeftBalloon], list[LeftDevice]]] = {}
+        about: dict[Incarnation, _About] = {}
         for quarantine in self.quarantines:
-            about.setdefault(quarantine.domain, ([], [], []))[0].append(quarantine)
+            about.setdefault(quarantine.domain, _About()).quarantines.append(quarantine)
         for balloon in self.balloons:
-            about.setdefault(balloon.domain, ([], [], []))[1].append(balloon)
+            about.setdefault(balloon.domain, _About()).balloons.append(balloon)
         for device in self.devices:
-            about.setdefault(device.domain, ([], [], []))[2].append(device)
+            about.setdefault(device.domain, _About()).devices.append(device)
+        for settling in self.settlings:
+            about.setdefault(settling.domain, _About()).settlings.append(settling)
         return {
-            domain: Past(quarantines=tuple(quarantines), balloons=tuple(balloons), devices=tuple(devices))
-            for domain, (quarantines, balloons, devices) in about.items()
+            domain: Past(
+                quarantines=tuple(of_it.quarantines),
+                balloons=tuple(of_it.balloons),
+                devices=tuple(of_it.devices),
+                settlings=tuple(of_it.settlings),
+            )
+            for domain, of_it in about.items()
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What is about one domain."""
+
+    quarantines: list[Quarantine] = field(default_factory=list)
+    balloons: list[LeftBalloon] = field(default_factory=list)
+    devices: list[LeftDevice] = field(default_factory=list)
+    settlings: list[Settling] = field(default_factory=list)
 
 
 NOTHING_PAST = Past()

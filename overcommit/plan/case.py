@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from overcommit.model.facts import BalloonStats, Definition, DomainFacts, HostFacts
 from overcommit.model.heat import Heat
+from overcommit.model.past import Settling
 from overcommit.model.plan import Verdict
 from overcommit.model.policy import Actuator, DomainClass, GuestHelp, Policy, ReclaimMode
 from overcommit.units import MIB
@@ -28,6 +29,7 @@ class Case(NamedTuple):
     policy: Policy
     verdicts: Mapping[Actuator, Verdict]
     guest_help: Mapping[GuestHelp, Verdict]
+    settling: Settling | None = None
 
     def may_help(self, way: GuestHelp) -> bool:
         """Whether something may be done inside of the guest, and was found possible."""

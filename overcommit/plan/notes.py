@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from overcommit.model.action import Action, DemotionAction, frees
+from overcommit.model.action import Action, DemotionAction, PageoutAction, frees
 from overcommit.model.facts import Snapshot
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
 from overcommit.plan.budget import budget_notes
 from overcommit.plan.case import worthwhile
+from overcommit.plan.settling import least_worth
 from overcommit.units import format_duration, format_size
 
 
@@ -37,6 +38,7 @@ def notes(
                 f"{domain.name}: watched for {format_duration(heat.window_seconds)}, but its "
                 f"class calls memory cold after {format_duration(heat.cold_after_seconds)}: no page-out"
             )
+        yield from _settling_notes(candidate, snapshot.taken_at)
     if policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes < 0:
         yield from _still_short(candidates, host, actions)
     for gap in snapshot.gaps:
@@ -55,6 +57,21 @@ def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Itera
         refused = [v.reason for v in case.verdicts.values() if not v.ok and v.reason]
         if not offers and refused and idle >= worthwhile(case.bounds.ceiling_bytes):
             yield f"{case.domain.name} gives nothing of {format_size(idle)} idle: {refused[-1]}"
+
+
+def _settling_notes(candidate: Candidate, now: float) -> Iterator[str]:
+    """Where a page-out is left undone because the last one is so fresh."""
+    case, last = candidate.case, candidate.case.settling
+    if last is None or case.heat is None or any(isinstance(a, PageoutAction) for a in candidate.offers):
+        return
+    usual = worthwhile(case.bounds.ceiling_bytes)
+    resident = case.domain.residency.resident_bytes if case.domain.residency else 0
+    more = min(case.heat.cold_bytes or 0, resident - case.bounds.floor_bytes)
+    if usual <= more < least_worth(last, usual):
+        yield (
+            f"{case.domain.name}: {format_size(more)} more looks idle, which is little so soon: "
+            f"{format_size(last.freed_bytes)} were paged out {format_duration(now - last.ended_at)} ago"
+        )
 
 
 def _cold_node_notes(candidates: Iterable[Candidate], node: int, mode: ReclaimMode) -> Iterator[str]:

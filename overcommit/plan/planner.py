@@ -18,7 +18,7 @@ from overcommit.model.facts import Incarnation, Snapshot
 from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
-from overcommit.model.policy import Actuator, Policy
+from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.budget import make_budget
 from overcommit.plan.case import Case, guest_bytes, room_on
@@ -121,7 +121,7 @@ def _consider_all(
     snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy, pasts: Mapping[Incarnation, Past]
 ) -> Iterator[Candidate]:
     """What each domain allows, by name; they share the room on the memory nodes."""
-    host = snapshot.host
+    host, proactive = snapshot.host, policy.reclaim is ReclaimMode.PROACTIVE
     rooms = {present.nid: room_on(host, present.nid) for present in host.nodes}
     for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
         domain_class, past = policy.class_of(domain), pasts.get(domain.incarnation, NOTHING_PAST)
@@ -138,7 +138,15 @@ def _consider_all(
             way: barred.get(way, verdict) if verdict.ok else verdict for way, verdict in owned.items()
         }
         inside = judge_help(domain, domain_class.guest_help, verdicts[Actuator.FREE_PAGE_REPORTING])
-        case = Case(domain, heats.get(domain.incarnation.uuid), domain_class, policy, verdicts, inside)
+        case = Case(
+            domain,
+            heats.get(domain.incarnation.uuid),
+            domain_class,
+            policy,
+            verdicts,
+            inside,
+            settling=next(iter(past.settlings), None) if proactive else None,
+        )
         reliefs = tuple(_reliefs(case._replace(verdicts=owned), past))
         # A guest that is short gives nothing meanwhile.
         offers = () if reliefs else tuple(propose(case, rooms=rooms))

@@ -27,7 +27,7 @@ from overcommit.model.facts import (
     VirtioMemDevice,
 )
 from overcommit.model.heat import Heat
-from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine, Reservation
+from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine, Reservation, Settling
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.plan import document
@@ -95,6 +95,14 @@ def _past(words: Words) -> Past:
             )
             for name, about in words.pop("devices", {}).items()
             for alias, sizes in about.items()
+        ),
+        settlings=tuple(
+            Settling(
+                domain=scenarios.incarnation(name),
+                freed_bytes=_size(about["freed"]),
+                ended_at=scenarios.NOW - parse_duration(about["ago"]),
+            )
+            for name, about in words.pop("paged_out", {}).items()
         ),
         ksm_generation=words.pop("ksm", None),
     )

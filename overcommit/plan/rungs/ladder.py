@@ -24,6 +24,7 @@ from overcommit.plan.rungs.demotion import demote, recall
 from overcommit.plan.rungs.pageout import coldest, page_out
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
+from overcommit.plan.settling import least_worth
 
 
 def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
@@ -63,7 +64,8 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         # What others share stays in memory as long as they use it; which pieces hold it is not known.
         cold -= domain.merged_bytes or 0
         chosen = coldest(pieces, min(cold, left - bounds.floor_bytes))
-        if sum(piece.resident_bytes for piece in chosen) >= worthwhile(bounds.ceiling_bytes):
+        least = least_worth(case.settling, worthwhile(bounds.ceiling_bytes))
+        if sum(piece.resident_bytes for piece in chosen) >= least:
             yield page_out(case, heat, left, chosen)
 
 
