@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Restraint:
     """What taking from a domain is held to; giving back to it is never restrained.
 
-    Memory is cold after ``cold_after_seconds``, which is never less than its class says. ``step_share`` (0..1)
-    is how much of the class's step, and of the policy's write rate, one plan may use. ``why_not``: nothing is
-    taken at all for now, and why. ``sentence`` says where the domain stands, for people.
+    Memory is cold after ``cold_after_seconds``, which is never less than its class says. ``step_share``
+    (0..1) is how much of the class's step, and of the policy's write rate, one plan may use. ``why_not``:
+    nothing is taken at all for now, and why. ``sentence`` says where the domain stands, for people.
     """
 
     cold_after_seconds: float

@@ -10,6 +10,7 @@ from overcommit.model.heat import Heat
 from overcommit.model.past import Settling
 from overcommit.model.plan import Verdict
 from overcommit.model.policy import Actuator, DomainClass, GuestHelp, Policy, ReclaimMode
+from overcommit.model.restraint import Restraint
 from overcommit.units import MIB
 
 
@@ -30,6 +31,7 @@ class Case(NamedTuple):
     verdicts: Mapping[Actuator, Verdict]
     guest_help: Mapping[GuestHelp, Verdict]
     settling: Settling | None = None
+    restraint: Restraint | None = None
 
     def may_help(self, way: GuestHelp) -> bool:
         """Whether something may be done inside of the guest, and was found possible."""
@@ -38,6 +40,12 @@ class Case(NamedTuple):
     def may(self, actuator: Actuator) -> bool:
         """Whether an actuator was judged, and found usable."""
         return actuator in self.verdicts and self.verdicts[actuator].ok
+
+    @property
+    def write_rate(self) -> int:
+        """Bytes per second that a page-out of it may write to swap."""
+        share = self.restraint.step_share if self.restraint else 1.0
+        return round(self.policy.swap.max_write_bytes_per_second * share)
 
     @property
     def bounds(self) -> Bounds:

@@ -19,6 +19,7 @@ from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
+from overcommit.model.restraint import Restraint
 from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.budget import make_budget
 from overcommit.plan.case import Case, guest_bytes, room_on
@@ -28,7 +29,15 @@ from overcommit.plan.rungs.balloon import relieve
 from overcommit.plan.rungs.ksm import ksm_notes, merge
 from overcommit.plan.rungs.ladder import propose
 from overcommit.plan.rungs.virtio_mem import plug
-from overcommit.plan.vetoes import device_drifts, drift_of, left_balloon, owned_by_others, quarantined
+from overcommit.plan.vetoes import (
+    device_drifts,
+    drift_of,
+    held_to,
+    left_balloon,
+    owned_by_others,
+    quarantined,
+    restrained,
+)
 
 LIFETIME_SECONDS = 600.0
 """How long a saved plan may be applied; idle memory is re-checked page by page, guest sizes are not."""
@@ -43,16 +52,18 @@ def make_plan(
     *,
     past: Past = NOTHING_PAST,
     only: Collection[Incarnation] | None = None,
+    restraints: Mapping[Incarnation, Restraint] | None = None,
 ) -> Plan:
     """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched.
 
     ``only`` these domains are considered, None: all of them, and the host. The account of the host is of all.
+    ``restraints`` are what a controller that follows the domains holds itself to.
     """
     host = _host_plan(snapshot, policy, host_heat, past)
     pasts = past.by_domain()
     considered = [d for d in snapshot.domains if only is None or d.incarnation in only]
     chosen = dataclasses.replace(snapshot, domains=tuple(considered))
-    candidates = list(_consider_all(chosen, heats, policy, pasts))
+    candidates = list(_consider_all(chosen, heats, policy, pasts, restraints or {}))
     short = max(0, -host.headroom_bytes)
     shared_out = arbitrate(
         candidates, snapshot.host, policy, short_bytes=short, available_bytes=host.available_bytes
@@ -118,13 +129,18 @@ def _reserved(snapshot: Snapshot, past: Past) -> int:
 
 
 def _consider_all(
-    snapshot: Snapshot, heats: Mapping[str, Heat], policy: Policy, pasts: Mapping[Incarnation, Past]
+    snapshot: Snapshot,
+    heats: Mapping[str, Heat],
+    policy: Policy,
+    pasts: Mapping[Incarnation, Past],
+    restraints: Mapping[Incarnation, Restraint],
 ) -> Iterator[Candidate]:
     """What each domain allows, by name; they share the room on the memory nodes."""
     host, proactive = snapshot.host, policy.reclaim is ReclaimMode.PROACTIVE
     rooms = {present.nid: room_on(host, present.nid) for present in host.nodes}
     for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
-        domain_class, past = policy.class_of(domain), pasts.get(domain.incarnation, NOTHING_PAST)
+        past, restraint = pasts.get(domain.incarnation, NOTHING_PAST), restraints.get(domain.incarnation)
+        domain_class = held_to(policy.class_of(domain), restraint)
         owned = judge(
             domain,
             host,
@@ -133,7 +149,7 @@ def _consider_all(
             cold_node=policy.cold_node,
             vetoes=owned_by_others(domain, past),
         )
-        barred = quarantined(domain, snapshot.taken_at, past)
+        barred = {**quarantined(domain, snapshot.taken_at, past), **restrained(owned, restraint)}
         verdicts = {
             way: barred.get(way, verdict) if verdict.ok else verdict for way, verdict in owned.items()
         }
@@ -146,6 +162,7 @@ def _consider_all(
             verdicts,
             inside,
             settling=next(iter(past.settlings), None) if proactive else None,
+            restraint=restraint,
         )
         reliefs = tuple(_reliefs(case._replace(verdicts=owned), past))
         # A guest that is short gives nothing meanwhile.

@@ -5,12 +5,14 @@ Every ``past`` here is that of one domain (`Past.by_domain`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator
 
 from overcommit.model.facts import DomainFacts
 from overcommit.model.past import LeftBalloon, Past
 from overcommit.model.plan import Drift, Verdict, refusal
-from overcommit.model.policy import Actuator
+from overcommit.model.policy import Actuator, DomainClass
+from overcommit.model.restraint import Restraint
 from overcommit.units import MIB, format_duration, format_size
 
 BALLOON_SIZE = "balloon size"
@@ -75,6 +77,27 @@ def quarantined(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, V
         for quarantine in past.quarantines
         if quarantine.until > now
     }
+
+
+def held_to(domain_class: DomainClass, restraint: Restraint | None) -> DomainClass:
+    """The class as a controller that follows the domain uses it now: never more boldly."""
+    if restraint is None:
+        return domain_class
+    return dataclasses.replace(
+        domain_class,
+        cold_after_seconds=max(domain_class.cold_after_seconds, restraint.cold_after_seconds),
+        step=domain_class.step * min(1.0, restraint.step_share),
+    )
+
+
+def restrained(actuators: Iterable[Actuator], restraint: Restraint | None) -> dict[Actuator, Verdict]:
+    """The actuators with which nothing more may be taken as long as the domain rests."""
+    if restraint is None or restraint.why_not is None:
+        return {}
+    verdict = refusal(
+        f"it rests: {restraint.why_not}", "it ends by itself, once the domain has been at ease for a while"
+    )
+    return dict.fromkeys(actuators, verdict)
 
 
 def _moved_by_others(domain: DomainFacts, past: Past) -> Verdict | None:

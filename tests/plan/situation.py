@@ -18,6 +18,7 @@ from overcommit.model.facts import (
     BalloonStats,
     DomainFacts,
     HostFacts,
+    Incarnation,
     KsmFacts,
     KsmRun,
     MemoryNode,
@@ -30,6 +31,7 @@ from overcommit.model.heat import Heat
 from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine, Reservation, Settling
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
+from overcommit.model.restraint import Restraint
 from overcommit.plan import document
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, KIB, MIB, parse_duration, parse_percentage, parse_size
@@ -57,8 +59,23 @@ def read(path: Path) -> Situation:
     host = _host(dict(words.pop("host", {})))
     snapshot = scenarios.snapshot(host, *domains, gaps=words.pop("left_out", {}))
     past = _past(dict(words.pop("past", {})))
+    held = _restraints(words.pop("restrained", {}))
     scenarios.require(not words, f"{path.name}: unknown words {', '.join(words)}")
-    return Situation(title, make_plan(snapshot, heats, policy, past=past), expected)
+    plan = make_plan(snapshot, heats, policy, past=past, restraints=held)
+    return Situation(title, plan, expected)
+
+
+def _restraints(words: Words) -> dict[Incarnation, Restraint]:
+    """What a controller that follows the domains holds itself to."""
+    held = {}
+    for name, about in words.items():
+        held[scenarios.incarnation(name)] = Restraint(
+            cold_after_seconds=parse_duration(about.get("cold_after", "0s")),
+            step_share=about.get("step", 1.0),
+            why_not=about.get("because"),
+            sentence="",
+        )
+    return held
 
 
 def _past(words: Words) -> Past:

@@ -24,7 +24,7 @@ def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...
         expected_bytes=amount,
         actor=actor,
         cold_after_seconds=heat.cold_after_seconds,
-        max_bytes_per_second=case.policy.swap.max_write_bytes_per_second,
+        max_bytes_per_second=case.write_rate,
         psi_some_limit=domain_class.objective.psi_some,
         promotions_limit=domain_class.objective.promotions_per_minute,
         working_set_bytes=working_set,
