@@ -104,13 +104,17 @@ class Watch:
         """For how long each domain has been watched, at least."""
         return min((seen.window_seconds for seen in self.idle.values()), default=0.0)
 
-    def add(self, slot: int, domain: DomainFacts) -> None:
+    def add(self, slot: int, domain: DomainFacts, known: IdleMap | None = None) -> None:
         """Begin to watch a domain; what keeps it from being watched goes to ``lost``.
+
+        ``known`` is what an earlier watch of this life of it had seen.
 
         Raises:
             Conflict: somebody else took DAMON.
         """
         watched = self._new(slot, domain, domain.memory)
+        if known is not None:
+            watched.idle = idle.relocate(known, domain.memory, self._clock.monotonic())
         try:
             self._start(watched, Target.of(domain.incarnation.pid, domain.memory))
         except HostError as error:
@@ -134,6 +138,16 @@ class Watch:
             self.no_host = str(error)
         else:
             self._monitors.append(watched)
+
+    def drop(self, uuid: str) -> None:
+        """Watch a domain no longer, if it is watched; what was known of it is gone."""
+        for watched in self._monitors:
+            if watched.domain is not None and watched.domain.incarnation.uuid == uuid:
+                self._source.end(watched.slot)
+                self._pool.stop(watched.slot)
+                self._monitors.remove(watched)
+                break
+        self.lost.pop(uuid, None)
 
     def look(self) -> None:
         """Take in what was seen since the last look.

@@ -94,10 +94,9 @@ def restrained(actuators: Iterable[Actuator], restraint: Restraint | None) -> di
     """The actuators with which nothing more may be taken as long as the domain rests."""
     if restraint is None or restraint.why_not is None:
         return {}
-    verdict = refusal(
-        f"it rests: {restraint.why_not}", "it ends by itself, once the domain has been at ease for a while"
-    )
-    return dict.fromkeys(actuators, verdict)
+    remedy = "it ends by itself, once the domain has been at ease for a while"
+    verdict = refusal(f"it rests: {restraint.why_not}", remedy)
+    return {actuator: verdict for actuator in actuators if actuator is not Actuator.FREE_PAGE_REPORTING}
 
 
 def _moved_by_others(domain: DomainFacts, past: Past) -> Verdict | None:
