@@ -29,7 +29,6 @@ from overcommit.model.policy import PageoutActor
 from overcommit.model.ranges import Range, chop, intersect, normalise, total_size
 from overcommit.units import MIB
 
-_SLOT = 0
 _PADDR_WINDOWS = 32
 """In about so many quota windows a page-out by physical addresses is done."""
 _CHUNK_BYTES = 2 * MIB
@@ -75,20 +74,26 @@ class Actor(Protocol):
 
 
 def actor_for(
-    action: PageoutAction, domain: DomainFacts, kernel: Kernel, pool: DamonPool, *, longest_seconds: float
+    action: PageoutAction,
+    domain: DomainFacts,
+    kernel: Kernel,
+    pool: DamonPool,
+    *,
+    slot: int,
+    longest_seconds: float,
 ) -> Actor:
-    """The actor that the action names.
+    """The actor that the action names; a kdamond works in that ``slot`` of the pool.
 
     Raises:
         HostError: the domain has no cgroup, which the actor needs.
     """
     if action.actor is PageoutActor.DAMOS_FVADDR:
-        return DamosFvaddr(kernel, pool, action, lease_seconds=longest_seconds)
+        return DamosFvaddr(kernel, pool, slot, action, lease_seconds=longest_seconds)
     if domain.cgroup is None:
         raise HostError(f"domain {domain.name} has no cgroup with memory accounting")
     group = domain.cgroup.path
     if action.actor is PageoutActor.DAMOS_PADDR:
-        return DamosPaddr(pool, action, read_system_ram(kernel), group)
+        return DamosPaddr(pool, slot, action, read_system_ram(kernel), group)
     pieces = _ranges(action) if action.actor is PageoutActor.COLD_HINT_RECLAIM else ()
     return MemcgReclaim(kernel, action, group, pieces)
 
@@ -113,8 +118,9 @@ class _PacedKdamond:
     on 6.12 page-outs stood still after a few of them (docs/adr/0005).
     """
 
-    def __init__(self, pool: DamonPool, make: Callable[[], Kdamond]) -> None:
+    def __init__(self, pool: DamonPool, slot: int, make: Callable[[], Kdamond]) -> None:
         self._pool = pool
+        self._slot = slot
         self._make = make
         self._kdamond: Kdamond | None = None
         self.controller = Controller.DAMON_GOAL if pool.capabilities.temporal_goals else Controller.OWN
@@ -122,7 +128,7 @@ class _PacedKdamond:
     def start(self) -> None:
         """Turn it on."""
         kdamond = self._make()
-        self._pool.start(_SLOT, kdamond)
+        self._pool.start(self._slot, kdamond)
         self._kdamond = kdamond
 
     def keep(self, pace: Pace) -> None:
@@ -137,14 +143,14 @@ class _PacedKdamond:
         elif self.controller is Controller.DAMON_GOAL:
             wanted = with_pain(self._kdamond, pace.pain)
             if wanted != self._kdamond:
-                self._pool.feed(_SLOT, self._kdamond, wanted)
+                self._pool.feed(self._slot, self._kdamond, wanted)
                 self._kdamond = wanted
         elif pace.pain > 1.0:
             self.stop()
 
     def stop(self) -> None:
         """Turn it off."""
-        self._pool.stop(_SLOT)
+        self._pool.stop(self._slot)
         self._kdamond = None
 
 
@@ -157,14 +163,14 @@ class DamosFvaddr:
     warm_up_seconds = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
 
     def __init__(
-        self, kernel: Kernel, pool: DamonPool, action: PageoutAction, *, lease_seconds: float
+        self, kernel: Kernel, pool: DamonPool, slot: int, action: PageoutAction, *, lease_seconds: float
     ) -> None:
         self._kernel = kernel
         self._action = action
         self._begun = False
         self._lease_seconds = lease_seconds
         self._capabilities = pool.capabilities
-        self._kdamond = _PacedKdamond(pool, self._make)
+        self._kdamond = _PacedKdamond(pool, slot, self._make)
         self.controller = self._kdamond.controller
 
     def _make(self) -> Kdamond:
@@ -203,14 +209,16 @@ class DamosPaddr:
 
     warm_up_seconds = DamosFvaddr.warm_up_seconds
 
-    def __init__(self, pool: DamonPool, action: PageoutAction, ram: tuple[Range, ...], group: str) -> None:
+    def __init__(
+        self, pool: DamonPool, slot: int, action: PageoutAction, ram: tuple[Range, ...], group: str
+    ) -> None:
         share = -(-action.expected_bytes // (_PADDR_WINDOWS * MIB)) * MIB
         self._quota = min(action.max_bytes_per_second, share)
         self._windows = action.expected_bytes // self._quota
         self._ram = ram
         self._group = group
         self._capabilities = pool.capabilities
-        self._kdamond = _PacedKdamond(pool, self._make)
+        self._kdamond = _PacedKdamond(pool, slot, self._make)
         self.controller = self._kdamond.controller
 
     def _make(self) -> Kdamond:

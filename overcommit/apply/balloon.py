@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from overcommit.apply.lever import Lever, ascend, descend
+from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.journal import BalloonMoved
 from overcommit.model.action import BalloonAction
@@ -11,7 +12,7 @@ from overcommit.model.outcome import Outcome
 from overcommit.units import MIB
 
 
-def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Outcome:
+def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Steps[Outcome]:
     """Carry out one balloon action; never raises for what a guest does.
 
     Raises:

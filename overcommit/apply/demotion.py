@@ -8,6 +8,7 @@ Where memory lies is no configuration, and there is nothing to put back: it stay
 from __future__ import annotations
 
 from overcommit.apply.pageout import promoted_since
+from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, fvaddr_migration
@@ -20,7 +21,6 @@ from overcommit.model.outcome import Outcome, Status
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.units import MIB, format_ratio, format_size
 
-_SLOT = 0
 _POLL_SECONDS = 1.0
 _SETTLING_SECONDS = 5.0
 """Before that, a share of time spent waiting says little."""
@@ -31,8 +31,10 @@ _IDLE_SECONDS = 8.0
 _ENOUGH_SHARE = 0.9
 
 
-def demote(site: Worksite, pool: DamonPool, action: DemotionAction, domain: DomainFacts) -> Outcome:
-    """Carry out one demotion or recall; no kdamond is at work any more when this returns.
+def demote(
+    site: Worksite, pool: DamonPool, action: DemotionAction, domain: DomainFacts, *, slot: int
+) -> Steps[Outcome]:
+    """Carry out one demotion or recall by a kdamond in that slot, which is off when this returns.
 
     Raises:
         HostError: the journal cannot be written.
@@ -53,16 +55,16 @@ def demote(site: Worksite, pool: DamonPool, action: DemotionAction, domain: Doma
             lease_seconds=_LONGEST_SECONDS,
             capabilities=pool.capabilities,
         )
-        pool.start(_SLOT, kdamond)
+        pool.start(slot, kdamond)
         try:
             site.require_alive(domain)
             # Before Linux 7.2 a first look at all pages takes up as much of the quota as moving them.
             first_look = total_size(ranges) / action.max_bytes_per_second
-            ended = _follow(site, action, domain, before, cgroup, first_look)
+            ended = yield from _follow(site, action, domain, before, cgroup, first_look)
         except HostError as error:
             failure = str(error)  # what has been moved by then has been moved
         finally:
-            failure = _stop(pool) or failure
+            failure = _stop(pool, slot) or failure
         moved = max(0, _moved(site, action, site.cgroup(domain), before))
         promoted = promoted_since(site, domain, cgroup)
     except (HostError, Conflict, Unsupported) as error:
@@ -102,10 +104,10 @@ def _on_node(site: Worksite, action: DemotionAction, cgroup: CgroupMemory | None
         raise HostError(f"cannot read where the memory of {action.domain.name} lies: {error}") from error
 
 
-def _stop(pool: DamonPool) -> str | None:
+def _stop(pool: DamonPool, slot: int) -> str | None:
     """Turn the kdamond off; what kept it on is no reason not to measure what it did."""
     try:
-        pool.stop(_SLOT)
+        pool.stop(slot)
     except HostError as error:
         return str(error)
     return None
@@ -118,7 +120,7 @@ def _follow(
     before: int,
     cgroup: CgroupMemory | None,
     first_look: float,
-) -> str:
+) -> Steps[str]:
     """Let the kdamond work until all is moved or nothing more of it moves; returns why it ended.
 
     The floor plays no part, as nothing leaves memory.
@@ -126,9 +128,9 @@ def _follow(
     began = site.clock.monotonic()
     most_moved, moved_at = 0, began + _WARM_UP_SECONDS + first_look
     while True:
-        site.clock.wait(_POLL_SECONDS)
+        yield _POLL_SECONDS
         now = site.clock.monotonic()
-        if reason := site.unwilling(domain):
+        if reason := site.stop_because() or site.unwilling(domain):
             return f"stopped: {reason}"
         present = site.cgroup(domain)
         moved = _moved(site, action, present, before)

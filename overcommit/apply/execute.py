@@ -10,6 +10,7 @@ from overcommit.apply.guest_reclaim import reclaim_inside
 from overcommit.apply.ksm import start_merging
 from overcommit.apply.pageout import page_out
 from overcommit.apply.reporting import compact_inside
+from overcommit.apply.steps import Steps, run
 from overcommit.apply.virtio_mem import resize
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
@@ -24,12 +25,40 @@ from overcommit.model.action import (
     ReportingAction,
     VirtioMemAction,
 )
-from overcommit.model.facts import Snapshot
+from overcommit.model.facts import DomainFacts, Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report
 from overcommit.model.plan import Plan
 
 _SETTLE_SECONDS = 2.0
 """Between what guests give themselves and page-out, so that each counter belongs to one mechanism only."""
+
+
+def carry_out_one(
+    site: Worksite, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int
+) -> Steps[Outcome]:
+    """Do one action, on the domain that it is about; None for KSM, which is the host's.
+
+    Where it takes a kdamond, that is in this ``slot`` of the pool, which is claimed and large enough by then.
+
+    Raises:
+        HostError: the journal cannot be written.
+    """
+    if isinstance(action, KsmAction):
+        return start_merging(site, action)
+    assert domain is not None
+    match action:
+        case ReportingAction():
+            return compact_inside(site, action, domain)
+        case GuestReclaimAction():
+            return reclaim_inside(site, action, domain)
+        case VirtioMemAction():
+            return resize(site, action, domain)
+        case BalloonAction():
+            return move_balloon(site, action, domain)
+        case DemotionAction():
+            return demote(site, pool, action, domain, slot=slot)
+        case PageoutAction():
+            return page_out(site, pool, action, domain, slot=slot)
 
 
 def carry_out(
@@ -57,21 +86,8 @@ def carry_out(
     outcomes: list[Outcome] = []
     for action in _in_order(site, plan):
         started(action)
-        match action:
-            case ReportingAction():
-                outcome = compact_inside(site, action, facts[action.domain])
-            case GuestReclaimAction():
-                outcome = reclaim_inside(site, action, facts[action.domain])
-            case VirtioMemAction():
-                outcome = resize(site, action, facts[action.domain])
-            case BalloonAction():
-                outcome = move_balloon(site, action, facts[action.domain])
-            case DemotionAction():
-                outcome = demote(site, pool, action, facts[action.domain])
-            case PageoutAction():
-                outcome = page_out(site, pool, action, facts[action.domain])
-            case KsmAction():
-                outcome = start_merging(site, action)
+        domain = None if isinstance(action, KsmAction) else facts[action.domain]
+        outcome = run(carry_out_one(site, pool, action, domain, slot=0), site.clock)
         outcomes.append(outcome)
         finished(outcome)
     before, after = snapshot.host, read_host(site.kernel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import Gone, HostError
 from overcommit.host.kernel import Kernel
@@ -22,7 +23,7 @@ _ENABLED = "enabled"
 _WATERMARKS = {"wmarks_high": "1000", "wmarks_mid": "999", "wmarks_low": "50"}
 
 
-def reclaim_inside(site: Worksite, action: GuestReclaimAction, domain: DomainFacts) -> Outcome:
+def reclaim_inside(site: Worksite, action: GuestReclaimAction, domain: DomainFacts) -> Steps[Outcome]:
     """Carry out one such action; never raises for what a guest does. It does not wait for what it brings.
 
     Raises:
@@ -42,6 +43,10 @@ def reclaim_inside(site: Worksite, action: GuestReclaimAction, domain: DomainFac
     site.generation.record(GuestReclaimSet(domain=action.domain, before=before, after=after))
     try:
         for name, value in after.items():
+            yield 0.0  # an agent takes its time for each
+            if reason := site.stop_because():
+                detail = f"stopped: {reason}; overcommitctl restore puts it back"
+                return _outcome(site, action, Status.PARTIAL, detail, began)
             site.require_alive(domain)
             agent.write_file(f"{DAMON_RECLAIM}/{name}", value)
         found = _read(agent, after)

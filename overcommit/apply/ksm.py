@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
 from overcommit.host.kernel import Kernel
@@ -24,7 +25,7 @@ _UNADVISED_PAGES = "100"
 """What the kernel sets when its advisor is turned off (DEFAULT_PAGES_TO_SCAN, mm/ksm.c)."""
 
 
-def start_merging(site: Worksite, action: KsmAction) -> Outcome:
+def start_merging(site: Worksite, action: KsmAction) -> Steps[Outcome]:
     """Carry it out, and look for a while at what comes of it; merging goes on when this returns.
 
     Raises:
@@ -44,15 +45,19 @@ def start_merging(site: Worksite, action: KsmAction) -> Outcome:
     except (HostError, OSError) as error:
         detail = f"{_told(error)}; {_undone(site, entry, record)}"
         return _outcome(site, action, Status.FAILED, 0, began, detail)
+    stopped = ""
     try:
         while (
             site.clock.monotonic() - began < _WATCHED_SECONDS
             and last.full_scans - found.full_scans < _ENOUGH_SCANS
         ):
-            site.clock.wait(_POLL_SECONDS)
+            yield _POLL_SECONDS
+            if reason := site.stop_because():
+                stopped = f" unwatched (stopped: {reason})"
+                break
             last = _require(site.kernel, KsmRun.RUNNING)
             site.progress(f"saved {format_size(last.sharing_bytes)}")
-        status, detail = Status.DONE, f"{gain_text(last)}; it goes on"
+        status, detail = Status.DONE, f"{gain_text(last)}; it goes on{stopped}"
     except (HostError, OSError) as error:
         status, detail = Status.PARTIAL, _told(error)
     return _outcome(site, action, status, last.gain_bytes, began, detail)

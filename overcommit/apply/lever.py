@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
 from overcommit.hypervisor.domain_xml import parse_definition
@@ -44,15 +45,27 @@ class Lever:
 
 
 class _End(NamedTuple):
-    """How it ended, why, where the lever was left (None: untouched), and what the guest did wrong."""
+    """How it ended, why, where the lever was left (None: untouched), and what the guest did wrong.
+
+    One that was ``stopped`` on its way says nothing of the guest.
+    """
 
     status: Status
     detail: str
     left_at: int | None
     fault: Fault | None = None
+    stopped: bool = False
 
 
-def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Outcome:
+class _Look(NamedTuple):
+    """The size, what the guest says it has available (None: nothing in time), and why to stop."""
+
+    size: int
+    usable: int | None
+    stop_because: str | None = None
+
+
+def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:
     """Give the guest its memory at once: it is short. Whether it touches it is its own affair.
 
     Raises:
@@ -73,7 +86,7 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
     end = _End(Status.DONE, "", action.after_bytes)
     try:
         while reached < action.after_bytes - _TOLERANCE_BYTES:
-            site.clock.wait(_POLL_SECONDS)
+            yield _POLL_SECONDS
             site.require_alive(domain)
             reached = lever.size()
             if site.clock.monotonic() - began > _STUCK_SECONDS:
@@ -84,7 +97,7 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
     return _outcome(site, action, end._replace(detail=f"{lever.name} at {format_size(reached)}"), began)
 
 
-def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Outcome:
+def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:
     """Take the action's memory; never raises for what a guest does.
 
     Raises:
@@ -100,12 +113,12 @@ def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Leve
         return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
     site.generation.record(lever.record(action.after_bytes))
     freed = promoted = 0
-    end = _go_down(site, action, domain, lever, guest)
+    end = yield from _go_down(site, action, domain, lever, guest)
     left_at = action.before_bytes if end.left_at is None else end.left_at
     try:
         freed = before - site.residency(domain).resident_bytes
         due = _due(action, before, guest, left_at)
-        works = end.status is not Status.FAILED
+        works = end.status is not Status.FAILED and not end.stopped
         if works and due >= worthwhile(guest) and freed < _PHANTOM_SHARE * due:
             end = end._replace(fault=Fault.PHANTOM)
             unnoted = _leave(site, domain, lever, action.before_bytes, told=left_at)
@@ -144,7 +157,9 @@ def _due(action: SizeAction, before: int, guest: int, left_at: int) -> int:
     return due
 
 
-def _go_down(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, guest: int) -> _End:
+def _go_down(
+    site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, guest: int
+) -> Steps[_End]:
     """Go down step by step.
 
     Whatever ends it early, no target is left that the guest has not reached: it would keep trying, against
@@ -159,9 +174,12 @@ def _go_down(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lev
             site.require_alive(domain)
             lever.move(target)
             told = target
-            size, usable = _settle(site, action, domain, lever, target)
+            size, usable, stop_because = yield from _settle(site, action, domain, lever, target)
             reached = min(size, action.before_bytes)  # the guest's word cannot raise it
             site.progress(f"{lever.name} at {format_size(reached)}")
+            if stop_because is not None:
+                unnoted = _leave(site, domain, lever, reached, told=told)
+                return _End(Status.PARTIAL, f"stopped: {stop_because}{unnoted}", reached, stopped=True)
             if reached > target + _TOLERANCE_BYTES:
                 unnoted = _leave(site, domain, lever, reached, told=told)
                 says = f"the {lever.name} stands still at {format_size(reached)}{unnoted}"
@@ -214,18 +232,16 @@ def _note(site: Worksite, lever: Lever, size: int) -> str:
 
 def _settle(
     site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, target: int
-) -> tuple[int, int | None]:
-    """Wait until the size is reached or stands still, then for what the guest says *after* that.
-
-    Returns:
-        The size, and the guest's available bytes; None when it did not answer in time.
-    """
+) -> Steps[_Look]:
+    """Wait until the size is reached or stands still, then for what the guest says *after* that."""
     best = action.before_bytes
     began = moved_at = site.clock.monotonic()
     settled_at: float | None = None
     patience = max(_STUCK_SECONDS, 2 * domain.definition.stats_period_seconds + 2)
     while True:
         size = lever.size()
+        if reason := site.stop_because():
+            return _Look(size, None, reason)
         stats = site.hypervisor.balloon(action.domain.uuid, now=site.clock.now())
         now = site.clock.monotonic()
         if size <= best - MIB:
@@ -236,10 +252,10 @@ def _settle(
         if settled_at is not None:
             since = now - settled_at
             if stats.age_seconds is not None and stats.age_seconds <= since:
-                return size, stats.usable_bytes
+                return _Look(size, stats.usable_bytes)
             if since > patience:
-                return size, None
-        site.clock.wait(_POLL_SECONDS)
+                return _Look(size, None)
+        yield _POLL_SECONDS
 
 
 def _major_faults(site: Worksite, domain: DomainFacts) -> int:

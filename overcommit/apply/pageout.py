@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from overcommit.apply.actors import Actor, actor_for
 from overcommit.apply.pace import Look, Pace, PainBounds
+from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError
@@ -19,8 +20,12 @@ _LONGEST_SECONDS = 300.0
 _ENOUGH_SHARE = 0.9
 
 
-def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: DomainFacts) -> Outcome:
+def page_out(
+    site: Worksite, pool: DamonPool, action: PageoutAction, domain: DomainFacts, *, slot: int
+) -> Steps[Outcome]:
     """Carry out one page-out action with the actor it names; nothing is at work any more when this returns.
+
+    A kdamond works in that ``slot`` of the pool.
 
     Raises:
         HostError: the journal cannot be written.
@@ -34,12 +39,14 @@ def page_out(site: Worksite, pool: DamonPool, action: PageoutAction, domain: Dom
         site.require_willing(domain)
         before = site.residency(domain)
         cgroup = site.cgroup(domain)
-        actor = actor_for(action, domain, site.kernel, pool, longest_seconds=_LONGEST_SECONDS)
+        actor = actor_for(action, domain, site.kernel, pool, slot=slot, longest_seconds=_LONGEST_SECONDS)
         controller = actor.controller
         actor.start()
         try:
             site.require_alive(domain)
-            finished, stopped_by = _follow(site, action, domain, actor, before.resident_bytes, cgroup)
+            finished, stopped_by = yield from _follow(
+                site, action, domain, actor, before.resident_bytes, cgroup
+            )
         except HostError as error:
             failure = str(error)  # what has been paged out by then has been paged out
         finally:
@@ -81,13 +88,13 @@ def _follow(
     actor: Actor,
     resident_before: int,
     cgroup: CgroupMemory | None,
-) -> tuple[bool, str]:
+) -> Steps[tuple[bool, str]]:
     """Let the actor work until it is done; returns whether that was all it could do, and why it ended."""
     pace = _first_pace(action)
     began = last = site.clock.monotonic()
     most_freed, moved_at = 0, began + actor.warm_up_seconds
     while True:
-        site.clock.wait(_POLL_SECONDS)
+        yield _POLL_SECONDS
         now = site.clock.monotonic()
         freed = resident_before - site.residency(domain).resident_bytes
         if freed > most_freed + MIB:
@@ -95,7 +102,7 @@ def _follow(
             site.progress(f"paged out {format_size(freed)} of {format_size(action.expected_bytes)}")
         if freed >= action.expected_bytes:
             return True, "all of it paged out"
-        if reason := site.unwilling(domain):
+        if reason := site.stop_because() or site.unwilling(domain):
             return False, f"stopped: {reason}"
         before, cgroup = cgroup, site.cgroup(domain)
         look = _look(before, cgroup, now - last)

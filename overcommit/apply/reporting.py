@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.guest_agent import GuestAgent
@@ -20,64 +21,78 @@ _IDLE_SECONDS = 6.0
 _LONGEST_SECONDS = 300.0
 
 
-def compact_inside(site: Worksite, action: ReportingAction, domain: DomainFacts) -> Outcome:
+def compact_inside(site: Worksite, action: ReportingAction, domain: DomainFacts) -> Steps[Outcome]:
     """Carry out one compaction; never raises for what a guest does.
 
     It leaves nothing to undo: the guest has its memory as before, and takes it from the host when it needs
     it.
     """
     began = site.clock.monotonic()
-    freed, failure, detail = 0, None, "complete"
+    freed, failure, stopped_by = 0, None, None
     try:
         site.require_willing(domain)
         before = site.residency(domain).resident_bytes
     except HostError as error:
-        return _outcome(site, action, 0, str(error), str(error), began)
+        return _outcome(site, action, 0, began, failure=str(error))
     try:
         agent = GuestAgent(site.hypervisor, action.domain.uuid)
         agent.write_file(COMPACT_MEMORY, "1", seconds=_COMPACT_SECONDS)
     except Gone as error:
-        return _outcome(site, action, 0, str(error), str(error), began)
+        return _outcome(site, action, 0, began, failure=str(error))
     except HostError as error:
         # It may compact all the same, if it only did not say so in time.
-        failure = detail = str(error)
+        failure = str(error)
     try:
-        freed, settled = _watch(site, action, domain, before)
-        if failure is None and not settled:
-            failure = detail = f"memory was still becoming free after {_LONGEST_SECONDS:.0f} s"
+        freed, unsettled, stopped_by = yield from _watch(site, action, domain, before)
+        failure = failure or unsettled
     except HostError as error:
-        failure = detail = str(error)
-    return _outcome(site, action, freed, failure, detail, began)
+        failure = str(error)
+    return _outcome(site, action, freed, began, failure=failure, stopped_by=stopped_by)
 
 
-def _watch(site: Worksite, action: ReportingAction, domain: DomainFacts, before: int) -> tuple[int, bool]:
-    """Wait until residency settles; returns how far it fell, and whether it had settled."""
+def _watch(
+    site: Worksite, action: ReportingAction, domain: DomainFacts, before: int
+) -> Steps[tuple[int, str | None, str | None]]:
+    """Wait until residency settles.
+
+    Returns:
+        How far it fell; that it had not settled yet, None if it had; and why it was stopped before that.
+    """
     step = worthwhile(domain.definition.maximum_bytes)
     began = moved_at = site.clock.monotonic()
     marked = most = 0
     while True:
-        site.clock.wait(_POLL_SECONDS)
+        yield _POLL_SECONDS
         freed = before - site.residency(domain).resident_bytes
         now, most = site.clock.monotonic(), max(most, freed)
         if most >= marked + step:
             marked, moved_at = most, now
             site.progress(f"the guest reported {format_size(most)} of {format_size(action.expected_bytes)}")
+        if reason := site.stop_because():
+            return max(0, freed), None, f"stopped: {reason}"
         if now - moved_at > _IDLE_SECONDS:
-            return max(0, freed), True
+            return max(0, freed), None, None
         if now - began > _LONGEST_SECONDS:
-            return max(0, freed), False
+            return max(0, freed), f"memory was still becoming free after {_LONGEST_SECONDS:.0f} s", None
 
 
 def _outcome(
-    site: Worksite, action: ReportingAction, freed: int, failure: str | None, detail: str, began: float
+    site: Worksite,
+    action: ReportingAction,
+    freed: int,
+    began: float,
+    *,
+    failure: str | None,
+    stopped_by: str | None = None,
 ) -> Outcome:
-    if failure is None and freed < MIB:
-        failure = detail = "the guest compacted, and the host got nothing of it"
+    enough = freed >= action.expected_bytes
+    if failure is None and stopped_by is None and freed < MIB:
+        failure = "the guest compacted, and the host got nothing of it"
     return Outcome(
         action=action,
-        status=Status.of(freed, enough=freed >= action.expected_bytes, failure=failure),
+        status=Status.of(freed, enough=enough, failure=failure),
         freed_bytes=freed,
         promoted_pages=0,
         seconds=site.clock.monotonic() - began,
-        detail=detail if freed >= action.expected_bytes or failure else "the rest stays in pieces",
+        detail=failure or stopped_by or ("complete" if enough else "the rest stays in pieces"),
     )

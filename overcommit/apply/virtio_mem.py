@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from overcommit.apply.lever import Lever, ascend, descend
+from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.clock import Clock
 from overcommit.errors import HostError
@@ -18,7 +19,7 @@ _PLUG_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 
 
-def resize(site: Worksite, action: VirtioMemAction, domain: DomainFacts) -> Outcome:
+def resize(site: Worksite, action: VirtioMemAction, domain: DomainFacts) -> Steps[Outcome]:
     """Carry out one action on a device; never raises for what a guest does.
 
     Raises:

@@ -15,15 +15,24 @@ from overcommit.journal import Generation
 from overcommit.model.facts import CgroupMemory, DomainFacts, Residency, RunState
 
 
+def _never() -> None:
+    """No reason to stop."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worksite:
-    """The outside world of one apply; ``progress`` gets a sentence now and then."""
+    """The outside world of one apply; ``progress`` gets a sentence now and then.
+
+    ``stop_because`` is asked at each look for why the work must end before its time, None while it may go on.
+    What is under way then ends at once and leaves things whole; giving back goes on.
+    """
 
     kernel: Kernel
     hypervisor: Hypervisor
     clock: Clock
     generation: Generation
     progress: Callable[[str], None]
+    stop_because: Callable[[], str | None] = _never
 
     def require_alive(self, domain: DomainFacts) -> None:
         """Raise `Gone` unless the domain's process is still the one we know."""

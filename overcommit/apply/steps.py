@@ -1,0 +1,34 @@
+"""Work that waits without blocking: so one thread can do several things, and see to each now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TypeVar
+
+from overcommit.clock import Clock
+
+_T = TypeVar("_T")
+
+Steps = Generator[float, None, _T]
+"""Yields for how many seconds it wants to wait, and returns what came of it.
+
+It is resumed when they have passed, or later; earlier only when its worksite says to stop. It reads the time
+from its clock, and never from how often it was resumed. Whoever closes it, or throws into it, before its end
+gets what an interruption at that wait always left: nothing at work, and in the journal what there is to undo.
+"""
+
+
+def run(steps: Steps[_T], clock: Clock) -> _T:
+    """Go through all steps, waiting in between; an interruption of the wait ends them first."""
+    try:
+        seconds = next(steps)
+        while True:
+            try:
+                clock.wait(seconds)
+            except BaseException as error:  # noqa: BLE001 - it goes on from there, as if they had waited
+                seconds = steps.throw(error)
+            else:
+                seconds = next(steps)
+    except StopIteration as end:
+        result: _T = end.value
+        return result
