@@ -1,31 +1,57 @@
 """The libvirt connection.
 
-Each monitor call runs in a thread of its own with a deadline: a QEMU that does not answer blocks its
-caller for 30 s or for ever, and libvirt has no way to cancel. Such a thread is left behind, and the
-domain is reported as hung instead.
+Calls have deadlines (`overcommit.hypervisor.calls`). Those that ask libvirtd alone hang only if it hangs
+itself; those that ask a QEMU hang with that QEMU, which is reported as such.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+from overcommit.clock import Clock, SystemClock
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
+from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.domain_xml import resized_device
+from overcommit.hypervisor.events import Notify, subscribe
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats, RunState
 from overcommit.units import KIB
 
 CALL_DEADLINE_SECONDS = 10.0
 _BRIEF_MILLISECONDS = 1000
+_MOST_CALLS = 5
+"""``max_client_requests`` of libvirtd.conf: of more requests of one connection, none is even looked at."""
+_KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
+"""How often libvirtd is asked for a sign of life, and how many may be missing: given up after 20 s."""
+_CLOSING_SECONDS = 1.0
+LIBVIRTD = "libvirtd"
+"""The subject of calls that ask no QEMU."""
 
 _T = TypeVar("_T")
 
 
-def _run_directory(uri: str) -> Path:
+def binding() -> Any:
+    """The module ``libvirt``, told to print nothing.
+
+    Raises:
+        Unsupported: it is not installed.
+    """
+    try:
+        import libvirt
+    except ImportError as error:
+        raise Unsupported(
+            "the libvirt Python binding is not installed",
+            hint="apt-get install python3-libvirt, or pip install 'overcommit[libvirt]'",
+        ) from error
+    libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints to stderr itself
+    return libvirt
+
+
+def run_directory(uri: str) -> Path:
     """Where libvirt keeps the pid files of the domains behind a local URI."""
     parts = urlsplit(uri)
     if parts.netloc or "+" in parts.scheme or parts.scheme != "qemu":
@@ -46,54 +72,102 @@ def _run_directory(uri: str) -> Path:
 class LibvirtClient:
     """`overcommit.hypervisor.port.Hypervisor` over libvirt-python."""
 
-    def __init__(self, uri: str, *, read_only: bool) -> None:
-        """Connect.
+    def __init__(
+        self,
+        uri: str,
+        *,
+        read_only: bool,
+        clock: Clock | None = None,
+        deadline_seconds: float = CALL_DEADLINE_SECONDS,
+    ) -> None:
+        """Connect, for as long as that takes.
 
         Raises:
             UsageError: a URI that is not local QEMU.
             Unsupported: no libvirt binding, or libvirtd does not answer.
         """
         self._uri = uri
-        self._run_directory = _run_directory(uri)
-        try:
-            import libvirt
-        except ImportError as error:
-            raise Unsupported(
-                "the libvirt Python binding is not installed",
-                hint="apt-get install python3-libvirt, or pip install 'overcommit[libvirt]'",
-            ) from error
-        self._libvirt: Any = libvirt
-        libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints to stderr itself
-        opener = libvirt.openReadOnly if read_only else libvirt.open
+        self._run_directory = run_directory(uri)
+        self._libvirt = binding()
+        self._deadline_seconds = deadline_seconds
+        self._calls = Calls(clock or SystemClock(), most=_MOST_CALLS)
+        self._unsubscribe: Callable[[], None] | None = None
+        opener = self._libvirt.openReadOnly if read_only else self._libvirt.open
         try:
             self._connection: Any = opener(uri)
-        except libvirt.libvirtError as error:
+        except self._libvirt.libvirtError as error:
             raise Unsupported(
                 f"cannot connect to libvirt at {uri}: {error.get_error_message()}",
                 hint="is libvirtd (or virtqemud) running? try: virsh -c " + uri + " list",
             ) from error
 
+    def watch(self, notify: Notify | None) -> None:
+        """Notice a libvirtd that hangs, and tell of events; needs libvirt's event loop to run.
+
+        Raises:
+            HostError: libvirtd does not answer.
+        """
+
+        def begin() -> None:
+            # A connection inside of this process has nothing to keep alive.
+            with contextlib.suppress(self._libvirt.libvirtError):
+                self._connection.setKeepAlive(_KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT)
+            if notify is not None:
+                self._unsubscribe = subscribe(self._libvirt, self._connection, notify)
+
+        self._bounded("tell of events", begin)
+
+    def is_open(self) -> bool:
+        """Whether the connection has not been lost; asks nobody."""
+        try:
+            return bool(self._connection.isAlive())
+        except self._libvirt.libvirtError:
+            return False
+
+    def waiting_seconds(self, subject: str) -> float | None:
+        """For how long a call about a domain (its UUID) or of `LIBVIRTD` has not returned."""
+        return self._calls.waiting_seconds(subject)
+
+    def is_full(self) -> bool:
+        """Whether so many calls have not returned that no more may be begun on this connection."""
+        return self._calls.is_full()
+
+    def give_sign_of_life(self, *, seconds: float) -> None:
+        """Ask libvirtd alone for the least that it can say.
+
+        Raises:
+            HostError: it does not answer within ``seconds``.
+        """
+        self._bounded("give a sign of life", self._connection.getLibVersion, seconds=seconds)
+
+    def close(self) -> None:
+        """Leave the connection; what has not returned of it ends by itself."""
+
+        def end() -> None:
+            if self._unsubscribe is not None:
+                self._unsubscribe()
+            with contextlib.suppress(self._libvirt.libvirtError):
+                self._connection.close()
+
+        with contextlib.suppress(HostError):
+            self._calls.bounded("close", "close the connection", end, seconds=_CLOSING_SECONDS)
+        self._calls.close()
+
     def describe(self) -> str:
         """See `Hypervisor.describe`."""
+
+        def versions() -> tuple[int, int]:
+            return self._connection.getLibVersion(), self._connection.getVersion()
+
         library, emulator = (
             ".".join(str(number // 10**power % 1000) for power in (6, 3, 0))
-            for number in (self._connection.getLibVersion(), self._connection.getVersion())
+            for number in self._bounded("say its version", versions)
         )
         return f"libvirt {library}, QEMU {emulator} at {self._uri}"
 
     def domains(self) -> tuple[ListedDomain, ...]:
         """See `Hypervisor.domains`."""
-        states = {1: RunState.RUNNING, 3: RunState.PAUSED}
-        listed = []
-        for domain in self._bounded("list domains", self._list_active):
-            try:
-                state = states.get(domain.state()[0], RunState.OTHER)
-                maximum = domain.maxMemory() * KIB
-            except self._libvirt.libvirtError:
-                continue  # it left between the two calls
-            pid_file = str(self._run_directory / f"{domain.name()}.pid")
-            listed.append(ListedDomain(domain.name(), domain.UUIDString(), state, pid_file, maximum))
-        return tuple(sorted(listed))
+        return tuple(sorted(self._bounded("list domains", self._list_active)))
 
     def xml(self, uuid: str) -> str:
         """See `Hypervisor.xml`."""
@@ -101,7 +175,10 @@ class LibvirtClient:
 
     def busy_with(self, uuid: str) -> str | None:
         """See `Hypervisor.busy_with`. controlInfo needs neither job nor monitor: it never blocks."""
-        state, _, milliseconds = self._on_domain(uuid, "ask its state", lambda d: d.controlInfo(0))
+        state, _, milliseconds = self._bounded(
+            f"ask its state (domain {uuid})",
+            lambda: self._connection.lookupByUUIDString(uuid).controlInfo(0),
+        )
         if state == 1:
             return "a libvirt job (migration, save, dump or snapshot)"
         if state == 2 and milliseconds < _BRIEF_MILLISECONDS:
@@ -153,41 +230,38 @@ class LibvirtClient:
         def ask(domain: Any) -> str:
             return str(libvirt_qemu.qemuAgentCommand(domain, command, seconds, 0))
 
-        return self._on_domain(uuid, "ask its guest agent", ask, deadline=seconds + CALL_DEADLINE_SECONDS)
+        patience = seconds + self._deadline_seconds
+        return self._on_domain(uuid, "ask its guest agent", ask, seconds=patience)
 
-    def _list_active(self) -> list[Any]:
-        domains: list[Any] = self._connection.listAllDomains(self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-        return domains
+    def _list_active(self) -> list[ListedDomain]:
+        states = {1: RunState.RUNNING, 3: RunState.PAUSED}
+        listed = []
+        for domain in self._connection.listAllDomains(self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+            try:
+                state = states.get(domain.state()[0], RunState.OTHER)
+                maximum = domain.maxMemory() * KIB
+            except self._libvirt.libvirtError:
+                continue  # it left between the two calls
+            pid_file = str(self._run_directory / f"{domain.name()}.pid")
+            listed.append(ListedDomain(domain.name(), domain.UUIDString(), state, pid_file, maximum))
+        return listed
 
     def _on_domain(
-        self, uuid: str, doing: str, call: Callable[[Any], _T], *, deadline: float | None = None
+        self, uuid: str, doing: str, call: Callable[[Any], _T], *, seconds: float | None = None
     ) -> _T:
-        return self._bounded(
-            f"{doing} (domain {uuid})", lambda: call(self._connection.lookupByUUIDString(uuid)), deadline
-        )
+        def on_domain() -> _T:
+            return call(self._connection.lookupByUUIDString(uuid))
 
-    def _bounded(self, doing: str, call: Callable[[], _T], deadline: float | None = None) -> _T:
-        patience = CALL_DEADLINE_SECONDS if deadline is None else deadline
-        results: list[_T] = []
-        errors: list[Exception] = []
+        return self._bounded(f"{doing} (domain {uuid})", on_domain, subject=uuid, seconds=seconds)
 
-        def run() -> None:
-            try:
-                results.append(call())
-            except self._libvirt.libvirtError as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=run, name=f"libvirt: {doing}", daemon=True)
-        thread.start()
-        thread.join(patience)
-        if errors:
-            raise self._translated(doing, errors[0]) from errors[0]
-        if not results:
-            raise HostError(
-                f"libvirt did not {doing} within {patience:.0f} s",
-                hint="a hung QEMU or libvirtd; see virsh domcontrol and the domain's log",
-            )
-        return results[0]
+    def _bounded(
+        self, doing: str, call: Callable[[], _T], *, subject: str = LIBVIRTD, seconds: float | None = None
+    ) -> _T:
+        patience = self._deadline_seconds if seconds is None else seconds
+        try:
+            return self._calls.bounded(subject, doing, call, seconds=patience)
+        except self._libvirt.libvirtError as error:
+            raise self._translated(doing, error) from error
 
     def _translated(self, doing: str, error: Any) -> HostError:
         said = error.get_error_message() or ""

@@ -10,6 +10,7 @@ from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import Behaviour, FakeGuest, FakeHost
 from overcommit.testing.fake_hypervisor import FakeHypervisor
 from overcommit.testing.fake_kernel import FakeKernel
+from overcommit.testing.fake_wakes import FakeWakes
 
 __all__ = [
     "Behaviour",
@@ -20,4 +21,5 @@ __all__ = [
     "FakeHost",
     "FakeHypervisor",
     "FakeKernel",
+    "FakeWakes",
 ]

@@ -28,7 +28,7 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 @pytest.fixture
 def client(mocker: MockerFixture, tmp_path: Path) -> LibvirtClient:
-    mocker.patch.object(libvirt_client, "_run_directory", return_value=tmp_path)
+    mocker.patch.object(libvirt_client, "run_directory", return_value=tmp_path)
     return LibvirtClient("test:///default", read_only=False)
 
 
@@ -68,7 +68,7 @@ def test_only_a_local_qemu_can_be_managed(uri: str, complaint: str) -> None:
     ],
 )
 def test_pid_files_are_where_libvirt_puts_them(uri: str, directory: str) -> None:
-    assert libvirt_client._run_directory(uri) == Path(directory)
+    assert libvirt_client.run_directory(uri) == Path(directory)
 
 
 def test_embedded_driver_needs_its_root_named() -> None:
@@ -77,7 +77,7 @@ def test_embedded_driver_needs_its_root_named() -> None:
 
 
 def test_a_libvirt_that_does_not_answer_is_reported_with_what_to_try(mocker: MockerFixture) -> None:
-    mocker.patch.object(libvirt_client, "_run_directory")
+    mocker.patch.object(libvirt_client, "run_directory")
     with pytest.raises(Unsupported, match="cannot connect to libvirt at test:///nowhere") as caught:
         LibvirtClient("test:///nowhere", read_only=True)
     assert "virsh -c test:///nowhere list" in (caught.value.hint or "")
@@ -218,7 +218,7 @@ def test_a_hung_domain_does_not_hang_us(client: LibvirtClient, mocker: MockerFix
         hung.wait()
         return mocker.Mock()
 
-    mocker.patch.object(libvirt_client, "CALL_DEADLINE_SECONDS", 0.05)
+    mocker.patch.object(client, "_deadline_seconds", 0.05)
     mocker.patch.object(client, "_connection").lookupByUUIDString.side_effect = never
     try:
         with pytest.raises(HostError, match="did not read its definition"):

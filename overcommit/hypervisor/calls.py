@@ -1,0 +1,123 @@
+"""Calls that nobody can cancel, each with a deadline.
+
+A QEMU that does not answer blocks its caller for 30 s or for ever, and libvirt has no way to cancel. Such a
+call is left behind in its thread until it returns. How many may be is bounded: libvirtd works on no more than
+a few requests of one connection at a time (``max_client_requests``), on few of all of them, and serves nobody
+once those are used up.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
+
+from overcommit.clock import Clock
+from overcommit.errors import HostError
+
+_T = TypeVar("_T")
+_HINT = "a hung QEMU or libvirtd; see virsh domcontrol and the domain's log"
+
+
+class _Begun(NamedTuple):
+    doing: str
+    at: float
+
+
+_Answer = tuple[_T | None, Exception | None]
+
+
+class _Worker:
+    """A thread that waits for tasks; None ends it."""
+
+    def __init__(self) -> None:
+        self.tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="libvirt call", daemon=True).start()
+
+    def _work(self) -> None:
+        while (task := self.tasks.get()) is not None:
+            task()
+            del task  # and what it holds of libvirt
+
+
+class Calls:
+    """Runs calls in threads that it keeps: one for each subject, and ``most`` in all, at a time."""
+
+    def __init__(self, clock: Clock, *, most: int) -> None:
+        self._clock = clock
+        self._most = most
+        self._lock = threading.Lock()
+        self._begun: dict[str, _Begun] = {}
+        self._idle: list[_Worker] = []
+        self._closed = False
+
+    def bounded(self, subject: str, doing: str, call: Callable[[], _T], *, seconds: float) -> _T:
+        """What ``call`` returns or raises.
+
+        Raises:
+            HostError: it does not return within ``seconds``; or one of the same subject, or too many, have
+                not returned yet, and it was not begun.
+        """
+        worker = self._begin(subject, doing)
+        answers: queue.SimpleQueue[_Answer[_T]] = queue.SimpleQueue()
+
+        def task() -> None:
+            try:
+                answer: _Answer[_T] = (call(), None)
+            except Exception as error:  # noqa: BLE001 - raised where it was asked for
+                answer = (None, error)
+            self._end(subject, worker)
+            answers.put(answer)
+
+        worker.tasks.put(task)
+        try:
+            value, error = answers.get(timeout=seconds)
+        except queue.Empty:
+            raise HostError(f"libvirt did not {doing} within {seconds:.0f} s", hint=_HINT) from None
+        if error is not None:
+            raise error
+        return cast("_T", value)
+
+    def waiting_seconds(self, subject: str) -> float | None:
+        """For how long a call of this subject has not returned, None where there is none."""
+        with self._lock:
+            begun = self._begun.get(subject)
+        return None if begun is None else self._clock.monotonic() - begun.at
+
+    def is_full(self) -> bool:
+        """Whether no call may be begun before another returns."""
+        return len(self._begun) >= self._most
+
+    def close(self) -> None:
+        """End the threads, each as soon as its call returns."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.tasks.put(None)
+
+    def _begin(self, subject: str, doing: str) -> _Worker:
+        now = self._clock.monotonic()
+        with self._lock:
+            earlier = self._begun.get(subject)
+            if earlier is not None:
+                raise HostError(
+                    f"libvirt could not {doing}: still waiting since {now - earlier.at:.0f} s "
+                    f"for it to {earlier.doing}",
+                    hint=_HINT,
+                )
+            if self.is_full():
+                raise HostError(
+                    f"libvirt could not {doing}: {self._most} other calls have not returned", hint=_HINT
+                )
+            self._begun[subject] = _Begun(doing, now)
+            return self._idle.pop() if self._idle else _Worker()
+
+    def _end(self, subject: str, worker: _Worker) -> None:
+        with self._lock:
+            del self._begun[subject]
+            if not self._closed:
+                self._idle.append(worker)
+                return
+        worker.tasks.put(None)
