@@ -1,0 +1,63 @@
+"""What the service manager is told: systemd's notification protocol, one datagram for each message.
+
+Nothing here waits or fails: a service manager that cannot hear us is no reason to do worse by the guests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+
+from overcommit.clock import Clock
+
+_USEC = 1_000_000
+
+
+class ServiceManager:
+    """Who started us, where it wants to be told; else all of this does nothing."""
+
+    def __init__(self, clock: Clock, environment: Mapping[str, str]) -> None:
+        self._clock = clock
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        self.watchdog_seconds = _watchdog(environment)
+        """How often at least `alive` must be said, or we are killed; None: never."""
+
+    def ready(self, sentence: str) -> None:
+        """The daemon is at work, also: has finished reloading."""
+        self._tell("READY=1", _status(sentence))
+
+    def reloading(self) -> None:
+        """The policy is being read anew; `ready` follows."""
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={round(self._clock.monotonic() * _USEC)}")
+
+    def alive(self, sentence: str) -> None:
+        """A tick has made progress. To be said by the loop only, at the end of one."""
+        self._tell("WATCHDOG=1", _status(sentence))
+
+    def stopping(self, sentence: str) -> None:
+        """The end has begun."""
+        self._tell("STOPPING=1", _status(sentence))
+
+    def _tell(self, *lines: str) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
+        ):
+            manager.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, address)
+
+
+def _status(sentence: str) -> str:
+    return f"STATUS={' '.join(sentence.splitlines())}"
+
+
+def _watchdog(environment: Mapping[str, str]) -> float | None:
+    """The watchdog is ours unless it is said to be another process's."""
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    text = environment.get("WATCHDOG_USEC", "")
+    return int(text) / _USEC if text.isdecimal() and int(text) > 0 else None

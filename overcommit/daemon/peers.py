@@ -1,0 +1,64 @@
+"""Who is at the other end of the control socket, and who of them may give orders."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import socket
+import struct
+from typing import NamedTuple
+
+from overcommit.errors import UsageError
+
+DEFAULT_GROUP = "overcommit"
+_SO_PEERGROUPS = 59
+_CREDENTIALS = struct.Struct("=iII")
+_GROUP_ID = struct.Struct("=I")
+_MOST_GROUPS = 256
+
+
+class Group(NamedTuple):
+    """The group whose members may give orders."""
+
+    name: str
+    gid: int
+
+
+def find_group(name: str | None) -> Group | None:
+    """The group named; without a name the default one, where this host has it.
+
+    Raises:
+        UsageError: no group has this name.
+    """
+    try:
+        return Group(name or DEFAULT_GROUP, grp.getgrnam(name or DEFAULT_GROUP).gr_gid)
+    except KeyError as error:
+        if name is None:
+            return None
+        raise UsageError(f"no group {name!r} on this host", hint=f"groupadd --system {name}") from error
+
+
+class Peer(NamedTuple):
+    """A process, as the kernel knew it when it connected."""
+
+    pid: int
+    uid: int
+    gids: frozenset[int]
+
+    def may_order(self, group: Group | None) -> bool:
+        """Whether it is root's, or of the group."""
+        return self.uid == 0 or (group is not None and group.gid in self.gids)
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Who connected, with all groups.
+
+    Raises:
+        OSError: the connection is gone.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    more = b""
+    with contextlib.suppress(OSError):  # in more groups than fit: only its first one counts
+        more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_ID.size * _MOST_GROUPS)
+    return Peer(pid, uid, frozenset({gid, *(group for (group,) in _GROUP_ID.iter_unpack(more))}))

@@ -1,0 +1,194 @@
+"""What is said on the control socket: one request, then its replies, each a JSON object in a line. Pure.
+
+::
+
+    -> {"version": 1, "verb": "pause", "arguments": {"seconds": 3600}}
+    <- {"version": 1, "progress": {...}}        any number of them
+    <- {"version": 1, "result": {...}}          or "error": {"message", "hint", "exit_code"}; the last line
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from overcommit.errors import HostError, OvercommitError, Refused, Unsupported, UsageError
+from overcommit.units import KIB
+
+VERSION = 1
+MOST_REQUEST_BYTES = 64 * KIB
+"""A longer line is no request."""
+_MOST_TEXT = 256
+"""No name of a domain is longer."""
+_MOST_NUMBER = 1 << 62
+
+
+class Verb(enum.Enum):
+    """What can be asked of the daemon."""
+
+    STATUS = "status"
+    PLAN = "plan"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RESERVE = "reserve"
+    TICK = "tick"
+    RELOAD = "reload"
+
+
+READS = frozenset({Verb.STATUS, Verb.PLAN})
+"""What everybody may ask for; all else is an order."""
+_NUMBERS = (int, float)
+_ARGUMENTS: Mapping[Verb, Mapping[str, tuple[type, ...]]] = {
+    Verb.PAUSE: {"seconds": _NUMBERS},
+    Verb.RESERVE: {
+        "size_bytes": (int,),
+        "purpose": (str,),
+        "timeout_seconds": _NUMBERS,
+        "hold_seconds": _NUMBERS,
+    },
+}
+"""What may be said with a verb, and of what type."""
+_NEEDED: Mapping[Verb, frozenset[str]] = {
+    Verb.RESERVE: frozenset({"size_bytes", "timeout_seconds", "hold_seconds"})
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A verb with its arguments: known ones only, of the right types; numbers are above zero."""
+
+    verb: Verb
+    arguments: Mapping[str, Any]
+
+    def encode(self) -> bytes:
+        """The line to send."""
+        return _line({"verb": self.verb.value, "arguments": dict(self.arguments)})
+
+    @classmethod
+    def parse(cls, line: bytes) -> Request:
+        """Read the line of whoever it may be.
+
+        Raises:
+            UsageError: not a request that this version understands.
+        """
+        said = _object(line)
+        try:
+            verb = Verb(said.get("verb"))
+        except ValueError as error:
+            known = ", ".join(verb.value for verb in Verb)
+            raise UsageError(f"no verb {_short(said.get('verb'))}", hint=f"known: {known}") from error
+        arguments = said.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise UsageError(f"{verb.value}: the arguments must be an object")
+        known_types = _ARGUMENTS.get(verb, {})
+        for name, value in arguments.items():
+            if name not in known_types:
+                raise UsageError(f"{verb.value}: no argument {_short(name)}")
+            if not _suits(value, known_types[name]):
+                raise UsageError(f"{verb.value}: {name} cannot be {_short(value)}")
+        for name in sorted(_NEEDED.get(verb, frozenset()) - set(arguments)):
+            raise UsageError(f"{verb.value}: {name} is missing")
+        return cls(verb=verb, arguments=arguments)
+
+
+class ReplyKind(enum.Enum):
+    """What a line of the daemon is; the value is the key of its body."""
+
+    PROGRESS = "progress"
+    RESULT = "result"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One line of the daemon's answer."""
+
+    kind: ReplyKind
+    body: Mapping[str, Any]
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing follows."""
+        return self.kind is not ReplyKind.PROGRESS
+
+    def encode(self) -> bytes:
+        """The line to send."""
+        return _line({self.kind.value: dict(self.body)})
+
+    @classmethod
+    def parse(cls, line: bytes) -> Reply:
+        """Read a line of the daemon's.
+
+        Raises:
+            UsageError: not a reply that this version understands.
+        """
+        said = _object(line)
+        for kind in ReplyKind:
+            if isinstance(body := said.get(kind.value), dict):
+                return cls(kind=kind, body=body)
+        raise UsageError("neither progress, nor a result, nor an error")
+
+    def raise_error(self) -> NoReturn:
+        """Raise what an error says, as if it had happened here."""
+        message, hint = str(self.body.get("message", "no reason given")), self.body.get("hint")
+        kinds: dict[Any, type[OvercommitError]] = {
+            kind.exit_code: kind for kind in (UsageError, Refused, Unsupported)
+        }
+        raise kinds.get(self.body.get("exit_code"), HostError)(message, hint=hint)
+
+
+def failure(message: str, hint: str | None = None, *, exit_code: int = Refused.exit_code) -> Reply:
+    """The reply to what cannot be done."""
+    return Reply(kind=ReplyKind.ERROR, body={"message": message, "hint": hint, "exit_code": exit_code})
+
+
+def document_line(document: bytes) -> bytes:
+    """The result line for a JSON document that is text already: it is not read again for each reader."""
+    flat = document.replace(b"\n", b" ")  # in JSON a bare line break is never inside of a string
+    return b'{"version": %d, "%s": %s}\n' % (VERSION, ReplyKind.RESULT.value.encode(), flat)
+
+
+def _line(said: Mapping[str, Any]) -> bytes:
+    return json.dumps({"version": VERSION, **said}).encode() + b"\n"
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(line, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("not a line of JSON") from error
+    if not isinstance(said, dict):
+        raise UsageError("not a JSON object")
+    if said.get("version") != VERSION:
+        raise UsageError(
+            f"version {_short(said.get('version'))} of the control socket is not known, {VERSION} is",
+            hint="use the overcommitctl that came with this overcommitd",
+        )
+    return said
+
+
+def _no_number(name: str) -> NoReturn:
+    message = f"{name} is no JSON"
+    raise ValueError(message)
+
+
+def _suits(value: Any, types: tuple[type, ...]) -> bool:
+    if not isinstance(value, types):
+        return False
+    match value:
+        case bool():
+            return False
+        case str():
+            return 0 < len(value) <= _MOST_TEXT and value.isprintable()
+        case int() | float():
+            return 0 < value < _MOST_NUMBER
+        case _:
+            return False
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -1,0 +1,399 @@
+"""The control socket on a real one: who may do what, and clients that behave badly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overcommit.daemon.peers import Group, Peer, find_group, peer_of
+from overcommit.daemon.protocol import MOST_REQUEST_BYTES, Reply, ReplyKind, Request, Verb
+from overcommit.daemon.socket import MOST_CLIENTS, MOST_OF_ONE_READER, MOST_READERS, ControlServer, Order
+from overcommit.errors import Conflict, HostError, Refused, UsageError
+
+OPERATORS = Group("operators", 4242)
+ROOT = Peer(1, 0, frozenset({0}))
+MEMBER = Peer(2, 1000, frozenset({1000, OPERATORS.gid}))
+STRANGER = Peer(3, 1001, frozenset({1001}))
+LONG = 30.0
+"""Patience that a test does not outlast."""
+
+
+@dataclass
+class Served:
+    """A server, who its next clients are in turn, and what wakes the loop."""
+
+    path: Path
+    peers: queue.SimpleQueue[Peer] = field(default_factory=queue.SimpleQueue)
+    woken: queue.SimpleQueue[None] = field(default_factory=queue.SimpleQueue)
+    server: ControlServer | None = None
+
+    def start(self, patience_seconds: float = LONG, group: Group | None = OPERATORS) -> ControlServer:
+        self.server = ControlServer(
+            self.path,
+            group,
+            lambda: self.woken.put(None),
+            credentials=lambda _connection: ROOT if self.peers.empty() else self.peers.get(),
+            patience_seconds=patience_seconds,
+        )
+        return self.server
+
+    def connect(self, peer: Peer = ROOT) -> socket.socket:
+        self.peers.put(peer)
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        client.settimeout(LONG)
+        client.connect(str(self.path))
+        return client
+
+    def ask(self, verb: Verb, peer: Peer = ROOT, **arguments: Any) -> socket.socket:
+        client = self.connect(peer)
+        with contextlib.suppress(BrokenPipeError):  # refused before it asked
+            client.sendall(Request(verb=verb, arguments=arguments).encode())
+        return client
+
+    def order(self) -> Order:
+        """The next one, once it has come."""
+        assert self.server is not None
+        self.woken.get(timeout=LONG)
+        (order,) = self.server.orders()
+        return order
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path / "run" / "control.sock")
+    yield served
+    if served.server is not None:
+        served.server.close()
+
+
+def replies(client: socket.socket) -> list[Reply]:
+    """All that comes up to the last line; a server that did not want all that we sent then resets."""
+    found: list[Reply] = []
+    with client, client.makefile("rb") as lines:
+        while not found or not found[-1].final:
+            found.append(Reply.parse(lines.readline()))
+    return found
+
+
+def answer(client: socket.socket) -> Reply:
+    (only,) = replies(client)
+    return only
+
+
+def closed(client: socket.socket) -> bool:
+    """Whether the server closes the connection without a word."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_everybody_reads_what_was_published_last(served: Served) -> None:
+    server = served.start()
+    for peer in (ROOT, MEMBER, STRANGER):
+        assert (
+            answer(served.ask(Verb.STATUS, peer)).body["message"]
+            == "overcommitd has not looked at the host yet"
+        )
+    server.publish(b'{"tick": 1}', None)
+    assert answer(served.ask(Verb.STATUS, STRANGER)).body == {"tick": 1}
+    assert answer(served.ask(Verb.PLAN, STRANGER)).body["message"] == "overcommitd has not made a plan yet"
+    server.publish(b'{\n "tick": 2\n}\n', b'{"kind": "plan"}\n')
+    assert answer(served.ask(Verb.STATUS, STRANGER)).body == {"tick": 2}
+    assert answer(served.ask(Verb.PLAN, STRANGER)).body == {"kind": "plan"}
+    assert server.orders() == []
+
+
+@pytest.mark.parametrize("peer", [ROOT, MEMBER])
+def test_an_order_is_done_by_the_loop(served: Served, peer: Peer) -> None:
+    served.start()
+    client = served.ask(Verb.PAUSE, peer, seconds=60)
+    order = served.order()
+    assert (order.verb, order.arguments, order.peer, order.gone) == (Verb.PAUSE, {"seconds": 60}, peer, False)
+    order.progress({"sentence": "one"})
+    order.progress({"sentence": "two"})
+    order.reply({"mode": "paused"})
+    order.reply({"mode": "twice"})
+    assert replies(client) == [
+        Reply(kind=ReplyKind.PROGRESS, body={"sentence": "one"}),
+        Reply(kind=ReplyKind.PROGRESS, body={"sentence": "two"}),
+        Reply(kind=ReplyKind.RESULT, body={"mode": "paused"}),
+    ]
+
+
+def test_an_order_that_fails_says_why(served: Served) -> None:
+    served.start()
+    client = served.ask(Verb.RELOAD)
+    served.order().fail("the policy has faults", "overcommitctl validate", exit_code=UsageError.exit_code)
+    with pytest.raises(UsageError, match="the policy has faults") as caught:
+        answer(client).raise_error()
+    assert caught.value.hint == "overcommitctl validate"
+
+
+@pytest.mark.parametrize("verb", [Verb.PAUSE, Verb.RESUME, Verb.TICK, Verb.RELOAD])
+def test_an_order_of_a_stranger_is_refused_and_names_the_group(served: Served, verb: Verb) -> None:
+    server = served.start()
+    with pytest.raises(
+        Refused, match=f"^{verb.value} is for root and the group operators, not for user id 1001$"
+    ):
+        answer(served.ask(verb, STRANGER)).raise_error()
+    assert (server.orders(), served.woken.qsize()) == ([], 0)
+
+
+def test_without_a_group_orders_are_root_s(served: Served) -> None:
+    served.start(group=None)
+    assert answer(served.ask(Verb.PAUSE, MEMBER)).body["message"] == "pause is for root, not for user id 1000"
+    served.ask(Verb.PAUSE, ROOT).close()
+
+
+@pytest.mark.parametrize("sent", [b"dance\n", b"\n", b"\xff\xff\n", b'{"version": 1, "verb": "dance"}\n'])
+def test_garbage_gets_an_answer(served: Served, sent: bytes) -> None:
+    served.start()
+    client = served.connect()
+    client.sendall(sent)
+    assert answer(client).body["exit_code"] == UsageError.exit_code
+
+
+def test_a_request_may_come_in_pieces(served: Served) -> None:
+    served.start().publish(b"{}", None)
+    client = served.connect()
+    for byte in Request(verb=Verb.STATUS, arguments={}).encode():
+        client.sendall(bytes([byte]))
+    assert answer(client).body == {}
+
+
+def test_a_request_without_an_end_is_cut_off(served: Served) -> None:
+    served.start()
+    client = served.connect()
+    with contextlib.suppress(OSError):  # it does not wait for the end
+        client.sendall(b"x" * (MOST_REQUEST_BYTES * 4))
+    assert answer(client).body["message"] == "a request that long is none"
+
+
+def test_who_says_nothing_is_let_go(served: Served) -> None:
+    served.start(patience_seconds=0.05)
+    with served.connect() as silent, served.connect() as slow:
+        slow.sendall(b'{"version": 1, ')
+        assert closed(silent)
+        assert closed(slow)
+
+
+def test_who_does_not_take_its_answer_is_let_go_and_nobody_waits_for_it(served: Served) -> None:
+    server = served.start(patience_seconds=0.2)
+    server.publish(json.dumps({"much": "x" * 4_000_000}).encode(), None)
+    with served.ask(Verb.STATUS) as slow:
+        assert len(answer(served.ask(Verb.STATUS)).body["much"]) == 4_000_000
+        slow.recv(1)
+        ticking = served.ask(Verb.TICK)
+        served.order().reply({})
+        assert answer(ticking).body == {}
+        hung_up = select.poll()
+        hung_up.register(slow, 0)
+        assert hung_up.poll(LONG * 1000), "the server still waits for it"
+    assert server.orders() == []
+
+
+def test_a_second_request_on_a_connection_ends_it(served: Served) -> None:
+    server = served.start()
+    client = served.ask(Verb.PAUSE)
+    order = served.order()
+    client.sendall(Request(verb=Verb.RESUME, arguments={}).encode())
+    with client:
+        assert closed(client)
+    assert order.gone
+    order.reply({})
+    assert server.orders() == []
+
+
+def test_an_order_whose_client_leaves_before_it_is_taken_is_forgotten(served: Served) -> None:
+    server = served.start()
+    served.ask(Verb.PAUSE).close()
+    served.woken.get(timeout=LONG)
+    # One thread serves all in turn: when this one is answered, it has seen the other leave.
+    for _ in range(2):
+        answer(served.ask(Verb.STATUS))
+    assert server.orders() == []
+
+
+def test_a_reader_that_shuts_its_side_down_still_gets_its_answer(served: Served) -> None:
+    server = served.start()
+    server.publish(json.dumps({"much": "x" * 4_000_000}).encode(), None)
+    client = served.ask(Verb.STATUS)
+    client.shutdown(socket.SHUT_WR)
+    assert len(answer(client).body["much"]) == 4_000_000
+
+
+def test_one_stranger_keeps_no_other_out_and_all_of_them_not_root(served: Served) -> None:
+    served.start().publish(b"{}", None)
+    users = [Peer(9, uid, frozenset()) for uid in range(2000, 2000 + MOST_READERS // MOST_OF_ONE_READER)]
+    with contextlib.ExitStack() as held:
+
+        def fill(peer: Peer, count: int) -> None:
+            """So many silent connections; the next one is refused."""
+            for _ in range(count):
+                held.enter_context(served.connect(peer))
+            assert "too many" in answer(served.ask(Verb.STATUS, peer)).body["message"]
+
+        fill(users[0], MOST_OF_ONE_READER)
+        assert answer(served.ask(Verb.STATUS, users[1])).body == {}
+        for user in users[1:]:
+            fill(user, MOST_OF_ONE_READER)
+        fill(STRANGER, 0)
+        assert answer(served.ask(Verb.STATUS, MEMBER)).body == {}
+        fill(ROOT, MOST_CLIENTS - MOST_READERS)
+        fill(MEMBER, 0)
+    assert answer(served.ask(Verb.STATUS, STRANGER)).body == {}
+
+
+def test_progress_that_nobody_reads_is_left_out(served: Served) -> None:
+    server = served.start()
+    client = served.ask(Verb.TICK)
+    order = served.order()
+    for number in range(2000):
+        order.progress({"number": number, "padding": "x" * 4000})
+    order.reply({"last": True})
+    *some, last = replies(client)
+    assert last.body == {"last": True}
+    assert [reply.body["number"] for reply in some] == sorted(reply.body["number"] for reply in some)
+    assert len(some) < 2000
+    assert server.orders() == []
+
+
+def test_who_waits_when_it_ends_is_told_and_the_socket_is_gone(served: Served) -> None:
+    server = served.start()
+    taken = served.ask(Verb.PAUSE)
+    order = served.order()
+    waiting, silent = served.ask(Verb.RESUME), served.connect()
+    served.woken.get(timeout=LONG)
+    server.close()
+    served.server = None
+    assert [answer(client).body["message"] for client in (taken, waiting)] == ["overcommitd is stopping"] * 2
+    assert closed(silent)
+    silent.close()
+    order.reply({})
+    assert not served.path.exists()
+
+
+def test_a_second_daemon_is_refused_and_hears_who_runs(served: Served) -> None:
+    served.start()
+    with pytest.raises(Conflict, match=f"^overcommitd is at work already: pid {os.getpid()}$"):
+        ControlServer(served.path, None, lambda: None)
+    assert answer(served.ask(Verb.PLAN)).kind is ReplyKind.ERROR, "the first one still serves"
+
+
+def test_what_a_dead_daemon_left_is_replaced(served: Served) -> None:
+    served.path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(served.path))
+    served.start().publish(b"{}", None)
+    assert answer(served.ask(Verb.STATUS)).body == {}
+    assert [entry.name for entry in served.path.parent.iterdir()] == ["control.sock"]
+    assert served.path.stat().st_mode & 0o777 == 0o666
+
+
+def test_closing_leaves_the_socket_of_a_successor(served: Served) -> None:
+    server = served.start()
+    served.path.unlink()
+    successor = ControlServer(served.path, None, lambda: None)
+    server.close()
+    served.server = successor
+    assert served.path.exists()
+
+
+def test_what_is_no_socket_is_left_alone(served: Served) -> None:
+    served.path.parent.mkdir()
+    served.path.write_text("precious")
+    with pytest.raises(Conflict, match="is no socket"):
+        served.start()
+    assert served.path.read_text() == "precious"
+
+
+def test_where_no_socket_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "control.sock", tmp_path / ("x" * 120) / "control.sock"):
+        with pytest.raises((HostError, Conflict), match=r"the control socket|is in use"):
+            ControlServer(path, None, lambda: None)
+
+
+def test_running_out_of_descriptors_is_survived(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overcommit.daemon.socket._DEAF_SECONDS", 0.01)
+    server = served.start()
+    server.publish(b"{}", None)
+    failures = [OSError(24, "Too many open files")]
+    really_accept = socket.socket.accept
+
+    def accept(listener: socket.socket) -> tuple[socket.socket, Any]:
+        if failures:
+            raise failures.pop()
+        return really_accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    assert answer(served.ask(Verb.STATUS)).body == {}
+
+
+ASK_AS = """
+import os, socket, sys
+os.setgroups([int(sys.argv[2])] if sys.argv[2] else [])
+os.setgid(65534); os.setuid(65534)
+client = socket.socket(socket.AF_UNIX); client.connect(sys.argv[1])
+client.sendall(b'{"version": 1, "verb": "tick"}\\n')
+print(client.makefile().readline())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize(("groups", "allowed"), [("", False), ("4242", True)])
+def test_the_kernel_says_who_it_is(tmp_path: Path, groups: str, allowed: bool) -> None:
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.owner() == "root" and directory.parts[1:2] == ("tmp",) and len(directory.parts) > 2:
+            directory.chmod(0o755)
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+    server = ControlServer(tmp_path / "control.sock", OPERATORS, lambda: woken.put(None))
+    try:
+        arguments = [sys.executable, "-c", ASK_AS, str(tmp_path / "control.sock"), groups]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as asking:
+            if allowed:
+                woken.get(timeout=LONG)
+                (order,) = server.orders()
+                assert (order.peer.uid, order.peer.pid) == (65534, asking.pid)
+                order.reply({})
+            assert asking.stdout is not None
+            reply = Reply.parse(asking.stdout.readline())
+    finally:
+        server.close()
+    assert (reply.kind is ReplyKind.RESULT) is allowed
+
+
+def test_the_group_that_may_give_orders() -> None:
+    assert find_group("root") == Group("root", 0)
+    with pytest.raises(UsageError, match="no group 'no-such-group' on this host"):
+        find_group("no-such-group")
+
+
+def test_the_default_group_need_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise KeyError(name)
+
+    monkeypatch.setattr("overcommit.daemon.peers.grp.getgrnam", missing)
+    assert find_group(None) is None
+
+
+def test_a_peer_that_is_gone_is_no_peer() -> None:
+    one, other = socket.socketpair()
+    other.close()
+    assert peer_of(one).uid == os.geteuid()
+    one.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        peer_of(one)
