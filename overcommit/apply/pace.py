@@ -17,9 +17,8 @@ against the domain for ever.
 
 Time before we looked counts as calm in both.
 
-A small working set makes the bound smaller than chance: of 8 MiB it would be 4 pages a minute, less than what
-one fault reads where swap reads ahead by 8. `LEAST_PAGES_PER_MINUTE` is always allowed; what so few cost (1 %
-of the time on a disk of 10 ms) is for the bound on stall to judge.
+A small working set makes the bound smaller than chance: a few pages are always allowed
+(`overcommit.model.pain`).
 
 Pain ends a page-out in two cases only. Either it goes on although nothing was taken for `_PATIENCE_SECONDS`:
 then the speed was not the reason. This is judged over ten seconds, so that what came back at the beginning of
@@ -32,17 +31,14 @@ guest's bound, and little where 40 000 were taken.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from overcommit.model.pain import COMFORT, PainBounds, pain_of
 from overcommit.units import MIB, PAGE_SIZE, format_ratio
 
-LEAST_PAGES_PER_MINUTE = 64
 _STALL_SECONDS, _PROMOTION_SECONDS = 10.0, 60.0
-_COMFORT = 0.5
-"""Below that share of the bounds the rate may rise: pain comes later than the cause of it."""
 _FIRST_SHARE, _BOLD_STEP, _WARY_STEP, _LEAST_SHARE = 1 / 8, 1 / 16, 1 / 64, 1 / 32
 """Of the policy's bound: the rate to begin with, the steps up, and what is not worth going on with."""
 _PATIENCE_SECONDS = 15.0
@@ -55,20 +51,6 @@ class Look(NamedTuple):
     seconds: float
     stalled_seconds: float
     promoted_pages: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PainBounds:
-    """What a domain may feel: PSI some as a share of time, and pages read back from swap per minute."""
-
-    psi_some: float
-    promoted_pages_per_minute: float
-
-    @classmethod
-    def of(cls, psi_some: float, promotions_per_minute: float, working_set_bytes: int) -> PainBounds:
-        """From shares of time and of a working set."""
-        pages = promotions_per_minute * working_set_bytes / PAGE_SIZE
-        return cls(psi_some=psi_some, promoted_pages_per_minute=max(pages, LEAST_PAGES_PER_MINUTE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +91,8 @@ class Pace:
     def pain(self) -> float:
         """What the domain feels, as a share of what it may feel."""
         return max(
-            _share(self.stall, self.bounds.psi_some),
-            _share(self.promotions_per_minute, self.bounds.promoted_pages_per_minute),
+            pain_of(self.stall, self.bounds.psi_some),
+            pain_of(self.promotions_per_minute, self.bounds.promoted_pages_per_minute),
         )
 
     @property
@@ -134,7 +116,7 @@ class Pace:
     @property
     def why_slow(self) -> str:
         """Which bound is nearest, in words."""
-        if _share(self.stall, self.bounds.psi_some) >= self.pain:
+        if pain_of(self.stall, self.bounds.psi_some) >= self.pain:
             limit = format_ratio(self.bounds.psi_some)
             return f"memory pressure of the domain {format_ratio(self.stall)}, limit {limit}"
         return (
@@ -163,7 +145,7 @@ def _next_rate(pace: Pace, seconds: float) -> int:
     if pain > 1.0:
         halved = pace.bytes_per_second // 2
         return halved if halved >= _least(most) else 0
-    if pain > _COMFORT:
+    if pain > COMFORT:
         return pace.bytes_per_second or _least(most)
     step = max(_least(most), round(most * (_WARY_STEP if pace.wary else _BOLD_STEP) * seconds))
     return min(most, pace.bytes_per_second + step)
@@ -172,12 +154,6 @@ def _next_rate(pace: Pace, seconds: float) -> int:
 def _least(max_bytes_per_second: int) -> int:
     """The slowest rate but 0: so slow that still something is seen to move."""
     return min(max_bytes_per_second, max(MIB, round(max_bytes_per_second * _LEAST_SHARE)))
-
-
-def _share(value: float, bound: float) -> float:
-    if value <= 0.0:
-        return 0.0
-    return value / bound if bound > 0 else math.inf
 
 
 def _latest(looks: tuple[Look, ...]) -> tuple[Look, ...]:

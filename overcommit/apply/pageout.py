@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from overcommit.apply.actors import Actor, actor_for
-from overcommit.apply.pace import Look, Pace, PainBounds
+from overcommit.apply.pace import Look, Pace
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
@@ -11,6 +11,7 @@ from overcommit.errors import Conflict, HostError
 from overcommit.model.action import PageoutAction
 from overcommit.model.facts import CgroupMemory, DomainFacts
 from overcommit.model.outcome import Controller, Outcome, Status
+from overcommit.model.pain import PainBounds
 from overcommit.units import MIB, format_size
 
 _POLL_SECONDS = 1.0

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overcommit.apply.pace import LEAST_PAGES_PER_MINUTE, Look, Pace, PainBounds
+from overcommit.apply.pace import Look, Pace
+from overcommit.model.pain import LEAST_PAGES_PER_MINUTE, PainBounds
 from overcommit.units import MIB
 
 MOST = 50 * MIB

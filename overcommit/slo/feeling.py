@@ -1,0 +1,149 @@
+"""What a domain feels of late, figure by figure: 1 is the bound of its class."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from overcommit.model.pain import COMFORT, PainBounds, pain_of
+from overcommit.model.policy import ServiceObjective
+from overcommit.units import PAGE_SIZE, format_ratio, format_size
+
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feeling:
+    """What the host saw of a domain in the ``seconds`` since the last tick; None: could not be read.
+
+    ``promoted_pages`` and ``stalled_seconds`` (PSI some) are of its cgroup. ``out_bytes`` are in swap, or
+    taken from the guest by us; ``taking``: a job of ours takes from it now.
+
+    ``squeezed``: the guest has less than its full size. Then what it says itself counts as well (untrusted,
+    rule S8: it can spare itself, no more): ``usable_bytes`` against the ``reserve_bytes`` that plans leave
+    it, swap-in and major faults, and its OOM kills.
+    """
+
+    seconds: float
+    promoted_pages: int | None
+    stalled_seconds: float | None
+    working_set_bytes: int | None
+    out_bytes: int
+    taking: bool
+    squeezed: bool
+    usable_bytes: int | None
+    reserve_bytes: int
+    swap_in_bytes: int | None
+    major_faults: int | None
+    oom_kills: int | None
+
+
+class Lately(NamedTuple):
+    """What happened in the last minute, in three numbers however often one looks.
+
+    ``latest`` is the sum of up to a minute, which has ``seconds`` by now; of ``before``, the minute before
+    that, as much counts as is missing. So what happens counts at once and in full, and is forgotten after two
+    minutes at most. Time before we looked counts as calm.
+    """
+
+    seconds: float = 0.0
+    latest: float = 0.0
+    before: float = 0.0
+
+    def after(self, value: float, seconds: float) -> Lately:
+        """With what was seen in so many more seconds; of more than a minute its share."""
+        if self.seconds + seconds <= _MINUTE:
+            return Lately(self.seconds + seconds, self.latest + value, self.before)
+        share = min(1.0, _MINUTE / seconds)
+        return Lately(min(seconds, _MINUTE), value * share, self.latest)
+
+    @property
+    def total(self) -> float:
+        """Of the last minute."""
+        return self.latest + self.before * (1 - self.seconds / _MINUTE)
+
+
+class Figure(NamedTuple):
+    """One thing that is felt, as a share of what may be, and in words."""
+
+    pain: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Felt:
+    """What a domain feels at present; None: not known. The working set is the last one that was known."""
+
+    promoted: Lately | None = None
+    stalled: Lately | None = None
+    swapped_in: Lately | None = None
+    faults: Lately | None = None
+    shortage: Figure | None = None
+    oom_kills: int = 0
+    working_set_bytes: int | None = None
+
+    def after(self, feeling: Feeling) -> Felt:
+        """What it feels with one more tick. What could not be read begins anew when it can."""
+        shortage, swap_in, oom_kills = None, None, 0
+        if feeling.squeezed:
+            shortage = _shortage(feeling.usable_bytes, feeling.reserve_bytes)
+            swap_in, oom_kills = feeling.swap_in_bytes, feeling.oom_kills or 0
+        # Faults alone are a guest reading files, as when it starts a program; a short one reads them again.
+        faults = feeling.major_faults if shortage and shortage.pain > COMFORT else None
+        working_set = feeling.working_set_bytes
+        return Felt(
+            promoted=_add(self.promoted, feeling.promoted_pages, feeling.seconds),
+            stalled=_add(self.stalled, feeling.stalled_seconds, feeling.seconds),
+            swapped_in=_add(self.swapped_in, swap_in, feeling.seconds),
+            faults=_add(self.faults, faults, feeling.seconds),
+            shortage=shortage,
+            oom_kills=oom_kills,
+            working_set_bytes=self.working_set_bytes if working_set is None else working_set,
+        )
+
+    def by_host(self, objective: ServiceObjective) -> tuple[Figure, ...]:
+        """What the host sees for itself, as far as it can be judged."""
+        found = []
+        if self.promoted is not None and self.working_set_bytes is not None:
+            found.append(self._per_minute(self.promoted.total, objective, "{} page(s) were read back"))
+        if self.stalled is not None:
+            share = self.stalled.total / _MINUTE
+            text = f"memory pressure was {format_ratio(share)}, limit {format_ratio(objective.psi_some)}"
+            found.append(Figure(pain_of(share, objective.psi_some), text))
+        return tuple(found)
+
+    def by_guest(self, objective: ServiceObjective) -> tuple[Figure, ...]:
+        """What the guest says of itself."""
+        found = [] if self.shortage is None else [self.shortage]
+        if self.oom_kills:
+            found.append(
+                Figure(math.inf, f"the guest killed {self.oom_kills} process(es) for want of memory")
+            )
+        if self.swapped_in is not None and self.working_set_bytes is not None:
+            pages = self.swapped_in.total / PAGE_SIZE
+            found.append(self._per_minute(pages, objective, "the guest read {} page(s) from its own swap"))
+        if self.faults is not None and self.working_set_bytes is not None:
+            text = "the guest, short of memory, had {} major fault(s)"
+            found.append(self._per_minute(self.faults.total, objective, text))
+        return tuple(found)
+
+    def _per_minute(self, count: float, objective: ServiceObjective, text: str) -> Figure:
+        """As if each were a promotion: something that was taken is read from a disk again."""
+        limit = PainBounds.of(
+            objective.psi_some, objective.promotions_per_minute, self.working_set_bytes or 0
+        ).promoted_pages_per_minute
+        return Figure(pain_of(count, limit), f"{text.format(round(count))} in a minute, limit {limit:.0f}")
+
+
+def _add(lately: Lately | None, value: float | None, seconds: float) -> Lately | None:
+    return None if value is None else (lately or Lately()).after(max(0.0, value), seconds)
+
+
+def _shortage(usable_bytes: int | None, reserve_bytes: int) -> Figure | None:
+    """Half of what plans leave the guest is the least that it may have left; all of it is comfort."""
+    if usable_bytes is None:
+        return None
+    usable = max(0, usable_bytes)
+    text = f"the guest has {format_size(usable)} left, should have {format_size(reserve_bytes)}"
+    return Figure(reserve_bytes / 2 / usable if usable else math.inf, text)

@@ -1,0 +1,215 @@
+"""How firmly a domain is held: the most that may be taken from it within its objective.
+
+`overcommit.apply.pace` keeps one page-out within what the domain may feel, in seconds; this learns over hours
+what may be taken at all. One tick to pain, hours to comfort:
+
+- *Pain* (a figure beyond its bound) stops all taking within the tick. From then on memory must be idle twice
+  as long, and a plan takes half as much; again so after each two minutes of pain that goes on. One burst is
+  felt for less (`feeling.Lately`): it counts once.
+- Taking begins again when the domain was comfortable (below half of its bounds) for a *rest*. Time between
+  comfort and pain counts a quarter: a guest that always reads a little back would else rest for ever.
+- *Comfort* while something of ours is out, so that it says something, is a *trial*: half an hour of it eases
+  both a little, and never below what the class says.
+
+Each relapse within a day doubles rest and trial: else a guest that uses memory soon after it has become cold
+would be tried, and hurt, hour after hour. What is longer ago counts less and less.
+
+What cannot be read counts neither as comfort nor as pain, and where the host sees nothing, nothing is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from overcommit.model.pain import COMFORT
+from overcommit.model.policy import DomainClass
+from overcommit.model.restraint import Restraint
+from overcommit.slo.feeling import Feeling, Felt, Figure
+from overcommit.units import format_duration, format_ratio
+
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+_PAIN_LASTS = 2 * _MINUTE
+_MOST_STRETCH, _LONGEST_COLD_AFTER = 16.0, 6 * _HOUR
+_EASE, _SHARE_STEP, _LEAST_SHARE = math.sqrt(0.5), 1 / 8, 1 / 16
+_SHORTEST_REST, _LONGEST_REST = _MINUTE, 30 * _MINUTE
+_SHORTEST_TRIAL, _LONGEST_TRIAL = 30 * _MINUTE, 8 * _HOUR
+_UNEASY_REST = 1 / 4
+_MOST_RELAPSES = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grip:
+    """How firmly a domain is held; `after` each tick comes the next one.
+
+    ``stretch`` is by how much memory must be idle longer than the class says (1: not at all), ``step_share``
+    how much of its step may be taken. ``relapses`` are the day's onsets of pain. ``rested_seconds`` is None
+    while taking is allowed. ``hurt_seconds`` is pain since the last tightening, ``calm_seconds`` comfort
+    since the last change, ``cause`` what hurt last. ``judged_seconds`` and ``outside_seconds`` are the last
+    day's: all, and beyond a bound. ``blind``: the host sees nothing of it.
+    """
+
+    domain_class: DomainClass
+    felt: Felt
+    blind: bool = True
+    stretch: float = 1.0
+    step_share: float = 1.0
+    relapses: float = 0.0
+    rested_seconds: float | None = None
+    hurt_seconds: float = 0.0
+    calm_seconds: float = 0.0
+    cause: str = ""
+    judged_seconds: float = 0.0
+    outside_seconds: float = 0.0
+
+    @classmethod
+    def begin(cls, domain_class: DomainClass) -> Grip:
+        """Of a domain of which nothing is known yet."""
+        return cls(domain_class=domain_class, felt=Felt())
+
+    def under(self, domain_class: DomainClass) -> Grip:
+        """The same domain, when its class has changed."""
+        return dataclasses.replace(self, domain_class=domain_class)
+
+    def after(self, feeling: Feeling) -> Grip:
+        """The grip from now on; of no time at all nothing can be said."""
+        if feeling.seconds <= 0:
+            return self
+        known = _remember(self, feeling)
+        pain = known.pain
+        if pain is not None and pain > 1.0:
+            return _hurt(known, feeling.seconds)
+        if known.blind or pain is None:
+            return known
+        if known.rested_seconds is not None:
+            return _rest(known, feeling.seconds * (1.0 if pain < COMFORT else _UNEASY_REST))
+        if pain < COMFORT and (feeling.taking or feeling.out_bytes > 0):
+            return _at_ease(known, feeling.seconds)
+        return known
+
+    @property
+    def worst(self) -> Figure | None:
+        """What is felt most; None: nothing is known."""
+        objective = self.domain_class.objective
+        figures = (*self.felt.by_host(objective), *self.felt.by_guest(objective))
+        return max(figures, key=lambda figure: figure.pain, default=None)
+
+    @property
+    def pain(self) -> float | None:
+        """What the domain feels, as a share of what it may feel; None: not known."""
+        worst = self.worst
+        return worst.pain if worst else None
+
+    @property
+    def outside_share(self) -> float:
+        """Share of the last day's time in which the domain felt more than it may."""
+        return self.outside_seconds / self.judged_seconds if self.judged_seconds else 0.0
+
+    @property
+    def cold_after_seconds(self) -> float:
+        """How long memory must be idle at present: what the class says, at least."""
+        least = self.domain_class.cold_after_seconds
+        return max(least, min(least * self.stretch, _LONGEST_COLD_AFTER))
+
+    @property
+    def restraint(self) -> Restraint:
+        """What taking from the domain is held to now."""
+        why_not = _why_not(self)
+        return Restraint(
+            cold_after_seconds=self.cold_after_seconds,
+            step_share=self.step_share,
+            why_not=why_not,
+            sentence=why_not or _where_it_stands(self),
+        )
+
+
+def _remember(grip: Grip, feeling: Feeling) -> Grip:
+    """With what was felt, and with what is long ago counting a little less."""
+    felt = grip.felt.after(feeling)
+    known = dataclasses.replace(grip, felt=felt, blind=not felt.by_host(grip.domain_class.objective))
+    pain = known.pain
+    if pain is None:
+        return known
+    fading = math.exp(-feeling.seconds / _DAY)
+    outside = feeling.seconds if pain > 1.0 else 0.0
+    return dataclasses.replace(
+        known,
+        relapses=grip.relapses * fading,
+        judged_seconds=grip.judged_seconds * fading + feeling.seconds,
+        outside_seconds=grip.outside_seconds * fading + outside,
+    )
+
+
+def _hurt(grip: Grip, seconds: float) -> Grip:
+    """Stop at the onset and tighten, and again as pain goes on."""
+    onset, hurt = grip.rested_seconds is None, grip.hurt_seconds + seconds
+    now = dataclasses.replace(
+        grip,
+        relapses=min(_MOST_RELAPSES, grip.relapses + 1) if onset else grip.relapses,
+        rested_seconds=0.0,
+        hurt_seconds=hurt,
+        calm_seconds=0.0,
+        cause=grip.worst.text if grip.worst else grip.cause,
+    )
+    if not onset and hurt < _PAIN_LASTS:
+        return now
+    # Never beyond what is of effect, or easing would have to come down from there first.
+    most = max(1.0, min(_MOST_STRETCH, _LONGEST_COLD_AFTER / grip.domain_class.cold_after_seconds))
+    return dataclasses.replace(
+        now,
+        stretch=max(grip.stretch, min(grip.stretch * 2, most)),
+        step_share=max(grip.step_share / 2, _LEAST_SHARE),
+        hurt_seconds=0.0,
+    )
+
+
+def _rest(grip: Grip, seconds: float) -> Grip:
+    rested = (grip.rested_seconds or 0.0) + seconds
+    if rested < _rest_seconds(grip):
+        return dataclasses.replace(grip, rested_seconds=rested)
+    return dataclasses.replace(grip, rested_seconds=None, hurt_seconds=0.0)
+
+
+def _at_ease(grip: Grip, seconds: float) -> Grip:
+    calm = grip.calm_seconds + seconds
+    if calm < _trial_seconds(grip):
+        return dataclasses.replace(grip, calm_seconds=calm)
+    return dataclasses.replace(
+        grip,
+        stretch=max(1.0, grip.stretch * _EASE),
+        step_share=min(1.0, grip.step_share + _SHARE_STEP),
+        calm_seconds=0.0,
+    )
+
+
+def _rest_seconds(grip: Grip) -> float:
+    return min(_LONGEST_REST, _SHORTEST_REST * _growth(grip))
+
+
+def _trial_seconds(grip: Grip) -> float:
+    return min(_LONGEST_TRIAL, _SHORTEST_TRIAL * _growth(grip))
+
+
+def _growth(grip: Grip) -> float:
+    return math.exp2(max(0.0, grip.relapses - 1))
+
+
+def _why_not(grip: Grip) -> str | None:
+    if grip.rested_seconds is not None:
+        left = format_duration(max(1.0, _rest_seconds(grip) - grip.rested_seconds))
+        return f"{grip.cause}: nothing is taken before {left} more of comfort"
+    if grip.blind:
+        return "neither what is read back nor its memory pressure is known"
+    return None
+
+
+def _where_it_stands(grip: Grip) -> str:
+    cold_after, least = format_duration(grip.cold_after_seconds), grip.domain_class.cold_after_seconds
+    if grip.stretch <= 1.0 and grip.step_share >= 1.0:
+        return f"takes what was idle for {cold_after}, as its class says"
+    left = format_duration(max(1.0, _trial_seconds(grip) - grip.calm_seconds))
+    return (
+        f"takes what was idle for {cold_after} (class: {format_duration(least)}), "
+        f"{format_ratio(grip.step_share)} of a step, since {grip.cause}; eases after {left} more of comfort"
+    )
