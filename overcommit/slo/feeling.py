@@ -17,8 +17,9 @@ _MINUTE = 60.0
 class Feeling:
     """What the host saw of a domain in the ``seconds`` since the last tick; None: could not be read.
 
-    ``promoted_pages`` and ``stalled_seconds`` (PSI some) are of its cgroup. ``out_bytes`` are in swap, or
-    taken from the guest by us; ``taking``: a job of ours takes from it now.
+    ``promoted_pages`` and ``stalled_seconds`` (PSI some) are of its cgroup, ``working_set_bytes`` and
+    ``cooling_pages_per_minute`` of its latest `Heat` (``wss_bytes``, ``promotions_per_minute``). ``out_bytes``
+    are in swap, or taken from the guest by us; ``taking``: a job of ours takes from it now.
 
     ``squeezed``: the guest has less than its full size. Then what it says itself counts as well (untrusted,
     rule S8: it can spare itself, no more): ``usable_bytes`` against the ``reserve_bytes`` that plans leave
@@ -29,6 +30,7 @@ class Feeling:
     promoted_pages: int | None
     stalled_seconds: float | None
     working_set_bytes: int | None
+    cooling_pages_per_minute: float | None
     out_bytes: int
     taking: bool
     squeezed: bool
@@ -127,6 +129,12 @@ class Felt:
             text = "the guest, short of memory, had {} major fault(s)"
             found.append(self._per_minute(self.faults.total, objective, text))
         return tuple(found)
+
+    def expects_pain(self, objective: ServiceObjective, cooling_pages_per_minute: float | None) -> bool:
+        """Whether what is about to become cold would be too much, were it taken already."""
+        if cooling_pages_per_minute is None or self.working_set_bytes is None:
+            return False
+        return self._per_minute(cooling_pages_per_minute, objective, "").pain > 1.0
 
     def _per_minute(self, count: float, objective: ServiceObjective, text: str) -> Figure:
         """As if each were a promotion: something that was taken is read from a disk again."""

@@ -9,7 +9,8 @@ what may be taken at all. One tick to pain, hours to comfort:
 - Taking begins again when the domain was comfortable (below half of its bounds) for a *rest*. Time between
   comfort and pain counts a quarter: a guest that always reads a little back would else rest for ever.
 - *Comfort* while something of ours is out, so that it says something, is a *trial*: half an hour of it eases
-  both a little, and never below what the class says.
+  both a little, and never below what the class says. It counts a sixteenth while so much memory is about to
+  become cold that it would hurt (`Heat.promotions_per_minute`): we look before we try.
 
 Each relapse within a day doubles rest and trial: else a guest that uses memory soon after it has become cold
 would be tried, and hurt, hour after hour. What is longer ago counts less and less.
@@ -31,11 +32,11 @@ from overcommit.units import format_duration, format_ratio
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 _PAIN_LASTS = 2 * _MINUTE
-_MOST_STRETCH, _LONGEST_COLD_AFTER = 16.0, 6 * _HOUR
-_EASE, _SHARE_STEP, _LEAST_SHARE = math.sqrt(0.5), 1 / 8, 1 / 16
+_MOST_NOTCHES, _LONGEST_COLD_AFTER = 8, 6 * _HOUR
+_SHARE_STEP, _LEAST_SHARE = 1 / 8, 1 / 16
 _SHORTEST_REST, _LONGEST_REST = _MINUTE, 30 * _MINUTE
 _SHORTEST_TRIAL, _LONGEST_TRIAL = 30 * _MINUTE, 8 * _HOUR
-_UNEASY_REST = 1 / 4
+_UNEASY_REST, _DOUBTFUL_TRIAL = 1 / 4, 1 / 16
 _MOST_RELAPSES = 6.0
 
 
@@ -43,17 +44,17 @@ _MOST_RELAPSES = 6.0
 class Grip:
     """How firmly a domain is held; `after` each tick comes the next one.
 
-    ``stretch`` is by how much memory must be idle longer than the class says (1: not at all), ``step_share``
-    how much of its step may be taken. ``relapses`` are the day's onsets of pain. ``rested_seconds`` is None
-    while taking is allowed. ``hurt_seconds`` is pain since the last tightening, ``calm_seconds`` comfort
-    since the last change, ``cause`` what hurt last. ``judged_seconds`` and ``outside_seconds`` are the last
-    day's: all, and beyond a bound. ``blind``: the host sees nothing of it.
+    Every two ``notches`` double the time that memory must be idle; ``step_share`` is how much of the class's
+    step may be taken. ``relapses`` are the day's onsets of pain. ``rested_seconds`` is None while taking is
+    allowed. ``hurt_seconds`` is pain since the last tightening, ``calm_seconds`` comfort since the last
+    change, ``cause`` what hurt last. ``judged_seconds`` and ``outside_seconds`` are the last day's: all, and
+    beyond a bound. ``blind``: the host sees nothing of it.
     """
 
     domain_class: DomainClass
     felt: Felt
     blind: bool = True
-    stretch: float = 1.0
+    notches: int = 0
     step_share: float = 1.0
     relapses: float = 0.0
     rested_seconds: float | None = None
@@ -85,7 +86,8 @@ class Grip:
         if known.rested_seconds is not None:
             return _rest(known, feeling.seconds * (1.0 if pain < COMFORT else _UNEASY_REST))
         if pain < COMFORT and (feeling.taking or feeling.out_bytes > 0):
-            return _at_ease(known, feeling.seconds)
+            doubt = known.felt.expects_pain(self.domain_class.objective, feeling.cooling_pages_per_minute)
+            return _at_ease(known, feeling.seconds * (_DOUBTFUL_TRIAL if doubt else 1.0))
         return known
 
     @property
@@ -110,7 +112,7 @@ class Grip:
     def cold_after_seconds(self) -> float:
         """How long memory must be idle at present: what the class says, at least."""
         least = self.domain_class.cold_after_seconds
-        return max(least, min(least * self.stretch, _LONGEST_COLD_AFTER))
+        return max(least, min(least * 2 ** (self.notches / 2), _LONGEST_COLD_AFTER))
 
     @property
     def restraint(self) -> Restraint:
@@ -154,11 +156,9 @@ def _hurt(grip: Grip, seconds: float) -> Grip:
     )
     if not onset and hurt < _PAIN_LASTS:
         return now
-    # Never beyond what is of effect, or easing would have to come down from there first.
-    most = max(1.0, min(_MOST_STRETCH, _LONGEST_COLD_AFTER / grip.domain_class.cold_after_seconds))
     return dataclasses.replace(
         now,
-        stretch=max(grip.stretch, min(grip.stretch * 2, most)),
+        notches=max(grip.notches, min(grip.notches + 2, _most_notches(grip))),
         step_share=max(grip.step_share / 2, _LEAST_SHARE),
         hurt_seconds=0.0,
     )
@@ -177,10 +177,16 @@ def _at_ease(grip: Grip, seconds: float) -> Grip:
         return dataclasses.replace(grip, calm_seconds=calm)
     return dataclasses.replace(
         grip,
-        stretch=max(1.0, grip.stretch * _EASE),
+        notches=max(0, grip.notches - 1),
         step_share=min(1.0, grip.step_share + _SHARE_STEP),
         calm_seconds=0.0,
     )
+
+
+def _most_notches(grip: Grip) -> int:
+    """No more than are of effect, or easing would first have to come down from there."""
+    longest = math.log2(_LONGEST_COLD_AFTER / grip.domain_class.cold_after_seconds)
+    return max(0, min(_MOST_NOTCHES, math.ceil(2 * longest)))
 
 
 def _rest_seconds(grip: Grip) -> float:
@@ -206,7 +212,7 @@ def _why_not(grip: Grip) -> str | None:
 
 def _where_it_stands(grip: Grip) -> str:
     cold_after, least = format_duration(grip.cold_after_seconds), grip.domain_class.cold_after_seconds
-    if grip.stretch <= 1.0 and grip.step_share >= 1.0:
+    if grip.notches == 0 and grip.step_share >= 1.0:
         return f"takes what was idle for {cold_after}, as its class says"
     left = format_duration(max(1.0, _trial_seconds(grip) - grip.calm_seconds))
     return (
