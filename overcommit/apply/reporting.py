@@ -94,5 +94,5 @@ def _outcome(
         freed_bytes=freed,
         promoted_pages=0,
         seconds=site.clock.monotonic() - began,
-        detail=failure or stopped_by or ("complete" if enough else "the rest stays in pieces"),
+        detail=failure or ("complete" if enough else stopped_by or "the rest stays in pieces"),
     )
