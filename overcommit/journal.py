@@ -66,6 +66,11 @@ class BalloonMoved:
     before_bytes: int
     after_bytes: int
 
+    @property
+    def what(self) -> str:
+        """What was moved, for people, and to tell it from the domain's others."""
+        return "balloon"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryDeviceResized:
@@ -75,6 +80,11 @@ class MemoryDeviceResized:
     device: str
     before_bytes: int
     after_bytes: int
+
+    @property
+    def what(self) -> str:
+        """See `BalloonMoved.what`."""
+        return f"device {self.device}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +155,10 @@ def _from_json(data: dict[str, Any]) -> Record:
 class Generation:
     """An open journal file; see `Journal.begin`."""
 
-    def __init__(self, path: Path, number: int, boot_id: str) -> None:
+    def __init__(self, journal: Journal, path: Path, number: int, boot_id: str) -> None:
         self.number = number
         self.path = path
+        self._journal = journal
         self._boot_id = boot_id
         self._next = 0
 
@@ -169,6 +180,17 @@ class Generation:
             HostError: the disk refuses; it stays outstanding.
         """
         _append(self.path, {"settled": entry.number})
+
+    def way_back(self, domain: Incarnation, what: str) -> int | None:
+        """The size that restore would give the domain's balloon, or that device; None: none is on record."""
+        sizes = [
+            entry.record.before_bytes
+            for entry in self._journal.outstanding()
+            if entry.boot_id == self._boot_id
+            and isinstance(entry.record, GuestRecord)
+            and (entry.record.domain, entry.record.what) == (domain, what)
+        ]
+        return sizes[-1] if sizes else None
 
 
 class Journal:
@@ -229,7 +251,7 @@ class Journal:
         finally:
             os.close(directory)
         self._prune()
-        return Generation(path, number, boot_id)
+        return Generation(self, path, number, boot_id)
 
     def settle(self, entry: Entry) -> None:
         """Note that the entry has been undone (or has nothing left to undo)."""

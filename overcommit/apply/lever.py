@@ -35,7 +35,7 @@ SizeAction = BalloonAction | VirtioMemAction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lever:
-    """What is moved, in whole units; ``record`` is the journal's of a move to some size."""
+    """What is moved, in whole units; ``record`` is the journal's of a move to some size, by that ``name``."""
 
     name: str
     unit_bytes: int
@@ -68,8 +68,10 @@ class _Look(NamedTuple):
 def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:
     """Give the guest its memory at once: it is short. Whether it touches it is its own affair.
 
+    A journal that takes no more is no reason to keep a guest short of what restore would give it anyway.
+
     Raises:
-        HostError: the journal cannot be written; nothing was changed then.
+        HostError: the journal cannot be written, and has no way back; nothing was changed then.
     """
     began = site.clock.monotonic()
     reached = action.before_bytes
@@ -77,7 +79,14 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
         site.require_willing(domain)
     except HostError as error:
         return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
-    site.generation.record(lever.record(action.after_bytes))
+    try:
+        site.generation.record(lever.record(action.after_bytes))
+        unnoted = ""
+    except HostError as error:
+        way_back = site.generation.way_back(action.domain, lever.name)
+        if way_back is None or way_back < action.after_bytes:
+            raise
+        unnoted = f" ({error})"
     try:
         lever.move(action.after_bytes)
     except HostError as error:
@@ -90,11 +99,12 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
             site.require_alive(domain)
             reached = lever.size()
             if site.clock.monotonic() - began > _STUCK_SECONDS:
-                why = f"the guest has taken only {format_size(reached)} yet; the target is set"
+                why = f"the guest has taken only {format_size(reached)} yet; the target is set{unnoted}"
                 return _outcome(site, action, end._replace(status=Status.PARTIAL, detail=why), began)
     except HostError as error:
         return _outcome(site, action, end._replace(status=Status.FAILED, detail=str(error)), began)
-    return _outcome(site, action, end._replace(detail=f"{lever.name} at {format_size(reached)}"), began)
+    says = f"{lever.name} at {format_size(reached)}{unnoted}"
+    return _outcome(site, action, end._replace(detail=says), began)
 
 
 def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:

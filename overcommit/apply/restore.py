@@ -64,7 +64,7 @@ def restore(
         if entry.boot_id != boot_id:
             past.append(entry)
         elif isinstance(entry.record, GuestRecord):
-            which = (entry.record.domain, _what(entry.record))
+            which = (entry.record.domain, entry.record.what)
             given.setdefault(which, []).append((entry, entry.record))
         elif isinstance(entry.record, GuestReclaimSet | KsmStarted):
             others.append((entry, entry.record))
@@ -105,10 +105,6 @@ def _put_back_settings(
         return f"DAMON_RECLAIM in {record.domain.name}: {error}", False
 
 
-def _what(record: GuestRecord) -> str:
-    return "balloon" if isinstance(record, BalloonMoved) else f"device {record.device}"
-
-
 def _give_back(
     kernel: Kernel,
     clock: Clock,
@@ -131,7 +127,7 @@ def _give_back(
             return _deflate(connect(), clock, oldest, lowest)
     except Gone:
         pass
-    return f"domain {domain.name} ended or was restarted since: its {_what(oldest)} needs nothing"
+    return f"domain {domain.name} ended or was restarted since: its {oldest.what} needs nothing"
 
 
 def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: int) -> str:

@@ -12,8 +12,12 @@ import pytest
 
 from overcommit.errors import OvercommitError
 from overcommit.journal import BalloonMoved, Journal
+from overcommit.model.action import name_of
+from overcommit.model.outcome import Status
+from overcommit.model.plan import Plan
 from overcommit.units import MIB
 from tests.faults.conftest import Installation, install
+from tests.faults.test_virtio_mem import plugged
 
 
 class Disk:
@@ -136,3 +140,56 @@ def test_a_full_disk_does_not_keep_restore_from_being_the_only_controller(
     with pytest.raises(OvercommitError, match="another controller"):
         Journal(installation.directory).lock()
     journal.unlock()
+
+
+def in_need(installation: Installation) -> Plan:
+    """A guest needs what was taken from it; the plan that gives it back."""
+    installation.apply(installation.plan())
+    guest = installation.host.guests[-1]
+    guest.resident |= set(range(guest.size_bytes // MIB))
+    guest.free.clear()
+    installation.host.advance(5)
+    return installation.plan()
+
+
+def test_a_guest_gets_its_memory_back_on_a_full_disk(tmp_path: Path, disk: Disk) -> None:
+    """Its balloon's and its device's: the way back is in the journal, only where they are left is not."""
+    installation = plugged(tmp_path)
+    found = installation.baseline()
+    plan = in_need(installation)
+    assert [name_of(action) for action in plan.runnable] == ["relief", "plug"]
+    (guest,) = installation.host.guests
+    before = guest.size_bytes
+    disk.take(2)  # who holds the lock, and that a generation began
+    report = installation.apply(plan)
+    assert [outcome.status for outcome in report.outcomes] == [Status.DONE, Status.DONE]
+    assert all("No space left" in outcome.detail for outcome in report.outcomes)
+    assert guest.size_bytes - before == plan.given_bytes > 0
+    disk.take(float("inf"))
+    assert installation.restore().left == ()
+    assert installation.baseline() == found
+
+
+@pytest.mark.parametrize("way_back", ["none", "too short", "of another boot"])
+def test_nothing_is_given_on_a_full_disk_that_restore_would_not_give(
+    tmp_path: Path, disk: Disk, way_back: str
+) -> None:
+    installation = install(tmp_path / "state", "cold-hint+reclaim")
+    plan = in_need(installation)
+    assert [name_of(action) for action in plan.runnable][:1] == ["relief"]
+    guest = installation.host.guests[-1]
+    squeezed = guest.balloon_target_bytes
+    for path in installation.directory.glob("generation-*"):
+        if way_back == "none":
+            path.unlink()
+        else:
+            given = squeezed + plan.given_bytes - MIB
+            old, new = {
+                "too short": (f'"before_bytes": {guest.memory_bytes}', f'"before_bytes": {given}'),
+                "of another boot": (installation.boot_id, "another"),
+            }[way_back]
+            path.write_text(path.read_text().replace(old, new))
+    disk.take(2)
+    with pytest.raises(OvercommitError, match="No space left"):
+        installation.apply(plan)
+    assert guest.balloon_target_bytes == squeezed
