@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from overcommit.cli import render
+from overcommit.cli.daemon_client import refuse_beside_daemon
 from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.planning import plan_now
@@ -59,6 +60,10 @@ def apply(
     restore.
     """
     require_root()
+    refuse_beside_daemon(
+        "it applies plans itself",
+        "systemctl stop overcommitd, which puts everything back, then apply; or leave it to overcommitd",
+    )
     if file is None and not yes:
         require_somebody_to_ask()
     if file is not None and (names or observe_for is not None):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from overcommit.cli import render
+from overcommit.cli.daemon_client import find_daemon, own_watch, plan_of, refuse_options
 from overcommit.cli.plan import observe_for_option, take_over_option
-from overcommit.cli.planning import look_and_plan
+from overcommit.cli.planning import look_and_plan, require_known
 from overcommit.cli.session import Session, with_session
+from overcommit.model.action import KsmAction
+from overcommit.model.plan import Plan
 from overcommit.plan import document
 
 
@@ -19,11 +24,31 @@ from overcommit.plan import document
 def explain(session: Session, domain: str, observe_for: float | None, take_over: bool) -> None:
     """Watch one DOMAIN, and say how its memory is used, what could be taken back, and what stands in the way.
 
-    Changes nothing but the DAMON monitors that it starts and stops itself.
+    Changes nothing but the DAMON monitors that it starts and stops itself. Where overcommitd is at work, this
+    is what it knows and plans of DOMAIN, for everybody.
     """
-    made = look_and_plan(session, "explain", names=(domain,), observe_for=observe_for, take_over=take_over)
+    daemon = find_daemon()
+    if daemon is None:
+        made = look_and_plan(
+            session, "explain", names=(domain,), observe_for=observe_for, take_over=take_over
+        )
+    else:
+        given = own_watch(session, observe_for, take_over=take_over)
+        refuse_options(daemon, given, f"overcommitctl explain {domain}")
+        made = _about(domain, plan_of(daemon, session))
     if session.json:
         click.echo(document.dumps(made), nl=False)
         return
     for line in render.explain_text(made):
         click.echo(line)
+
+
+def _about(name: str, plan: Plan) -> Plan:
+    """The part of a plan for the whole host that is about one domain."""
+    require_known((name,), {domain.incarnation.name for domain in plan.domains})
+    return dataclasses.replace(
+        plan,
+        domains=tuple(domain for domain in plan.domains if domain.incarnation.name == name),
+        actions=tuple(a for a in plan.actions if not isinstance(a, KsmAction) and a.domain.name == name),
+        drift=tuple(drift for drift in plan.drift if drift.domain.name == name),
+    )

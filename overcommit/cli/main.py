@@ -16,6 +16,7 @@ from overcommit.cli.apply import apply
 from overcommit.cli.doctor import doctor
 from overcommit.cli.explain import explain
 from overcommit.cli.history import history
+from overcommit.cli.pause import pause, resume
 from overcommit.cli.plan import plan
 from overcommit.cli.release import release
 from overcommit.cli.reserve import reserve
@@ -51,7 +52,9 @@ def completion(shell: str) -> None:
     click.echo(kind(overcommitctl, {}, PROGRAM, _COMPLETE).source())
 
 
-for _verb in (doctor, plan, explain, apply, status, history, reserve, release, restore, validate):
+for _verb in (
+    *(doctor, plan, explain, apply, status, pause, resume, history, reserve, release, restore, validate),
+):
     overcommitctl.add_command(_verb)
 
 

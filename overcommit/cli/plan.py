@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from overcommit.cli import render
+from overcommit.cli.daemon_client import find_daemon, own_watch, plan_of, refuse_options
 from overcommit.cli.planning import look_and_plan
 from overcommit.cli.session import Session, with_session
 from overcommit.errors import UsageError
@@ -14,6 +15,7 @@ from overcommit.plan import document
 from overcommit.units import format_duration, parse_duration
 
 CHANGES_PENDING = 2
+_IT_ACTS = "overcommitd applies its plans itself; overcommitctl status shows whether it does now"
 
 
 def as_seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -57,9 +59,16 @@ def plan(
 ) -> None:
     """Watch the domains, then print what would be taken back, from whom, how, and why.
 
-    Changes nothing but the DAMON monitors that it starts and stops itself.
+    Changes nothing but the DAMON monitors that it starts and stops itself. Where overcommitd is at work, its
+    own watch and policy serve: this prints what it plans now, for everybody.
     """
-    made = look_and_plan(session, "plan", names=names, observe_for=observe_for, take_over=take_over)
+    daemon = find_daemon()
+    if daemon is None:
+        made = look_and_plan(session, "plan", names=names, observe_for=observe_for, take_over=take_over)
+    else:
+        given = {"--domain": bool(names), **own_watch(session, observe_for, take_over=take_over)}
+        refuse_options(daemon, given, "overcommitctl explain DOMAIN shows one domain of its plan")
+        made = plan_of(daemon, session)
     if session.json:
         click.echo(document.dumps(made), nl=False)
     else:
@@ -72,9 +81,11 @@ def plan(
             raise UsageError(f"cannot save the plan to {output}: {error.strerror}") from error
         lifetime = format_duration(made.expires_at - made.created_at)
         session.talk.say(
-            f"saved to {output}, good for {lifetime} or until the first change. To do exactly this:\n"
-            f"  overcommitctl apply {output}"
+            f"saved to {output}, good for {lifetime} or until the first change. "
+            + (f"To do exactly this:\n  overcommitctl apply {output}" if daemon is None else _IT_ACTS)
         )
+    elif daemon is not None:
+        session.talk.say(_IT_ACTS)
     elif made.runnable and not session.json:
         session.talk.say("To save a plan and do exactly that: overcommitctl plan -o FILE, then apply FILE")
     if detailed_exitcode and made.runnable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from overcommit.classify.idle import classify, judge_host
 from overcommit.cli.session import Session, require_root
@@ -27,18 +27,22 @@ from overcommit.units import format_duration
 _SHORT_LOOK_SECONDS = 5 * WINDOW_SECONDS
 
 
+def require_known(names: Sequence[str], known: Collection[str]) -> None:
+    """Raise `UsageError` for the first of the names that no running domain has."""
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"running: {', '.join(sorted(known)) or 'none'}"
+            raise UsageError(f"no running domain {name!r}", hint=hint)
+
+
 def select(snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
     """Only the domains named (all when none is).
 
     Raises:
         UsageError: no such running domain.
     """
-    known = {domain.name for domain in snapshot.domains}
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"running: {', '.join(sorted(known)) or 'none'}"
-            raise UsageError(f"no running domain {name!r}", hint=hint)
+    require_known(names, {domain.name for domain in snapshot.domains})
     if not names:
         return snapshot
     return dataclasses.replace(snapshot, domains=tuple(d for d in snapshot.domains if d.name in names))

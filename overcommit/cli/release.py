@@ -6,8 +6,8 @@ import json
 
 import click
 
-from overcommit.cli.remembered import quarantine_json
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.daemon.status import quarantine_json
 from overcommit.model.history import RELEASE
 from overcommit.model.outcome import Status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from overcommit.cli import render
 from overcommit.journal import Entry
 from overcommit.model.history import RESERVE, Event
 from overcommit.model.outcome import Status
-from overcommit.model.past import Quarantine, Reservation
+from overcommit.model.past import Reservation
 from overcommit.units import PAGE_SIZE, format_duration, format_size
 
 _NARROWEST = 60
@@ -34,33 +34,19 @@ def reservation_text(reservation: Reservation, now: float) -> str:
     )
 
 
-def reservation_json(reservation: Reservation) -> dict[str, Any]:
-    """A promise for programs."""
-    return {
-        "id": reservation.id,
-        "for": reservation.purpose,
-        "size_bytes": reservation.size_bytes,
-        "expires_at": reservation.expires_at,
-    }
-
-
-def quarantine_text(quarantine: Quarantine) -> str:
-    """A quarantine in one line."""
-    return (
-        f"{quarantine.domain.name}: no {quarantine.actuator.value} until {local_time(quarantine.until)}: "
-        f"{quarantine.reason}; overcommitctl release {quarantine.domain.name} ends that"
+def reservation_of(data: Mapping[str, Any]) -> Reservation:
+    """The promise that a document tells of."""
+    return Reservation(
+        id=data["id"], purpose=data["for"], size_bytes=data["size_bytes"], expires_at=data["expires_at"]
     )
 
 
-def quarantine_json(quarantine: Quarantine) -> dict[str, Any]:
-    """A quarantine for programs."""
-    return {
-        "domain": quarantine.domain.name,
-        "uuid": quarantine.domain.uuid,
-        "actuator": quarantine.actuator.value,
-        "reason": quarantine.reason,
-        "until": quarantine.until,
-    }
+def quarantine_text(quarantine: Mapping[str, Any]) -> str:
+    """A quarantine, as a document has it, in one line."""
+    return (
+        f"{quarantine['domain']}: no {quarantine['actuator']} until {local_time(quarantine['until'])}: "
+        f"{quarantine['reason']}; overcommitctl release {quarantine['domain']} ends that"
+    )
 
 
 def in_force(event: Event, outstanding: Iterable[Entry]) -> bool | None:

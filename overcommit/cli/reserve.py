@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import click
 
+from overcommit.cli.daemon_client import Daemon, find_daemon, own_watch, refuse_options
 from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
-from overcommit.cli.remembered import local_time, reservation_json, reservation_text
+from overcommit.cli.remembered import local_time, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.squeeze import Squeezed, squeeze
 from overcommit.cli.talk import fail
+from overcommit.daemon.protocol import Verb
+from overcommit.daemon.status import reservation_json
 from overcommit.errors import Refused, UsageError
 from overcommit.host.memory import read_boot_id
 from overcommit.model.history import CANCEL, RESERVE
@@ -20,6 +25,8 @@ from overcommit.model.policy import ReclaimMode
 from overcommit.units import format_size, parse_size
 
 FREED_TOO_LITTLE = 3
+_LAST_ROUND_SECONDS = 300.0
+"""What the daemon began before the time was up may still end."""
 
 
 def _size(_context: click.Context, _argument: click.Parameter, text: str | None) -> int | None:
@@ -70,13 +77,20 @@ def reserve(
 
     Where that much is free already nothing is taken from anybody. Else a plan for what is missing is shown,
     and carried out; again and again as more memory becomes idle, until --timeout. While the promise stands,
-    plan and apply keep that much free. It ends by itself.
+    plan and apply keep that much free. It ends by itself. Where overcommitd is at work it does all that, and
+    asks nobody.
 
     Exit status: 0 granted; 3 not granted, though something was freed; 4 not granted, nothing was changed.
     """
-    require_root()
     if [size is not None, listing, cancel is not None].count(True) != 1:
         raise UsageError("one of SIZE, --list and --cancel is needed", hint="overcommitctl reserve 2GiB")
+    daemon = find_daemon() if size is not None else None
+    if daemon is not None and size is not None:
+        given = own_watch(session, observe_for, take_over=take_over)
+        refuse_options(daemon, given, f"overcommitctl reserve {size}")
+        _ask(session, daemon, size, purpose, timeout=timeout, hold=hold)
+        return
+    require_root()
     if cancel is not None:
         _cancel(session, cancel)
     elif size is None:
@@ -175,19 +189,20 @@ def _grant(session: Session, size: int, purpose: str | None, hold: float, result
             freed_bytes=result.freed_bytes,
         )
     )
+    _tell_granted(session, reservation, result.freed_bytes)
+
+
+def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) -> None:
     if session.json:
-        click.echo(
-            json.dumps(
-                {
-                    "type": "reservation",
-                    "granted": True,
-                    **reservation_json(reservation),
-                    "freed_bytes": result.freed_bytes,
-                }
-            )
-        )
+        line = {
+            "type": "reservation",
+            "granted": True,
+            **reservation_json(reservation),
+            "freed_bytes": freed_bytes,
+        }
+        click.echo(json.dumps(line))
         return
-    click.echo(reservation_text(reservation, now))
+    click.echo(reservation_text(reservation, session.clock.now()))
     session.talk.say(
         "plan and apply keep that much free until then. To end it sooner: "
         f"overcommitctl reserve --cancel {reservation.id}"
@@ -195,28 +210,74 @@ def _grant(session: Session, size: int, purpose: str | None, hold: float, result
 
 
 def _refuse(session: Session, size: int, purpose: str | None, result: Squeezed) -> None:
-    sentence = f"{format_size(size)} are not reserved: {format_size(result.missing_bytes)} are missing"
     session.ledger.note(
         session.happened(
             RESERVE,
             Status.PARTIAL if result.changed else Status.FAILED,
-            "; ".join((sentence, *result.obstacles)),
+            "; ".join((_missing(size, result.missing_bytes), *result.obstacles)),
             about=purpose,
             expected_bytes=size,
             freed_bytes=result.freed_bytes,
         )
     )
+    _tell_refused(
+        session, size, result.missing_bytes, result.freed_bytes, result.obstacles, changed=result.changed
+    )
+
+
+def _tell_refused(
+    session: Session,
+    size: int,
+    missing_bytes: int,
+    freed_bytes: int,
+    obstacles: Sequence[str],
+    *,
+    changed: bool,
+) -> NoReturn:
     if session.json:
         line = {
             "type": "reservation",
             "granted": False,
-            "missing_bytes": result.missing_bytes,
-            "freed_bytes": result.freed_bytes,
-            "obstacles": result.obstacles,
+            "missing_bytes": missing_bytes,
+            "freed_bytes": freed_bytes,
+            "obstacles": obstacles,
         }
         click.echo(json.dumps(line))
-    hint = "; ".join(result.obstacles) or "end something that uses memory, or reserve less"
-    if not result.changed:
+    sentence = _missing(size, missing_bytes)
+    hint = "; ".join(obstacles) or "end something that uses memory, or reserve less"
+    if not changed:
         raise Refused(sentence, hint=hint)
-    fail(f"{sentence}, {format_size(result.freed_bytes)} were freed", hint)
+    fail(f"{sentence}, {format_size(freed_bytes)} were freed", hint)
     raise SystemExit(FREED_TOO_LITTLE)
+
+
+def _missing(size: int, missing_bytes: int) -> str:
+    return f"{format_size(size)} are not reserved: {format_size(missing_bytes)} are missing"
+
+
+def _ask(
+    session: Session, daemon: Daemon, size: int, purpose: str | None, *, timeout: float, hold: float
+) -> None:
+    """Have the daemon reserve it; it says where it stands from time to time."""
+
+    def progress(said: Mapping[str, Any]) -> None:
+        if session.json:
+            click.echo(json.dumps({"type": "progress", **said}))
+        else:
+            session.talk.say(said["sentence"])
+
+    arguments: dict[str, Any] = {"size_bytes": size, "timeout_seconds": timeout, "hold_seconds": hold}
+    if purpose is not None:
+        arguments["purpose"] = purpose
+    answer = daemon.ask(Verb.RESERVE, arguments, progress=progress, seconds=timeout + _LAST_ROUND_SECONDS)
+    if answer["granted"]:
+        _tell_granted(session, reservation_of(answer["reservation"]), answer["freed_bytes"])
+        return
+    _tell_refused(
+        session,
+        size,
+        answer["missing_bytes"],
+        answer["freed_bytes"],
+        answer["obstacles"],
+        changed=answer["changed"],
+    )

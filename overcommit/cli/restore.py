@@ -8,6 +8,7 @@ import json
 import click
 
 from overcommit.apply.restore import restore as put_back
+from overcommit.cli.daemon_client import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.model.history import RESTORE
 from overcommit.model.outcome import Status
@@ -26,6 +27,10 @@ def restore(session: Session, generation: int | None) -> None:
     touches it; pages that were merged stay so until they are written to. Running it twice is harmless.
     """
     require_root()
+    refuse_beside_daemon(
+        "what is in force is what it works with",
+        "systemctl stop overcommitd puts everything back; overcommitctl pause has it take nothing more",
+    )
     session.journal.lock()
     try:
         result = put_back(

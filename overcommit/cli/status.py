@@ -2,148 +2,140 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 from overcommit.cli import render
-from overcommit.cli.planning import select
-from overcommit.cli.remembered import (
-    quarantine_json,
-    quarantine_text,
-    reservation_json,
-    reservation_text,
-)
+from overcommit.cli.daemon_client import Daemon, find_daemon, refuse_options
+from overcommit.cli.planning import require_known, select
+from overcommit.cli.remembered import local_time, quarantine_text, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, with_session
-from overcommit.model.facts import DomainFacts, Snapshot
-from overcommit.model.policy import Policy
+from overcommit.daemon.protocol import Verb
+from overcommit.daemon.status import Mode, status_document
 from overcommit.observe.facts import observe
-from overcommit.plan.budget import shared_limit
-from overcommit.units import format_size
+from overcommit.units import format_duration, format_ratio
+
+_OLD_SECONDS = 60.0
+"""A daemon looks more often than that, unless it hangs."""
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[DOMAIN]...")
 @with_session
 def status(session: Session, names: tuple[str, ...]) -> None:
-    """Show what the host holds for each domain, and what overcommit has changed and not yet put back."""
+    """Show what the host holds for each domain, and what overcommit has changed and not yet put back.
+
+    Where overcommitd is at work, this is what it saw and did last, for everybody.
+    """
+    daemon = find_daemon()
+    seen = _look(session, names) if daemon is None else _ask(session, daemon, names)
+    if session.json:
+        click.echo(json.dumps(seen, indent=1))
+        return
+    for line in _text(seen, session.clock.now()):
+        click.echo(line)
+
+
+def _look(session: Session, names: Sequence[str]) -> dict[str, Any]:
     policy = session.policy()
     require_root()
     hypervisor = session.hypervisor(read_only=True)
     snapshot = select(observe(session.kernel, hypervisor, session.clock), names)
     past = session.past(snapshot.taken_at)
-    alive = {domain.incarnation for domain in snapshot.domains}
-    quarantines = [q for q in past.quarantines if q.domain in alive]
-    outstanding = [g for g in session.journal.generations() if g.outstanding]
-    sentence = _sentence(snapshot, len(outstanding))
-    if session.json:
-        click.echo(
-            json.dumps(
-                {
-                    "kind": "status",
-                    "mode": "manual",
-                    "sentence": sentence,
-                    "host": _host(snapshot),
-                    "domains": [_domain(d, policy) for d in snapshot.domains],
-                    "reservations": [reservation_json(r) for r in past.reservations],
-                    "quarantines": [quarantine_json(q) for q in quarantines],
-                    "outstanding_generations": [g.number for g in outstanding],
-                },
-                indent=1,
-            )
+    return status_document(snapshot, policy, past, session.journal.generations())
+
+
+def _ask(session: Session, daemon: Daemon, names: Sequence[str]) -> dict[str, Any]:
+    refuse_options(daemon, {"--policy": session.policy_path is not None}, "overcommitctl status without it")
+    seen = daemon.ask(Verb.STATUS)
+    require_known(names, {domain["name"] for domain in seen["domains"]})
+    if names:
+        seen["domains"] = [domain for domain in seen["domains"] if domain["name"] in names]
+    age = session.clock.now() - seen["taken_at"]
+    if age > _OLD_SECONDS:
+        session.talk.say(
+            f"overcommitd (pid {daemon.pid}) last looked {format_duration(age)} ago: something holds it up"
         )
-        return
-    for line in _text(snapshot, policy, sentence):
-        click.echo(line)
-    for reservation in past.reservations:
-        click.echo(f"  {reservation_text(reservation, snapshot.taken_at)}")
-    for quarantine in quarantines:
-        click.echo(f"  {quarantine_text(quarantine)}")
-    for generation in outstanding:
-        click.echo(
-            f"  generation {generation.number} ({generation.command}): "
-            f"{generation.outstanding} change(s) in force; overcommitctl restore undoes them"
-        )
+    return seen
 
 
-def _sentence(snapshot: Snapshot, outstanding: int) -> str:
-    host = snapshot.host
-    promised = sum(d.definition.maximum_bytes for d in snapshot.domains)
-    return (
-        f"{host.name}: {len(snapshot.domains)} domain(s), {format_size(promised)} promised of "
-        f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, swap "
-        f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)}, "
-        f"{outstanding} generation(s) in force"
-    )
-
-
-def _host(snapshot: Snapshot) -> dict[str, Any]:
-    host, limit = snapshot.host, shared_limit(snapshot.domains)
-    return {
-        "name": host.name,
-        "kernel": host.kernel,
-        "total_bytes": host.total_bytes,
-        "available_bytes": host.available_bytes,
-        "swap_total_bytes": host.swap_total_bytes,
-        "swap_used_bytes": host.swap_used_bytes,
-        "zram_used_bytes": host.zram_used_bytes,
-        "huge_pages_bytes": host.huge_pages.total_bytes if host.huge_pages else None,
-        "slice_limit": dataclasses.asdict(limit) if limit else None,
-        "psi_some_avg60": host.pressure.some_avg60 if host.pressure else None,
-    }
-
-
-def _domain(domain: DomainFacts, policy: Policy) -> dict[str, Any]:
-    cgroup, residency = domain.cgroup, domain.residency
-    pressure = cgroup.pressure if cgroup else None
-    return {
-        "name": domain.name,
-        "uuid": domain.incarnation.uuid,
-        "pid": domain.incarnation.pid,
-        "class": policy.class_of(domain).name,
-        "state": domain.state.value,
-        "maximum_bytes": domain.definition.maximum_bytes,
-        "actual_bytes": domain.balloon.actual_bytes if domain.balloon else None,
-        "plugged_bytes": domain.definition.plugged_bytes,
-        "usable_bytes": domain.balloon.usable_bytes if domain.balloon else None,
-        "resident_bytes": residency.resident_bytes if residency else None,
-        "swapped_bytes": residency.swapped_bytes if residency else None,
-        "placement_bytes": dict(domain.placement) if domain.placement is not None else None,
-        "cgroup_bytes": cgroup.current_bytes if cgroup else None,
-        "overhead_bytes": domain.overhead_bytes,
-        "cgroup_swap_bytes": cgroup.swap_bytes if cgroup else None,
-        "major_faults": cgroup.major_faults if cgroup else None,
-        "psi_some_avg60": pressure.some_avg60 if pressure else None,
-        "gaps": [{"what": g.what, "why": g.why} for g in domain.gaps],
-    }
-
-
-def _text(snapshot: Snapshot, policy: Policy, sentence: str) -> Iterator[str]:
-    yield sentence
-    if snapshot.domains:
+def _text(seen: Mapping[str, Any], now: float) -> Iterator[str]:
+    manual = seen["mode"] == Mode.MANUAL.value
+    if not manual:
+        yield _mode(seen)
+    yield seen["sentence"]
+    if seen["domains"]:
+        more = () if manual else ("target", "reclaimed", "read back", "cold after")
         yield from render.table(
-            ("domain", "class", "state", "memory", "resident", "swapped", "balloon", "PSI some"),
-            (_row(domain, policy) for domain in snapshot.domains),
+            ("domain", "class", "state", "memory", "resident", "swapped", "balloon", "PSI some", *more),
+            (_row(domain) + (() if manual else _standing(domain)) for domain in seen["domains"]),
         )
-    for domain in snapshot.domains:
-        for gap in domain.gaps:
-            yield f"  {domain.name}: cannot read its {gap.what}: {gap.why}"
-    for gap in snapshot.gaps:
-        yield f"  left out: {gap.what}: {gap.why}"
+    for domain in seen["domains"]:
+        yield from _about(domain)
+    for gap in seen["gaps"]:
+        yield f"  left out: {gap['what']}: {gap['why']}"
+    for reservation in seen["reservations"]:
+        yield f"  {reservation_text(reservation_of(reservation), now)}"
+    for quarantine in seen["quarantines"]:
+        yield f"  {quarantine_text(quarantine)}"
+    undone = "overcommitctl restore undoes them" if manual else "undone when overcommitd is stopped"
+    for generation in seen["generations"]:
+        yield (
+            f"  generation {generation['number']} ({generation['command']}): "
+            f"{generation['changes']} change(s) in force; {undone}"
+        )
 
 
-def _row(domain: DomainFacts, policy: Policy) -> tuple[str, ...]:
-    pressure = domain.cgroup.pressure if domain.cgroup else None
+def _mode(seen: Mapping[str, Any]) -> str:
+    reason = f": {seen['mode_reason']}" if seen["mode_reason"] else ""
+    until = f", until {local_time(seen['mode_until'])}" if seen["mode_until"] else ""
+    return f"overcommitd (pid {seen['pid']}) is {_MODES[seen['mode']]}{until}{reason}"
+
+
+_MODES = {
+    Mode.OBSERVE.value: "observing: it plans, and changes nothing",
+    Mode.ACTIVE.value: "active",
+    Mode.PAUSED.value: "paused: it takes nothing, and gives back to guests that are short",
+    Mode.SAFE.value: "in safe mode: it holds what is, then gives it back",
+}
+
+
+def _row(domain: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        domain.name,
-        policy.class_of(domain).name,
-        domain.state.value,
-        format_size(domain.definition.maximum_bytes),
-        render.size(domain.residency.resident_bytes if domain.residency else None),
-        render.size(domain.residency.swapped_bytes if domain.residency else None),
-        render.size(domain.balloon.actual_bytes if domain.balloon else None),
-        f"{pressure.some_avg60:.1%}" if pressure else render.UNKNOWN,
+        domain["name"],
+        domain["class"],
+        domain["state"],
+        *(
+            render.size(domain[what])
+            for what in ("maximum_bytes", "resident_bytes", "swapped_bytes", "actual_bytes")
+        ),
+        _share(domain["psi_some_avg60"]),
     )
+
+
+def _standing(domain: Mapping[str, Any]) -> tuple[str, ...]:
+    cold_after = domain["cold_after_seconds"]
+    rate, bound = domain["promotion_rate_per_minute"], domain["slo_promotion_rate_per_minute"]
+    allowed = "" if bound is None else f" of {format_ratio(bound)}"
+    return (
+        render.size(domain["target_bytes"]),
+        render.size(domain["reclaimed_bytes"]),
+        render.UNKNOWN if rate is None else f"{format_ratio(rate)}{allowed}/min",
+        render.UNKNOWN if cold_after is None else format_duration(cold_after),
+    )
+
+
+def _about(domain: Mapping[str, Any]) -> Iterator[str]:
+    if domain.get("doing"):
+        yield f"  {domain['name']}: {domain['doing']}"
+    if domain.get("why_not"):
+        yield f"  {domain['name']}: nothing is taken: {domain['why_not']}"
+    for gap in domain["gaps"]:
+        yield f"  {domain['name']}: cannot read its {gap['what']}: {gap['why']}"
+
+
+def _share(ratio: float | None) -> str:
+    return render.UNKNOWN if ratio is None else f"{ratio:.1%}"

@@ -158,7 +158,9 @@ class ControlServer:
         return taken
 
     def close(self) -> None:
-        """Tell who still waits that nothing comes, and remove the socket."""
+        """Tell who still waits that nothing comes, and remove the socket. A second time does nothing."""
+        if self._closing:
+            return
         self._closing = True
         self._ring()
         self._thread.join()

@@ -30,12 +30,13 @@ Run = Callable[..., Ended]
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "state"
     monkeypatch.setenv("OVERCOMMIT_STATE_DIR", str(directory))
+    monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(tmp_path / "run"))
     return directory
 
 
 @pytest.fixture
 def run(
-    state: Path,  # noqa: ARG001 - no run may use the machine's own journal
+    state: Path,  # noqa: ARG001 - no run may use the machine's own journal, or daemon
     monkeypatch: pytest.MonkeyPatch,
     mocker: MockerFixture,
     capsys: pytest.CaptureFixture[str],

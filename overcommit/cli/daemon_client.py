@@ -1,0 +1,174 @@
+"""``overcommitd`` as the verbs see it: is one at work on this host, and what does it say?"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from overcommit.cli.session import Session
+from overcommit.daemon.peers import peer_of
+from overcommit.daemon.protocol import Reply, ReplyKind, Request, Verb
+from overcommit.daemon.socket import socket_path
+from overcommit.errors import HostError, Refused, UsageError
+from overcommit.model.plan import Plan
+from overcommit.plan import document
+from overcommit.units import MIB, format_duration
+
+_CONNECT_SECONDS = 2.0
+_ANSWER_SECONDS = 60.0
+"""For what the loop answers between two ticks; its watchdog has no more patience either."""
+_MOST_REPLY_BYTES = 256 * MIB
+_LOOK = "systemctl status overcommitd tells more"
+
+
+def _ignore(_progress: Mapping[str, Any]) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """A daemon that answered a moment ago."""
+
+    path: Path
+    pid: int
+
+    def ask(
+        self,
+        verb: Verb,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        progress: Callable[[Mapping[str, Any]], None] = _ignore,
+        seconds: float = _ANSWER_SECONDS,
+    ) -> dict[str, Any]:
+        """Its answer; ``seconds`` is how long it may say nothing.
+
+        Raises:
+            HostError: it does not answer, or stops in the middle.
+            OvercommitError: what it says is wrong.
+        """
+        try:
+            with _connect(self.path) as connection:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it says tells why
+                    connection.sendall(Request(verb=verb, arguments=arguments or {}).encode())
+                connection.settimeout(seconds)
+                return self._answer(connection, progress)
+        except TimeoutError as error:
+            raise HostError(
+                f"overcommitd (pid {self.pid}) has not answered for {format_duration(seconds)}", hint=_LOOK
+            ) from error
+        except OSError as error:
+            raise self._ended(error) from error
+
+    def _answer(
+        self, connection: socket.socket, progress: Callable[[Mapping[str, Any]], None]
+    ) -> dict[str, Any]:
+        with connection.makefile("rb") as lines:
+            while True:
+                line = lines.readline(_MOST_REPLY_BYTES)
+                if not line.endswith(b"\n"):
+                    raise self._ended()
+                try:
+                    reply = Reply.parse(line)
+                except UsageError as error:
+                    raise HostError(f"overcommitd (pid {self.pid}): {error}", hint=error.hint) from error
+                match reply.kind:
+                    case ReplyKind.PROGRESS:
+                        progress(reply.body)
+                    case ReplyKind.RESULT:
+                        return dict(reply.body)
+                    case ReplyKind.ERROR:
+                        reply.raise_error()
+
+    def _ended(self, error: OSError | None = None) -> HostError:
+        why = f": {error.strerror}" if error and error.strerror else ""
+        return HostError(f"overcommitd (pid {self.pid}) ended the conversation{why}", hint=_LOOK)
+
+
+def find_daemon() -> Daemon | None:
+    """The one that is at work on this host, if any.
+
+    Raises:
+        HostError: one is, but it lets nobody in.
+    """
+    path = socket_path(os.environ)
+    try:
+        with _connect(path) as connection:
+            return Daemon(path=path, pid=peer_of(connection).pid)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        return None
+    except OSError as error:
+        raise HostError(
+            f"overcommitd at {path} lets nobody in: {error.strerror or error}", hint=_LOOK
+        ) from error
+
+
+def require_daemon(verb: str) -> Daemon:
+    """The one that is at work.
+
+    Raises:
+        Refused: none is.
+    """
+    daemon = find_daemon()
+    if daemon is None:
+        raise Refused(
+            f"overcommitd is not at work: there is nothing to {verb}", hint="systemctl start overcommitd"
+        )
+    return daemon
+
+
+def refuse_beside_daemon(why: str, hint: str) -> None:
+    """Raise `Refused` where a daemon is at work; for what is the daemon's own business then."""
+    if daemon := find_daemon():
+        raise Refused(f"overcommitd is at work (pid {daemon.pid}): {why}", hint=hint)
+
+
+def refuse_options(daemon: Daemon, given: Mapping[str, bool], hint: str) -> None:
+    """Raise `UsageError` for the options given that only make sense where no daemon is at work."""
+    unfit = [name for name, is_given in given.items() if is_given]
+    if unfit:
+        raise UsageError(
+            f"{', '.join(unfit)}: not while overcommitd is at work (pid {daemon.pid}), which has a watch and "
+            "a policy of its own",
+            hint=hint,
+        )
+
+
+def own_watch(session: Session, observe_for: float | None, *, take_over: bool) -> dict[str, bool]:
+    """Which options were given that only a watch of a verb's own can heed."""
+    return {
+        "--observe-for": observe_for is not None,
+        "--take-over": take_over,
+        "--policy": session.policy_path is not None,
+    }
+
+
+def plan_of(daemon: Daemon, session: Session) -> Plan:
+    """What the daemon plans now; the latest plan it has where this user may not have it plan.
+
+    Raises:
+        HostError: it does not answer.
+        Refused: it has no plan yet.
+    """
+    with contextlib.suppress(Refused):
+        daemon.ask(Verb.TICK)
+    plan = document.loads(json.dumps(daemon.ask(Verb.PLAN)), f"the plan of overcommitd (pid {daemon.pid})")
+    age = format_duration(max(0.0, session.clock.now() - plan.created_at))
+    session.talk.say(f"planned by overcommitd (pid {daemon.pid}) {age} ago, from its own watch")
+    return plan
+
+
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        connection.settimeout(_CONNECT_SECONDS)
+        connection.connect(str(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,45 @@
+"""``overcommitctl pause`` and ``resume``: have the daemon take nothing for a while."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from overcommit.cli.daemon_client import require_daemon
+from overcommit.cli.plan import as_seconds
+from overcommit.cli.session import Session, with_session
+from overcommit.daemon.protocol import Verb
+
+
+@click.command()
+@click.option(
+    "--for",
+    "seconds",
+    callback=as_seconds,
+    metavar="DURATION",
+    help="Resume by itself after that. [default: at resume]",
+)
+@with_session
+def pause(session: Session, seconds: float | None) -> None:
+    """Have overcommitd take nothing from any domain; it still gives back to guests that are short.
+
+    What it has taken already stays taken. For root, and for the group that overcommitd was told.
+    """
+    arguments = {} if seconds is None else {"seconds": seconds}
+    _tell(session, Verb.PAUSE, require_daemon("pause").ask(Verb.PAUSE, arguments))
+
+
+@click.command()
+@with_session
+def resume(session: Session) -> None:
+    """End a pause of overcommitd."""
+    _tell(session, Verb.RESUME, require_daemon("resume").ask(Verb.RESUME))
+
+
+def _tell(session: Session, verb: Verb, answer: dict[str, Any]) -> None:
+    if session.json:
+        click.echo(json.dumps({"kind": verb.value, **answer}, indent=1))
+    else:
+        click.echo(answer["sentence"])

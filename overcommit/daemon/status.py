@@ -1,0 +1,171 @@
+"""The status document: the host and its domains, promises, and how a daemon does where one is at work."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from overcommit.journal import GenerationSummary
+from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
+from overcommit.model.past import Past, Quarantine, Reservation
+from overcommit.model.policy import Policy
+from overcommit.plan.budget import shared_limit
+from overcommit.units import format_size
+
+
+class Mode(enum.Enum):
+    """Who acts on this host."""
+
+    MANUAL = "manual"
+    """Nobody but who runs the verbs."""
+    OBSERVE = "observe"
+    """The daemon plans, and changes nothing."""
+    ACTIVE = "active"
+    PAUSED = "paused"
+    """The daemon takes nothing, and gives back to guests that are short."""
+    SAFE = "safe"
+    """The daemon has lost what it stands on: it holds, then gives everything back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """How the daemon does; ``reason`` says why it is in its mode, ``until`` when a pause ends (epoch)."""
+
+    pid: int
+    mode: Mode
+    tick: int
+    sentence: str
+    reason: str | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where the daemon stands with one domain; rates are shares of the working set, None is a gap.
+
+    ``reclaimed_bytes`` is what it took and has not given back; ``doing`` and ``why_not`` are phrases.
+    """
+
+    target_bytes: int | None = None
+    reclaimed_bytes: int | None = None
+    promotion_rate_per_minute: float | None = None
+    slo_promotion_rate_per_minute: float | None = None
+    cold_after_seconds: float | None = None
+    doing: str | None = None
+    why_not: str | None = None
+
+
+_UNKNOWN = Standing()
+
+
+def status_document(
+    snapshot: Snapshot,
+    policy: Policy,
+    past: Past,
+    generations: Iterable[GenerationSummary],
+    *,
+    service: Service | None = None,
+    standings: Mapping[Incarnation, Standing] | None = None,
+) -> dict[str, Any]:
+    """What ``overcommitctl status`` shows; of ``generations`` only those that have something to undo."""
+    alive = {domain.incarnation for domain in snapshot.domains}
+    in_force = [generation for generation in generations if generation.outstanding]
+    return {
+        "kind": "status",
+        "mode": (service.mode if service else Mode.MANUAL).value,
+        "mode_reason": service.reason if service else None,
+        "mode_until": service.until if service else None,
+        "sentence": service.sentence if service else _sentence(snapshot, len(in_force)),
+        "tick": service.tick if service else None,
+        "pid": service.pid if service else None,
+        "taken_at": snapshot.taken_at,
+        "host": _host(snapshot),
+        "domains": [
+            _domain(domain, policy)
+            | (dataclasses.asdict((standings or {}).get(domain.incarnation, _UNKNOWN)) if service else {})
+            for domain in snapshot.domains
+        ],
+        "gaps": [dataclasses.asdict(gap) for gap in snapshot.gaps],
+        "reservations": [reservation_json(r) for r in past.reservations],
+        "quarantines": [quarantine_json(q) for q in past.quarantines if q.domain in alive],
+        "outstanding_generations": [generation.number for generation in in_force],
+        "generations": [
+            {"number": g.number, "command": g.command, "changes": g.outstanding} for g in in_force
+        ],
+    }
+
+
+def reservation_json(reservation: Reservation) -> dict[str, Any]:
+    """A promise for programs."""
+    return {
+        "id": reservation.id,
+        "for": reservation.purpose,
+        "size_bytes": reservation.size_bytes,
+        "expires_at": reservation.expires_at,
+    }
+
+
+def quarantine_json(quarantine: Quarantine) -> dict[str, Any]:
+    """A quarantine for programs."""
+    return {
+        "domain": quarantine.domain.name,
+        "uuid": quarantine.domain.uuid,
+        "actuator": quarantine.actuator.value,
+        "reason": quarantine.reason,
+        "until": quarantine.until,
+    }
+
+
+def _sentence(snapshot: Snapshot, outstanding: int) -> str:
+    host = snapshot.host
+    promised = sum(d.definition.maximum_bytes for d in snapshot.domains)
+    return (
+        f"{host.name}: {len(snapshot.domains)} domain(s), {format_size(promised)} promised of "
+        f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, swap "
+        f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)}, "
+        f"{outstanding} generation(s) in force"
+    )
+
+
+def _host(snapshot: Snapshot) -> dict[str, Any]:
+    host, limit = snapshot.host, shared_limit(snapshot.domains)
+    return {
+        "name": host.name,
+        "kernel": host.kernel,
+        "total_bytes": host.total_bytes,
+        "available_bytes": host.available_bytes,
+        "swap_total_bytes": host.swap_total_bytes,
+        "swap_used_bytes": host.swap_used_bytes,
+        "zram_used_bytes": host.zram_used_bytes,
+        "huge_pages_bytes": host.huge_pages.total_bytes if host.huge_pages else None,
+        "slice_limit": dataclasses.asdict(limit) if limit else None,
+        "psi_some_avg60": host.pressure.some_avg60 if host.pressure else None,
+    }
+
+
+def _domain(domain: DomainFacts, policy: Policy) -> dict[str, Any]:
+    cgroup, residency = domain.cgroup, domain.residency
+    pressure = cgroup.pressure if cgroup else None
+    return {
+        "name": domain.name,
+        "uuid": domain.incarnation.uuid,
+        "pid": domain.incarnation.pid,
+        "class": policy.class_of(domain).name,
+        "state": domain.state.value,
+        "maximum_bytes": domain.definition.maximum_bytes,
+        "actual_bytes": domain.balloon.actual_bytes if domain.balloon else None,
+        "plugged_bytes": domain.definition.plugged_bytes,
+        "usable_bytes": domain.balloon.usable_bytes if domain.balloon else None,
+        "resident_bytes": residency.resident_bytes if residency else None,
+        "swapped_bytes": residency.swapped_bytes if residency else None,
+        "placement_bytes": dict(domain.placement) if domain.placement is not None else None,
+        "cgroup_bytes": cgroup.current_bytes if cgroup else None,
+        "overhead_bytes": domain.overhead_bytes,
+        "cgroup_swap_bytes": cgroup.swap_bytes if cgroup else None,
+        "major_faults": cgroup.major_faults if cgroup else None,
+        "psi_some_avg60": pressure.some_avg60 if pressure else None,
+        "gaps": [{"what": g.what, "why": g.why} for g in domain.gaps],
+    }

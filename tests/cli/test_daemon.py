@@ -1,0 +1,411 @@
+"""The verbs on a host where a daemon is at work: what they ask of it, and what they leave to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from overcommit.cli import daemon_client
+from overcommit.daemon.peers import Group, Peer
+from overcommit.daemon.protocol import Verb
+from overcommit.daemon.socket import ControlServer, Order
+from overcommit.daemon.status import Mode, Service, Standing, status_document
+from overcommit.errors import HostError
+from overcommit.journal import GenerationSummary
+from overcommit.model.past import Past, Quarantine, Reservation
+from overcommit.model.policy import Actuator
+from overcommit.observe.facts import observe
+from overcommit.plan import document
+from overcommit.plan.planner import make_plan
+from overcommit.policy import loader
+from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.units import GIB, MIB
+from tests.cli.conftest import Run
+
+POLICY = "version: 1\nclasses: {all: {floor: 20%, cold_after: 20s}}\ndefault_class: all\n"
+ROOT, STRANGER = Peer(1, 0, frozenset({0})), Peer(2, 1000, frozenset({1000}))
+IN_PART, REFUSED, FAILED, USAGE = 3, 4, 1, 64
+PID = os.getpid()
+
+
+class Unforked(FakeKernel):
+    """In place of the worker: a test with threads does not fork."""
+
+    def close(self) -> None:
+        pass
+
+
+class Daemon:
+    """A control socket behind which orders are answered as a test says, and noted."""
+
+    def __init__(self, directory: Path, host: FakeHost) -> None:
+        self.host = host
+        self.peer = ROOT
+        self.answers: dict[Verb, Callable[[Order], None]] = {
+            Verb.TICK: lambda order: order.reply({"tick": 8, "sentence": "planned"})
+        }
+        self.heard: list[tuple[Verb, dict[str, Any]]] = []
+        self.server = ControlServer(
+            directory / "control.sock", Group("operators", 42), self._work, credentials=lambda _: self.peer
+        )
+        clock = FakeClock(host)
+        self.policy = loader.parse(POLICY, "policy.yaml")
+        self.snapshot = observe(FakeKernel(host), FakeHypervisor(host), clock)
+        self.plan = make_plan(self.snapshot, {}, self.policy)
+
+    def _work(self) -> None:
+        for order in self.server.orders():
+            self.heard.append((order.verb, dict(order.arguments)))
+            self.answers[order.verb](order)
+
+    def publish(self, mode: Mode = Mode.ACTIVE, **service: Any) -> None:
+        web, idle = (domain.incarnation for domain in self.snapshot.domains)
+        past = Past(
+            reservations=(
+                Reservation(id=3, purpose="new", size_bytes=GIB, expires_at=self.snapshot.taken_at + 600),
+            ),
+            quarantines=(
+                Quarantine(
+                    domain=idle,
+                    actuator=Actuator.BALLOON,
+                    reason="it lies",
+                    until=self.snapshot.taken_at + 60,
+                ),
+            ),
+        )
+        generations = (
+            GenerationSummary(number=6, command="plan", started_at=0, boot_id="b", outstanding=0),
+            GenerationSummary(number=7, command="overcommitd", started_at=0, boot_id="b", outstanding=2),
+        )
+        seen = status_document(
+            self.snapshot,
+            self.policy,
+            past,
+            generations,
+            service=Service(pid=PID, mode=mode, tick=7, sentence="took 64 MiB from web", **service),
+            standings={
+                web: Standing(
+                    target_bytes=64 * MIB,
+                    reclaimed_bytes=32 * MIB,
+                    promotion_rate_per_minute=0.0005,
+                    slo_promotion_rate_per_minute=0.002,
+                    cold_after_seconds=40,
+                    doing="page-out of 16 MiB",
+                ),
+                idle: Standing(why_not="it reads back too much"),
+            },
+        )
+        self.server.publish(json.dumps(seen).encode(), document.dumps(self.plan).encode())
+
+
+@pytest.fixture
+def host(mocker: MockerFixture) -> FakeHost:
+    host = FakeHost(
+        [
+            FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(100)), hot=set(range(16))),
+            FakeGuest("idle", "uuid-2", 502, 128 * MIB, set(range(100)), free=set(range(25, 100))),
+        ],
+        total_bytes=2 * GIB,
+    )
+    mocker.patch("overcommit.cli.session.DamonWorker", return_value=Unforked(host))
+    mocker.patch("overcommit.cli.session.SystemClock", return_value=FakeClock(host))
+    mocker.patch("overcommit.cli.session.LibvirtClient", side_effect=AssertionError("a second look"))
+    return host
+
+
+@pytest.fixture
+def daemon(state: Path, host: FakeHost) -> Iterator[Daemon]:
+    daemon = Daemon(state.parent / "run", host)
+    daemon.publish()
+    yield daemon
+    daemon.server.close()
+
+
+@pytest.fixture
+def as_anybody(daemon: Daemon, mocker: MockerFixture) -> Daemon:
+    mocker.patch("os.geteuid", return_value=1000)
+    daemon.peer = STRANGER
+    return daemon
+
+
+@pytest.mark.usefixtures("as_anybody")
+def test_status_is_the_daemon_s_for_everybody(run: Run) -> None:
+    ended = run("status")
+    assert (ended.status, ended.err) == (0, "")
+    head, sentence, table, web, idle, *more = ended.out.splitlines()
+    assert head == f"overcommitd (pid {PID}) is active"
+    assert sentence == "took 64 MiB from web"
+    assert table.split("PSI some")[1].split() == ["target", "reclaimed", "read", "back", "cold", "after"]
+    assert web.split()[-7:] == ["MiB", "32.0", "MiB", "0.05%", "of", "0.2%/min", "40s"]
+    assert idle.split()[-4:] == ["?", "?", "?", "?"]
+    assert more[:2] == ["  web: page-out of 16 MiB", "  idle: nothing is taken: it reads back too much"]
+    assert more[2].startswith("  reservation 3: 1.0 GiB for new until ")
+    assert more[3].startswith("  idle: no balloon until ")
+    assert more[4:] == [
+        "  generation 7 (overcommitd): 2 change(s) in force; undone when overcommitd is stopped"
+    ]
+
+
+@pytest.mark.usefixtures("as_anybody")
+def test_status_for_programs_says_where_the_daemon_stands(run: Run) -> None:
+    seen = json.loads(run("status", "--json").out)
+    assert (seen["mode"], seen["tick"], seen["pid"]) == ("active", 7, PID)
+    assert seen["outstanding_generations"] == [7]
+    web, idle = seen["domains"]
+    assert (web["class"], web["reclaimed_bytes"], web["cold_after_seconds"]) == ("all", 32 * MIB, 40)
+    assert (idle["promotion_rate_per_minute"], idle["why_not"]) == (None, "it reads back too much")
+
+
+@pytest.mark.usefixtures("as_anybody")
+def test_status_of_one_domain(run: Run) -> None:
+    assert [d["name"] for d in json.loads(run("status", "--json", "idle").out)["domains"]] == ["idle"]
+    ended = run("status", "wbe")
+    assert (ended.status, "hint:  did you mean web?" in ended.err) == (USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "service", "says"),
+    [
+        (Mode.OBSERVE, {}, "is observing: it plans, and changes nothing"),
+        (
+            Mode.SAFE,
+            {"reason": "libvirt is away"},
+            "is in safe mode: it holds what is, then gives it back: libvirt",
+        ),
+        (
+            Mode.PAUSED,
+            {"until": 2e9},
+            "is paused: it takes nothing, and gives back to guests that are short, until 20",
+        ),
+    ],
+)
+def test_status_says_how_the_daemon_works(
+    run: Run, daemon: Daemon, mode: Mode, service: dict[str, Any], says: str
+) -> None:
+    daemon.publish(mode, **service)
+    assert says in run("status").out.splitlines()[0]
+
+
+def test_status_that_is_old_is_said_to_be(run: Run, daemon: Daemon) -> None:
+    daemon.host.advance(90)
+    ended = run("status")
+    assert ended.err == f"overcommitd (pid {PID}) last looked 1min 30s ago: something holds it up\n"
+    assert ended.status == 0
+
+
+def test_plan_is_the_daemon_s_and_new(run: Run, daemon: Daemon, tmp_path: Path) -> None:
+    ended = run("plan", "-o", tmp_path / "p.json", "--json", "--detailed-exitcode")
+    assert ended.status == (2 if daemon.plan.runnable else 0)
+    assert ended.out == document.dumps(daemon.plan)
+    assert (tmp_path / "p.json").read_text() == ended.out
+    assert f"planned by overcommitd (pid {PID}) 0s ago, from its own watch\n" in ended.err
+    assert "overcommitd applies its plans itself" in ended.err
+    assert daemon.heard == [(Verb.TICK, {})]
+
+
+def test_plan_for_who_may_not_give_orders_is_the_latest(run: Run, as_anybody: Daemon) -> None:
+    as_anybody.host.advance(4)
+    ended = run("plan")
+    assert ended.status == 0
+    assert "2 domain(s), 2.0 GiB RAM" in ended.out
+    assert "4s ago" in ended.err
+    assert as_anybody.heard == []
+
+
+@pytest.mark.usefixtures("as_anybody")
+def test_explain_shows_one_domain_of_its_plan(run: Run) -> None:
+    ended = run("explain", "idle")
+    assert ended.status == 0
+    assert ended.out.startswith("idle  (class all, uuid uuid-2, process 502)\n")
+    assert "web" not in ended.out
+    assert [d["name"] for d in json.loads(run("explain", "idle", "--json").out)["domains"]] == ["idle"]
+    assert run("explain", "idel").status == USAGE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["plan", "--observe-for", "30s"], "--observe-for"),
+        (["plan", "--take-over", "--domain", "web"], "--domain, --take-over"),
+        (["plan", "--policy", "p.yaml"], "--policy"),
+        (["explain", "web", "--observe-for", "30s"], "--observe-for"),
+        (["status", "--policy", "p.yaml"], "--policy"),
+        (["reserve", "1GiB", "--take-over"], "--take-over"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_need_a_watch_of_their_own(
+    run: Run, daemon: Daemon, arguments: list[str], named: str
+) -> None:
+    ended = run(*arguments)
+    assert (ended.status, ended.out) == (USAGE, "")
+    assert ended.err.startswith(f"error: {named}: not while overcommitd is at work (pid {PID})")
+    assert "hint:  overcommitctl " in ended.err
+    assert daemon.heard == []
+
+
+@pytest.mark.parametrize(("arguments", "sent"), [([], {}), (["--for", "1h"], {"seconds": 3600.0})])
+def test_pause_and_resume(run: Run, daemon: Daemon, arguments: list[str], sent: dict[str, Any]) -> None:
+    daemon.answers[Verb.PAUSE] = lambda order: order.reply(
+        {"mode": "paused", "sentence": "paused until resume"}
+    )
+    daemon.answers[Verb.RESUME] = lambda order: order.reply({"mode": "active", "sentence": "at work"})
+    assert run("pause", *arguments).out == "paused until resume\n"
+    assert json.loads(run("resume", "--json").out) == {
+        "kind": "resume",
+        "mode": "active",
+        "sentence": "at work",
+    }
+    assert daemon.heard == [(Verb.PAUSE, sent), (Verb.RESUME, {})]
+
+
+@pytest.mark.parametrize("verb", [["pause"], ["resume"], ["reserve", "1GiB"]])
+def test_orders_of_who_may_not_give_them(run: Run, as_anybody: Daemon, verb: list[str]) -> None:
+    ended = run(*verb)
+    assert (ended.status, ended.out) == (REFUSED, "")
+    assert ended.err.splitlines() == [
+        f"error: {verb[0]} is for root and the group operators, not for user id 1000",
+        "hint:  try sudo, or be a member of operators",
+    ]
+    assert as_anybody.heard == []
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+@pytest.mark.usefixtures("host")
+def test_where_no_daemon_is_at_work(run: Run, verb: str) -> None:
+    ended = run(verb)
+    assert ended.status == REFUSED
+    assert ended.err.splitlines() == [
+        f"error: overcommitd is not at work: there is nothing to {verb}",
+        "hint:  systemctl start overcommitd",
+    ]
+
+
+def granted(order: Order) -> None:
+    order.progress({"sentence": "512 MiB are missing"})
+    reservation = {"id": 5, "for": "new", "size_bytes": GIB, "expires_at": 2e9}
+    order.reply({"granted": True, "reservation": reservation, "freed_bytes": 512 * MIB})
+
+
+def refused(order: Order, *, changed: bool) -> None:
+    order.reply(
+        {
+            "granted": False,
+            "missing_bytes": 256 * MIB,
+            "freed_bytes": 64 * MIB if changed else 0,
+            "obstacles": ["web gives nothing"],
+            "changed": changed,
+        }
+    )
+
+
+def test_reserve_is_done_by_the_daemon_for_its_group_too(run: Run, as_anybody: Daemon) -> None:
+    as_anybody.peer = Peer(3, 1000, frozenset({42}))
+    as_anybody.answers[Verb.RESERVE] = granted
+    ended = run("reserve", "1GiB", "--for", "new", "--hold", "1h", "--timeout", "5min")
+    assert ended.status == 0
+    assert ended.out.startswith("reservation 5: 1.0 GiB for new until 2033-05-18T")
+    assert ended.err.splitlines()[0] == "512 MiB are missing"
+    arguments = {"size_bytes": GIB, "purpose": "new", "hold_seconds": 3600.0, "timeout_seconds": 300.0}
+    assert as_anybody.heard == [(Verb.RESERVE, arguments)]
+    lines = [json.loads(line) for line in run("reserve", "1GiB", "--json").out.splitlines()]
+    assert [(line["type"], line.get("id")) for line in lines] == [("progress", None), ("reservation", 5)]
+    assert "purpose" not in as_anybody.heard[-1][1]
+
+
+@pytest.mark.parametrize(("changed", "status"), [(True, IN_PART), (False, REFUSED)])
+def test_reserve_that_is_not_granted(run: Run, daemon: Daemon, changed: bool, status: int) -> None:
+    daemon.answers[Verb.RESERVE] = lambda order: refused(order, changed=changed)
+    ended = run("reserve", "1GiB")
+    assert (ended.status, ended.out) == (status, "")
+    assert "error: 1.0 GiB are not reserved: 256 MiB are missing" in ended.err
+    assert "hint:  web gives nothing" in ended.err
+    assert json.loads(run("reserve", "1GiB", "--json").out)["granted"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["apply", "--yes"], "it applies plans itself"),
+        (["apply", "p.json"], "it applies plans itself"),
+        (["restore"], "what is in force is what it works with"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_the_daemon_s_own_business(
+    run: Run, daemon: Daemon, mocker: MockerFixture, arguments: list[str], why: str
+) -> None:
+    mocker.patch("os.geteuid", return_value=0)
+    ended = run(*arguments)
+    assert (ended.status, ended.out) == (REFUSED, "")
+    assert ended.err.splitlines()[0] == f"error: overcommitd is at work (pid {PID}): {why}"
+    assert "systemctl stop overcommitd" in ended.err
+    assert daemon.heard == []
+
+
+def test_an_error_of_the_daemon_is_told_as_its_own(run: Run, daemon: Daemon) -> None:
+    daemon.answers[Verb.PAUSE] = lambda order: order.fail("the disk is full", "free some", exit_code=FAILED)
+    ended = run("pause")
+    assert (ended.status, ended.err) == (FAILED, "error: the disk is full\nhint:  free some\n")
+
+
+def test_a_daemon_that_hangs(daemon: Daemon) -> None:
+    daemon.answers[Verb.PAUSE] = lambda _order: None
+    found = daemon_client.find_daemon()
+    assert found is not None
+    with pytest.raises(HostError, match=rf"overcommitd \(pid {PID}\) has not answered for 50ms"):
+        found.ask(Verb.PAUSE, seconds=0.05)
+
+
+def test_a_daemon_that_ends_in_the_middle(daemon: Daemon) -> None:
+    found = daemon_client.find_daemon()
+    assert found is not None
+    daemon.server.close()
+    with pytest.raises(HostError, match="ended the conversation"):
+        found.ask(Verb.STATUS)
+
+
+@pytest.mark.parametrize("said", [b"", b"half a li", b"hello\n", b'{"version": 2, "result": {}}\n'])
+def test_somebody_else_at_the_socket(state: Path, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(state.parent))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(state.parent / "control.sock"))
+        listener.listen()
+        found = daemon_client.find_daemon()
+        assert found is not None
+        listener.accept()[0].close()
+        asked = _ask_in_turn(found, listener, said)
+    assert asked.startswith(f"overcommitd (pid {PID})")
+
+
+def _ask_in_turn(found: daemon_client.Daemon, listener: socket.socket, said: bytes) -> str:
+    """What the client makes of these bytes; they are in its socket before it reads."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(said)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    try:
+        with pytest.raises(HostError) as caught:
+            found.ask(Verb.STATUS, seconds=30)
+    finally:
+        server.join()
+    return str(caught.value)
+
+
+def test_a_socket_that_lets_nobody_in(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(state.parent / ("x" * 120)))
+    with pytest.raises(HostError, match="lets nobody in"):
+        daemon_client.find_daemon()
