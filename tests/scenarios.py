@@ -31,13 +31,12 @@ from overcommit.model.facts import (
     Residency,
     RunState,
     Snapshot,
-    SwapArea,
-    SwapKind,
     VirtioMemDevice,
 )
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
 from overcommit.model.policy import Policy
 from overcommit.model.ranges import Range, intersect, normalise
+from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.policy import loader
 from overcommit.units import GIB, MIB
 

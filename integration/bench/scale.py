@@ -23,11 +23,10 @@ from overcommit.model.facts import (
     Residency,
     RunState,
     Snapshot,
-    SwapArea,
-    SwapKind,
 )
 from overcommit.model.heat import ColdPiece, Heat, IdleBucket
 from overcommit.model.ranges import Range
+from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.plan import document
 from overcommit.plan.planner import make_plan
 from overcommit.policy import loader

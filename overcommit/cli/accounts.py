@@ -8,7 +8,8 @@ from typing import Literal
 
 from overcommit.host.setaside import HUGE_PAGES
 from overcommit.host.swap import ZSWAP
-from overcommit.model.facts import DomainFacts, HostFacts, SwapArea, SwapKind
+from overcommit.model.facts import DomainFacts, HostFacts
+from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.plan.budget import shared_limit
 from overcommit.units import format_ratio, format_size
 

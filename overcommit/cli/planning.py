@@ -22,6 +22,7 @@ from overcommit.observe.facts import observe, watchable
 from overcommit.observe.watch import WINDOW_SECONDS, Watched, duration_for, watch
 from overcommit.plan.eligibility import judge
 from overcommit.plan.planner import make_plan
+from overcommit.plan.swap_watch import SwapWatch
 from overcommit.units import format_duration
 
 _SHORT_LOOK_SECONDS = 5 * WINDOW_SECONDS
@@ -100,7 +101,8 @@ def plan_now(
         Conflict: DAMON belongs to somebody else.
         UsageError: an unknown domain.
     """
-    first = select(observe(session.kernel, hypervisor, session.clock), names)
+    before = observe(session.kernel, hypervisor, session.clock)
+    first = select(before, names)
     first = dataclasses.replace(first, domains=tuple(d for d in first.domains if d.name != leave_out))
     domains = [d for d in first.domains if watchable(d)]
     seconds = observe_for if observe_for is not None else _long_enough(first, domains, policy)
@@ -125,7 +127,16 @@ def plan_now(
     if reserving is not None:
         past = dataclasses.replace(past, reservations=(*past.reservations, reserving))
     heats = _heats(first, now, watched, policy)
-    return make_plan(now, heats, policy, host_heat, past=past, only=meant if some else None)
+    swap = SwapWatch.begin(before.host).after(now.host, now.taken_at - before.taken_at)
+    return make_plan(
+        now,
+        heats,
+        policy,
+        host_heat,
+        past=past,
+        only=meant if some else None,
+        swap=swap.verdict(policy.swap),
+    )
 
 
 def _watch(

@@ -8,8 +8,9 @@ from pathlib import PurePosixPath
 from overcommit.errors import HostError
 from overcommit.host.kernel import Kernel
 from overcommit.model.accounts import Compressed
-from overcommit.model.facts import HostFacts, Pressure, SwapArea, SwapKind
+from overcommit.model.facts import HostFacts, Pressure
 from overcommit.model.ranges import Range
+from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.units import KIB, PAGE_SIZE
 
 
@@ -44,20 +45,29 @@ def read_zram(kernel: Kernel) -> Compressed | None:
     Raises:
         OSError: a device is there, but cannot be read.
     """
-    stored = used = devices = 0
+    pools = []
     for device in kernel.list("/sys/block") if kernel.exists("/sys/block") else ():
         path = f"/sys/block/{device}/mm_stat"
         if device.startswith("zram") and kernel.exists(path):
-            original, _, taken, _, _, same, *_ = (int(field) for field in kernel.read(path).split())
-            stored += max(0, original - same * PAGE_SIZE)
-            used += taken
-            devices += 1
-    return Compressed(stored_bytes=stored, used_bytes=used) if devices else None
+            pools.append(parse_zram(kernel.read(path))[0])
+    if not pools:
+        return None
+    return Compressed(
+        stored_bytes=sum(pool.stored_bytes for pool in pools),
+        used_bytes=sum(pool.used_bytes for pool in pools),
+    )
+
+
+def parse_zram(text: str) -> tuple[Compressed, int | None]:
+    """What a zram device's mm_stat says it holds, and the most memory that it may take: None, no limit."""
+    original, _, taken, limit, _, same, *_ = (int(field) for field in text.split())
+    pool = Compressed(stored_bytes=max(0, original - same * PAGE_SIZE), used_bytes=taken)
+    return pool, limit or None
 
 
 def read_swap_free(kernel: Kernel) -> int:
     """Bytes left on all swap areas."""
-    return sum(area.size_bytes - area.used_bytes for area in parse_swaps(kernel.read("/proc/swaps")))
+    return sum(area.free_bytes for area in parse_swaps(kernel.read("/proc/swaps")))
 
 
 def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:
@@ -89,7 +99,7 @@ def parse_swaps(text: str) -> tuple[SwapArea, ...]:
     """The active swap areas of ``/proc/swaps`` (sizes there are in KiB)."""
     areas = []
     for line in text.splitlines()[1:]:
-        path, kind, size, used, _ = line.split()
+        path, kind, size, used, priority = line.split()
         is_zram = PurePosixPath(path).name.startswith("zram")
         areas.append(
             SwapArea(
@@ -97,6 +107,7 @@ def parse_swaps(text: str) -> tuple[SwapArea, ...]:
                 kind=SwapKind.ZRAM if is_zram else SwapKind(kind),
                 size_bytes=int(size) * KIB,
                 used_bytes=int(used) * KIB,
+                priority=int(priority),
             )
         )
     return tuple(areas)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
 from overcommit.model.ranges import Range, total_size
+from overcommit.model.swap import SwapArea, SwapTraffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,30 +249,6 @@ class DomainFacts:
         return max(0, self.cgroup.charge.held_bytes - ram)
 
 
-class SwapKind(enum.Enum):
-    """What stands behind a swap area; it decides cost and whether data rests unencrypted on a disk."""
-
-    ZRAM = "zram"
-    PARTITION = "partition"
-    FILE = "file"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SwapArea:
-    """One active swap area. ``encrypted``: it lies on dm-crypt; None: not known, or not on a disk at all."""
-
-    path: str
-    kind: SwapKind
-    size_bytes: int
-    used_bytes: int
-    encrypted: bool | None = None
-
-    @property
-    def exposed(self) -> bool:
-        """Whether what is swapped out rests readable on a disk (rule S7)."""
-        return self.kind is not SwapKind.ZRAM and self.encrypted is False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNode:
     """One memory node of the host, online; ``free_bytes`` does not count what the kernel could make free."""
@@ -326,8 +303,8 @@ class HostFacts:
 
     ``lru_bytes`` is what reclaim works on: memory of processes and files. The rest is free or the kernel's.
     ``cpu_pressure`` is of waiting for a CPU. ``migration``: DAMON can move a process's memory to another
-    node, None: not tried. ``huge_pages``: None, not known. ``arc``, ``zram``, ``zswap`` and ``ksm``: None,
-    not there, or not to be read, as the gaps then tell.
+    node, None: not tried. ``huge_pages``: None, not known. ``arc``, ``zram``, ``zswap``, ``ksm`` and
+    ``swap_traffic``: None, not there, or not to be read, as the gaps then tell.
     """
 
     name: str
@@ -347,6 +324,7 @@ class HostFacts:
     zram: Compressed | None = None
     zswap: Zswap | None = None
     ksm: KsmFacts | None = None
+    swap_traffic: SwapTraffic | None = None
 
     def node(self, nid: int) -> MemoryNode | None:
         """The memory node of that number."""

@@ -14,6 +14,8 @@ from overcommit import units
 from overcommit.model.facts import DomainFacts
 
 MOST_WEIGHT = 1000
+LEAST_WRITE_RATE = units.MIB
+"""Bytes per second below which a page-out is not worth its while."""
 _LONGEST_LABEL = 100
 _WILDCARDS = frozenset("*?[")
 _Named = TypeVar("_Named", bound=enum.Enum)
@@ -159,10 +161,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapBudget:
-    """How much of the host's swap reclaim may fill, and how fast."""
+    """How much of the host's swap reclaim may fill, how fast, and when it is not to go there.
+
+    ``max_write_bytes_per_day`` is of disks, whoever writes to swap on them; ``max_latency_seconds`` is the
+    mean time of a disk's read above which it counts as slow.
+    """
 
     max_used: float
     max_write_bytes_per_second: int
+    max_write_bytes_per_day: int
+    max_latency_seconds: float
 
 
 def _read_weight(text: str) -> float:

@@ -22,7 +22,7 @@ from overcommit.host.process import (
     swapped_of,
 )
 from overcommit.host.setaside import read_arc, read_huge_pages
-from overcommit.host.swap import read_encryption, read_zswap
+from overcommit.host.swap import read_areas, read_traffic, read_zswap
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.accounts import CgroupLimit
@@ -75,7 +75,9 @@ def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:
     attempt = functools.partial(_attempt, gaps)
     host = read_host(kernel)
     nodes, unreadable = read_nodes(kernel)
-    swap, unknown = read_encryption(kernel, host.swap)
+    # Before the devices' own figures: what only the later ones count is then no write of others.
+    traffic = attempt("what went to swap", lambda: read_traffic(kernel))
+    swap, unknown = read_areas(kernel, host.swap)
     host = dataclasses.replace(
         host,
         nodes=nodes,
@@ -84,6 +86,7 @@ def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:
         arc=attempt("ZFS's cache", lambda: read_arc(kernel)),
         zswap=attempt("zswap", lambda: read_zswap(kernel)),
         ksm=attempt("KSM", lambda: read_ksm(kernel)),
+        swap_traffic=traffic,
     )
     return host, (*unreadable, *unknown, *gaps)
 

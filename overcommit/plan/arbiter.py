@@ -22,7 +22,8 @@ from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.case import Case, spare_bytes, worthwhile
 from overcommit.plan.rungs.pageout import coldest
 from overcommit.plan.sharing import Burden, share
-from overcommit.units import MIB, format_size
+from overcommit.plan.swap_budget import SwapVerdict
+from overcommit.units import MIB
 
 
 class Candidate(NamedTuple):
@@ -38,20 +39,21 @@ def arbitrate(
     host: HostFacts,
     policy: Policy,
     *,
+    swap: SwapVerdict,
     short_bytes: int,
     available_bytes: int,
 ) -> list[DomainAction]:
     """What is done: first the guests that are short are helped, then memory is taken.
 
     A proactive policy takes from each domain what its class lets one plan take; on pressure it is
-    ``short_bytes`` and what the guests are given, shared among the domains. ``available_bytes`` is what
-    guests can get.
+    ``short_bytes`` and what the guests are given, shared among the domains. ``swap`` is what page-outs may
+    do. ``available_bytes`` is what guests can get.
     """
     if policy.reclaim is ReclaimMode.OFF:
         return []
     room = max(0, available_bytes - round(policy.reserve * host.total_bytes) // 2)
     given = list(_relieve(candidates, room))
-    purse = _Purse(host, policy)
+    purse = _Purse(swap)
     most = [_most(candidate) for candidate in candidates]
     if policy.reclaim is ReclaimMode.PROACTIVE:
         return [*given, *(a for c, limit in zip(candidates, most, strict=True) for a in purse.take(c, limit))]
@@ -122,14 +124,11 @@ _Taking = ReportingAction | VirtioMemAction | BalloonAction | PageoutAction
 
 
 class _Purse:
-    """The policy's share of swap (rule S7), as long as it lasts."""
+    """What page-outs may put into swap (rule S7), as long as it lasts."""
 
-    def __init__(self, host: HostFacts, policy: Policy) -> None:
-        self._room = max(0, round(policy.swap.max_used * host.swap_total_bytes) - host.swap_used_bytes)
-        self._full = (
-            f"swap budget: {format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)} "
-            f"in use, the policy allows {policy.swap.max_used:.0%}"
-        )
+    def __init__(self, swap: SwapVerdict) -> None:
+        self._room = swap.room_bytes
+        self._full = swap.bound
 
     def take(self, candidate: Candidate, limit: int) -> list[DomainAction]:
         """At most ``limit`` bytes of what a domain offers, by the cheapest rungs that have them.

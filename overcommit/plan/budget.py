@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from overcommit.model.accounts import CgroupLimit, Compressed
 from overcommit.model.budget import HostBudget, WorstCase
-from overcommit.model.facts import DomainFacts, HostFacts, Snapshot, SwapKind
+from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
 from overcommit.model.policy import Policy
+from overcommit.model.swap import SwapKind
 from overcommit.units import MIB, format_size
 
 ASSUMED_RATIO = 3.0
@@ -118,18 +119,18 @@ def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[_Sink]:
     yield _Sink(exchanged, 0.0)
     room -= exchanged
     zram = min(room, sum(a.size_bytes - a.used_bytes for a in host.swap if a.kind is SwapKind.ZRAM))
-    yield _Sink(zram, _kept(host.zram))
+    yield _Sink(zram, kept_share(host.zram))
     disk = room - zram
     if host.zswap is not None and host.zswap.enabled:
         pool = max(0, round(host.zswap.most * host.total_bytes) - host.zswap.pool.used_bytes)
-        kept = _kept(host.zswap.pool)
+        kept = kept_share(host.zswap.pool)
         compressed = min(disk, int(pool / kept))
         yield _Sink(compressed, kept)
         disk -= compressed
     yield _Sink(disk, 0.0)
 
 
-def _kept(pool: Compressed | None) -> float:
+def kept_share(pool: Compressed | None) -> float:
     """The share of swapped-out memory that stays in memory: measured, or assumed."""
     if pool is None or not _tells(pool):
         return 1 / ASSUMED_RATIO
@@ -168,7 +169,7 @@ def _rests_on(host: HostFacts, domains: Sequence[DomainFacts]) -> Iterator[str]:
         compressed.append(("zswap", host.zswap.pool))
     for name, pool in compressed:
         how = "measured" if pool is not None and _tells(pool) else "assumed"
-        yield f"{name} at {1 / _kept(pool):.1f}:1, {how}"
+        yield f"{name} at {1 / kept_share(pool):.1f}:1, {how}"
     if host.huge_pages is None:
         yield "huge pages unknown"
     unknown = {

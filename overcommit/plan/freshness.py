@@ -26,6 +26,7 @@ from overcommit.plan.case import bounds_of, guest_bytes, room_on, used_bytes, wo
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import obstacle
 from overcommit.plan.rungs.reporting import held_free
+from overcommit.plan.swap_budget import judge_swap
 from overcommit.plan.vetoes import quarantined
 from overcommit.units import MIB, format_duration, format_size
 
@@ -69,7 +70,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
         changes += _domain_changes(action, plan, domain, now.host)
         changes += _barred(action, domain, now.taken_at, pasts.get(domain.incarnation, NOTHING_PAST))
     swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
-    if swapping and now.host.swap_used_bytes + swapping > policy.swap.max_used * now.host.swap_total_bytes:
+    if swapping > judge_swap(now.host, policy.swap).room_bytes:
         changes.append(f"swap has filled to {format_size(now.host.swap_used_bytes)}")
     moves = [a for a in plan.runnable if isinstance(a, DemotionAction)]
     for node in sorted({a.destination for a in moves}):

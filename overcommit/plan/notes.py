@@ -12,6 +12,7 @@ from overcommit.plan.arbiter import Candidate
 from overcommit.plan.budget import budget_notes
 from overcommit.plan.case import worthwhile
 from overcommit.plan.settling import least_worth
+from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.units import format_duration, format_size
 
 
@@ -43,6 +44,12 @@ def notes(
         yield from _still_short(candidates, host, actions)
     for gap in snapshot.gaps:
         yield f"left out: {gap.what}: {gap.why}"
+
+
+def swap_notes(swap: SwapVerdict, actions: Iterable[Action]) -> Iterator[str]:
+    """What of swap could not be judged, where something is to be paged out all the same."""
+    if any(isinstance(action, PageoutAction) and action.blocked is None for action in actions):
+        yield from swap.unknown
 
 
 def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Iterable[Action]) -> Iterator[str]:

@@ -24,11 +24,12 @@ from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.budget import make_budget
 from overcommit.plan.case import Case, guest_bytes, room_on
 from overcommit.plan.eligibility import judge, judge_help
-from overcommit.plan.notes import notes
+from overcommit.plan.notes import notes, swap_notes
 from overcommit.plan.rungs.balloon import relieve
 from overcommit.plan.rungs.ksm import ksm_notes, merge
 from overcommit.plan.rungs.ladder import propose
 from overcommit.plan.rungs.virtio_mem import plug
+from overcommit.plan.swap_budget import SwapVerdict, judge_swap, spread
 from overcommit.plan.vetoes import (
     device_drifts,
     drift_of,
@@ -53,12 +54,15 @@ def make_plan(
     past: Past = NOTHING_PAST,
     only: Collection[Incarnation] | None = None,
     restraints: Mapping[Incarnation, Restraint] | None = None,
+    swap: SwapVerdict | None = None,
 ) -> Plan:
     """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched.
 
     ``only`` these domains are considered, None: all of them, and the host. The account of the host is of all.
     ``restraints`` are what a controller that follows the domains holds itself to.
+    ``swap`` is what page-outs may do there; without it, as much as there is room for in this snapshot.
     """
+    swap = swap or judge_swap(snapshot.host, policy.swap)
     host = _host_plan(snapshot, policy, host_heat, past)
     pasts = past.by_domain()
     considered = [d for d in snapshot.domains if only is None or d.incarnation in only]
@@ -66,9 +70,14 @@ def make_plan(
     candidates = list(_consider_all(chosen, heats, policy, pasts, restraints or {}))
     short = max(0, -host.headroom_bytes)
     shared_out = arbitrate(
-        candidates, snapshot.host, policy, short_bytes=short, available_bytes=host.available_bytes
+        candidates,
+        snapshot.host,
+        policy,
+        swap=swap,
+        short_bytes=short,
+        available_bytes=host.available_bytes,
     )
-    actions: list[Action] = [*sorted(shared_out, key=_order)]
+    actions: list[Action] = [*spread(sorted(shared_out, key=_order), swap)]
     if only is None and (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
         actions.append(merging)
     numbered = tuple(
@@ -85,6 +94,7 @@ def make_plan(
         drift=tuple(_drift(candidates, pasts)),
         notes=(
             *notes(snapshot, candidates, host, policy, numbered),
+            *swap_notes(swap, numbered),
             *ksm_notes(snapshot, policy, past, short=short > 0),
         ),
     )

@@ -25,7 +25,12 @@ def compile_policy(file: schema.PolicyFile, *, source: str, digest: str) -> Poli
         source=source,
         reserve=host.reserve,
         max_overcommit=host.max_overcommit,
-        swap=SwapBudget(max_used=host.swap.max_used, max_write_bytes_per_second=host.swap.max_write),
+        swap=SwapBudget(
+            max_used=host.swap.max_used,
+            max_write_bytes_per_second=host.swap.max_write,
+            max_write_bytes_per_day=host.swap.max_write_per_day,
+            max_latency_seconds=host.swap.max_latency,
+        ),
         reclaim=ReclaimMode(host.reclaim),
         pageout_actor=None if host.pageout_actor == "auto" else PageoutActor(host.pageout_actor),
         cold_node=host.cold_node,

@@ -18,6 +18,7 @@ _TAKING = frozenset({Actuator.VIRTIO_MEM, Actuator.BALLOON, Actuator.PAGEOUT})
 """Actuators that the floor holds back."""
 _MOVING = frozenset({Actuator.DEMOTION, Actuator.PAGEOUT})
 """Actuators that go by how long memory is idle."""
+_DAY_SECONDS = 86400
 
 
 def faults(policy: Policy, file: Node) -> Iterator[Complaint]:
@@ -78,6 +79,11 @@ def _host(policy: Policy, in_use: frozenset[Actuator]) -> Iterator[tuple[tuple[s
         yield ("swap", "max_used"), "leaves page-out no room; leave pageout out of the actuators instead"
     if policy.pageout_actor is not None and Actuator.PAGEOUT not in in_use:
         yield ("pageout_actor",), "no class uses pageout"
+    if Actuator.PAGEOUT not in in_use:
+        yield ("swap", "max_write_per_day"), "no class uses pageout"
+        yield ("swap", "max_latency"), "no class uses pageout"
+    elif policy.swap.max_write_bytes_per_day > policy.swap.max_write_bytes_per_second * _DAY_SECONDS:
+        yield ("swap", "max_write_per_day"), "max_write does not let page-out write as much in a day"
     if not in_use & _MOVING:
         yield ("swap", "max_write"), "no class uses pageout or demotion"
     if policy.cold_node is not None and Actuator.DEMOTION not in in_use:

@@ -11,9 +11,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from overcommit import units
-from overcommit.model.policy import SizeRange
-
-LEAST_WRITE_RATE = units.MIB
+from overcommit.model.policy import LEAST_WRITE_RATE, SizeRange
 
 _SHARE = r"(?:0{0,15}100(?:\.0{1,18})?|0{0,16}[0-9]{1,2}(?:\.[0-9]{1,18})?) *%"
 _BELOW_ALL = r"0{0,16}[0-9]{1,2}(?:\.[0-9]{1,18})? *%"
@@ -127,6 +125,9 @@ Duration = Annotated[
     ),
 ]
 WriteRate = Annotated[int, _Text(parse=_write_rate, pattern=f"{units.SIZE} */s", examples=("50MiB/s",))]
+SizeAboveZero = Annotated[
+    int, _Text(parse=units.above_zero(units.parse_size), pattern=units.SIZE, examples=("100GiB",))
+]
 PromotionRate = Annotated[
     float, _Text(parse=units.parse_share_per_minute, pattern=f"{_SHARE} */min", examples=("0.2%/min",))
 ]

@@ -17,6 +17,7 @@ from overcommit.policy.quantities import (
     PromotionRate,
     Share,
     ShareAboveZero,
+    SizeAboveZero,
     Uuid,
     WriteRate,
 )
@@ -51,7 +52,13 @@ class SwapSection(_Section):
     max_used: Share = _default("60%")
     """Share of all swap that may be in use; page-out stops there. Leaves room for real emergencies."""
     max_write: WriteRate = _default("50MiB/s")
-    """Page-out rate, at least 1MiB/s. Bounds wear of a disk and the time a domain's memory is in motion."""
+    """Page-out rate of all domains together, at least 1MiB/s. Bounds the time their memory is in motion."""
+    max_write_per_day: SizeAboveZero = _default("100GiB")
+    """What may be written to swap on disks in a day, by anybody; page-out stops there. Bounds wear. What goes
+    to zram, or stays in zswap, is not counted."""
+    max_latency: Duration = _default("20ms")
+    """Mean time of a read from a disk with swap; above it, nothing more is paged out to that disk. Whoever
+    needs a page back waits as long."""
 
 
 class HostSection(_Section):

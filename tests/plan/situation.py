@@ -23,8 +23,6 @@ from overcommit.model.facts import (
     KsmRun,
     MemoryNode,
     RunState,
-    SwapArea,
-    SwapKind,
     VirtioMemDevice,
 )
 from overcommit.model.heat import Heat
@@ -32,6 +30,7 @@ from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine, Res
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.model.restraint import Restraint
+from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.plan import document
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, KIB, MIB, parse_duration, parse_percentage, parse_size

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
 from overcommit.model.budget import HostBudget, WorstCase
-from overcommit.model.facts import DomainFacts, Residency, Snapshot, SwapArea, SwapKind
+from overcommit.model.facts import DomainFacts, Residency, Snapshot
 from overcommit.model.policy import Policy
 from overcommit.model.ranges import Range
+from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.plan.budget import make_budget
 from overcommit.units import GIB
 from tests import scenarios

@@ -13,10 +13,10 @@ from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import parse_swaps, read_zram
 from overcommit.host.process import swapped_of
 from overcommit.host.setaside import ARC, HUGE_PAGES, read_arc, read_huge_pages
-from overcommit.host.swap import ZSWAP, read_encryption, read_zswap
+from overcommit.host.swap import ZSWAP, read_areas, read_zswap
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
-from overcommit.model.facts import SwapKind
 from overcommit.model.ranges import Range
+from overcommit.model.swap import SwapKind
 from overcommit.observe.facts import observe, observe_host
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, KIB, MIB, PAGE_SIZE
@@ -103,7 +103,7 @@ def test_zswap_is_absent_or_cannot_be_told(kernel_with: KernelWith) -> None:
 def encryption(kernel_with: KernelWith, line: str, files: Files) -> tuple[bool | None, bool]:
     """Whether the area of that line is encrypted, and whether there is a gap about it."""
     areas = parse_swaps(f"Filename\tType\tSize\tUsed\tPriority\n{line}\t1024\t0\t-2\n")
-    (area,), gaps = read_encryption(kernel_with({"/proc/self/mountinfo": MOUNTS, **files}), areas)
+    (area,), gaps = read_areas(kernel_with({"/proc/self/mountinfo": MOUNTS, **files}), areas)
     return area.encrypted, bool(gaps)
 
 

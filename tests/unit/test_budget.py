@@ -9,7 +9,8 @@ import pytest
 
 from overcommit.model.accounts import Arc, CgroupLimit, Compressed, HugePages, Zswap
 from overcommit.model.budget import HostBudget
-from overcommit.model.facts import DomainFacts, HostFacts, SwapArea, SwapKind
+from overcommit.model.facts import DomainFacts, HostFacts
+from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.plan.budget import make_budget, shared_limit
 from overcommit.units import GIB, MIB
 from tests import scenarios

@@ -9,7 +9,7 @@ import pytest
 
 from overcommit.cli.accounts import Finding, account_findings, limit_findings, swap_finding
 from overcommit.model.accounts import Arc, CgroupLimit, Compressed, HugePages, Zswap
-from overcommit.model.facts import SwapArea, SwapKind
+from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.units import GIB, MIB
 from tests import scenarios
 

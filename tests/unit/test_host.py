@@ -20,8 +20,8 @@ from overcommit.host.memory import (
     read_system_ram,
 )
 from overcommit.host.process import read_start_time, runs_domain
-from overcommit.model.facts import SwapKind
 from overcommit.model.ranges import Range
+from overcommit.model.swap import SwapKind
 from overcommit.units import GIB, KIB, MIB
 
 KernelWith = Callable[[Mapping[str, str | OSError]], Kernel]

@@ -105,7 +105,12 @@ def test_what_is_left_out_has_the_documented_defaults() -> None:
     assert (standard.step, standard.guest_help) == (1.0, frozenset())
     assert (policy.idle_tax, policy.ksm, policy.domain_overrides) == (0.75, False, frozenset())
     assert standard.objective == ServiceObjective(promotions_per_minute=0.002, psi_some=0.01)
-    assert policy.swap == SwapBudget(max_used=0.6, max_write_bytes_per_second=50 * MIB)
+    assert policy.swap == SwapBudget(
+        max_used=0.6,
+        max_write_bytes_per_second=50 * MIB,
+        max_write_bytes_per_day=100 * GIB,
+        max_latency_seconds=0.02,
+    )
 
 
 def test_digest_changes_with_every_byte() -> None:
