@@ -63,15 +63,23 @@ def arbitrate(
 
 
 def _relieve(candidates: Iterable[Candidate], room: int) -> Iterable[VirtioMemAction | BalloonAction]:
-    """The reliefs, as far as the host has memory for them: half of its reserve is for such cases."""
-    for action in (action for candidate in candidates for action in candidate.reliefs):
-        wanted, unit = action.after_bytes - action.before_bytes, _unit(action)
-        granted = min(wanted, room // unit * unit)
-        if granted < unit:
+    """The reliefs, as far as the host has memory for them: half of its reserve is for such cases.
+
+    Where it has too little, who wants less than an equal part gets all of it, and the others share the rest.
+    """
+    reliefs = [action for candidate in candidates for action in candidate.reliefs]
+    wanted = [action.after_bytes - action.before_bytes for action in reliefs]
+    granted = [0] * len(reliefs)
+    for done, index in enumerate(sorted(range(len(reliefs)), key=lambda index: wanted[index])):
+        unit = _unit(reliefs[index])
+        part = max(room // (len(reliefs) - done), unit)
+        granted[index] = min(wanted[index], part // unit * unit, room // unit * unit)
+        room -= granted[index]
+    for action, size in zip(reliefs, granted, strict=True):
+        if size < _unit(action):
             yield dataclasses.replace(action, blocked="the host itself has no memory left to give")
-            continue
-        room -= granted
-        yield dataclasses.replace(action, after_bytes=action.before_bytes + granted)
+        else:
+            yield dataclasses.replace(action, after_bytes=action.before_bytes + size)
 
 
 def _most(candidate: Candidate) -> int:

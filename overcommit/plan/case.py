@@ -22,7 +22,10 @@ class Bounds(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A domain with what was seen of it, what its class wants, and which actuators may be used."""
+    """A domain with what was seen of it, what its class wants, and which actuators may be used.
+
+    ``pain``: what hurts it, in words; None: nothing that was seen.
+    """
 
     domain: DomainFacts
     heat: Heat | None
@@ -32,6 +35,7 @@ class Case(NamedTuple):
     guest_help: Mapping[GuestHelp, Verdict]
     settling: Settling | None = None
     restraint: Restraint | None = None
+    pain: str | None = None
 
     def may_help(self, way: GuestHelp) -> bool:
         """Whether something may be done inside of the guest, and was found possible."""

@@ -49,6 +49,20 @@ def judge(
     return verdicts
 
 
+def judge_return(
+    domain: DomainFacts, *, vetoes: Mapping[Actuator, Verdict] = _NONE
+) -> dict[Actuator, Verdict]:
+    """Whether a guest in pain can get back what was taken from it, per actuator that gives at once.
+
+    Less stands against that than against taking. It needs no figures of the guest, for one that thrashes
+    sends none, and none of its residency; and what its class says now is about taking.
+    """
+    objections = [*_against_now(domain), *_missing(domain, "balloon")]
+    verdict = next(iter(objections), OK)
+    ways = (Actuator.VIRTIO_MEM, Actuator.BALLOON)
+    return {way: vetoes.get(way, OK) if verdict.ok else verdict for way in ways}
+
+
 def judge_help(
     domain: DomainFacts, allowed: frozenset[GuestHelp], reporting: Verdict
 ) -> dict[GuestHelp, Verdict]:

@@ -23,7 +23,7 @@ from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import DomainPlan, Plan, refusal
 from overcommit.model.policy import Policy
 from overcommit.plan.case import bounds_of, guest_bytes, room_on, used_bytes, worthwhile
-from overcommit.plan.eligibility import judge, judge_help
+from overcommit.plan.eligibility import judge, judge_help, judge_return
 from overcommit.plan.rungs.ksm import obstacle
 from overcommit.plan.rungs.reporting import held_free
 from overcommit.plan.swap_budget import judge_swap
@@ -66,6 +66,9 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
         if domain.incarnation != action.domain:
             changes.append(f"domain {name} was restarted since")
             continue
+        if isinstance(action, VirtioMemAction | BalloonAction) and action.relieves:
+            changes += _relief_changes(action, plan, domain)
+            continue
         changes += _class_changes(action, planned[action.domain], domain, policy)
         changes += _domain_changes(action, plan, domain, now.host)
         changes += _barred(action, domain, now.taken_at, pasts.get(domain.incarnation, NOTHING_PAST))
@@ -82,10 +85,21 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
 
 def _barred(action: DomainAction, domain: DomainFacts, now: float, past: Past) -> list[str]:
     """What the domain did since that makes us leave it alone; giving back is not barred."""
-    if isinstance(action, VirtioMemAction | BalloonAction) and action.relieves:
-        return []
     veto = quarantined(domain, now, past).get(kind_of(action))
     return [f"the {name_of(action)} of domain {domain.name} is {veto.reason}"] if veto else []
+
+
+def _relief_changes(
+    action: VirtioMemAction | BalloonAction, plan: Plan, domain: DomainFacts
+) -> Iterator[str]:
+    """What stands against giving memory back: less than against taking, and nothing of its class."""
+    verdict = judge_return(domain)[kind_of(action)]
+    if isinstance(action, VirtioMemAction) and domain.definition.device(action.device) is None:
+        verdict = _NO_DEVICE
+    if not verdict.ok:
+        yield f"domain {domain.name} is no longer eligible for {name_of(action)}: {verdict.reason}"
+        return
+    yield from _guest_changes(action, plan, domain)
 
 
 def _class_changes(

@@ -34,6 +34,8 @@ def notes(
     for candidate in candidates:
         domain, heat = candidate.case.domain, candidate.case.heat
         yield from (f"{domain.name}: {why}" for why in policy.complaints_of(domain))
+        if candidate.case.pain is not None and not candidate.reliefs:
+            yield f"{domain.name} is in pain, and gives nothing: {candidate.case.pain}"
         if heat is not None and heat.cold_bytes is None:
             yield (
                 f"{domain.name}: watched for {format_duration(heat.window_seconds)}, but its "

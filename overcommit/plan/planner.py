@@ -23,18 +23,16 @@ from overcommit.model.restraint import Restraint
 from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.budget import make_budget
 from overcommit.plan.case import Case, guest_bytes, room_on
-from overcommit.plan.eligibility import judge, judge_help
+from overcommit.plan.eligibility import judge, judge_help, judge_return
 from overcommit.plan.notes import notes, swap_notes
-from overcommit.plan.rungs.balloon import relieve
 from overcommit.plan.rungs.ksm import ksm_notes, merge
 from overcommit.plan.rungs.ladder import propose
-from overcommit.plan.rungs.virtio_mem import plug
+from overcommit.plan.rungs.relief import relieve
 from overcommit.plan.swap_budget import SwapVerdict, judge_swap, spread
 from overcommit.plan.vetoes import (
     device_drifts,
     drift_of,
     held_to,
-    left_balloon,
     owned_by_others,
     quarantined,
     restrained,
@@ -55,19 +53,22 @@ def make_plan(
     only: Collection[Incarnation] | None = None,
     restraints: Mapping[Incarnation, Restraint] | None = None,
     swap: SwapVerdict | None = None,
+    in_pain: Mapping[Incarnation, str] | None = None,
 ) -> Plan:
     """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched.
 
     ``only`` these domains are considered, None: all of them, and the host. The account of the host is of all.
     ``restraints`` are what a controller that follows the domains holds itself to.
     ``swap`` is what page-outs may do there; without it, as much as there is room for in this snapshot.
+    ``in_pain`` says what hurts a domain, in words. It gives nothing, and gets back all that was taken from it
+    by its balloon or in blocks, as far as the host has room.
     """
     swap = swap or judge_swap(snapshot.host, policy.swap)
     host = _host_plan(snapshot, policy, host_heat, past)
     pasts = past.by_domain()
     considered = [d for d in snapshot.domains if only is None or d.incarnation in only]
     chosen = dataclasses.replace(snapshot, domains=tuple(considered))
-    candidates = list(_consider_all(chosen, heats, policy, pasts, restraints or {}))
+    candidates = list(_consider_all(chosen, heats, policy, pasts, restraints or {}, in_pain or {}))
     short = max(0, -host.headroom_bytes)
     shared_out = arbitrate(
         candidates,
@@ -144,6 +145,7 @@ def _consider_all(
     policy: Policy,
     pasts: Mapping[Incarnation, Past],
     restraints: Mapping[Incarnation, Restraint],
+    in_pain: Mapping[Incarnation, str],
 ) -> Iterator[Candidate]:
     """What each domain allows, by name; they share the room on the memory nodes."""
     host, proactive = snapshot.host, policy.reclaim is ReclaimMode.PROACTIVE
@@ -151,13 +153,14 @@ def _consider_all(
     for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
         past, restraint = pasts.get(domain.incarnation, NOTHING_PAST), restraints.get(domain.incarnation)
         domain_class = held_to(policy.class_of(domain), restraint)
+        others, pain = owned_by_others(domain, past), in_pain.get(domain.incarnation)
         owned = judge(
             domain,
             host,
             domain_class.actuators,
             pageout_actor=policy.pageout_actor,
             cold_node=policy.cold_node,
-            vetoes=owned_by_others(domain, past),
+            vetoes=others,
         )
         barred = {**quarantined(domain, snapshot.taken_at, past), **restrained(owned, restraint)}
         verdicts = {
@@ -173,28 +176,16 @@ def _consider_all(
             inside,
             settling=next(iter(past.settlings), None) if proactive else None,
             restraint=restraint,
+            pain=pain,
         )
-        reliefs = tuple(_reliefs(case._replace(verdicts=owned), past))
-        # A guest that is short gives nothing meanwhile.
-        offers = () if reliefs else tuple(propose(case, rooms=rooms))
+        back = owned if pain is None else judge_return(domain, vetoes=others)
+        reliefs = tuple(relieve(case._replace(verdicts=back), past))
+        # A guest that is short, or in pain, gives nothing meanwhile.
+        offers = () if reliefs or pain is not None else tuple(propose(case, rooms=rooms))
         for action in offers:
             if isinstance(action, DemotionAction):
                 rooms[action.destination] -= action.expected_bytes
         yield Candidate(case, offers, reliefs)
-
-
-def _reliefs(case: Case, past: Past) -> Iterator[VirtioMemAction | BalloonAction]:
-    """What a guest that is short gets: its balloon's at once, and in blocks what that leaves it short of."""
-    stats, left, given = case.domain.balloon, left_balloon(past), 0
-    if stats is None:
-        return
-    if left is not None and case.may(Actuator.BALLOON):
-        relief = relieve(case, stats, left)
-        if relief is not None:
-            given = relief.after_bytes - relief.before_bytes
-            yield relief
-    if case.may(Actuator.VIRTIO_MEM):
-        yield from plug(case, stats, past.devices, given=given)
 
 
 def _drift(candidates: Iterable[Candidate], pasts: Mapping[Incarnation, Past]) -> Iterator[Drift]:

@@ -49,10 +49,13 @@ def read(path: Path) -> Situation:
     words: Words = yaml.safe_load(path.read_text())
     title, expected = words.pop("title"), words.pop("expected", {})
     policy = scenarios.policy(words.pop("policy", {}))
-    domains, heats = [], {}
+    domains, heats, in_pain = [], {}, {}
     for name, about in words.pop("domains", {}).items():
+        pain = about.pop("pain", None)
         facts, idle = _domain(name, dict(about), policy)
         domains.append(facts)
+        if pain is not None:
+            in_pain[facts.incarnation] = pain
         if idle is not None:
             heats[facts.incarnation.uuid] = idle
     host = _host(dict(words.pop("host", {})))
@@ -60,7 +63,7 @@ def read(path: Path) -> Situation:
     past = _past(dict(words.pop("past", {})))
     held = _restraints(words.pop("restrained", {}))
     scenarios.require(not words, f"{path.name}: unknown words {', '.join(words)}")
-    plan = make_plan(snapshot, heats, policy, past=past, restraints=held)
+    plan = make_plan(snapshot, heats, policy, past=past, restraints=held, in_pain=in_pain)
     return Situation(title, plan, expected)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from overcommit.model.facts import (
     Definition,
     DomainFacts,
     Gap,
+    Incarnation,
     KsmFacts,
     KsmRun,
     Residency,
@@ -50,9 +53,10 @@ class World(NamedTuple):
     heats: dict[str, Heat]
     policy: Policy
     past: Past = NOTHING_PAST
+    in_pain: Mapping[Incarnation, str] = MappingProxyType({})
 
     def plan(self) -> Plan:
-        return make_plan(self.snapshot, self.heats, self.policy, past=self.past)
+        return make_plan(self.snapshot, self.heats, self.policy, past=self.past, in_pain=self.in_pain)
 
     def __repr__(self) -> str:
         """As the operator would see it: thousands of ranges explain nothing."""
@@ -219,7 +223,9 @@ def worlds(draw: st.DrawFn, *modes: ReclaimMode) -> World:
     host = scenarios.host(total, available, [area] if area.size_bytes else [], ksm=ksm, cpu_pressure=waiting)
     heats = {facts.incarnation.uuid: heat for facts, heat in made if heat is not None}
     past = draw(pasts([facts for facts, _ in made], ksm))
-    return World(scenarios.snapshot(host, *(facts for facts, _ in made)), heats, policy, past)
+    hurt = draw(st.sampled_from([0] * 6 + [1, 2]))
+    in_pain = {facts.incarnation: "it reads its memory back" for facts, _ in made[:hurt]}
+    return World(scenarios.snapshot(host, *(facts for facts, _ in made)), heats, policy, past, in_pain)
 
 
 @st.composite

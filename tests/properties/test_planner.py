@@ -20,9 +20,9 @@ from overcommit.model.action import (
     guest_help_of,
     kind_of,
 )
-from overcommit.model.facts import DomainFacts, KsmRun, Residency
+from overcommit.model.facts import DomainFacts, KsmRun, Residency, RunState
 from overcommit.model.heat import Heat
-from overcommit.model.past import Past, Reservation
+from overcommit.model.past import LeftBalloon, LeftDevice, Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
@@ -190,11 +190,45 @@ def test_a_relief_gives_back_what_we_took_and_no_more_than_the_host_can_spare(wo
             facts = facts_of(world, action)
             assert facts.balloon is not None
             assert action.after_bytes <= left[action.domain, getattr(action, "device", "")]
+            if facts.incarnation in world.in_pain:
+                continue
             assert facts.balloon.usable_bytes is not None
             assert facts.balloon.usable_bytes < guest_reserve(facts.definition.maximum_bytes) // 2
     assert plan.given_bytes <= max(0, plan.host.available_bytes - plan.host.reserve_bytes // 2)
-    short = {action.domain for action in on_domains(plan, blocked=True) if gives(action)}
+    short = {action.domain for action in on_domains(plan, blocked=True) if gives(action)} | {*world.in_pain}
     assert not [a for a in on_domains(plan, blocked=True) if a.domain in short and not gives(a)]
+
+
+@given(worlds(ReclaimMode.PROACTIVE, ReclaimMode.ON_PRESSURE))
+def test_a_guest_in_pain_gets_all_that_was_taken_where_the_host_has_it(world: World) -> None:
+    """Whatever it says of itself, and whether it says anything; but not what others have a hand in."""
+    needy = world._replace(in_pain={d.incarnation: "its faults rise" for d in world.snapshot.domains})
+    host = dataclasses.replace(
+        world.snapshot.host, total_bytes=1 << 50, available_bytes=(1 << 50) - (1 << 40)
+    )
+    needy = needy._replace(snapshot=dataclasses.replace(world.snapshot, host=host))
+    plan = needy.plan()
+    drifted = {drift.domain for drift in plan.drift}
+    everything: list[LeftBalloon | LeftDevice] = [*world.past.balloons, *world.past.devices]
+    for left in everything:
+        facts = next(d for d in world.snapshot.domains if d.incarnation == left.domain)
+        busy = facts.state is not RunState.RUNNING or facts.gaps
+        if facts.incarnation in drifted or busy or facts.balloon is None:
+            continue
+        has, whole, device = facts.balloon.actual_bytes, facts.definition.base_bytes, ""
+        if isinstance(left, LeftDevice):
+            found = facts.definition.device(left.device)
+            assert found is not None
+            has, whole, device = found.current_bytes, found.size_bytes, left.device
+            if not found.settled:
+                continue
+        most = min(left.baseline_bytes, whole)
+        given_back = [
+            a.after_bytes
+            for a in on_domains(plan)
+            if a.domain == left.domain and gives(a) and getattr(a, "device", "") == device
+        ]
+        assert given_back == ([most] if most >= has + MIB else [])
 
 
 @given(worlds())

@@ -10,7 +10,7 @@ import pytest
 from overcommit.errors import StalePlan
 from overcommit.model.action import DemotionAction, name_of, subject_of
 from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, MemoryNode, RunState, Snapshot
-from overcommit.model.past import Past, Quarantine
+from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator
 from overcommit.plan.eligibility import READS, WRITES
@@ -350,3 +350,58 @@ def test_an_owner_may_change_his_mind() -> None:
     without = dataclasses.replace(HELPING, classes=POLICY.classes)
     with pytest.raises(StalePlan, match="nothing may be done inside of domain pieces any more by compaction"):
         require_fresh(INSIDE, seen(PIECES), without)
+
+
+HURT = scenarios.domain(
+    "web",
+    size=3 * GIB,
+    resident=GIB,
+    balloon=scenarios.guest_says(400 * MIB, actual=GIB, plugged=512 * MIB),
+    virtio_mem=(
+        scenarios.memory_device("virtiomem0", GIB, current_bytes=512 * MIB, requested_bytes=512 * MIB),
+    ),
+)
+TOOK = {"domain": HURT.incarnation, "generation": 7}
+BACK = make_plan(
+    scenarios.snapshot(HOST, HURT),
+    {},
+    POLICY,
+    past=Past(
+        balloons=(LeftBalloon(size_bytes=GIB, baseline_bytes=2 * GIB, **TOOK),),  # type: ignore[arg-type]
+        devices=(
+            LeftDevice(device="virtiomem0", size_bytes=512 * MIB, baseline_bytes=GIB, **TOOK),  # type: ignore[arg-type]
+        ),
+    ),
+    in_pain={HURT.incarnation: "its major faults rise"},
+)
+
+
+def test_giving_back_needs_neither_the_guests_word_nor_its_class() -> None:
+    assert [name_of(a) for a in BACK.runnable] == ["relief", "plug"]
+    assert HURT.balloon is not None
+    silent = changed(
+        HURT,
+        balloon=dataclasses.replace(HURT.balloon, usable_bytes=None, age_seconds=90.0),
+        residency=None,
+    )
+    other_class = defined(silent, labels={"floor": "90%"})
+    labels = scenarios.policy({"host": {"domain_overrides": ["floor"]}})
+    labels = dataclasses.replace(labels, digest=POLICY.digest)
+    require_fresh(BACK, seen(other_class), labels)
+
+
+@pytest.mark.parametrize(
+    ("domain", "what"),
+    [
+        (changed(HURT, state=RunState.PAUSED), "is no longer eligible for relief: the domain is paused"),
+        (changed(HURT, busy_with="a migration"), "is no longer eligible for relief: busy with a migration"),
+        (defined(HURT, virtio_mem=()), "is no longer eligible for plug: its virtio-mem device is gone"),
+        (
+            changed(HURT, balloon=scenarios.guest_says(400 * MIB, actual=2 * GIB)),
+            "the balloon of domain web was moved since, from 1.0 GiB to 2.0 GiB",
+        ),
+    ],
+)
+def test_giving_back_is_refused_where_it_cannot_be(domain: DomainFacts, what: str) -> None:
+    with pytest.raises(StalePlan, match=what):
+        require_fresh(BACK, seen(domain), POLICY)

@@ -1,10 +1,9 @@
-"""Memory that the guest can spare, by its own word; and its way back."""
+"""Memory that the guest can spare, by its own word."""
 
 from __future__ import annotations
 
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats
-from overcommit.model.past import LeftBalloon
 from overcommit.plan.case import (
     Case,
     guest_bytes,
@@ -15,7 +14,7 @@ from overcommit.plan.case import (
     used_bytes,
     worthwhile,
 )
-from overcommit.units import MIB, format_size
+from overcommit.units import format_size
 
 
 def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> BalloonAction | None:
@@ -53,30 +52,3 @@ def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 
 
 def _other(size: int) -> str:
     return f", {format_size(size)} of it in blocks" if size else ""
-
-
-def relieve(case: Case, stats: BalloonStats, left: LeftBalloon) -> BalloonAction | None:
-    """Give a guest that is short what we took from it, no more.
-
-    It is short when less than half of the reserve is left that `squeeze` leaves it: between the two lies the
-    hysteresis, so that a guest is not squeezed and relieved in turn.
-    """
-    ceiling, definition = case.bounds.ceiling_bytes, case.domain.definition
-    reserve, used = guest_reserve(ceiling), used_bytes(definition, stats)
-    size = guest_bytes(definition, stats)
-    usable = size - used
-    wanted = round_up(used + reserve - definition.plugged_bytes)
-    target = min(wanted, left.baseline_bytes, definition.base_bytes)
-    if usable >= reserve // 2 or target < stats.actual_bytes + MIB:
-        return None
-    return BalloonAction(
-        id="",
-        domain=case.domain.incarnation,
-        before_bytes=stats.actual_bytes,
-        after_bytes=target,
-        expected_bytes=0,
-        reason="guest_is_short",
-        because=f"the guest has only {format_size(usable)} available of {format_size(size)}; "
-        f"overcommit took its memory in generation {left.generation}",
-        risk="the host has to find as much",
-    )

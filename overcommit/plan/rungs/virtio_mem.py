@@ -1,17 +1,15 @@
-"""Memory that the guest can spare, in whole blocks of its virtio-mem devices; and its way back."""
+"""Memory that the guest can spare, in whole blocks of its virtio-mem devices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from overcommit.model.action import VirtioMemAction
 from overcommit.model.facts import BalloonStats, DomainFacts, VirtioMemDevice
-from overcommit.model.past import LeftDevice
 from overcommit.model.ranges import intersect, total_size
 from overcommit.plan.case import (
     Case,
     guest_bytes,
-    guest_reserve,
     hot_bytes,
     kept_bytes,
     used_bytes,
@@ -59,45 +57,6 @@ def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0)
             + f" (floor {format_size(bounds.floor_bytes)})",
         )
         above, lying, claimed = above + taken, lying + inside, sure
-
-
-def plug(
-    case: Case, stats: BalloonStats, left: Iterable[LeftDevice], *, given: int
-) -> Iterator[VirtioMemAction]:
-    """Give a guest that is short blocks that we took from it, no more; ``given`` its balloon gives already.
-
-    Short means what it means to `balloon.relieve`.
-    """
-    definition, reserve = case.domain.definition, guest_reserve(case.bounds.ceiling_bytes)
-    size, used = guest_bytes(definition, stats), used_bytes(definition, stats)
-    usable, missing = size - used, used + reserve - size - given
-    if usable >= reserve // 2:
-        return
-    for was in left:
-        device = definition.device(was.device)
-        if device is None or not device.settled or not device.block_bytes:
-            continue
-        most = min(was.baseline_bytes, device.size_bytes) - device.current_bytes
-        # Rounded down: what is too much its balloon would take again. But one block that it needs it gets.
-        wanted = missing // device.block_bytes or int(missing > 0 and given == 0)
-        blocks = min(wanted, most // device.block_bytes)
-        if blocks <= 0:
-            continue
-        plugged = blocks * device.block_bytes
-        missing, given = missing - plugged, given + plugged
-        yield VirtioMemAction(
-            id="",
-            domain=case.domain.incarnation,
-            device=device.alias,
-            block_bytes=device.block_bytes,
-            before_bytes=device.current_bytes,
-            after_bytes=device.current_bytes + plugged,
-            expected_bytes=0,
-            reason="guest_is_short",
-            because=f"the guest has only {format_size(usable)} available of {format_size(size)}; "
-            f"overcommit took its blocks in generation {was.generation}",
-            risk="the host has to find as much",
-        )
 
 
 def _held(domain: DomainFacts, device: VirtioMemDevice) -> int:

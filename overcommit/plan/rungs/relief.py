@@ -1,0 +1,111 @@
+"""What a guest that is short gets back: of what we took from it by its balloon or in blocks, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from overcommit.model.action import BalloonAction, VirtioMemAction
+from overcommit.model.facts import BalloonStats
+from overcommit.model.past import LeftBalloon, LeftDevice, Past
+from overcommit.model.policy import Actuator
+from overcommit.plan.case import Case, guest_bytes, guest_reserve, round_up, used_bytes
+from overcommit.plan.vetoes import left_balloon
+from overcommit.units import MIB, format_size
+
+_RISK = "the host has to find as much"
+
+
+class Need(NamedTuple):
+    """Up to what size a guest shall have its memory back, and why; ``reason`` is for programs."""
+
+    size_bytes: int
+    reason: str
+    because: str
+
+
+def need_of(case: Case, stats: BalloonStats) -> Need | None:
+    """What the guest lacks; None where it lacks nothing.
+
+    It is short when less than half of the reserve is left that `balloon.squeeze` leaves it: between the two
+    lies the hysteresis, so that a guest is not squeezed and relieved in turn. One in pain gets all that was
+    taken, whatever it says it has: how much it needs nobody knows.
+    """
+    ceiling, definition = case.bounds.ceiling_bytes, case.domain.definition
+    if case.pain is not None:
+        return Need(ceiling, "guest_in_pain", case.pain)
+    reserve, used = guest_reserve(ceiling), used_bytes(definition, stats)
+    size = guest_bytes(definition, stats)
+    if size - used >= reserve // 2:
+        return None
+    because = f"the guest has only {format_size(size - used)} available of {format_size(size)}"
+    return Need(used + reserve, "guest_is_short", because)
+
+
+def relieve(case: Case, past: Past) -> Iterator[VirtioMemAction | BalloonAction]:
+    """What the domain is to be given: its balloon's at once, and in blocks what that leaves it short of.
+
+    ``past`` is the domain's own.
+    """
+    stats, left, given = case.domain.balloon, left_balloon(past), 0
+    need = need_of(case, stats) if stats is not None else None
+    if stats is None or need is None:
+        return
+    if left is not None and case.may(Actuator.BALLOON):
+        deflated = deflate(case, stats, left, need)
+        if deflated is not None:
+            given = deflated.after_bytes - deflated.before_bytes
+            yield deflated
+    if case.may(Actuator.VIRTIO_MEM):
+        yield from plug(case, stats, past.devices, need, given=given)
+
+
+def deflate(case: Case, stats: BalloonStats, left: LeftBalloon, need: Need) -> BalloonAction | None:
+    """Give from its balloon."""
+    definition = case.domain.definition
+    wanted = round_up(need.size_bytes - definition.plugged_bytes)
+    target = min(wanted, left.baseline_bytes, definition.base_bytes)
+    if target < stats.actual_bytes + MIB:
+        return None
+    return BalloonAction(
+        id="",
+        domain=case.domain.incarnation,
+        before_bytes=stats.actual_bytes,
+        after_bytes=target,
+        expected_bytes=0,
+        reason=need.reason,
+        because=f"{need.because}; overcommit took its memory in generation {left.generation}",
+        risk=_RISK,
+    )
+
+
+def plug(
+    case: Case, stats: BalloonStats, left: Iterable[LeftDevice], need: Need, *, given: int
+) -> Iterator[VirtioMemAction]:
+    """Give blocks; ``given`` its balloon gives already."""
+    definition = case.domain.definition
+    missing = need.size_bytes - guest_bytes(definition, stats) - given
+    for was in left:
+        device = definition.device(was.device)
+        if device is None or not device.settled or not device.block_bytes:
+            continue
+        most = min(was.baseline_bytes, device.size_bytes) - device.current_bytes
+        # Rounded down: what is too much its balloon would take again. But one block that it needs it gets.
+        wanted = missing // device.block_bytes or int(missing > 0 and given == 0)
+        blocks = min(wanted, most // device.block_bytes)
+        if blocks <= 0:
+            continue
+        plugged = blocks * device.block_bytes
+        missing, given = missing - plugged, given + plugged
+        yield VirtioMemAction(
+            id="",
+            domain=case.domain.incarnation,
+            device=device.alias,
+            block_bytes=device.block_bytes,
+            before_bytes=device.current_bytes,
+            after_bytes=device.current_bytes + plugged,
+            expected_bytes=0,
+            reason=need.reason,
+            because=f"{need.because}; overcommit took its blocks in generation {was.generation}",
+            risk=_RISK,
+        )
