@@ -104,7 +104,10 @@ class HostPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that `apply` may do, with the facts it rests on."""
+    """Everything that `apply` may do, with the facts it rests on.
+
+    ``emergency``: the host is near its own OOM, so that nothing should wait for anything.
+    """
 
     created_at: float
     expires_at: float
@@ -115,6 +118,7 @@ class Plan:
     actions: tuple[Action, ...]
     drift: tuple[Drift, ...] = ()
     notes: tuple[str, ...] = ()
+    emergency: bool = False
 
     @property
     def expected_bytes(self) -> int:

@@ -42,24 +42,29 @@ def arbitrate(
     swap: SwapVerdict,
     short_bytes: int,
     available_bytes: int,
+    emergency: bool = False,
 ) -> list[DomainAction]:
     """What is done: first the guests that are short are helped, then memory is taken.
 
     A proactive policy takes from each domain what its class lets one plan take; on pressure it is
     ``short_bytes`` and what the guests are given, shared among the domains. ``swap`` is what page-outs may
-    do. ``available_bytes`` is what guests can get.
+    do. ``available_bytes`` is what guests can get. In an ``emergency`` no step bounds what one plan takes,
+    and the dearest come first.
     """
     if policy.reclaim is ReclaimMode.OFF:
         return []
-    room = max(0, available_bytes - round(policy.reserve * host.total_bytes) // 2)
+    # An emergency helps only guests that are near their own OOM: they may draw on more of the reserve.
+    room = max(0, available_bytes - round(policy.reserve * host.total_bytes) // (4 if emergency else 2))
     given = list(_relieve(candidates, room))
     purse = _Purse(swap)
-    most = [_most(candidate) for candidate in candidates]
+    most = [_most(candidate, stepwise=not emergency) for candidate in candidates]
     if policy.reclaim is ReclaimMode.PROACTIVE:
         return [*given, *(a for c, limit in zip(candidates, most, strict=True) for a in purse.take(c, limit))]
     # Whom the host cannot help yet, the next plan helps from the reserve that this one fills.
     need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given if a.blocked is None)
-    return [*given, *_share_out(candidates, most, purse, need, policy.idle_tax)]
+    paid = _share_out(candidates, most, purse, need, policy.idle_tax)
+    order = list(paid) if emergency else sorted(paid)
+    return [*given, *(action for index in order for action in paid[index])]
 
 
 def _relieve(candidates: Iterable[Candidate], room: int) -> Iterable[VirtioMemAction | BalloonAction]:
@@ -82,11 +87,12 @@ def _relieve(candidates: Iterable[Candidate], room: int) -> Iterable[VirtioMemAc
             yield dataclasses.replace(action, after_bytes=action.before_bytes + size)
 
 
-def _most(candidate: Candidate) -> int:
+def _most(candidate: Candidate, *, stepwise: bool) -> int:
     """What one plan may take from a domain."""
-    ceiling = candidate.case.bounds.ceiling_bytes
-    step = max(worthwhile(ceiling), int(candidate.case.domain_class.step * ceiling))
-    return min(step, sum(frees(action) for action in candidate.offers))
+    ceiling, offered = candidate.case.bounds.ceiling_bytes, sum(frees(action) for action in candidate.offers)
+    if not stepwise:
+        return offered
+    return min(offered, max(worthwhile(ceiling), int(candidate.case.domain_class.step * ceiling)))
 
 
 def _burden(candidate: Candidate, most: int) -> Burden:
@@ -105,8 +111,8 @@ def _burden(candidate: Candidate, most: int) -> Burden:
 
 def _share_out(
     candidates: Sequence[Candidate], most: Sequence[int], purse: _Purse, need: int, tax: float
-) -> list[DomainAction]:
-    """Let the domains pay their parts; what one cannot pay after all, the others do in the same order."""
+) -> dict[int, list[DomainAction]]:
+    """Let the domains pay their parts, the dearest first; what one cannot after all, the others do."""
     burdens = [_burden(candidate, limit) for candidate, limit in zip(candidates, most, strict=True)]
     paid: dict[int, list[DomainAction]] = {}
     missing = need
@@ -121,7 +127,7 @@ def _share_out(
         again = purse.take(candidates[index], min(limit, _worth(before) + missing))
         missing -= _worth(again) - _worth(before)
         paid[index] = again
-    return [action for index in sorted(paid) for action in paid[index]]
+    return paid
 
 
 def _worth(actions: Iterable[Action]) -> int:

@@ -24,7 +24,7 @@ class Bounds(NamedTuple):
 class Case(NamedTuple):
     """A domain with what was seen of it, what its class wants, and which actuators may be used.
 
-    ``pain``: what hurts it, in words; None: nothing that was seen.
+    ``pain``: what hurts it, in words; None: nothing that was seen. ``emergency`` is the host's.
     """
 
     domain: DomainFacts
@@ -36,6 +36,7 @@ class Case(NamedTuple):
     settling: Settling | None = None
     restraint: Restraint | None = None
     pain: str | None = None
+    emergency: bool = False
 
     def may_help(self, way: GuestHelp) -> bool:
         """Whether something may be done inside of the guest, and was found possible."""

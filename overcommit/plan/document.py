@@ -79,6 +79,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "actions": [_action_to_json(a) for a in plan.actions],
         "drift": [_drift_to_json(d) for d in plan.drift],
         "notes": list(plan.notes),
+        "emergency": plan.emergency,
         "summary": {
             "change": len(plan.actions) - blocked,
             "blocked": blocked,
@@ -186,6 +187,7 @@ def _from_document(document: dict[str, Any]) -> Plan:
         actions=tuple(_action_from_json(a) for a in document["actions"]),
         drift=tuple(Drift(**{**d, "domain": _incarnation_from_json(d["domain"])}) for d in document["drift"]),
         notes=tuple(document["notes"]),
+        emergency=document["emergency"],
     )
 
 

@@ -22,6 +22,8 @@ def notes(
     host: HostPlan,
     policy: Policy,
     actions: Sequence[Action],
+    *,
+    emergency: bool,
 ) -> Iterator[str]:
     """What an operator should know beside the actions themselves."""
     yield from budget_notes(host.budget, snapshot.host, policy)
@@ -34,7 +36,7 @@ def notes(
     for candidate in candidates:
         domain, heat = candidate.case.domain, candidate.case.heat
         yield from (f"{domain.name}: {why}" for why in policy.complaints_of(domain))
-        if candidate.case.pain is not None and not candidate.reliefs:
+        if candidate.case.pain is not None and not candidate.reliefs and not candidate.case.emergency:
             yield f"{domain.name} is in pain, and gives nothing: {candidate.case.pain}"
         if heat is not None and heat.cold_bytes is None:
             yield (
@@ -42,7 +44,7 @@ def notes(
                 f"class calls memory cold after {format_duration(heat.cold_after_seconds)}: no page-out"
             )
         yield from _settling_notes(candidate, snapshot.taken_at)
-    if policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes < 0:
+    if (emergency or policy.reclaim is ReclaimMode.ON_PRESSURE) and host.headroom_bytes < 0:
         yield from _still_short(candidates, host, actions)
     for gap in snapshot.gaps:
         yield f"left out: {gap.what}: {gap.why}"

@@ -24,6 +24,7 @@ from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.budget import make_budget
 from overcommit.plan.case import Case, guest_bytes, room_on
 from overcommit.plan.eligibility import judge, judge_help, judge_return
+from overcommit.plan.emergency import emergency_note, emergency_policy
 from overcommit.plan.notes import notes, swap_notes
 from overcommit.plan.rungs.ksm import ksm_notes, merge
 from overcommit.plan.rungs.ladder import propose
@@ -54,6 +55,7 @@ def make_plan(
     restraints: Mapping[Incarnation, Restraint] | None = None,
     swap: SwapVerdict | None = None,
     in_pain: Mapping[Incarnation, str] | None = None,
+    emergency: bool = False,
 ) -> Plan:
     """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched.
 
@@ -61,14 +63,17 @@ def make_plan(
     ``restraints`` are what a controller that follows the domains holds itself to.
     ``swap`` is what page-outs may do there; without it, as much as there is room for in this snapshot.
     ``in_pain`` says what hurts a domain, in words. It gives nothing, and gets back all that was taken from it
-    by its balloon or in blocks, as far as the host has room.
+    by its balloon or in blocks, as far as the host has room. ``emergency``: see `overcommit.plan.emergency`;
+    then no restraint counts.
     """
     swap = swap or judge_swap(snapshot.host, policy.swap)
+    written, policy = policy, emergency_policy(policy) if emergency else policy
     host = _host_plan(snapshot, policy, host_heat, past)
     pasts = past.by_domain()
     considered = [d for d in snapshot.domains if only is None or d.incarnation in only]
     chosen = dataclasses.replace(snapshot, domains=tuple(considered))
-    candidates = list(_consider_all(chosen, heats, policy, pasts, restraints or {}, in_pain or {}))
+    held = {} if emergency else restraints or {}
+    candidates = list(_consider_all(chosen, heats, policy, pasts, held, in_pain or {}, emergency=emergency))
     short = max(0, -host.headroom_bytes)
     shared_out = arbitrate(
         candidates,
@@ -77,8 +82,10 @@ def make_plan(
         swap=swap,
         short_bytes=short,
         available_bytes=host.available_bytes,
+        emergency=emergency,
     )
-    actions: list[Action] = [*spread(sorted(shared_out, key=_order), swap)]
+    # In an emergency no domain's page-out waits for the others' balloons.
+    actions: list[Action] = [*spread(shared_out if emergency else sorted(shared_out, key=_order), swap)]
     if only is None and (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
         actions.append(merging)
     numbered = tuple(
@@ -93,8 +100,10 @@ def make_plan(
         domains=tuple(_domain_plans(candidates, numbered)),
         actions=numbered,
         drift=tuple(_drift(candidates, pasts)),
+        emergency=emergency,
         notes=(
-            *notes(snapshot, candidates, host, policy, numbered),
+            *([emergency_note(host, policy)] if emergency else []),
+            *notes(snapshot, candidates, host, written, numbered, emergency=emergency),
             *swap_notes(swap, numbered),
             *ksm_notes(snapshot, policy, past, short=short > 0),
         ),
@@ -146,6 +155,8 @@ def _consider_all(
     pasts: Mapping[Incarnation, Past],
     restraints: Mapping[Incarnation, Restraint],
     in_pain: Mapping[Incarnation, str],
+    *,
+    emergency: bool,
 ) -> Iterator[Candidate]:
     """What each domain allows, by name; they share the room on the memory nodes."""
     host, proactive = snapshot.host, policy.reclaim is ReclaimMode.PROACTIVE
@@ -177,11 +188,13 @@ def _consider_all(
             settling=next(iter(past.settlings), None) if proactive else None,
             restraint=restraint,
             pain=pain,
+            emergency=emergency,
         )
         back = owned if pain is None else judge_return(domain, vetoes=others)
         reliefs = tuple(relieve(case._replace(verdicts=back), past))
-        # A guest that is short, or in pain, gives nothing meanwhile.
-        offers = () if reliefs or pain is not None else tuple(propose(case, rooms=rooms))
+        # A guest that is short, or in pain, gives nothing meanwhile; in an emergency pain excuses nobody.
+        spared = bool(reliefs) or (pain is not None and not emergency)
+        offers = () if spared else tuple(propose(case, rooms=rooms))
         for action in offers:
             if isinstance(action, DemotionAction):
                 rooms[action.destination] -= action.expected_bytes

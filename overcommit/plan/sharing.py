@@ -1,11 +1,11 @@
 """How domains share the burden of a host that is short.
 
 Idle memory is taxed (C. A. Waldspurger, Memory Resource Management in VMware ESX Server, OSDI 2002, section
-5): a page that its domain does not use costs the domain as much as ``1 / (1 - tax)`` pages in use. Each
-domain's cost is counted per share, and those whose shares are dearest pay first, until what they keep costs
-all payers the same. What counts as idle was measured from the host wherever it could be. So a guest that
-refuses its balloon, or says that it needs all it has, pays as much as one that cooperates, if in a dearer
-way; it is not rewarded by taking from the others.
+5): a page in use costs its domain only ``1 - tax`` of what one costs that it does not use. Each domain's cost
+is counted per share, and those whose shares are dearest pay first, until what they keep costs all payers the
+same. What counts as idle was measured from the host wherever it could be. So a guest that refuses its
+balloon, or says that it needs all it has, pays as much as one that cooperates, if in a dearer way; it is not
+rewarded by taking from the others.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ def share(need: int, burdens: Sequence[Burden], *, tax: float) -> list[tuple[int
 
     Domains whose part would not be worth the trouble pay nothing while the dearer ones can pay for them.
     """
-    rate = 1 / (1 - tax)
-    costs = [(b.active_bytes + rate * max(b.idle_bytes, b.most_bytes)) / b.shares for b in burdens]
+    costs = [((1 - tax) * b.active_bytes + max(b.idle_bytes, b.most_bytes)) / b.shares for b in burdens]
     order = sorted(range(len(burdens)), key=lambda index: (-costs[index], index))
-    level = _level(need, [(costs[i], burdens[i].shares / rate, burdens[i].most_bytes) for i in order])
+    level = _level(need, [(costs[i], burdens[i].shares, burdens[i].most_bytes) for i in order])
     parts, left = [], need
     for index in order:
         burden = burdens[index]
-        fair = max(0.0, (costs[index] - level) * burden.shares / rate)
+        fair = max(0.0, (costs[index] - level) * burden.shares)
         part = min(max(math.ceil(fair), burden.least_bytes), burden.most_bytes, left)
         if part > 0:
             parts.append((index, part))

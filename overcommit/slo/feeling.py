@@ -18,8 +18,8 @@ class Feeling:
     """What the host saw of a domain in the ``seconds`` since the last tick; None: could not be read.
 
     ``promoted_pages`` and ``stalled_seconds`` (PSI some) are of its cgroup, ``working_set_bytes`` and
-    ``cooling_pages_per_minute`` of its latest `Heat` (``wss_bytes``, ``promotions_per_minute``). ``out_bytes``
-    are in swap, or taken from the guest by us; ``taking``: a job of ours takes from it now.
+    ``cooling_pages_per_minute`` of its latest `Heat` (``wss_bytes``, ``promotions_per_minute``).
+    ``out_bytes`` are in swap, or taken from the guest by us; ``taking``: a job of ours takes from it now.
 
     ``squeezed``: the guest has less than its full size. Then what it says itself counts as well (untrusted,
     rule S8: it can spare itself, no more): ``usable_bytes`` against the ``reserve_bytes`` that plans leave

@@ -49,6 +49,7 @@ def read(path: Path) -> Situation:
     words: Words = yaml.safe_load(path.read_text())
     title, expected = words.pop("title"), words.pop("expected", {})
     policy = scenarios.policy(words.pop("policy", {}))
+    emergency = words.pop("emergency", False)
     domains, heats, in_pain = [], {}, {}
     for name, about in words.pop("domains", {}).items():
         pain = about.pop("pain", None)
@@ -63,7 +64,9 @@ def read(path: Path) -> Situation:
     past = _past(dict(words.pop("past", {})))
     held = _restraints(words.pop("restrained", {}))
     scenarios.require(not words, f"{path.name}: unknown words {', '.join(words)}")
-    plan = make_plan(snapshot, heats, policy, past=past, restraints=held, in_pain=in_pain)
+    plan = make_plan(
+        snapshot, heats, policy, past=past, restraints=held, in_pain=in_pain, emergency=emergency
+    )
     return Situation(title, plan, expected)
 
 

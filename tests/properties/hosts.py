@@ -54,9 +54,17 @@ class World(NamedTuple):
     policy: Policy
     past: Past = NOTHING_PAST
     in_pain: Mapping[Incarnation, str] = MappingProxyType({})
+    emergency: bool = False
 
     def plan(self) -> Plan:
-        return make_plan(self.snapshot, self.heats, self.policy, past=self.past, in_pain=self.in_pain)
+        return make_plan(
+            self.snapshot,
+            self.heats,
+            self.policy,
+            past=self.past,
+            in_pain=self.in_pain,
+            emergency=self.emergency,
+        )
 
     def __repr__(self) -> str:
         """As the operator would see it: thousands of ranges explain nothing."""
@@ -226,6 +234,23 @@ def worlds(draw: st.DrawFn, *modes: ReclaimMode) -> World:
     hurt = draw(st.sampled_from([0] * 6 + [1, 2]))
     in_pain = {facts.incarnation: "it reads its memory back" for facts, _ in made[:hurt]}
     return World(scenarios.snapshot(host, *(facts for facts, _ in made)), heats, policy, past, in_pain)
+
+
+def emergencies(*modes: ReclaimMode) -> st.SearchStrategy[World]:
+    """The same worlds, planned as if they were near their OOM, however much they have available."""
+    return worlds(*modes).map(lambda world: world._replace(emergency=True))
+
+
+def plenty_of_swap(world: World) -> World:
+    """The same host, where it has swap at all, with room in it for every guest."""
+    if not world.snapshot.host.swap:
+        return world
+    room = sum(d.definition.maximum_bytes for d in world.snapshot.domains)
+    used = world.snapshot.host.swap_used_bytes
+    host = dataclasses.replace(world.snapshot.host, swap=(scenarios.zram(10 * (used + room) + 1, used),))
+    budget = dataclasses.replace(world.policy.swap, max_used=1.0)
+    policy = dataclasses.replace(world.policy, swap=budget)
+    return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host), policy=policy)
 
 
 @st.composite

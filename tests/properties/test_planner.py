@@ -31,7 +31,7 @@ from overcommit.plan.case import free_bytes, guest_bytes, guest_reserve, room_on
 from overcommit.plan.eligibility import WRITES
 from overcommit.units import MIB
 from tests import scenarios
-from tests.properties.hosts import World, guests, worlds
+from tests.properties.hosts import World, emergencies, guests, plenty_of_swap, worlds
 
 LEAST = worthwhile(0)
 
@@ -57,7 +57,7 @@ def taken_from(plan: Plan) -> dict[str, int]:
     return taken
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_s1_no_domain_ends_below_its_floor_or_above_its_ceiling(world: World) -> None:
     plan = world.plan()
     for action in on_domains(plan, blocked=True):
@@ -74,7 +74,7 @@ def test_s1_no_domain_ends_below_its_floor_or_above_its_ceiling(world: World) ->
         assert domain.resident_bytes - taken >= domain.floor_bytes
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_what_is_not_a_relief_takes(world: World) -> None:
     for action in on_domains(world.plan()):
         if gives(action):
@@ -86,7 +86,7 @@ def test_what_is_not_a_relief_takes(world: World) -> None:
         assert 0 < action.expected_bytes <= action.before_bytes - action.after_bytes
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_s2_no_action_rests_on_a_gap(world: World) -> None:
     for action in on_domains(world.plan(), blocked=True):
         needed = {"guest RAM", "residency", "job state"}
@@ -97,7 +97,7 @@ def test_s2_no_action_rests_on_a_gap(world: World) -> None:
             assert action.domain.uuid in world.heats
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_nothing_is_done_inside_of_a_guest_whose_owner_did_not_agree(world: World) -> None:
     """Nor where its agent is not there, did not answer, or may not write a file."""
     for action in on_domains(world.plan(), blocked=True):
@@ -110,7 +110,7 @@ def test_nothing_is_done_inside_of_a_guest_whose_owner_did_not_agree(world: Worl
             assert facts.agent.commands >= WRITES
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_a_compaction_counts_only_what_is_free_and_resident_and_the_balloon_only_what_it_leaves(
     world: World,
 ) -> None:
@@ -153,7 +153,7 @@ def test_s8_no_domain_loses_more_than_it_would_offer_alone(world: World) -> None
     assert all(taken <= offered.get(name, 0) for name, taken in taken_from(world.plan()).items())
 
 
-@given(worlds(), st.randoms(use_true_random=False))
+@given(worlds() | emergencies(), st.randoms(use_true_random=False))
 def test_equal_facts_make_equal_plans_in_whatever_order_they_come(world: World, random: object) -> None:
     shuffled = list(world.snapshot.domains)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -244,7 +244,7 @@ def test_who_was_just_helped_is_not_squeezed_and_who_was_squeezed_is_not_short(w
     assert not [domain for domain, given in moved.items() if again.get(domain, given) is not given]
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_a_quarantined_actuator_is_not_used(world: World) -> None:
     barred = {
         (quarantine.domain, quarantine.actuator)
@@ -275,7 +275,7 @@ def test_off_is_off(world: World) -> None:
     assert world.plan().actions == ()
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_s7_the_swap_budget_is_never_exceeded(world: World) -> None:
     host = world.snapshot.host
     moved = sum(a.expected_bytes for a in world.plan().runnable if isinstance(a, PageoutAction))
@@ -283,7 +283,7 @@ def test_s7_the_swap_budget_is_never_exceeded(world: World) -> None:
     assert moved == 0 or host.swap_used_bytes + moved <= allowed
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_pieces_lie_in_cold_guest_ram_and_hold_exactly_what_is_expected(world: World) -> None:
     for action in world.plan().actions:
         if not isinstance(action, PageoutAction):
@@ -325,7 +325,7 @@ def test_a_cold_node_gets_no_more_than_it_has_room_for_and_nothing_that_is_paged
         assert both <= (world.heats[action.domain.uuid].cold_bytes or 0)
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_whole_blocks_go_and_the_guest_keeps_what_it_uses_and_a_reserve(world: World) -> None:
     plan = world.plan()
     for action in plan.actions:
@@ -374,7 +374,7 @@ def test_ksm_is_started_last_by_whoever_may_and_promises_nothing(world: World) -
     assert not any(isinstance(a, KsmAction) for a in running.plan().actions), "done once is done"
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_merged_memory_is_not_promised_by_page_out(world: World) -> None:
     for action in on_domains(world.plan()):
         if isinstance(action, PageoutAction):
@@ -382,7 +382,7 @@ def test_merged_memory_is_not_promised_by_page_out(world: World) -> None:
             assert action.expected_bytes <= cold - (facts_of(world, action).merged_bytes or 0)
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_no_page_is_promised_twice(world: World) -> None:
     for name, taken in taken_from(world.plan()).items():
         facts = next(d for d in world.snapshot.domains if d.name == name)
@@ -390,7 +390,7 @@ def test_no_page_is_promised_twice(world: World) -> None:
         assert taken <= facts.residency.resident_bytes
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_no_size_is_negative_and_temperatures_add_up(world: World) -> None:
     plan = world.plan()
     for domain in plan.domains:
@@ -408,7 +408,7 @@ def test_no_size_is_negative_and_temperatures_add_up(world: World) -> None:
             assert sum(b.resident_bytes for b in domain.idle_histogram) == domain.resident_bytes
 
 
-@given(worlds())
+@given(worlds() | emergencies())
 def test_a_saved_plan_is_the_plan(world: World) -> None:
     plan = world.plan()
     assert document.loads(document.dumps(plan), "p.json") == plan
@@ -449,18 +449,6 @@ def with_cold_node(world: World, free: int, there: float) -> World:
         world = replaced(world, facts, placed)
     host = dataclasses.replace(world.snapshot.host, nodes=nodes, migration=True)
     policy = dataclasses.replace(world.policy, cold_node=1)
-    return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host), policy=policy)
-
-
-def plenty_of_swap(world: World) -> World:
-    """The same host, where it has swap at all, with room in it for every guest."""
-    if not world.snapshot.host.swap:
-        return world
-    room = sum(d.definition.maximum_bytes for d in world.snapshot.domains)
-    used = world.snapshot.host.swap_used_bytes
-    host = dataclasses.replace(world.snapshot.host, swap=(scenarios.zram(10 * (used + room) + 1, used),))
-    budget = dataclasses.replace(world.policy.swap, max_used=1.0)
-    policy = dataclasses.replace(world.policy, swap=budget)
     return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host), policy=policy)
 
 

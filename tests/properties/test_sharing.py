@@ -23,7 +23,7 @@ def burdens(draw: st.DrawFn, least: int | None = None) -> Burden:
     )
 
 
-TAXES = st.sampled_from([0.0, 0.5, 0.75, 0.95])
+TAXES = st.sampled_from([0.0, 0.5, 0.75, 0.95, 1.0])
 
 
 @given(st.integers(0, 40 * GIB), st.lists(burdens(), max_size=8), TAXES)
@@ -40,16 +40,15 @@ def test_afterwards_no_payer_is_cheaper_than_one_who_could_still_pay(
 ) -> None:
     """To a page of rounding per domain: what is left costs all that can pay the same."""
     paid = dict(share(need, all_of, tax=tax))
-    rate = 1 / (1 - tax)
 
     def cost(index: int, part: int) -> float:
         burden = all_of[index]
-        return (burden.active_bytes + rate * (burden.idle_bytes - part)) / burden.shares
+        return ((1 - tax) * burden.active_bytes + burden.idle_bytes - part) / burden.shares
 
     dearest_left = max(
         (cost(i, paid.get(i, 0)) for i, b in enumerate(all_of) if paid.get(i, 0) < b.most_bytes), default=0.0
     )
-    slack = rate * 4096 * len(all_of) / min(b.shares for b in all_of)
+    slack = 4096 * len(all_of) / min(b.shares for b in all_of)
     assert all(cost(index, max(0, part - 4096)) + slack >= dearest_left for index, part in paid.items())
 
 

@@ -29,14 +29,15 @@ def need_of(case: Case, stats: BalloonStats) -> Need | None:
 
     It is short when less than half of the reserve is left that `balloon.squeeze` leaves it: between the two
     lies the hysteresis, so that a guest is not squeezed and relieved in turn. One in pain gets all that was
-    taken, whatever it says it has: how much it needs nobody knows.
+    taken, whatever it says it has: how much it needs nobody knows. In an emergency only what keeps it from
+    an OOM of its own is reason enough, a quarter of the reserve.
     """
     ceiling, definition = case.bounds.ceiling_bytes, case.domain.definition
-    if case.pain is not None:
+    if case.pain is not None and not case.emergency:
         return Need(ceiling, "guest_in_pain", case.pain)
     reserve, used = guest_reserve(ceiling), used_bytes(definition, stats)
     size = guest_bytes(definition, stats)
-    if size - used >= reserve // 2:
+    if size - used >= reserve // (4 if case.emergency else 2):
         return None
     because = f"the guest has only {format_size(size - used)} available of {format_size(size)}"
     return Need(used + reserve, "guest_is_short", because)
