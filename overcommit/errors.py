@@ -11,6 +11,7 @@
     ├── Unsupported        this host cannot: no DAMON, no libvirt, not root                   (exit 5)
     └── HostError          the host said no while we worked                                   (exit 1)
         ├── Busy           EBUSY that outlasted our retries
+        ├── JournalFailed  the undo journal cannot be written, so that nothing may be changed
         └── Gone           the domain or its process left
 
 The message is one line: lower case, names the object and the value. ``hint`` says what to do next.
@@ -88,6 +89,10 @@ class HostError(OvercommitError):
 
 class Busy(HostError):
     """EBUSY for longer than the operation's deadline."""
+
+
+class JournalFailed(HostError):
+    """The disk does not take an undo record."""
 
 
 class Gone(HostError):

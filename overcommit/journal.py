@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from overcommit.errors import Conflict, HostError, Unsupported
+from overcommit.errors import Conflict, JournalFailed, Unsupported
 from overcommit.model.facts import Incarnation
 
 DEFAULT_DIRECTORY = Path("/var/lib/overcommit")
@@ -166,18 +166,22 @@ class Generation:
         """Put a record on disk; only then may the write it describes be done.
 
         Raises:
-            HostError: the disk refuses; nothing may be changed then.
+            JournalFailed: the disk refuses; nothing may be changed then.
         """
         entry = Entry(generation=self.number, number=self._next, boot_id=self._boot_id, record=record)
         _append(self.path, {"number": entry.number, "record": _to_json(record)})
         self._next += 1
         return entry
 
+    def require_writable(self) -> None:
+        """Raise `JournalFailed` unless a record could be put on disk now."""
+        _append(self.path, {})
+
     def settle(self, entry: Entry) -> None:
         """Note that a record of this generation has been undone again.
 
         Raises:
-            HostError: the disk refuses; it stays outstanding.
+            JournalFailed: the disk refuses; it stays outstanding.
         """
         _append(self.path, {"settled": entry.number})
 
@@ -240,7 +244,7 @@ class Journal:
         """Open the next generation, and forget old ones that left nothing to undo.
 
         Raises:
-            HostError: the disk refuses.
+            JournalFailed: the disk refuses.
         """
         number = max((n for n, _ in self._files()), default=0) + 1
         path = self._path(number)
@@ -325,7 +329,7 @@ def _append(path: Path, data: Mapping[str, Any]) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise HostError(
+        raise JournalFailed(
             f"cannot write the undo journal {path.name}: {error.strerror}",
             hint="nothing is changed without it; free some disk space",
         ) from error

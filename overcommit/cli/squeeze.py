@@ -8,25 +8,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from overcommit.cli import render
 from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session
 from overcommit.errors import Refused, StalePlan
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
-from overcommit.model.action import KsmAction, name_of
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.past import Reservation
-from overcommit.model.plan import DomainPlan, Plan
-from overcommit.model.policy import Actuator, Policy, ReclaimMode
+from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.observe.facts import observe
 from overcommit.plan.case import worthwhile
+from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.planner import make_plan
 from overcommit.units import format_size
 
 _PAUSE_SECONDS = 10.0
-_MOST_OBSTACLES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +85,7 @@ def squeeze(
             take_over=take_over,
             reserving=dataclasses.replace(wanted, size_bytes=wanted.size_bytes + more),
         )
-        obstacles = tuple(_obstacles(plan))
+        obstacles = tuple(obstacles_of(plan))
         says = "\n  ".join((f"{format_size(missing)} of {format_size(size)} are missing", *obstacles))
         if says != said:
             session.talk.say(says)
@@ -141,28 +138,3 @@ def _missing(
             hint="overcommitctl reserve --list shows what is promised",
         )
     return max(0, -host.headroom_bytes), wanted
-
-
-def _obstacles(plan: Plan) -> Iterator[str]:
-    """Why no more can be had, from those first that hold most above their floor."""
-    actions = [action for action in plan.actions if not isinstance(action, KsmAction)]
-    giving = {action.domain for action in actions if action.blocked is None}
-    blocked = {action.domain: f"{name_of(action)} is blocked: {action.blocked}" for action in actions}
-    keeping = [domain for domain in plan.domains if domain.incarnation not in giving]
-    keeping.sort(
-        key=lambda domain: (domain.floor_bytes - (domain.resident_bytes or 0), domain.incarnation.name)
-    )
-    for domain in keeping[:_MOST_OBSTACLES]:
-        why = blocked.get(domain.incarnation) or _verdicts(domain)
-        yield f"{domain.incarnation.name} gives nothing of its {render.size(domain.resident_bytes)}: {why}"
-    if not plan.domains:
-        yield "no domain runs that could give memory"
-
-
-def _verdicts(domain: DomainPlan) -> str:
-    objections = [
-        f"no {actuator.value}: {verdict.reason}"
-        for actuator, verdict in domain.eligible.items()
-        if not verdict.ok and actuator is not Actuator.FREE_PAGE_REPORTING
-    ]
-    return "; ".join(objections) or "it needs what it has, or has not been idle for long enough"

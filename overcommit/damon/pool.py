@@ -6,6 +6,7 @@ Every step is in the undo journal before it is taken, and giving back is the sam
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -16,7 +17,7 @@ from overcommit.damon.schemes import with_pain
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import INSTANCE, AccessTrace
 from overcommit.damon.tree import Kdamond
-from overcommit.errors import Busy, Conflict, HostError, Unsupported
+from overcommit.errors import Busy, Conflict, HostError, JournalFailed, Unsupported
 from overcommit.host.kernel import Kernel
 from overcommit.journal import (
     Entry,
@@ -107,8 +108,12 @@ class DamonPool:
         self._sysfs.command(slot, "commit_schemes_quota_goals")
 
     def stop(self, slot: int) -> None:
-        """Turn a slot of ours off; it is off when this returns."""
+        """Turn a slot of ours off; it is off when this returns, and there is nothing left to undo of it."""
         self._sysfs.stop(slot)
+        for entry in [e for e in self._entries if _started(e, slot)]:
+            with contextlib.suppress(JournalFailed):  # to stop it once more does no harm
+                self._journal.settle(entry)
+                self._entries.remove(entry)
 
     @property
     def sysfs(self) -> DamonSysfs:
@@ -194,6 +199,10 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
     if unsettled is not None:
         raise unsettled
     return tuple(said)
+
+
+def _started(entry: Entry, slot: int) -> bool:
+    return isinstance(entry.record, KdamondStarted) and entry.record.slot == slot
 
 
 def _fingerprint(kdamond: Kdamond) -> str:

@@ -1,0 +1,201 @@
+"""What is done of plans: begun, gone on with, told to end, and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from overcommit.apply.execute import carry_out_one
+from overcommit.apply.steps import Steps
+from overcommit.apply.worksite import Worksite
+from overcommit.control import Control
+from overcommit.daemon.jobs import Ended, Jobs
+from overcommit.daemon.watching import Watching
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import Generation
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    DomainAction,
+    PageoutAction,
+    VirtioMemAction,
+    name_of,
+    subject_of,
+)
+from overcommit.model.facts import DomainFacts, Incarnation
+from overcommit.model.outcome import Outcome
+from overcommit.model.past import Past
+from overcommit.units import format_size
+
+_MOST_TAKING = 4
+"""Domains that memory is taken from at a time."""
+
+
+def gives(action: Action) -> bool:
+    """Whether an action gives a guest memory."""
+    return isinstance(action, VirtioMemAction | BalloonAction) and action.relieves
+
+
+class Acting:
+    """The actions at work. ``ended`` is called for each that is over, ``say`` with what there is to log."""
+
+    def __init__(
+        self,
+        control: Control,
+        hypervisor: Hypervisor,
+        generation: Generation,
+        watching: Watching,
+        *,
+        ended: Callable[[Ended], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._control = control
+        self._hypervisor = hypervisor
+        self._generation = generation
+        self._watching = watching
+        self._tell = ended
+        self._say = say
+        self._jobs = Jobs(control.clock)
+
+    @property
+    def due(self) -> float | None:
+        """When (monotonic) something wants to go on."""
+        return self._jobs.due
+
+    @property
+    def in_slots(self) -> bool:
+        """Whether a kdamond works for one of them."""
+        return self._jobs.in_slots
+
+    def of(self, who: Incarnation) -> Action | None:
+        """What is at work on a domain."""
+        return self._jobs.of(who)
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All that is at work."""
+        return self._jobs.actions
+
+    def takes_from(self, who: Incarnation) -> bool:
+        """Whether something takes memory from a domain now."""
+        return self._jobs.takes_from(who)
+
+    def step(self) -> None:
+        """Go on with what is due."""
+        for ended in self._jobs.step():
+            self._ended(ended)
+
+    def take(self, action: Action, domain: DomainFacts | None) -> None:
+        """Begin an action that takes, unless something is at work there or enough is elsewhere."""
+        if self._jobs.taking < _MOST_TAKING:
+            self._begin(action, domain, giving=False)
+
+    def relieve(self, action: Action, domain: DomainFacts | None) -> None:
+        """Begin an action that gives; what takes from that domain ends for it."""
+        self.stop(domain.incarnation if domain else None, "the guest gets memory")
+        self._begin(action, domain, giving=True)
+
+    def stop(self, who: Incarnation | None, because: str) -> None:
+        """End what takes from a domain, orderly and now."""
+        ended = self._jobs.stop(who, because)
+        if ended is not None:
+            self._ended(ended)
+
+    def stop_all(self, because: str) -> None:
+        """End all that takes."""
+        for ended in list(self._jobs.stop_all(because)):
+            self._ended(ended)
+
+    def close(self, because: str) -> None:
+        """End everything: what takes orderly, what gives where it is."""
+        self.stop_all(because)
+        self._jobs.close()
+
+    def _begin(self, action: Action, domain: DomainFacts | None, *, giving: bool) -> None:
+        slot = None
+        if self._jobs.of(domain.incarnation if domain else None) is not None:
+            return
+        if _needs_slot(action):
+            slot = self._watching.borrow()
+            if slot is None:
+                return
+
+        def start(stop_because: Callable[[], str | None]) -> Steps[Outcome]:
+            site = Worksite(
+                kernel=self._control.kernel,
+                hypervisor=self._hypervisor,
+                clock=self._control.clock,
+                generation=self._generation,
+                progress=_no_log,
+                stop_because=stop_because,
+            )
+            return carry_out_one(site, self._watching.pool, action, domain, slot=slot or 0)
+
+        self._say(f"{subject_of(action)}: {name_of(action)}: {action.because}")
+        self._jobs.begin(action, start, slot=slot, gives=giving)
+        self.step()
+
+    def _ended(self, ended: Ended) -> None:
+        if ended.slot is not None:
+            self._watching.give_back(ended.slot)
+        how = "left where it was"
+        if ended.error is not None:
+            how = str(ended.error)
+        elif ended.outcome is not None:
+            outcome = ended.outcome
+            how = f"{outcome.status.value}: {outcome.detail}, {format_size(outcome.freed_bytes)} freed"
+        self._say(f"{subject_of(ended.action)}: {name_of(ended.action)}: {how}")
+        self._tell(ended)
+
+
+def give_everything_back(
+    past: Past, domains: Mapping[Incarnation, DomainFacts], because: str
+) -> Iterator[tuple[DomainAction, DomainFacts]]:
+    """What brings guests back to the size they had before us, for those that can be reached."""
+    for left in past.balloons:
+        domain = domains.get(left.domain)
+        if domain and domain.balloon and domain.balloon.actual_bytes < left.baseline_bytes:
+            action = BalloonAction(
+                id="",
+                domain=left.domain,
+                before_bytes=domain.balloon.actual_bytes,
+                after_bytes=left.baseline_bytes,
+                expected_bytes=0,
+                reason="released",
+                because=because,
+                risk=_RISK,
+            )
+            yield action, domain
+    for blocks in past.devices:
+        domain = domains.get(blocks.domain)
+        device = domain.definition.device(blocks.device) if domain else None
+        if domain and device and device.requested_bytes < blocks.baseline_bytes:
+            yield (
+                VirtioMemAction(
+                    id="",
+                    domain=blocks.domain,
+                    device=blocks.device,
+                    block_bytes=device.block_bytes,
+                    before_bytes=device.requested_bytes,
+                    after_bytes=blocks.baseline_bytes,
+                    expected_bytes=0,
+                    reason="released",
+                    because=because,
+                    risk=_RISK,
+                ),
+                domain,
+            )
+
+
+_RISK = "the host has to find as much"
+
+
+def _needs_slot(action: Action) -> bool:
+    """Whether a kdamond does it."""
+    return isinstance(action, DemotionAction) or (
+        isinstance(action, PageoutAction) and action.actor.by_kdamond
+    )
+
+
+def _no_log(_sentence: str) -> None:
+    """Progress is of no interest to a log."""

@@ -1,0 +1,388 @@
+"""One tick: look, judge, plan, set going what the plan says. Level-triggered: nothing depends on events.
+
+A tick is cheap as a rule: the host's account, each domain's counters, and what the monitors saw. Everything
+is observed and planned anew every minute, and at once when the host or a guest is short, when something
+ended, or when somebody asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from overcommit.classify.idle import classify, judge_host
+from overcommit.control import Control
+from overcommit.daemon.acting import Acting, give_everything_back, gives
+from overcommit.daemon.footing import Footing, Loss
+from overcommit.daemon.jobs import Ended
+from overcommit.daemon.policy_file import PolicyFile
+from overcommit.daemon.pulse import Pulse, feeling_between, take_pulse
+from overcommit.daemon.watching import Watching
+from overcommit.errors import HostError, JournalFailed, OvercommitError
+from overcommit.host.memory import read_host
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import Generation, GenerationSummary
+from overcommit.model.action import KsmAction
+from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
+from overcommit.model.heat import Heat
+from overcommit.model.past import NOTHING_PAST, Past, Reservation
+from overcommit.model.plan import Plan
+from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.observe.agent import ask_agents
+from overcommit.observe.facts import observe
+from overcommit.plan.emergency import is_emergency
+from overcommit.plan.planner import make_plan
+from overcommit.slo import Grip
+from overcommit.units import format_duration
+
+PLAN_SECONDS = 60.0
+"""Everything is looked at and planned anew that often, when nothing asks for it earlier."""
+SOON_SECONDS = 10.0
+"""When something does, never more often than that."""
+_CLOCK_TOLERANCE_SECONDS = 30.0
+_CLOCK_HOLD_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Followed:
+    """A domain from one tick to the next."""
+
+    domain: DomainFacts
+    grip: Grip
+    pulse: Pulse | None = None
+    heat: Heat | None = None
+
+
+class Controller:
+    """The state between ticks. It ends with the process: what must outlive that is in the journal."""
+
+    def __init__(
+        self,
+        control: Control,
+        hypervisor: Hypervisor,
+        generation: Generation,
+        policy_file: PolicyFile,
+        *,
+        footing: Footing,
+        take_over: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self._control = control
+        self._hypervisor = hypervisor
+        self._generation = generation
+        self._policy_file = policy_file
+        self._say = say
+        self._past: Past = NOTHING_PAST
+        self._past_known = False
+        self._planned_at: float | None = None
+        self._replan_at: float | None = None
+        self._skew: float | None = None
+        self.watching = Watching(control, hypervisor, generation, take_over=take_over)
+        self.acting = Acting(control, hypervisor, generation, self.watching, ended=self._ended, say=say)
+        self.footing = footing
+        self.followed: dict[Incarnation, Followed] = {}
+        self.host: HostFacts | None = None
+        self.plan: Plan | None = None
+        self.ticks = 0
+        self.emergency = False
+        self.wanted: Reservation | None = None
+        """What somebody waits for to be promised, and counts as promised meanwhile."""
+        self.wanted_for: str | None = None
+        """The domain that it is for, from which nothing is taken."""
+        self.planned_for: Reservation | None = None
+        """What of it the latest plan counted."""
+        self.snapshot: Snapshot | None = None
+        self.generations: tuple[GenerationSummary, ...] = ()
+        self._stalled = False
+
+    @property
+    def policy(self) -> Policy:
+        """The one in force."""
+        return self._policy_file.policy
+
+    @property
+    def policy_refused(self) -> str | None:
+        """Why the policy on disk is not in force, None when it is."""
+        return self._policy_file.refused
+
+    @property
+    def past(self) -> Past:
+        """What earlier plans left, as far as it is known to this tick."""
+        return self._past
+
+    def tick(self, *, replan: bool = False, reread_policy: bool = False) -> None:
+        """Go round once. What cannot be done is in `footing`, and tried again next time."""
+        self.ticks += 1
+        now = self._control.clock.monotonic()
+        self._check_clock(now)
+        if reread_policy:
+            replan = self._read_policy() or replan
+        self._read_host(now)
+        self._feel()
+        self._look(now)
+        if replan or self._wants_plan(now):
+            self._plan_anew(now)
+        if self.footing.gives_back(now):
+            because = self.footing.reason(now) or ""
+            for action, domain in give_everything_back(self._past, self._latest_facts(), because):
+                self.acting.relieve(action, domain)
+
+    def step(self) -> None:
+        """Go on with what is at work; to be called between ticks, when `acting.due` says so."""
+        self.acting.step()
+
+    def replan_soon(self) -> None:
+        """The next tick plans, whatever the time."""
+        self._replan_at = self._control.clock.monotonic()
+
+    def stalled(self) -> None:
+        """The host as a whole waited for memory just now."""
+        self._stalled = True
+
+    def forget_past(self) -> None:
+        """The ledger or the journal was changed: read them again."""
+        self._past_known = False
+
+    def close(self, because: str) -> None:
+        """End what is at work, orderly, and give DAMON back. What guests gave stays as it is.
+
+        Raises:
+            HostError: DAMON could not be given back; `restore` tries again.
+        """
+        self.acting.close(because)
+        self.watching.close()
+
+    # --- looking ---
+
+    def _check_clock(self, now: float) -> None:
+        """Stop taking for a while when the wall clock jumped: ages of statistics and leases hang on it."""
+        skew = self._control.clock.now() - now
+        before, self._skew = self._skew, skew
+        if before is not None and abs(skew - before) > _CLOCK_TOLERANCE_SECONDS:
+            way = "forward" if skew > before else "back"
+            why = f"it jumped {way} by {format_duration(abs(skew - before))}"
+            self._lose(Loss.CLOCK, why, now, anew=True)
+            self.forget_past()
+        elif (lost := self.footing.lost.get(Loss.CLOCK)) and now - lost.since >= _CLOCK_HOLD_SECONDS:
+            self.footing = self.footing.regained(Loss.CLOCK)
+
+    def _read_host(self, now: float) -> None:
+        try:
+            self.host = read_host(self._control.kernel)
+        except (OSError, HostError, KeyError, ValueError) as error:
+            self._lose(Loss.HOST, str(error), now)
+        else:
+            self.footing = self.footing.regained(Loss.HOST)
+
+    def _feel(self) -> None:
+        """Take each domain's pulse; those that feel too much are let alone in this tick, not the next."""
+        for who, followed in list(self.followed.items()):
+            pulse = take_pulse(self._control.kernel, self._hypervisor, self._control.clock, followed.domain)
+            if pulse is None:
+                self.replan_soon()
+                continue
+            before, followed.pulse = followed.pulse, pulse
+            if before is None or pulse.at <= before.at:
+                continue
+            feeling = feeling_between(
+                before,
+                pulse,
+                followed.domain,
+                heat=followed.heat,
+                taken_bytes=self.taken_bytes(who),
+                taking=self.acting.takes_from(who),
+            )
+            followed.grip = followed.grip.after(feeling)
+            why_not = followed.grip.restraint.why_not
+            if why_not is not None and self.acting.takes_from(who):
+                self.acting.stop(who, why_not)
+            if pulse.short_bytes(followed.domain) and self.taken_bytes(who):
+                self.acting.stop(who, "the guest is short of memory")
+                self.replan_soon()
+
+    def _look(self, now: float) -> None:
+        """Take in what the monitors saw."""
+        try:
+            self.watching.look()
+        except JournalFailed as error:
+            self._lose(Loss.DISK, str(error), now)
+        except HostError as error:
+            self._lose(Loss.LIBVIRT, str(error), now)
+        except OvercommitError as error:
+            self._lose(Loss.DAMON, str(error), now)
+
+    # --- planning ---
+
+    def _wants_plan(self, now: float) -> bool:
+        if self._planned_at is None:
+            return True
+        since = now - self._planned_at
+        if since >= PLAN_SECONDS:
+            return True
+        asked = self._replan_at is not None and now >= self._replan_at
+        short = (
+            self.host is not None and self.host.available_bytes < self.policy.reserve * self.host.total_bytes
+        )
+        urgent = asked and any(f.pulse and f.pulse.short_bytes(f.domain) for f in self.followed.values())
+        return urgent or (since >= SOON_SECONDS and (asked or short))
+
+    def _plan_anew(self, now: float) -> None:
+        self._planned_at, self._replan_at = now, None
+        try:
+            snapshot = observe(self._control.kernel, self._hypervisor, self._control.clock)
+        except HostError as error:
+            self._lose(Loss.LIBVIRT, str(error), now)
+            return
+        except OSError as error:
+            self._lose(Loss.HOST, str(error), now)
+            return
+        self.footing = self.footing.regained(Loss.LIBVIRT)
+        self._require_disk(now)
+        self._follow(snapshot, now)
+        snapshot = ask_agents(snapshot, self._hypervisor, self.policy)
+        snapshot = dataclasses.replace(
+            snapshot, host=dataclasses.replace(snapshot.host, migration=self.watching.migration)
+        )
+        self.host, self.snapshot = snapshot.host, snapshot
+        if not self._past_known:
+            self._past = self._control.past(snapshot.taken_at)
+            self.generations = self._control.journal.generations()
+            self._past_known = True
+        self.plan = self._make_plan(snapshot)
+        self._act(self.plan, snapshot, now)
+
+    def _follow(self, snapshot: Snapshot, now: float) -> None:
+        """Know each life that runs, and have it watched."""
+        alive = {domain.incarnation: domain for domain in snapshot.domains}
+        for gone in self.followed.keys() - alive.keys():
+            del self.followed[gone]
+            self.forget_past()
+        for who, domain in alive.items():
+            if who in self.followed:
+                self.followed[who].domain = domain
+            else:
+                self.followed[who] = Followed(domain=domain, grip=Grip.begin(self.policy.class_of(domain)))
+        try:
+            self.watching.follow(snapshot.domains, busy=self.acting.in_slots)
+        except JournalFailed as error:
+            self._lose(Loss.DISK, str(error), now)
+        except OvercommitError as error:
+            self._lose(Loss.DAMON, str(error), now)
+            with contextlib.suppress(HostError):
+                self.watching.close()
+        else:
+            self.footing = self.footing.regained(Loss.DAMON)
+
+    def _make_plan(self, snapshot: Snapshot) -> Plan:
+        policy, heats, restraints = self.policy, {}, {}
+        for who, followed in self.followed.items():
+            domain, idle = followed.domain, self.watching.idle(who)
+            restraint = followed.grip.restraint
+            if self.wanted_for == who.name:
+                restraint = dataclasses.replace(restraint, why_not="memory is being reserved for it")
+            restraints[who] = restraint
+            if idle is not None and domain.residency is not None:
+                cold_after = max(policy.class_of(domain).cold_after_seconds, restraint.cold_after_seconds)
+                followed.heat = classify(idle, domain.residency.resident, cold_after=cold_after)
+                heats[who.uuid] = followed.heat
+        host_heat = None
+        if self.watching.host is not None:
+            idle_after = policy.classes[policy.default_class].cold_after_seconds
+            host_heat = judge_host(
+                self.watching.host, lru_bytes=snapshot.host.lru_bytes, idle_after=idle_after
+            )
+        past, self.planned_for = self._past, self.wanted
+        if self.wanted is not None:
+            past = dataclasses.replace(past, reservations=(*past.reservations, self.wanted))
+            policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
+        self.emergency = is_emergency(snapshot, policy, before=self.emergency, stalled=self._stalled)
+        self._stalled = False
+        return make_plan(
+            snapshot,
+            heats,
+            policy,
+            host_heat,
+            past=past,
+            restraints=restraints,
+            in_pain=self._in_pain(),
+            emergency=self.emergency,
+        )
+
+    def _in_pain(self) -> dict[Incarnation, str]:
+        """The guests that say that they suffer, while we have memory of theirs."""
+        found = {}
+        for who, followed in self.followed.items():
+            if self.taken_bytes(who):
+                said = followed.grip.felt.by_guest(followed.grip.domain_class.objective)
+                worst = max(said, key=lambda figure: figure.pain, default=None)
+                if worst is not None and worst.pain > 1.0:
+                    found[who] = worst.text
+        return found
+
+    def _act(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
+        domains = {domain.incarnation: domain for domain in snapshot.domains}
+        for action in plan.runnable:
+            domain = None if isinstance(action, KsmAction) else domains[action.domain]
+            if gives(action):
+                if self.footing.may_give:
+                    self.acting.relieve(action, domain)
+            elif self.footing.may_take(now):
+                self.acting.take(action, domain)
+
+    def _ended(self, ended: Ended) -> None:
+        """Look anew: the next rung may have its turn."""
+        self.forget_past()
+        self.replan_soon()
+        if isinstance(ended.error, JournalFailed):
+            self._lose(Loss.DISK, str(ended.error), self._control.clock.monotonic())
+        if ended.outcome is not None:
+            self._control.note(ended.outcome, self._generation, self.policy)
+
+    # --- state ---
+
+    def _lose(self, loss: Loss, why: str, now: float, *, anew: bool = False) -> None:
+        if anew:
+            self.footing = self.footing.regained(loss)
+        first = loss not in self.footing.lost
+        self.footing = self.footing.without(loss, why, now)
+        if first:
+            self.acting.stop_all(f"{loss.value} is lost: {why}")
+
+    def _require_disk(self, now: float) -> None:
+        """Whether the journal takes records again, asked only when it did not."""
+        if Loss.DISK not in self.footing.lost:
+            return
+        try:
+            self._generation.require_writable()
+        except JournalFailed as error:
+            self._lose(Loss.DISK, str(error), now)
+        else:
+            self.footing = self.footing.regained(Loss.DISK)
+
+    def _read_policy(self) -> bool:
+        """Whether another policy is in force now; what domains have felt so far they feel under it too."""
+        changed = self._policy_file.read_again()
+        if self.policy_refused:
+            self._say(f"the policy stays as it is, for what is there now is none: {self.policy_refused}")
+        elif changed:
+            self._say(f"policy {self.policy.source} is in force now")
+        for followed in self.followed.values():
+            followed.grip = followed.grip.under(self.policy.class_of(followed.domain))
+        return changed
+
+    def taken_bytes(self, who: Incarnation) -> int:
+        """What a guest gave us by balloon and blocks, and did not get back."""
+        balloons = (b.baseline_bytes - b.size_bytes for b in self._past.balloons if b.domain == who)
+        devices = (d.baseline_bytes - d.size_bytes for d in self._past.devices if d.domain == who)
+        return sum(max(0, taken) for taken in (*balloons, *devices))
+
+    def _latest_facts(self) -> Mapping[Incarnation, DomainFacts]:
+        """The domains with the balloons that this tick saw."""
+        return {
+            who: dataclasses.replace(
+                followed.domain, balloon=followed.pulse.balloon if followed.pulse else followed.domain.balloon
+            )
+            for who, followed in self.followed.items()
+        }

@@ -1,0 +1,153 @@
+"""Actions at work: each goes on a step at a time, between ticks, and can be told to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from overcommit.apply.steps import Steps
+from overcommit.clock import Clock
+from overcommit.errors import HostError, OvercommitError
+from overcommit.model.action import Action, KsmAction
+from overcommit.model.facts import Incarnation
+from overcommit.model.outcome import Outcome
+
+_MOST_STEPS_TO_END = 100
+"""An action that was told to end is gone on with at once so many times, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A job that is over: its outcome, or the error that kept the journal from being written."""
+
+    action: Action
+    slot: int | None
+    outcome: Outcome | None
+    error: OvercommitError | None
+
+
+class _Stop:
+    """Why a job is to end; None while it may go on."""
+
+    def __init__(self) -> None:
+        self.because: str | None = None
+
+    def __call__(self) -> str | None:
+        return self.because
+
+
+@dataclass(slots=True)
+class _Job:
+    action: Action
+    slot: int | None
+    steps: Steps[Outcome]
+    stop: _Stop
+    due: float
+    gives: bool
+
+
+def _key(action: Action) -> Incarnation | None:
+    return None if isinstance(action, KsmAction) else action.domain
+
+
+class Jobs:
+    """At most one for each domain, and one for the host (its domain is None)."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._jobs: dict[Incarnation | None, _Job] = {}
+
+    def begin(
+        self,
+        action: Action,
+        start: Callable[[Callable[[], str | None]], Steps[Outcome]],
+        *,
+        slot: int | None,
+        gives: bool,
+    ) -> None:
+        """Begin an action; ``start`` gets how to ask why it is to end, and makes its steps.
+
+        ``gives``: it gives memory to the domain.
+        """
+        stop = _Stop()
+        self._jobs[_key(action)] = _Job(action, slot, start(stop), stop, self._clock.monotonic(), gives)
+
+    def of(self, domain: Incarnation | None) -> Action | None:
+        """What is at work on a domain."""
+        job = self._jobs.get(domain)
+        return job.action if job else None
+
+    def takes_from(self, domain: Incarnation) -> bool:
+        """Whether something takes memory from it now."""
+        job = self._jobs.get(domain)
+        return job is not None and not job.gives
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All that is at work."""
+        return tuple(job.action for job in self._jobs.values())
+
+    @property
+    def taking(self) -> int:
+        """How many of them take memory."""
+        return sum(not job.gives for job in self._jobs.values())
+
+    @property
+    def in_slots(self) -> bool:
+        """Whether one of them has a slot of DAMON's."""
+        return any(job.slot is not None for job in self._jobs.values())
+
+    @property
+    def due(self) -> float | None:
+        """When (monotonic) the next one wants to go on."""
+        return min((job.due for job in self._jobs.values()), default=None)
+
+    def step(self) -> Iterator[Ended]:
+        """Go on with each that is due; what has ended by that."""
+        now = self._clock.monotonic()
+        for key in [key for key, job in self._jobs.items() if job.due <= now]:
+            ended = self._go_on(key)
+            if ended is not None:
+                yield ended
+
+    def stop(self, domain: Incarnation | None, because: str) -> Ended | None:
+        """Have a job end now, orderly; None when there is none, or it gives memory: that goes on."""
+        job = self._jobs.get(domain)
+        if job is None or job.gives:
+            return None
+        job.stop.because = because
+        for _ in range(_MOST_STEPS_TO_END):
+            ended = self._go_on(domain)
+            if ended is not None:
+                return ended
+        job.steps.close()  # it does not listen: as if we had died, and restore knows the way back
+        del self._jobs[domain]
+        return Ended(action=job.action, slot=job.slot, outcome=None, error=None)
+
+    def stop_all(self, because: str) -> Iterator[Ended]:
+        """Have all that take memory end; what gives is let go where it is."""
+        for key in list(self._jobs):
+            ended = self.stop(key, because)
+            if ended is not None:
+                yield ended
+
+    def close(self) -> None:
+        """Leave all that is still at work where it is."""
+        for job in self._jobs.values():
+            job.steps.close()
+        self._jobs.clear()
+
+    def _go_on(self, key: Incarnation | None) -> Ended | None:
+        job = self._jobs[key]
+        outcome = error = None
+        try:
+            job.due = self._clock.monotonic() + next(job.steps)
+            return None
+        except StopIteration as end:
+            outcome = end.value
+        except OvercommitError as failure:
+            error = failure
+        except OSError as failure:
+            error = HostError(f"{failure.filename or 'the host'}: {failure.strerror}")
+        del self._jobs[key]
+        return Ended(action=job.action, slot=job.slot, outcome=outcome, error=error)

@@ -1,0 +1,187 @@
+"""The loop: wait, take orders, go on with what is at work, tick; tell the service manager after each tick."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from overcommit.control import Control
+from overcommit.daemon.controller import Controller
+from overcommit.daemon.notify import ServiceManager
+from overcommit.daemon.protocol import Verb
+from overcommit.daemon.report import sentence_of, status_of
+from overcommit.daemon.reserving import Reserving
+from overcommit.daemon.socket import Order
+from overcommit.daemon.wakes import Wakes
+from overcommit.model.plan import Plan
+from overcommit.model.wake import Wake, WakeKind
+from overcommit.plan import document
+from overcommit.units import format_duration
+
+TICK_SECONDS = 5.0
+_SOONEST_SECONDS = 1.0
+"""Whatever wakes it, it does not tick more often than that."""
+_NEWS = {
+    WakeKind.LIFECYCLE,
+    WakeKind.REBOOT,
+    WakeKind.DEVICE,
+    WakeKind.METADATA,
+    WakeKind.CONNECTION,
+    WakeKind.EMERGENCY,
+}
+"""What calls for another plan. The rest calls for another look, which finds out itself."""
+
+
+class Server(Protocol):
+    """What the loop needs of the control socket (`overcommit.daemon.socket.ControlServer`)."""
+
+    def orders(self) -> Sequence[Order]:
+        """What was ordered since."""
+        ...
+
+    def publish(self, status: bytes, plan: bytes | None) -> None:
+        """What readers get from now on."""
+        ...
+
+
+class Loop:
+    """Runs until it is told to stop."""
+
+    def __init__(
+        self,
+        control: Control,
+        controller: Controller,
+        wakes: Wakes,
+        server: Server,
+        manager: ServiceManager,
+        *,
+        say: Callable[[str], None],
+    ) -> None:
+        self._control = control
+        self._controller = controller
+        self._wakes = wakes
+        self._server = server
+        self._manager = manager
+        self._say = say
+        self._reserving = Reserving(control, controller)
+        self._sentence = ""
+        self._ticked_at: float | None = None
+        self._early = self._replan = self._reread = False
+        self._planners: list[Order] = []
+        self._published: Plan | None = None
+        self._plan_text: bytes | None = None
+
+    def run(self) -> None:
+        """Go round until a wake says stop."""
+        self._tick()
+        self._manager.ready(self._sentence)
+        while self.go_round():
+            pass
+        self._manager.stopping("giving back what has to be given back")
+        self._reserving.close()
+
+    def go_round(self) -> bool:
+        """Wait for the next thing to do, and do it; False: it is to stop."""
+        wakes = self._wakes.wait(self._pause())
+        if any(wake.kind is WakeKind.STOP for wake in wakes):
+            return False
+        self._take(wakes)
+        for order in self._server.orders():
+            self._obey(order)
+        self._controller.step()
+        if self._pause_to_tick() <= 0:
+            self._tick()
+        return True
+
+    def _pause(self) -> float:
+        """Until the next tick, or until something at work wants to go on."""
+        due = self._controller.acting.due
+        pause = self._pause_to_tick()
+        if due is not None:
+            pause = min(pause, due - self._control.clock.monotonic())
+        return max(0.0, pause)
+
+    def _pause_to_tick(self) -> float:
+        if self._ticked_at is None:
+            return 0.0
+        wanted = _SOONEST_SECONDS if self._early else TICK_SECONDS
+        return self._ticked_at + wanted - self._control.clock.monotonic()
+
+    def _take(self, wakes: Sequence[Wake]) -> None:
+        for wake in wakes:
+            if wake.kind is WakeKind.POKE:
+                continue
+            self._early = True
+            if wake.kind is WakeKind.RELOAD:
+                self._reread = True
+            if wake.kind is WakeKind.EMERGENCY:
+                self._controller.stalled()
+            self._replan |= wake.kind in _NEWS
+
+    def _obey(self, order: Order) -> None:
+        controller, now = self._controller, self._control.clock.monotonic()
+        match order.verb:
+            case Verb.PAUSE:
+                seconds = order.arguments.get("seconds")
+                controller.footing = controller.footing.paused(None if seconds is None else now + seconds)
+                controller.acting.stop_all("paused by order")
+                how = "until resumed" if seconds is None else f"for {format_duration(seconds)}"
+                self._log(f"paused {how} by order of uid {order.peer.uid}")
+                self._publish()
+                order.reply({"sentence": f"paused {how}"})
+            case Verb.RESUME:
+                controller.footing = controller.footing.resumed()
+                self._log(f"resumed by order of uid {order.peer.uid}")
+                self._replan = self._early = True
+                self._publish()
+                order.reply({"sentence": controller.footing.mode(now).value})
+            case Verb.RESERVE:
+                self._reserving.ask(order)
+                self._early = True
+            case Verb.RELOAD:
+                self._reread = self._early = True
+                self._planners.append(order)
+            case Verb.TICK:
+                self._replan = self._early = True
+                self._planners.append(order)
+            case Verb.STATUS | Verb.PLAN:
+                order.fail(f"{order.verb.value} is no order")
+
+    def _tick(self) -> None:
+        reread, replan = self._reread, self._replan or self._reread
+        self._early = self._replan = self._reread = False
+        if reread:
+            self._manager.reloading()
+        self._ticked_at = self._control.clock.monotonic()
+        self._controller.tick(replan=replan, reread_policy=reread)
+        self._reserving.after_tick()
+        self._publish()
+        if reread:
+            self._manager.ready(self._sentence)
+        self._answer_planners()
+        self._manager.alive(self._sentence)
+
+    def _answer_planners(self) -> None:
+        refused = self._controller.policy_refused
+        for order in self._planners:
+            if order.verb is Verb.RELOAD and refused:
+                order.fail(f"the policy is refused, the old one stays: {refused}")
+            else:
+                order.reply({"sentence": self._sentence})
+        self._planners.clear()
+
+    def _publish(self) -> None:
+        sentence = sentence_of(self._controller, self._control.clock.monotonic())
+        if sentence != self._sentence:
+            self._log(sentence)
+            self._sentence = sentence
+        status = status_of(self._controller, self._control, sentence)
+        if status is not None:
+            plan = self._controller.plan
+            if plan is not None and plan is not self._published:
+                self._published, self._plan_text = plan, document.dumps(plan).encode()
+            self._server.publish(json.dumps(status).encode(), self._plan_text)
+
+    def _log(self, sentence: str) -> None:
+        self._say(sentence)

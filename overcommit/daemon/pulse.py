@@ -1,0 +1,97 @@
+"""What is looked at of a domain in every tick: little, and cheap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from overcommit.clock import Clock
+from overcommit.errors import HostError
+from overcommit.host.cgroup import read_cgroup
+from overcommit.host.kernel import Kernel
+from overcommit.host.process import read_start_time
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.facts import BalloonStats, CgroupMemory, DomainFacts
+from overcommit.model.heat import Heat
+from overcommit.plan.case import guest_reserve, used_bytes
+from overcommit.slo import Feeling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """A domain's counters at a moment (monotonic seconds); None: could not be read."""
+
+    at: float
+    cgroup: CgroupMemory | None
+    balloon: BalloonStats | None
+
+    def short_bytes(self, domain: DomainFacts) -> int:
+        """How far the guest is below half of its reserve, by its own word; what nobody knows is nothing."""
+        stats = self.balloon
+        if stats is None or stats.usable_bytes is None:
+            return 0
+        size = stats.actual_bytes + domain.definition.plugged_bytes
+        usable = size - used_bytes(domain.definition, stats)
+        return max(0, guest_reserve(domain.definition.maximum_bytes) // 2 - usable)
+
+
+def take_pulse(kernel: Kernel, hypervisor: Hypervisor, clock: Clock, domain: DomainFacts) -> Pulse | None:
+    """A domain's counters now; None when this life of it is over."""
+    who = domain.incarnation
+    at = clock.monotonic()
+    cgroup = balloon = None
+    try:
+        cgroup = read_cgroup(kernel, who.pid)
+    except (OSError, ValueError):
+        cgroup = None
+    if domain.definition.balloon_model != "none":
+        try:
+            if hypervisor.busy_with(who.uuid) is None:
+                balloon = hypervisor.balloon(who.uuid, now=clock.now())
+        except HostError:
+            balloon = None
+    try:
+        if read_start_time(kernel, who.pid) != who.start_time:
+            return None  # what was read may be somebody else's, who got its pid
+    except HostError:
+        return None
+    return Pulse(at=at, cgroup=cgroup, balloon=balloon)
+
+
+def feeling_between(
+    before: Pulse, now: Pulse, domain: DomainFacts, *, heat: Heat | None, taken_bytes: int, taking: bool
+) -> Feeling:
+    """What happened to a domain between two pulses; ``taken_bytes`` are what its guest gave us."""
+    old, new = before.cgroup, now.cgroup
+    told, tells = before.balloon, now.balloon
+    promoted = stalled = swapped_in = faults = None
+    if old is not None and new is not None:
+        promoted = max(0, new.promoted_pages - old.promoted_pages)
+        if old.pressure is not None and new.pressure is not None:
+            stalled = max(0.0, new.pressure.some_total_seconds - old.pressure.some_total_seconds)
+    if told is not None and tells is not None:
+        swapped_in = _grown(told.swap_in_bytes, tells.swap_in_bytes)
+        faults = _grown(told.major_faults, tells.major_faults)
+    usable = None
+    if tells is not None and tells.usable_bytes is not None:
+        size = tells.actual_bytes + domain.definition.plugged_bytes
+        usable = size - used_bytes(domain.definition, tells)
+    return Feeling(
+        seconds=now.at - before.at,
+        promoted_pages=promoted,
+        stalled_seconds=stalled,
+        working_set_bytes=heat.wss_bytes if heat else None,
+        cooling_pages_per_minute=heat.promotions_per_minute if heat else None,
+        out_bytes=(new.swap_bytes if new else 0) + taken_bytes,
+        usable_bytes=usable,
+        reserve_bytes=guest_reserve(domain.definition.maximum_bytes),
+        swap_in_bytes=swapped_in,
+        major_faults=faults,
+        oom_kills=None,
+        taking=taking,
+        squeezed=taken_bytes > 0,
+    )
+
+
+def _grown(before: int | None, now: int | None) -> int | None:
+    """By how much a guest's counter grew; one that began anew (a reboot) says nothing."""
+    return None if before is None or now is None or now < before else now - before

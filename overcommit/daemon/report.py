@@ -1,0 +1,104 @@
+"""What a tick comes to: one sentence, and the status document."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from overcommit.control import Control
+from overcommit.daemon.controller import Controller, Followed
+from overcommit.daemon.status import Mode, Service, Standing, status_document
+from overcommit.model.action import name_of, subject_of
+from overcommit.model.facts import Incarnation
+from overcommit.model.policy import ReclaimMode
+from overcommit.units import PAGE_SIZE
+
+_MOST_NAMED = 3
+
+
+def sentence_of(controller: Controller, now: float) -> str:
+    """Where it stands, without figures that change all the time: it is logged when it is another one."""
+    return "; ".join(_parts(controller, now))
+
+
+def _parts(controller: Controller, now: float) -> Iterator[str]:
+    mode = controller.footing.mode(now)
+    reason = controller.footing.reason(now)
+    yield f"{mode.value}: {reason}" if reason else mode.value
+    if controller.emergency:
+        yield "EMERGENCY: less than half of the reserve is left"
+    plan = controller.plan
+    if plan is None:
+        yield "nothing could be looked at yet"
+        return
+    yield f"{len(controller.followed)} domain(s)"
+    at_work = [f"{name_of(action)} {subject_of(action)}" for action in controller.acting.actions]
+    if at_work:
+        yield f"at work: {_some(at_work)}"
+    if mode is Mode.OBSERVE and plan.runnable:
+        yield f"would: {_some([f'{name_of(a)} {subject_of(a)}' for a in plan.runnable])}"
+    resting = [who.name for who, f in controller.followed.items() if f.grip.restraint.why_not]
+    if resting:
+        yield f"resting: {_some(sorted(resting))}"
+    if controller.wanted is not None:
+        yield "frees memory for a reservation"
+    if plan.host.headroom_bytes < 0 and not controller.emergency:
+        yield "the host is below its reserve"
+    if controller.policy.reclaim is ReclaimMode.OFF:
+        yield "the policy says reclaim: off"
+    if controller.policy_refused:
+        yield "the policy on disk is refused, the old one stays"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def status_of(controller: Controller, control: Control, sentence: str) -> dict[str, Any] | None:
+    """The status document; None before anything was looked at."""
+    if controller.snapshot is None:
+        return None
+    now, wall = control.clock.monotonic(), control.clock.now()
+    until = controller.footing.paused_until
+    service = Service(
+        pid=os.getpid(),
+        mode=controller.footing.mode(now),
+        tick=controller.ticks,
+        sentence=sentence,
+        reason=controller.footing.reason(now),
+        until=wall + until - now if until is not None and until < math.inf else None,
+    )
+    standings = {who: _standing(controller, who, f) for who, f in controller.followed.items()}
+    return status_document(
+        controller.snapshot,
+        controller.policy,
+        controller.past,
+        controller.generations,
+        service=service,
+        standings=standings,
+    )
+
+
+def _standing(controller: Controller, who: Incarnation, followed: Followed) -> Standing:
+    grip, heat, domain = followed.grip, followed.heat, followed.domain
+    working_set = heat.wss_bytes if heat else None
+    promoted = grip.felt.promoted
+    rate = None
+    if promoted is not None and working_set:
+        rate = promoted.total * PAGE_SIZE / working_set
+    planned = controller.plan.domains if controller.plan else ()
+    target = next((d.target_bytes for d in planned if d.incarnation == who), None)
+    swapped = domain.residency.swapped_bytes if domain.residency else 0
+    doing = controller.acting.of(who)
+    return Standing(
+        target_bytes=target,
+        reclaimed_bytes=swapped + controller.taken_bytes(who),
+        promotion_rate_per_minute=rate,
+        slo_promotion_rate_per_minute=grip.domain_class.objective.promotions_per_minute,
+        cold_after_seconds=grip.restraint.cold_after_seconds,
+        doing=name_of(doing) if doing else None,
+        why_not=grip.restraint.why_not,
+    )

@@ -1,0 +1,178 @@
+"""Reservations that somebody waits for: the loop frees memory for one after the other, then promises it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+
+from overcommit.control import Control
+from overcommit.daemon.controller import Controller
+from overcommit.daemon.socket import Order
+from overcommit.daemon.status import reservation_json
+from overcommit.errors import HostError
+from overcommit.host.memory import read_boot_id
+from overcommit.model.history import RESERVE
+from overcommit.model.outcome import Status
+from overcommit.model.past import Reservation
+from overcommit.model.policy import ReclaimMode
+from overcommit.plan.case import worthwhile
+from overcommit.plan.obstacles import obstacles_of
+from overcommit.units import format_size
+
+_MOST_WAITING = 8
+_PROGRESS_SECONDS = 5.0
+
+
+@dataclasses.dataclass(slots=True)
+class _Wish:
+    order: Order
+    size_bytes: int
+    purpose: str | None
+    hold_seconds: float
+    deadline: float
+    available_before: int
+    told_at: float = -math.inf
+
+
+class Reserving:
+    """Wishes in the order in which they came; the first one is worked for."""
+
+    def __init__(self, control: Control, controller: Controller) -> None:
+        self._control = control
+        self._controller = controller
+        self._waiting: deque[_Wish] = deque()
+
+    def ask(self, order: Order) -> None:
+        """Take a wish in; it is answered when it is granted, or its time is up."""
+        if len(self._waiting) >= _MOST_WAITING:
+            order.fail("too many reservations are waited for", "try again when one of them is granted")
+            return
+        if self._controller.policy.reclaim is ReclaimMode.OFF:
+            order.fail("the policy says reclaim: off, and nothing is reserved under that")
+            return
+        host, said = self._controller.host, order.arguments
+        wish = _Wish(
+            order=order,
+            size_bytes=said["size_bytes"],
+            purpose=said.get("purpose"),
+            hold_seconds=said["hold_seconds"],
+            deadline=self._control.clock.monotonic() + said["timeout_seconds"],
+            available_before=host.available_bytes if host else 0,
+        )
+        self._waiting.append(wish)
+        self._aim()
+        self._controller.replan_soon()
+
+    def after_tick(self) -> None:
+        """Grant what is there by now, and give up what has waited for too long."""
+        while self._waiting and self._settled(self._waiting[0]):
+            self._waiting.popleft()
+        self._aim()
+
+    def close(self) -> None:
+        """Nobody waits any longer."""
+        for wish in self._waiting:
+            wish.order.fail("overcommitd is stopping")
+        self._waiting.clear()
+
+    def _aim(self) -> None:
+        """Have plans free what the first wish lacks, and a little more: what is cold comes in pieces."""
+        first = self._waiting[0] if self._waiting else None
+        self._controller.wanted, self._controller.wanted_for = None, None
+        if first is not None:
+            self._controller.wanted_for = first.purpose
+            missing = self._missing(first) or 0
+            more = max(missing // 2, worthwhile(0)) if missing else 0
+            self._controller.wanted = self._wanted(first, more)
+
+    def _wanted(self, wish: _Wish, more: int = 0) -> Reservation:
+        held = 0
+        for followed in self._controller.followed.values():
+            if followed.domain.name == wish.purpose and followed.domain.residency:
+                held += followed.domain.residency.resident_bytes
+        size = max(0, wish.size_bytes - held) + more
+        return Reservation(id=0, purpose=None, size_bytes=size, expires_at=math.inf)
+
+    def _missing(self, wish: _Wish) -> int | None:
+        """What is missing for the promise; None before there is a plan to tell by."""
+        plan = self._controller.plan
+        if plan is None:
+            return None
+        counted = self._controller.planned_for
+        others = plan.host.reserved_bytes - (counted.size_bytes if counted else 0)
+        free = plan.host.available_bytes + self._grown() - plan.host.reserve_bytes - others
+        return max(0, self._wanted(wish).size_bytes - free)
+
+    def _grown(self) -> int:
+        """What the host has more than when it was planned for."""
+        host, snapshot = self._controller.host, self._controller.snapshot
+        if host is None or snapshot is None:
+            return 0
+        return host.available_bytes - snapshot.host.available_bytes
+
+    def _settled(self, wish: _Wish) -> bool:
+        """Whether the wish was answered."""
+        now = self._control.clock.monotonic()
+        missing = self._missing(wish)
+        if wish.order.gone:
+            return True
+        if missing == 0:
+            self._grant(wish)
+            return True
+        if now >= wish.deadline:
+            self._refuse(wish, wish.size_bytes if missing is None else missing)
+            return True
+        if now - wish.told_at >= _PROGRESS_SECONDS:
+            wish.told_at = now
+            text = "looking" if missing is None else f"{format_size(missing)} are missing"
+            wish.order.progress({"sentence": text, "missing_bytes": missing})
+        return False
+
+    def _grant(self, wish: _Wish) -> None:
+        """The promise is on disk before anybody hears of it."""
+        now = self._control.clock.now()
+        try:
+            reservation = self._control.ledger.grant(
+                wish.size_bytes,
+                wish.purpose,
+                now=now,
+                expires_at=now + wish.hold_seconds,
+                boot_id=read_boot_id(self._control.kernel),
+            )
+        except HostError as error:
+            wish.order.fail(str(error), error.hint, exit_code=error.exit_code)
+            return
+        self._controller.forget_past()
+        self._controller.replan_soon()
+        freed = self._freed(wish)
+        self._note(wish, Status.DONE, f"reservation {reservation.id}", freed)
+        wish.order.reply(
+            {"granted": True, "reservation": reservation_json(reservation), "freed_bytes": freed}
+        )
+
+    def _refuse(self, wish: _Wish, missing: int) -> None:
+        freed = self._freed(wish)
+        obstacles = list(obstacles_of(self._controller.plan)) if self._controller.plan else []
+        status = Status.PARTIAL if freed else Status.FAILED
+        self._note(wish, status, f"{format_size(missing)} were missing", freed)
+        wish.order.reply(
+            {
+                "granted": False,
+                "missing_bytes": missing,
+                "freed_bytes": freed,
+                "obstacles": obstacles,
+                "changed": freed > 0,
+            }
+        )
+
+    def _freed(self, wish: _Wish) -> int:
+        """What the host has more than when the wish came."""
+        host = self._controller.host
+        return max(0, host.available_bytes - wish.available_before) if host else 0
+
+    def _note(self, wish: _Wish, status: Status, detail: str, freed: int) -> None:
+        event = self._control.happened(
+            RESERVE, status, detail, about=wish.purpose, expected_bytes=wish.size_bytes, freed_bytes=freed
+        )
+        self._control.ledger.note(event)

@@ -1,0 +1,164 @@
+"""The watch that is kept open: a monitor for each domain and one for the host, as domains come and go.
+
+Slots of DAMON cannot be added while one of them runs: when there are too few, all monitors are stopped, more
+slots are claimed, and they go on from what was known, which is ours and not the kernel's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from overcommit.clock import Clock
+from overcommit.control import Control
+from overcommit.damon.access import open_source
+from overcommit.damon.pool import DamonPool
+from overcommit.damon.schemes import monitor_limits
+from overcommit.errors import HostError, OvercommitError
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import Generation
+from overcommit.model.facts import DomainFacts, Incarnation
+from overcommit.model.heat import IdleMap
+from overcommit.observe.facts import watchable
+from overcommit.observe.watch import Watch
+
+ACTOR_SLOTS = 2
+"""Page-outs and demotions by a kdamond that can be at work at a time."""
+_SPARE_SHARE, _LEAST_SPARE = 0.5, 4
+
+
+class Watching:
+    """Keeps DAMON for us as long as there is something to watch."""
+
+    def __init__(
+        self, control: Control, hypervisor: Hypervisor, generation: Generation, *, take_over: bool
+    ) -> None:
+        self._control = control
+        self._hypervisor = hypervisor
+        self._generation = generation
+        self._take_over = take_over
+        self._pool = self._unclaimed()
+        self._watch: Watch | None = None
+        self._slots: dict[Incarnation, int] = {}
+        self._monitors = 0
+        self._actors: set[int] = set()
+
+    @property
+    def pool(self) -> DamonPool:
+        """Where actors find their slots; without DAMON it is not claimed, and has none."""
+        return self._pool
+
+    @property
+    def migration(self) -> bool | None:
+        """Whether this kernel's DAMON can move memory to another node; None: not known."""
+        return self._pool.capabilities.migration if self._watch else None
+
+    def follow(self, domains: Sequence[DomainFacts], busy: bool) -> None:
+        """Watch these domains, and no others.
+
+        While actors are ``busy`` in slots of ours, no more slots are claimed.
+
+        Raises:
+            Conflict: DAMON belongs to somebody else.
+            Unsupported: no DAMON.
+            HostError: the kernel or the journal refused.
+        """
+        alive = {domain.incarnation for domain in domains}
+        for gone in [known for known in self._slots if known not in alive]:
+            self._leave(gone)
+        wanted = [domain for domain in domains if watchable(domain) and domain.incarnation not in self._slots]
+        if not wanted:
+            return
+        if self._watch is None or len(self._slots) + len(wanted) > self._monitors:
+            if busy:
+                return
+            wanted = [d for d in domains if watchable(d) or d.incarnation in self._slots]
+            self._claim(wanted)
+            return
+        for domain in wanted:
+            self._add(self._watch, domain, None)
+
+    def look(self) -> None:
+        """Take in what was seen since the last look.
+
+        Raises:
+            HostError: libvirt does not list its domains.
+        """
+        if self._watch is not None:
+            self._watch.look()
+            for incarnation in [i for i in self._slots if i.uuid in self._watch.lost]:
+                self._leave(incarnation)
+
+    def idle(self, incarnation: Incarnation) -> IdleMap | None:
+        """What is known of one life of a domain."""
+        if self._watch is None or incarnation not in self._slots:
+            return None
+        return self._watch.idle.get(incarnation.uuid)
+
+    @property
+    def host(self) -> IdleMap | None:
+        """What is known of the host's memory."""
+        return self._watch.host if self._watch else None
+
+    def borrow(self) -> int | None:
+        """A free slot for an actor, None when all are in use."""
+        return self._actors.pop() if self._actors else None
+
+    def give_back(self, slot: int) -> None:
+        """An actor is done with its slot."""
+        self._actors.add(slot)
+
+    def close(self) -> None:
+        """Stop all monitors and give DAMON back; what was known is forgotten.
+
+        Raises:
+            HostError: the kernel refused; `undo` tries again.
+        """
+        pool, watch = self._pool, self._watch
+        self._pool, self._watch = self._unclaimed(), None
+        self._slots.clear()
+        self._actors.clear()
+        if watch is not None:
+            with contextlib.suppress(HostError):
+                watch.close()
+        pool.release()
+
+    def _claim(self, domains: Sequence[DomainFacts]) -> None:
+        known = {d.incarnation: self.idle(d.incarnation) for d in domains}
+        self.close()
+        spare = max(_LEAST_SPARE, round(_SPARE_SHARE * len(domains)))
+        self._monitors = len(domains) + spare
+        first_actor = self._monitors + 1
+        try:
+            self._pool.claim(first_actor + ACTOR_SLOTS, take_over=self._take_over)
+            self._actors = set(range(first_actor, first_actor + ACTOR_SLOTS))
+            self._watch = self._open(self._pool, domains)
+            self._watch.add_host(self._monitors)
+            for domain in domains:
+                self._add(self._watch, domain, known[domain.incarnation])
+        except OvercommitError:
+            with contextlib.suppress(HostError):
+                self.close()
+            raise
+
+    def _unclaimed(self) -> DamonPool:
+        return DamonPool(self._control.kernel, self._control.journal, self._generation)
+
+    def _open(self, pool: DamonPool, domains: Sequence[DomainFacts]) -> Watch:
+        clock: Clock = self._control.clock
+        regions = [monitor_limits(domain.memory).maximum for domain in domains]
+        regions += [max(regions)] * (self._monitors - len(domains))
+        return Watch(self._control.kernel, self._hypervisor, pool, clock, open_source(pool, clock, regions))
+
+    def _add(self, watch: Watch, domain: DomainFacts, known: IdleMap | None) -> None:
+        slot = min(set(range(self._monitors)) - set(self._slots.values()))
+        watch.add(slot, domain, known)
+        if domain.incarnation.uuid not in watch.lost:
+            self._slots[domain.incarnation] = slot
+        else:
+            watch.drop(domain.incarnation.uuid)
+
+    def _leave(self, incarnation: Incarnation) -> None:
+        del self._slots[incarnation]
+        if self._watch is not None:
+            self._watch.drop(incarnation.uuid)

@@ -1,0 +1,41 @@
+"""Why a plan frees no more: for whoever waits for memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from overcommit.model.action import KsmAction, name_of
+from overcommit.model.plan import DomainPlan, Plan
+from overcommit.model.policy import Actuator
+from overcommit.units import format_size
+
+_MOST_OBSTACLES = 3
+
+
+def obstacles_of(plan: Plan) -> Iterator[str]:
+    """Why no more can be had, from those first that hold most above their floor."""
+    actions = [action for action in plan.actions if not isinstance(action, KsmAction)]
+    giving = {action.domain for action in actions if action.blocked is None}
+    blocked = {action.domain: f"{name_of(action)} is blocked: {action.blocked}" for action in actions}
+    keeping = [domain for domain in plan.domains if domain.incarnation not in giving]
+    keeping.sort(
+        key=lambda domain: (domain.floor_bytes - (domain.resident_bytes or 0), domain.incarnation.name)
+    )
+    for domain in keeping[:_MOST_OBSTACLES]:
+        why = blocked.get(domain.incarnation) or _verdicts(domain)
+        yield f"{domain.incarnation.name} gives nothing of its {_size(domain.resident_bytes)}: {why}"
+    if not plan.domains:
+        yield "no domain runs that could give memory"
+
+
+def _verdicts(domain: DomainPlan) -> str:
+    objections = [
+        f"no {actuator.value}: {verdict.reason}"
+        for actuator, verdict in domain.eligible.items()
+        if not verdict.ok and actuator is not Actuator.FREE_PAGE_REPORTING
+    ]
+    return "; ".join(objections) or "it needs what it has, or has not been idle for long enough"
+
+
+def _size(size: int | None) -> str:
+    return "memory" if size is None else format_size(size)
