@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from overcommit.cli.session import Session
+from overcommit.daemon.listening import socket_path
 from overcommit.daemon.peers import peer_of
 from overcommit.daemon.protocol import Reply, ReplyKind, Request, Verb
-from overcommit.daemon.socket import socket_path
 from overcommit.errors import HostError, Refused, UsageError
 from overcommit.model.plan import Plan
 from overcommit.plan import document

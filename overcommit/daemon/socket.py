@@ -12,7 +12,6 @@ import contextlib
 import os
 import selectors
 import socket
-import stat
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from overcommit.daemon.listening import listen
 from overcommit.daemon.peers import Group, Peer, peer_of
 from overcommit.daemon.protocol import (
     MOST_REQUEST_BYTES,
@@ -31,9 +31,8 @@ from overcommit.daemon.protocol import (
     document_line,
     failure,
 )
-from overcommit.errors import Conflict, HostError, Refused, UsageError
+from overcommit.errors import Refused, UsageError
 
-DEFAULT_DIRECTORY = Path("/run/overcommit")
 MOST_CLIENTS = 16
 MOST_READERS = 12
 """Of those who may only read; what is left is for those who may give orders."""
@@ -44,13 +43,7 @@ _MOST_UNSENT = 32
 """Lines of progress that wait to be sent; more are left out, only the latest matter."""
 _PART = 1 << 16
 _DEAF_SECONDS = 1.0
-_BACKLOG = 64
 _STOPPING = failure("overcommitd is stopping", "systemctl start overcommitd")
-
-
-def socket_path(environment: Mapping[str, str]) -> Path:
-    """Where the socket is, or is to be."""
-    return Path(environment.get("OVERCOMMIT_RUN_DIR", DEFAULT_DIRECTORY)) / "control.sock"
 
 
 class Order:
@@ -137,7 +130,7 @@ class ControlServer:
         self._clients: set[_Client] = set()
         self._closing = False
         self._deaf_until: float | None = None
-        self._listener = _listen(path)
+        self._listener = listen(path)
         self._inode = path.stat().st_ino
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
@@ -365,42 +358,3 @@ class ControlServer:
         client.unsent.clear()
         self._selector.unregister(client.connection)
         client.connection.close()
-
-
-def _listen(path: Path) -> socket.socket:
-    """A socket that is at ``path`` only when it listens, so that none there is ever half made."""
-    _require_free(path)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new.unlink(missing_ok=True)
-        listener.bind(str(new))
-        new.chmod(0o666)  # who may do what is decided by credentials
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-        new.rename(path)
-    except OSError as error:
-        listener.close()
-        raise HostError(
-            f"cannot make the control socket {path}: {error.strerror or error}", hint="run as root"
-        ) from error
-    return listener
-
-
-def _require_free(path: Path) -> None:
-    """Raise `Conflict` when somebody serves the socket, or when what is there is no socket."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise Conflict(f"{path} is no socket", hint="remove it")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
-            trial.settimeout(1.0)
-            trial.connect(str(path))
-            raise Conflict(
-                f"overcommitd is at work already: pid {peer_of(trial).pid}",
-                hint="overcommitctl status shows what it does",
-            )
-    except (FileNotFoundError, ConnectionRefusedError):
-        return
-    except OSError as error:
-        raise Conflict(f"{path} is in use: {error.strerror or error}") from error

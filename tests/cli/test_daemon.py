@@ -67,7 +67,7 @@ class Daemon:
             self.answers[order.verb](order)
 
     def publish(self, mode: Mode = Mode.ACTIVE, **service: Any) -> None:
-        web, idle = (domain.incarnation for domain in self.snapshot.domains)
+        idle, web = (domain.incarnation for domain in self.snapshot.domains)
         past = Past(
             reservations=(
                 Reservation(id=3, purpose="new", size_bytes=GIB, expires_at=self.snapshot.taken_at + 600),
@@ -140,13 +140,13 @@ def as_anybody(daemon: Daemon, mocker: MockerFixture) -> Daemon:
 def test_status_is_the_daemon_s_for_everybody(run: Run) -> None:
     ended = run("status")
     assert (ended.status, ended.err) == (0, "")
-    head, sentence, table, web, idle, *more = ended.out.splitlines()
+    head, sentence, table, idle, web, *more = ended.out.splitlines()
     assert head == f"overcommitd (pid {PID}) is active"
     assert sentence == "took 64 MiB from web"
     assert table.split("PSI some")[1].split() == ["target", "reclaimed", "read", "back", "cold", "after"]
     assert web.split()[-7:] == ["MiB", "32.0", "MiB", "0.05%", "of", "0.2%/min", "40s"]
     assert idle.split()[-4:] == ["?", "?", "?", "?"]
-    assert more[:2] == ["  web: page-out of 16 MiB", "  idle: nothing is taken: it reads back too much"]
+    assert more[:2] == ["  idle: nothing is taken: it reads back too much", "  web: page-out of 16 MiB"]
     assert more[2].startswith("  reservation 3: 1.0 GiB for new until ")
     assert more[3].startswith("  idle: no balloon until ")
     assert more[4:] == [
@@ -159,7 +159,7 @@ def test_status_for_programs_says_where_the_daemon_stands(run: Run) -> None:
     seen = json.loads(run("status", "--json").out)
     assert (seen["mode"], seen["tick"], seen["pid"]) == ("active", 7, PID)
     assert seen["outstanding_generations"] == [7]
-    web, idle = seen["domains"]
+    idle, web = seen["domains"]
     assert (web["class"], web["reclaimed_bytes"], web["cold_after_seconds"]) == ("all", 32 * MIB, 40)
     assert (idle["promotion_rate_per_minute"], idle["why_not"]) == (None, "it reads back too much")
 

@@ -1,0 +1,66 @@
+"""Where the control socket is, and how it comes to be there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from overcommit.daemon.peers import peer_of
+from overcommit.errors import Conflict, HostError
+
+DEFAULT_DIRECTORY = Path("/run/overcommit")
+_BACKLOG = 64
+
+
+def socket_path(environment: Mapping[str, str]) -> Path:
+    """Where the socket is, or is to be."""
+    return Path(environment.get("OVERCOMMIT_RUN_DIR", DEFAULT_DIRECTORY)) / "control.sock"
+
+
+def listen(path: Path) -> socket.socket:
+    """A socket that listens at ``path``, in place of one that a dead daemon left.
+
+    It is put there when it is ready, so that nobody ever takes one that is half made for a dead one.
+
+    Raises:
+        Conflict: a daemon serves the one that is there, or it is no socket.
+        HostError: it cannot be made there.
+    """
+    _require_free(path)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
+        listener.bind(str(new))
+        new.chmod(0o666)  # who may do what is decided by credentials
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+        new.rename(path)
+    except OSError as error:
+        listener.close()
+        raise HostError(
+            f"cannot make the control socket {path}: {error.strerror or error}", hint="run as root"
+        ) from error
+    return listener
+
+
+def _require_free(path: Path) -> None:
+    """Raise `Conflict` when somebody serves the socket, or when what is there is no socket."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise Conflict(f"{path} is no socket", hint="remove it")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+            trial.settimeout(1.0)
+            trial.connect(str(path))
+            raise Conflict(
+                f"overcommitd is at work already: pid {peer_of(trial).pid}",
+                hint="overcommitctl status shows what it does",
+            )
+    except (FileNotFoundError, ConnectionRefusedError):
+        return
+    except OSError as error:
+        raise Conflict(f"{path} is in use: {error.strerror or error}") from error
