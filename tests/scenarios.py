@@ -36,7 +36,7 @@ from overcommit.model.facts import (
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
 from overcommit.model.policy import Policy
 from overcommit.model.ranges import Range, intersect, normalise
-from overcommit.model.swap import SwapArea, SwapKind
+from overcommit.model.swap import BlockDevice, SwapArea, SwapKind
 from overcommit.policy import loader
 from overcommit.units import GIB, MIB
 
@@ -238,6 +238,21 @@ def _recent(seconds: float) -> int:
 def zram(size: int = 4 * GIB, used: int = 0) -> SwapArea:
     require(used <= size, "a swap area cannot hold more than its size")
     return SwapArea(path="/dev/zram0", kind=SwapKind.ZRAM, size_bytes=size, used_bytes=used)
+
+
+def block_device(name: str = "sdb2", **counts: Any) -> BlockDevice:
+    """A device that has done nothing yet; ``counts`` are fields of `BlockDevice`."""
+    plain = BlockDevice(
+        name=name,
+        rotational=False,
+        reads=0,
+        read_bytes=0,
+        read_seconds=0.0,
+        writes=0,
+        written_bytes=0,
+        write_seconds=0.0,
+    )
+    return dataclasses.replace(plain, **counts)
 
 
 def node(nid: int, size: int, free: int) -> MemoryNode:

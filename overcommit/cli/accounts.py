@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from overcommit.daemon.swap_text import swap_text
 from overcommit.host.setaside import HUGE_PAGES
 from overcommit.host.swap import ZSWAP
 from overcommit.model.facts import DomainFacts, HostFacts
@@ -63,19 +64,17 @@ def account_findings(host: HostFacts) -> Iterator[Finding]:
         )
 
 
-def swap_finding(area: SwapArea) -> Finding:
-    """One swap area, and whether guest memory rests there readable (rule S7)."""
-    on_disk = area.kind is not SwapKind.ZRAM
+def swap_finding(area: SwapArea, host: HostFacts) -> Finding:
+    """One swap area, what its device did so far, and whether guest memory rests there readable (rule S7)."""
     rests = {
         True: "; guest memory will rest there encrypted",
         False: "; guest memory will rest there, readable on the disk",
         None: "; guest memory will rest there, and whether it is encrypted cannot be told",
     }[area.encrypted]
     return Finding(
-        level="warn" if on_disk and not area.encrypted else "ok",
+        level="warn" if area.on_disk and not area.encrypted else "ok",
         about="swap",
-        text=f"{area.path} ({area.kind.value}), {format_size(area.used_bytes)} of "
-        f"{format_size(area.size_bytes)} used{rests if on_disk else ''}",
+        text=f"{swap_text(area, host)}{rests if area.on_disk else ''}",
         fix="put it on dm-crypt, or use zram" if area.exposed else "",
     )
 

@@ -178,7 +178,7 @@ def _memory(host: HostFacts, unreadable: Iterable[Gap]) -> Iterator[Finding]:
             fix="modprobe zram, then zramctl, mkswap and swapon; or add a swap partition",
         )
     for area in host.swap:
-        yield swap_finding(area)
+        yield swap_finding(area, host)
     if host.pressure is None:
         yield Finding(
             level="warn",

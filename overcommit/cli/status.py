@@ -75,6 +75,8 @@ def _text(seen: Mapping[str, Any], now: float) -> Iterator[str]:
         )
     for domain in seen["domains"]:
         yield from _about(domain)
+    for area in seen["host"]["swap"]:
+        yield f"  swap on {area['text']}"
     for gap in seen["gaps"]:
         yield f"  left out: {gap['what']}: {gap['why']}"
     for reservation in seen["reservations"]:

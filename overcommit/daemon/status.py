@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from overcommit.daemon.swap_text import swap_text
 from overcommit.journal import GenerationSummary
-from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
+from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.past import Past, Quarantine, Reservation
 from overcommit.model.policy import Policy
+from overcommit.model.swap import SwapArea
 from overcommit.plan.budget import shared_limit
+from overcommit.plan.swap_budget import filled_next
 from overcommit.units import format_size
 
 
@@ -140,9 +143,27 @@ def _host(snapshot: Snapshot) -> dict[str, Any]:
         "swap_total_bytes": host.swap_total_bytes,
         "swap_used_bytes": host.swap_used_bytes,
         "zram_used_bytes": host.zram_used_bytes,
+        "swap": [_swap(area, host) for area in host.swap],
         "huge_pages_bytes": host.huge_pages.total_bytes if host.huge_pages else None,
         "slice_limit": dataclasses.asdict(limit) if limit else None,
         "psi_some_avg60": host.pressure.some_avg60 if host.pressure else None,
+    }
+
+
+def _swap(area: SwapArea, host: HostFacts) -> dict[str, Any]:
+    return {
+        "path": area.path,
+        "kind": area.kind.value,
+        "behind_zswap": area.on_disk and host.zswap is not None and host.zswap.enabled,
+        "priority": area.priority,
+        "filled_next": area in filled_next(host.swap),
+        "size_bytes": area.size_bytes,
+        "used_bytes": area.used_bytes,
+        "encrypted": area.encrypted,
+        "device": dataclasses.asdict(area.device) if area.device else None,
+        "pool": dataclasses.asdict(area.pool) if area.pool else None,
+        "pool_limit_bytes": area.pool_limit_bytes,
+        "text": swap_text(area, host),
     }
 
 

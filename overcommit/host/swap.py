@@ -118,7 +118,7 @@ def _with_cipher(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
     return dataclasses.replace(area, encrypted=_on_dm_crypt(kernel, directory))
 
 
-_ABOUT = {_with_device: "device", _with_pool: "use", _with_cipher: "encryption"}
+_ABOUT = {_with_device: "counters", _with_pool: "use", _with_cipher: "encryption"}
 
 
 def _directory_of(kernel: Kernel, area: SwapArea) -> str:

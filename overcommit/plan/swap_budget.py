@@ -89,7 +89,7 @@ def judge_swap(
     """
     flow_now = (flow.bytes_per_second if flow else None) or 0
     areas = _areas(host, budget, flow)
-    least = min(_policy(host, budget), areas, key=lambda room: room.room_bytes)
+    least = min(areas, _policy(host, budget), key=lambda room: room.room_bytes)
     room, bound = max(0, least.room_bytes - granted.room_bytes), least.bound
     if granted.room_bytes and room < worthwhile(0) <= least.room_bytes:
         bound = f"page-outs under way may still take {format_size(granted.room_bytes)} of swap; {bound}"

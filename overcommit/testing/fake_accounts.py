@@ -8,12 +8,13 @@ from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.setaside import ARC, HUGE_PAGES
 from overcommit.host.swap import DEVICES, ZSWAP
 from overcommit.testing.fake_host import FakeGuest, FakeHost
-from overcommit.units import KIB, MIB
+from overcommit.units import KIB, MIB, PAGE_SIZE
 
 Files = Mapping[str, Callable[[], str]]
 
 SLICE = "/machine.slice"
 _HUGE_PAGE = 2 * MIB
+_SECTOR = 512
 
 
 def host_files(host: FakeHost) -> Files:
@@ -35,12 +36,16 @@ def host_files(host: FakeHost) -> Files:
         f"{HUGE_PAGES}/hugepages-2048kB/free_hugepages": lambda: f"{host.huge_pages_bytes // _HUGE_PAGE}\n",
         f"{ZSWAP}/enabled": lambda: "Y\n" if host.zswap else "N\n",
         f"{ZSWAP}/max_pool_percent": lambda: "20\n",
-        f"{device}/size": lambda: f"{host.swap_total_bytes // 512}\n",
+        f"{device}/size": lambda: f"{host.swap_total_bytes // _SECTOR}\n",
+        f"{device}/stat": lambda: _disk_statistics(host),
+        f"{device}/queue/rotational": lambda: "0\n",
+        "/proc/vmstat": lambda: f"pswpin 0\npswpout {host.swapped_out_bytes // PAGE_SIZE}\n",
     }
     if host.swap_on_zram:
-        files["/sys/block/zram0/mm_stat"] = lambda: (
-            f"{host.swap_used_bytes} {host.zram_bytes} {host.zram_bytes} 0 {host.zram_bytes} 0 0 0 0\n"
-        )
+        for directory in ("/sys/block/zram0", device):
+            files[f"{directory}/mm_stat"] = lambda: (
+                f"{host.swap_used_bytes} {host.zram_bytes} {host.zram_bytes} 0 {host.zram_bytes} 0 0 0 0\n"
+            )
     if host.swap_encrypted:
         files[f"{device}/dm/uuid"] = lambda: "CRYPT-PLAIN-swap\n"
     if host.arc_bytes:
@@ -50,6 +55,13 @@ def host_files(host: FakeHost) -> Files:
             f"size                            4    {host.arc_bytes}\n"
         )
     return {**files, **_slice_files(host)}
+
+
+def _disk_statistics(host: FakeHost) -> str:
+    reads, writes = host.swapped_in_bytes // PAGE_SIZE, host.swapped_out_bytes // PAGE_SIZE
+    read_ms = round(reads * host.swap_seconds_per_read * 1000)
+    sectors = PAGE_SIZE // _SECTOR
+    return f"{reads} 0 {reads * sectors} {read_ms} {writes} 0 {writes * sectors} {writes} 0 0 0\n"
 
 
 def _slice_files(host: FakeHost) -> Files:

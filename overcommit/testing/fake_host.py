@@ -156,7 +156,8 @@ class FakeHost:
     """The state behind all fakes of one host.
 
     ``second_node_bytes`` of its memory are on a node of their own. All guests are in one slice, which may
-    have a limit. ``arc_bytes`` are in ZFS's cache. ``saved_bytes`` of what guests hold is there once for
+    have a limit. ``swapped_out_bytes`` so far went to swap, and ``swapped_in_bytes`` came back, a page with
+    each read. ``arc_bytes`` are in ZFS's cache. ``saved_bytes`` of what guests hold is there once for
     several of them. ``workers`` are called with each bit of time that passes. The three hooks are for faults:
     ``on_read`` with the path before each look at the kernel, ``on_write`` and ``after_write`` with path and
     value around each change of the kernel or of a balloon (``balloon/NAME``). What they raise goes to the
@@ -169,6 +170,9 @@ class FakeHost:
     swap_total_bytes: int = 4 * GIB
     swap_of_others_bytes: int = 0
     swap_device: str = "zram0"
+    swap_seconds_per_read: float = 0.0005
+    swapped_out_bytes: int = 0
+    swapped_in_bytes: int = 0
     swap_encrypted: bool = False
     zswap: bool = False
     huge_pages_bytes: int = 0
@@ -229,7 +233,7 @@ class FakeHost:
                 _report_free(guest)
                 _resize_device(guest)
                 _move_balloon(guest)
-                _touch(guest)
+                self.swapped_in_bytes += _touch(guest)
                 guest.demoted &= guest.resident
                 _poll(guest, step)
             for worker in self.workers:
@@ -249,6 +253,7 @@ class FakeHost:
                 guest.resident.discard(chunk)
                 guest.swapped.add(chunk)
                 moved += MIB
+        self.swapped_out_bytes += moved
         return moved
 
     def demote(self, guest: FakeGuest, chunks: Sequence[int], most_bytes: int) -> int:
@@ -335,11 +340,13 @@ def _poll(guest: FakeGuest, seconds: float) -> None:
         guest.report()
 
 
-def _touch(guest: FakeGuest) -> None:
+def _touch(guest: FakeGuest) -> int:
+    """Use what is hot; returns the bytes that came back from swap."""
     if guest.paused:
-        return
+        return 0
     back = guest.hot & guest.swapped
     guest.swapped -= back
     guest.resident |= back
     guest.major_faults += len(back)
     guest.promoted_pages += len(back) * MIB // PAGE_SIZE
+    return len(back) * MIB

@@ -30,10 +30,19 @@ from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine, Res
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.model.restraint import Restraint
-from overcommit.model.swap import SwapArea, SwapKind
+from overcommit.model.swap import SwapArea, SwapKind, SwapTraffic
 from overcommit.plan import document
 from overcommit.plan.planner import make_plan
-from overcommit.units import GIB, KIB, MIB, parse_duration, parse_percentage, parse_size
+from overcommit.plan.swap_budget import SwapFlow, judge_swap
+from overcommit.units import (
+    GIB,
+    KIB,
+    MIB,
+    parse_duration,
+    parse_percentage,
+    parse_size,
+    parse_size_per_second,
+)
 from tests import scenarios
 
 Words = dict[str, Any]
@@ -59,14 +68,21 @@ def read(path: Path) -> Situation:
             in_pain[facts.incarnation] = pain
         if idle is not None:
             heats[facts.incarnation.uuid] = idle
-    host = _host(dict(words.pop("host", {})))
+    about = dict(words.pop("host", {}))
+    flow, at_once = _flow(about.pop("swap_flow", None)), about.pop("at_once", 1)
+    host = _host(about)
+    swap = judge_swap(host, policy.swap, flow, at_once=at_once)
     snapshot = scenarios.snapshot(host, *domains, gaps=words.pop("left_out", {}))
     past = _past(dict(words.pop("past", {})))
     held = _restraints(words.pop("restrained", {}))
     scenarios.require(not words, f"{path.name}: unknown words {', '.join(words)}")
+<<<<<<< HEAD
     plan = make_plan(
         snapshot, heats, policy, past=past, restraints=held, in_pain=in_pain, emergency=emergency
     )
+=======
+    plan = make_plan(snapshot, heats, policy, past=past, restraints=held, swap=swap)
+>>>>>>> 799cc5f (Swap budget: keys of the policy, golden cases, doctor and status name every area)
     return Situation(title, plan, expected)
 
 
@@ -133,18 +149,16 @@ def _past(words: Words) -> Past:
 
 
 def _host(words: Words) -> HostFacts:
-    size, used = _size(words.pop("swap", "4GiB")), _size(words.pop("swap_used", 0))
-    kind = SwapKind(words.pop("swap_on", "zram"))
-    encrypted = words.pop("encrypted", None)
-    area = SwapArea(
-        path=f"/dev/{kind.value}", kind=kind, size_bytes=size, used_bytes=used, encrypted=encrypted
-    )
-    scenarios.require(used <= size, "more swap used than there is")
-    scenarios.require(kind is not SwapKind.ZRAM or encrypted is None, "zram is no disk to encrypt")
+    areas = [_area(name, dict(about)) for name, about in words.pop("areas", {}).items()]
+    if not areas:
+        about = {"size": words.pop("swap", "4GiB"), "used": words.pop("swap_used", 0)}
+        about |= {"encrypted": words.pop("encrypted")} if "encrypted" in words else {}
+        areas = [_area(words.pop("swap_on", "zram"), about)]
     host = scenarios.host(
         total=_size(words.pop("total", "8GiB")),
         available=_size(words.pop("available", "4GiB")),
-        swap=[area] if size else [],
+        swap=[area for area in areas if area.size_bytes],
+        swap_traffic=SwapTraffic(paged_out_bytes=0, written_bytes=0),
         nodes=[_node(nid, dict(about)) for nid, about in words.pop("nodes", {}).items()],
         migration=words.pop("migration", True),
         huge_pages=_huge_pages(words.pop("huge_pages", 0)),
@@ -156,6 +170,41 @@ def _host(words: Words) -> HostFacts:
     )
     scenarios.require(not words, f"unknown words about the host: {', '.join(words)}")
     return host
+
+
+def _area(name: str, words: Words) -> SwapArea:
+    """A swap area by its device's name, or by its path if it is a file."""
+    size, used = _size(words.pop("size")), _size(words.pop("used", 0))
+    kind = SwapKind.ZRAM if name.startswith("zram") else SwapKind.PARTITION
+    encrypted, holds, limit = words.pop("encrypted", None), words.pop("holds", None), words.pop("limit", None)
+    area = SwapArea(
+        path=name if name.startswith("/") else f"/dev/{name}",
+        kind=SwapKind.FILE if name.startswith("/") else kind,
+        size_bytes=size,
+        used_bytes=used,
+        priority=words.pop("priority", 0),
+        encrypted=encrypted,
+        device=scenarios.block_device(name.strip("/")),
+        pool=_compressed(holds),
+        pool_limit_bytes=None if limit is None else _size(limit),
+    )
+    scenarios.require(not words, f"unknown words about swap on {name}: {', '.join(words)}")
+    scenarios.require(used <= size, "more swap used than there is")
+    scenarios.require(area.on_disk or encrypted is None, "zram is no disk to encrypt")
+    return area
+
+
+def _flow(words: Words | None) -> SwapFlow | None:
+    if words is None:
+        return None
+    flow = SwapFlow(
+        bytes_per_second=parse_size_per_second(words.pop("out", "0MiB/s")),
+        seconds_per_read={name: parse_duration(took) for name, took in words.pop("reads", {}).items()},
+        written_bytes=_size(words.pop("written", 0)),
+        known_seconds=parse_duration(words.pop("known", "1d")),
+    )
+    scenarios.require(not words, f"unknown words about what moves to swap: {', '.join(words)}")
+    return flow
 
 
 def _huge_pages(words: str | int | None) -> HugePages | None:

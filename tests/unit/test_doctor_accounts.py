@@ -54,7 +54,7 @@ def test_zswap_is_in_order_before_a_disk_and_not_before_zram() -> None:
 @pytest.mark.parametrize(
     ("kind", "encrypted", "level", "fix", "says"),
     [
-        (SwapKind.ZRAM, None, "ok", False, " used"),
+        (SwapKind.ZRAM, None, "ok", False, " used, filled next"),
         (SwapKind.PARTITION, True, "ok", False, "rest there encrypted"),
         (SwapKind.FILE, False, "warn", True, "readable on the disk"),
         (SwapKind.FILE, None, "warn", False, "cannot be told"),
@@ -64,7 +64,7 @@ def test_s7_swap_that_rests_readable_is_pointed_out(
     kind: SwapKind, encrypted: bool | None, level: str, fix: bool, says: str
 ) -> None:
     area = SwapArea(path="/x", kind=kind, size_bytes=GIB, used_bytes=0, encrypted=encrypted)
-    found = swap_finding(area)
+    found = swap_finding(area, scenarios.host(swap=[area]))
     assert (found.level, bool(found.fix)) == (level, fix)
     assert found.text.endswith(says)
 
