@@ -25,6 +25,7 @@ from overcommit.model.action import (
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.outcome import Outcome
 from overcommit.model.past import Past
+from overcommit.plan.swap_budget import Grant
 from overcommit.units import format_size
 
 _MOST_TAKING = 4
@@ -87,7 +88,7 @@ class Acting:
 
     def take(self, action: Action, domain: DomainFacts | None) -> None:
         """Begin an action that takes, unless something is at work there or enough is elsewhere."""
-        if self._jobs.taking < _MOST_TAKING:
+        if self.room > 0:
             self._begin(action, domain, giving=False)
 
     def relieve(self, action: Action, domain: DomainFacts | None) -> None:
@@ -100,6 +101,26 @@ class Acting:
         ended = self._jobs.stop(who, because)
         if ended is not None:
             self._ended(ended)
+
+    @property
+    def room(self) -> int:
+        """How many more may take memory at a time."""
+        return _MOST_TAKING - self._jobs.taking
+
+    @property
+    def granted(self) -> Grant:
+        """What page-outs at work may still put into swap, and how fast."""
+        page_outs = [action for action in self._jobs.actions if isinstance(action, PageoutAction)]
+        return Grant(
+            room_bytes=sum(action.expected_bytes for action in page_outs),
+            bytes_per_second=sum(action.max_bytes_per_second for action in page_outs),
+        )
+
+    def stop_page_outs(self, because: str) -> None:
+        """End all that writes to swap."""
+        for action in self._jobs.actions:
+            if isinstance(action, PageoutAction):
+                self.stop(action.domain, because)
 
     def stop_all(self, because: str) -> None:
         """End all that takes."""

@@ -22,6 +22,7 @@ from overcommit.daemon.pulse import Pulse, feeling_between, take_pulse
 from overcommit.daemon.watching import Watching
 from overcommit.errors import HostError, JournalFailed, OvercommitError
 from overcommit.host.memory import read_host
+from overcommit.host.swap import read_areas, read_traffic
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation, GenerationSummary
 from overcommit.model.action import KsmAction
@@ -34,6 +35,8 @@ from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.emergency import is_emergency
 from overcommit.plan.planner import make_plan
+from overcommit.plan.swap_budget import SwapVerdict
+from overcommit.plan.swap_watch import SwapWatch
 from overcommit.slo import Grip
 from overcommit.units import format_duration
 
@@ -79,6 +82,8 @@ class Controller:
         self._planned_at: float | None = None
         self._replan_at: float | None = None
         self._skew: float | None = None
+        self._swap: SwapWatch | None = None
+        self._swap_read_at = control.clock.monotonic()
         self.watching = Watching(control, hypervisor, generation, take_over=take_over)
         self.acting = Acting(control, hypervisor, generation, self.watching, ended=self._ended, say=say)
         self.footing = footing
@@ -170,11 +175,20 @@ class Controller:
 
     def _read_host(self, now: float) -> None:
         try:
-            self.host = read_host(self._control.kernel)
+            host = read_host(self._control.kernel)
+            areas, _ = read_areas(self._control.kernel, host.swap)
+            traffic = read_traffic(self._control.kernel)
+            self.host = dataclasses.replace(host, swap=areas, swap_traffic=traffic)
         except (OSError, HostError, KeyError, ValueError) as error:
             self._lose(Loss.HOST, str(error), now)
-        else:
-            self.footing = self.footing.regained(Loss.HOST)
+            return
+        self.footing = self.footing.regained(Loss.HOST)
+        seconds = now - self._swap_read_at
+        self._swap = self._swap.after(self.host, seconds) if self._swap else SwapWatch.begin(self.host)
+        self._swap_read_at = now
+        halt = self._swap.verdict(self.policy.swap).halt
+        if halt is not None:
+            self.acting.stop_page_outs(halt)
 
     def _feel(self) -> None:
         """Take each domain's pulse; those that feel too much are let alone in this tick, not the next."""
@@ -306,8 +320,17 @@ class Controller:
             host_heat,
             past=past,
             restraints=restraints,
+            swap=self._swap_verdict(),
             in_pain=self._in_pain(),
             emergency=self.emergency,
+        )
+
+    def _swap_verdict(self) -> SwapVerdict | None:
+        """What more page-outs may do, beside those at work."""
+        if self._swap is None:
+            return None
+        return self._swap.verdict(
+            self.policy.swap, granted=self.acting.granted, at_once=max(1, self.acting.room)
         )
 
     def _in_pain(self) -> dict[Incarnation, str]:

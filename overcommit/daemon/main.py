@@ -15,11 +15,12 @@ from overcommit.clock import SystemClock
 from overcommit.control import Control
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
+from overcommit.daemon.listening import socket_path
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.peers import find_group
 from overcommit.daemon.policy_file import PolicyFile
-from overcommit.daemon.socket import ControlServer, socket_path
+from overcommit.daemon.socket import ControlServer
 from overcommit.daemon.wakes import LocalWakes
 from overcommit.damon.pool import require_free
 from overcommit.damon.worker import DamonWorker

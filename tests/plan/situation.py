@@ -76,13 +76,16 @@ def read(path: Path) -> Situation:
     past = _past(dict(words.pop("past", {})))
     held = _restraints(words.pop("restrained", {}))
     scenarios.require(not words, f"{path.name}: unknown words {', '.join(words)}")
-<<<<<<< HEAD
     plan = make_plan(
-        snapshot, heats, policy, past=past, restraints=held, in_pain=in_pain, emergency=emergency
+        snapshot,
+        heats,
+        policy,
+        past=past,
+        restraints=held,
+        swap=swap,
+        in_pain=in_pain,
+        emergency=emergency,
     )
-=======
-    plan = make_plan(snapshot, heats, policy, past=past, restraints=held, swap=swap)
->>>>>>> 799cc5f (Swap budget: keys of the policy, golden cases, doctor and status name every area)
     return Situation(title, plan, expected)
 
 

@@ -232,8 +232,10 @@ def test_each_fault_has_its_place(text: str, complaint: str) -> None:
         ),
         (
             HEAD + "host: {swap: {zzz: 1}}\n",
-            "p.yaml:5:15: unknown key host.swap.zzz "
-            "(known: max_used, max_write, max_write_per_day, max_latency)",
+            (
+                "p.yaml:5:15: unknown key host.swap.zzz "
+                "(known: max_used, max_write, max_write_per_day, max_latency)"
+            ),
         ),
     ],
 )
