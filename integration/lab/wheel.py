@@ -46,6 +46,7 @@ def install(vm: HostVm, wheel: Path) -> bool:
     vm.run(
         f"{VENV}/bin/python -m pip install -q --no-deps --no-index --force-reinstall --no-compile "
         f"--no-cache-dir --disable-pip-version-check --no-input --root-user-action=ignore {remote}"
+        f" && ln -sf {VENV}/bin/overcommitd /usr/local/bin/"
         f" && rm -f {VENV}/installed-* && touch {mark}",
         timeout=300,
     )
