@@ -21,6 +21,7 @@ from overcommit.cli.plan import plan
 from overcommit.cli.release import release
 from overcommit.cli.reserve import reserve
 from overcommit.cli.restore import restore
+from overcommit.cli.service import service
 from overcommit.cli.status import status
 from overcommit.cli.talk import fail
 from overcommit.cli.validate import validate
@@ -53,7 +54,21 @@ def completion(shell: str) -> None:
 
 
 for _verb in (
-    *(doctor, plan, explain, apply, status, pause, resume, history, reserve, release, restore, validate),
+    *(
+        doctor,
+        plan,
+        explain,
+        apply,
+        status,
+        pause,
+        resume,
+        history,
+        reserve,
+        release,
+        restore,
+        validate,
+        service,
+    ),
 ):
     overcommitctl.add_command(_verb)
 

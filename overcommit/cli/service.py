@@ -1,0 +1,87 @@
+"""``overcommitctl service``: overcommitd as a unit of systemd."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from overcommit.cli.session import Session, with_session
+from overcommit.errors import Conflict, Refused, Unsupported, UsageError
+
+DIRECTORY = Path("/etc/systemd/system")
+_NAME = "overcommitd.service"
+_OURS = "# Written by: overcommitctl service --install."
+"""The first line of what this verb wrote begins so."""
+
+
+@click.command()
+@click.option("--print", "printing", is_flag=True, help="Show the unit.")
+@click.option("--install", "installing", is_flag=True, help=f"Write it to {DIRECTORY}.")
+@click.option("--remove", "removing", is_flag=True, help="Remove it from there.")
+@with_session
+def service(session: Session, printing: bool, installing: bool, removing: bool) -> None:
+    """Show, write or remove the unit that has systemd run overcommitd.
+
+    With it overcommitd may write to what it works on and nothing else, lives on when the host is short of
+    memory, and is started again when it fails or hangs. However it ends, everything is put back.
+    """
+    if [printing, installing, removing].count(True) != 1:
+        raise UsageError("one of --print, --install and --remove is needed")
+    path = DIRECTORY / _NAME
+    if printing:
+        click.echo(unit(), nl=False)
+        return
+    if installing:
+        _write(path, unit())
+        said, then = f"wrote {path}", "systemctl daemon-reload && systemctl enable --now overcommitd"
+    else:
+        _remove(path)
+        said, then = f"removed {path}", "systemctl daemon-reload"
+    if session.json:
+        click.echo(json.dumps({"kind": "service", "path": str(path), "installed": installing}, indent=1))
+    else:
+        click.echo(said)
+    session.talk.say(f"then: {then}")
+
+
+def unit() -> str:
+    """The unit, with the place of the programs that belong to this one.
+
+    Raises:
+        Unsupported: overcommitd is not where this program is.
+    """
+    programs = Path(sys.argv[0]).resolve().parent
+    if not (programs / "overcommitd").exists():
+        raise Unsupported(f"no overcommitd in {programs}", hint="install the package: pip install")
+    template = importlib.resources.files("overcommit.daemon").joinpath(_NAME).read_text()
+    return template.replace("@PROGRAMS@", str(programs))
+
+
+def _write(path: Path, text: str) -> None:
+    _require_ours(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o644)
+    except OSError as error:
+        raise Unsupported(f"cannot write {path}: {error.strerror}", hint="try sudo") from error
+
+
+def _remove(path: Path) -> None:
+    if not path.exists():
+        raise Refused(f"there is no {path}")
+    _require_ours(path)
+    try:
+        path.unlink()
+    except OSError as error:
+        raise Unsupported(f"cannot remove {path}: {error.strerror}", hint="try sudo") from error
+
+
+def _require_ours(path: Path) -> None:
+    """Raise `Conflict` for a unit that somebody else wrote."""
+    if path.is_symlink() or (path.exists() and not path.read_text().startswith(_OURS)):
+        raise Conflict(f"{path} was not written by overcommitctl service", hint="move it away")
