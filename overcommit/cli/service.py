@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -22,21 +24,25 @@ _OURS = "# Written by: overcommitctl service --install."
 @click.option("--print", "printing", is_flag=True, help="Show the unit.")
 @click.option("--install", "installing", is_flag=True, help=f"Write it to {DIRECTORY}.")
 @click.option("--remove", "removing", is_flag=True, help="Remove it from there.")
+@click.argument("options", nargs=-1, metavar="[-- OPTION...]")
 @with_session
-def service(session: Session, printing: bool, installing: bool, removing: bool) -> None:
+def service(
+    session: Session, printing: bool, installing: bool, removing: bool, options: tuple[str, ...]
+) -> None:
     """Show, write or remove the unit that has systemd run overcommitd.
 
     With it overcommitd may write to what it works on and nothing else, lives on when the host is short of
-    memory, and is started again when it fails or hangs. However it ends, everything is put back.
+    memory, and is started again when it fails or hangs. However it ends, everything is put back. What follows
+    -- are options for overcommitd.
     """
     if [printing, installing, removing].count(True) != 1:
         raise UsageError("one of --print, --install and --remove is needed")
     path = DIRECTORY / _NAME
     if printing:
-        click.echo(unit(), nl=False)
+        click.echo(unit(options), nl=False)
         return
     if installing:
-        _write(path, unit())
+        _write(path, unit(options))
         said, then = f"wrote {path}", "systemctl daemon-reload && systemctl enable --now overcommitd"
     else:
         _remove(path)
@@ -48,7 +54,7 @@ def service(session: Session, printing: bool, installing: bool, removing: bool) 
     session.talk.say(f"then: {then}")
 
 
-def unit() -> str:
+def unit(options: Sequence[str]) -> str:
     """The unit, with the place of the programs that belong to this one.
 
     Raises:
@@ -58,7 +64,16 @@ def unit() -> str:
     if not (programs / "overcommitd").exists():
         raise Unsupported(f"no overcommitd in {programs}", hint="install the package: pip install")
     template = importlib.resources.files("overcommit.daemon").joinpath(_NAME).read_text()
-    return template.replace("@PROGRAMS@", str(programs))
+    command = " ".join(_quoted(word) for word in (str(programs / "overcommitd"), *options))
+    return template.replace("@OVERCOMMITD@", command).replace(
+        "@OVERCOMMITCTL@", _quoted(str(programs / "overcommitctl"))
+    )
+
+
+def _quoted(word: str) -> str:
+    """A word of a command line as systemd reads it: its escapes are those of C, % and $ are doubled."""
+    plain = word.replace("%", "%%").replace("$", "$$")
+    return plain if re.fullmatch(r"[\w%+=:,./@-]+", plain) else json.dumps(plain, ensure_ascii=False)
 
 
 def _write(path: Path, text: str) -> None:
