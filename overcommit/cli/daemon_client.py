@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from overcommit.model.plan import Plan
 from overcommit.plan import document
 from overcommit.units import MIB, format_duration
 
-_CONNECT_SECONDS = 2.0
+_CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 60.0
 """For what the loop answers between two ticks; its watchdog has no more patience either."""
 _MOST_REPLY_BYTES = 256 * MIB
@@ -166,7 +167,9 @@ def plan_of(daemon: Daemon, session: Session) -> Plan:
 def _connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        connection.settimeout(_CONNECT_SECONDS)
+        # Not settimeout: that would fail at once where others wait to be let in, too.
+        patience = struct.pack("@ll", _CONNECT_SECONDS, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
         connection.connect(str(path))
     except BaseException:
         connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -140,7 +141,7 @@ def as_anybody(daemon: Daemon, mocker: MockerFixture) -> Daemon:
 def test_status_is_the_daemon_s_for_everybody(run: Run) -> None:
     ended = run("status")
     assert (ended.status, ended.err) == (0, "")
-    said = [line for line in ended.out.splitlines() if not line.startswith("  left out: ")]
+    said = [line for line in ended.out.splitlines() if not line.startswith(("  left out: ", "  swap on "))]
     head, sentence, table, idle, web, *more = said
     assert head == f"overcommitd (pid {PID}) is active"
     assert sentence == "took 64 MiB from web"
@@ -410,3 +411,24 @@ def test_a_socket_that_lets_nobody_in(state: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(state.parent / ("x" * 120)))
     with pytest.raises(HostError, match="lets nobody in"):
         daemon_client.find_daemon()
+
+
+def test_a_crowd_at_the_door_is_waited_for(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket's backlog is full: a client waits for its turn, up to its patience."""
+    monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(state.parent))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, contextlib.ExitStack() as crowd:
+        listener.bind(str(state.parent / "control.sock"))
+        listener.listen(0)
+        waiting = crowd.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        waiting.connect(str(state.parent / "control.sock"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as impatient:
+            impatient.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                impatient.connect(str(state.parent / "control.sock"))
+        monkeypatch.setattr(daemon_client, "_CONNECT_SECONDS", 30)
+        door = threading.Timer(0.05, lambda: crowd.enter_context(listener.accept()[0]))
+        door.start()
+        try:
+            assert daemon_client.find_daemon() is not None
+        finally:
+            door.join()
