@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,10 +67,21 @@ class Lately(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """One thing that is felt, as a share of what may be, and in words."""
+    """One thing that is felt, what may be felt of it, and how to say so."""
 
-    pain: float
-    text: str
+    value: float
+    limit: float
+    words: Callable[[float, float], str]
+
+    @property
+    def pain(self) -> float:
+        """As a share of what may be."""
+        return pain_of(self.value, self.limit)
+
+    @property
+    def text(self) -> str:
+        """For people; few figures are ever shown, and this is the costly part of them."""
+        return self.words(self.value, self.limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,40 +119,36 @@ class Felt:
         """What the host sees for itself, as far as it can be judged."""
         found = []
         if self.promoted is not None and self.working_set_bytes is not None:
-            found.append(self._per_minute(self.promoted.total, objective, "{} page(s) were read back"))
+            limit = self._pages_per_minute(objective)
+            found.append(Figure(self.promoted.total, limit, _say_promoted))
         if self.stalled is not None:
-            share = self.stalled.total / _MINUTE
-            text = f"memory pressure was {format_ratio(share)}, limit {format_ratio(objective.psi_some)}"
-            found.append(Figure(pain_of(share, objective.psi_some), text))
+            found.append(Figure(self.stalled.total / _MINUTE, objective.psi_some, _say_stalled))
         return tuple(found)
 
     def by_guest(self, objective: ServiceObjective) -> tuple[Figure, ...]:
         """What the guest says of itself."""
         found = [] if self.shortage is None else [self.shortage]
         if self.oom_kills:
-            found.append(
-                Figure(math.inf, f"the guest killed {self.oom_kills} process(es) for want of memory")
-            )
-        if self.swapped_in is not None and self.working_set_bytes is not None:
-            pages = self.swapped_in.total / PAGE_SIZE
-            found.append(self._per_minute(pages, objective, "the guest read {} page(s) from its own swap"))
-        if self.faults is not None and self.working_set_bytes is not None:
-            text = "the guest, short of memory, had {} major fault(s)"
-            found.append(self._per_minute(self.faults.total, objective, text))
+            found.append(Figure(self.oom_kills, 0.0, _say_killed))
+        if self.working_set_bytes is not None:
+            # Something that was taken is read from a disk again, as with a promotion.
+            limit = self._pages_per_minute(objective)
+            if self.swapped_in is not None:
+                found.append(Figure(self.swapped_in.total / PAGE_SIZE, limit, _say_swapped_in))
+            if self.faults is not None:
+                found.append(Figure(self.faults.total, limit, _say_faults))
         return tuple(found)
 
     def expects_pain(self, objective: ServiceObjective, cooling_pages_per_minute: float | None) -> bool:
         """Whether what is about to become cold would be too much, were it taken already."""
         if cooling_pages_per_minute is None or self.working_set_bytes is None:
             return False
-        return self._per_minute(cooling_pages_per_minute, objective, "").pain > 1.0
+        return cooling_pages_per_minute > self._pages_per_minute(objective)
 
-    def _per_minute(self, count: float, objective: ServiceObjective, text: str) -> Figure:
-        """As if each were a promotion: something that was taken is read from a disk again."""
-        limit = PainBounds.of(
-            objective.psi_some, objective.promotions_per_minute, self.working_set_bytes or 0
-        ).promoted_pages_per_minute
-        return Figure(pain_of(count, limit), f"{text.format(round(count))} in a minute, limit {limit:.0f}")
+    def _pages_per_minute(self, objective: ServiceObjective) -> float:
+        size = self.working_set_bytes or 0
+        bounds = PainBounds.of(objective.psi_some, objective.promotions_per_minute, size)
+        return bounds.promoted_pages_per_minute
 
 
 def _add(lately: Lately | None, value: float | None, seconds: float) -> Lately | None:
@@ -152,6 +159,28 @@ def _shortage(usable_bytes: int | None, reserve_bytes: int) -> Figure | None:
     """Half of what plans leave the guest is the least that it may have left; all of it is comfort."""
     if usable_bytes is None:
         return None
-    usable = max(0, usable_bytes)
-    text = f"the guest has {format_size(usable)} left, should have {format_size(reserve_bytes)}"
-    return Figure(reserve_bytes / 2 / usable if usable else math.inf, text)
+    return Figure(reserve_bytes / 2, float(max(0, usable_bytes)), _say_short)
+
+
+def _say_promoted(pages: float, limit: float) -> str:
+    return f"{pages:.0f} page(s) were read back in a minute, limit {limit:.0f}"
+
+
+def _say_stalled(share: float, limit: float) -> str:
+    return f"memory pressure was {format_ratio(share)}, limit {format_ratio(limit)}"
+
+
+def _say_short(least_bytes: float, usable_bytes: float) -> str:
+    return f"the guest has {format_size(usable_bytes)} left, should have {format_size(2 * least_bytes)}"
+
+
+def _say_killed(processes: float, _: float) -> str:
+    return f"the guest killed {processes:.0f} process(es) for want of memory"
+
+
+def _say_swapped_in(pages: float, limit: float) -> str:
+    return f"the guest read {pages:.0f} page(s) from its own swap in a minute, limit {limit:.0f}"
+
+
+def _say_faults(faults: float, limit: float) -> str:
+    return f"the guest, short of memory, had {faults:.0f} major fault(s) in a minute, limit {limit:.0f}"

@@ -48,11 +48,12 @@ class Grip:
     step may be taken. ``relapses`` are the day's onsets of pain. ``rested_seconds`` is None while taking is
     allowed. ``hurt_seconds`` is pain since the last tightening, ``calm_seconds`` comfort since the last
     change, ``cause`` what hurt last. ``judged_seconds`` and ``outside_seconds`` are the last day's: all, and
-    beyond a bound. ``blind``: the host sees nothing of it.
+    beyond a bound. ``worst`` is what is felt most; ``blind``: the host sees nothing.
     """
 
     domain_class: DomainClass
     felt: Felt
+    worst: Figure | None = None
     blind: bool = True
     notches: int = 0
     step_share: float = 1.0
@@ -91,17 +92,9 @@ class Grip:
         return known
 
     @property
-    def worst(self) -> Figure | None:
-        """What is felt most; None: nothing is known."""
-        objective = self.domain_class.objective
-        figures = (*self.felt.by_host(objective), *self.felt.by_guest(objective))
-        return max(figures, key=lambda figure: figure.pain, default=None)
-
-    @property
     def pain(self) -> float | None:
         """What the domain feels, as a share of what it may feel; None: not known."""
-        worst = self.worst
-        return worst.pain if worst else None
+        return self.worst.pain if self.worst else None
 
     @property
     def outside_share(self) -> float:
@@ -128,15 +121,18 @@ class Grip:
 
 def _remember(grip: Grip, feeling: Feeling) -> Grip:
     """With what was felt, and with what is long ago counting a little less."""
-    felt = grip.felt.after(feeling)
-    known = dataclasses.replace(grip, felt=felt, blind=not felt.by_host(grip.domain_class.objective))
-    pain = known.pain
-    if pain is None:
-        return known
+    felt, objective = grip.felt.after(feeling), grip.domain_class.objective
+    by_host = felt.by_host(objective)
+    worst = max((*by_host, *felt.by_guest(objective)), key=lambda figure: figure.pain, default=None)
+    if worst is None:
+        return dataclasses.replace(grip, felt=felt, worst=None, blind=True)
     fading = math.exp(-feeling.seconds / _DAY)
-    outside = feeling.seconds if pain > 1.0 else 0.0
+    outside = feeling.seconds if worst.pain > 1.0 else 0.0
     return dataclasses.replace(
-        known,
+        grip,
+        felt=felt,
+        worst=worst,
+        blind=not by_host,
         relapses=grip.relapses * fading,
         judged_seconds=grip.judged_seconds * fading + feeling.seconds,
         outside_seconds=grip.outside_seconds * fading + outside,

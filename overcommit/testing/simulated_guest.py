@@ -240,7 +240,14 @@ STEP = Guest(
     idle_bytes=448 * MIB,
     parts=(
         Part(size_bytes=64 * MIB, chunk_bytes=_READ_AHEAD, shortest=2 * _HOUR, longest=24 * _HOUR),
-        Part(size_bytes=256 * MIB, shortest=_MINUTE, longest=_MINUTE, from_hour=6.0, to_hour=12.0),
+        Part(
+            size_bytes=256 * MIB,
+            chunk_bytes=512 * KIB,
+            shortest=_MINUTE,
+            longest=_MINUTE,
+            from_hour=6.0,
+            to_hour=12.0,
+        ),
     ),
 )
 """A working set that doubles from 6 to 12 o'clock."""
@@ -248,7 +255,7 @@ WORKER = Guest(
     name="worker",
     hot_bytes=256 * MIB,
     idle_bytes=512 * MIB,
-    parts=(Part(size_bytes=256 * MIB, shortest=150.0, longest=150.0),),
+    parts=(Part(size_bytes=256 * MIB, chunk_bytes=512 * KIB, shortest=150.0, longest=150.0),),
 )
 """Comes to each of its pages every 150 s: just after 120 s have made them cold."""
 NIGHTLY = Guest(
