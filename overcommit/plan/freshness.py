@@ -73,8 +73,9 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
         changes += _domain_changes(action, plan, domain, now.host)
         changes += _barred(action, domain, now.taken_at, pasts.get(domain.incarnation, NOTHING_PAST))
     swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
-    if swapping > judge_swap(now.host, policy.swap).room_bytes:
-        changes.append(f"swap has filled to {format_size(now.host.swap_used_bytes)}")
+    swap = judge_swap(now.host, policy.swap)
+    if swapping > swap.room_bytes:
+        changes.append(f"swap takes no more than {format_size(swap.room_bytes)} now: {swap.bound}")
     moves = [a for a in plan.runnable if isinstance(a, DemotionAction)]
     for node in sorted({a.destination for a in moves}):
         arriving = sum(a.expected_bytes for a in moves if a.destination == node)

@@ -44,7 +44,8 @@ def host_files(host: FakeHost) -> Files:
     if host.swap_on_zram:
         for directory in ("/sys/block/zram0", device):
             files[f"{directory}/mm_stat"] = lambda: (
-                f"{host.swap_used_bytes} {host.zram_bytes} {host.zram_bytes} 0 {host.zram_bytes} 0 0 0 0\n"
+                f"{host.swap_used_bytes} {host.zram_bytes} {host.zram_bytes} {host.zram_limit_bytes} "
+                f"{host.zram_bytes} 0 0 0 0\n"
             )
     if host.swap_encrypted:
         files[f"{device}/dm/uuid"] = lambda: "CRYPT-PLAIN-swap\n"

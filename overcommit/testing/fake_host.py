@@ -173,6 +173,7 @@ class FakeHost:
     swap_of_others_bytes: int = 0
     swap_device: str = "zram0"
     swap_seconds_per_read: float = 0.0005
+    zram_limit_bytes: int = 0
     swapped_out_bytes: int = 0
     swapped_in_bytes: int = 0
     swap_encrypted: bool = False
