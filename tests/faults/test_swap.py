@@ -46,5 +46,5 @@ def test_a_plan_is_stale_when_zram_has_reached_its_limit_since(installation: Ins
     plan = installation.plan()
     assert pageouts(plan)
     installation.host.zram_limit_bytes = MIB
-    with pytest.raises(StalePlan, match="swap takes no more than .* its mem_limit is 1.0 MiB"):
+    with pytest.raises(StalePlan, match=r"swap takes no more than .* its mem_limit is 1\.0 MiB"):
         installation.apply(plan)
