@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from overcommit.errors import StalePlan
-from overcommit.model.action import VirtioMemAction, name_of
+from overcommit.model.action import BalloonAction, VirtioMemAction, name_of
 from overcommit.model.outcome import Fault, Outcome, Report, Status
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator
-from overcommit.testing import Behaviour, FakeGuest
+from overcommit.observe.facts import observe
+from overcommit.plan.planner import make_plan
+from overcommit.testing import Behaviour, FakeGuest, FakeHypervisor
 from overcommit.units import MIB
 from tests.faults.conftest import Installation, Killed, Killer, install
 
@@ -274,3 +276,50 @@ def test_a_device_that_somebody_else_resized_is_left_to_them(installation: Insta
     says = "somebody else resized its virtio-mem since, from 0 B to 128 MiB"
     assert plan.domains[0].eligible[Actuator.VIRTIO_MEM].reason == says
     assert [(d.what, d.found_bytes) for d in plan.drift] == [("size of device virtiomem0", 128 * MIB)]
+
+
+def in_pain(installation: Installation) -> Plan:
+    """The plan of who follows the guest, and saw it suffer."""
+    session = installation.session()
+    snapshot = observe(installation.kernel, FakeHypervisor(installation.host), session.clock)
+    hurt = {domain.incarnation: "it was stalled on memory" for domain in snapshot.domains}
+    return make_plan(snapshot, {}, installation.policy, past=installation.past(), in_pain=hurt)
+
+
+def test_a_guest_in_pain_that_sends_no_statistics_any_more_gets_all_back(installation: Installation) -> None:
+    found = installation.baseline()
+    (guest,) = installation.host.guests
+    installation.apply(installation.plan())
+    guest.behaviour = Behaviour.SILENT
+    installation.host.advance(60)
+    assert not any(action.relieves for action in moves(installation.plan())), "its word is too old"
+
+    plan = in_pain(installation)
+
+    assert [name_of(action) for action in plan.runnable] == ["relief", "plug"]
+    report = installation.apply(plan)
+    assert report.complete, report
+    assert guest.plugged_bytes == guest.requested_bytes == DEVICE
+    assert guest.balloon_bytes == MEMORY - DEVICE
+    assert in_pain(installation).runnable == ()
+    assert installation.restore().left == ()
+    assert installation.baseline() == found
+
+
+def test_a_guest_that_ends_while_it_is_given_memory(installation: Installation) -> None:
+    (guest,) = installation.host.guests
+    installation.apply(installation.plan())
+    plan = in_pain(installation)
+
+    def on_write(path: str, _value: str) -> None:
+        if path == "balloon/plugged":
+            installation.host.guests.remove(guest)
+
+    installation.host.on_write = on_write
+    report = installation.apply(plan)
+    assert [outcome.status for outcome in report.outcomes] == [Status.FAILED, Status.FAILED]
+    assert installation.restore().left == ()
+
+
+def moves(plan: Plan) -> list[VirtioMemAction | BalloonAction]:
+    return [action for action in plan.actions if isinstance(action, VirtioMemAction | BalloonAction)]
