@@ -11,18 +11,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 from overcommit.clock import Clock
 from overcommit.errors import HostError
 
 _T = TypeVar("_T")
 _HINT = "a hung QEMU or libvirtd; see virsh domcontrol and the domain's log"
-
-
-class _Begun(NamedTuple):
-    doing: str
-    at: float
 
 
 _Answer = tuple[_T | None, Exception | None]
@@ -48,7 +43,7 @@ class Calls:
         self._clock = clock
         self._most = most
         self._lock = threading.Lock()
-        self._begun: dict[str, _Begun] = {}
+        self._begun: dict[str, float] = {}
         self._idle: list[_Worker] = []
         self._closed = False
 
@@ -83,7 +78,7 @@ class Calls:
         """For how long a call of this subject has not returned, None where there is none."""
         with self._lock:
             begun = self._begun.get(subject)
-        return None if begun is None else self._clock.monotonic() - begun.at
+        return None if begun is None else self._clock.monotonic() - begun
 
     def is_full(self) -> bool:
         """Whether no call may be begun before another returns."""
@@ -102,16 +97,13 @@ class Calls:
         with self._lock:
             earlier = self._begun.get(subject)
             if earlier is not None:
-                raise HostError(
-                    f"libvirt could not {doing}: still waiting since {now - earlier.at:.0f} s "
-                    f"for it to {earlier.doing}",
-                    hint=_HINT,
-                )
+                waited = f"still waiting since {now - earlier:.0f} s for an earlier call"
+                raise HostError(f"libvirt could not {doing}: {waited}", hint=_HINT)
             if self.is_full():
                 raise HostError(
                     f"libvirt could not {doing}: {self._most} other calls have not returned", hint=_HINT
                 )
-            self._begun[subject] = _Begun(doing, now)
+            self._begun[subject] = now
             return self._idle.pop() if self._idle else _Worker()
 
     def _end(self, subject: str, worker: _Worker) -> None:

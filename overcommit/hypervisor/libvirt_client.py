@@ -30,6 +30,7 @@ _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 _CLOSING_SECONDS = 1.0
 LIBVIRTD = "libvirtd"
 """The subject of calls that ask no QEMU."""
+_VERSIONS = "versions"
 
 _T = TypeVar("_T")
 
@@ -154,14 +155,14 @@ class LibvirtClient:
         self._calls.close()
 
     def describe(self) -> str:
-        """See `Hypervisor.describe`."""
+        """See `Hypervisor.describe`. Libvirtd may try its QEMU anew for this, which takes seconds."""
 
         def versions() -> tuple[int, int]:
             return self._connection.getLibVersion(), self._connection.getVersion()
 
         library, emulator = (
             ".".join(str(number // 10**power % 1000) for power in (6, 3, 0))
-            for number in self._bounded("say its version", versions)
+            for number in self._bounded("say its version", versions, subject=_VERSIONS)
         )
         return f"libvirt {library}, QEMU {emulator} at {self._uri}"
 

@@ -139,9 +139,7 @@ class ReconnectingLibvirt:
             self._leave()
         if self._control is None:
             self._control = self._connected(self._notify)
-        silent = self._control.waiting_seconds(LIBVIRTD)
-        if silent is not None:
-            raise self._unreachable(f"libvirtd has not answered for {silent:.0f} s")
+        self._require_answer(self._control)
         return self._control
 
     def _for_monitor_of(self, uuid: str) -> LibvirtClient:
@@ -166,6 +164,7 @@ class ReconnectingLibvirt:
 
     def _connected(self, notify: Notify | None) -> LibvirtClient:
         """A new connection, if the last attempt that failed was long enough ago."""
+        self._require_answer(self._opening)
         if self._clock.monotonic() < self._next_attempt_at:
             raise self._unreachable(self._why)
         try:
@@ -190,6 +189,11 @@ class ReconnectingLibvirt:
         return LibvirtClient(
             self._uri, read_only=self._read_only, clock=self._clock, deadline_seconds=self._deadline_seconds
         )
+
+    def _require_answer(self, to: LibvirtClient | Calls) -> None:
+        silent = to.waiting_seconds(LIBVIRTD)
+        if silent is not None:
+            raise self._unreachable(f"libvirtd has not answered for {silent:.0f} s")
 
     def _leave(self) -> None:
         for client in (self._control, *self._for_monitors):
