@@ -39,26 +39,6 @@ def files_of(path: Path | None) -> tuple[Path, ...]:
     return (main, *(directory / n for n in names if n.endswith(".yaml") and not n.startswith(".")))
 
 
-def state_of(path: Path | None) -> tuple[object, ...]:
-    """What changes whenever a file of the policy is written, replaced, added or removed; None as above.
-
-    For noticing, not for reading: whatever is wrong with the files is left to whoever reads them.
-    """
-    try:
-        files = files_of(path)
-    except UsageError as error:
-        return (str(error),)
-    return tuple((file, _stamp(file)) for file in files)
-
-
-def _stamp(file: Path) -> tuple[int, ...]:
-    try:
-        status = file.stat()
-    except OSError:
-        return ()
-    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
-
-
 def read(file: Path) -> str:
     """The text of one file.
 
