@@ -1,0 +1,264 @@
+"""``overcommitd`` on a fake host, with the world around it for faults to be thrown at."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from overcommit.control import Control
+from overcommit.daemon.controller import Controller
+from overcommit.daemon.footing import Footing
+from overcommit.daemon.loop import Loop
+from overcommit.daemon.notify import ServiceManager
+from overcommit.daemon.peers import Peer
+from overcommit.daemon.policy_file import PolicyFile
+from overcommit.daemon.protocol import Reply, Request, Verb
+from overcommit.daemon.socket import Order
+from overcommit.daemon.status import Mode
+from overcommit.errors import HostError, OvercommitError
+from overcommit.hypervisor.port import ListedDomain
+from overcommit.journal import Journal
+from overcommit.ledger import Ledger
+from overcommit.model.facts import BalloonStats, Incarnation
+from overcommit.model.wake import Wake, WakeKind
+from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.testing.fake_wakes import FakeWakes
+from overcommit.units import GIB, MIB
+from tests.faults.conftest import Installation, guests
+
+POLICY = """
+version: 1
+host: {{reserve: {reserve}, pageout_actor: {actor}, swap: {{max_used: 60%, max_write: 50MiB/s}}}}
+classes: {{all: {{floor: {floor}, cold_after: 20s}}}}
+default_class: all
+"""
+FLOOR = 0.2
+
+
+def policy_text(*, actor: str = "damos-fvaddr", reserve: str = "8%", floor: str = "20%") -> str:
+    """A policy as its file has it."""
+    return POLICY.format(actor=actor, reserve=reserve, floor=floor)
+
+
+class Libvirt(FakeHypervisor):
+    """One that can go down: ``down`` is what each call fails with then."""
+
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host)
+        self.down: str | None = None
+
+    def _find(self, uuid: str) -> FakeGuest:
+        self._require()
+        return super()._find(uuid)
+
+    def domains(self) -> tuple[ListedDomain, ...]:
+        """See `Hypervisor.domains`."""
+        self._require()
+        return super().domains()
+
+    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+        """See `Hypervisor.balloon`."""
+        self._require()
+        return super().balloon(uuid, now=now)
+
+    def _require(self) -> None:
+        if self.down is not None:
+            raise HostError(self.down)
+
+
+class Disk:
+    """The journal's disk, of this process; ``full`` refuses every write."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self._really = os.write
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        """As `os.write`."""
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._really(descriptor, data)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Have the journal write to it; no power cut comes, so nothing needs to be flushed."""
+        with (
+            patch("overcommit.journal.os.write", self.write),
+            patch("overcommit.journal.os.fsync", lambda _descriptor: None),
+        ):
+            yield
+
+
+@dataclass
+class Asked:
+    """An order as its client sees it."""
+
+    order: Order
+    replies: list[Reply]
+
+    @property
+    def answer(self) -> dict[str, Any] | None:
+        """The last line, once there is one."""
+        return next((dict(reply.body) for reply in self.replies if reply.final), None)
+
+
+@dataclass
+class Server:
+    """What stands for the control socket."""
+
+    waiting: list[Order] = field(default_factory=list)
+    status: dict[str, Any] = field(default_factory=dict)
+    plan: bytes | None = None
+
+    def orders(self) -> list[Order]:
+        """See `overcommit.daemon.loop.Server.orders`."""
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def publish(self, status: bytes, plan: bytes | None) -> None:
+        """See `overcommit.daemon.loop.Server.publish`."""
+        self.status, self.plan = json.loads(status), plan
+
+
+class Daemon:
+    """One run of ``overcommitd``, put together as its main module does."""
+
+    def __init__(self, world: World, *, observe: bool, take_over: bool) -> None:
+        host, clock = world.host, world.clock
+        self.world = world
+        self.said: list[str] = []
+        self.server = Server()
+        self.wakes = FakeWakes(clock)
+        self.control = Control(
+            kernel=world.kernel,
+            clock=clock,
+            journal=Journal(world.directory),
+            ledger=Ledger(world.directory, warn=self.said.append),
+            say=self.said.append,
+        )
+        self._ending = contextlib.ExitStack()
+        generation = self._ending.enter_context(self.control.generation("daemon"))
+        self.controller = Controller(
+            self.control,
+            world.libvirt,
+            generation,
+            PolicyFile(world.policy_path),
+            footing=Footing(observe_only=observe),
+            take_over=take_over,
+            say=self.said.append,
+        )
+        self._ending.callback(self.controller.close, "overcommitd is stopping")
+        self.loop = Loop(
+            self.control,
+            self.controller,
+            self.wakes,
+            self.server,
+            ServiceManager(clock, {}),
+            say=self.said.append,
+        )
+        self._host = host
+
+    def run_for(self, seconds: float, each: Callable[[], None] | None = None) -> None:
+        """Let it go round; ``each`` is called after every round."""
+        end = self.world.clock.monotonic() + seconds
+        while self.world.clock.monotonic() < end:
+            assert self.loop.go_round()
+            if each is not None:
+                each()
+
+    def order(self, verb: Verb, **arguments: Any) -> Asked:
+        """Give an order; it is obeyed in the next round."""
+        replies: list[Reply] = []
+        peer = Peer(pid=1, uid=0, gids=frozenset({0}))
+        order = Order(Request(verb=verb, arguments=arguments), peer, replies.append)
+        self.server.waiting.append(order)
+        self.wakes.poke()
+        return Asked(order, replies)
+
+    def wake(self, kind: WakeKind) -> None:
+        """As an event of libvirt, a signal or a trigger does."""
+        self.wakes.put(Wake(kind=kind))
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self.wake(WakeKind.STOP)
+        assert not self.loop.go_round()
+        self._ending.close()
+
+    def abandon(self) -> None:
+        """What is left of a killed process: its lock is free. To be called while nothing can be written."""
+        with contextlib.suppress(BaseException):
+            self._ending.close()
+        self.control.journal.unlock()
+
+    @property
+    def mode(self) -> Mode:
+        """What it is in now."""
+        return self.controller.footing.mode(self.world.clock.monotonic())
+
+    @property
+    def sentence(self) -> str:
+        """What it says of itself."""
+        return str(self.server.status["service"]["sentence"])
+
+    def has_said(self, part: str) -> bool:
+        """Whether its log has it."""
+        return any(part in sentence for sentence in self.said)
+
+    def taken_from(self, guest: FakeGuest) -> int:
+        """What of a guest is on record as taken by balloon and blocks."""
+        return self.controller.taken_bytes(incarnation(guest))
+
+
+class World:
+    """A host, its libvirt, its disk and its policy; daemons come and go on it."""
+
+    def __init__(
+        self, directory: Path, text: str | None = None, *, inhabitants: list[FakeGuest] | None = None
+    ) -> None:
+        self.directory = directory / "state"
+        self.policy_path = directory / "policy.yaml"
+        self.policy_path.parent.mkdir(parents=True, exist_ok=True)
+        self.policy_path.write_text(text or policy_text())
+        self.host = FakeHost(guests() if inhabitants is None else inhabitants, total_bytes=2 * GIB)
+        self.kernel = FakeKernel(self.host)
+        self.clock = FakeClock(self.host)
+        self.libvirt = Libvirt(self.host)
+
+    def daemon(self, *, observe: bool = False, take_over: bool = False) -> Daemon:
+        """Start one.
+
+        Raises:
+            OvercommitError: it refuses.
+        """
+        return Daemon(self, observe=observe, take_over=take_over)
+
+    @property
+    def verbs(self) -> Installation:
+        """``overcommitctl`` on the same host."""
+        return Installation(
+            self.host, self.kernel, self.directory, PolicyFile(self.policy_path).policy
+        )
+
+    def floor_broken(self) -> str | None:
+        """Whom rule S1 was broken for: a guest asked, or held, below its floor."""
+        for guest in self.host.guests:
+            floor = FLOOR * guest.memory_bytes
+            asked = guest.balloon_target_bytes + min(guest.plugged_bytes, guest.requested_bytes)
+            if asked < floor:
+                return f"{guest.name} was asked down to {asked // MIB} MiB"
+        return None
+
+
+def incarnation(guest: FakeGuest) -> Incarnation:
+    """This life of it."""
+    return Incarnation(uuid=guest.uuid, name=guest.name, pid=guest.pid, start_time=guest.start_time)
+
+
