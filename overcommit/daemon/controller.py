@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from overcommit.classify.idle import classify, judge_host
 from overcommit.control import Control
+from overcommit.daemon.accounting import Accounting
 from overcommit.daemon.acting import Acting, give_everything_back, gives
 from overcommit.daemon.footing import Footing, Loss
 from overcommit.daemon.jobs import Ended
@@ -21,8 +22,6 @@ from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.pulse import Pulse, feeling_between, take_pulse
 from overcommit.daemon.watching import Watching
 from overcommit.errors import HostError, JournalFailed, OvercommitError
-from overcommit.host.memory import read_host
-from overcommit.host.swap import read_areas, read_traffic
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation, GenerationSummary
 from overcommit.model.action import KsmAction
@@ -35,8 +34,6 @@ from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.emergency import is_emergency
 from overcommit.plan.planner import make_plan
-from overcommit.plan.swap_budget import SwapVerdict
-from overcommit.plan.swap_watch import SwapWatch
 from overcommit.slo import Grip
 from overcommit.units import format_duration
 
@@ -81,9 +78,9 @@ class Controller:
         self._past_known = False
         self._planned_at: float | None = None
         self._replan_at: float | None = None
+        self._urgent = False
         self._skew: float | None = None
-        self._swap: SwapWatch | None = None
-        self._swap_read_at = control.clock.monotonic()
+        self._accounting = Accounting(control.kernel, control.clock)
         self.watching = Watching(control, hypervisor, generation, take_over=take_over)
         self.acting = Acting(control, hypervisor, generation, self.watching, ended=self._ended, say=say)
         self.footing = footing
@@ -175,20 +172,14 @@ class Controller:
 
     def _read_host(self, now: float) -> None:
         try:
-            host = read_host(self._control.kernel)
-            areas, _ = read_areas(self._control.kernel, host.swap)
-            traffic = read_traffic(self._control.kernel)
-            self.host = dataclasses.replace(host, swap=areas, swap_traffic=traffic)
+            self.host = self._accounting.read()
         except (OSError, HostError, KeyError, ValueError) as error:
             self._lose(Loss.HOST, str(error), now)
             return
         self.footing = self.footing.regained(Loss.HOST)
-        seconds = now - self._swap_read_at
-        self._swap = self._swap.after(self.host, seconds) if self._swap else SwapWatch.begin(self.host)
-        self._swap_read_at = now
-        halt = self._swap.verdict(self.policy.swap).halt
-        if halt is not None:
-            self.acting.stop_page_outs(halt)
+        verdict = self._accounting.swap(self.policy.swap)
+        if verdict is not None and verdict.halt is not None:
+            self.acting.stop_page_outs(verdict.halt)
 
     def _feel(self) -> None:
         """Take each domain's pulse; those that feel too much are let alone in this tick, not the next."""
@@ -212,9 +203,9 @@ class Controller:
             why_not = followed.grip.restraint.why_not
             if why_not is not None and self.acting.takes_from(who):
                 self.acting.stop(who, why_not)
-            if pulse.short_bytes(followed.domain) and self.taken_bytes(who):
+            if self.taken_bytes(who) and (pulse.short_bytes(followed.domain) or self._suffers(followed)):
                 self.acting.stop(who, "the guest is short of memory")
-                self.replan_soon()
+                self._urgent = True
 
     def _look(self, now: float) -> None:
         """Take in what the monitors saw."""
@@ -239,11 +230,10 @@ class Controller:
         short = (
             self.host is not None and self.host.available_bytes < self.policy.reserve * self.host.total_bytes
         )
-        urgent = asked and any(f.pulse and f.pulse.short_bytes(f.domain) for f in self.followed.values())
-        return urgent or (since >= SOON_SECONDS and (asked or short))
+        return self._urgent or (since >= SOON_SECONDS and (asked or short))
 
     def _plan_anew(self, now: float) -> None:
-        self._planned_at, self._replan_at = now, None
+        self._planned_at, self._replan_at, self._urgent = now, None, False
         try:
             snapshot = observe(self._control.kernel, self._hypervisor, self._control.clock)
         except HostError as error:
@@ -320,29 +310,24 @@ class Controller:
             host_heat,
             past=past,
             restraints=restraints,
-            swap=self._swap_verdict(),
+            swap=self._accounting.swap(
+                policy.swap, granted=self.acting.granted, at_once=max(1, self.acting.room)
+            ),
             in_pain=self._in_pain(),
             emergency=self.emergency,
         )
 
-    def _swap_verdict(self) -> SwapVerdict | None:
-        """What more page-outs may do, beside those at work."""
-        if self._swap is None:
-            return None
-        return self._swap.verdict(
-            self.policy.swap, granted=self.acting.granted, at_once=max(1, self.acting.room)
-        )
-
     def _in_pain(self) -> dict[Incarnation, str]:
         """The guests that say that they suffer, while we have memory of theirs."""
-        found = {}
-        for who, followed in self.followed.items():
-            if self.taken_bytes(who):
-                said = followed.grip.felt.by_guest(followed.grip.domain_class.objective)
-                worst = max(said, key=lambda figure: figure.pain, default=None)
-                if worst is not None and worst.pain > 1.0:
-                    found[who] = worst.text
-        return found
+        pains = {who: self._suffers(f) for who, f in self.followed.items() if self.taken_bytes(who)}
+        return {who: pain for who, pain in pains.items() if pain is not None}
+
+    @staticmethod
+    def _suffers(followed: Followed) -> str | None:
+        """What hurts a guest by its own word, None when nothing does."""
+        said = followed.grip.felt.by_guest(followed.grip.domain_class.objective)
+        worst = max(said, key=lambda figure: figure.pain, default=None)
+        return worst.text if worst is not None and worst.pain > 1.0 else None
 
     def _act(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
         domains = {domain.incarnation: domain for domain in snapshot.domains}

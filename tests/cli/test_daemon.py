@@ -149,8 +149,8 @@ def test_status_is_the_daemon_s_for_everybody(run: Run) -> None:
     assert web.split()[-7:] == ["MiB", "32.0", "MiB", "0.05%", "of", "0.2%/min", "40s"]
     assert idle.split()[-4:] == ["?", "?", "?", "?"]
     assert more[:2] == ["  idle: nothing is taken: it reads back too much", "  web: page-out of 16 MiB"]
-    assert more[3].startswith("  reservation 3: 1.0 GiB for new until ")
-    assert more[4].startswith("  idle: no balloon until ")
+    assert more[2].startswith("  reservation 3: 1.0 GiB for new until ")
+    assert more[3].startswith("  idle: no balloon until ")
     assert more[4:] == [
         "  generation 7 (overcommitd): 2 change(s) in force; undone when overcommitd is stopped"
     ]

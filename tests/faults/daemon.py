@@ -22,7 +22,7 @@ from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.protocol import Reply, Request, Verb
 from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
-from overcommit.errors import HostError, OvercommitError
+from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.journal import Journal
 from overcommit.ledger import Ledger
@@ -243,9 +243,7 @@ class World:
     @property
     def verbs(self) -> Installation:
         """``overcommitctl`` on the same host."""
-        return Installation(
-            self.host, self.kernel, self.directory, PolicyFile(self.policy_path).policy
-        )
+        return Installation(self.host, self.kernel, self.directory, PolicyFile(self.policy_path).policy)
 
     def floor_broken(self) -> str | None:
         """Whom rule S1 was broken for: a guest asked, or held, below its floor."""
@@ -260,5 +258,3 @@ class World:
 def incarnation(guest: FakeGuest) -> Incarnation:
     """This life of it."""
     return Incarnation(uuid=guest.uuid, name=guest.name, pid=guest.pid, start_time=guest.start_time)
-
-
