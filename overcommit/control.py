@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from overcommit.clock import Clock
+from overcommit.compaction import Step, Which, compaction
 from overcommit.damon.pool import require_free, undo
+from overcommit.errors import Gone, JournalFailed
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
+from overcommit.host.process import read_start_time
 from overcommit.journal import (
     OF_GUESTS,
     BalloonMoved,
@@ -21,13 +24,16 @@ from overcommit.journal import (
     MemoryDeviceResized,
 )
 from overcommit.ledger import Ledger
-from overcommit.model.facts import Incarnation
+from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.history import Event, event_of
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.past import LeftBalloon, LeftDevice, Past
 from overcommit.model.policy import Policy
 from overcommit.plan import settling
 from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
+
+_MOST_ROUNDS = 3
+"""What `compaction` puts on disk first, it settles the next time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +110,47 @@ class Control:
             ksm_generation=self.ksm_generation(),
         )
 
+    def tidy(self, generation: Generation, domains: Sequence[DomainFacts], *, at_rest: bool) -> bool:
+        """Keep the journal short while a generation stays open for long; ``domains`` as just observed.
+
+        A disk that refuses is told by whoever has something to record. ``at_rest``: nothing is at work.
+
+        Returns:
+            Whether the past is another now.
+        """
+        as_one = {g.number for g in self.journal.generations() if g.command == generation.command}
+        tidied = False
+        try:
+            for _ in range(_MOST_ROUNDS):
+                for step in self._superfluous(domains, as_one):
+                    tidied = True
+                    if isinstance(step, Entry):
+                        self.journal.settle(step)
+                    else:
+                        generation.record(step)
+            if at_rest:
+                generation.roll(now=self.clock.now())
+        except JournalFailed:
+            pass
+        return tidied
+
+    def _superfluous(self, domains: Sequence[DomainFacts], as_one: Collection[int]) -> tuple[Step, ...]:
+        outstanding = self.journal.outstanding()
+        lives = {entry.record.domain for entry in outstanding if isinstance(entry.record, OF_GUESTS)}
+        return compaction(
+            outstanding,
+            boot_id=read_boot_id(self.kernel),
+            over={life for life in lives - {d.incarnation for d in domains} if self._is_over(life)},
+            sizes=dict(_sizes(domains)),
+            as_one=as_one,
+        )
+
+    def _is_over(self, life: Incarnation) -> bool:
+        try:
+            return read_start_time(self.kernel, life.pid) != life.start_time
+        except Gone:
+            return True
+
     def note(self, outcome: Outcome, generation: Generation, policy: Policy) -> None:
         """Remember how an action ended."""
         self.ledger.note(
@@ -133,6 +180,16 @@ class Control:
         """What a controller that died left in DAMON; we hold the lock, so it is dead."""
         for sentence in undo(self.kernel, self.journal, self.left_in_damon()):
             self.say(f"cleaned up after a controller that died: {sentence}")
+
+
+def _sizes(domains: Iterable[DomainFacts]) -> Iterator[tuple[Which, int]]:
+    """What each balloon has, and what is requested of each memory device, by the journal's names for them."""
+    for domain in domains:
+        who = domain.incarnation
+        if domain.balloon is not None:
+            yield (who, "balloon"), domain.balloon.actual_bytes
+        for device in domain.definition.virtio_mem:
+            yield (who, f"device {device.alias}"), device.requested_bytes
 
 
 def _left_balloons(outstanding: Sequence[Entry], boot_id: str) -> tuple[LeftBalloon, ...]:

@@ -1,29 +1,31 @@
 """The undo journal: what to put back, on disk before anything is changed (rules S3, S4, S10).
 
 One file per generation, one JSON object per line, each line fsynced before the write it describes. A
-record stays outstanding until a ``settled`` line follows, which is written after the undo. A torn line (power
-loss while appending) describes a write that never happened, and is ignored.
+record stays outstanding until a ``settled`` line follows, which is written after the undo.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from overcommit.errors import Conflict, JournalFailed, Unsupported
+from overcommit.errors import Conflict, Unsupported
+from overcommit.journal_file import append, lines
 from overcommit.model.facts import Incarnation
 
 DEFAULT_DIRECTORY = Path("/var/lib/overcommit")
 _KEPT_GENERATIONS = 200
 """Files of the newest that are kept when nothing in them is left to undo, for whoever looks into one."""
+_LONG_BYTES = 256 * 1024
+"""A file as long as that, of a thousand lines or so, is followed by another."""
+_OWED = 1 << 40
+"""Number of an entry that is not on disk yet: newer than all that are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,37 +155,61 @@ def _from_json(data: dict[str, Any]) -> Record:
 
 
 class Generation:
-    """An open journal file; see `Journal.begin`."""
+    """An open journal file; see `Journal.begin`. One that stays open for long goes on in others (`roll`)."""
 
-    def __init__(self, journal: Journal, path: Path, number: int, boot_id: str) -> None:
+    def __init__(self, journal: Journal, path: Path, number: int, *, boot_id: str, command: str) -> None:
         self.number = number
         self.path = path
+        self.command = command
         self._journal = journal
         self._boot_id = boot_id
         self._next = 0
 
     def record(self, record: Record) -> Entry:
-        """Put a record on disk; only then may the write it describes be done.
+        """Put a record on disk, after what is owed; only then may the write it describes be done.
 
         Raises:
             JournalFailed: the disk refuses; nothing may be changed then.
         """
-        entry = Entry(generation=self.number, number=self._next, boot_id=self._boot_id, record=record)
-        _append(self.path, {"number": entry.number, "record": _to_json(record)})
-        self._next += 1
-        return entry
+        self._pay()
+        return self._write(record)
+
+    def owe(self, record: GuestRecord) -> None:
+        """Remember a change that was made though the disk refused the record, until it takes it.
+
+        Only for what restore has a way back from; if we die before, later plans take it for somebody else's.
+        """
+        entry = Entry(generation=self.number, number=_OWED, boot_id=self._boot_id, record=record)
+        self._journal.owed[record.domain, record.what] = entry
 
     def require_writable(self) -> None:
-        """Raise `JournalFailed` unless a record could be put on disk now."""
-        _append(self.path, {})
+        """Raise `JournalFailed` unless a record could be put on disk now; what is owed is."""
+        append(self.path, {})
+        self._pay()
 
     def settle(self, entry: Entry) -> None:
-        """Note that a record of this generation has been undone again.
+        """Note that a record has been undone again.
 
         Raises:
             JournalFailed: the disk refuses; it stays outstanding.
         """
-        _append(self.path, {"settled": entry.number})
+        self._journal.settle(entry)
+
+    def roll(self, *, now: float) -> None:
+        """Go on in a new file, under the next number, when this one is long.
+
+        What is outstanding stays where it is. To be called while nothing is at work, for a piece of work is
+        remembered with the number under which its records are.
+
+        Raises:
+            JournalFailed: the disk refuses; it goes on in this one.
+        """
+        if self.path.stat().st_size < _LONG_BYTES:
+            return
+        new = self._journal.begin(self.command, boot_id=self._boot_id, started_at=now)
+        if not any(entry.generation == self.number for entry in self._journal.outstanding()):
+            self._journal.discard(self)
+        self.number, self.path, self._next = new.number, new.path, 0
 
     def way_back(self, domain: Incarnation, what: str) -> int | None:
         """The size that restore would give the domain's balloon, or that device; None: none is on record."""
@@ -196,6 +222,27 @@ class Generation:
         ]
         return sizes[-1] if sizes else None
 
+    def _pay(self) -> None:
+        owed = self._journal.owed
+        for which, entry in list(owed.items()):
+            self._write(entry.record)
+            del owed[which]
+
+    def _write(self, record: Record) -> Entry:
+        entry = Entry(generation=self.number, number=self._next, boot_id=self._boot_id, record=record)
+        append(self.path, {"number": entry.number, "record": _to_json(record)})
+        self._next += 1
+        return entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """What a file says, as long as it has this ``stamp``; ``head`` is None where its first line is torn."""
+
+    stamp: tuple[int, int, int]
+    head: GenerationSummary | None
+    outstanding: tuple[Entry, ...]
+
 
 class Journal:
     """The journal directory, and the lock that lets one controller work at a time (S11)."""
@@ -203,6 +250,9 @@ class Journal:
     def __init__(self, directory: Path = DEFAULT_DIRECTORY) -> None:
         self._directory = directory
         self._lock: int | None = None
+        self._read: dict[int, _Content] = {}
+        self.owed: dict[tuple[Incarnation, str], Entry] = {}
+        """See `Generation.owe`: the latest of each balloon and device."""
 
     def lock(self) -> None:
         """Become the only controller on this host until the process ends.
@@ -246,20 +296,23 @@ class Journal:
         Raises:
             JournalFailed: the disk refuses.
         """
-        number = max((n for n, _ in self._files()), default=0) + 1
+        number = max((number for number, _ in self._files()), default=0) + 1
         path = self._path(number)
-        _append(path, {"command": command, "boot_id": boot_id, "started_at": started_at})
+        append(path, {"command": command, "boot_id": boot_id, "started_at": started_at})
         directory = os.open(self._directory, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
         self._prune()
-        return Generation(self, path, number, boot_id)
+        return Generation(self, path, number, boot_id=boot_id, command=command)
 
     def settle(self, entry: Entry) -> None:
         """Note that the entry has been undone (or has nothing left to undo)."""
-        _append(self._path(entry.generation), {"settled": entry.number})
+        if entry.number == _OWED:
+            self.owed = {which: owed for which, owed in self.owed.items() if owed != entry}
+            return
+        append(self._path(entry.generation), {"settled": entry.number})
 
     def discard(self, generation: Generation) -> None:
         """Forget a generation that left nothing behind, so that history shows applies only."""
@@ -267,37 +320,28 @@ class Journal:
 
     def outstanding(self) -> tuple[Entry, ...]:
         """What is still to be put back, in the order in which to do it: newest first."""
-        entries: list[Entry] = []
-        for number, path in self._files():
-            lines = list(_lines(path))
-            settled = {line["settled"] for line in lines if "settled" in line}
-            boot_id = lines[0]["boot_id"] if lines else ""
-            entries += [
-                Entry(
-                    generation=number,
-                    number=line["number"],
-                    boot_id=boot_id,
-                    record=_from_json(line["record"]),
-                )
-                for line in lines
-                if "record" in line and line["number"] not in settled
-            ]
+        entries = [entry for content in self._contents() for entry in content.outstanding]
+        entries += self.owed.values()
         return tuple(sorted(entries, key=lambda e: (e.generation, e.number), reverse=True))
 
     def generations(self) -> tuple[GenerationSummary, ...]:
         """All generations, oldest first."""
-        left = [entry.generation for entry in self.outstanding()]
-        return tuple(
-            GenerationSummary(
-                number=number,
-                command=head["command"],
-                started_at=head["started_at"],
-                boot_id=head["boot_id"],
-                outstanding=left.count(number),
-            )
-            for number, path in self._files()
-            for head in list(_lines(path))[:1]
-        )
+        return tuple(content.head for content in self._contents() if content.head is not None)
+
+    def _contents(self) -> list[_Content]:
+        """What the files say, oldest first; only those are read that are not as they were the last time."""
+        before, self._read = self._read, {}
+        for number, path in self._files():
+            try:
+                found = path.stat()
+                stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
+                content = before.get(number)
+                if content is None or content.stamp != stamp:
+                    content = _content(number, path, stamp)
+            except FileNotFoundError:  # the controller at work has no more use for it
+                continue
+            self._read[number] = content
+        return list(self._read.values())
 
     def _prune(self) -> None:
         needed = {entry.generation for entry in self.outstanding()}
@@ -316,30 +360,21 @@ class Journal:
         return [(int(path.stem.rpartition("-")[2]), path) for path in paths]
 
 
-def _append(path: Path, data: Mapping[str, Any]) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            end = os.lseek(descriptor, 0, os.SEEK_END)
-            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-            line = b"\n" * torn + json.dumps(data).encode() + b"\n"
-            if os.write(descriptor, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise JournalFailed(
-            f"cannot write the undo journal {path.name}: {error.strerror}",
-            hint="nothing is changed without it; free some disk space",
-        ) from error
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for text in path.read_text(errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # torn by a power loss; its write was never made
-        if isinstance(line, dict):
-            yield line
+def _content(number: int, path: Path, stamp: tuple[int, int, int]) -> _Content:
+    found = list(lines(path))
+    if not found or "boot_id" not in found[0]:
+        return _Content(stamp=stamp, head=None, outstanding=())
+    head = found[0]
+    settled = {line["settled"] for line in found if "settled" in line}
+    outstanding = tuple(
+        Entry(
+            generation=number,
+            number=line["number"],
+            boot_id=head["boot_id"],
+            record=_from_json(line["record"]),
+        )
+        for line in found
+        if "record" in line and line["number"] not in settled
+    )
+    summary = GenerationSummary(number=number, outstanding=len(outstanding), **head)
+    return _Content(stamp=stamp, head=summary, outstanding=outstanding)

@@ -86,6 +86,7 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
         way_back = site.generation.way_back(action.domain, lever.name)
         if way_back is None or way_back < action.after_bytes:
             raise
+        site.generation.owe(lever.record(action.after_bytes))
         unnoted = f" ({error})"
     try:
         lever.move(action.after_bytes)
@@ -233,9 +234,11 @@ def _leave(site: Worksite, domain: DomainFacts, lever: Lever, size: int, *, told
 
 
 def _note(site: Worksite, lever: Lever, size: int) -> str:
+    record = lever.record(size)
     try:
-        site.generation.record(lever.record(size))
+        site.generation.record(record)
     except HostError as error:
+        site.generation.owe(record)
         return f" ({error})"
     return ""
 

@@ -50,13 +50,16 @@ def quarantine_text(quarantine: Mapping[str, Any]) -> str:
 
 
 def in_force(event: Event, outstanding: Iterable[Entry]) -> bool | None:
-    """Whether what the event changed is still changed; None where there was nothing to undo."""
+    """Whether what the event changed is still changed; None where there was nothing to undo.
+
+    Of several changes in a row the journal need not keep those in the middle.
+    """
     if event.generation is None:
         return None
-    return any(
-        entry.generation == event.generation and getattr(entry.record, "domain", None) == event.domain
-        for entry in outstanding
-    )
+    numbers = [e.generation for e in outstanding if getattr(e.record, "domain", None) == event.domain]
+    if event.domain is None:
+        return event.generation in numbers
+    return bool(numbers) and min(numbers) <= event.generation <= max(numbers)
 
 
 def event_json(event: Event, *, stands: bool | None) -> dict[str, Any]:

@@ -250,6 +250,8 @@ class Controller:
             snapshot, host=dataclasses.replace(snapshot.host, migration=self.watching.migration)
         )
         self.host, self.snapshot = snapshot.host, snapshot
+        if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions):
+            self.forget_past()
         if not self._past_known:
             self._past = self._control.past(snapshot.taken_at)
             self.generations = self._control.journal.generations()

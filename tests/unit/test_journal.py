@@ -199,3 +199,90 @@ def test_a_place_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="cannot keep the undo journal") as caught:
         Journal(file / "below").lock()
     assert caught.value.hint == "run as root"
+
+
+def moved(after: int) -> BalloonMoved:
+    return BalloonMoved(domain=incarnation(), before_bytes=2 << 30, after_bytes=after)
+
+
+def test_a_long_file_is_followed_by_another_and_what_is_outstanding_stays(
+    journal: Journal, tmp_path: Path
+) -> None:
+    generation = begin(journal, "daemon")
+    first = generation.record(moved(1))
+    generation.roll(now=20.0)
+    assert generation.number == 1, "it is short yet"
+    while file_of(tmp_path).stat().st_size < 256 * 1024:
+        journal.settle(generation.record(PoolClaimed(size=2, before={"x": "y" * 10_000})))
+    generation.roll(now=20.0)
+    second = generation.record(STARTED)
+    assert (first.generation, second.generation, second.number) == (1, 2, 0)
+    assert Journal(tmp_path).outstanding() == journal.outstanding() == (second, first)
+    assert [(g.number, g.command, g.started_at, g.outstanding) for g in journal.generations()] == [
+        (1, "daemon", 12.5, 1),
+        (2, "daemon", 20.0, 1),
+    ]
+    generation.settle(first)
+    assert Journal(tmp_path).outstanding() == (second,)
+
+
+def test_a_long_file_that_left_nothing_is_not_kept(journal: Journal, tmp_path: Path) -> None:
+    generation = begin(journal, "daemon")
+    for _ in range(5):
+        while generation.path.stat().st_size < 256 * 1024:
+            generation.settle(generation.record(PoolClaimed(size=2, before={"x": "y" * 10_000})))
+        generation.roll(now=20.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["generation-000006.jsonl"]
+
+
+def test_only_what_changed_is_read_again(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    really = Path.read_text
+
+    def count(path: Path, *arguments: object, **named: object) -> str:
+        read.append(path.name)
+        return really(path, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "read_text", count)
+    for _ in range(3):
+        begin(journal).record(STARTED)
+    entries = journal.outstanding()
+    read.clear()
+    assert journal.outstanding() == entries
+    assert [g.outstanding for g in journal.generations()] == [1, 1, 1]
+    assert read == []
+    Journal(tmp_path).settle(entries[1])  # somebody else
+    assert journal.outstanding() == (entries[0], entries[2])
+    assert read == ["generation-000002.jsonl"]
+    file_of(tmp_path, 3).unlink()
+    assert journal.outstanding() == (entries[2],)
+
+
+def test_what_is_owed_is_known_and_written_as_soon_as_it_can_be(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation = begin(journal)
+    kept = generation.record(moved(1))
+
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("overcommit.journal.os.write", full)
+        generation.owe(moved(3))
+        generation.owe(moved(2))
+        with pytest.raises(HostError):
+            generation.record(STARTED)
+        with pytest.raises(HostError):
+            generation.require_writable()
+    newest, *others = journal.outstanding()
+    assert (newest.record, others) == (moved(2), [kept])
+    generation.require_writable()
+    on_disk = Journal(tmp_path).outstanding()
+    assert [entry.record for entry in on_disk] == [moved(2), moved(1)]
+    assert journal.outstanding() == on_disk
+    generation.owe(moved(5))
+    journal.settle(journal.outstanding()[0])
+    assert journal.outstanding() == on_disk
