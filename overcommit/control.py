@@ -97,7 +97,7 @@ class Control:
     def past(self, now: float) -> Past:
         """What earlier runs in this boot left that a plan must know."""
         boot_id, outstanding = read_boot_id(self.kernel), self.journal.outstanding()
-        events = self.ledger.events(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS)
+        events = self.ledger.faults(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS, until=now)
         paged_out = self.ledger.events(
             boot_id=boot_id, kinds=settling.EVENTS, since=now - settling.SETTLE_SECONDS
         )

@@ -23,12 +23,12 @@ from overcommit.model.outcome import Fault, Status
 from overcommit.model.past import Reservation
 
 _FILE = "history.db"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _KEEP_SECONDS = 90 * 86400.0
 _MOST_EVENTS = 20_000
 _PATIENCE_SECONDS = 5.0
 
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, boot_id TEXT NOT NULL, run TEXT NOT NULL, kind TEXT NOT NULL,
     status TEXT NOT NULL, about TEXT, uuid TEXT, pid INTEGER, start_time INTEGER, generation INTEGER,
@@ -40,8 +40,14 @@ CREATE TABLE reservations (
     id INTEGER PRIMARY KEY AUTOINCREMENT, boot_id TEXT NOT NULL, purpose TEXT, size_bytes INTEGER NOT NULL,
     expires_at REAL NOT NULL
 );
+"""
+_SINCE_1 = f"""
+CREATE INDEX events_by_kind ON events (kind, at);
+CREATE INDEX events_by_fault ON events (at) WHERE fault IS NOT NULL;
+CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 PRAGMA user_version = {_SCHEMA_VERSION}
 """
+"""What version 2 has, and 1 had not."""
 _PLAIN = (
     *("at", "boot_id", "run", "kind", "about", "generation", "before_bytes", "planned_bytes"),
     *("reached_bytes", "expected_bytes", "freed_bytes", "moved_bytes", "promoted_pages", "seconds"),
@@ -155,15 +161,47 @@ class Ledger:
         )
         return tuple(reversed(newest))
 
+    def faults(self, *, boot_id: str, kinds: Sequence[str], since: float, until: float) -> tuple[Event, ...]:
+        """Of the events of these kinds those that tell of a fault, and the latest of each kind that was done.
+
+        The latest for each life of a domain, that is; in the order in which they happened.
+        """
+        among = f"boot_id = ? AND at BETWEEN ? AND ? AND kind IN ({_marks(kinds)})"
+        parameters = (boot_id, since, until, *kinds)
+        return self._look(
+            f"{_SELECT} WHERE id IN (SELECT id FROM events WHERE fault IS NOT NULL AND {among} "  # noqa: S608
+            f"UNION SELECT max(id) FROM events WHERE status = '{Status.DONE.value}' AND {among} "
+            "GROUP BY uuid, pid, start_time, about, kind) ORDER BY id",
+            (*parameters, *parameters),
+            _event,
+        )
+
+    def keep(self, name: str, value: str) -> None:
+        """Keep a value for the next run if that is possible, instead of the one before."""
+        try:
+            self._change(lambda c: c.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value)))
+        except HostError as error:
+            self._say(f"{error}; the next run begins without what this one knows")
+
+    def kept(self, name: str) -> str | None:
+        """What an earlier run kept."""
+        found = self._look("SELECT value FROM kept WHERE name = ?", (name,), lambda row: str(row[0]), since=2)
+        return found[0] if found else None
+
     def _look(
-        self, query: str, parameters: Sequence[object], convert: Callable[[Sequence[Any]], _T]
+        self,
+        query: str,
+        parameters: Sequence[object],
+        convert: Callable[[Sequence[Any]], _T],
+        *,
+        since: int = 1,
     ) -> tuple[_T, ...]:
-        """What is there; nothing, and a warning, where it cannot be read."""
+        """What is there, ``since`` a version; nothing, and a warning, where it cannot be read."""
         if not self._path.exists():
             return ()
 
         def work(connection: sqlite3.Connection) -> tuple[_T, ...]:
-            if _version(connection) == 0:  # somebody is about to begin it
+            if _version(connection) < since:  # somebody is about to begin it
                 return ()
             return tuple(convert(row) for row in connection.execute(query, parameters))
 
@@ -187,8 +225,9 @@ class Ledger:
 
         def transaction(connection: sqlite3.Connection) -> _T:
             connection.execute("BEGIN IMMEDIATE")
-            if _version(connection) == 0:
-                for statement in _SCHEMA.split(";"):
+            version = _version(connection)
+            for statement in (_SCHEMA + _SINCE_1 if version == 0 else _SINCE_1).split(";"):
+                if version != _SCHEMA_VERSION:
                     connection.execute(statement)
             result = work(connection)
             connection.execute("COMMIT")
@@ -217,7 +256,7 @@ class Ledger:
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             connection = sqlite3.connect(self._path, timeout=_PATIENCE_SECONDS, isolation_level=None)
             with contextlib.closing(connection):
-                if (version := _version(connection)) not in {0, _SCHEMA_VERSION}:
+                if (version := _version(connection)) not in {0, 1, _SCHEMA_VERSION}:
                     message = f"is of version {version}, which another version of overcommit made"
                     raise _Unintelligible(message)
                 return work(connection)

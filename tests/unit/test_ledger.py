@@ -171,7 +171,7 @@ def spoil(installed: Installed, how: str) -> None:
         installed.path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
         return
     statement = {
-        "a newer version": "PRAGMA user_version = 2",
+        "a newer version": "PRAGMA user_version = 3",
         "other tables": "DROP TABLE events",
         "an unknown word": "UPDATE events SET status = 'marvellous'",
     }[how]
@@ -310,3 +310,62 @@ def test_a_writer_that_dies_leaves_what_it_had_written(installed: Installed, tmp
     assert len(installed.ledger.events()) == 1
     installed.ledger.note(event())
     assert len(installed.ledger.events()) == 2
+
+
+def test_a_history_of_version_1_is_read_and_goes_on_as_version_2(installed: Installed) -> None:
+    installed.ledger.note(FULL)
+    with sqlite3.connect(installed.path) as connection:
+        for statement in (
+            "DROP INDEX events_by_kind",
+            "DROP INDEX events_by_fault",
+            "DROP TABLE kept",
+            "PRAGMA user_version = 1",
+        ):
+            connection.execute(statement)
+    connection.close()
+    assert installed.ledger.events() == (FULL,)
+    assert installed.ledger.kept("a") is None
+    installed.ledger.keep("a", "1")
+    installed.ledger.note(event())
+    assert installed.ledger.kept("a") == "1"
+    assert installed.ledger.events() == (FULL, event())
+    assert installed.said == []
+
+
+def test_what_is_kept_replaces_what_was(installed: Installed) -> None:
+    assert installed.ledger.kept("a") is None
+    for value in ("1", "2 ü"):
+        installed.ledger.keep("a", value)
+    installed.ledger.keep("b", "3")
+    assert [installed.ledger.kept(name) for name in ("a", "b", "c")] == ["2 ü", "3", None]
+
+
+def test_what_cannot_be_kept_is_said_and_lost(installed: Installed) -> None:
+    installed.ledger.keep("a", "1")
+    with full_disk(0):
+        installed.ledger.keep("a", "2" * 10_000)
+    assert ["next run begins without" in sentence for sentence in installed.said] == [True]
+    assert installed.ledger.kept("a") == "1"
+
+
+def test_faults_and_the_latest_that_was_done_of_each_life(installed: Installed) -> None:
+    def about(name: str, at: float = NOW, *, kind: str = "balloon", **values: Any) -> Event:
+        return event(at, name=name, kind=kind, domain=incarnation(name), **values)
+
+    told = (
+        about("web", NOW - 5, fault=Fault.PAIN, status=Status.PARTIAL),
+        about("web"),
+        about("web", kind="release"),
+        about("db"),
+    )
+    others = (
+        about("old", NOW - 90, fault=Fault.STUCK),
+        about("future", NOW + 1),
+        about("far", boot_id="boot-2"),
+        about("web", kind="pageout"),
+        about("web", status=Status.PARTIAL),
+    )
+    for one in (about("web"), about("db"), *told, *others):
+        installed.ledger.note(one)
+    kinds = ("balloon", "release")
+    assert installed.ledger.faults(boot_id="boot-1", kinds=kinds, since=NOW - 60, until=NOW) == told
