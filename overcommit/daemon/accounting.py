@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from overcommit.clock import Clock
-from overcommit.host.kernel import Kernel
+from overcommit.control import Control
+from overcommit.daemon import write_account
 from overcommit.host.memory import read_host
 from overcommit.host.swap import read_areas, read_traffic
 from overcommit.model.facts import HostFacts
@@ -17,11 +17,12 @@ from overcommit.plan.swap_watch import SwapWatch
 class Accounting:
     """Reads the host, and follows its swap over the readings."""
 
-    def __init__(self, kernel: Kernel, clock: Clock) -> None:
-        self._kernel = kernel
-        self._clock = clock
+    def __init__(self, control: Control) -> None:
+        self._kernel = control.kernel
+        self._clock = control.clock
+        self._ledger = control.ledger
         self._swap: SwapWatch | None = None
-        self._read_at = clock.monotonic()
+        self._read_at = self._kept_at = self._clock.monotonic()
 
     def read(self) -> HostFacts:
         """What a tick needs of the host.
@@ -34,9 +35,21 @@ class Accounting:
         areas, _ = read_areas(self._kernel, host.swap)
         host = dataclasses.replace(host, swap=areas, swap_traffic=read_traffic(self._kernel))
         now = self._clock.monotonic()
-        self._swap = self._swap.after(host, now - self._read_at) if self._swap else SwapWatch.begin(host)
+        if self._swap is None:
+            account = write_account.take_up(self._ledger, host, now=self._clock.now())
+            self._swap = SwapWatch.begin(host, account)
+        else:
+            self._swap = self._swap.after(host, now - self._read_at)
         self._read_at = now
+        if now - self._kept_at >= write_account.KEEP_SECONDS:
+            self.keep()
         return host
+
+    def keep(self) -> None:
+        """Have the day's account of writes to swap outlive this process."""
+        self._kept_at = self._clock.monotonic()
+        if self._swap is not None:
+            write_account.keep(self._ledger, self._swap.since, self._swap.account, now=self._clock.now())
 
     def swap(self, budget: SwapBudget, *, granted: Grant = NO_GRANT, at_once: int = 1) -> SwapVerdict | None:
         """What page-outs may do beside those at work; None before the first reading."""

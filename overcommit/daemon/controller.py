@@ -80,7 +80,7 @@ class Controller:
         self._replan_at: float | None = None
         self._urgent = False
         self._skew: float | None = None
-        self._accounting = Accounting(control.kernel, control.clock)
+        self._accounting = Accounting(control)
         self.watching = Watching(control, hypervisor, generation, take_over=take_over)
         self.acting = Acting(control, hypervisor, generation, self.watching, ended=self._ended, say=say)
         self.footing = footing
@@ -154,6 +154,7 @@ class Controller:
             HostError: DAMON could not be given back; `restore` tries again.
         """
         self.acting.close(because)
+        self._accounting.keep()
         self.watching.close()
 
     # --- looking ---

@@ -144,6 +144,19 @@ class SwapWatch:
                 yield name, _Reads(old.number * fading + number, old.seconds * fading + took)
 
 
+def to_disk(host: HostFacts) -> int | None:
+    """What was written to swap on disks since boot, no less than that; None: the kernel does not say.
+
+    With no area on a disk it is nothing; zram devices that are no swap any more count as disks.
+    """
+    if host.swap_traffic is None:
+        return None
+    if not any(area.on_disk for area in host.swap):
+        return 0
+    zram = (a.device.written_bytes for a in host.swap if not a.on_disk and a.device is not None)
+    return max(0, host.swap_traffic.written_bytes - sum(zram))
+
+
 def _devices(host: HostFacts) -> dict[str, SwapArea]:
     return {area.device.name: area for area in host.swap if area.device is not None}
 

@@ -1,0 +1,54 @@
+"""What was written to swap on disks in the last day, kept over restarts of the daemon in the ledger."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from overcommit.ledger import Ledger
+from overcommit.model.facts import HostFacts
+from overcommit.plan.swap_watch import WriteAccount, to_disk
+
+KEEP_SECONDS = 300.0
+"""It is kept that often, for a process that is killed keeps nothing."""
+_NAME = "swap writes"
+
+
+def keep(ledger: Ledger, host: HostFacts, account: WriteAccount, *, now: float) -> None:
+    """Keep it with what it takes to go on from there; ``now`` in seconds since the epoch."""
+    state = {
+        "at": now,
+        "boot_id": host.boot_id,
+        "to_disk": to_disk(host),
+        "by_hour": account.by_hour,
+        "into_seconds": account.into_seconds,
+        "ahead_bytes": account.ahead_bytes,
+    }
+    ledger.keep(_NAME, json.dumps(state))
+
+
+def take_up(ledger: Ledger, host: HostFacts, *, now: float) -> WriteAccount | None:
+    """The account as it goes on; None: none was kept that can be understood, or that is not over.
+
+    What was written in between is known from the kernel's counters, within one boot. Of another boot it is
+    what this one wrote so far: what the other wrote at its very end is not known.
+    """
+    kept = ledger.kept(_NAME)
+    if kept is None:
+        return None
+    try:
+        state: dict[str, Any] = json.loads(kept)
+        account = WriteAccount(
+            by_hour=tuple(int(written) for written in state["by_hour"]),
+            into_seconds=float(state["into_seconds"]),
+            ahead_bytes=int(state["ahead_bytes"]),
+        )
+        seconds, boot_id, before = now - float(state["at"]), state["boot_id"], state["to_disk"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    written = to_disk(host)
+    if seconds < 0 or written is None or before is None or not account.by_hour:
+        return None
+    if boot_id == host.boot_id:
+        written -= int(before)
+    return account.after(max(0, written), seconds)
