@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from datetime import datetime
@@ -68,6 +69,8 @@ def overcommitd(
     if os.geteuid() != 0:
         raise Unsupported("this needs root: DAMON and QEMU's memory map are root's", hint="try sudo")
     say = _say_to_journal if "JOURNAL_STREAM" in os.environ else _say
+    gc.collect()
+    gc.freeze()  # what the two processes share stays shared: collecting would write to all of it
     kernel = DamonWorker(LocalKernel())  # it forks, so it comes first
     with contextlib.ExitStack() as ending:
         ending.callback(kernel.close)

@@ -43,6 +43,7 @@ def binding() -> Any:
     """
     try:
         import libvirt
+        import libvirt_qemu  # noqa: F401 - for `ask_agent`, so that nothing is loaded months later
     except ImportError as error:
         raise Unsupported(
             "the libvirt Python binding is not installed",
