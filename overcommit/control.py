@@ -57,7 +57,8 @@ class Control:
         """
         self.journal.lock()
         try:
-            self._clean_up_damon()
+            for sentence in self.clean_up_damon():
+                self.say(f"cleaned up after a controller that died: {sentence}")
             generation = self.journal.begin(
                 command, boot_id=read_boot_id(self.kernel), started_at=self.clock.now()
             )
@@ -176,10 +177,16 @@ class Control:
             **about,
         )
 
-    def _clean_up_damon(self) -> None:
-        """What a controller that died left in DAMON; we hold the lock, so it is dead."""
-        for sentence in undo(self.kernel, self.journal, self.left_in_damon()):
-            self.say(f"cleaned up after a controller that died: {sentence}")
+    def clean_up_damon(self) -> tuple[str, ...]:
+        """Give back what is left of DAMON: by one that died, for we hold the lock, or where that failed before.
+
+        Returns:
+            A sentence for each thing that was put back.
+
+        Raises:
+            HostError: the kernel or the disk refused; it can be tried again.
+        """
+        return undo(self.kernel, self.journal, self.left_in_damon())
 
 
 def _sizes(domains: Iterable[DomainFacts]) -> Iterator[tuple[Which, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -79,6 +80,8 @@ class Controller:
         self._planned_at: float | None = None
         self._replan_at: float | None = None
         self._urgent = False
+        self._release_at = -math.inf
+        self._observed = True
         self._skew: float | None = None
         self._accounting = Accounting(control)
         self.watching = Watching(control, hypervisor, generation, take_over=take_over)
@@ -126,7 +129,9 @@ class Controller:
         self._look(now)
         if replan or self._wants_plan(now):
             self._plan_anew(now)
-        if self.footing.gives_back(now):
+        if self.footing.gives_back(now) and now >= self._release_at:
+            self._release_at = now + PLAN_SECONDS
+            self._know_past()
             because = self.footing.reason(now) or ""
             for action, domain in give_everything_back(self._past, self._latest_facts(), because):
                 self.acting.relieve(action, domain)
@@ -177,7 +182,8 @@ class Controller:
         except (OSError, HostError, KeyError, ValueError) as error:
             self._lose(Loss.HOST, str(error), now)
             return
-        self.footing = self.footing.regained(Loss.HOST)
+        if self._observed:
+            self.footing = self.footing.regained(Loss.HOST)
         verdict = self._accounting.swap(self.policy.swap)
         if verdict is not None and verdict.halt is not None:
             self.acting.stop_page_outs(verdict.halt)
@@ -217,7 +223,7 @@ class Controller:
         except HostError as error:
             self._lose(Loss.LIBVIRT, str(error), now)
         except OvercommitError as error:
-            self._lose(Loss.DAMON, str(error), now)
+            self._lose_damon(str(error), now)
 
     # --- planning ---
 
@@ -228,6 +234,7 @@ class Controller:
         if since >= PLAN_SECONDS:
             return True
         asked = self._replan_at is not None and now >= self._replan_at
+        asked = asked or bool(self.footing.lost)  # what is there again is noticed by a plan
         short = (
             self.host is not None and self.host.available_bytes < self.policy.reserve * self.host.total_bytes
         )
@@ -241,8 +248,10 @@ class Controller:
             self._lose(Loss.LIBVIRT, str(error), now)
             return
         except OSError as error:
+            self._observed = False
             self._lose(Loss.HOST, str(error), now)
             return
+        self._observed = True
         self.footing = self.footing.regained(Loss.LIBVIRT)
         self._require_disk(now)
         self._follow(snapshot, now)
@@ -253,12 +262,15 @@ class Controller:
         self.host, self.snapshot = snapshot.host, snapshot
         if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions):
             self.forget_past()
-        if not self._past_known:
-            self._past = self._control.past(snapshot.taken_at)
-            self.generations = self._control.journal.generations()
-            self._past_known = True
+        self._know_past()
         self.plan = self._make_plan(snapshot)
         self._act(self.plan, snapshot, now)
+
+    def _know_past(self) -> None:
+        if not self._past_known:
+            self._past = self._control.past(self._control.clock.now())
+            self.generations = self._control.journal.generations()
+            self._past_known = True
 
     def _follow(self, snapshot: Snapshot, now: float) -> None:
         """Know each life that runs, and have it watched."""
@@ -276,9 +288,7 @@ class Controller:
         except JournalFailed as error:
             self._lose(Loss.DISK, str(error), now)
         except OvercommitError as error:
-            self._lose(Loss.DAMON, str(error), now)
-            with contextlib.suppress(HostError):
-                self.watching.close()
+            self._lose_damon(str(error), now)
         else:
             self.footing = self.footing.regained(Loss.DAMON)
 
@@ -360,6 +370,12 @@ class Controller:
         self.footing = self.footing.without(loss, why, now)
         if first:
             self.acting.stop_all(f"{loss.value} is lost: {why}")
+
+    def _lose_damon(self, why: str, now: float) -> None:
+        """All of it: what is left of ours is given back, and claimed anew when that can be."""
+        self._lose(Loss.DAMON, why, now)
+        with contextlib.suppress(HostError):
+            self.watching.close()
 
     def _require_disk(self, now: float) -> None:
         """Whether the journal takes records again, asked only when it did not."""

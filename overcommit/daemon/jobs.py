@@ -106,6 +106,8 @@ class Jobs:
         """Go on with each that is due; what has ended by that."""
         now = self._clock.monotonic()
         for key in [key for key, job in self._jobs.items() if job.due <= now]:
+            if key not in self._jobs:
+                continue  # what came of another one had it stopped
             ended = self._go_on(key)
             if ended is not None:
                 yield ended

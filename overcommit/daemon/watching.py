@@ -14,7 +14,7 @@ from overcommit.control import Control
 from overcommit.damon.access import open_source
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import monitor_limits
-from overcommit.errors import HostError, OvercommitError
+from overcommit.errors import Conflict, HostError, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Incarnation
@@ -40,7 +40,8 @@ class Watching:
         self._pool = self._unclaimed()
         self._watch: Watch | None = None
         self._slots: dict[Incarnation, int] = {}
-        self._monitors = 0
+        self._monitors = self._size = 0
+        self._cramped = False
         self._actors: set[int] = set()
 
     @property
@@ -63,14 +64,22 @@ class Watching:
             Unsupported: no DAMON.
             HostError: the kernel or the journal refused.
         """
+        if self._watch is not None and self._pool.sysfs.slots() != self._size:
+            raise Conflict(
+                "somebody else set DAMON up anew", hint="overcommitctl doctor names who uses it now"
+            )
+        self._cramped = False
         alive = {domain.incarnation for domain in domains}
         for gone in [known for known in self._slots if known not in alive]:
             self._leave(gone)
         wanted = [domain for domain in domains if watchable(domain) and domain.incarnation not in self._slots]
+        if self._watch is not None and self._watch.host is None:
+            self._watch.add_host(self._monitors)
         if not wanted:
             return
         if self._watch is None or len(self._slots) + len(wanted) > self._monitors:
             if busy:
+                self._cramped = True
                 return
             wanted = [d for d in domains if watchable(d) or d.incarnation in self._slots]
             self._claim(wanted)
@@ -101,8 +110,8 @@ class Watching:
         return self._watch.host if self._watch else None
 
     def borrow(self) -> int | None:
-        """A free slot for an actor, None when all are in use."""
-        return self._actors.pop() if self._actors else None
+        """A free slot for an actor; None when all are in use, or are to become so few that more can be claimed."""
+        return self._actors.pop() if self._actors and not self._cramped else None
 
     def give_back(self, slot: int) -> None:
         """An actor is done with its slot."""
@@ -129,8 +138,10 @@ class Watching:
         spare = max(_LEAST_SPARE, round(_SPARE_SHARE * len(domains)))
         self._monitors = len(domains) + spare
         first_actor = self._monitors + 1
+        self._size = first_actor + ACTOR_SLOTS
+        self._control.clean_up_damon()  # what could not be given back at an earlier time
         try:
-            self._pool.claim(first_actor + ACTOR_SLOTS, take_over=self._take_over)
+            self._pool.claim(self._size, take_over=self._take_over)
             self._actors = set(range(first_actor, first_actor + ACTOR_SLOTS))
             self._watch = self._open(self._pool, domains)
             self._watch.add_host(self._monitors)

@@ -12,10 +12,11 @@ class FakeClock:
 
     def __init__(self, host: FakeHost) -> None:
         self._host = host
+        self._ahead = 0.0
 
     def now(self) -> float:
         """See `Clock.now`."""
-        return _EPOCH + self._host.uptime
+        return _EPOCH + self._host.uptime + self._ahead
 
     def monotonic(self) -> float:
         """See `Clock.monotonic`."""
@@ -24,3 +25,7 @@ class FakeClock:
     def wait(self, seconds: float) -> None:
         """See `Clock.wait`."""
         self._host.advance(seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back; a host that was suspended looks like the former."""
+        self._ahead += seconds

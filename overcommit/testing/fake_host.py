@@ -13,7 +13,6 @@ from overcommit.units import GIB, MIB, PAGE_SIZE
 STATISTICS_PERIOD_SECONDS = 2
 DEVICE_BLOCK_BYTES = 2 * MIB
 _BETWEEN_BLOCKS = 8 * MIB
-_STEP_SECONDS = 0.5
 
 
 class Behaviour(enum.Enum):
@@ -157,6 +156,8 @@ class FakeGuest:
 class FakeHost:
     """The state behind all fakes of one host.
 
+    Time passes in steps of ``step_seconds`` at most; longer ones are cheaper, and windows come late by them.
+
     ``second_node_bytes`` of its memory are on a node of their own. All guests are in one slice, which may
     have a limit. ``swapped_out_bytes`` so far went to swap, and ``swapped_in_bytes`` came back, a page with
     each read. ``arc_bytes`` are in ZFS's cache. ``saved_bytes`` of what guests hold is there once for
@@ -185,6 +186,7 @@ class FakeHost:
     saved_bytes: int = 0
     boot_id: str = "11111111-2222-3333-4444-555555555555"
     uptime: float = 100.0
+    step_seconds: float = 0.5
     workers: list[Callable[[float], None]] = field(default_factory=list)
     on_read: Callable[[str], None] = lambda _path: None
     on_write: Callable[[str, str], None] = lambda _path, _value: None
@@ -229,7 +231,7 @@ class FakeHost:
     def advance(self, seconds: float) -> None:
         """Let time pass: balloons move, kdamonds work, guests touch their hot memory."""
         while seconds > 0:
-            step = min(seconds, _STEP_SECONDS)
+            step = min(seconds, self.step_seconds)
             self.uptime += step
             seconds -= step
             for guest in self.guests:

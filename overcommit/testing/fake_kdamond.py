@@ -40,11 +40,18 @@ class Region:
     target: Target
     span: Range
     idle_seconds: float = 0.0
+    _layout: tuple[int, ...] = ()
+    _chunks: tuple[int, ...] = ()
 
     def accessed(self) -> bool:
         """Whether something in it is in use."""
         guest = self.target.guest
-        return guest is not None and any(chunk in guest.hot for chunk in guest.chunks_in(self.span))
+        if guest is None:
+            return False
+        layout = guest.pid, guest.memory_bytes, guest.device_bytes
+        if layout != self._layout:
+            self._layout, self._chunks = layout, guest.chunks_in(self.span)
+        return not guest.hot.isdisjoint(self._chunks)
 
     def accesses(self, samples: int) -> int:
         """All samples of a window hit, or none."""
@@ -87,6 +94,7 @@ class RunningKdamond:
 
     def aggregated(self, at: float) -> Iterator[Aggregated]:
         """What the tracepoint tells now."""
+        samples = self.samples
         for index, target in enumerate(self.targets):
             regions = [region for region in self.regions if region.target is target]
             for region in regions:
@@ -97,7 +105,7 @@ class RunningKdamond:
                     regions=len(regions),
                     start=region.span.start,
                     end=region.span.end,
-                    accesses=region.accesses(self.samples),
+                    accesses=region.accesses(samples),
                     age=int(region.idle_seconds / self.aggregation),
                 )
 
