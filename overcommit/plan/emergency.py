@@ -27,6 +27,7 @@ def is_emergency(snapshot: Snapshot, policy: Policy, *, before: bool, stalled: b
     It is when less than half of its reserve is left, until three quarters are. ``stalled``: all of the host
     lately waited for memory (PSI full); then less than the whole reserve is reason enough. That alone is not:
     a host that does little else than read one guest's memory back is as stalled, and would read back more.
+    Where the policy keeps no reserve there is no emergency.
     """
     left = make_budget(snapshot, policy).available_bytes
     needed = 1.0 if stalled else _ENDS if before else _BEGINS
