@@ -117,10 +117,6 @@ class DamonWorker:
         """See `Kernel.residency`."""
         return self._kernel.residency(pid, ram)
 
-    def swapped(self, pid: int, ram: Sequence[Range]) -> tuple[Range, ...]:
-        """See `Kernel.swapped`."""
-        return self._kernel.swapped(pid, ram)
-
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
         """See `Kernel.advise`."""
         self._kernel.advise(pid, start_time, ranges, advice)

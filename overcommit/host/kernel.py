@@ -25,8 +25,6 @@ from overcommit.units import PAGE_SIZE
 class Advice(enum.IntEnum):
     """What can be advised about another process's memory (include/uapi/asm-generic/mman-common.h)."""
 
-    WILLNEED = 3
-    """Read the pages from swap ahead of being touched. They stay in the page map as swapped until then."""
     COLD = 20
     """Forget that the pages were accessed, and let reclaim look at them first."""
     PAGEOUT = 21
@@ -94,16 +92,6 @@ class Kernel(Protocol):
         """
         ...
 
-    def swapped(self, pid: int, ram: Sequence[Range]) -> tuple[Range, ...]:
-        """Which parts of ``ram`` in the process are in swap; of a memfd its page map does not tell.
-
-        They may be as many as there are pages: not to be kept for long, as a `Residency` is.
-
-        Raises:
-            Gone: the process has exited.
-        """
-        ...
-
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
         """Advise the kernel about memory of the process that began at ``start_time``, and of no other.
 
@@ -119,8 +107,6 @@ _PAGEMAP_SCAN = 0xC0606610
 _SCAN_ARG = struct.Struct("=12Q")
 _PAGE_REGION = struct.Struct("=3Q")
 _PRESENT, _SWAPPED, _PFNZERO = 1 << 3, 1 << 4, 1 << 5
-_Region = tuple[int, int, int]
-"""Where pages of one kind begin and end, and what they are."""
 _SCAN_BATCH = 4096
 _READ_SIZE = 65536
 # process_madvise(2): the same number on every architecture (include/uapi/asm-generic/unistd.h), Linux 5.10.
@@ -234,22 +220,7 @@ class LocalKernel:
         return None if kind == fcntl.F_UNLCK else pid
 
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
-        """See `Kernel.residency`."""
-        resident: list[Range] = []
-        swapped = 0
-        for low, high, kinds in self._page_map(pid, ram, _PRESENT | _SWAPPED):
-            if kinds & _SWAPPED:
-                swapped += high - low
-            elif not kinds & _PFNZERO:  # the shared zero page costs the host nothing
-                resident.append(Range(low, high))
-        return Residency(resident=normalise(resident), swapped_bytes=swapped)
-
-    def swapped(self, pid: int, ram: Sequence[Range]) -> tuple[Range, ...]:
-        """See `Kernel.swapped`."""
-        return normalise(Range(low, high) for low, high, _ in self._page_map(pid, ram, _SWAPPED))
-
-    def _page_map(self, pid: int, ram: Sequence[Range], wanted: int) -> Iterator[_Region]:
-        """What of ``ram`` is of a wanted kind: by PAGEMAP_SCAN where the kernel has it, else page by page."""
+        """See `Kernel.residency`; PAGEMAP_SCAN where the kernel has it, else the entries one by one."""
         try:
             # A process without memory (a zombie) has a page map too, empty or worse: until Linux commit
             # 65c66047259f ("proc: fix the issue of proc_mem_open returning NULL") it had a null pointer.
@@ -259,13 +230,13 @@ class LocalKernel:
         except (FileNotFoundError, ProcessLookupError) as error:
             raise Gone(f"process {pid} has exited") from error
         try:
-            yield from _scan(descriptor, ram, wanted)
+            return _scan(descriptor, ram)
         except OSError as error:
             if error.errno == errno.ESRCH:
                 raise Gone(f"process {pid} has exited") from error
             if error.errno not in {errno.ENOTTY, errno.EINVAL}:
                 raise
-            yield from _read_entries(descriptor, ram, wanted)
+            return _read_entries(descriptor, ram)
         finally:
             os.close(descriptor)
 
@@ -316,33 +287,44 @@ def _process_madvise(process: int, ranges: Sequence[Range], advice: Advice) -> N
         raise OSError(number, os.strerror(number), f"process_madvise({advice.name})")
 
 
-def _scan(descriptor: int, ram: Sequence[Range], wanted: int) -> Iterator[_Region]:
+def _scan(descriptor: int, ram: Sequence[Range]) -> Residency:
     vector = ctypes.create_string_buffer(_PAGE_REGION.size * _SCAN_BATCH)
+    resident: list[Range] = []
+    swapped = 0
     for block in ram:
         start = block.start
         while start < block.end:
             argument = bytearray(
                 _SCAN_ARG.pack(
                     *(_SCAN_ARG.size, 0, start, block.end, 0, ctypes.addressof(vector)),
-                    *(_SCAN_BATCH, 0, 0, 0, wanted),
+                    *(_SCAN_BATCH, 0, 0, 0, _PRESENT | _SWAPPED),
                     _PRESENT | _SWAPPED | _PFNZERO,
                 )
             )
             count = fcntl.ioctl(descriptor, _PAGEMAP_SCAN, argument)
             for index in range(count):
-                yield _PAGE_REGION.unpack_from(vector, index * _PAGE_REGION.size)
+                low, high, kinds = _PAGE_REGION.unpack_from(vector, index * _PAGE_REGION.size)
+                if kinds & _SWAPPED:
+                    swapped += high - low
+                elif not kinds & _PFNZERO:  # the shared zero page costs the host nothing
+                    resident.append(Range(low, high))
             walked_to = _SCAN_ARG.unpack(argument)[4]
             start = walked_to if walked_to > start else block.end
+    return Residency(resident=normalise(resident), swapped_bytes=swapped)
 
 
-def _read_entries(descriptor: int, ram: Sequence[Range], wanted: int) -> Iterator[_Region]:
+def _read_entries(descriptor: int, ram: Sequence[Range]) -> Residency:
+    resident: list[Range] = []
+    swapped = 0
     for block in ram:
         for start in range(block.start, block.end, PAGE_SIZE * 65536):
             pages = min(65536, (block.end - start) // PAGE_SIZE)
             entries = array("Q")
             entries.frombytes(os.pread(descriptor, pages * 8, start // PAGE_SIZE * 8))
             for index, entry in enumerate(entries):
-                kind = _PRESENT if entry & _ENTRY_PRESENT else _SWAPPED if entry & _ENTRY_SWAPPED else 0
-                if kind & wanted:
+                if entry & _ENTRY_PRESENT:
                     low = start + index * PAGE_SIZE
-                    yield low, low + PAGE_SIZE, kind
+                    resident.append(Range(low, low + PAGE_SIZE))
+                elif entry & _ENTRY_SWAPPED:
+                    swapped += PAGE_SIZE
+    return Residency(resident=normalise(resident), swapped_bytes=swapped)

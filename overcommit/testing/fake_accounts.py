@@ -88,10 +88,10 @@ def charge_files(guest: FakeGuest) -> Files:
 
 def charge_statistics(guest: FakeGuest) -> str:
     """The kinds of charge in memory.stat; a memfd's memory is shared memory, which ``file`` counts in."""
-    ram = len(guest.resident | guest.read_ahead) * MIB
+    ram = len(guest.resident) * MIB
     anon, shmem = (0, ram) if guest.shared else (ram, 0)
     return f"anon {anon + guest.overhead_bytes}\nfile {shmem}\nshmem {shmem}\nkernel 0\n"
 
 
 def _charged(guest: FakeGuest) -> int:
-    return len(guest.resident | guest.read_ahead) * MIB + guest.overhead_bytes
+    return len(guest.resident) * MIB + guest.overhead_bytes

@@ -32,11 +32,10 @@ class FakeGuest:
 
     Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
     the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are first in line
-    for reclaim, ``read_ahead`` ones are in swap and in memory, and ``demoted`` ones lie on the host's second
-    memory node. ``common`` chunks hold the same as those of that number in other guests. Free page reporting
-    gives the host what is free, but for ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not
-    to be forked; without that it looks like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes
-    ``overhead_bytes`` beyond it.
+    for reclaim, and ``demoted`` ones lie on the host's second memory node. ``common`` chunks hold the same as
+    those of that number in other guests. Free page reporting gives the host what is free, but for
+    ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be forked; without that it looks
+    like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes ``overhead_bytes`` beyond it.
 
     The last ``device_bytes`` of its memory are a virtio-mem device, in a block of RAM of its own. The guest
     unplugs from the end, and moves what it uses out of the way; not what is ``unmovable``.
@@ -51,7 +50,6 @@ class FakeGuest:
     free: set[int] = field(default_factory=set)
     swapped: set[int] = field(default_factory=set)
     cold_hints: set[int] = field(default_factory=set)
-    read_ahead: set[int] = field(default_factory=set)
     demoted: set[int] = field(default_factory=set)
     common: set[int] = field(default_factory=set)
     start_time: int = 1000
@@ -204,7 +202,7 @@ class FakeHost:
     @property
     def available_bytes(self) -> int:
         """What is left, as MemAvailable has it: ZFS's cache is used memory."""
-        own = sum(guest.overhead_bytes + len(guest.read_ahead) * MIB for guest in self.guests)
+        own = sum(guest.overhead_bytes for guest in self.guests)
         taken = self.resident_bytes + own + self.zram_bytes + self.huge_pages_bytes + self.arc_bytes
         return self.total_bytes - taken + self.saved_bytes
 
@@ -260,13 +258,6 @@ class FakeHost:
                 moved += MIB
         self.swapped_out_bytes += moved
         return moved
-
-    def read_ahead(self, guest: FakeGuest, chunks: Sequence[int]) -> None:
-        """Read chunks from swap; the guest has not touched them yet, and need not wait when it does."""
-        new = guest.swapped.intersection(chunks) - guest.read_ahead
-        guest.read_ahead |= new
-        guest.promoted_pages += len(new) * MIB // PAGE_SIZE
-        self.swapped_in_bytes += len(new) * MIB
 
     def demote(self, guest: FakeGuest, chunks: Sequence[int], most_bytes: int) -> int:
         """Move resident chunks that are not accessed to the second node while there is room there."""
@@ -359,8 +350,6 @@ def _touch(guest: FakeGuest) -> int:
     back = guest.hot & guest.swapped
     guest.swapped -= back
     guest.resident |= back
-    waited_for = back - guest.read_ahead
-    guest.read_ahead &= guest.swapped
-    guest.major_faults += len(waited_for)
-    guest.promoted_pages += len(waited_for) * MIB // PAGE_SIZE
-    return len(waited_for) * MIB
+    guest.major_faults += len(back)
+    guest.promoted_pages += len(back) * MIB // PAGE_SIZE
+    return len(back) * MIB

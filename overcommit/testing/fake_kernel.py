@@ -151,18 +151,14 @@ class FakeKernel:
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
         """See `Kernel.residency`."""
         self.host.on_read(f"/proc/{pid}/pagemap")
-        guest = self._guest(pid)
+        guest = self.host.guest(pid)
+        if guest is None:
+            raise Gone(f"process {pid} has exited")
         return Residency(
             resident=tuple(intersect(guest.ranges_of(guest.resident), ram)),
             # What a memfd has in swap, its own page cache knows and not the process's page tables.
             swapped_bytes=0 if guest.shared else len(guest.swapped) * MIB,
         )
-
-    def swapped(self, pid: int, ram: Sequence[Range]) -> tuple[Range, ...]:
-        """See `Kernel.swapped`."""
-        self.host.on_read(f"/proc/{pid}/pagemap")
-        guest = self._guest(pid)
-        return () if guest.shared else tuple(intersect(guest.ranges_of(guest.swapped), ram))
 
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
         """See `Kernel.advise`."""
@@ -172,20 +168,11 @@ class FakeKernel:
         if guest is None or guest.start_time != start_time:
             raise Gone(f"process {pid} is another one by now")
         chunks = [chunk for span in ranges for chunk in guest.chunks_in(span)]
-        match advice:
-            case Advice.WILLNEED:
-                self.host.read_ahead(guest, chunks)
-            case Advice.COLD:
-                guest.cold_hints.update(chunks)
-            case Advice.PAGEOUT:
-                self.host.page_out(guest, chunks, guest.memory_bytes)
+        if advice is Advice.COLD:
+            guest.cold_hints.update(chunks)
+        else:
+            self.host.page_out(guest, chunks, guest.memory_bytes)
         self.host.after_write(path, advice.name)
-
-    def _guest(self, pid: int) -> FakeGuest:
-        guest = self.host.guest(pid)
-        if guest is None:
-            raise Gone(f"process {pid} has exited")
-        return guest
 
     def _reclaim(self, path: str, value: str) -> None:
         for guest in self.host.guests:

@@ -58,9 +58,6 @@ class FileKernel:
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
         raise AssertionError(f"a parser asked for the residency of {pid} in {ram}")
 
-    def swapped(self, pid: int, ram: Sequence[Range]) -> tuple[Range, ...]:
-        raise AssertionError(f"a parser asked what of {ram} in {pid} is in swap")
-
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
         raise AssertionError(f"a parser advised {advice} about {ranges} of {pid} ({start_time})")
 
