@@ -222,7 +222,7 @@ class Controller:
             self._lose(Loss.DISK, str(error), now)
         except HostError as error:
             self._lose(Loss.LIBVIRT, str(error), now)
-        except OvercommitError as error:
+        except (OvercommitError, OSError) as error:  # its slots may be gone at any moment
             self._lose_damon(str(error), now)
 
     # --- planning ---
@@ -287,7 +287,7 @@ class Controller:
             self.watching.follow(snapshot.domains, busy=self.acting.in_slots)
         except JournalFailed as error:
             self._lose(Loss.DISK, str(error), now)
-        except OvercommitError as error:
+        except (OvercommitError, OSError) as error:  # its slots may be gone at any moment
             self._lose_damon(str(error), now)
         else:
             self.footing = self.footing.regained(Loss.DAMON)
@@ -374,7 +374,7 @@ class Controller:
     def _lose_damon(self, why: str, now: float) -> None:
         """All of it: what is left of ours is given back, and claimed anew when that can be."""
         self._lose(Loss.DAMON, why, now)
-        with contextlib.suppress(HostError):
+        with contextlib.suppress(HostError, OSError):
             self.watching.close()
 
     def _require_disk(self, now: float) -> None:

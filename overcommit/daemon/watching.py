@@ -128,7 +128,7 @@ class Watching:
         self._slots.clear()
         self._actors.clear()
         if watch is not None:
-            with contextlib.suppress(HostError):
+            with contextlib.suppress(HostError, OSError):
                 watch.close()
         pool.release()
 
@@ -147,8 +147,8 @@ class Watching:
             self._watch.add_host(self._monitors)
             for domain in domains:
                 self._add(self._watch, domain, known[domain.incarnation])
-        except OvercommitError:
-            with contextlib.suppress(HostError):
+        except (OvercommitError, OSError):
+            with contextlib.suppress(HostError, OSError):
                 self.close()
             raise
 

@@ -20,6 +20,7 @@ from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.peers import Peer
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.protocol import Reply, Request, Verb
+from overcommit.daemon.report import sentence_of
 from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
 from overcommit.errors import HostError
@@ -206,7 +207,7 @@ class Daemon:
     @property
     def sentence(self) -> str:
         """What it says of itself."""
-        return str(self.server.status["service"]["sentence"])
+        return sentence_of(self.controller, self.world.clock.monotonic())
 
     def has_said(self, part: str) -> bool:
         """Whether its log has it."""

@@ -114,6 +114,9 @@ class Schedule:
             gone, heir = self.random.sample(self.host.guests, 2)
             self.host.guests.remove(gone)
             heir.pid, heir.start_time = gone.pid, gone.start_time + 1
+            heir.swapped.clear()
+            heir.demoted.clear()
+            heir.start_over()
 
     def _behaves(self) -> None:
         if guest := self._guest():
@@ -179,7 +182,7 @@ class Schedule:
                 self.foreign = False
             else:
                 damon.running.clear()
-                kernel = self.world.kernel
+                kernel, self.foreign = self.world.kernel, True
                 kernel.write(f"{_ROOT}/nr_kdamonds", "1")
                 for path, value in (
                     ("0/contexts/nr_contexts", "1"),
@@ -188,7 +191,6 @@ class Schedule:
                     ("0/state", "on"),
                 ):
                     kernel.write(f"{_ROOT}/{path}", value)
-                self.foreign = True
         except OSError:
             pass  # damon_stat was first
         finally:
