@@ -10,24 +10,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from overcommit.classify.idle import classify, judge_host
 from overcommit.control import Control
 from overcommit.daemon.accounting import Accounting
 from overcommit.daemon.acting import Acting, give_everything_back, gives
+from overcommit.daemon.followed import Followed
 from overcommit.daemon.footing import Footing, Loss
 from overcommit.daemon.jobs import Ended
 from overcommit.daemon.policy_file import PolicyFile
-from overcommit.daemon.pulse import Pulse, feeling_between, take_pulse
+from overcommit.daemon.pulse import take_pulse
 from overcommit.daemon.watching import Watching
 from overcommit.errors import HostError, JournalFailed, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation, GenerationSummary
 from overcommit.model.action import KsmAction
-from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
-from overcommit.model.heat import Heat
+from overcommit.model.facts import HostFacts, Incarnation, Snapshot
 from overcommit.model.past import NOTHING_PAST, Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
@@ -44,16 +43,6 @@ SOON_SECONDS = 10.0
 """When something does, never more often than that."""
 _CLOCK_TOLERANCE_SECONDS = 30.0
 _CLOCK_HOLD_SECONDS = 60.0
-
-
-@dataclass(slots=True)
-class Followed:
-    """A domain from one tick to the next."""
-
-    domain: DomainFacts
-    grip: Grip
-    pulse: Pulse | None = None
-    heat: Heat | None = None
 
 
 class Controller:
@@ -133,7 +122,8 @@ class Controller:
             self._release_at = now + PLAN_SECONDS
             self._know_past()
             because = self.footing.reason(now) or ""
-            for action, domain in give_everything_back(self._past, self._latest_facts(), because):
+            latest = {who: followed.latest for who, followed in self.followed.items()}
+            for action, domain in give_everything_back(self._past, latest, because):
                 self.acting.relieve(action, domain)
 
     def step(self) -> None:
@@ -195,22 +185,12 @@ class Controller:
             if pulse is None:
                 self.replan_soon()
                 continue
-            before, followed.pulse = followed.pulse, pulse
-            if before is None or pulse.at <= before.at:
-                continue
-            feeling = feeling_between(
-                before,
-                pulse,
-                followed.domain,
-                heat=followed.heat,
-                taken_bytes=self.taken_bytes(who),
-                taking=self.acting.takes_from(who),
-            )
-            followed.grip = followed.grip.after(feeling)
+            taken, taking = self._past.taken_from(who), self.acting.takes_from(who)
+            followed.feel(pulse, taken_bytes=taken, taking=taking)
             why_not = followed.grip.restraint.why_not
-            if why_not is not None and self.acting.takes_from(who):
+            if why_not is not None and taking:
                 self.acting.stop(who, why_not)
-            if self.taken_bytes(who) and (pulse.short_bytes(followed.domain) or self._suffers(followed)):
+            if taken and (followed.short or followed.suffers):
                 self.acting.stop(who, "the guest is short of memory")
                 self._urgent = True
 
@@ -294,6 +274,8 @@ class Controller:
 
     def _make_plan(self, snapshot: Snapshot) -> Plan:
         policy, heats, restraints = self.policy, {}, {}
+        self.emergency = is_emergency(snapshot, policy, before=self.emergency, stalled=self._stalled)
+        self._stalled = False
         for who, followed in self.followed.items():
             domain, idle = followed.domain, self.watching.idle(who)
             restraint = followed.grip.restraint
@@ -301,7 +283,9 @@ class Controller:
                 restraint = dataclasses.replace(restraint, why_not="memory is being reserved for it")
             restraints[who] = restraint
             if idle is not None and domain.residency is not None:
-                cold_after = max(policy.class_of(domain).cold_after_seconds, restraint.cold_after_seconds)
+                cold_after = policy.class_of(domain).cold_after_seconds
+                if not self.emergency:
+                    cold_after = max(cold_after, restraint.cold_after_seconds)
                 followed.heat = classify(idle, domain.residency.resident, cold_after=cold_after)
                 heats[who.uuid] = followed.heat
         host_heat = None
@@ -314,8 +298,6 @@ class Controller:
         if self.wanted is not None:
             past = dataclasses.replace(past, reservations=(*past.reservations, self.wanted))
             policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
-        self.emergency = is_emergency(snapshot, policy, before=self.emergency, stalled=self._stalled)
-        self._stalled = False
         return make_plan(
             snapshot,
             heats,
@@ -332,15 +314,8 @@ class Controller:
 
     def _in_pain(self) -> dict[Incarnation, str]:
         """The guests that say that they suffer, while we have memory of theirs."""
-        pains = {who: self._suffers(f) for who, f in self.followed.items() if self.taken_bytes(who)}
+        pains = {who: f.suffers for who, f in self.followed.items() if self._past.taken_from(who)}
         return {who: pain for who, pain in pains.items() if pain is not None}
-
-    @staticmethod
-    def _suffers(followed: Followed) -> str | None:
-        """What hurts a guest by its own word, None when nothing does."""
-        said = followed.grip.felt.by_guest(followed.grip.domain_class.objective)
-        worst = max(said, key=lambda figure: figure.pain, default=None)
-        return worst.text if worst is not None and worst.pain > 1.0 else None
 
     def _act(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
         domains = {domain.incarnation: domain for domain in snapshot.domains}
@@ -398,18 +373,3 @@ class Controller:
         for followed in self.followed.values():
             followed.grip = followed.grip.under(self.policy.class_of(followed.domain))
         return changed
-
-    def taken_bytes(self, who: Incarnation) -> int:
-        """What a guest gave us by balloon and blocks, and did not get back."""
-        balloons = (b.baseline_bytes - b.size_bytes for b in self._past.balloons if b.domain == who)
-        devices = (d.baseline_bytes - d.size_bytes for d in self._past.devices if d.domain == who)
-        return sum(max(0, taken) for taken in (*balloons, *devices))
-
-    def _latest_facts(self) -> Mapping[Incarnation, DomainFacts]:
-        """The domains with the balloons that this tick saw."""
-        return {
-            who: dataclasses.replace(
-                followed.domain, balloon=followed.pulse.balloon if followed.pulse else followed.domain.balloon
-            )
-            for who, followed in self.followed.items()
-        }

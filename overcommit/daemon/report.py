@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from overcommit.control import Control
-from overcommit.daemon.controller import Controller, Followed
+from overcommit.daemon.controller import Controller
+from overcommit.daemon.followed import Followed
 from overcommit.daemon.status import Mode, Service, Standing, status_document
 from overcommit.model.action import name_of, subject_of
 from overcommit.model.facts import Incarnation
@@ -95,7 +96,7 @@ def _standing(controller: Controller, who: Incarnation, followed: Followed) -> S
     doing = controller.acting.of(who)
     return Standing(
         target_bytes=target,
-        reclaimed_bytes=swapped + controller.taken_bytes(who),
+        reclaimed_bytes=swapped + controller.past.taken_from(who),
         promotion_rate_per_minute=rate,
         slo_promotion_rate_per_minute=grip.domain_class.objective.promotions_per_minute,
         cold_after_seconds=grip.restraint.cold_after_seconds,

@@ -76,6 +76,12 @@ class Past:
     settlings: tuple[Settling, ...] = ()
     ksm_generation: int | None = None
 
+    def taken_from(self, domain: Incarnation) -> int:
+        """Bytes that a guest gave by balloon and blocks, and did not get back."""
+        balloons = (b.baseline_bytes - b.size_bytes for b in self.balloons if b.domain == domain)
+        devices = (d.baseline_bytes - d.size_bytes for d in self.devices if d.domain == domain)
+        return sum(max(0, taken) for taken in (*balloons, *devices))
+
     def by_domain(self) -> Mapping[Incarnation, Past]:
         """What is about each domain; one without a past is not there."""
         about: dict[Incarnation, _About] = {}

@@ -215,7 +215,7 @@ class Daemon:
 
     def taken_from(self, guest: FakeGuest) -> int:
         """What of a guest is on record as taken by balloon and blocks."""
-        return self.controller.taken_bytes(incarnation(guest))
+        return self.controller.past.taken_from(incarnation(guest))
 
 
 class World:
