@@ -370,6 +370,7 @@ class Controller:
             self._say(f"the policy stays as it is, for what is there now is none: {self.policy_refused}")
         elif changed:
             self._say(f"policy {self.policy.source} is in force now")
+            self.acting.stop_all("another policy is in force")
         for followed in self.followed.values():
             followed.grip = followed.grip.under(self.policy.class_of(followed.domain))
         return changed

@@ -54,6 +54,8 @@ def take_pulse(kernel: Kernel, hypervisor: Hypervisor, clock: Clock, domain: Dom
             return None  # what was read may be somebody else's, who got its pid
     except HostError:
         return None
+    except OSError:
+        cgroup = balloon = None  # nobody knows whose they are
     return Pulse(at=at, cgroup=cgroup, balloon=balloon)
 
 

@@ -36,16 +36,18 @@ from tests.faults.conftest import Installation, guests
 
 POLICY = """
 version: 1
-host: {{reserve: {reserve}, pageout_actor: {actor}, swap: {{max_used: 60%, max_write: 50MiB/s}}}}
+host: {{reserve: {reserve}, pageout_actor: {actor}, swap: {{max_used: 60%, max_write: {write}}}}}
 classes: {{all: {{floor: {floor}, cold_after: 20s}}}}
 default_class: all
 """
 FLOOR = 0.2
 
 
-def policy_text(*, actor: str = "damos-fvaddr", reserve: str = "8%", floor: str = "20%") -> str:
+def policy_text(
+    *, actor: str = "damos-fvaddr", reserve: str = "8%", floor: str = "20%", write: str = "50MiB/s"
+) -> str:
     """A policy as its file has it."""
-    return POLICY.format(actor=actor, reserve=reserve, floor=floor)
+    return POLICY.format(actor=actor, reserve=reserve, floor=floor, write=write)
 
 
 class Libvirt(FakeHypervisor):

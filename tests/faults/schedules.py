@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from overcommit.daemon.protocol import Verb
 from overcommit.errors import OvercommitError
@@ -59,7 +60,6 @@ class Schedule:
         self.kinds: Counter[str] = Counter()
         self.held: dict[tuple[int, int], int] = {}
         self.daemon: Daemon | None = None
-        self.unmovable_writes = 0
         self.host.on_write = self._on_write
         self.host.on_read = self._on_read
 
@@ -264,13 +264,9 @@ class Schedule:
             return
         records = [entry.record for entry in Journal(self.world.directory).outstanding()]
         if kind is None:
-            if _value_is_on(path) and not any(isinstance(r, KdamondStarted) for r in records):
+            if not any(isinstance(r, KdamondStarted) for r in records):
                 raise Broken("S3: a kdamond without a record")
-        elif not any(
-            isinstance(r, BalloonMoved | MemoryDeviceResized) and r.domain.name == name
-            for r in records
-            if isinstance(r, kind)
-        ):
+        elif not any(isinstance(r, kind) and r.domain.name == name for r in records):
             raise Broken(f"S3: {path} without a record")
 
     def check(self) -> None:
@@ -287,8 +283,11 @@ class Schedule:
             self.held[life] = held
         now = self.world.clock.monotonic()
         footing, acting = self.daemon.controller.footing, self.daemon.controller.acting
-        domains = [a.domain for a in acting.actions if not isinstance(a, KsmAction)]
-        taking = [domain for domain in domains if acting.takes_from(domain)]
+        taking = [
+            action
+            for action in acting.actions
+            if not isinstance(action, KsmAction) and acting.takes_from(action.domain)
+        ]
         if taking and not footing.may_take(now):
             raise Broken(f"S9: it takes in mode {footing.mode(now).value}")
         others = self.host.swap_of_others_bytes
@@ -387,22 +386,14 @@ class Dead(BaseException):
     """Nothing of a killed process runs any more."""
 
 
-def _value_is_on(path: str) -> bool:
-    return path.endswith("/state")
-
-
-def _orders() -> list[tuple[Verb, dict[str, object]]]:
-    return [
-        (Verb.PAUSE, {"seconds": 120.0}),
-        (Verb.PAUSE, {}),
-        (Verb.RESUME, {}),
-        (Verb.TICK, {}),
-        (Verb.RELOAD, {}),
-        (Verb.RESERVE, {"size_bytes": 1600 * MIB, "timeout_seconds": 60.0, "hold_seconds": 300.0}),
-    ]
-
-
-ORDERS = _orders()
+ORDERS: list[tuple[Verb, dict[str, Any]]] = [
+    (Verb.PAUSE, {"seconds": 120.0}),
+    (Verb.PAUSE, {}),
+    (Verb.RESUME, {}),
+    (Verb.TICK, {}),
+    (Verb.RELOAD, {}),
+    (Verb.RESERVE, {"size_bytes": 1600 * MIB, "timeout_seconds": 60.0, "hold_seconds": 300.0}),
+]
 S = Schedule
 FAULTS: list[Callable[[Schedule], None]] = [
     S._comes, S._goes, S._restarts, S._resets, S._pid_is_reused, S._behaves, S._behaves, S._wakes_up,

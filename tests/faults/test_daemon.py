@@ -1,0 +1,414 @@
+"""The daemon on a fake host: what it does, and what it does when the world around it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from overcommit.daemon.protocol import Verb
+from overcommit.daemon.status import Mode
+from overcommit.errors import Conflict
+from overcommit.journal import Journal
+from overcommit.model.wake import WakeKind
+from overcommit.testing import Behaviour
+from overcommit.testing.fake_kdamond import refusal
+from overcommit.units import MIB
+from tests.faults.conftest import ACTORS
+from tests.faults.daemon import Daemon, Disk, World, policy_text
+
+ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
+SETTLED = 150.0
+"""After that many seconds it has taken what there is to take."""
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """The journal's."""
+    disk = Disk()
+    with disk.in_place():
+        yield disk
+
+
+@pytest.fixture
+def world(tmp_path: Path, disk: Disk) -> World:
+    """Two guests: ``cold`` has much to page out, ``free`` has much to give."""
+    del disk
+    return World(tmp_path)
+
+
+def settled(world: World) -> Daemon:
+    """A daemon that has taken what there is to take."""
+    daemon = world.daemon()
+    daemon.run_for(SETTLED, lambda: well(world))
+    assert daemon.taken_from(world.host.guests[1])
+    return daemon
+
+
+def well(world: World) -> None:
+    """To be true at any time."""
+    assert world.floor_broken() is None
+    for guest in world.host.guests:
+        assert len(guest.resident) * MIB >= 0.2 * guest.memory_bytes
+
+
+def ends_well(world: World, daemon: Daemon, found: object) -> None:
+    """It stops, DAMON is back, and restore brings the rest."""
+    daemon.stop()
+    assert not world.kernel.damon.running
+    assert world.verbs.restore().left == ()
+    assert world.verbs.baseline() == found
+    assert world.verbs.outstanding == 0
+
+
+# --- what it does
+
+
+@pytest.mark.parametrize("actor", ACTORS)
+def test_it_takes_idle_memory_over_time_holds_floors_and_leaves_a_way_back(
+    tmp_path: Path, actor: str
+) -> None:
+    with Disk().in_place():
+        world = World(tmp_path, policy_text(actor=actor))
+        found = world.verbs.baseline()
+        daemon = world.daemon()
+        daemon.run_for(600, lambda: well(world))
+        cold, free = world.host.guests
+        assert len(cold.swapped) >= 60
+        assert cold.hot <= cold.resident
+        assert free.balloon_bytes <= 64 * MIB
+        assert daemon.mode is Mode.ACTIVE
+        daemon.stop()
+        assert {e.record.domain.name for e in Journal(world.directory).outstanding()} == {"free"}
+        assert world.verbs.restore().left == ()
+        assert world.verbs.baseline() == found
+
+
+def test_its_sentence_is_logged_when_it_changes_only(world: World) -> None:
+    daemon = settled(world)
+    before = list(daemon.said)
+    daemon.run_for(600)
+    assert daemon.said == before
+
+
+def test_observing_changes_nothing_of_guests(world: World) -> None:
+    world.host.on_write = lambda path, _value: pytest.fail(path) if not path.startswith("/sys/k") else None
+    daemon = world.daemon(observe=True)
+    daemon.run_for(300)
+    assert daemon.mode is Mode.OBSERVE
+    assert daemon.has_said("would: ")
+    assert not any(guest.swapped for guest in world.host.guests)
+
+
+def test_a_pause_takes_nothing_until_it_ends(world: World) -> None:
+    daemon = world.daemon()
+    asked = daemon.order(Verb.PAUSE, seconds=200.0)
+    daemon.run_for(180)
+    assert asked.answer is not None
+    assert asked.answer["sentence"].startswith("paused for 3")
+    assert daemon.mode is Mode.PAUSED
+    assert not any(guest.swapped for guest in world.host.guests)
+    daemon.run_for(SETTLED)
+    assert world.host.guests[0].swapped
+
+
+def test_a_resume_ends_a_pause(world: World) -> None:
+    daemon = world.daemon()
+    daemon.order(Verb.PAUSE)
+    daemon.run_for(60)
+    assert daemon.mode is Mode.PAUSED
+    daemon.order(Verb.RESUME)
+    daemon.run_for(SETTLED)
+    assert world.host.guests[0].swapped
+
+
+def test_reservations_are_granted_one_after_the_other_or_refused_in_time(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(30)
+    small = daemon.order(
+        Verb.RESERVE, size_bytes=64 * MIB, purpose="new", timeout_seconds=60.0, hold_seconds=600.0
+    )
+    large = daemon.order(Verb.RESERVE, size_bytes=1 << 40, timeout_seconds=60.0, hold_seconds=600.0)
+    daemon.run_for(20)
+    assert small.answer is not None
+    assert small.answer["granted"] is True
+    assert large.answer is None
+    daemon.run_for(60)
+    assert large.answer is not None
+    assert large.answer["granted"] is False
+    assert large.answer["missing_bytes"] > 1 << 39
+
+
+def test_a_bad_policy_is_refused_and_a_good_one_is_taken(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(10)
+    world.policy_path.write_text("version: 1\nnonsense: 3\n")
+    asked = daemon.order(Verb.RELOAD)
+    daemon.run_for(10)
+    assert asked.replies[-1].kind.value == "error"
+    assert "the policy on disk is refused" in daemon.sentence
+    world.policy_path.write_text(policy_text(floor="60%"))
+    daemon.wake(WakeKind.RELOAD)
+    daemon.run_for(SETTLED)
+    assert "refused" not in daemon.sentence
+    assert len(world.host.guests[0].resident) >= 0.6 * 128
+
+
+def test_a_guest_that_is_short_gets_its_balloon_back_within_a_tick(world: World) -> None:
+    daemon = settled(world)
+    guest = world.host.guests[1]
+    target = guest.balloon_target_bytes
+    guest.resident = set(range(target // MIB))
+    guest.hot = set(guest.resident)
+    guest.free.clear()
+    guest.report()
+    daemon.run_for(5.5)
+    assert guest.balloon_target_bytes > target
+
+
+def test_a_guest_in_pain_is_let_alone_in_the_same_tick(world: World) -> None:
+    daemon = world.daemon()
+    guest = world.host.guests[0]
+    while not any(a.domain.name == "cold" for a in daemon.controller.acting.actions):
+        daemon.run_for(1)
+        assert world.clock.monotonic() < 400
+    guest.stalled_seconds += 4.0
+    daemon.run_for(5.5)
+    assert not any(a.domain.name == "cold" for a in daemon.controller.acting.actions)
+    assert "resting: cold" in daemon.sentence
+    moved = len(guest.swapped)
+    daemon.run_for(60)
+    assert len(guest.swapped) <= moved
+
+
+def test_one_controller_at_a_time(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(10)
+    with pytest.raises(Conflict, match="another controller is at work"):
+        world.daemon()
+    with pytest.raises(Conflict, match="another controller is at work"):
+        world.verbs.plan()
+    daemon.run_for(10)
+    assert daemon.mode is Mode.ACTIVE
+
+
+def test_domains_come_beyond_the_slots_and_are_watched_and_what_was_known_is_kept(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(40)
+    known = daemon.controller.watching.idle(next(iter(daemon.controller.followed)))
+    assert known is not None
+    began = known.window_seconds
+    template = world.host.guests[0]
+    for number in range(10, 22):
+        world.host.guests.append(
+            type(template)(
+                name=f"vm{number}",
+                uuid=f"00000000-0000-0000-0000-{number:012d}",
+                pid=500 + number,
+                memory_bytes=64 * MIB,
+                resident=set(range(60)),
+                hot=set(range(60)),
+            )
+        )
+    daemon.wake(WakeKind.LIFECYCLE)
+    daemon.run_for(90)
+    controller = daemon.controller
+    assert len(controller.followed) == 14
+    idles = [controller.watching.idle(who) for who in controller.followed]
+    assert None not in idles
+    assert max(idle.window_seconds for idle in idles if idle) > began + 60
+
+
+# --- the unhappy world
+
+
+def test_libvirt_that_hangs_is_held_out_then_all_goes_back_and_it_comes_back_by_itself(world: World) -> None:
+    found, daemon = world.verbs.baseline(), settled(world)
+    world.libvirt.down = "libvirt did not answer within 10 s"
+    daemon.run_for(70)
+    assert daemon.sentence.startswith("safe: holding, without libvirt: libvirt did not answer")
+    daemon.run_for(300)
+    assert daemon.sentence.startswith("safe: giving everything back, without libvirt")
+    world.libvirt.down = None
+    daemon.run_for(30)
+    assert daemon.mode is Mode.ACTIVE
+    ends_well(world, daemon, found)
+
+
+def test_one_qemu_that_hangs_leaves_the_others_their_relief(world: World) -> None:
+    daemon = settled(world)
+    hung, guest = world.host.guests
+    hung.behaviour = Behaviour.HUNG
+    daemon.run_for(60)
+    assert daemon.mode is Mode.ACTIVE
+    target = guest.balloon_target_bytes
+    guest.resident = set(range(target // MIB))
+    guest.hot = set(guest.resident)
+    guest.free.clear()
+    guest.report()
+    daemon.run_for(11)
+    assert guest.balloon_target_bytes > target
+
+
+@pytest.mark.parametrize("way", ["destroyed", "restarted", "migrates", "paused", "pid reused"])
+def test_a_domain_that_changes_under_a_job_ends_it(world: World, way: str) -> None:
+    world.policy_path.write_text(policy_text(write="4MiB/s"))
+    daemon = world.daemon()
+    guest = world.host.guests[0]
+    while not guest.swapped:
+        daemon.run_for(1)
+        assert world.clock.monotonic() < 400
+    if way == "destroyed":
+        world.host.guests.remove(guest)
+    elif way == "restarted":
+        guest.pid, guest.start_time = 700, 9000
+        guest.swapped.clear()
+        guest.resident = set(range(100))
+    elif way == "pid reused":
+        guest.start_time = 9000
+        guest.swapped.clear()
+        guest.resident = set(range(100))
+    elif way == "migrates":
+        guest.busy_with = "a migration"
+    else:
+        guest.paused = True
+    before = len(guest.swapped)
+    daemon.run_for(15)
+    assert not any(a.domain.name == "cold" for a in daemon.controller.acting.actions)
+    assert len(guest.swapped) <= before + 20
+    assert daemon.mode is Mode.ACTIVE
+    daemon.run_for(60, lambda: well(world))
+
+
+def test_a_full_disk_takes_nothing_and_gives_back_all_the_same(world: World, disk: Disk) -> None:
+    found, daemon = world.verbs.baseline(), settled(world)
+    cold, free = world.host.guests
+    disk.full = True
+    free.resident = set(range(free.balloon_target_bytes // MIB))
+    free.hot = set(free.resident)
+    free.free.clear()
+    free.report()
+    target, swapped = free.balloon_target_bytes, len(cold.swapped)
+    daemon.run_for(60)
+    assert free.balloon_target_bytes > target
+    assert len(cold.swapped) <= swapped
+    disk.full = False
+    daemon.run_for(30)
+    assert daemon.mode is Mode.ACTIVE
+    ends_well(world, daemon, found)
+
+
+def test_sysfs_that_is_busy_for_a_minute_is_lived_through(world: World) -> None:
+    found, daemon = world.verbs.baseline(), settled(world)
+    until = world.clock.monotonic() + 60
+
+    def busy(path: str) -> None:
+        if path.startswith(ROOT) and world.clock.monotonic() < until:
+            world.kernel.busy = 1
+
+    world.host.on_read = busy
+    world.host.on_write = lambda path, _value: busy(path)
+    daemon.run_for(240, lambda: well(world))
+    assert daemon.mode is Mode.ACTIVE
+    assert None not in [daemon.controller.watching.idle(who) for who in daemon.controller.followed]
+    ends_well(world, daemon, found)
+
+
+@pytest.mark.parametrize(("seconds", "way"), [(3600.0, "forward"), (-3600.0, "back")])
+def test_a_clock_that_jumps_holds_for_a_minute(world: World, seconds: float, way: str) -> None:
+    """A host that was suspended looks like the former: the monotonic clock stood still."""
+    daemon = settled(world)
+    world.clock.jump(seconds)
+    daemon.run_for(6)
+    assert daemon.sentence.startswith(f"safe: holding, without the clock: it jumped {way} by 1h")
+    daemon.run_for(80)
+    assert daemon.mode is Mode.ACTIVE
+
+
+def foreign_slots(world: World) -> None:
+    """Another tool turns our kdamonds off and sets up its own."""
+    world.kernel.damon.running.clear()
+    for path, value in (
+        ("nr_kdamonds", "1"),
+        ("0/contexts/nr_contexts", "1"),
+        ("0/contexts/0/operations", "paddr"),
+        ("0/contexts/0/targets/nr_targets", "1"),
+        ("0/state", "on"),
+    ):
+        world.kernel.write(f"{ROOT}/{path}", value)
+
+
+def no_foreign_slots(world: World) -> None:
+    world.kernel.damon.running.clear()
+    world.kernel.write(f"{ROOT}/nr_kdamonds", "0")
+
+
+def module_on(world: World) -> None:
+    world.kernel.damon.running.clear()
+    world.kernel.damon.modules["damon_stat"] = True
+
+
+def module_off(world: World) -> None:
+    world.kernel.damon.modules["damon_stat"] = False
+
+
+@pytest.mark.parametrize(
+    ("take", "leave", "says"),
+    [(foreign_slots, no_foreign_slots, "another tool"), (module_on, module_off, "damon_stat")],
+)
+def test_a_foreign_tool_that_takes_damon_away_keeps_it(
+    world: World, take: Callable[[World], None], leave: Callable[[World], None], says: str
+) -> None:
+    """And we hold, give back after five minutes, and go on when it leaves."""
+    found, daemon = world.verbs.baseline(), settled(world)
+    guest = world.host.guests[1]
+    take(world)
+    daemon.run_for(120)
+    assert daemon.mode is Mode.SAFE
+    assert says in daemon.sentence
+    assert guest.balloon_target_bytes < guest.memory_bytes
+    daemon.run_for(260)
+    assert daemon.sentence.startswith("safe: giving everything back, without DAMON")
+    assert guest.balloon_target_bytes == guest.memory_bytes
+    leave(world)
+    daemon.run_for(60)
+    assert daemon.mode is Mode.ACTIVE
+    assert daemon.controller.watching.host is not None
+    ends_well(world, daemon, found)
+
+
+def test_kdamonds_that_end_are_started_again(world: World) -> None:
+    daemon = settled(world)
+    world.kernel.damon.running.clear()
+    daemon.run_for(150)
+    assert daemon.mode is Mode.ACTIVE
+    assert len(world.kernel.damon.running) == 3
+    assert daemon.controller.watching.host is not None
+
+
+def test_swap_that_fills_stops_page_out_by_name(world: World) -> None:
+    world.policy_path.write_text(policy_text(write="4MiB/s"))
+    daemon = world.daemon()
+    guest = world.host.guests[0]
+    while not guest.swapped:
+        daemon.run_for(1)
+    world.host.swap_of_others_bytes = world.host.swap_total_bytes - (len(guest.swapped) + 1) * MIB
+    daemon.run_for(60)
+    assert daemon.has_said("stopped: swap is full")
+    assert not daemon.controller.acting.in_slots
+
+
+def test_figures_of_the_host_that_cannot_be_read_are_lived_through(world: World) -> None:
+    daemon = settled(world)
+
+    def unreadable(path: str) -> None:
+        if path == "/proc/meminfo":
+            raise refusal(5, path)
+
+    world.host.on_read = unreadable
+    daemon.run_for(30)
+    assert daemon.sentence.startswith("safe: holding, without the host's own figures")
+    world.host.on_read = lambda _path: None
+    daemon.run_for(30)
+    assert daemon.mode is Mode.ACTIVE
