@@ -178,7 +178,7 @@ class Control:
         )
 
     def clean_up_damon(self) -> tuple[str, ...]:
-        """Give back what a controller that died left of DAMON, or what could not be given back before.
+        """Give back what is left of DAMON: by one that died, for we hold the lock, or failed to.
 
         Returns:
             A sentence for each thing that was put back.

@@ -110,7 +110,7 @@ class Watching:
         return self._watch.host if self._watch else None
 
     def borrow(self) -> int | None:
-        """A free slot for an actor; None: all are in use, or they are to end for more to be claimed."""
+        """A free slot for an actor; None when all are in use, or when more must be claimed first."""
         return self._actors.pop() if self._actors and not self._cramped else None
 
     def give_back(self, slot: int) -> None:

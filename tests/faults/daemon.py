@@ -23,6 +23,7 @@ from overcommit.daemon.protocol import Reply, Request, Verb
 from overcommit.daemon.report import sentence_of
 from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
+from overcommit.damon.sysfs import DamonSysfs
 from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.journal import Journal
@@ -41,6 +42,8 @@ classes: {{all: {{floor: {floor}, cold_after: 20s}}}}
 default_class: all
 """
 FLOOR = 0.2
+BUSY_SECONDS = 20.0
+"""As long as the real one tries."""
 
 
 def policy_text(
@@ -79,6 +82,9 @@ class Libvirt(FakeHypervisor):
 class Disk:
     """The journal's disk, of this process; ``full`` refuses every write."""
 
+    patience: Callable[[DamonSysfs, Callable[[], Any]], Any] | None = None
+    """How one waits on the host of now where DAMON is locked."""
+
     def __init__(self) -> None:
         self.full = False
         self._really = os.write
@@ -95,6 +101,7 @@ class Disk:
         with (
             patch("overcommit.journal.os.write", self.write),
             patch("overcommit.journal.os.fsync", lambda _descriptor: None),
+            patch.object(DamonSysfs, "_retry", lambda sysfs, call: Disk.patience(sysfs, call)),
         ):
             yield
 
@@ -201,7 +208,6 @@ class Daemon:
             self._ending.close()
         self.control.journal.unlock()
 
-    @property
     def mode(self) -> Mode:
         """What it is in now."""
         return self.controller.footing.mode(self.world.clock.monotonic())
@@ -234,6 +240,7 @@ class World:
         self.kernel = FakeKernel(self.host)
         self.clock = FakeClock(self.host)
         self.libvirt = Libvirt(self.host)
+        self._waits_in_fake_time()
 
     def daemon(self, *, observe: bool = False, take_over: bool = False) -> Daemon:
         """Start one.
@@ -247,6 +254,21 @@ class World:
     def verbs(self) -> Installation:
         """``overcommitctl`` on the same host."""
         return Installation(self.host, self.kernel, self.directory, PolicyFile(self.policy_path).policy)
+
+    def _waits_in_fake_time(self) -> None:
+        """Where DAMON is locked, its owner tries again for a while: on this host's clock, not on ours."""
+
+        def patiently(_: DamonSysfs, call: Callable[[], Any]) -> Any:
+            deadline = self.host.uptime + BUSY_SECONDS
+            while True:
+                try:
+                    return call()
+                except OSError as error:
+                    if error.errno != errno.EBUSY or self.host.uptime >= deadline:
+                        raise
+                self.host.advance(1.0)
+
+        Disk.patience = patiently
 
     def floor_broken(self) -> str | None:
         """Whom rule S1 was broken for: a guest asked, or held, below its floor."""

@@ -46,7 +46,7 @@ def test_killed_at_a_write_the_next_one_goes_on(
         world.host.on_write = world.host.after_write = lambda _path, _value: None
         second = world.daemon()
         second.run_for(30.0)
-        assert second.mode is Mode.ACTIVE
+        assert second.mode() is Mode.ACTIVE
         assert world.floor_broken() is None
         second.stop()
         assert world.verbs.restore().left == ()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.schedules import play
 
-RUNS = int(os.environ.get("OVERCOMMIT_SCHEDULES", "20"))
+RUNS = int(os.environ.get("OVERCOMMIT_SCHEDULES", "12"))
 SEED = int(os.environ.get("OVERCOMMIT_SCHEDULES_SEED", "1"))
 
 
