@@ -22,7 +22,9 @@ from overcommit.daemon.jobs import Ended
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.pulse import take_pulse
 from overcommit.daemon.watching import Watching
-from overcommit.errors import HostError, JournalFailed, OvercommitError
+from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
+from overcommit.host.memory import read_host
+from overcommit.host.swap import read_areas, read_traffic
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation, GenerationSummary
 from overcommit.model.action import KsmAction
@@ -200,6 +202,8 @@ class Controller:
             self.watching.look()
         except JournalFailed as error:
             self._lose(Loss.DISK, str(error), now)
+        except Busy as error:
+            self._lose_damon(str(error), now)
         except HostError as error:
             self._lose(Loss.LIBVIRT, str(error), now)
         except (OvercommitError, OSError) as error:  # its slots may be gone at any moment

@@ -143,9 +143,7 @@ class Watch:
         """Watch a domain no longer, if it is watched; what was known of it is gone."""
         for watched in self._monitors:
             if watched.domain is not None and watched.domain.incarnation.uuid == uuid:
-                self._source.end(watched.slot)
-                self._pool.stop(watched.slot)
-                self._monitors.remove(watched)
+                self._end(watched)
                 break
         self.lost.pop(uuid, None)
 
@@ -221,9 +219,13 @@ class Watch:
             self.no_host = why
         else:
             self.lost[watched.domain.incarnation.uuid] = why
+        self._end(watched)
+
+    def _end(self, watched: _Monitor) -> None:
+        """It is none of ours any more, even where it cannot be stopped now."""
+        self._monitors.remove(watched)
         self._source.end(watched.slot)
         self._pool.stop(watched.slot)
-        self._monitors.remove(watched)
 
     def _keep_up(self, watched: _Monitor, listed: ListedDomain, windows: Sequence[Window]) -> None:
         """Follow the domain's memory, and sample as often as it is worth."""
@@ -263,14 +265,14 @@ class Watch:
 
         ``commit`` would do, but before Linux 6.15 one that fails ends the kdamond and says nothing.
         """
-        self._source.end(watched.slot)
-        self._pool.stop(watched.slot)
+        self._end(watched)
         try:
             self._start(watched, target)
         except HostError as error:
-            self._monitors.remove(watched)
             assert watched.domain is not None
             self.lost[watched.domain.incarnation.uuid] = str(error)
+        else:
+            self._monitors.append(watched)
 
 
 def duration_for(cold_after: float) -> float:

@@ -82,7 +82,7 @@ class Libvirt(FakeHypervisor):
 class Disk:
     """The journal's disk, of this process; ``full`` refuses every write."""
 
-    patience: Callable[[DamonSysfs, Callable[[], Any]], Any] | None = None
+    patience: Callable[[DamonSysfs, Callable[[], Any]], Any]
     """How one waits on the host of now where DAMON is locked."""
 
     def __init__(self) -> None:
