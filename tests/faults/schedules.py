@@ -377,6 +377,7 @@ class Schedule:
             raise Broken(f"S10: restore leaves {restored.left}")
         if self.world.verbs.outstanding:
             raise Broken("S10: entries are left in the journal")
+        self.world.kernel.damon.modules["damon_stat"] = False  # it is on where we had turned it off
         if self.world.verbs.baseline(guests=False) != self.found:
             raise Broken("S4: DAMON is not as it was found")
         for guest in self.host.guests:
