@@ -23,8 +23,6 @@ from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.pulse import take_pulse
 from overcommit.daemon.watching import Watching
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
-from overcommit.host.memory import read_host
-from overcommit.host.swap import read_areas, read_traffic
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation, GenerationSummary
 from overcommit.model.action import KsmAction
