@@ -4,8 +4,9 @@
 
     python -m integration.bench.hold --kernel 7.3 --out docs/measurements
 
-The guests live without it first. Whether a domain was within its bounds is judged by its cgroup's counters; only
-the size of its working set is the daemon's. ``hold.json`` has what was seen, ``hold.svg`` shows it.
+The guests live without it first. How long a domain stalled is its cgroup's own count; what share of its
+working set was read back in a minute is the daemon's word. ``hold.json`` has what was
+seen, ``hold.svg`` shows it.
 """
 
 from __future__ import annotations
@@ -30,9 +31,7 @@ SAMPLER = Path(__file__).parent / "sampler.py"
 REMOTE = "/var/tmp/sampler"
 GUESTS = (
     Role(
-        GuestSpec(
-            "web", MEMORY, "phases", {"total": "192M", "hot": "32M", "hz": "0.25", "every": "100000"}
-        ),
+        GuestSpec("web", MEMORY, "phases", {"total": "192M", "hot": "32M", "hz": "0.25", "every": "100000"}),
         "touch",
     ),
     Role(
@@ -42,7 +41,9 @@ GUESTS = (
     Role(GuestSpec("files", MEMORY, "pagecache", {"files": "144M", "hot": "24M", "hz": "0.25"}), "read"),
     Role(GuestSpec("kv", MEMORY, "kv", {"keys": "40000", "rate": "50"}), "serve"),
     Role(
-        GuestSpec("deaf", MEMORY, "hotset", {"total": "160M", "hot": "24M", "hz": "0.25"}, balloon="nodriver"),
+        GuestSpec(
+            "deaf", MEMORY, "hotset", {"total": "160M", "hot": "24M", "hz": "0.25"}, balloon="nodriver"
+        ),
         "touch",
     ),
     Role(GuestSpec("idle", MEMORY, "idle", {"total": "128M"}), "idle"),

@@ -1,8 +1,8 @@
 """Runs in the host VM: what the host, its guests and overcommitd do, every so many seconds, as JSON lines.
 
 One process for a whole run, so that looking costs an emulated processor next to nothing; only the standard
-library, so that it knows nothing of the product but the line that asks for its status. It also tells the guests
-when to change, at the times that it was given: their channels take one client at a time, and it keeps them.
+library, so that it knows nothing of the product but the line that asks for its status. It also tells the
+guests to change, at the times that it was given: their channels take one client at a time, and it keeps them.
 
 ``python sampler.py CONFIG OUTPUT``; CONFIG is JSON: ``guests``, ``seconds``, ``every``, ``orders`` as
 ``[second, guest, line]``.
