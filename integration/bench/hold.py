@@ -31,18 +31,18 @@ SAMPLER = Path(__file__).parent / "sampler.py"
 REMOTE = "/var/tmp/sampler"
 GUESTS = (
     Role(
-        GuestSpec("web", MEMORY, "phases", {"total": "192M", "hot": "32M", "hz": "0.25", "every": "100000"}),
+        GuestSpec("web", MEMORY, "phases", {"total": "192M", "hot": "32M", "hz": "0.1", "every": "100000"}),
         "touch",
     ),
     Role(
         GuestSpec("batch", MEMORY, "freed", {"total": "192M", "after": "1"}, free_page_reporting=False),
         "freed",
     ),
-    Role(GuestSpec("files", MEMORY, "pagecache", {"files": "144M", "hot": "24M", "hz": "0.25"}), "read"),
-    Role(GuestSpec("kv", MEMORY, "kv", {"keys": "40000", "rate": "50"}), "serve"),
+    Role(GuestSpec("files", MEMORY, "pagecache", {"files": "144M", "hot": "24M", "hz": "0.1"}), "read"),
+    Role(GuestSpec("kv", MEMORY, "kv", {"keys": "40000", "rate": "15"}), "serve"),
     Role(
         GuestSpec(
-            "deaf", MEMORY, "hotset", {"total": "160M", "hot": "24M", "hz": "0.25"}, balloon="nodriver"
+            "deaf", MEMORY, "hotset", {"total": "160M", "hot": "24M", "hz": "0.1"}, balloon="nodriver"
         ),
         "touch",
     ),
@@ -56,7 +56,7 @@ CHANGES = (
     (0.45, "files", "set hot=72M"),
     (0.55, "batch", "free"),
     (0.60, "web", "set hot=16M"),
-    (0.65, "kv", "set rate=100"),
+    (0.65, "kv", "set rate=30"),
     (0.70, "deaf", "set hot=96M"),
     (0.80, "files", "set hot=16M"),
     (0.85, "web", "set hot=48M"),

@@ -9,9 +9,9 @@ from typing import Any
 
 PSI_BOUND = 0.20
 """Of the policy beside this; the bound of promotions is in the daemon's status."""
-PASSES = {"web": 0.25, "files": 0.25, "deaf": 0.25}
+PASSES = {"web": 0.1, "files": 0.1, "deaf": 0.1}
 """How often a second each hot page is wanted, for those whose hot set is known."""
-KV_RATE = 50.0
+KV_RATE = 15.0
 _MIB, _PAGE, _MINUTE = 1 << 20, 4096, 60.0
 Lines = Sequence[dict[str, Any]]
 
