@@ -41,9 +41,7 @@ GUESTS = (
     Role(GuestSpec("files", MEMORY, "pagecache", {"files": "144M", "hot": "24M", "hz": "0.1"}), "read"),
     Role(GuestSpec("kv", MEMORY, "kv", {"keys": "40000", "rate": "15"}), "serve"),
     Role(
-        GuestSpec(
-            "deaf", MEMORY, "hotset", {"total": "160M", "hot": "24M", "hz": "0.1"}, balloon="nodriver"
-        ),
+        GuestSpec("deaf", MEMORY, "hotset", {"total": "160M", "hot": "24M", "hz": "0.1"}, balloon="nodriver"),
         "touch",
     ),
     Role(GuestSpec("idle", MEMORY, "idle", {"total": "128M"}), "idle"),

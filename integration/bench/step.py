@@ -5,7 +5,7 @@
     python -m integration.bench.step --kernel 7.3 --out docs/measurements
 
 The same guest wakes twice in one lab, before overcommitd was there and after that took from it, so that
-the two compare. Then a promise is asked for that only memory of others can keep, and a guest is started on it.
+the two compare. Then a promise is asked for that only memory of others can keep, and a guest started on it.
 """
 
 from __future__ import annotations
