@@ -121,7 +121,6 @@ def main(kernel: str, minutes: float, alone: float, name: str, out: Path) -> Non
         lab.down()
     out.mkdir(parents=True, exist_ok=True)
     (out / "hold.log").write_text("\n".join(log) + "\n")
-    (out / "hold.raw").write_text("".join(json.dumps(line) + "\n" for line in lines))
     judged = judge(lines, kernel=lab.vm.state.kernel)
     (out / "hold.json").write_text(json.dumps(judged, separators=(",", ":")) + "\n")
     (out / "hold.svg").write_text(plot.draw(judged))

@@ -35,7 +35,7 @@ def judge(lines: Lines, *, kernel: str) -> dict[str, Any]:
         "summary": {
             "host": _gained(samples, host, begun),
             "daemon": _spent(samples, begun),
-            "guests": {name: _held(samples, guests[name], begun) for name in names},
+            "guests": {name: _held(samples, name, guests[name], begun) for name in names},
         },
     }
 
@@ -89,6 +89,7 @@ def _guest(samples: Lines, name: str, changes: Sequence[Sequence[Any]]) -> dict[
             "swap",
             "pace",
             "worst_ms",
+            "balloon",
             "promoted",
             "bound",
             "stalled",
@@ -109,6 +110,7 @@ def _guest(samples: Lines, name: str, changes: Sequence[Sequence[Any]]) -> dict[
         row = {
             "rss": _mib(seen["rss"]) if seen else None,
             "swap": _mib(seen["swap"]) if seen else None,
+            "balloon": _mib(standing.get("actual_bytes")),
             "pace": _pace(samples, index, name, changes),
             "worst_ms": round(seen["max_us"] / 1000) if seen and seen["max_us"] is not None else None,
             "promoted": None if promoted is None else round(promoted, 4),
@@ -193,7 +195,14 @@ def _spent(samples: Lines, begun: float) -> dict[str, float | None]:
     }
 
 
-def _held(samples: Lines, columns: Mapping[str, list[Any]], begun: float) -> dict[str, float | None]:
+def _grown(samples: Lines, name: str, counter: str) -> int | None:
+    seen = [sample["guests"][name][counter] for sample in samples if sample["guests"][name]]
+    return int(seen[-1] - seen[0]) if seen else None
+
+
+def _held(
+    samples: Lines, name: str, columns: Mapping[str, list[Any]], begun: float
+) -> dict[str, float | None]:
     after = _with(samples, begun)
     alone = [index for index in range(len(samples)) if index not in set(after)]
 
@@ -214,6 +223,7 @@ def _held(samples: Lines, columns: Mapping[str, list[Any]], begun: float) -> dic
         "pace": _mean(of("pace", after)),
         "worst_ms_alone": max((v for v in of("worst_ms", alone[1:]) if v is not None), default=None),
         "worst_ms": max(worst, default=None),
+        "read_back_pages": _grown(samples, name, "back"),
         "rss_alone_mib": _mean(of("rss", alone)),
         "rss_mean_mib": _mean(of("rss", after)),
     }

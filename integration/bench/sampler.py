@@ -51,7 +51,7 @@ class Guest:
             # pswpin counts pages of the group since Linux 6.13 only
             "back": int(memory.get("pswpin", memory["pgmajfault"])),
             "stalled": int(some.rpartition("=")[2]) / 1e6,
-            **{key: said.get(key) for key in ("t", "ops", "rate", "max_us", "phase", "hot_bytes", "need_us")},
+            **{key: said.get(key) for key in ("t", "ops", "max_us", "phase", "hot_bytes", "extra_bytes")},
         }
 
     def ask(self, line: str) -> dict[str, Any] | None:
