@@ -19,6 +19,7 @@ from overcommit.daemon.acting import Acting, give_everything_back, gives
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.footing import Footing, Loss
 from overcommit.daemon.jobs import Ended
+from overcommit.daemon.patience import Patience
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.pulse import take_pulse
 from overcommit.daemon.watching import Watching
@@ -90,6 +91,7 @@ class Controller:
         self.snapshot: Snapshot | None = None
         self.generations: tuple[GenerationSummary, ...] = ()
         self._stalled = False
+        self._patience = Patience()
 
     @property
     def policy(self) -> Policy:
@@ -257,6 +259,7 @@ class Controller:
     def _follow(self, snapshot: Snapshot, now: float) -> None:
         """Know each life that runs, and have it watched."""
         alive = {domain.incarnation: domain for domain in snapshot.domains}
+        self._patience.keep(alive)
         for gone in self.followed.keys() - alive.keys():
             del self.followed[gone]
             self.forget_past()
@@ -321,12 +324,13 @@ class Controller:
 
     def _act(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
         domains = {domain.incarnation: domain for domain in snapshot.domains}
+        needed = self.emergency or self.wanted is not None
         for action in plan.runnable:
             domain = None if isinstance(action, KsmAction) else domains[action.domain]
             if gives(action):
                 if self.footing.may_give:
                     self.acting.relieve(action, domain)
-            elif self.footing.may_take(now):
+            elif self.footing.may_take(now) and (needed or not self._patience.waits(action, now)):
                 self.acting.take(action, domain)
 
     def _ended(self, ended: Ended) -> None:
@@ -336,6 +340,7 @@ class Controller:
         if isinstance(ended.error, JournalFailed):
             self._lose(Loss.DISK, str(ended.error), self._control.clock.monotonic())
         if ended.outcome is not None:
+            self._patience.ended(ended.outcome, self._control.clock.monotonic())
             self._control.note(ended.outcome, self._generation, self.policy)
 
     # --- state ---

@@ -1,0 +1,58 @@
+"""Page-outs that came to next to nothing: what was cold by the plan was in use after all.
+
+Each looks at the domain's memory every second, and the next plan would find the same again: one that has
+nothing to take costs as much as one that has. So each in vain makes the next one wait longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+from overcommit.model.action import Action, PageoutAction
+from overcommit.model.facts import Incarnation
+from overcommit.model.outcome import Outcome
+
+_VAIN_SHARE = 0.25
+"""Of what was expected; who got less than that tried in vain."""
+_FIRST_SECONDS, _LONGEST_SECONDS = 60.0, 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Vain:
+    times: int
+    until: float
+
+
+class Patience:
+    """By domain; times are monotonic."""
+
+    def __init__(self) -> None:
+        self._vain: dict[Incarnation, _Vain] = {}
+
+    def ended(self, outcome: Outcome, now: float) -> None:
+        """Learn from an action that is over."""
+        action = outcome.action
+        if not isinstance(action, PageoutAction):
+            return
+        if outcome.freed_bytes >= _VAIN_SHARE * action.expected_bytes:
+            self._vain.pop(action.domain, None)
+            return
+        before = self._vain.get(action.domain)
+        wait = (
+            min(_LONGEST_SECONDS, _FIRST_SECONDS * 2 ** min(before.times, 10)) if before else _FIRST_SECONDS
+        )
+        times = before.times + 1 if before else 1
+        self._vain[action.domain] = _Vain(times=times, until=now + wait)
+
+    def waits(self, action: Action, now: float) -> bool:
+        """Whether it is too early to try that again."""
+        if not isinstance(action, PageoutAction):
+            return False
+        vain = self._vain.get(action.domain)
+        return vain is not None and now < vain.until
+
+    def keep(self, alive: Container[Incarnation]) -> None:
+        """Forget all others."""
+        for gone in [who for who in self._vain if who not in alive]:
+            del self._vain[gone]
