@@ -14,6 +14,7 @@ from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
 from overcommit.daemon.socket import Order
 from overcommit.daemon.wakes import Wakes
+from overcommit.errors import HostError
 from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.plan import document
@@ -73,7 +74,11 @@ class Loop:
         self._plan_text: bytes | None = None
 
     def run(self) -> None:
-        """Go round until a wake says stop."""
+        """Go round until a wake says stop.
+
+        Raises:
+            HostError: our worker has died. A process of several threads cannot make another one.
+        """
         self._tick()
         self._manager.ready(self._sentence)
         while self.go_round():
@@ -82,10 +87,19 @@ class Loop:
         self._reserving.close()
 
     def go_round(self) -> bool:
-        """Wait for the next thing to do, and do it; False: it is to stop."""
+        """Wait for the next thing to do, and do it; False: it is to stop.
+
+        Raises:
+            HostError: see `run`.
+        """
         wakes = self._wakes.wait(self._pause())
         if any(wake.kind is WakeKind.STOP for wake in wakes):
             return False
+        if any(wake.kind is WakeKind.WORKER_ENDED for wake in wakes):
+            raise HostError(
+                "the process that does all DAMON I/O has died",
+                hint="start overcommitd again, which goes on from here; or overcommitctl restore",
+            )
         self._take(wakes)
         for order in self._server.orders():
             self._obey(order)

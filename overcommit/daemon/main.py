@@ -88,7 +88,7 @@ def overcommitd(
         if not control.left_in_damon():
             require_free(kernel, take_over=take_over)
         generation = ending.enter_context(control.generation("daemon"))
-        wakes = LocalWakes(LocalTriggers(), policy_state=policy_file.state, say=say)
+        wakes = LocalWakes(LocalTriggers(), policy_state=policy_file.state, say=say, worker=kernel.pid)
         ending.callback(wakes.close)
         hypervisor = ReconnectingLibvirt(connect, read_only=observe, clock=clock, notify=wakes.put)
         ending.callback(hypervisor.close)

@@ -72,11 +72,17 @@ class LocalWakes:
     """`Wakes` of this process; made in its main thread, which alone gets signals."""
 
     def __init__(
-        self, triggers: Triggers, *, policy_state: Callable[[], object], say: Callable[[str], None]
+        self,
+        triggers: Triggers,
+        *,
+        policy_state: Callable[[], object],
+        say: Callable[[str], None],
+        worker: int | None = None,
     ) -> None:
         """Begin to listen.
 
         ``policy_state`` changes when the files of the policy do. ``say`` is told what cannot wake us.
+        ``worker`` is a child process whose end wakes us.
         """
         self._policy_state = policy_state
         self._policy_seen = policy_state()
@@ -89,6 +95,9 @@ class LocalWakes:
         self._triggers: dict[int, tuple[Trigger, Wake]] = {}
         for level, kind in _OF_THE_HOST:
             self._begin(triggers, level, kind)
+        self._worker = None if worker is None else os.pidfd_open(worker)
+        if self._worker is not None:
+            self._poll.register(self._worker, select.POLLIN)
         self._signals, self._signals_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._signals, select.POLLIN)
         # A signal without a handler in Python ends the process; the byte in the pipe is what tells the loop.
@@ -98,7 +107,13 @@ class LocalWakes:
     def wait(self, seconds: float) -> tuple[Wake, ...]:
         """See `Wakes.wait`. A policy that changed is noticed when it wakes."""
         ready = self._poll.poll(math.ceil(max(0.0, seconds) * 1000))
-        return (*self._signalled(), *self._pressed(ready), *self._taken(), *self._changed_policy())
+        return (
+            *self._signalled(),
+            *self._ended(ready),
+            *self._pressed(ready),
+            *self._taken(),
+            *self._changed_policy(),
+        )
 
     def put(self, wake: Wake) -> None:
         """See `Wakes.put`; after the end nobody is left to be woken."""
@@ -121,6 +136,8 @@ class LocalWakes:
         with self._lock:
             os.close(self._event)
             self._event = -1
+        if self._worker is not None:
+            os.close(self._worker)
         os.close(self._signals)
         os.close(self._signals_in)
 
@@ -149,6 +166,11 @@ class LocalWakes:
             for number in numbers
             if number in _SIGNALS
         )
+
+    def _ended(self, ready: Iterable[tuple[int, int]]) -> tuple[Wake, ...]:
+        if any(descriptor == self._worker for descriptor, _ in ready):
+            return (Wake(kind=WakeKind.WORKER_ENDED),)
+        return ()
 
     def _pressed(self, ready: Iterable[tuple[int, int]]) -> tuple[Wake, ...]:
         wakes = []

@@ -33,6 +33,8 @@ class WakeKind(enum.Enum):
     """Another thread has put work into a queue."""
     RELOAD = "reload"
     """The policy is to be read again: somebody asked, or its files changed."""
+    WORKER_ENDED = "worker ended"
+    """The process that does all DAMON I/O has died, and nothing can be done without it."""
     STOP = "stop"
     """Give back what has to be given back, and end."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -210,6 +211,20 @@ def test_nothing_stays_open(triggers: SocketTriggers, said: list[str]) -> None:
     with listening(triggers, said):
         assert set(Path("/proc/self/fd").iterdir()) > before
     assert set(Path("/proc/self/fd").iterdir()) <= before
+
+
+def test_the_end_of_the_worker_is_told(triggers: SocketTriggers, said: list[str]) -> None:
+    with subprocess.Popen(["sleep", "60"]) as worker:
+        wakes = LocalWakes(triggers, policy_state=lambda: 0, say=said.append, worker=worker.pid)
+        try:
+            assert wakes.wait(0) == ()
+            worker.send_signal(signal.SIGSTOP)  # it hangs, which is not the end
+            assert wakes.wait(0.1) == ()
+            worker.kill()
+            assert wakes.wait(FOREVER) == (Wake(kind=WakeKind.WORKER_ENDED),)
+        finally:
+            worker.kill()
+            wakes.close()
 
 
 def test_a_changed_policy_is_noticed_once(tmp_path: Path, triggers: SocketTriggers, said: list[str]) -> None:

@@ -1,0 +1,108 @@
+"""The daemon, or its worker, killed at any moment: nobody is hurt, and the next one goes on from there."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from integration.lab.guests import GuestSpec
+from integration.suite.host import MIB, Host
+from integration.suite.service import Overcommitd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GUESTS = ("victim", "neighbour")
+MEMORY = 256 * MIB
+POLICY = """\
+version: 1
+host:
+  pageout_actor: {actor}
+  reclaim: proactive
+  swap: {{max_used: 80%, max_write: 2MiB/s}}
+classes: {{lab: {{floor: 20%, cold_after: 8s, slo: {{promotions: 100%/min, psi_some: 90%}}}}}}
+default_class: lab
+"""
+"""It writes so slowly that page-outs are at work most of the time."""
+WATCHED, LONGEST = 14.0, 25.0
+"""Seconds until enough was watched to take something, and those after that within which it is killed."""
+
+
+@pytest.fixture(scope="module")
+def guests(host: Host) -> Iterator[tuple[str, ...]]:
+    """Two, each with something to give by balloon and by page-out."""
+    settings = {"total": "100M", "hot": "8M", "hz": "0.5"}
+    for name in GUESTS:
+        host.lab.guest_add(GuestSpec(name, "256M", "hotset", settings, free_page_reporting=False))
+        host.await_workload(name, "touch")
+    yield GUESTS
+    for name in GUESTS:
+        host.lab.guest_remove(name)
+
+
+def test_killed_at_random_moments(
+    host: Host, guests: tuple[str, ...], kills: int, randomly_seeded: int
+) -> None:
+    """Guests live on, the next daemon stops what the dead one left at work and keeps what guests gave."""
+    found = host.damon()
+    chance = random.Random(randomly_seeded)
+    seen: Counter[str] = Counter()
+    longest = 0.0
+    operations = dict.fromkeys(guests, 0)
+    actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
+    daemon = Overcommitd(host, POLICY.format(actor=actor))
+    daemon.start()
+    for turn in range(kills):
+        moment = chance.uniform(0, LONGEST)
+        time.sleep(WATCHED)
+        daemon.signal("HUP")  # it plans at once, not within a minute
+        time.sleep(moment)
+        whole = chance.random() < 0.7
+        context = f"turn {turn}, {actor}, after {moment:.1f} s, seed {randomly_seeded}"
+        pid = daemon.pid if whole else daemon.worker()
+        at_work = host.shell(f"kill -9 {pid}; date +%s.%N")
+        seen["daemon" if whole else "worker"] += 1
+        if not whole:
+            daemon.await_end()
+        sizes = {name: host.balloon_bytes(name) for name in guests}
+        left = daemon.actors()
+        seen["with an actor at work"] += bool(left)
+        seen["with a balloon out"] += any(size < MEMORY - MIB for size in sizes.values())
+
+        actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
+        daemon.write_policy(POLICY.format(actor=actor))
+        daemon.start()
+
+        stopped = float(host.shell("date +%s.%N")) - float(at_work)
+        assert not daemon.actors(), f"{context}: {daemon.log()}"
+        if left:
+            longest = max(longest, stopped)
+            assert "cleaned up after a controller that died: stopped kdamond" in daemon.log(), context
+        print(
+            f"\n{context}: {'daemon' if whole else 'worker'}; left {left}, ended in {stopped:.0f} s", end=""
+        )
+        status = {domain["name"]: domain for domain in daemon.status()["domains"]}
+        for name in guests:
+            stat = host.lab.guest_send(name, "stat")
+            assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0), context
+            assert stat["ops"] > operations[name], f"{context}: {name} stands still"
+            operations[name] = stat["ops"]
+            known = status[name]["reclaimed_bytes"] - status[name]["swapped_bytes"]
+            assert known == pytest.approx(MEMORY - sizes[name], abs=2 * MIB), f"{context}: {name}: {sizes}"
+            host.lab.guest_send(name, f"set hot={chance.choice(['8M', '8M', '100M'])}")
+    print(
+        f"\n{dict(seen)}; all that was left at work was ended within {longest:.0f} s, seed {randomly_seeded}"
+    )
+
+    daemon.stop()
+    assert host.damon() == found
+    restored = host.ctl("restore")
+    assert restored.returncode == 0, restored.stderr
+    for name in guests:
+        assert host.balloon_bytes(name) == pytest.approx(MEMORY, abs=2 * MIB)
+    assert "Nothing to restore" in host.ctl("restore").stdout
+    assert seen["with an actor at work"] or kills < 5, "no page-out was ever at work"

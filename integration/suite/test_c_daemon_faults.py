@@ -1,0 +1,259 @@
+"""What a host can do to the daemon, done to it: it says so, hurts nobody, and goes on by itself.
+
+Many minutes, so that ``make test`` leaves it out: ``pytest --long --kernel 7.3``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from integration.lab.guests import GuestSpec
+from integration.suite.host import KDAMONDS, MIB, Host
+from integration.suite.service import ENDED_SECONDS, LOG, Overcommitd, await_true
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MEMORY = 256 * MIB
+POLICY = """\
+version: 1
+host:
+  pageout_actor: damos-fvaddr
+  reclaim: proactive
+  swap: {max_used: 60%, max_write: 2MiB/s}
+classes: {lab: {floor: 20%, cold_after: 8s, slo: {promotions: 100%/min, psi_some: 90%}}}
+default_class: lab
+"""
+LEASE_SECONDS = 300
+SOON, PATIENT = 60.0, 240.0
+
+
+@pytest.fixture(autouse=True)
+def only_when_asked(long: bool) -> None:
+    """Twenty minutes."""
+    if not long:
+        pytest.skip("needs --long")
+
+
+@pytest.fixture
+def guests(host: Host) -> Iterator[tuple[str, str]]:
+    """One to which things happen, and one that shall not notice."""
+    settings = {"total": "160M", "base": "24M", "hold": "8", "hz": "0.5"}
+    for name in ("beset", "spared"):
+        host.lab.guest_add(GuestSpec(name, "256M", "hog", settings, free_page_reporting=False))
+        host.await_workload(name, "base")
+    yield "beset", "spared"
+    for name in ("beset", "spared"):
+        host.lab.run(["virsh", "-q", "resume", name], check=False)
+        host.lab.guest_remove(name)
+
+
+@pytest.fixture
+def daemon(host: Host, guests: tuple[str, str]) -> Iterator[Overcommitd]:
+    """At work on them, with something taken from each."""
+    daemon = Overcommitd(host, POLICY)
+    daemon.start()
+    for name in guests:
+        taken(host, daemon, name)
+    yield daemon
+    daemon.stop()
+    assert host.ctl("restore").returncode == 0, "the host is not as it was"
+    assert not daemon.actors()
+
+
+def taken(host: Host, daemon: Overcommitd, name: str) -> float:
+    """Wait until a guest has given memory."""
+    return await_true(
+        host, lambda: host.balloon_bytes(name) < MEMORY - 40 * MIB, f"balloon in {name}", PATIENT, daemon.log
+    )
+
+
+def relieved(host: Host, daemon: Overcommitd, name: str) -> float:
+    """Have a guest need its memory, and wait until it gets it."""
+    before = host.balloon_bytes(name)
+    host.lab.guest_send(name, "wake")
+    return await_true(
+        host, lambda: host.balloon_bytes(name) > before + 16 * MIB, f"relief of {name}", PATIENT, daemon.log
+    )
+
+
+def in_mode(daemon: Overcommitd, mode: str) -> Callable[[], bool]:
+    """Whether the daemon is in a mode."""
+    return lambda: daemon.status()["mode"] == mode
+
+
+def unhurt(host: Host, *names: str) -> None:
+    """No guest lost anything."""
+    for name in names:
+        stat = host.lab.guest_send(name, "stat")
+        assert (stat["errors"], stat["restarts"]) == (0, 0)
+
+
+def test_libvirtd_is_restarted(host: Host, daemon: Overcommitd, guests: tuple[str, str]) -> None:
+    """A guest that is short afterwards gets its memory all the same."""
+    host.shell("systemctl restart libvirtd")
+    print(f"\nrelief {relieved(host, daemon, guests[0]):.0f} s after libvirtd's restart")
+    assert daemon.status()["mode"] == "active"
+    unhurt(host, *guests)
+
+
+def test_libvirtd_hangs(host: Host, daemon: Overcommitd, guests: tuple[str, str]) -> None:
+    """Safe mode by name, the socket answers meanwhile, and it goes on when libvirtd does."""
+    pid = host.shell("pidof libvirtd")
+    host.shell(f"kill -STOP {pid}")
+    try:
+        held = await_true(host, in_mode(daemon, "safe"), "safe mode", PATIENT, daemon.log)
+        assert "libvirt" in daemon.status()["mode_reason"]
+    finally:
+        host.shell(f"kill -CONT {pid}")
+    back = await_true(host, in_mode(daemon, "active"), "active mode", PATIENT, daemon.log)
+    print(f"\nsafe {held:.0f} s after libvirtd hung, active {back:.0f} s after it went on")
+    unhurt(host, *guests)
+
+
+def test_one_qemu_hangs(host: Host, daemon: Overcommitd, guests: tuple[str, str]) -> None:
+    """The other guest gets relief all the same."""
+    beset, spared = guests
+    pid = host.pid(beset)
+    host.shell(f"kill -STOP {pid}")
+    try:
+        print(f"\nrelief beside a hung QEMU after {relieved(host, daemon, spared):.0f} s")
+        assert daemon.alive
+    finally:
+        host.shell(f"kill -CONT {pid}")
+    unhurt(host, *guests)
+
+
+def test_a_guest_is_reset_and_one_destroyed(host: Host, daemon: Overcommitd, guests: tuple[str, str]) -> None:
+    """A reset guest has its memory again until it is planned for anew; an ended one is forgotten."""
+    beset, spared = guests
+    host.shell(f"virsh reset {beset}")
+    host.await_workload(beset, "base")
+    taken(host, daemon, beset)
+    host.shell(f"virsh destroy {beset}")
+
+    def names() -> list[str]:
+        return [domain["name"] for domain in daemon.status()["domains"]]
+
+    await_true(host, lambda: names() == [spared], "only one domain", SOON, daemon.log)
+    assert daemon.status()["mode"] == "active"
+    unhurt(host, spared)
+
+
+def test_swap_is_nearly_full(host: Host, guests: tuple[str, str]) -> None:
+    """No more than its share is used, and nothing else suffers."""
+    used = "awk 'NR > 1 { used += $4 } END { print used }' /proc/swaps"
+    usual = host.shell("awk 'NR > 1 { print $1 }' /proc/swaps | xargs; swapoff -a")
+    device = host.shell("zramctl -f -s 16M")
+    host.shell(f"mkswap -q {device} && swapon {device}")
+    daemon = Overcommitd(host, POLICY)
+    daemon.start()
+    try:
+        for name in guests:
+            taken(host, daemon, name)
+        most = 0
+        for _ in range(12):
+            time.sleep(5)
+            most = max(most, int(host.shell(used)))
+        print(f"\nat most {most} KiB of 16 MiB of swap used, limit 60%")
+        assert most <= 0.6 * 16 * 1024 + 1024
+        assert daemon.status()["mode"] == "active"
+    finally:
+        daemon.stop()
+        host.ctl("restore")
+        host.shell(f"swapoff {device}; zramctl -r {device}; swapon {usual}")
+    unhurt(host, *guests)
+
+
+def test_the_journals_disk_is_full(host: Host, guests: tuple[str, str]) -> None:
+    """Nothing more is taken while nothing can be written down; it goes on when there is room."""
+    state = "/var/tmp/full"
+    host.shell(f"mkdir -p {state} && mount -t tmpfs -o size=1M tmpfs {state}")
+    daemon = Overcommitd(host, POLICY)
+    daemon.start(f"OVERCOMMIT_STATE_DIR={state}")
+    beset, spared = guests
+    try:
+        for name in guests:
+            taken(host, daemon, name)
+        host.lab.run(f"dd if=/dev/zero of={state}/filler bs=4k 2>/dev/null", check=False)
+        waited = relieved(host, daemon, beset)  # giving needs no more room than there is
+        print(f"\nrelief with a full disk after {waited:.0f} s; mode {daemon.status()['mode']}")
+        sizes = host.balloon_bytes(spared)
+        time.sleep(30)
+        assert host.balloon_bytes(spared) >= sizes - MIB
+        host.shell(f"rm {state}/filler")
+        await_true(host, in_mode(daemon, "active"), "active mode", PATIENT, daemon.log)
+        taken(host, daemon, beset)
+    finally:
+        daemon.stop()
+        restored = host.shell(f"OVERCOMMIT_STATE_DIR={state} overcommitctl restore; umount {state}")
+    assert "NOT restored" not in restored
+    unhurt(host, *guests)
+
+
+def test_a_foreign_tool_takes_damon(host: Host, daemon: Overcommitd, guests: tuple[str, str]) -> None:
+    """It is named, left alone, and DAMON is ours again when it has gone."""
+    host.shell(
+        f"for k in {KDAMONDS}/[0-9]*; do echo off > $k/state 2>/dev/null; done; "
+        f"echo 0 > {KDAMONDS}/nr_kdamonds; damo start --ops paddr >/dev/null 2>&1; true"
+    )
+    assert [kdamond.action for kdamond in daemon.kdamonds()] != []
+    await_true(host, in_mode(daemon, "safe"), "safe mode", PATIENT, daemon.log)
+    reason = daemon.status()["mode_reason"]
+    assert "DAMON" in reason
+    assert host.damon().running == 1, "the other tool's kdamond was stopped"
+    print(f"\n{reason}; relief meanwhile after {relieved(host, daemon, guests[0]):.0f} s")
+    host.shell(f"damo stop >/dev/null 2>&1; echo 0 > {KDAMONDS}/nr_kdamonds")
+    await_true(host, in_mode(daemon, "active"), "active mode", PATIENT, daemon.log)
+    await_true(host, lambda: bool(daemon.kdamonds()), "watch", SOON, daemon.log)
+    unhurt(host, *guests)
+
+
+@pytest.mark.parametrize("way", ["+1 hour", "-1 hour"])
+def test_the_clock_jumps(host: Host, daemon: Overcommitd, guests: tuple[str, str], way: str) -> None:
+    """A minute of holding, and then on as before; guests get relief meanwhile."""
+    back = "-1 hour" if way.startswith("+") else "+1 hour"
+    host.shell(f"date -s '{way}' >/dev/null")
+    try:
+        await_true(host, in_mode(daemon, "safe"), "safe mode", SOON, daemon.log)
+        assert "it jumped" in daemon.status()["mode_reason"]
+        print(f"\nrelief after the jump within {relieved(host, daemon, guests[0]):.0f} s")
+        await_true(host, in_mode(daemon, "active"), "active mode", PATIENT, daemon.log)
+    finally:
+        host.shell(f"date -s '{back}' >/dev/null")
+    unhurt(host, *guests)
+
+
+def test_an_actor_of_a_dead_daemon_ends_with_its_lease(host: Host, guests: tuple[str, str]) -> None:
+    """Where the kernel can end a scheme (7.0), it pages nothing out any longer, whatever became of us."""
+    if float(re.match(r"\d+\.\d+", host.shell("uname -r"))[0]) < 7.0:  # type: ignore[index]
+        pytest.skip("this kernel cannot end a scheme")
+    daemon = Overcommitd(host, POLICY.replace("2MiB/s", "128KiB/s"))
+    for name in guests:
+        host.lab.guest_send(name, "wake")  # leaves memory behind that only page-out gets
+    daemon.start()
+    begin = time.monotonic()
+    await_true(host, lambda: bool(daemon.actors()), "actor", PATIENT, daemon.log)
+    daemon.signal("KILL")
+    daemon.await_end(ENDED_SECONDS)
+    slots = [actor.slot for actor in daemon.actors()]
+    assert slots
+    time.sleep(LEASE_SECONDS + 20)
+    first = [host.swapped_bytes(name) for name in guests]
+    time.sleep(30)
+    second = [host.swapped_bytes(name) for name in guests]
+    for slot in slots:
+        stats = f"{KDAMONDS}/{slot}/contexts/0/schemes/0/stats"
+        host.shell(f"echo update_schemes_stats > {KDAMONDS}/{slot}/state 2>/dev/null || true")
+        counted = host.shell(f"cat {stats}/nr_snapshots {stats}/max_nr_snapshots").split()
+        print(f"\nslot {slot}: {' of '.join(counted)} snapshots, {time.monotonic() - begin:.0f} s")
+        assert int(counted[0]) <= LEASE_SECONDS
+    assert second <= first, "memory was paged out after the lease"
+    assert host.ctl("restore").returncode == 0
+    assert not daemon.actors()
+    unhurt(host, *guests)
+    host.shell(f"rm -f {LOG}")
