@@ -16,6 +16,13 @@ POLICY_FILE = "/etc/overcommit/suite.yaml"
 """Where the unit sees it: it has a /var/tmp of its own."""
 LOG = "/var/tmp/overcommitd.log"
 SOCKET = "/run/overcommit/control.sock"
+ASK = """\
+import socket, sys
+daemon = socket.socket(socket.AF_UNIX)
+daemon.connect(sys.argv[1])
+daemon.sendall(b'{"version": 1, "verb": "status"}\\n')
+print(daemon.makefile().readline())
+"""
 START_SECONDS = 120
 """Until it serves its socket: Python alone takes an emulated host some seconds."""
 ENDED_SECONDS = 90
@@ -87,10 +94,10 @@ class Overcommitd:
         return self.host.shell(f"cat {LOG}")
 
     def status(self) -> dict[str, Any]:
-        """What it answers to ``overcommitctl status``."""
-        answer = self.host.ctl("status", "--json")
+        """What it answers at its socket; overcommitctl takes an emulated host many times as long to ask."""
+        answer = self.host.lab.run(["python3", "-ISc", ASK, SOCKET], check=False)
         assert answer.returncode == 0, f"{answer.stderr}\n{self.log()}"
-        said: dict[str, Any] = json.loads(answer.stdout)
+        said: dict[str, Any] = json.loads(answer.stdout)["result"]
         return said
 
     def domain(self, name: str) -> dict[str, Any]:
