@@ -171,6 +171,6 @@ def _sum(values: Iterable[tuple[float, float]], seconds: float) -> float:
     for value, lasted in values:
         if seconds <= 0:
             break
-        total += value * min(1.0, seconds / lasted)
+        total += value * (seconds / lasted if lasted > seconds else 1.0)  # a look may take no time at all
         seconds -= lasted
     return total
