@@ -204,7 +204,7 @@ class FakeHost:
         """What is left, as MemAvailable has it: ZFS's cache is used memory."""
         own = sum(guest.overhead_bytes for guest in self.guests)
         taken = self.resident_bytes + own + self.zram_bytes + self.huge_pages_bytes + self.arc_bytes
-        return self.total_bytes - taken + self.saved_bytes
+        return max(0, self.total_bytes - taken + self.saved_bytes)
 
     @property
     def resident_bytes(self) -> int:
