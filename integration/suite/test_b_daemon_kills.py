@@ -1,4 +1,7 @@
-"""The daemon, or its worker, killed at any moment: nobody is hurt, and the next one goes on from there."""
+"""The daemon, or its worker, killed at any moment: nobody is hurt, and the next one goes on from there.
+
+A minute or more each: ``pytest --long --kernel 7.3 --kills 50``.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,13 @@ default_class: lab
 """It writes so slowly that page-outs are at work most of the time."""
 WATCHED, LONGEST = 14.0, 25.0
 """Seconds until enough was watched to take something, and those after that within which it is killed."""
+
+
+@pytest.fixture(autouse=True)
+def only_when_asked(long: bool) -> None:
+    """Minutes each."""
+    if not long:
+        pytest.skip("needs --long")
 
 
 @pytest.fixture(scope="module")

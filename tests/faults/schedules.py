@@ -224,7 +224,8 @@ class Schedule:
 
     def _event(self) -> None:
         if self.daemon is not None:
-            self.daemon.wake(self.random.choice([kind for kind in WakeKind if kind is not WakeKind.STOP]))
+            ending = (WakeKind.STOP, WakeKind.WORKER_ENDED)
+            self.daemon.wake(self.random.choice([kind for kind in WakeKind if kind not in ending]))
 
     def _kill(self) -> None:
         if self.daemon is not None:
