@@ -35,10 +35,10 @@ WATCHED, LONGEST = 14.0, 25.0
 """Seconds until enough was watched to take something, and those after that within which it is killed."""
 
 
-@pytest.fixture(autouse=True)
-def only_when_asked(long: bool) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def only_when_asked(request: pytest.FixtureRequest) -> None:
     """Minutes each."""
-    if not long:
+    if not request.config.getoption("--long"):
         pytest.skip("needs --long")
 
 

@@ -32,10 +32,10 @@ LEASE_SECONDS = 300
 SOON, PATIENT = 60.0, 240.0
 
 
-@pytest.fixture(autouse=True)
-def only_when_asked(long: bool) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def only_when_asked(request: pytest.FixtureRequest) -> None:
     """Twenty minutes."""
-    if not long:
+    if not request.config.getoption("--long"):
         pytest.skip("needs --long")
 
 
