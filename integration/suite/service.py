@@ -94,11 +94,20 @@ class Overcommitd:
         return self.host.shell(f"cat {LOG}")
 
     def status(self) -> dict[str, Any]:
-        """What it answers at its socket; overcommitctl takes an emulated host many times as long to ask."""
-        answer = self.host.lab.run(["python3", "-ISc", ASK, SOCKET], check=False)
-        assert answer.returncode == 0, f"{answer.stderr}\n{self.log()}"
-        said: dict[str, Any] = json.loads(answer.stdout)["result"]
-        return said
+        """What it answers at its socket; overcommitctl takes an emulated host many times as long to ask.
+
+        It serves the socket before it has looked for the first time, and has nothing to say until then.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            answer = self.host.lab.run(["python3", "-ISc", ASK, SOCKET], check=False)
+            assert answer.returncode == 0, f"{answer.stderr}\n{self.log()}"
+            said: dict[str, Any] = json.loads(answer.stdout)
+            if "result" in said:
+                found: dict[str, Any] = said["result"]
+                return found
+            assert time.monotonic() < deadline, f"{said}\n{self.log()}"
+            time.sleep(1)
 
     def domain(self, name: str) -> dict[str, Any]:
         """What its status says of a domain."""
