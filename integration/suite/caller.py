@@ -39,7 +39,7 @@ def main(steps: list[str]) -> None:
         "xml": lambda uuid: len(libvirt.xml(uuid)),
         "balloon": lambda uuid: libvirt.balloon(uuid, now=time.time()).actual_bytes // MIB,
         "set_balloon": lambda uuid, mib: libvirt.set_balloon(uuid, int(mib) * MIB),
-        "sh": lambda command: subprocess.run(command, shell=True, check=True).returncode,
+        "sh": lambda command: subprocess.run(command, shell=True, check=True, stdout=sys.stderr).returncode,
         "wait": lambda seconds: woken.extend(wakes.wait(float(seconds))),
         "sleep": lambda seconds: time.sleep(float(seconds)),
     }

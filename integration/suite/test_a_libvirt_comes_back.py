@@ -19,13 +19,6 @@ UNREACHABLE = "libvirt is not reachable"
 AT_ONCE, ONE_DEADLINE = 2.0, 9.0
 
 
-@pytest.fixture(autouse=True, scope="module")
-def only_when_asked(request: pytest.FixtureRequest) -> None:
-    """Not seen to pass on both kernels yet."""
-    if not request.config.getoption("--long"):
-        pytest.skip("needs --long")
-
-
 @pytest.fixture(scope="module")
 def guests(host: Host) -> Iterator[tuple[str, str]]:
     """The UUIDs of two guests."""
