@@ -21,7 +21,7 @@ from overcommit.damon.owners import find_owners
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import TRACING, AccessTrace
-from overcommit.errors import OvercommitError, Refused, Unsupported
+from overcommit.errors import HostError, OvercommitError, Refused, Unsupported
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.facts import DomainFacts, Gap, HostFacts, KsmFacts, KsmRun
 from overcommit.model.plan import Verdict
@@ -89,8 +89,16 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
     except OvercommitError as error:
         yield Finding(level="fail", about="libvirt", text=str(error), fix=error.hint or "")
         return
-    yield Finding(level="ok", about="libvirt", text=hypervisor.describe())
+    yield _libvirt(hypervisor)
     yield from _domains(session, hypervisor, offered, unreadable)
+
+
+def _libvirt(hypervisor: Hypervisor) -> Finding:
+    """Its version; a libvirtd that is slow to try its QEMU must not keep the rest from being told."""
+    try:
+        return Finding(level="ok", about="libvirt", text=hypervisor.describe())
+    except HostError as error:
+        return Finding(level="warn", about="libvirt", text=str(error), fix=error.hint or "")
 
 
 def _damon(session: Session) -> Iterator[Finding]:

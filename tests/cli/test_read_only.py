@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats
 from overcommit.testing import FakeAgent, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
@@ -64,6 +65,16 @@ def test_doctor_changes_nothing(run: Run, state: Path) -> None:
     assert "domains: none is running" in ended.out
     assert "Traceback" not in ended.err
     assert left_in(state) == []
+
+
+def test_a_libvirt_that_does_not_say_its_version_keeps_nothing_else_from_being_told(
+    run: Run, mocker: MockerFixture
+) -> None:
+    error = HostError("libvirt did not say its version within 10 s", hint="a hung QEMU or libvirtd")
+    mocker.patch.object(NoDomains, "describe", side_effect=error)
+    ended = run("doctor")
+    assert "warn     libvirt: libvirt did not say its version within 10 s" in ended.out
+    assert "domains: none is running" in ended.out
 
 
 def test_doctor_for_programs(run: Run) -> None:
