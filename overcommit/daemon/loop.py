@@ -141,12 +141,12 @@ class Loop:
                 controller.footing = controller.footing.paused(None if seconds is None else now + seconds)
                 controller.acting.stop_all("paused by order")
                 how = "until resumed" if seconds is None else f"for {format_duration(seconds)}"
-                self._log(f"paused {how} by order of uid {order.peer.uid}")
+                self._say(f"paused {how} by order of uid {order.peer.uid}")
                 self._publish()
                 order.reply({"sentence": f"paused {how}"})
             case Verb.RESUME:
                 controller.footing = controller.footing.resumed()
-                self._log(f"resumed by order of uid {order.peer.uid}")
+                self._say(f"resumed by order of uid {order.peer.uid}")
                 self._replan = self._early = True
                 self._publish()
                 order.reply({"sentence": controller.footing.mode(now).value})
@@ -188,7 +188,7 @@ class Loop:
     def _publish(self) -> None:
         sentence = sentence_of(self._controller, self._control.clock.monotonic())
         if sentence != self._sentence:
-            self._log(sentence)
+            self._say(sentence)
             self._sentence = sentence
         status = status_of(self._controller, self._control, sentence)
         if status is not None:
@@ -196,6 +196,3 @@ class Loop:
             if plan is not None and plan is not self._published:
                 self._published, self._plan_text = plan, document.dumps(plan).encode()
             self._server.publish(json.dumps(status).encode(), self._plan_text)
-
-    def _log(self, sentence: str) -> None:
-        self._say(sentence)
