@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 six-guests test demo clean
+.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests test demo clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,7 +30,7 @@ unit: setup  ## Tests that need no virtual machine
 	@echo "== unit, plan, property, contract and fault tests"
 	@$(BIN)/pytest -q -n auto
 
-lab-test: setup  ## Tests on real guests, one host VM per kernel side by side
+lab-test: setup  ## A part of the integration suite that takes a quarter of an hour, one host VM per kernel side by side
 	@echo "== lab tests on kernels 7.3 and 6.12, side by side"
 	@$(BIN)/python -m integration.lab build
 	@$(MAKE) --no-print-directory -j2 lab-7.3 lab-6.12
@@ -38,10 +38,18 @@ lab-test: setup  ## Tests on real guests, one host VM per kernel side by side
 lab-7.3 lab-6.12: lab-%: setup
 	@$(BIN)/pytest integration/suite -p no:randomly --timeout 1800 --kernel $* -v
 
-six-guests: setup  ## Six real guests over-promised, three of which are no help: a quarter of an hour
-	@$(BIN)/pytest integration/suite/test_9_six_guests.py -p no:randomly --timeout 1800 --kernel 7.3 --long -v
+integration: setup  ## The whole integration suite on both kernels side by side: some two hours
+	@echo "== the whole integration suite on kernels 7.3 and 6.12, side by side"
+	@$(BIN)/python -m integration.lab build
+	@$(MAKE) --no-print-directory -j2 all-7.3 all-6.12
 
-test: check unit lab-test  ## Everything but six-guests
+all-7.3 all-6.12: all-%: setup
+	@$(BIN)/pytest integration/suite -p no:randomly --timeout 5400 --kernel $* --all --kills 5 -v
+
+six-guests: setup  ## Six real guests over-promised, three of which are no help: a quarter of an hour
+	@$(BIN)/pytest integration/suite/test_9_six_guests.py -p no:randomly --timeout 1800 --kernel 7.3 --all -v
+
+test: check unit lab-test  ## All checks, all tests without a VM, and a part of the integration suite
 
 demo: setup  ## The main job on four real guests
 	@$(BIN)/python -m integration.demo

@@ -210,9 +210,21 @@ class Guests:
     def __init__(self, vm: HostVm) -> None:
         self._vm = vm
         self._records = paths.run_dir(vm.name) / "guests"
+        self.started_again: list[str] = []
 
     def add(self, spec: GuestSpec, image: Image, timeout: float = 240) -> float:
-        """Start a guest and wait until it answers; return the seconds it took."""
+        """Start a guest and wait until it answers; return the seconds it took.
+
+        One that does not answer is started once more, and told of in ``started_again``: now and then an
+        emulated guest stands still while it boots, for reasons that are not the tests'.
+        """
+        try:
+            return self._add(spec, image, timeout)
+        except LabTimeoutError as error:
+            self.started_again.append(f"{spec.name}: {error}")
+            return self._add(spec, image, timeout)
+
+    def _add(self, spec: GuestSpec, image: Image, timeout: float) -> float:
         check_name(spec.name)
         begin = time.monotonic()
         release = image.release(spec.kernel)
@@ -236,7 +248,7 @@ class Guests:
             # leave nothing half-started behind, but tell what it last said
             last = self._vm.run(f"tail -n 3 {spec.console}", check=False).stdout
             self.remove(spec.name)
-            raise LabError(f"guest {spec.name!r} did not come up: {error}", last.strip()) from None
+            raise type(error)(f"guest {spec.name!r} did not come up: {error}", last.strip()) from None
         return time.monotonic() - begin
 
     def running(self) -> list[dict[str, Any]]:

@@ -1,22 +1,27 @@
-"""One host VM per kernel for the whole run."""
+"""One host VM per kernel for the whole run, and which tests a run has time for."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from integration.lab.lab import Lab
+from integration.suite import evidence
 from integration.suite.host import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 #: Guest RAM in 4 KiB pages, so that what DAMON sees can be held against the workload's own truth; with huge
 #: pages (QEMU asks for them) everything is seen in pieces of 2 MiB.
 SMALL_PAGES = "transparent_hugepage=never"
+LEFT_OUT = pytest.StashKey[int]()
+STARTED_AGAIN = pytest.StashKey[list[str]]()
 
 
 def _say(sentence: str) -> None:
@@ -26,9 +31,18 @@ def _say(sentence: str) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One process per kernel lets both host VMs work side by side: an emulated host keeps one core busy."""
     parser.addoption("--kernel", choices=("6.12", "7.3"), action="append", help="Only this kernel.")
-    parser.addoption("--long", action="store_true", help="Also what takes many minutes by itself.")
+    parser.addoption("--all", action="store_true", help="Everything, not only what make test has time for.")
     parser.addoption("--kills", type=int, default=2, help="How often a controller is killed.")
     parser.addoption("--seed", type=int, default=None, help="Repeat the moments of an earlier run.")
+    parser.addoption("--evidence", default="artifacts", help="What a failure leaves behind.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark that this suite has beside pytest's own."""
+    config.addinivalue_line(
+        "markers", "quick(*kernels): part of make test, on these kernels (none: on all); the rest needs --all"
+    )
+    config.stash[LEFT_OUT], config.stash[STARTED_AGAIN] = 0, []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -37,11 +51,43 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("host", kernels, indirect=True, scope="session")
 
 
-@pytest.fixture
-def long(request: pytest.FixtureRequest) -> bool:
-    """Whether what takes long was asked for."""
-    asked: bool = request.config.getoption("--long")
-    return asked
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless all is asked for."""
+    if config.getoption("--all"):
+        return
+    chosen = [item for item in items if _is_quick(item)]
+    left_out = [item for item in items if not _is_quick(item)]
+    config.stash[LEFT_OUT] = len(left_out)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("quick")
+    return mark is not None and (not mark.args or item.callspec.params["host"] in mark.args)  # type: ignore[attr-defined]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was not run and how to run it, and which guests the emulator had let down."""
+    if left_out := config.stash[LEFT_OUT]:
+        terminalreporter.write_line(
+            f"{left_out} tests were left out for their time: make integration runs all"
+        )
+    for guest in config.stash[STARTED_AGAIN]:
+        terminalreporter.write_line(f"started a second time, since it did not come up: guest {guest}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What there is to see in the host VM when a test has failed goes with the report."""
+    report = yield
+    host = getattr(item, "funcargs", {}).get("host")
+    if report.failed and isinstance(host, Host):
+        directory = Path(item.config.getoption("--evidence")) / re.sub(r"[^\w.+-]+", "_", item.name)
+        report.sections.append(("the host VM", evidence.collect(host.lab, directory)))
+    return report
 
 
 @pytest.fixture
@@ -66,4 +112,5 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     try:
         yield Host(lab)
     finally:
+        request.config.stash[STARTED_AGAIN].extend(lab.guests.started_again)
         lab.down()

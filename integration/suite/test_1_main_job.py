@@ -14,6 +14,8 @@ from integration.suite.host import MIB, POLICY, REMOTE_POLICY, Host, domain_of, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick
+
 HOT, TOTAL = 64 * MIB, 300 * MIB
 GUEST_MEMORY = 512 * MIB
 PACE = HOT // 4096 / 2

@@ -13,6 +13,8 @@ from integration.suite.host import MIB, REMOTE_POLICY, Host, domain_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick("6.12")
+
 REFUSED, UNSUPPORTED, USAGE = 4, 5, 64
 SHORT = ("--observe-for", "8s")
 

@@ -13,6 +13,8 @@ from integration.suite.host import REMOTE_POLICY, Host
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick("7.3")
+
 REFUSED = 4
 SHORT = ("--observe-for", "8s")
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from integration.lab import paths
 
 if TYPE_CHECKING:
     from integration.suite.host import Host
+
+pytestmark = pytest.mark.quick
 
 
 def test_the_real_kernel_keeps_the_contract(host: Host) -> None:

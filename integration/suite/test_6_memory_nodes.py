@@ -15,6 +15,8 @@ from integration.suite.host import MIB, POLICY, Host, domain_of, json_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick("7.3")
+
 HOT, TOTAL = 64 * MIB, 300 * MIB
 PACE = HOT // 4096 / 2
 SLOW_NODE = "/var/tmp/slow-node.yaml"

@@ -13,6 +13,8 @@ from integration.suite.host import MIB, POLICY, Host, domain_of, json_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick("6.12")
+
 AGREED = "/var/tmp/agreed.yaml"
 
 

@@ -14,6 +14,8 @@ from integration.suite.host import MIB, Host, json_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick("6.12")
+
 PLUGGED = 256 * MIB
 POLICY = """\
 version: 1

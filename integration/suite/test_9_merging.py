@@ -19,10 +19,8 @@ TOTAL = 64 * MIB
 
 
 @pytest.fixture
-def twins(host: Host, long: bool) -> Iterator[None]:
+def twins(host: Host) -> Iterator[None]:
     """Two guests whose workload fills its memory with the same, and leaves most of it alone."""
-    if not long:
-        pytest.skip("ksmd takes its time on an emulated host: --long")
     policy = POLICY.read_text().replace("reclaim: proactive", "ksm: true")
     host.lab.run(f"cat > {MERGING}", stdin=policy.replace("balloon, pageout", ""))
     same = {"total": "64M", "hot": "4M", "hz": "0.5", "seed": "7"}

@@ -36,8 +36,6 @@ TOLERANCE = 8 * MIB
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A small host VM."""
-    if not request.config.getoption("--long"):
-        pytest.skip("takes a quarter of an hour: make six-guests, or --long")
     lab = Lab.up(
         f"six-{request.param.replace('.', '-')}", kernel=request.param, memory=HOST_MEMORY, append=SMALL_PAGES
     )

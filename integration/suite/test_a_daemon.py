@@ -14,6 +14,8 @@ from integration.suite.service import POLICY_FILE, Overcommitd, await_true
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick("7.3")
+
 MEMORY = 512 * MIB
 POLICY = """\
 version: 1

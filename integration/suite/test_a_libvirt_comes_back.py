@@ -13,6 +13,8 @@ from integration.suite.host import Host, json_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick("6.12")
+
 UNREACHABLE = "libvirt is not reachable"
 #: An emulated host is slow; a call that waits for its deadline takes 5 s, and a second more for the question
 #: whether libvirtd is alive.

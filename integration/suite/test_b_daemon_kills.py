@@ -1,6 +1,6 @@
 """The daemon, or its worker, killed at any moment: nobody is hurt, and the next one goes on from there.
 
-A minute or more each: ``pytest --long --kernel 7.3 --kills 50``.
+A minute or more each: ``pytest --all --kernel 7.3 --kills 50``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,6 @@ default_class: lab
 """It writes so slowly that page-outs are at work most of the time."""
 WATCHED, LONGEST = 14.0, 25.0
 """Seconds until enough was watched to take something, and those after that within which it is killed."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def only_when_asked(request: pytest.FixtureRequest) -> None:
-    """Minutes each."""
-    if not request.config.getoption("--long"):
-        pytest.skip("needs --long")
 
 
 @pytest.fixture(scope="module")

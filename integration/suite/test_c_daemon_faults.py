@@ -1,6 +1,6 @@
 """What a host can do to the daemon, done to it: it says so, hurts nobody, and goes on by itself.
 
-Many minutes, so that ``make test`` leaves it out: ``pytest --long --kernel 7.3``.
+Many minutes, so that ``make test`` leaves it out.
 """
 
 from __future__ import annotations
@@ -30,13 +30,6 @@ default_class: lab
 """
 LEASE_SECONDS = 300
 SOON, PATIENT = 60.0, 240.0
-
-
-@pytest.fixture(autouse=True, scope="module")
-def only_when_asked(request: pytest.FixtureRequest) -> None:
-    """Twenty minutes."""
-    if not request.config.getoption("--long"):
-        pytest.skip("needs --long")
 
 
 @pytest.fixture
