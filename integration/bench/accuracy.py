@@ -155,7 +155,7 @@ def measure(host: Host, workload: str, seconds: float, source: str) -> Row:
                 time.sleep(1)
         took = time.monotonic() - began
         return Row(
-            kernel=host.lab.vm.state.kernel,
+            kernel=host.lab.vm.kernel,
             workload=workload,
             how=lines[-1]["how"],
             samples=len(precisions),

@@ -109,7 +109,7 @@ def measure(host: Host, actor: str, rate: str, settings: dict[str, str]) -> Row:
         later = _Counters(host, "hot")
         end = next(line for line in json_lines(applied.stdout) if line["type"] in {"done", "failed"})
         return Row(
-            kernel=host.lab.vm.state.kernel,
+            kernel=host.lab.vm.kernel,
             pages=host.shell("grep -o '\\[.*\\]' /sys/kernel/mm/transparent_hugepage/enabled").strip("[]"),
             actor=actor,
             planned_mib=action["expected_bytes"] / MIB,

@@ -84,7 +84,7 @@ def main(kernel: str, sampling_ms: tuple[int, ...], output: Path | None) -> None
     try:
         lab.push()
         lab.put(Path(watching.__file__), "/var/tmp/watching.py")
-        release = lab.vm.state.kernel.partition("+")[0]
+        release = lab.vm.kernel.partition("+")[0]
         rows = measure(lab, sampling_ms)
     finally:
         lab.down()

@@ -121,7 +121,7 @@ def main(kernel: str, minutes: float, alone: float, name: str, out: Path) -> Non
         lab.down()
     out.mkdir(parents=True, exist_ok=True)
     (out / "hold.log").write_text("\n".join(log) + "\n")
-    judged = judge(lines, kernel=lab.vm.state.kernel)
+    judged = judge(lines, kernel=lab.vm.kernel)
     (out / "hold.json").write_text(json.dumps(judged, separators=(",", ":")) + "\n")
     (out / "hold.svg").write_text(plot.draw(judged))
     print("\n".join(table_of(judged)))

@@ -74,7 +74,7 @@ def measure(host: Host, actor: str, bounds: str) -> Row:
         lines = json_lines(applied.stdout)
         end = next(line for line in lines if line["type"] in {"done", "failed"})
         return Row(
-            kernel=host.lab.vm.state.kernel,
+            kernel=host.lab.vm.kernel,
             actor=actor,
             controller=end["controller"],
             bounds=bounds,

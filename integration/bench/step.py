@@ -171,7 +171,7 @@ def play(host: Host) -> dict[str, Any]:
     service.start(host)
     promised = reserve(host)
     return {
-        "kernel": host.lab.vm.state.kernel,
+        "kernel": host.lab.vm.kernel,
         "without": asdict(without),
         "with": asdict(with_us),
         "reserve": promised,

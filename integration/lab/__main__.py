@@ -62,8 +62,8 @@ def up(
         name, kernel=kernel, memory=memory, cpus=cpus, nodes=nodes, append=append, reuse=reuse,
         timeout=timeout, say=say,
     )  # fmt: skip
-    say(f"{lab.name} is up after {time.monotonic() - begin:.1f} s: {lab.vm.state.kernel}, "
-        f"ssh port {lab.vm.state.port}")  # fmt: skip
+    say(f"{lab.name} is up after {time.monotonic() - begin:.1f} s: {lab.vm.kernel}, "
+        f"ssh port {lab.vm.ssh.port}")  # fmt: skip
 
 
 @main.command()

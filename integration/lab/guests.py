@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from integration.lab.hostvm import HostVm
     from integration.lab.image.build import Image
+    from integration.lab.machine import Machine
 
 CHANNEL: Final = "org.overcommit.lab"
 AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
@@ -207,7 +207,7 @@ def _add_devices(devices: ET.Element, spec: GuestSpec) -> None:
 class Guests:
     """The guests of one host VM."""
 
-    def __init__(self, vm: HostVm) -> None:
+    def __init__(self, vm: Machine) -> None:
         self._vm = vm
         self._records = paths.run_dir(vm.name) / "guests"
         self.started_again: list[str] = []
@@ -237,7 +237,7 @@ class Guests:
         if spec.swap:
             disk = spec.swap_file
             self._vm.run(f"rm -f {disk}; truncate -s {mebibytes(spec.swap)}M {disk} && mkswap -q {disk}")
-        xml = domain_xml(spec, str(KERNELS_IN_HOST / release / "vmlinux"), initrd)
+        xml = domain_xml(spec, self._provide_kernel(image, release), initrd)
         self._vm.run(f"rm -f {spec.console}; virsh -q create /dev/stdin", stdin=xml, timeout=timeout)
         self._records.mkdir(exist_ok=True)
         (self._records / f"{spec.name}.json").write_text(json.dumps(asdict(spec)))
@@ -306,6 +306,15 @@ class Guests:
             raise LabError(f"no guest {name!r}", "see guest list")
 
     # --- parts
+
+    def _provide_kernel(self, image: Image, release: str) -> str:
+        """A guests' kernel; a host VM has it from its image, another host gets it now."""
+        remote = str(KERNELS_IN_HOST / release / "vmlinux")
+        if self._vm.run(["test", "-e", remote], check=False).returncode:
+            self._vm.run(["mkdir", "-p", str(KERNELS_IN_HOST / release)])
+            self._vm.copy(image.vmlinux(release), f"{remote}.part")
+            self._vm.run(["mv", f"{remote}.part", remote])
+        return remote
 
     def _provide_initrd(self, source: Path) -> str:
         """Copy a guests' initramfs into the host VM unless this very one is there."""

@@ -1,4 +1,4 @@
-"""One host VM: start it, know at once when it dies, run commands in it, take it down."""
+"""One host VM: start it, know at once when it dies, take it down."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 from integration.lab import accel, paths, state
 from integration.lab.errors import HostVmDiedError, LabError, LabTimeoutError
 from integration.lab.image.build import Image, ssh_key
+from integration.lab.machine import Machine
 from integration.lab.ssh import Ssh
 from integration.lab.state import LabState, ProcessId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 #: The host VM's kernel command line.  An oops ends the VM, so that it is noticed: a host that limps
@@ -64,17 +65,18 @@ class HostSpec:
     qemu_arguments: tuple[str, ...] = field(default=())
 
 
-class HostVm:
+class HostVm(Machine):
     """A started host VM."""
 
     def __init__(self, vm_state: LabState) -> None:
         self.state = vm_state
-        self.ssh = Ssh(vm_state.port, ssh_key(), paths.socket_dir(vm_state.name))
+        self.name = vm_state.name
+        self.ssh = Ssh("root@127.0.0.1", paths.socket_dir(vm_state.name), vm_state.port, ssh_key())
 
     @property
-    def name(self) -> str:
-        """The lab's name."""
-        return self.state.name
+    def kernel(self) -> str:
+        """The release that it was booted with."""
+        return self.state.kernel
 
     # --- life
 
@@ -146,91 +148,6 @@ class HostVm:
             self.state.process.wait_gone(5)
         self.state.process.kill()
         state.forget(self.name)
-
-    # --- commands
-
-    def run(
-        self, command: Sequence[str] | str, *, check: bool = True, timeout: float = 120,
-        stdin: str | None = None,
-    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
-        """Run a command in the VM; a string is a shell line.
-
-        Raises:
-            LabError: it failed and ``check`` is set.
-            LabTimeoutError: it took too long.
-            HostVmDiedError: the VM died meanwhile.
-        """
-        self.check_alive()
-        shown = command if isinstance(command, str) else " ".join(command)
-        with subprocess.Popen(
-            self.ssh.command(command), text=True, errors="replace", stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        ) as process:  # fmt: skip
-            try:
-                output, errors = self._communicate(process, stdin, timeout, shown)
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode == 255:
-            self.check_alive()
-        if check and process.returncode:
-            last = (errors or output).strip().splitlines()[-1:] or ["no output"]
-            raise LabError(f"{shown!r} failed with {process.returncode} in the VM: {last[0]}")
-        return subprocess.CompletedProcess(shown, process.returncode, output, errors)
-
-    def _communicate(
-        self, process: subprocess.Popen[str], stdin: str | None, timeout: float, shown: str
-    ) -> tuple[str, str]:
-        end = time.monotonic() + timeout
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                return process.communicate(stdin, timeout=0.5)
-            stdin = None  # what was begun to be sent is remembered by communicate()
-            self.check_alive()
-            if time.monotonic() > end:
-                process.kill()
-                said = "".join(part or "" for part in process.communicate())[-2000:].strip()
-                raise LabTimeoutError(
-                    f"{shown!r} took longer than {timeout:.0f} s in the VM; "
-                    + (f"it had said:\n{said}" if said else "it had said nothing")
-                )
-
-    def stream(self, command: Sequence[str] | str, *, tty: bool = False) -> int:
-        """Run a command with this process's own stdin and stdout; return its exit code."""
-        self.check_alive()
-        with subprocess.Popen(self.ssh.command(command, tty=tty)) as process:
-            while process.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(0.5)
-                if not self.alive():
-                    process.kill()
-        if process.returncode == 255 or process.returncode < 0:
-            self.check_alive()
-        return process.returncode
-
-    def copy(self, source: Path, target: str, *, pull: bool = False, timeout: float = 300) -> None:
-        """Copy a file or a directory into the VM, or out of it to ``source`` with ``pull``."""
-        self.check_alive()
-        pair = [f"root@127.0.0.1:{target}", str(source)]
-        command = ["scp", *self._scp_options(), "-r", *(pair if pull else reversed(pair))]
-        with subprocess.Popen(
-            command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        ) as process:
-            try:
-                _, errors = self._communicate(process, None, timeout, "the copy")
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode:
-            self.check_alive()
-            reason = errors.strip().splitlines()[-1:] or ["is the path right?"]
-            raise LabError(f"cannot copy {target if pull else source}", reason[0])
-
-    def _scp_options(self) -> list[str]:
-        options = self.ssh.options()
-        at = options.index("-S")  # scp means something else by -S
-        return [*options[:at], "-o", f"ControlPath={options[at + 1]}", *options[at + 2 :],
-                "-P", str(self.state.port)]  # fmt: skip
 
 
 def console_text(path: Path) -> str:

@@ -9,11 +9,14 @@ from integration.lab.errors import LabError
 from integration.lab.guests import Guests, GuestSpec
 from integration.lab.hostvm import HostSpec, HostVm, check_name, mebibytes
 from integration.lab.image.build import Image, build
+from integration.lab.reached import ReachedHost
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from integration.lab.machine import Machine
 
 
 def _silent(_: str) -> None:
@@ -27,7 +30,7 @@ class Lab:
     host VM has died.
     """
 
-    def __init__(self, vm: HostVm, image: Image) -> None:
+    def __init__(self, vm: Machine, image: Image) -> None:
         self.vm = vm
         self.image = image
         self.guests = Guests(vm)
@@ -71,6 +74,17 @@ class Lab:
             )
         # the image it was started with: the checkout may have moved on
         return cls(vm, Image(paths.cache() / vm.state.image))
+
+    @classmethod
+    def reach(
+        cls, name: str, destination: str, *, config: Path | None = None, say: Callable[[str], None] = _silent
+    ) -> Self:
+        """A host that runs already, with guests from the same images.
+
+        Raises:
+            LabError: it cannot be reached, or no image can be built.
+        """
+        return cls(ReachedHost.reach(check_name(name), destination, config), build(say))
 
     @property
     def name(self) -> str:

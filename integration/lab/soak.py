@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from integration.lab.errors import LabError
 from integration.lab.guests import GuestSpec
-from integration.lab.hostvm import console_text
 from integration.lab.lab import Lab
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def _watch(lab: Lab, spec: SoakSpec, result: SoakResult, say: Callable[[str], No
             name = f"s{number}"
             _check_guest(lab, name, last, spec, result)
             result.held_seconds = time.monotonic() - begin
-        if trouble := _TROUBLE.search(console_text(lab.vm.console)):
+        if trouble := _TROUBLE.search(lab.console_tail(100_000)):
             raise LabError(f"the host VM's console says {trouble.group(0)!r}")
         result.rounds += 1
         if result.rounds % 12 == 0:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ssh:
-    """The way into one host VM."""
+    """The way to one machine: ours by port and key, another one by the user's own ssh configuration."""
 
-    port: int
-    key: Path
+    destination: str
     sockets: Path
+    port: int = 0
+    key: Path | None = None
+    config: Path | None = None
 
     @property
     def _control(self) -> str:
@@ -32,19 +34,23 @@ class Ssh:
 
     def options(self) -> list[str]:
         """Options that ssh, scp and rsync share, without the port."""
-        return [
-            "-F", "/dev/null", "-q", "-i", str(self.key), "-S", self._control,
+        ours = [
+            "-F", "/dev/null", "-i", str(self.key), "-o", "IdentitiesOnly=yes",
             "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
-            "-o", "KexAlgorithms=curve25519-sha256", "-o", "StreamLocalBindUnlink=yes",
-            "-o", "Compression=no",
+            "-o", "KexAlgorithms=curve25519-sha256", "-o", "Compression=no",
+        ] if self.key else ["-F", str(self.config)] if self.config else []  # fmt: skip
+        return [
+            *ours, "-q", "-S", self._control, "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
+            "-o", "StreamLocalBindUnlink=yes",
         ]  # fmt: skip
 
     def command(self, remote: Sequence[str] | str, *, tty: bool = False) -> list[str]:
         """The local command line of a remote command; an empty one is a login shell."""
         words = remote if isinstance(remote, str) else shlex.join(remote)
-        return ["ssh", *self.options(), "-p", str(self.port), *(["-t"] if tty else []),
-                "root@127.0.0.1", *([words] if words else [])]  # fmt: skip
+        return [*self._ssh(), *(["-t"] if tty else []), self.destination, *([words] if words else [])]
+
+    def _ssh(self) -> list[str]:
+        return ["ssh", *self.options(), *(["-p", str(self.port)] if self.port else [])]
 
     def banner(self, timeout: float = 1.0) -> bool:
         """Whether sshd answers.
@@ -59,7 +65,7 @@ class Ssh:
 
     def open_master(self, timeout: float) -> bool:
         """Start the shared connection; its output must not be the caller's pipe."""
-        command = ["ssh", *self.options(), "-p", str(self.port), "-fNM", "root@127.0.0.1"]
+        command = [*self._ssh(), "-fNM", self.destination]
         with suppress(subprocess.TimeoutExpired):
             return not subprocess.run(
                 command, check=False, timeout=timeout, stdin=subprocess.DEVNULL,
@@ -76,12 +82,16 @@ class Ssh:
         self._control_command(["cancel", "-L", f"{local}:{remote}"], 10)
         local.unlink(missing_ok=True)
 
+    def is_open(self) -> bool:
+        """Whether the shared connection stands."""
+        return self._control_command(["check"], 10)
+
     def close(self) -> None:
         """End the shared connection."""
         self._control_command(["exit"], 5)
 
     def _control_command(self, words: list[str], timeout: float) -> bool:
-        command = ["ssh", *self.options(), "-p", str(self.port), "-O", *words, "root@127.0.0.1"]
+        command = [*self._ssh(), "-O", *words, self.destination]
         with suppress(subprocess.TimeoutExpired):
             return not subprocess.run(
                 command, check=False, timeout=timeout, stdin=subprocess.DEVNULL,

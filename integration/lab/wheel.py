@@ -13,7 +13,7 @@ from integration.lab import paths
 from integration.lab.errors import LabError
 
 if TYPE_CHECKING:
-    from integration.lab.hostvm import HostVm
+    from integration.lab.machine import Machine
 
 VENV = "/opt/overcommit"
 
@@ -31,7 +31,7 @@ def build(target: Path) -> Path:
     return wheels[0]
 
 
-def install(vm: HostVm, wheel: Path) -> bool:
+def install(vm: Machine, wheel: Path) -> bool:
     """Install a wheel in the host VM; tell whether that was needed.
 
     The venv with Debian's own packages in sight is part of the image: making one takes an emulated
@@ -53,7 +53,7 @@ def install(vm: HostVm, wheel: Path) -> bool:
     return True
 
 
-def push(vm: HostVm) -> bool:
+def push(vm: Machine) -> bool:
     """Build and install; tell whether the host VM's copy was out of date."""
     with tempfile.TemporaryDirectory() as scratch:
         return install(vm, build(Path(scratch)))

@@ -6,12 +6,13 @@ import re
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from integration.lab.errors import LabError
 from integration.lab.lab import Lab
-from integration.suite import evidence
+from integration.suite import evidence, hosts
 from integration.suite.host import Host
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: Guest RAM in 4 KiB pages, so that what DAMON sees can be held against the workload's own truth; with huge
 #: pages (QEMU asks for them) everything is seen in pieces of 2 MiB.
 SMALL_PAGES = "transparent_hugepage=never"
+HOST = pytest.StashKey[hosts.Chosen]()
+KERNELS = pytest.StashKey[tuple[str, ...]]()
 LEFT_OUT = pytest.StashKey[int]()
 STARTED_AGAIN = pytest.StashKey[list[str]]()
 
@@ -30,6 +33,7 @@ def _say(sentence: str) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One process per kernel lets both host VMs work side by side: an emulated host keeps one core busy."""
+    parser.addoption("--host", default="lab", help="lab, vagrant or ssh:root@HOST.")
     parser.addoption("--kernel", choices=("6.12", "7.3"), action="append", help="Only this kernel.")
     parser.addoption("--all", action="store_true", help="Everything, not only what make test has time for.")
     parser.addoption("--kills", type=int, default=2, help="How often a controller is killed.")
@@ -43,11 +47,16 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "quick(*kernels): part of make test, on these kernels (none: on all); the rest needs --all"
     )
     config.stash[LEFT_OUT], config.stash[STARTED_AGAIN] = 0, []
+    try:
+        config.stash[HOST] = hosts.parse(config.getoption("--host"))
+        config.stash[KERNELS] = config.stash[HOST].kernels(config.getoption("--kernel"))
+    except (ValueError, LabError) as error:
+        raise pytest.UsageError(f"--host: {error}") from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test runs on each kernel asked for."""
-    kernels = metafunc.config.getoption("--kernel") or ("7.3", "6.12")
+    kernels = metafunc.config.stash[KERNELS]
     metafunc.parametrize("host", kernels, indirect=True, scope="session")
 
 
@@ -104,11 +113,23 @@ def randomly_seeded(request: pytest.FixtureRequest) -> int:
     return secrets.randbelow(1 << 32) if chosen is None else chosen
 
 
+def own_host_vm(request: pytest.FixtureRequest, name: str, **spec: Any) -> Lab:
+    """A host VM that one module needs for itself; skips where the host is a given one."""
+    if not request.config.stash[HOST].is_lab:
+        pytest.skip("needs a host VM of its own making: --host lab")
+    return Lab.up(
+        f"{name}-{request.param.replace('.', '-')}",
+        kernel=request.param,
+        append=SMALL_PAGES,
+        say=_say,
+        **spec,
+    )
+
+
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    """A host VM with the product installed."""
-    name = f"suite-{request.param.replace('.', '-')}"
-    lab = Lab.up(name, kernel=request.param, memory="4G", append=SMALL_PAGES, say=_say)
+    """The host with the product installed."""
+    lab = request.config.stash[HOST].up(request.param, _say, SMALL_PAGES)
     try:
         yield Host(lab)
     finally:

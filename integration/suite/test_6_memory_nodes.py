@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from integration.lab.guests import GuestSpec
-from integration.lab.lab import Lab
-from integration.suite.conftest import SMALL_PAGES
+from integration.suite.conftest import own_host_vm
 from integration.suite.host import MIB, POLICY, Host, domain_of, json_lines
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ SAVED = "/var/tmp/slow-node.plan"
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host VM with a second node that has no CPU, and a guest with a steady hot set."""
-    name = f"nodes-{request.param.replace('.', '-')}"
-    lab = Lab.up(name, kernel=request.param, nodes=2, append=SMALL_PAGES)
+    lab = own_host_vm(request, "nodes", nodes=2)
     try:
         host = Host(lab)
         policy = POLICY.read_text().replace("reclaim: proactive", "cold_node: 1")

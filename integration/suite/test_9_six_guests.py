@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from integration.lab.lab import Lab
-from integration.suite.conftest import SMALL_PAGES
+from integration.suite.conftest import own_host_vm
 from integration.suite.host import MIB, Host, domain_of
 from integration.suite.six_guests import (
     APPLIED_IN_PART,
@@ -36,9 +35,7 @@ TOLERANCE = 8 * MIB
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A small host VM."""
-    lab = Lab.up(
-        f"six-{request.param.replace('.', '-')}", kernel=request.param, memory=HOST_MEMORY, append=SMALL_PAGES
-    )
+    lab = own_host_vm(request, "six", memory=HOST_MEMORY)
     try:
         yield Host(lab)
     finally:
