@@ -1,0 +1,129 @@
+"""What bounds and drives the daemon on a real host: the host's own need, and the rate of swap."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from integration.lab.guests import GuestSpec
+from integration.suite.host import MIB, Host
+from integration.suite.service import Overcommitd, await_true
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMORY = 256 * MIB
+TOTAL = 160 * MIB
+WRITTEN_PER_SECOND = 2 * MIB
+POLICY = """\
+version: 1
+host:
+  reserve: {reserve}
+  pageout_actor: {actor}
+  reclaim: {reclaim}
+  swap: {{max_used: 80%, max_write: 2MiB/s}}
+classes: {{lab: {{floor: 20%, cold_after: 8s, slo: {{promotions: 100%/min, psi_some: 90%}}}}}}
+default_class: lab
+"""
+COUNTED = "/var/tmp/pswpout"
+COUNT = (
+    f'setsid sh -c \'while :; do echo $(cut -d" " -f1 /proc/uptime) '
+    f'$(sed -n "s/^pswpout //p" /proc/vmstat); sleep 2; done\' >{COUNTED} 2>&1 </dev/null & echo $!'
+)
+WINDOW, PATIENT = 20.0, 240.0
+
+
+@pytest.fixture
+def guests(host: Host) -> Iterator[tuple[str, str]]:
+    """Two that hold much which only page-out can take."""
+    settings = {"total": str(TOTAL), "hot": "8M", "hz": "0.5"}
+    for name in ("one", "two"):
+        host.lab.guest_add(GuestSpec(name, "256M", "hotset", settings, free_page_reporting=False))
+        host.await_workload(name, "touch")
+    yield "one", "two"
+    for name in ("one", "two"):
+        host.lab.guest_remove(name)
+
+
+def mebibytes(host: Host, key: str) -> int:
+    """A line of the host's own account."""
+    return int(host.shell(f"awk '/^{key}:/ {{ print $2 }}' /proc/meminfo")) // 1024
+
+
+def unhurt(host: Host, *names: str) -> None:
+    """No guest lost anything."""
+    for name in names:
+        stat = host.lab.guest_send(name, "stat")
+        assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0)
+
+
+@pytest.mark.parametrize("actor", ["damos-fvaddr", "cold-hint+reclaim"])
+def test_swap_is_written_no_faster_than_the_policy_says(
+    host: Host, guests: tuple[str, str], actor: str
+) -> None:
+    """Both guests together, in every stretch of twenty seconds, by the kernel's count of pages."""
+    daemon = Overcommitd(host, POLICY.format(reserve="8%", actor=actor, reclaim="proactive"))
+    counter = host.shell(COUNT)
+    daemon.start()
+    try:
+        for name in guests:
+            await_true(
+                host, lambda name=name: host.swapped_bytes(name) > TOTAL / 2, "page-out", PATIENT, daemon.log  # type: ignore[misc]
+            )  # fmt: skip
+    finally:
+        daemon.stop()
+        host.shell(f"kill {counter}")
+        restored = host.ctl("restore")
+    lines = [line.split() for line in host.shell(f"cat {COUNTED}").splitlines()]
+    readings = [(float(line[0]), int(line[1]) * 4096) for line in lines if len(line) == 2]
+    fastest = 0.0
+    for index, (begin, before) in enumerate(readings):
+        end = next((reading for reading in readings[index:] if reading[0] - begin >= WINDOW), None)
+        if end is not None:
+            fastest = max(fastest, (end[1] - before) / (end[0] - begin))
+    at_once = max(after[1] - before[1] for before, after in pairwise(readings))
+    print(f"\n{actor}: at most {fastest / MIB:.2f} MiB/s over {WINDOW:.0f} s, {at_once / MIB:.1f} MiB in 2 s")
+    assert fastest <= 1.1 * WRITTEN_PER_SECOND
+    assert fastest >= 0.2 * WRITTEN_PER_SECOND, "hardly anything was written: nothing was shown"
+    assert restored.returncode == 0, restored.stderr
+    unhurt(host, *guests)
+
+
+def test_a_host_near_its_oom_has_what_its_guests_do_not_use(host: Host, guests: tuple[str, str]) -> None:
+    """Nothing is taken while there is enough; then at once, from all, without the steps of calm days."""
+    daemon = Overcommitd(host, POLICY.format(reserve="60%", actor="cold-hint+reclaim", reclaim="on_pressure"))
+    daemon.start()
+    place = "/var/tmp/filled"
+    try:
+        time.sleep(75)  # it has planned at least once with all ages known
+        assert [host.swapped_bytes(name) for name in guests] == [0, 0]
+        assert [host.balloon_bytes(name) for name in guests] == [MEMORY, MEMORY]
+        total, available = mebibytes(host, "MemTotal"), mebibytes(host, "MemAvailable")
+        left = round(0.28 * total)  # of the 60 % that it wants; at 30 % it is an emergency
+        assert available > 0.6 * total + 64, "too little is free for this to show anything"
+        host.shell(f"mkdir -p {place} && mount -t tmpfs -o size=90% tmpfs {place}")
+        host.shell(f"fallocate -l {available - left}M {place}/filler")
+        begin = time.monotonic()
+        said = daemon.await_said("EMERGENCY", within=30)
+        held = TOTAL + 30 * MIB  # with what the guest's kernel needs
+        await_true(
+            host,
+            lambda: sum(host.guest_ram_bytes(name) for name in guests) < held,
+            "relief of the host", PATIENT, daemon.log,
+        )  # fmt: skip
+        seconds = time.monotonic() - begin
+        print(f"\nseen {said:.0f} s after it began, half of what guests held is free after {seconds:.0f} s")
+        unhurt(host, *guests)
+        host.shell(f"umount {place}")
+        await_true(
+            host, lambda: "EMERGENCY" not in daemon.status()["sentence"], "end of it", 60, daemon.log
+        )  # fmt: skip
+    finally:
+        host.shell(f"mountpoint -q {place} && umount {place} || true")
+        daemon.stop()
+        restored = host.ctl("restore")
+    assert restored.returncode == 0, restored.stderr
+    assert [host.balloon_bytes(name) for name in guests] == [MEMORY, MEMORY]
