@@ -118,6 +118,13 @@ class Host:
             assert time.monotonic() < deadline, f"{domain} is still in phase {now!r}, not {phase!r}"
             time.sleep(1)
 
+    def await_extra(self, domain: str, size: int, timeout: float = 240) -> None:
+        """Wait until the guest has allocated, or freed, what it was told to beside its workload's memory."""
+        deadline = time.monotonic() + timeout
+        while (now := self.lab.guest_send(domain, "stat")["extra_bytes"]) != size:
+            assert time.monotonic() < deadline, f"{domain} has {now} bytes beside its workload's, not {size}"
+            time.sleep(1)
+
 
 def domain_of(plan: dict[str, Any], name: str) -> dict[str, Any]:
     """A domain's part of a plan."""

@@ -1,0 +1,179 @@
+"""The main job in each kind of guest and on each kind of swap: what is taken, and that it comes back.
+
+The rows have every pair of values, not every combination: each takes an emulated host a minute or two.
+``python -m integration.suite.coverage`` makes the table in the documentation of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from integration.lab.guests import GuestSpec
+from integration.suite.host import MIB, Host, domain_of, json_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMORY, TOTAL, HOT, FREED = 256 * MIB, 96 * MIB, 16 * MIB, 80 * MIB
+POLICY = """\
+version: 1
+host: {reclaim: proactive}
+classes: {lab: {floor: 20%, cold_after: 8s, slo: {promotions: 100%/min, psi_some: 90%}}}
+default_class: lab
+"""
+POLICY_FILE, SAVED = "/var/tmp/matrix.yaml", "/var/tmp/matrix.plan"
+SWAP_FILE = "/var/lib/lab/matrix.swap"
+USE = ("--take-over", "--policy", POLICY_FILE)
+ZSWAP = "/sys/module/zswap/parameters/enabled"
+TRANSPARENT = "/sys/kernel/mm/transparent_hugepage/enabled"
+
+Backing = Literal["anonymous", "memfd, shared", "anonymous, THP", "hugetlb"]
+Balloon = Literal["reporting", "no reporting", "no autodeflate", "none"]
+Swap = Literal["zram", "file", "none"]
+"""A file is behind zswap where the kernel has that: 7.3."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of guest on one kind of swap."""
+
+    backing: Backing
+    balloon: Balloon
+    swap: Swap
+
+    def __str__(self) -> str:
+        return f"{self.backing}; balloon: {self.balloon}; swap: {self.swap}"
+
+    @property
+    def behaviours(self) -> tuple[str, ...]:
+        """What the test checks in this row, in words for the table."""
+        if self.backing == "hugetlb":
+            return ("refused with its reason, nothing touched",)
+        said = []
+        if self.balloon == "reporting":
+            said.append("freed pages are the host's before any plan")
+        elif self.balloon == "none":
+            said.append("no balloon is planned, and why")
+        else:
+            said.append("balloon takes what is free")
+        said.append("page-out refused: no swap" if self.swap == "none" else "page-out takes what is cold")
+        return (*said, "host's counters agree", "restore")
+
+
+ROWS = (
+    Row("anonymous", "reporting", "zram"),
+    Row("anonymous", "no reporting", "file"),
+    Row("anonymous", "no autodeflate", "none"),
+    Row("anonymous", "none", "zram"),
+    Row("memfd, shared", "reporting", "file"),
+    Row("memfd, shared", "no reporting", "none"),
+    Row("memfd, shared", "no autodeflate", "zram"),
+    Row("memfd, shared", "none", "file"),
+    Row("anonymous, THP", "reporting", "none"),
+    Row("anonymous, THP", "no reporting", "zram"),
+    Row("anonymous, THP", "no autodeflate", "file"),
+    Row("anonymous, THP", "none", "none"),
+    Row("hugetlb", "reporting", "zram"),
+    Row("hugetlb", "none", "none"),
+)
+"""Every two values of different columns stand together in one of them, but for those with hugetlb."""
+
+
+@pytest.fixture(params=ROWS, ids=str)
+def row(host: Host, request: pytest.FixtureRequest) -> Iterator[Row]:
+    """The host with that swap, and the guest at work in a part of its memory; as it was, afterwards."""
+    wanted: Row = request.param
+    usual = host.shell("awk 'NR > 1 { print $1 }' /proc/swaps | xargs")
+    huge, zswap = host.shell(f"sed 's/.*\\[//; s/\\].*//' {TRANSPARENT}"), host.shell(f"cat {ZSWAP} || true")
+    host.lab.run(f"cat > {POLICY_FILE}", stdin=POLICY)
+    if wanted.swap != "zram":
+        host.shell("swapoff -a")
+    if wanted.swap == "file":
+        host.shell(f"fallocate -l 512M {SWAP_FILE} && chmod 600 {SWAP_FILE} && mkswap -q {SWAP_FILE}")
+        host.shell(f"swapon {SWAP_FILE}; echo Y > {ZSWAP} || true")
+    if wanted.backing == "anonymous, THP":
+        host.shell(f"echo always > {TRANSPARENT}")
+    host.lab.guest_add(guest_of(wanted))
+    host.await_workload("row", "touch")
+    host.lab.guest_send("row", f"alloc {FREED}")
+    host.await_extra("row", FREED)
+    host.lab.guest_send("row", "free")
+    host.await_extra("row", 0)
+    yield wanted
+    host.lab.guest_remove("row")
+    host.shell(f"echo {huge} > {TRANSPARENT}; [ -z '{zswap}' ] || echo {zswap} > {ZSWAP}")
+    if wanted.swap != "zram":
+        host.shell(f"swapoff -a; rm -f {SWAP_FILE}; swapon -p 100 {usual}")
+
+
+def guest_of(row: Row) -> GuestSpec:
+    """A guest that has 80 MiB cold, 80 MiB free and 16 MiB hot."""
+    return GuestSpec(
+        "row", "256M", "hotset", {"total": "96M", "hot": "16M", "hz": "0.5"},
+        balloon="none" if row.balloon == "none" else "virtio",
+        free_page_reporting=row.balloon == "reporting",
+        autodeflate=row.balloon != "no autodeflate",
+        shared=row.backing == "memfd, shared",
+        hugepages=row.backing == "hugetlb",
+    )  # fmt: skip
+
+
+def planned(host: Host) -> dict[str, Any]:
+    """A plan for the guest, saved as well."""
+    made = host.ctl("plan", "-q", "--json", "--observe-for", "20s", "-o", SAVED, *USE)
+    assert made.returncode == 0, made.stderr
+    plan: dict[str, Any] = json.loads(made.stdout)
+    return plan
+
+
+def test_the_main_job(host: Host, row: Row) -> None:
+    """Planned as this kind allows, done as the host's own counters say, and put back."""
+    found, size = host.damon(), host.balloon_bytes("row")
+    plan = planned(host)
+    kinds = {action["kind"]: action for action in plan["actions"]}
+    eligible = domain_of(plan, "row")["eligible"]
+    if row.backing == "hugetlb":
+        assert kinds == {}
+        assert "hugetlb" in eligible["pageout"]["reason"]
+        assert "hugetlb" in eligible["balloon"]["reason"] or row.balloon == "none"
+        assert host.damon() == found
+        return
+
+    assert ("balloon" in kinds) == (row.balloon in {"no reporting", "no autodeflate"})
+    if row.balloon == "none":
+        assert "no balloon device" in eligible["balloon"]["reason"]
+    if row.balloon == "reporting":
+        assert host.guest_ram_bytes("row") < MEMORY - FREED
+    if "balloon" in kinds:
+        assert kinds["balloon"]["expected_bytes"] >= 0.5 * FREED
+    assert ("pageout" in kinds) == (row.swap != "none")
+    if row.swap == "none":
+        assert eligible["pageout"]["reason"] == "the host has no swap"
+    else:
+        assert kinds["pageout"]["expected_bytes"] >= 0.7 * (TOTAL - HOT)
+    if not kinds:
+        return
+
+    held = host.guest_ram_bytes("row")
+    applied = host.ctl("apply", "-q", "--json", *USE, SAVED)
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    done = [line for line in json_lines(applied.stdout) if line["type"] == "done"]
+    gone = held - host.guest_ram_bytes("row")
+    assert gone >= 0.6 * sum(action["expected_bytes"] for action in kinds.values())
+    assert abs(sum(line["freed_bytes"] for line in done) - gone) <= 12 * MIB, "what it reports is what came"
+    if "pageout" in kinds:
+        assert host.swapped_bytes("row") >= 0.6 * kinds["pageout"]["expected_bytes"]
+    if "balloon" in kinds:
+        assert host.balloon_bytes("row") < size - 0.5 * kinds["balloon"]["expected_bytes"]
+    assert host.damon() == found
+
+    restored = host.ctl("restore")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    assert host.balloon_bytes("row") == pytest.approx(size, abs=MIB)
+    assert host.damon() == found
+    stat = host.lab.guest_send("row", "stat")
+    assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0)
