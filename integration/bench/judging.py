@@ -12,6 +12,8 @@ PSI_BOUND = 0.20
 PASSES = {"web": 0.1, "files": 0.1, "deaf": 0.1}
 """How often a second each hot page is wanted, for those whose hot set is known."""
 KV_RATE = 15.0
+STEADY_SECONDS = 120.0
+"""After so long a guest has what it needs since its needs changed, where nothing is in its way."""
 _MIB, _PAGE, _MINUTE = 1 << 20, 4096, 60.0
 Lines = Sequence[dict[str, Any]]
 
@@ -35,7 +37,7 @@ def judge(lines: Lines, *, kernel: str) -> dict[str, Any]:
         "summary": {
             "host": _gained(samples, host, begun),
             "daemon": _spent(samples, begun),
-            "guests": {name: _held(samples, name, guests[name], begun) for name in names},
+            "guests": {name: _held(samples, name, guests[name], begun, changes) for name in names},
         },
     }
 
@@ -201,9 +203,15 @@ def _grown(samples: Lines, name: str, counter: str) -> int | None:
 
 
 def _held(
-    samples: Lines, name: str, columns: Mapping[str, list[Any]], begun: float
+    samples: Lines,
+    name: str,
+    columns: Mapping[str, list[Any]],
+    begun: float,
+    changes: Sequence[Sequence[Any]],
 ) -> dict[str, float | None]:
     after = _with(samples, begun)
+    changed = [at for at, guest, _ in changes if guest == name]
+    steady = [i for i in after if not any(0 <= samples[i]["at"] - at <= STEADY_SECONDS for at in changed)]
     alone = [index for index in range(len(samples)) if index not in set(after)]
 
     def of(key: str, indexes: Sequence[int]) -> list[Any]:
@@ -215,6 +223,7 @@ def _held(
     stalls = [value is not None and value > PSI_BOUND for value in of("stalled", after)]
     return {
         "outside_share": _mean(of("outside", after)),
+        "outside_share_while_steady": _mean(of("outside", steady)),
         "outside_by_promotions": _mean([float(value) for value in over]),
         "outside_by_stall": _mean([float(value) for value in stalls]),
         "stalled_share_alone": _mean(of("stalled", alone)),
@@ -232,10 +241,11 @@ def _held(
 def table_of(judged: Mapping[str, Any]) -> Iterator[str]:
     """For people."""
     summary = judged["summary"]
-    yield "guest   outside  (promotions, stall)  stalled alone/with  pace alone/with  worst ms  host MiB"
+    yield "guest   outside  (steady, promotions, stall)  stalled alone/with  pace alone/with  worst ms  MiB"
     for name, held in summary["guests"].items():
         yield (
-            f"{name:<7} {_percent(held['outside_share']):>7}  ({_percent(held['outside_by_promotions'])}, "
+            f"{name:<7} {_percent(held['outside_share']):>7}  "
+            f"({_percent(held['outside_share_while_steady'])}, {_percent(held['outside_by_promotions'])}, "
             f"{_percent(held['outside_by_stall'])})  {_percent(held['stalled_share_alone'])}/"
             f"{_percent(held['stalled_share'])}  {_percent(held['pace_alone'])}/{_percent(held['pace'])}  "
             f"{held['worst_ms_alone']}/{held['worst_ms']}  {held['rss_alone_mib']}/{held['rss_mean_mib']}"

@@ -74,6 +74,17 @@ def test_promotions_above_the_bound_are_outside() -> None:
     assert judge(lines, kernel="k")["summary"]["guests"]["web"]["outside_by_promotions"] == 0.125
 
 
+def test_what_follows_a_change_of_needs_is_told_from_the_rest() -> None:
+    """It is outside from 120 s on, all of it within two minutes of the change at 110 s."""
+    lines = [*run(), {"at": 110.0, "guest": "web", "order": "set hot=8M"}]
+    held = judge(lines, kernel="k")["summary"]["guests"]["web"]
+    assert (held["outside_share"], held["outside_share_while_steady"]) == (0.5, 0)
+    held = judge([*run(), {"at": 10.0, "guest": "web", "order": "set hot=8M"}], kernel="k")["summary"][
+        "guests"
+    ]
+    assert held["web"]["outside_share_while_steady"] == 1.0
+
+
 def test_pace_is_a_share_of_what_the_guest_wants() -> None:
     """4 MiB are 1024 pages, each wanted once in 10 s."""
     held = judge(run(), kernel="k")["summary"]["guests"]["web"]
