@@ -60,6 +60,24 @@ def unhurt(host: Host, *names: str) -> None:
         assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0)
 
 
+@pytest.mark.quick("6.12")
+def test_nothing_is_taken_below_the_floor(host: Host, guests: tuple[str, str]) -> None:
+    """A guest that uses hardly anything keeps all the same what its class promises, in memory."""
+    floor = round(0.6 * MEMORY)
+    policy = POLICY.format(reserve="8%", actor="cold-hint+reclaim", reclaim="proactive")
+    host.lab.run("cat > /var/tmp/floor.yaml", stdin=policy.replace("floor: 20%", "floor: 60%"))
+    use = ("--take-over", "--policy", "/var/tmp/floor.yaml", "--observe-for", "20s")
+    held = [host.guest_ram_bytes(name) for name in guests]
+    applied = host.ctl("apply", "-q", "--yes", *use)
+    left = [host.guest_ram_bytes(name) for name in guests]
+    restored = host.ctl("restore")
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert sum(held) - sum(left) >= 16 * MIB, "hardly anything was taken: nothing was shown"
+    assert min(left) >= floor - 2 * MIB
+    assert restored.returncode == 0, restored.stderr
+    unhurt(host, *guests)
+
+
 @pytest.mark.parametrize("actor", ["damos-fvaddr", "cold-hint+reclaim"])
 def test_swap_is_written_no_faster_than_the_policy_says(
     host: Host, guests: tuple[str, str], actor: str

@@ -1,0 +1,1 @@
+"""The product, broken on purpose: does the suite notice?"""

@@ -1,0 +1,128 @@
+"""Break the product in one way at a time, and say which test of the suite notices.
+
+::
+
+    python -m integration.broken --kernel 7.3
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from integration.lab import paths
+
+
+@dataclass(frozen=True)
+class Break:
+    """``old``, which stands in the file once, becomes ``new``; the tests of ``where`` are to notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    where: str
+
+
+BREAKS = (
+    Break(
+        "page-out reports bytes that it did not free",
+        "overcommit/apply/pageout.py",
+        "        freed = max(0, before.resident_bytes - site.residency(domain).resident_bytes)",
+        "        freed = action.expected_bytes + 64 * MIB",
+        "test_1_main_job.py",
+    ),
+    Break(
+        "floor ignored",
+        "overcommit/plan/case.py",
+        "    return Bounds(min(round_up(domain_class.floor * ceiling), ceiling), ceiling)",
+        "    return Bounds(0, ceiling)",
+        "test_d_limits.py::test_nothing_is_taken_below_the_floor",
+    ),
+    Break(
+        "restore forgets the balloon",
+        "overcommit/apply/restore.py",
+        "    hypervisor.set_balloon(move.domain.uuid, move.before_bytes)\n"
+        "    _await_size(hypervisor, clock, move)\n",
+        "",
+        "test_1_main_job.py",
+    ),
+    Break(
+        "lease never expires",
+        "overcommit/damon/schemes.py",
+        "max_snapshots=snapshots if capabilities.snapshot_limit else 0",
+        "max_snapshots=0 * snapshots",
+        "test_c_daemon_faults.py::test_an_actor_of_a_dead_daemon_ends_with_its_lease",
+    ),
+    Break(
+        "swap is written as fast as it goes",
+        "overcommit/plan/case.py",
+        "        return round(self.policy.swap.max_write_bytes_per_second * share)",
+        "        return round(64 * self.policy.swap.max_write_bytes_per_second * share)",
+        "test_d_limits.py::test_swap_is_written_no_faster_than_the_policy_says",
+    ),
+)
+
+
+def check_out(target: Path, broken: Break) -> None:
+    """A copy of the checkout with the break in it.
+
+    Raises:
+        ValueError: what is to be replaced is not there exactly once.
+    """
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=paths.CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(paths.CHECKOUT / name, target / name)
+    file = target / broken.file
+    text = file.read_text()
+    if text.count(broken.old) != 1:
+        raise ValueError(f"{broken.name}: {broken.file} has it {text.count(broken.old)} times")
+    file.write_text(text.replace(broken.old, broken.new))
+
+
+def play(broken: Break, kernel: str) -> list[str]:
+    """The tests that notice."""
+    with tempfile.TemporaryDirectory(prefix="broken-") as directory:
+        check_out(Path(directory), broken)
+        command = [
+            sys.executable, "-m", "pytest", f"integration/suite/{broken.where}", "-p", "no:randomly",
+            "--timeout", "1800", "--kernel", kernel, "--all", "-q", "-rf", "--tb=line",
+        ]  # fmt: skip
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode not in {0, 1}:
+        raise click.ClickException(f"{broken.name}: the tests could not be run:\n{done.stdout[-2000:]}")
+    return re.findall(r"^FAILED \S*?::(.*)$", done.stdout, re.MULTILINE)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--kernel", type=click.Choice(["6.12", "7.3"]), default="7.3", show_default=True)
+@click.option("--only", default="", help="Those with this in their name.")
+def main(kernel: str, only: str) -> None:
+    """Break the product in each way; fails where nobody notices. Some minutes each, on a host VM."""
+    unseen = 0
+    for broken in BREAKS:
+        if only not in broken.name:
+            continue
+        began = time.monotonic()
+        noticed = play(broken, kernel)
+        unseen += not noticed
+        print(
+            f"{broken.name} ({time.monotonic() - began:.0f} s): {'; '.join(noticed) or 'NOBODY NOTICED'}",
+            flush=True,
+        )
+    sys.exit(1 if unseen else 0)
+
+
+if __name__ == "__main__":
+    main()
