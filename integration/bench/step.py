@@ -26,7 +26,7 @@ from integration.lab.lab import Lab
 from integration.suite.host import MIB, Host
 from integration.suite.six_guests import Role, resume, start_in_turn, suspend
 
-HOST_MEMORY = "2G"
+HOST_MEMORY = "1600M"
 EXTRA, TOTAL, HOT = 128 * MIB, 192 * MIB, 16 * MIB
 SLEEPER = Role(
     GuestSpec("sleeper", "448M", "hotset", {"total": str(TOTAL), "hot": str(HOT), "hz": "0.5"}), "touch"
