@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from overcommit.model.heat import (
     RECENT_WINDOWS,
@@ -28,6 +29,7 @@ HISTOGRAM_BOUNDS = (0.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 """Lower bounds of the idle histogram, seconds."""
 
 _STEADY_SHARE = 0.6
+_ALL_RECENT = (1 << RECENT_WINDOWS) - 1
 
 
 def begin(ram: Sequence[Range], at: float) -> IdleMap:
@@ -43,15 +45,21 @@ def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float, *, window:
     addresses no region covers count as accessed, and time between windows counts for nobody's idleness.
     """
     unseen = max(0.0, at - idle.updated_at - window)
-    quiet = normalise(Range(r.start, r.end) for r in regions if r.accesses == 0)
+    quiet = normalise([(start, end) for start, end, accesses in regions if not accesses])
     kept: list[IdleSpan] = []
-    for piece, inside in _cut(idle.spans, quiet):
-        span = _aged(piece, accessed_at=piece.accessed_at + unseen if inside else at, accessed=not inside)
-        last = kept[-1] if kept else None
-        if last is not None and last.end == span.start and last[2:] == span[2:]:
-            kept[-1] = last._replace(end=span.end)
-        else:
-            kept.append(span)
+    begins = ends = recent = 0
+    accessed_at = at
+    for start, end, before, inside in _cut(idle.spans, quiet):
+        seen_at = before.accessed_at + unseen if inside else at
+        history = (before.recent << 1 | (not inside)) & _ALL_RECENT
+        if ends == start and recent == history and accessed_at == seen_at:
+            ends = end
+            continue
+        if begins < ends:
+            kept.append(IdleSpan(begins, ends, accessed_at, recent))
+        begins, ends, accessed_at, recent = start, end, seen_at, history
+    if begins < ends:
+        kept.append(IdleSpan(begins, ends, accessed_at, recent))
     return IdleMap(
         began_at=idle.began_at + unseen,
         updated_at=at,
@@ -62,19 +70,27 @@ def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float, *, window:
 
 def relocate(idle: IdleMap, ram: Sequence[Range], at: float) -> IdleMap:
     """The same history where memory stays, none where it is new: that counts as accessed now."""
-    kept = [span for span, inside in _cut(idle.spans, ram) if inside]
+    kept = [_part(piece) for piece in _cut(idle.spans, ram) if piece.inside]
     known = normalise(Range(span.start, span.end) for span in kept)
     whole = [IdleSpan(start, end, at, 0) for start, end in ram]
-    new = [span for span, inside in _cut(whole, known) if not inside]
+    new = [_part(piece) for piece in _cut(whole, known) if not piece.inside]
     return dataclasses.replace(idle, spans=tuple(sorted(kept + new)))
 
 
-def _aged(span: IdleSpan, *, accessed_at: float, accessed: bool) -> IdleSpan:
-    recent = (span.recent << 1 | accessed) & ((1 << RECENT_WINDOWS) - 1)
-    return IdleSpan(span.start, span.end, accessed_at, recent)
+class _Piece(NamedTuple):
+    """A part of a span, ``inside`` of a range or of none."""
+
+    start: int
+    end: int
+    span: IdleSpan
+    inside: bool
 
 
-def _cut(spans: Sequence[IdleSpan], ranges: Sequence[Range]) -> Iterator[tuple[IdleSpan, bool]]:
+def _part(piece: _Piece) -> IdleSpan:
+    return piece.span._replace(start=piece.start, end=piece.end)
+
+
+def _cut(spans: Sequence[IdleSpan], ranges: Sequence[Range]) -> Iterator[_Piece]:
     """Split the spans at the ranges' bounds; True goes with the parts that lie inside a range."""
     index = 0
     for span in spans:
@@ -88,7 +104,7 @@ def _cut(spans: Sequence[IdleSpan], ranges: Sequence[Range]) -> Iterator[tuple[I
                 inside, stop = False, ranges[index].start
             else:
                 inside, stop = True, min(ranges[index].end, span.end)
-            yield span._replace(start=position, end=stop), inside
+            yield _Piece(position, stop, span, inside)
             position = stop
 
 
@@ -104,19 +120,19 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
     counts = [0] * len(HISTOGRAM_BOUNDS)
     enough = idle.window_seconds >= cold_after
     cold = _ColdPieces(_piece_size(resident))
-    for span, is_resident in _cut(idle.spans, resident):
-        size, idle_seconds = span.end - span.start, idle.updated_at - span.accessed_at
+    for start, end, span, is_resident in _cut(idle.spans, resident):
+        size, idle_seconds = end - start, idle.updated_at - span.accessed_at
         is_cold = enough and idle_seconds >= cold_after
-        if not is_cold or span.start != reached:
+        if not is_cold or start != reached:
             cold.interrupt()  # in use, or not guest memory at all: between two blocks of RAM
-        reached = span.end
+        reached = end
         if not is_resident:
             continue
         counts[bisect.bisect_right(HISTOGRAM_BOUNDS, idle_seconds) - 1] += size
         if cold_after / 2 <= idle_seconds < cold_after:
             cooling += size
         if is_cold:
-            cold.add(span.start, span.end, idle_seconds)
+            cold.add(start, end, idle_seconds)
         elif span.recent.bit_count() >= max(steady, 1):
             hot += size
         else:

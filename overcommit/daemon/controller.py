@@ -189,7 +189,7 @@ class Controller:
                 continue
             taken, taking = self._past.taken_from(who), self.acting.takes_from(who)
             followed.feel(pulse, taken_bytes=taken, taking=taking)
-            why_not = followed.grip.restraint.why_not
+            why_not = followed.grip.why_not
             if why_not is not None and taking:
                 self.acting.stop(who, why_not)
             if taken and (followed.short or followed.suffers):

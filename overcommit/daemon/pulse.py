@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from overcommit.clock import Clock
 from overcommit.errors import HostError
-from overcommit.host.cgroup import read_cgroup
+from overcommit.host.cgroup import read_signs
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import BalloonStats, CgroupMemory, DomainFacts
+from overcommit.model.facts import BalloonStats, CgroupSigns, DomainFacts
 from overcommit.model.heat import Heat
 from overcommit.plan.case import guest_reserve, used_bytes
 from overcommit.slo import Feeling
@@ -21,7 +21,7 @@ class Pulse:
     """A domain's counters at a moment (monotonic seconds); None: could not be read."""
 
     at: float
-    cgroup: CgroupMemory | None
+    cgroup: CgroupSigns | None
     balloon: BalloonStats | None
 
     def short_bytes(self, domain: DomainFacts) -> int:
@@ -40,7 +40,8 @@ def take_pulse(kernel: Kernel, hypervisor: Hypervisor, clock: Clock, domain: Dom
     at = clock.monotonic()
     cgroup = balloon = None
     try:
-        cgroup = read_cgroup(kernel, who.pid)
+        if domain.cgroup is not None:
+            cgroup = read_signs(kernel, domain.cgroup.path)
     except (OSError, ValueError):
         cgroup = None
     if domain.definition.balloon_model != "none":

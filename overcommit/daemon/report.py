@@ -40,7 +40,7 @@ def _parts(controller: Controller, now: float) -> Iterator[str]:
         yield f"at work: {_some(at_work)}"
     if mode is Mode.OBSERVE and plan.runnable:
         yield f"would: {_some([f'{name_of(a)} {subject_of(a)}' for a in plan.runnable])}"
-    resting = [who.name for who, f in controller.followed.items() if f.grip.restraint.why_not]
+    resting = [who.name for who, f in controller.followed.items() if f.grip.why_not]
     if resting:
         yield f"resting: {_some(sorted(resting))}"
     if controller.wanted is not None:
@@ -72,7 +72,12 @@ def status_of(controller: Controller, control: Control, sentence: str) -> dict[s
         reason=controller.footing.reason(now),
         until=wall + until - now if until is not None and until < math.inf else None,
     )
-    standings = {who: _standing(controller, who, f) for who, f in controller.followed.items()}
+    planned = controller.plan.domains if controller.plan else ()
+    targets = {domain.incarnation: domain.target_bytes for domain in planned}
+    standings = {
+        who: _standing(controller, who, followed, target_bytes=targets.get(who))
+        for who, followed in controller.followed.items()
+    }
     return status_document(
         controller.snapshot,
         controller.policy,
@@ -83,23 +88,23 @@ def status_of(controller: Controller, control: Control, sentence: str) -> dict[s
     )
 
 
-def _standing(controller: Controller, who: Incarnation, followed: Followed) -> Standing:
+def _standing(
+    controller: Controller, who: Incarnation, followed: Followed, *, target_bytes: int | None
+) -> Standing:
     grip, heat, domain = followed.grip, followed.heat, followed.domain
     working_set = heat.wss_bytes if heat else None
     promoted = grip.felt.promoted
     rate = None
     if promoted is not None and working_set:
         rate = promoted.total * PAGE_SIZE / working_set
-    planned = controller.plan.domains if controller.plan else ()
-    target = next((d.target_bytes for d in planned if d.incarnation == who), None)
     swapped = domain.residency.swapped_bytes if domain.residency else 0
     doing = controller.acting.of(who)
     return Standing(
-        target_bytes=target,
+        target_bytes=target_bytes,
         reclaimed_bytes=swapped + controller.past.taken_from(who),
         promotion_rate_per_minute=rate,
         slo_promotion_rate_per_minute=grip.domain_class.objective.promotions_per_minute,
-        cold_after_seconds=grip.restraint.cold_after_seconds,
+        cold_after_seconds=grip.cold_after_seconds,
         doing=name_of(doing) if doing else None,
-        why_not=grip.restraint.why_not,
+        why_not=grip.why_not,
     )

@@ -16,8 +16,13 @@ from overcommit.units import MIB
 
 _SILENT_WINDOWS = 3
 """A kdamond that has not been heard of for so many windows is asked whether it is on."""
-_MOST_WINDOWS = 4
-"""A look takes in so many windows of all at most: a host that brings more is too busy to look at each."""
+_MOST_WINDOWS = 8
+"""A look takes in so many windows of all at most, more than come in a tick of 5 s.
+
+A host that brings more is too busy to look at each.
+"""
+_AT_A_TIME = MIB
+"""So much text of them is in memory, at most."""
 _OTHERS = 1024
 """Regions of the host's monitor, and sentinels."""
 _FIRST_WINDOW = 1.25
@@ -42,8 +47,12 @@ class AccessSource(Protocol):
         """It is being stopped."""
         ...
 
+    def collect(self) -> None:
+        """Take in what has come for all slots, where that is one thing; to be called before `windows`."""
+        ...
+
     def windows(self, slot: int) -> Sequence[Window]:
-        """What has come since the last call, oldest first; often nothing.
+        """What was collected since the last call, oldest first; often nothing.
 
         Raises:
             HostError: the kdamond ended, or the kernel refused.
@@ -99,10 +108,19 @@ class TraceSource:
         self._ready.pop(thread, None)
         self._assembler.end(thread)
 
+    def collect(self) -> None:
+        """See `AccessSource.collect`."""
+        left = self._most_bytes
+        while left > 0:
+            text = self._trace.read(min(left, _AT_A_TIME))
+            for thread, window in self._assembler.feed(text):
+                self._ready[thread].append(window)
+            if len(text) < _AT_A_TIME:
+                break
+            left -= len(text)
+
     def windows(self, slot: int) -> Sequence[Window]:
         """See `AccessSource.windows`."""
-        for thread, window in self._assembler.feed(self._trace.read(self._most_bytes)):
-            self._ready[thread].append(window)
         thread, now = self._threads[slot], self._clock.monotonic()
         ready, self._ready[thread] = self._ready[thread], []
         if ready:
@@ -138,6 +156,9 @@ class SnapshotSource:
     def end(self, slot: int) -> None:
         """See `AccessSource.end`."""
         del self._seconds[slot], self._due[slot]
+
+    def collect(self) -> None:
+        """See `AccessSource.collect`: each slot is asked by itself."""
 
     def windows(self, slot: int) -> Sequence[Window]:
         """See `AccessSource.windows`: the latest aggregation, once it is another one."""

@@ -9,7 +9,7 @@ which nobody else's tracing sees (Documentation/trace/ftrace.rst, "Instances").
 from __future__ import annotations
 
 import errno
-import re
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,13 +26,11 @@ EVENT_BYTES = 80
 LINE_BYTES = 160
 """What its line takes, at most."""
 _EVENT = "events/damon/damon_aggregated"
-_EVERY_EVENT = re.compile(
-    r"-(?P<thread>\d+)\s+\[\d+\].*?\s(?P<at>\d+\.\d+): damon_aggregated: target_id=(?P<target>\d+) "
-    r"nr_regions=(?P<count>\d+) (?P<start>\d+)-(?P<end>\d+): (?P<accesses>\d+) \d+$"
-    r"|(?P<lost>LOST) \d+ EVENTS",
-    re.MULTILINE,
-)
+_SAYS = ": damon_aggregated: target_id="
 """``kdamond.0-162 [000] ..... 50.137218: damon_aggregated: target_id=0 nr_regions=16 4096-8192: 3 1``"""
+_OF_FIRST_TARGET, _COUNT_FROM = "0", len("nr_regions=")
+_NEW_REGION = functools.partial(tuple.__new__, AccessRegion)
+"""There are thousands a second on a large host, and the constructor has to take its arguments apart."""
 
 
 class AccessTrace:
@@ -117,23 +115,45 @@ class WindowAssembler:
 
     def feed(self, text: str) -> Iterator[tuple[int, Window]]:
         """The windows that are complete by these lines, with their kdamond's thread id."""
-        for match in _EVERY_EVENT.finditer(text):
-            if match["lost"]:
-                self._lost.update(self._regions)
-                for incomplete in self._regions.values():
-                    incomplete.clear()
+        threads: dict[str, int | None] = {}
+        for line in text.split("\n"):
+            head, says, tail = line.partition(_SAYS)
+            if not says:
+                if " EVENTS]" in line and "[LOST " in line:
+                    self._lose_all()
                 continue
-            thread = int(match["thread"])
-            if match["target"] != "0" or thread not in self._regions:
+            who = head[: head.rfind("[")]  # the same for all lines of a kdamond
+            thread = threads[who] if who in threads else threads.setdefault(who, self._thread_of(who))
+            if thread is None:
                 continue
             regions = self._regions[thread]
-            region = AccessRegion(int(match["start"]), int(match["end"]), int(match["accesses"]))
-            if regions and region.start < regions[-1].end:
+            try:
+                target, count, addresses, accesses, _ = tail.split(" ")
+                if target != _OF_FIRST_TARGET:
+                    continue
+                low, _, high = addresses.partition("-")
+                start = int(low)
+                region = _NEW_REGION((start, int(high[:-1]), int(accesses)))
+                complete = int(count[_COUNT_FROM:])
+            except ValueError:
+                continue  # as good as lost
+            if regions and start < regions[-1][1]:
                 regions.clear()  # the rest of the window before was lost
                 self._lost.add(thread)
             regions.append(region)
-            if len(regions) == int(match["count"]):
-                yield thread, self._complete(thread, float(match["at"]))
+            if len(regions) == complete:
+                yield thread, self._complete(thread, float(head[head.rfind(" ") :]))
+
+    def _thread_of(self, who: str) -> int | None:
+        """The kdamond whose lines begin with this, ``kdamond.0-162``; None: none that is followed."""
+        number = who.rpartition("-")[2].strip()
+        thread = int(number) if number.isdecimal() else None
+        return thread if thread in self._regions else None
+
+    def _lose_all(self) -> None:
+        self._lost.update(self._regions)
+        for incomplete in self._regions.values():
+            incomplete.clear()
 
     def _complete(self, thread: int, at: float) -> Window:
         latest = self._latest[thread]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_pressure
 from overcommit.model.accounts import CgroupLimit, Charge
-from overcommit.model.facts import CgroupMemory
+from overcommit.model.facts import CgroupMemory, CgroupSigns
 
 ROOT = "/sys/fs/cgroup"
 _SWAPPINESS = ("max", "200")
@@ -31,22 +31,30 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
         return None
     directory = ROOT + path
     statistics = _statistics(kernel, directory)
-    major_faults = statistics.get("pgmajfault", "0")
-    swap_file = f"{directory}/memory.swap.current"
+    signs = _signs(kernel, directory, statistics)
     return CgroupMemory(
         path=path,
         current_bytes=int(kernel.read(f"{directory}/memory.current")),
-        swap_bytes=int(kernel.read(swap_file)) if kernel.exists(swap_file) else 0,
-        major_faults=int(major_faults),
-        # Counted per group since Linux 6.13; before that a major fault is the nearest thing.
-        promoted_pages=int(statistics.get("pswpin", major_faults)),
+        swap_bytes=signs.swap_bytes,
+        major_faults=int(statistics.get("pgmajfault", "0")),
+        promoted_pages=signs.promoted_pages,
         anon_refaults=int(statistics.get("workingset_refault_anon", "0")),
         reclaim=kernel.exists(f"{directory}/memory.reclaim"),
         # In the root of a threaded subtree, as libvirt makes it, this names the processes of all of it.
         shared=kernel.read(f"{directory}/cgroup.procs").split() != [str(pid)],
-        pressure=read_pressure(kernel, f"{directory}/memory.pressure"),
+        pressure=signs.pressure,
         charge=_charge(statistics),
     )
+
+
+def read_signs(kernel: Kernel, path: str) -> CgroupSigns:
+    """What a domain feels now, by the cgroup that `read_cgroup` found it in.
+
+    Raises:
+        OSError: the cgroup vanished.
+    """
+    directory = ROOT + path
+    return _signs(kernel, directory, _statistics(kernel, directory))
 
 
 def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
@@ -114,6 +122,20 @@ def reclaim(kernel: Kernel, path: str, most_bytes: int) -> None:
             if error.errno != errno.EAGAIN:
                 raise
         return
+
+
+def _signs(kernel: Kernel, directory: str, statistics: Mapping[str, str]) -> CgroupSigns:
+    try:
+        swap_bytes = int(kernel.read(f"{directory}/memory.swap.current"))
+    except FileNotFoundError:  # swap is not accounted for
+        swap_bytes = 0
+    # Counted per group since Linux 6.13; before that a major fault is the nearest thing.
+    promoted = statistics.get("pswpin") or statistics.get("pgmajfault", "0")
+    return CgroupSigns(
+        swap_bytes=swap_bytes,
+        promoted_pages=int(promoted),
+        pressure=read_pressure(kernel, f"{directory}/memory.pressure"),
+    )
 
 
 def _statistics(kernel: Kernel, directory: str) -> dict[str, str]:

@@ -289,7 +289,7 @@ def _process_madvise(process: int, ranges: Sequence[Range], advice: Advice) -> N
 
 def _scan(descriptor: int, ram: Sequence[Range]) -> Residency:
     vector = ctypes.create_string_buffer(_PAGE_REGION.size * _SCAN_BATCH)
-    resident: list[Range] = []
+    resident: list[tuple[int, int]] = []
     swapped = 0
     for block in ram:
         start = block.start
@@ -302,12 +302,12 @@ def _scan(descriptor: int, ram: Sequence[Range]) -> Residency:
                 )
             )
             count = fcntl.ioctl(descriptor, _PAGEMAP_SCAN, argument)
-            for index in range(count):
-                low, high, kinds = _PAGE_REGION.unpack_from(vector, index * _PAGE_REGION.size)
+            found = memoryview(vector)[: count * _PAGE_REGION.size]
+            for low, high, kinds in _PAGE_REGION.iter_unpack(found):
                 if kinds & _SWAPPED:
                     swapped += high - low
                 elif not kinds & _PFNZERO:  # the shared zero page costs the host nothing
-                    resident.append(Range(low, high))
+                    resident.append((low, high))
             walked_to = _SCAN_ARG.unpack(argument)[4]
             start = walked_to if walked_to > start else block.end
     return Residency(resident=normalise(resident), swapped_bytes=swapped)

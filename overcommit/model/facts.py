@@ -160,6 +160,15 @@ class Pressure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupSigns:
+    """What of a `CgroupMemory` tells how the domain feels, for who looks often."""
+
+    swap_bytes: int
+    promoted_pages: int
+    pressure: Pressure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupMemory:
     """The domain's cgroup v2 memory figures.
 

@@ -18,15 +18,19 @@ class Range(NamedTuple):
         return self.end - self.start
 
 
-def normalise(ranges: Iterable[Range]) -> tuple[Range, ...]:
+def normalise(ranges: Iterable[tuple[int, int]]) -> tuple[Range, ...]:
     """Sort, drop empty ranges, and join those that touch or overlap."""
     joined: list[Range] = []
-    for item in sorted(r for r in ranges if r.end > r.start):
-        if joined and item.start <= joined[-1].end:
-            if item.end > joined[-1].end:
-                joined[-1] = Range(joined[-1].start, item.end)
-        else:
-            joined.append(Range(*item))
+    start = end = 0
+    for low, high in sorted(ranges):
+        if low <= end and start < end:
+            end = max(end, high)
+        elif low < high:
+            if start < end:
+                joined.append(Range(start, end))
+            start, end = low, high
+    if start < end:
+        joined.append(Range(start, end))
     return tuple(joined)
 
 

@@ -156,6 +156,7 @@ class Watch:
         Raises:
             HostError: libvirt does not list its domains.
         """
+        self._source.collect()
         came = [(watched, self._windows_of(watched)) for watched in tuple(self._monitors)]
         if not any(windows for _, windows in came):
             return

@@ -108,9 +108,14 @@ class Grip:
         return max(least, min(least * 2 ** (self.notches / 2), _LONGEST_COLD_AFTER))
 
     @property
+    def why_not(self) -> str | None:
+        """Why nothing is taken from the domain now, None where something may be."""
+        return _why_not(self)
+
+    @property
     def restraint(self) -> Restraint:
         """What taking from the domain is held to now."""
-        why_not = _why_not(self)
+        why_not = self.why_not
         return Restraint(
             cold_after_seconds=self.cold_after_seconds,
             step_share=self.step_share,

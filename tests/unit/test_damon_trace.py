@@ -77,3 +77,12 @@ def test_one_that_ended_is_forgotten() -> None:
     assembler.begin(162, 10.0, seconds=4.0)
     assembler.end(162)
     assert list(assembler.feed(lines(14.0, FIRST, SECOND))) == []
+
+
+def test_what_is_no_line_of_it_is_as_good_as_lost() -> None:
+    torn = lines(14.0, FIRST, SECOND)[:-30] + "\n"
+    garbled = lines(14.0, FIRST, SECOND).replace("4096-8192", "4096-x")
+    strange = lines(14.0, FIRST).replace("-162 ", "-none ")
+    for text in (torn, garbled, strange, "  [LOST in thought, at EVENTS\n"):
+        assert assemble(text) == []
+    assert len(assemble(torn, lines(18.0, FIRST, SECOND))) == 1
