@@ -79,6 +79,10 @@ class Loop:
         Raises:
             HostError: our worker has died. A process of several threads cannot make another one.
         """
+        wakes = self._wakes.wait(0.0)
+        if any(wake.kind is WakeKind.STOP for wake in wakes):
+            return  # it came while all was put together, and nothing is begun any more
+        self._take(wakes)
         self._tick()
         self._manager.ready(self._sentence)
         while self.go_round():

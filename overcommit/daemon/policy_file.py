@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import Policy
-from overcommit.policy import loader
-from overcommit.policy.layers import files_of
+from overcommit.policy.files import files_of
 
 _MOST_TEXT = 500
 
@@ -16,15 +16,16 @@ _MOST_TEXT = 500
 class PolicyFile:
     """``policy`` is the one in force; ``refused`` says why the newest is not, None when it is."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Read it.
+    def __init__(self, path: Path | None, load: Callable[[Path | None], Policy]) -> None:
+        """Read it, now and later, by ``load``.
 
         Raises:
             PolicyError: it does not validate.
             UsageError: it cannot be read.
         """
         self._path = path
-        self.policy: Policy = loader.load(path)
+        self._load = load
+        self.policy = load(path)
         self.refused: str | None = None
 
     def state(self) -> tuple[tuple[str, int, int, int], ...]:
@@ -43,7 +44,7 @@ class PolicyFile:
     def read_again(self) -> bool:
         """Whether another policy is in force now; what is no policy leaves the old one in force."""
         try:
-            new = loader.load(self._path)
+            new = self._load(self._path)
         except (PolicyError, UsageError) as error:
             self.refused = str(error)[:_MOST_TEXT]
             return False

@@ -103,6 +103,7 @@ class LocalWakes:
         # A signal without a handler in Python ends the process; the byte in the pipe is what tells the loop.
         self._handlers_before = {number: signal.signal(number, _told_by_pipe) for number in _SIGNALS}
         self._pipe_before = signal.set_wakeup_fd(self._signals_in, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # they may have been held back until now
 
     def wait(self, seconds: float) -> tuple[Wake, ...]:
         """See `Wakes.wait`. A policy that changed is noticed when it wakes."""

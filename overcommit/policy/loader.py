@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from overcommit.errors import Complaint, PolicyError
 from overcommit.model.policy import Policy
-from overcommit.policy import contradictions, layers, schema, yaml_positions
+from overcommit.policy import contradictions, files, layers, schema, yaml_positions
 from overcommit.policy.compiling import compile_policy
 from overcommit.policy.yaml_positions import Node
 
@@ -46,7 +46,7 @@ def read_all(path: Path | None) -> list[tuple[str, str]]:
     Raises:
         UsageError: a file cannot be read.
     """
-    return [(layers.read(file), str(file)) for file in layers.files_of(path)]
+    return [(files.read(file), str(file)) for file in files.files_of(path)]
 
 
 def parse(text: str, source: str) -> Policy:
@@ -64,7 +64,7 @@ def parse_all(texts: Sequence[tuple[str, str]]) -> Loaded:
     Raises:
         PolicyError: see its ``faults``; those within the files, or if there are none, those between them.
     """
-    files: list[Node] = []
+    parts: list[Node] = []
     faults: list[Complaint] = []
     for index, (text, source) in enumerate(texts):
         try:
@@ -73,12 +73,12 @@ def parse_all(texts: Sequence[tuple[str, str]]) -> Loaded:
                 _validated(file)
             else:
                 _check_override(file)
-            files.append(file)
+            parts.append(file)
         except PolicyError as error:
             faults += error.faults
     if faults:
         raise PolicyError(tuple(faults))
-    whole = functools.reduce(layers.merge, files)
+    whole = functools.reduce(layers.merge, parts)
     # NUL is in no YAML, so that moving text from file to file is a change.
     digest = hashlib.sha256("\0".join(text for text, _ in texts).encode())
     policy = compile_policy(_validated(whole), source=texts[0][1], digest=digest.hexdigest())

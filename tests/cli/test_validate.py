@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from overcommit.policy import layers
+from overcommit.policy import files
 from tests.cli.conftest import Ended, Run
 
 USAGE = 64
@@ -70,11 +70,11 @@ demotion, pageout
 
 
 def test_without_a_file_it_is_the_hosts_own(run: Run, policy: Path, mocker: MockerFixture) -> None:
-    mocker.patch.object(layers, "DEFAULT_FILE", policy)
+    mocker.patch.object(files, "DEFAULT_FILE", policy)
     ended = run("validate")
     assert ended.status == 0
     assert ended.out.startswith(f"{policy}: valid\n")
-    mocker.patch.object(layers, "DEFAULT_FILE", policy.with_name("none.yaml"))
+    mocker.patch.object(files, "DEFAULT_FILE", policy.with_name("none.yaml"))
     ended = run("validate")
     assert ended.out.splitlines()[0].endswith("balanced.yaml: valid")
     assert ended.out.endswith("  all domains: standard\n")

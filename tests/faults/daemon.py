@@ -30,6 +30,7 @@ from overcommit.journal import Journal
 from overcommit.ledger import Ledger
 from overcommit.model.facts import BalloonStats, Incarnation
 from overcommit.model.wake import Wake, WakeKind
+from overcommit.policy import loader
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.testing.fake_wakes import FakeWakes
 from overcommit.units import GIB, MIB
@@ -165,7 +166,7 @@ class Daemon:
             self.control,
             world.libvirt,
             generation,
-            PolicyFile(world.policy_path),
+            PolicyFile(world.policy_path, loader.load),
             footing=Footing(observe_only=observe),
             take_over=take_over,
             say=self.said.append,
@@ -259,7 +260,7 @@ class World:
     @property
     def verbs(self) -> Installation:
         """``overcommitctl`` on the same host."""
-        return Installation(self.host, self.kernel, self.directory, PolicyFile(self.policy_path).policy)
+        return Installation(self.host, self.kernel, self.directory, loader.load(self.policy_path))
 
     def _waits_in_fake_time(self) -> None:
         """Where DAMON is locked, its owner tries again for a while: on this host's clock, not on ours."""

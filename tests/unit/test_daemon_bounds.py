@@ -1,4 +1,4 @@
-"""What a daemon that runs for months must not do: load code late, or start programs."""
+"""What a daemon that runs for months must not do: load code late or for nothing, or start programs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from overcommit.daemon.main import options_of
+from overcommit.daemon.service import Options
+from overcommit.errors import UsageError
+
 TICKS = """
 import pathlib, sys
 import overcommit.daemon.main
-assert "subprocess" not in sys.modules, "it could start programs"
+too_much = {"overcommit.daemon.service", "overcommit.hypervisor", "sqlite3", "click", "pydantic", "tenacity"}
+assert not too_much & set(sys.modules), "the worker is forked with this in memory"
+import overcommit.daemon.service
+too_much = {"click", "pydantic", "pydantic_core", "yaml", "subprocess"}
+assert not too_much & set(sys.modules), "the daemon has in memory for ever what it needs once, or never"
+from overcommit.policy import apart
 from overcommit.control import Control
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
@@ -50,12 +61,14 @@ control = Control(
 before = set(sys.modules)
 with control.generation("daemon") as generation:
     controller = Controller(
-        control, hypervisor, generation, PolicyFile(directory / "policy.yaml"), footing=Footing(),
+        control, hypervisor, generation, PolicyFile(directory / "policy.yaml", apart.load), footing=Footing(),
         take_over=True, say=said.append,
     )
     loop = Loop(control, controller, FakeWakes(clock), Server(), ServiceManager(clock, {}), say=said.append)
     while controller.ticks < 60:
         loop.go_round()
+    controller.tick(reread_policy=True)
+    assert controller.policy_refused is None
     controller.close("the end")
 print(sum("pageout: done" in sentence for sentence in said), sorted(set(sys.modules) - before))
 """
@@ -69,3 +82,51 @@ def test_nothing_is_loaded_once_it_runs(tmp_path: Path) -> None:
     done, _, loaded = ended.stdout.strip().partition(" ")
     assert int(done) >= 1, "it did nothing"
     assert loaded == "[]"
+
+
+STARTS = """
+import os, signal, sys
+from overcommit.daemon import main
+from overcommit.daemon.wakes import LocalWakes
+import overcommit.daemon.service
+
+class Worker:
+    def __init__(self, kernel):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def close(self):
+        print("given back")
+
+class NoTriggers:
+    def open(self, path, level):
+        from overcommit.errors import HostError
+        raise HostError("none")
+
+def serve(options, worker):
+    print("put together")
+    wakes = LocalWakes(NoTriggers(), policy_state=lambda: 1, say=lambda sentence: None)
+    print([wake.kind.name for wake in wakes.wait(0.0)])
+    wakes.close()
+
+main.DamonWorker, overcommit.daemon.service.serve, main.os.geteuid = Worker, serve, lambda: 0
+main.overcommitd([])
+"""
+
+
+def test_a_signal_to_end_that_comes_too_early_waits_for_who_takes_it() -> None:
+    ended = subprocess.run([sys.executable, "-c", STARTS], check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == ["put together", "['STOP']", "given back"]
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["--obs"], ["stray"], ["--policy"]])
+def test_what_it_does_not_understand_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(UsageError):
+        options_of(arguments)
+
+
+def test_what_it_is_told() -> None:
+    told = Options(**vars(options_of(["--observe", "--policy", "p.yaml", "--group=kvm"])))
+    assert told == Options(
+        connect="qemu:///system", policy=Path("p.yaml"), observe=True, take_over=False, group="kvm"
+    )

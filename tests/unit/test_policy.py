@@ -18,7 +18,7 @@ from overcommit.model.policy import (
     SizeRange,
     SwapBudget,
 )
-from overcommit.policy import layers, loader
+from overcommit.policy import files, loader
 from overcommit.units import GIB, MIB
 from tests import scenarios
 
@@ -126,7 +126,7 @@ def test_shipped_policies_are_valid(path: Path) -> None:
 
 def test_a_policy_is_shipped() -> None:
     assert "balanced.yaml" in {path.name for path in POLICIES}
-    assert layers.default_path().name in {"balanced.yaml", "policy.yaml"}
+    assert files.default_path().name in {"balanced.yaml", "policy.yaml"}
 
 
 @pytest.mark.parametrize(

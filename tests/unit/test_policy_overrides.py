@@ -8,7 +8,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.errors import PolicyError, UsageError
-from overcommit.policy import layers, loader
+from overcommit.policy import files, loader
 from tests import scenarios
 
 MAIN = """\
@@ -154,7 +154,7 @@ def test_the_digest_is_of_all_files(main: Path) -> None:
 def test_only_yaml_files_that_are_not_hidden_are_read(main: Path) -> None:
     for name in ("10.yaml.bak", ".10.yaml", "README", "10.yml"):
         override(main, name, "nonsense: true\n")
-    assert layers.files_of(main) == (main,)
+    assert files.files_of(main) == (main,)
     assert loader.load(main).reserve == 0.1
 
 
@@ -164,15 +164,15 @@ def test_only_yaml_files_that_are_not_hidden_are_read(main: Path) -> None:
 def test_the_directory_is_named_like_the_file(tmp_path: Path, name: str, directory: str) -> None:
     (tmp_path / directory).mkdir()
     (tmp_path / directory / "a.yaml").touch()
-    assert layers.files_of(tmp_path / name) == (tmp_path / name, tmp_path / directory / "a.yaml")
+    assert files.files_of(tmp_path / name) == (tmp_path / name, tmp_path / directory / "a.yaml")
 
 
 def test_overrides_of_the_host_apply_to_the_shipped_default_too(
     tmp_path: Path, mocker: MockerFixture
 ) -> None:
-    mocker.patch.object(layers, "DEFAULT_FILE", tmp_path / "policy.yaml")
+    mocker.patch.object(files, "DEFAULT_FILE", tmp_path / "policy.yaml")
     override(tmp_path / "policy.yaml", "10.yaml", "host: {reserve: 33%}\n")
-    shipped = loader.load(layers.default_path())
+    shipped = loader.load(files.default_path())
     policy = loader.load(None)
     assert (shipped.reserve, policy.reserve) == (0.08, 0.33)
     assert policy.classes == shipped.classes

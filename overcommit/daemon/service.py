@@ -1,0 +1,103 @@
+"""``overcommitd`` at work: the real ports, put together, and taken apart in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from overcommit.clock import SystemClock
+from overcommit.control import Control
+from overcommit.daemon.controller import Controller
+from overcommit.daemon.footing import Footing
+from overcommit.daemon.listening import socket_path
+from overcommit.daemon.loop import Loop
+from overcommit.daemon.notify import ServiceManager
+from overcommit.daemon.peers import find_group
+from overcommit.daemon.policy_file import PolicyFile
+from overcommit.daemon.socket import ControlServer
+from overcommit.daemon.wakes import LocalWakes
+from overcommit.damon.pool import require_free
+from overcommit.damon.worker import DamonWorker
+from overcommit.host.triggers import LocalTriggers
+from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
+from overcommit.journal import DEFAULT_DIRECTORY, Journal
+from overcommit.ledger import Ledger
+from overcommit.policy import apart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What it was told when it was started; see ``overcommitd --help``."""
+
+    connect: str
+    policy: Path | None
+    observe: bool
+    take_over: bool
+    group: str | None
+
+
+def serve(options: Options, kernel: DamonWorker) -> None:
+    """Run until a signal says stop, or the worker dies.
+
+    Raises:
+        OvercommitError: it cannot start, or not go on.
+    """
+    say = _say_to_journal if "JOURNAL_STREAM" in os.environ else _say
+    with contextlib.ExitStack() as ending:
+        loop = _put_together(options, kernel, ending, say)
+        gc.collect()
+        gc.freeze()  # what is there now stays, and need not be gone through again and again
+        loop.run()
+
+
+def _put_together(
+    options: Options, kernel: DamonWorker, ending: contextlib.ExitStack, say: Callable[[str], None]
+) -> Loop:
+    clock = SystemClock()
+    directory = Path(os.environ.get("OVERCOMMIT_STATE_DIR", DEFAULT_DIRECTORY))
+    control = Control(
+        kernel=kernel,
+        clock=clock,
+        journal=Journal(directory),
+        ledger=Ledger(directory, warn=say),
+        say=say,
+    )
+    policy_file = PolicyFile(options.policy, apart.load)
+    members = find_group(options.group)
+    if not control.left_in_damon():
+        require_free(kernel, take_over=options.take_over)
+    generation = ending.enter_context(control.generation("daemon"))
+    wakes = LocalWakes(LocalTriggers(), policy_state=policy_file.state, say=say, worker=kernel.pid)
+    ending.callback(wakes.close)
+    hypervisor = ReconnectingLibvirt(
+        options.connect, read_only=options.observe, clock=clock, notify=wakes.put
+    )
+    ending.callback(hypervisor.close)
+    controller = Controller(
+        control,
+        hypervisor,
+        generation,
+        policy_file,
+        footing=Footing(observe_only=options.observe),
+        take_over=options.take_over,
+        say=say,
+    )
+    ending.callback(controller.close, "overcommitd is stopping")
+    server = ControlServer(socket_path(os.environ), members, wakes.poke)
+    ending.callback(server.close)
+    return Loop(control, controller, wakes, server, ServiceManager(clock, os.environ), say=say)
+
+
+def _say(sentence: str) -> None:
+    print(f"{datetime.now().astimezone():%H:%M:%S} {sentence}", file=sys.stderr, flush=True)
+
+
+def _say_to_journal(sentence: str) -> None:
+    """It has the time itself."""
+    print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)
