@@ -101,9 +101,19 @@ def judge_swap(
         bound=bound,
         bytes_per_second=left,
         at_once=at_once,
-        halt=areas.bound if areas.room_bytes < worthwhile(0) else None,
+        halt=_halt(host, budget, areas),
         unknown=tuple(_unknown(host, flow)),
     )
+
+
+def _halt(host: HostFacts, budget: SwapBudget, areas: _Room) -> str | None:
+    """Why page-outs under way end: an area must not be written to, or others have used what was theirs."""
+    if areas.room_bytes < worthwhile(0):
+        return areas.bound
+    most = budget.max_used * host.swap_total_bytes + worthwhile(
+        0
+    )  # page-outs end where it was planned, roughly
+    return _policy(host, budget).bound if host.swap_used_bytes > most else None
 
 
 def spread(actions: Sequence[DomainAction], verdict: SwapVerdict) -> list[DomainAction]:

@@ -158,7 +158,7 @@ def worn(budget: SwapBudget = BUDGET, **flow: Any) -> SwapFlow:
     return SwapFlow(**{"bytes_per_second": 0.0, "written_bytes": budget.max_write_bytes_per_day, **flow})
 
 
-def test_slow_worn_and_limited_swap_ends_page_outs_under_way_and_a_busy_one_does_not() -> None:
+def test_slow_worn_limited_and_overused_swap_ends_page_outs_under_way_and_a_busy_one_does_not() -> None:
     slow = judge_swap(reading(disk()), BUDGET, SwapFlow(bytes_per_second=0, seconds_per_read={"sdb2": 0.021}))
     assert slow.halt == slow.why_not == "swap on /dev/sdb2 is slow: 21 ms per read, the policy allows 20 ms"
     used_up = judge_swap(reading(disk()), BUDGET, worn())
@@ -169,8 +169,10 @@ def test_slow_worn_and_limited_swap_ends_page_outs_under_way_and_a_busy_one_does
     assert judge_swap(reading(limit), BUDGET).halt is not None
     busy = judge_swap(reading(disk()), BUDGET, SwapFlow(bytes_per_second=49.5 * MIB))
     assert (busy.halt, busy.why_not) == (None, "swap is written at 49.5 MiB/s, the policy allows 50.0 MiB/s")
+    all_used = judge_swap(reading(disk(used=round(0.6 * 8 * GIB) + MIB)), BUDGET)
+    assert (all_used.halt, all_used.room_bytes) == (None, 0)
     over = judge_swap(reading(disk(used=7 * GIB)), BUDGET)
-    assert (over.halt, over.room_bytes) == (None, 0)
+    assert over.halt == over.why_not == "swap budget: 7.0 GiB of 8.0 GiB in use, the policy allows 60%"
 
 
 def test_a_disk_at_the_limits_is_still_good() -> None:
