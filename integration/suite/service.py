@@ -68,8 +68,8 @@ class Overcommitd:
         return bool(self.pid) and bool(self.host.shell(f"kill -0 {self.pid} 2>/dev/null && echo yes || true"))
 
     def worker(self) -> int:
-        """The process that does its DAMON I/O."""
-        return int(self.host.shell(f"pgrep -P {self.pid}"))
+        """The process that does its DAMON I/O: its first child; one that reads a policy comes later."""
+        return int(self.host.shell(f"pgrep -o -P {self.pid}"))
 
     def signal(self, name: str) -> None:
         """Send the daemon a signal."""
