@@ -67,9 +67,10 @@ def _disk_statistics(host: FakeHost) -> str:
 
 def _slice_files(host: FakeHost) -> Files:
     directory = f"{CGROUPS}{SLICE}"
-    limit = host.slice_limit_bytes
     return {
-        f"{directory}/memory.max": lambda: "max\n" if limit is None else f"{limit}\n",
+        f"{directory}/memory.max": lambda: (
+            "max\n" if host.slice_limit_bytes is None else f"{host.slice_limit_bytes}\n"
+        ),
         f"{directory}/memory.high": lambda: "max\n",
         f"{directory}/memory.current": lambda: f"{sum(_charged(guest) for guest in host.guests)}\n",
         f"{directory}/memory.stat": lambda: "active_file 0\ninactive_file 0\n",

@@ -29,7 +29,6 @@ from overcommit.testing.fake_damon_files import (
 )
 from overcommit.testing.fake_host import FakeGuest, FakeHost
 from overcommit.testing.fake_kdamond import (
-    Aggregated,
     Region,
     RunningKdamond,
     Target,
@@ -57,7 +56,8 @@ class FakeDamon:
     tree: Node = field(default_factory=lambda: {"nr_kdamonds": "0"})
     running: dict[int, RunningKdamond] = field(default_factory=dict)
     modules: dict[str, bool] = field(default_factory=dict)
-    listeners: list[Callable[[Aggregated], None]] = field(default_factory=list)
+    listeners: list[Callable[[RunningKdamond], None]] = field(default_factory=list)
+    """Called as each aggregation ends."""
     other_pids: set[int] = field(default_factory=lambda: {os.getpid()})
     _started: set[int] = field(default_factory=set)
 
@@ -302,16 +302,14 @@ class FakeDamon:
             if kdamond.operations != "paddr" and not any(self._alive(target) for target in kdamond.targets):
                 del self.running[slot]
                 continue
-            for region in kdamond.regions:
-                region.idle_seconds = 0.0 if region.accessed() else region.idle_seconds + seconds
+            kdamond.look(seconds)
             kdamond.since_aggregation += seconds
             kdamond.window += seconds
             if kdamond.since_aggregation >= kdamond.aggregation:
                 kdamond.since_aggregation = 0.0
                 self._apply_scheme(kdamond)
-                for seen in kdamond.aggregated(self.host.uptime):
-                    for listener in self.listeners:
-                        listener(seen)
+                for listener in self.listeners:
+                    listener(kdamond)
 
     def _apply_scheme(self, kdamond: RunningKdamond) -> None:
         if kdamond.snapshots >= kdamond.max_snapshots:

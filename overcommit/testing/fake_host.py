@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from overcommit.model.ranges import Range, normalise
+from overcommit.model.ranges import Range
 from overcommit.testing.fake_agent import FakeAgent
 from overcommit.units import GIB, MIB, PAGE_SIZE
 
@@ -121,8 +121,14 @@ class FakeGuest:
         return Range(start, start + MIB)
 
     def ranges_of(self, chunks: set[int]) -> tuple[Range, ...]:
-        """The addresses of several chunks."""
-        return normalise(self.chunk_range(chunk) for chunk in chunks)
+        """The addresses of several chunks, joined where they touch."""
+        ordered, runs, first = sorted(chunks), [], 0
+        for index, chunk in enumerate(ordered, start=1):
+            if index == len(ordered) or ordered[index] != chunk + 1 or ordered[index] == self.ram.size // MIB:
+                begin = self.chunk_range(ordered[first])
+                runs.append(Range(begin.start, begin.start + (index - first) * MIB))
+                first = index
+        return tuple(runs)
 
     def chunks_in(self, span: Range) -> tuple[int, ...]:
         """The chunks that lie in an address range."""

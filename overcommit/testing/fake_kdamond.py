@@ -13,19 +13,6 @@ from overcommit.testing.fake_damon_files import Node
 from overcommit.testing.fake_host import FakeGuest
 
 
-class Aggregated(NamedTuple):
-    """What the tracepoint tells of one region when an aggregation ends."""
-
-    thread: int
-    at: float
-    target: int
-    regions: int
-    start: int
-    end: int
-    accesses: int
-    age: int
-
-
 class Target(NamedTuple):
     """A process as the kernel holds it: by identity, so that a pid used again is somebody else."""
 
@@ -35,13 +22,19 @@ class Target(NamedTuple):
 
 @dataclass
 class Region:
-    """Addresses of a target; accessed exactly when they hold hot memory."""
+    """Addresses of a target; accessed exactly when they hold hot memory, as they did (``hit``) lately."""
 
     target: Target
     span: Range
     idle_seconds: float = 0.0
+    hit: bool = False
+    where: str = field(init=False)
     _layout: tuple[int, ...] = ()
     _chunks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """As the tracepoint has its addresses."""
+        self.where = f"{self.span.start}-{self.span.end}"
 
     def accessed(self) -> bool:
         """Whether something in it is in use."""
@@ -86,28 +79,40 @@ class RunningKdamond:
     windows: int = 0
     used: int = 0
     aggregations: int = 0
+    _guests: list[FakeGuest] = field(init=False)
+    _in_use: list[tuple[tuple[int, int, int], set[int]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Whose memory it looks at, each once."""
+        guests = {id(region.target.guest): region.target.guest for region in self.regions}
+        self._guests = [guest for guest in guests.values() if guest is not None]
+
+    def look(self, seconds: float) -> None:
+        """Sample for a while."""
+        in_use = [((g.pid, g.memory_bytes, g.device_bytes), g.hot) for g in self._guests]
+        if in_use != self._in_use:
+            self._in_use = [(where, set(hot)) for where, hot in in_use]
+            for region in self.regions:
+                region.hit = region.accessed()
+        for region in self.regions:
+            region.idle_seconds = 0.0 if region.hit else region.idle_seconds + seconds
 
     @property
     def samples(self) -> int:
         """In one aggregation."""
         return round(self.aggregation / self.sample) if self.sample else 0
 
-    def aggregated(self, at: float) -> Iterator[Aggregated]:
-        """What the tracepoint tells now."""
-        samples = self.samples
+    def aggregated(self, event: str) -> list[str]:
+        """What the tracepoint tells of each region when an aggregation ends, after who and when."""
+        samples, aggregation, lines = self.samples, self.aggregation, []
         for index, target in enumerate(self.targets):
             regions = [region for region in self.regions if region.target is target]
-            for region in regions:
-                yield Aggregated(
-                    thread=self.pid,
-                    at=at,
-                    target=index,
-                    regions=len(regions),
-                    start=region.span.start,
-                    end=region.span.end,
-                    accesses=region.accesses(samples),
-                    age=int(region.idle_seconds / self.aggregation),
-                )
+            said = f"{event}target_id={index} nr_regions={len(regions)} "
+            lines += [
+                f"{said}{r.where}: {samples if r.hit else 0} {int(r.idle_seconds / aggregation)}\n"
+                for r in regions
+            ]
+        return lines
 
 
 def give_scheme(kdamond: RunningKdamond, scheme: Node) -> None:

@@ -45,6 +45,8 @@ class FakeKernel:
         self.trace = FakeTrace(self.damon)
         self.ksm = FakeKsm(host, self.damon.version)
         self.busy = 0
+        self._there: tuple[object, ...] = ()
+        self._files: dict[str, Callable[[], str]] = {}
 
     def read(self, path: str) -> str:
         """See `Kernel.read`."""
@@ -191,8 +193,27 @@ class FakeKernel:
             raise refusal(errno.EBUSY, path)
 
     def _content(self, path: str) -> Callable[[], str]:
+        if path.startswith(KSM):
+            content = self.ksm.read(path)
+            return lambda: content
         host = self.host
-        files: dict[str, Callable[[], str]] = {
+        there = (
+            *(host.swap_device, host.swap_encrypted, host.arc_bytes > 0, host.second_node_bytes > 0),
+            *((id(guest), guest.pid, guest.start_time, guest.name) for guest in host.guests),
+        )
+        if there != self._there:
+            self._there, self._files = there, self._files_of_now()
+        if path not in self._files:
+            raise refusal(errno.ENOENT, path)
+        return self._files[path]
+
+    def _files_of_now(self) -> dict[str, Callable[[], str]]:
+        """What is there to be read, but for KSM's; it is made anew when something comes or goes."""
+        host = self.host
+        files: dict[str, Callable[[], str]] = {}
+        for guest in reversed(host.guests):  # where two have a path, the first one's counts
+            files |= _process_files(guest, self.damon.version, self.ksm)
+        files |= {
             "/proc/sys/kernel/hostname": lambda: "fakehost\n",
             "/proc/sys/kernel/osrelease": lambda: "fake\n",
             "/proc/sys/kernel/random/boot_id": lambda: host.boot_id + "\n",
@@ -210,16 +231,7 @@ class FakeKernel:
                 f"Node 1 MemTotal: {host.second_node_bytes // KIB} kB\n"
                 f"Node 1 MemFree: {host.second_node_free_bytes // KIB} kB\n"
             )
-        if path in files:
-            return files[path]
-        if path.startswith(KSM):
-            content = self.ksm.read(path)
-            return lambda: content
-        for guest in host.guests:
-            own = _process_files(guest, self.damon.version, self.ksm)
-            if path in own:
-                return own[path]
-        raise refusal(errno.ENOENT, path)
+        return files
 
 
 def _process_files(guest: FakeGuest, version: tuple[int, int], ksm: FakeKsm) -> dict[str, Callable[[], str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from overcommit.damon.trace import INSTANCES, TRACING
 from overcommit.testing.fake_damon import FakeDamon
-from overcommit.testing.fake_kdamond import Aggregated
+from overcommit.testing.fake_kdamond import RunningKdamond
 
 _EVENT = "events/damon/damon_aggregated"
 _FILES = {"buffer_size_kb": "1408", "trace_clock": "local", f"{_EVENT}/enable": "0"}
@@ -53,11 +53,13 @@ class FakeTrace:
         name, _, file = path.removeprefix(INSTANCES + "/").partition("/")
         if name not in self.instances or file != "trace_pipe":
             raise _refusal(errno.ENOENT, path)
-        pipe, lines, size = self.instances[name].pipe, [], 0
-        while pipe and size < most_bytes:
-            lines.append(pipe.pop(0))
-            size += len(lines[-1])
-        return "".join(lines)
+        pipe, count, size = self.instances[name].pipe, 0, 0
+        while count < len(pipe) and size < most_bytes:
+            size += len(pipe[count])
+            count += 1
+        drained = "".join(pipe[:count])
+        del pipe[:count]
+        return drained
 
     def make_directory(self, path: str) -> None:
         """A new instance."""
@@ -73,21 +75,18 @@ class FakeTrace:
         if self.instances.pop(path.removeprefix(INSTANCES + "/"), None) is None:
             raise _refusal(errno.ENOENT, path)
 
-    def _record(self, seen: Aggregated) -> None:
-        line = (
-            f"       kdamond.0-{seen.thread}     [000] ..... {seen.at:12.6f}: damon_aggregated: "
-            f"target_id={seen.target} nr_regions={seen.regions} {seen.start}-{seen.end}: "
-            f"{seen.accesses} {seen.age}\n"
-        )
-        for instance in self.instances.values():
-            if instance.files[f"{_EVENT}/enable"] == "0":
-                continue
-            if self.lose > 0:
-                self.lose -= 1
-                if self.lose == 0:
-                    instance.pipe.append("CPU:0 [LOST 1 EVENTS]\n")
-            else:
-                instance.pipe.append(line)
+    def _record(self, kdamond: RunningKdamond) -> None:
+        listening = [i for i in self.instances.values() if i.files[f"{_EVENT}/enable"] != "0"]
+        if not listening:
+            return
+        at = self.damon.host.uptime
+        event = f"       kdamond.0-{kdamond.pid}     [000] ..... {at:12.6f}: damon_aggregated: "
+        lines = kdamond.aggregated(event)
+        for instance in listening:
+            lost, self.lose = min(self.lose, len(lines)), max(0, self.lose - len(lines))
+            if lost and not self.lose:
+                instance.pipe.append("CPU:0 [LOST 1 EVENTS]\n")
+            instance.pipe += lines[lost:]
 
 
 def _refusal(number: int, path: str) -> OSError:

@@ -131,8 +131,14 @@ class Server:
     """What stands for the control socket."""
 
     waiting: list[Order] = field(default_factory=list)
-    status: dict[str, Any] = field(default_factory=dict)
+    text: bytes = b"{}"
     plan: bytes | None = None
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What readers are told."""
+        told: dict[str, Any] = json.loads(self.text)
+        return told
 
     def orders(self) -> list[Order]:
         """See `overcommit.daemon.loop.Server.orders`."""
@@ -141,7 +147,7 @@ class Server:
 
     def publish(self, status: bytes, plan: bytes | None) -> None:
         """See `overcommit.daemon.loop.Server.publish`."""
-        self.status, self.plan = json.loads(status), plan
+        self.text, self.plan = status, plan
 
 
 class Daemon:

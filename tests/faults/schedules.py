@@ -47,6 +47,7 @@ class Schedule:
         reserve = self.random.choice(["8%", "8%", "60%"])
         self.world = World(directory, policy_text(actor=actor, reserve=reserve), inhabitants=[])
         self.host = self.world.host
+        self.journal = Journal(self.world.directory)
         self.host.step_seconds = 2.0
         self.next_number = 1
         for _ in range(self.random.randint(1, 4)):
@@ -263,7 +264,7 @@ class Schedule:
         kind = {"balloon": BalloonMoved, "device": MemoryDeviceResized}.get(lever)
         if kind is None and not path.endswith("/state"):
             return
-        records = [entry.record for entry in Journal(self.world.directory).outstanding()]
+        records = [entry.record for entry in self.journal.outstanding()]
         if kind is None:
             if not any(isinstance(r, KdamondStarted) for r in records):
                 raise Broken("S3: a kdamond without a record")
