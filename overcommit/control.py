@@ -151,6 +151,8 @@ class Control:
             return read_start_time(self.kernel, life.pid) != life.start_time
         except Gone:
             return True
+        except OSError:
+            return False  # nobody knows; the next time may tell
 
     def note(self, outcome: Outcome, generation: Generation, policy: Policy) -> None:
         """Remember how an action ended."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,3 +94,27 @@ def test_a_life_that_is_over_leaves_nothing(installation: Installation) -> None:
         installation.host.guests.pop(0)
         assert tidy(session, installation, generation)
         assert installation.outstanding == 0
+
+
+def test_a_life_of_which_nobody_knows_whether_it_is_over_keeps_its_way_back(
+    installation: Installation,
+) -> None:
+    """Found by a schedule: the daemon died of a process file that could not be read."""
+    session = installation.session()
+    with session.generation("daemon") as generation:
+        move(installation, generation, 64)
+        guest = installation.host.guests.pop(0)
+        installation.host.on_read = refuse(f"/proc/{guest.pid}/stat")
+        assert not tidy(session, installation, generation)
+        assert installation.outstanding == 1
+        installation.host.on_read = lambda _path: None
+        assert tidy(session, installation, generation)
+        assert installation.outstanding == 0
+
+
+def refuse(unreadable: str) -> Callable[[str], None]:
+    def on_read(path: str) -> None:
+        if path == unreadable:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    return on_read
