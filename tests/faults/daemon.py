@@ -26,7 +26,7 @@ from overcommit.daemon.status import Mode
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
-from overcommit.journal import Journal
+from overcommit.journal import Generation, Journal
 from overcommit.ledger import Ledger
 from overcommit.model.facts import BalloonStats, Incarnation
 from overcommit.model.wake import Wake, WakeKind
@@ -80,21 +80,34 @@ class Libvirt(FakeHypervisor):
             raise HostError(self.down)
 
 
+class Dead(BaseException):
+    """Nothing of a killed process runs any more."""
+
+
 class Disk:
-    """The journal's disk, of this process; ``full`` refuses every write."""
+    """The journal's disk, of this process; ``full`` refuses every write, who is ``dead`` makes none."""
 
     patience: Callable[[DamonSysfs, Callable[[], Any]], Any]
     """How one waits on the host of now where DAMON is locked."""
 
     def __init__(self) -> None:
-        self.full = False
+        self.full = self.dead = False
         self._really = os.write
+        self._really_discard = Journal.discard
 
     def write(self, descriptor: int, data: bytes) -> int:
         """As `os.write`."""
+        if self.dead:
+            raise Dead
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return self._really(descriptor, data)
+
+    def discard(self, journal: Journal, generation: Generation) -> None:
+        """As `Journal.discard`."""
+        if self.dead:
+            raise Dead
+        self._really_discard(journal, generation)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -102,6 +115,7 @@ class Disk:
         with (
             patch("overcommit.journal.os.write", self.write),
             patch("overcommit.journal.os.fsync", lambda _descriptor: None),
+            patch.object(Journal, "discard", lambda journal, generation: self.discard(journal, generation)),
             patch.object(DamonSysfs, "_retry", _patiently),
         ):
             yield
@@ -219,6 +233,9 @@ class Daemon:
         """What is left of a killed process: its lock is free. To be called while nothing can be written."""
         with contextlib.suppress(BaseException):
             self._ending.close()
+        for job in self.controller.acting._jobs._jobs.values():
+            with contextlib.suppress(BaseException):  # what is not closed now would be at any later time
+                job.steps.close()
         self.control.journal.unlock()
 
     def mode(self) -> Mode:

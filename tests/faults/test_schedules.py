@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.faults.schedules import play
+from tests.faults.schedules.life import play
 
 RUNS = int(os.environ.get("OVERCOMMIT_SCHEDULES", "12"))
 SEED = int(os.environ.get("OVERCOMMIT_SCHEDULES_SEED", "1"))
