@@ -219,10 +219,22 @@ class Controller:
             return True
         asked = self._replan_at is not None and now >= self._replan_at
         asked = asked or bool(self.footing.lost)  # what is there again is noticed by a plan
+        asked = asked or self._knows_cold_now()
         short = (
             self.host is not None and self.host.available_bytes < self.policy.reserve * self.host.total_bytes
         )
         return self._urgent or (since >= SOON_SECONDS and (asked or short))
+
+    def _knows_cold_now(self) -> bool:
+        """Whether a domain was watched for too short a time when all was planned, and is not any more."""
+        for who, followed in self.followed.items():
+            heat = followed.heat
+            if heat is None or heat.cold_bytes is not None:
+                continue
+            idle = self.watching.idle(who)
+            if idle is not None and idle.window_seconds >= heat.cold_after_seconds:
+                return True
+        return False
 
     def _plan_anew(self, now: float) -> None:
         self._planned_at, self._replan_at, self._urgent = now, None, False

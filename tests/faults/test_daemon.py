@@ -11,11 +11,12 @@ from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode
 from overcommit.errors import Conflict
 from overcommit.model.action import subject_of
+from overcommit.model.plan import Plan
 from overcommit.model.wake import WakeKind
 from overcommit.testing import Behaviour
 from overcommit.testing.fake_kdamond import refusal
 from overcommit.units import MIB
-from tests.faults.conftest import ACTORS
+from tests.faults.conftest import ACTORS, guests
 from tests.faults.daemon import Daemon, Disk, World, policy_text
 
 ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
@@ -412,3 +413,27 @@ def test_figures_of_the_host_that_cannot_be_read_are_lived_through(world: World)
     world.host.on_read = lambda _path: None
     daemon.run_for(30)
     assert daemon.mode() is Mode.ACTIVE
+
+
+def test_it_takes_as_soon_as_it_knows_what_is_cold(tmp_path: Path, disk: Disk) -> None:
+    del disk
+    world = World(tmp_path, inhabitants=guests()[:1])
+    daemon = world.daemon()
+    daemon.run_for(45.0)
+    assert world.host.guests[0].swapped, "memory was cold after 20 s"
+
+
+def test_that_it_knows_what_is_cold_is_news_once(tmp_path: Path, disk: Disk) -> None:
+    del disk
+    world = World(tmp_path, policy_text().replace("20s", "95s"), inhabitants=guests())
+    for guest in world.host.guests:
+        guest.hot, guest.free = set(guest.resident), set()  # nothing of it is cold, ever
+    daemon = world.daemon()
+    plans: list[Plan | None] = []
+
+    def each() -> None:
+        if daemon.controller.plan not in plans[-1:]:
+            plans.append(daemon.controller.plan)
+
+    daemon.run_for(600.0, each)
+    assert len(plans) <= 600.0 / 60.0 + 2
