@@ -19,6 +19,7 @@ from overcommit.daemon.acting import Acting, give_everything_back, gives
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.footing import Footing, Loss
 from overcommit.daemon.jobs import Ended
+from overcommit.daemon.learning import Learning
 from overcommit.daemon.patience import Patience
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.pulse import take_pulse
@@ -35,7 +36,6 @@ from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.emergency import is_emergency
 from overcommit.plan.planner import make_plan
-from overcommit.slo import Grip
 from overcommit.units import format_duration
 
 PLAN_SECONDS = 60.0
@@ -74,6 +74,7 @@ class Controller:
         self._observed = True
         self._skew: float | None = None
         self._accounting = Accounting(control)
+        self._learning = Learning(control)
         self.watching = Watching(control, hypervisor, generation, take_over=take_over)
         self.acting = Acting(control, hypervisor, generation, self.watching, ended=self._ended, say=say)
         self.footing = footing
@@ -152,6 +153,7 @@ class Controller:
         """
         self.acting.close(because)
         self._accounting.keep()
+        self._learning.keep(self.followed)
         self.watching.close()
 
     # --- looking ---
@@ -259,6 +261,7 @@ class Controller:
         if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions):
             self.forget_past()
         self._know_past()
+        self._learning.keep_news(self.followed)
         self.plan = self._make_plan(snapshot)
         self._act(self.plan, snapshot, now)
 
@@ -279,7 +282,8 @@ class Controller:
             if who in self.followed:
                 self.followed[who].domain = domain
             else:
-                self.followed[who] = Followed(domain=domain, grip=Grip.begin(self.policy.class_of(domain)))
+                grip = self._learning.grip_of(who, self.policy.class_of(domain))
+                self.followed[who] = Followed(domain=domain, grip=grip)
         try:
             self.watching.follow(snapshot.domains, busy=self.acting.in_slots)
         except JournalFailed as error:

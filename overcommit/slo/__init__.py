@@ -4,6 +4,6 @@
 """
 
 from overcommit.slo.feeling import Feeling
-from overcommit.slo.grip import Grip
+from overcommit.slo.grip import Grip, Learnt
 
-__all__ = ["Feeling", "Grip"]
+__all__ = ["Feeling", "Grip", "Learnt"]

@@ -38,6 +38,45 @@ _SHORTEST_REST, _LONGEST_REST = _MINUTE, 30 * _MINUTE
 _SHORTEST_TRIAL, _LONGEST_TRIAL = 30 * _MINUTE, 8 * _HOUR
 _UNEASY_REST, _DOUBTFUL_TRIAL = 1 / 4, 1 / 16
 _MOST_RELAPSES = 6.0
+_LONGEST_CAUSE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learnt:
+    """What of a `Grip` was learnt over hours, and holds on when nobody was there to look for a while."""
+
+    notches: int
+    step_share: float
+    relapses: float
+    rested_seconds: float | None
+    calm_seconds: float
+    cause: str
+    judged_seconds: float
+    outside_seconds: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no grip can have been.
+
+        Raises:
+            ValueError: it is not what was learnt.
+        """
+        times = (self.rested_seconds or 0.0, self.calm_seconds, self.judged_seconds, self.outside_seconds)
+        sound = (
+            0 <= self.notches <= _MOST_NOTCHES
+            and _LEAST_SHARE <= self.step_share <= 1.0
+            and 0.0 <= self.relapses <= _MOST_RELAPSES
+            and all(0.0 <= seconds < math.inf for seconds in times)
+            and self.outside_seconds <= self.judged_seconds
+            and len(self.cause) <= _LONGEST_CAUSE
+        )
+        if not sound:
+            message = f"no grip was ever like that: {self}"
+            raise ValueError(message)
+
+    @property
+    def firmness(self) -> tuple[int, float, bool]:
+        """What decides how the domain is held; the rest counts time."""
+        return self.notches, self.step_share, self.rested_seconds is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +108,39 @@ class Grip:
     def begin(cls, domain_class: DomainClass) -> Grip:
         """Of a domain of which nothing is known yet."""
         return cls(domain_class=domain_class, felt=Felt())
+
+    @classmethod
+    def resume(cls, domain_class: DomainClass, learnt: Learnt, *, seconds: float) -> Grip:
+        """Of a domain of which this was learnt, that many seconds ago: they are neither comfort nor pain."""
+        fading = math.exp(-max(0.0, seconds) / _DAY)
+        return cls(
+            domain_class=domain_class,
+            felt=Felt(),
+            notches=learnt.notches,
+            step_share=learnt.step_share,
+            relapses=learnt.relapses * fading,
+            rested_seconds=learnt.rested_seconds,
+            calm_seconds=learnt.calm_seconds,
+            cause=learnt.cause,
+            judged_seconds=learnt.judged_seconds * fading,
+            outside_seconds=learnt.outside_seconds * fading,
+        )
+
+    @property
+    def learnt(self) -> Learnt | None:
+        """What is worth knowing tomorrow; None: as good as nothing, for it never hurt."""
+        if not self.cause:
+            return None
+        return Learnt(
+            notches=self.notches,
+            step_share=self.step_share,
+            relapses=self.relapses,
+            rested_seconds=self.rested_seconds,
+            calm_seconds=self.calm_seconds,
+            cause=self.cause[:_LONGEST_CAUSE],
+            judged_seconds=self.judged_seconds,
+            outside_seconds=self.outside_seconds,
+        )
 
     def under(self, domain_class: DomainClass) -> Grip:
         """The same domain, when its class has changed."""

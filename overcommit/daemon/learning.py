@@ -1,0 +1,102 @@
+"""What was learnt of each domain's objective (`overcommit.slo.Grip`), kept over restarts in the ledger.
+
+Else each restart would hurt once more whoever was hurt before. It is of one life of a domain in one boot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from overcommit.control import Control
+from overcommit.daemon.followed import Followed
+from overcommit.host.memory import read_boot_id
+from overcommit.model.facts import Incarnation
+from overcommit.model.policy import DomainClass
+from overcommit.slo import Grip, Learnt
+
+KEEP_SECONDS = 300.0
+"""It is kept that often while it only ages, and in the next plan when somebody is held otherwise."""
+MOST_DOMAINS = 1000
+_LONGEST_SECONDS = 86400.0
+_NAME, _VERSION = "grips", 1
+
+
+class _Known(NamedTuple):
+    """``at`` is in seconds since the epoch."""
+
+    at: float
+    learnt: Learnt
+
+
+class Learning:
+    """Takes up what an earlier run learnt, and keeps what this one learns."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._earlier: dict[Incarnation, _Known] | None = None
+        self._kept: dict[Incarnation, tuple[int, float, bool]] = {}
+        self._kept_at = control.clock.monotonic()
+
+    def grip_of(self, who: Incarnation, domain_class: DomainClass) -> Grip:
+        """How firmly a domain is to be held that was not followed until now."""
+        known = self._not_taken_up().pop(who, None)
+        if known is None:
+            return Grip.begin(domain_class)
+        return Grip.resume(domain_class, known.learnt, seconds=self._control.clock.now() - known.at)
+
+    def keep_news(self, followed: Mapping[Incarnation, Followed]) -> None:
+        """Keep it where somebody is held otherwise than was kept, or when it is time to."""
+        firmness = {who: learnt.firmness for who, learnt in _learnt(followed).items()}
+        since = self._control.clock.monotonic() - self._kept_at
+        if firmness != self._kept or (firmness and since >= KEEP_SECONDS):
+            self.keep(followed)
+
+    def keep(self, followed: Mapping[Incarnation, Followed]) -> None:
+        """Keep it; what earlier runs knew of domains that were not seen yet as well, for a day."""
+        now, learnt = self._control.clock.now(), _learnt(followed)
+        self._kept = {who: each.firmness for who, each in learnt.items()}
+        self._kept_at = self._control.clock.monotonic()
+        known = self._not_taken_up() | {who: _Known(now, each) for who, each in learnt.items()}
+        young = {who: each for who, each in known.items() if 0 <= now - each.at < _LONGEST_SECONDS}
+        newest = heapq.nlargest(MOST_DOMAINS, young.items(), key=lambda item: item[1].at)
+        if not newest and self._control.ledger.kept(_NAME) is None:
+            return
+        state = {
+            "version": _VERSION,
+            "boot_id": read_boot_id(self._control.kernel),
+            "domains": [_to_json(who, each) for who, each in newest],
+        }
+        self._control.ledger.keep(_NAME, json.dumps(state))
+
+    def _not_taken_up(self) -> dict[Incarnation, _Known]:
+        """Of earlier runs; what cannot be understood (of a later version, say) is as if never learnt."""
+        if self._earlier is None:
+            kept = self._control.ledger.kept(_NAME)
+            self._earlier = _understood(kept, read_boot_id(self._control.kernel)) if kept else {}
+        return self._earlier
+
+
+def _learnt(followed: Mapping[Incarnation, Followed]) -> dict[Incarnation, Learnt]:
+    of_each = ((who, each.grip.learnt) for who, each in followed.items())
+    return {who: learnt for who, learnt in of_each if learnt is not None}
+
+
+def _to_json(who: Incarnation, known: _Known) -> dict[str, Any]:
+    return {"domain": dataclasses.asdict(who), "at": known.at, "learnt": dataclasses.asdict(known.learnt)}
+
+
+def _understood(text: str, boot_id: str) -> dict[Incarnation, _Known]:
+    try:
+        state: dict[str, Any] = json.loads(text)
+        if state["version"] != _VERSION or state["boot_id"] != boot_id:
+            return {}
+        return {
+            Incarnation(**each["domain"]): _Known(float(each["at"]), Learnt(**each["learnt"]))
+            for each in state["domains"][:MOST_DOMAINS]
+        }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
