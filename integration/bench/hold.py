@@ -39,7 +39,7 @@ GUESTS = (
         "freed",
     ),
     Role(GuestSpec("files", MEMORY, "pagecache", {"files": "144M", "hot": "24M", "hz": "0.1"}), "read"),
-    Role(GuestSpec("kv", MEMORY, "kv", {"keys": "40000", "rate": "15"}), "serve"),
+    Role(GuestSpec("kv", MEMORY, "kv", {"keys": "40000", "rate": "8"}), "serve"),
     Role(
         GuestSpec("deaf", MEMORY, "hotset", {"total": "160M", "hot": "24M", "hz": "0.1"}, balloon="nodriver"),
         "touch",
@@ -48,17 +48,16 @@ GUESTS = (
 )
 NAMES = tuple(role.guest.name for role in GUESTS)
 CHANGES = (
-    (0.20, "web", "set hot=64M"),
-    (0.30, "batch", "alloc 128M"),
-    (0.35, "web", "wake"),
-    (0.45, "files", "set hot=72M"),
-    (0.55, "batch", "free"),
-    (0.60, "web", "set hot=16M"),
-    (0.65, "kv", "set rate=30"),
-    (0.70, "deaf", "set hot=96M"),
-    (0.80, "files", "set hot=16M"),
-    (0.85, "web", "set hot=48M"),
-    (0.90, "deaf", "set hot=24M"),
+    (0.25, "batch", "alloc 128M"),
+    (0.30, "web", "set hot=48M"),
+    (0.40, "files", "set hot=40M"),
+    (0.50, "batch", "free"),
+    (0.55, "deaf", "set hot=40M"),
+    (0.60, "kv", "set rate=16"),
+    (0.65, "web", "wake"),
+    (0.75, "files", "set hot=16M"),
+    (0.80, "web", "set hot=16M"),
+    (0.85, "deaf", "set hot=24M"),
 )
 """When (share of the daemon's time) a guest's needs change: they grow, shrink and move."""
 EVERY = 15.0

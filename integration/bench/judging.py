@@ -11,7 +11,7 @@ PSI_BOUND = 0.20
 """Of the policy beside this; the bound of promotions is in the daemon's status."""
 PASSES = {"web": 0.1, "files": 0.1, "deaf": 0.1}
 """How often a second each hot page is wanted, for those whose hot set is known."""
-KV_RATE = 15.0
+KV_RATE = 8.0
 STEADY_SECONDS = 120.0
 """After so long a guest has what it needs since its needs changed, where nothing is in its way."""
 _MIB, _PAGE, _MINUTE = 1 << 20, 4096, 60.0
