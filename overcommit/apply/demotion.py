@@ -8,7 +8,7 @@ Where memory lies is no configuration, and there is nothing to put back: it stay
 from __future__ import annotations
 
 from overcommit.apply.pageout import promoted_since
-from overcommit.apply.steps import Steps
+from overcommit.apply.steps import Steps, once_damon_is_free
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, fvaddr_migration
@@ -55,7 +55,7 @@ def demote(
             lease_seconds=_LONGEST_SECONDS,
             capabilities=pool.capabilities,
         )
-        pool.start(slot, kdamond)
+        yield from once_damon_is_free(lambda: pool.start(slot, kdamond), site.clock, site.stop_because)
         try:
             site.require_alive(domain)
             # Before Linux 7.2 a first look at all pages takes up as much of the quota as moving them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from overcommit.apply.actors import Actor, actor_for
 from overcommit.apply.pace import Look, Pace
-from overcommit.apply.steps import Steps
+from overcommit.apply.steps import Steps, once_damon_is_free
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError
@@ -42,7 +42,7 @@ def page_out(
         cgroup = site.cgroup(domain)
         actor = actor_for(action, domain, site.kernel, pool, slot=slot, longest_seconds=_LONGEST_SECONDS)
         controller = actor.controller
-        actor.start()
+        yield from once_damon_is_free(actor.start, site.clock, site.stop_because)
         try:
             site.require_alive(domain)
             finished, stopped_by = yield from _follow(

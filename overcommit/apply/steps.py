@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from overcommit.clock import Clock
+from overcommit.errors import Busy, HostError, OvercommitError
 
 _T = TypeVar("_T")
+_BUSY_SECONDS, _AGAIN_SECONDS = 20.0, 2.0
 
 Steps = Generator[float, None, _T]
 """Yields for how many seconds it wants to wait, and returns what came of it.
@@ -32,3 +34,26 @@ def run(steps: Steps[_T], clock: Clock) -> _T:
     except StopIteration as end:
         result: _T = end.value
         return result
+
+
+def once_damon_is_free(
+    begin: Callable[[], None], clock: Clock, stop_because: Callable[[], str | None]
+) -> Steps[None]:
+    """Begin something; where somebody has DAMON locked, again and again, without blocking in between.
+
+    Raises:
+        HostError: it is to stop, or DAMON stayed locked (`Busy`); and what ``begin`` raises.
+        Conflict: what ``begin`` raises, or DAMON stayed locked.
+    """
+    deadline = clock.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            begin()
+            return
+        except OvercommitError as error:
+            locked = isinstance(error, Busy) or isinstance(error.__cause__, Busy)
+            if not locked or clock.monotonic() >= deadline:
+                raise
+        yield _AGAIN_SECONDS
+        if reason := stop_because():
+            raise HostError(f"stopped: {reason}")

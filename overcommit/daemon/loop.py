@@ -14,6 +14,7 @@ from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
 from overcommit.daemon.socket import Order
 from overcommit.daemon.wakes import Wakes
+from overcommit.damon.sysfs import patience_of
 from overcommit.errors import HostError
 from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
@@ -23,6 +24,8 @@ from overcommit.units import format_duration
 TICK_SECONDS = 5.0
 _SOONEST_SECONDS = 1.0
 """Whatever wakes it, it does not tick more often than that."""
+_DAMON_SECONDS = 2.0
+"""For so long a round waits in all where DAMON is locked: a guest that is short of memory waits as long."""
 _NEWS = {
     WakeKind.LIFECYCLE,
     WakeKind.REBOOT,
@@ -105,11 +108,12 @@ class Loop:
                 hint="start overcommitd again, which goes on from here; or overcommitctl restore",
             )
         self._take(wakes)
-        for order in self._server.orders():
-            self._obey(order)
-        self._controller.step()
-        if self._pause_to_tick() <= 0:
-            self._tick()
+        with patience_of(_DAMON_SECONDS):
+            for order in self._server.orders():
+                self._obey(order)
+            self._controller.step()
+            if self._pause_to_tick() <= 0:
+                self._tick()
         return True
 
     def _pause(self) -> float:

@@ -43,6 +43,7 @@ class Watching:
         self._monitors = self._size = 0
         self._cramped = False
         self._actors: set[int] = set()
+        self._unstopped: set[int] = set()
 
     @property
     def pool(self) -> DamonPool:
@@ -78,7 +79,7 @@ class Watching:
         if not wanted:
             return
         if self._watch is None or len(self._slots) + len(wanted) > self._monitors:
-            if busy:
+            if busy or self._unstopped:
                 self._cramped = True
                 return
             wanted = [d for d in domains if watchable(d) or d.incarnation in self._slots]
@@ -93,6 +94,7 @@ class Watching:
         Raises:
             HostError: libvirt does not list its domains.
         """
+        self._stop_the_rest()
         if self._watch is not None:
             self._watch.look()
             for incarnation in [i for i in self._slots if i.uuid in self._watch.lost]:
@@ -114,8 +116,8 @@ class Watching:
         return self._actors.pop() if self._actors and not self._cramped else None
 
     def give_back(self, slot: int) -> None:
-        """An actor is done with its slot."""
-        self._actors.add(slot)
+        """An actor is done with its slot; a kdamond that could not be stopped is, before another uses it."""
+        (self._unstopped if self._pool.may_be_on(slot) else self._actors).add(slot)
 
     def close(self) -> None:
         """Stop all monitors and give DAMON back; what was known is forgotten.
@@ -127,6 +129,7 @@ class Watching:
         self._pool, self._watch = self._unclaimed(), None
         self._slots.clear()
         self._actors.clear()
+        self._unstopped.clear()
         if watch is not None:
             with contextlib.suppress(HostError, OSError):
                 watch.close()
@@ -151,6 +154,16 @@ class Watching:
             with contextlib.suppress(HostError, OSError):
                 self.close()
             raise
+
+    def _stop_the_rest(self) -> None:
+        """What could not be stopped when its action ended, for DAMON was locked."""
+        if not self._unstopped or self._pool.sysfs.slots() != self._size:
+            return  # nothing to stop, or nothing of ours any more
+        for slot in tuple(self._unstopped):
+            with contextlib.suppress(HostError, OSError):
+                self._pool.stop(slot)
+                self._unstopped.discard(slot)
+                self._actors.add(slot)
 
     def _unclaimed(self) -> DamonPool:
         return DamonPool(self._control.kernel, self._control.journal, self._generation)

@@ -115,6 +115,10 @@ class DamonPool:
                 self._journal.settle(entry)
                 self._entries.remove(entry)
 
+    def may_be_on(self, slot: int) -> bool:
+        """Whether a kdamond was started in a slot of ours, and not seen to be off since."""
+        return any(_started(entry, slot) for entry in self._entries)
+
     @property
     def sysfs(self) -> DamonSysfs:
         """The tree, to read from the slots claimed."""

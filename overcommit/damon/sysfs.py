@@ -6,13 +6,15 @@ command", ours included, and is retried until a deadline.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeVar
-
-import tenacity
 
 from overcommit.damon import codec
 from overcommit.damon.capabilities import COUNTERS, KEYWORDS, Capabilities, template
@@ -23,6 +25,7 @@ from overcommit.model.heat import AccessRegion
 
 ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
 _BUSY_DEADLINE_SECONDS = 20.0
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 1.0
 # Read-only files and those that are commands or results, not configuration.
 _BEHIND_THE_LOCK = frozenset({"state", "pid"})
 _NOT_CONFIGURATION = _BEHIND_THE_LOCK | {"avail_operations", "effective_bytes", "tried_regions"}
@@ -30,10 +33,30 @@ _NOT_CONFIGURATION = _BEHIND_THE_LOCK | {"avail_operations", "effective_bytes", 
 _STATISTICS, _SETTING_AMONG_THEM = "/stats/", "/max_nr_snapshots"
 
 _T = TypeVar("_T")
+_wait = time.sleep
 
 
-def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.EBUSY
+@dataclass
+class _Patience:
+    """For how many more seconds may be waited."""
+
+    left: float
+
+
+_PATIENCE: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+
+
+@contextlib.contextmanager
+def patience_of(seconds: float) -> Iterator[None]:
+    """Within it all that finds DAMON locked waits for so long together, and fails at once after that.
+
+    For who has others to look after meanwhile, and comes again.
+    """
+    token = _PATIENCE.set(_Patience(seconds))
+    try:
+        yield
+    finally:
+        _PATIENCE.reset(token)
 
 
 def _depth(path: str) -> int:
@@ -230,21 +253,21 @@ class DamonSysfs:
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise Busy(
-                    f"DAMON stayed busy: writing {value!r} to {name} failed for "
-                    f"{_BUSY_DEADLINE_SECONDS:.0f} s",
+                    f"DAMON stayed busy: writing {value!r} to {name}",
                     hint="overcommitctl doctor names who uses DAMON",
                 ) from error
             raise HostError(f"the kernel refused {value!r} for DAMON's {name}: {error.strerror}") from error
 
     def _retry(self, call: Callable[[], _T]) -> _T:
-        try:
-            return call()
-        except OSError as error:
-            if not _is_busy(error):
-                raise
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_busy),
-            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
-            stop=tenacity.stop_after_delay(_BUSY_DEADLINE_SECONDS),
-            reraise=True,
-        )(call)
+        patience = _PATIENCE.get() or _Patience(_BUSY_DEADLINE_SECONDS)
+        pause = _SHORTEST_PAUSE_SECONDS
+        while True:
+            try:
+                return call()
+            except OSError as error:
+                if error.errno != errno.EBUSY or patience.left <= 0:
+                    raise
+            pause = min(pause, patience.left)
+            patience.left -= pause
+            _wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

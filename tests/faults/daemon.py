@@ -23,7 +23,6 @@ from overcommit.daemon.protocol import Reply, Request, Verb
 from overcommit.daemon.report import sentence_of
 from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
-from overcommit.damon.sysfs import DamonSysfs
 from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.journal import Generation, Journal
@@ -43,8 +42,6 @@ classes: {{all: {{floor: {floor}, cold_after: 20s}}}}
 default_class: all
 """
 FLOOR = 0.2
-BUSY_SECONDS = 20.0
-"""As long as the real one tries."""
 
 
 def policy_text(
@@ -87,7 +84,7 @@ class Dead(BaseException):
 class Disk:
     """The journal's disk, of this process; ``full`` refuses every write, who is ``dead`` makes none."""
 
-    patience: Callable[[DamonSysfs, Callable[[], Any]], Any]
+    wait: Callable[[float], None]
     """How one waits on the host of now where DAMON is locked."""
 
     def __init__(self) -> None:
@@ -116,15 +113,9 @@ class Disk:
             patch("overcommit.journal.os.write", self.write),
             patch("overcommit.journal.os.fsync", lambda _descriptor: None),
             patch.object(Journal, "discard", lambda journal, generation: self.discard(journal, generation)),
-            patch.object(DamonSysfs, "_retry", _patiently),
+            patch("overcommit.damon.sysfs._wait", lambda seconds: Disk.wait(seconds)),
         ):
             yield
-
-
-def _patiently(sysfs: DamonSysfs, call: Callable[[], Any]) -> Any:
-    """As it retries, on the clock of the host that plays."""
-    assert Disk.patience is not None
-    return Disk.patience(sysfs, call)
 
 
 @dataclass
@@ -270,7 +261,7 @@ class World:
         self.kernel = FakeKernel(self.host)
         self.clock = FakeClock(self.host)
         self.libvirt = Libvirt(self.host)
-        self._waits_in_fake_time()
+        Disk.wait = self.clock.wait
 
     def daemon(self, *, observe: bool = False, take_over: bool = False) -> Daemon:
         """Start one.
@@ -284,21 +275,6 @@ class World:
     def verbs(self) -> Installation:
         """``overcommitctl`` on the same host."""
         return Installation(self.host, self.kernel, self.directory, loader.load(self.policy_path))
-
-    def _waits_in_fake_time(self) -> None:
-        """Where DAMON is locked, its owner tries again for a while: on this host's clock, not on ours."""
-
-        def patiently(_: DamonSysfs, call: Callable[[], Any]) -> Any:
-            deadline = self.host.uptime + BUSY_SECONDS
-            while True:
-                try:
-                    return call()
-                except OSError as error:
-                    if error.errno != errno.EBUSY or self.host.uptime >= deadline:
-                        raise
-                self.host.advance(1.0)
-
-        Disk.patience = patiently
 
     def floor_broken(self) -> str | None:
         """Whom rule S1 was broken for: a guest asked, or held, below its floor."""

@@ -300,20 +300,98 @@ def test_a_full_disk_takes_nothing_and_gives_back_all_the_same(world: World, dis
     ends_well(world, daemon, found)
 
 
-def test_sysfs_that_is_busy_for_a_minute_is_lived_through(world: World) -> None:
-    found, daemon = world.verbs.baseline(), settled(world)
-    until = world.clock.monotonic() + 60
+def locked(world: World, so_long: Callable[[], bool]) -> list[float]:
+    """Somebody is inside a command of DAMON's all the while; when (monotonic) we were refused for it."""
+    refusals: list[float] = []
+    set_to = 0
 
     def busy(path: str) -> None:
-        if path.startswith(ROOT) and world.clock.monotonic() < until:
-            world.kernel.busy = 1
+        nonlocal set_to
+        if path.startswith(ROOT):
+            if set_to > world.kernel.busy:
+                refusals.append(world.clock.monotonic())
+            world.kernel.busy = set_to = int(so_long())
 
     world.host.on_read = busy
     world.host.on_write = lambda path, _value: busy(path)
+    return refusals
+
+
+def test_sysfs_that_is_busy_for_a_minute_is_lived_through(world: World) -> None:
+    found, daemon = world.verbs.baseline(), settled(world)
+    until = world.clock.monotonic() + 60
+    locked(world, lambda: world.clock.monotonic() < until)
     daemon.run_for(240, lambda: well(world))
     assert daemon.mode() is Mode.ACTIVE
     assert None not in [daemon.controller.watching.idle(who) for who in daemon.controller.followed]
     ends_well(world, daemon, found)
+
+
+@pytest.mark.parametrize("traced", [True, False], ids=["tracepoint", "sysfs"])
+def test_while_damon_is_locked_other_guests_are_relieved_within_a_tick(world: World, traced: bool) -> None:
+    world.kernel.trace.there = traced
+    daemon = settled(world)
+    cold, free = world.host.guests
+    cold.swapped, cold.resident = set(), set(range(100))
+    while not any(subject_of(a) == "cold" for a in daemon.controller.acting.actions):
+        daemon.run_for(1)
+        assert world.clock.monotonic() < 900
+    daemon.run_for(3)
+    until = world.clock.monotonic() + 60
+    refusals = locked(world, lambda: world.clock.monotonic() < until)
+    target = free.balloon_target_bytes
+    free.resident = set(range(target // MIB))
+    free.hot = set(free.resident)
+    free.free.clear()
+    free.report()
+    cold.stalled_seconds += 4.0  # what takes from it has to be stopped at once
+    since = world.clock.monotonic()
+    while free.balloon_target_bytes <= target:
+        daemon.run_for(0.1)
+    assert world.clock.monotonic() - since <= 5.0 + 2.0 + 0.1
+    assert refusals
+
+
+def test_a_page_out_that_cannot_be_stopped_is_as_soon_as_damon_answers(world: World) -> None:
+    daemon = world.daemon()
+    while not any(subject_of(a) == "cold" for a in daemon.controller.acting.actions):
+        daemon.run_for(1)
+        assert world.clock.monotonic() < 400
+    daemon.run_for(3)
+    watching = len(world.kernel.damon.running) - 1
+    until = world.clock.monotonic() + 30
+    locked(world, lambda: world.clock.monotonic() < until)
+    daemon.order(Verb.PAUSE)
+    daemon.run_for(15)
+    assert not daemon.controller.acting.actions
+    assert len(world.kernel.damon.running) == watching + 1, "nothing could stop it"
+    daemon.run_for(25)
+    assert len(world.kernel.damon.running) == watching
+    daemon.order(Verb.RESUME)
+    daemon.run_for(SETTLED)
+    assert daemon.mode() is Mode.ACTIVE
+    assert len(world.host.guests[0].swapped) >= 60
+
+
+@pytest.mark.parametrize(("seconds", "freed"), [(9.0, True), (60.0, False)])
+def test_a_page_out_waits_for_damon_for_some_time(world: World, seconds: float, freed: bool) -> None:
+    daemon = world.daemon()
+    since: list[float] = []
+
+    def at_work() -> bool:
+        now = world.clock.monotonic()
+        if any(subject_of(a) == "cold" for a in daemon.controller.acting.actions):
+            since.append(now)
+        return bool(since) and now - since[0] < seconds
+
+    refusals = locked(world, at_work)
+    while not daemon.has_said("cold: pageout: done") and not daemon.has_said("cold: pageout: failed"):
+        daemon.run_for(1)
+        well(world)
+        assert world.clock.monotonic() < 400
+    assert len(refusals) > 2
+    assert bool(world.host.guests[0].swapped) is freed
+    assert world.clock.monotonic() - since[0] < (60.0 if freed else 26.0)
 
 
 @pytest.mark.parametrize(("seconds", "way"), [(3600.0, "forward"), (-3600.0, "back")])
