@@ -109,12 +109,12 @@ class Controller:
         """What earlier plans left, as far as it is known to this tick."""
         return self._past
 
-    def tick(self, *, replan: bool = False, reread_policy: bool = False) -> None:
+    def tick(self, *, replan: bool = False, new_policy: bool = False) -> None:
         """Go round once. What cannot be done is in `footing`, and tried again next time."""
         self.ticks += 1
         now = self._control.clock.monotonic()
         self._check_clock(now)
-        if reread_policy:
+        if new_policy:
             replan = self._read_policy() or replan
         self._read_host(now)
         self._feel()
@@ -128,6 +128,15 @@ class Controller:
             latest = {who: followed.latest for who, followed in self.followed.items()}
             for action, domain in give_everything_back(self._past, latest, because):
                 self.acting.relieve(action, domain)
+
+    def reread_policy(self) -> None:
+        """Have it read anew; `policy_ready` says when a tick can take it over."""
+        self._policy_file.begin()
+
+    @property
+    def policy_ready(self) -> bool:
+        """Whether what was to be read anew has been."""
+        return self._policy_file.ready()
 
     def step(self) -> None:
         """Go on with what is at work; to be called between ticks, when `acting.due` says so."""

@@ -22,6 +22,8 @@ from overcommit.plan import document
 from overcommit.units import format_duration
 
 TICK_SECONDS = 5.0
+_READING_SECONDS = 0.5
+"""How often it looks whether a policy has been read."""
 _SOONEST_SECONDS = 1.0
 """Whatever wakes it, it does not tick more often than that."""
 _DAMON_SECONDS = 2.0
@@ -71,7 +73,7 @@ class Loop:
         self._reserving = Reserving(control, controller)
         self._sentence = ""
         self._ticked_at: float | None = None
-        self._early = self._replan = self._reread = False
+        self._early = self._replan = self._reading = False
         self._planners: list[Order] = []
         self._published: Plan | None = None
         self._plan_text: bytes | None = None
@@ -120,6 +122,8 @@ class Loop:
         """Until the next tick, or until something at work wants to go on."""
         due = self._controller.acting.due
         pause = self._pause_to_tick()
+        if self._reading:
+            pause = min(pause, _READING_SECONDS)
         if due is not None:
             pause = min(pause, due - self._control.clock.monotonic())
         return max(0.0, pause)
@@ -136,7 +140,7 @@ class Loop:
                 continue
             self._early = True
             if wake.kind is WakeKind.RELOAD:
-                self._reread = True
+                self._begin_reading()
             if wake.kind is WakeKind.EMERGENCY:
                 self._controller.stalled()
             self._replan |= wake.kind in _NEWS
@@ -162,7 +166,7 @@ class Loop:
                 self._reserving.ask(order)
                 self._early = True
             case Verb.RELOAD:
-                self._reread = self._early = True
+                self._begin_reading()
                 self._planners.append(order)
             case Verb.TICK:
                 self._replan = self._early = True
@@ -170,28 +174,36 @@ class Loop:
             case Verb.STATUS | Verb.PLAN:
                 order.fail(f"{order.verb.value} is no order")
 
+    def _begin_reading(self) -> None:
+        self._manager.reloading()
+        self._controller.reread_policy()
+        self._reading = True
+
     def _tick(self) -> None:
-        reread, replan = self._reread, self._replan or self._reread
-        self._early = self._replan = self._reread = False
-        if reread:
-            self._manager.reloading()
+        read = self._reading and self._controller.policy_ready
+        replan = self._replan or read
+        self._early = self._replan = False
         self._ticked_at = self._control.clock.monotonic()
-        self._controller.tick(replan=replan, reread_policy=reread)
+        self._controller.tick(replan=replan, new_policy=read)
         self._reserving.after_tick()
         self._publish()
-        if reread:
+        if read:
+            self._reading = False
             self._manager.ready(self._sentence)
         self._answer_planners()
         self._manager.alive(self._sentence)
 
     def _answer_planners(self) -> None:
         refused = self._controller.policy_refused
+        waiting = [order for order in self._planners if order.verb is Verb.RELOAD and self._reading]
         for order in self._planners:
+            if order in waiting:
+                continue
             if order.verb is Verb.RELOAD and refused:
                 order.fail(f"the policy is refused, the old one stays: {refused}")
             else:
                 order.reply({"sentence": self._sentence})
-        self._planners.clear()
+        self._planners = waiting
 
     def _publish(self) -> None:
         sentence = sentence_of(self._controller, self._control.clock.monotonic())

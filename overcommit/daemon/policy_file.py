@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import Policy
@@ -13,19 +14,36 @@ from overcommit.policy.files import files_of
 _MOST_TEXT = 500
 
 
+class Reading(Protocol):
+    """A policy on its way (`overcommit.policy.apart.Reader`)."""
+
+    def ready(self) -> bool:
+        """Whether there is an answer; never waits."""
+        ...
+
+    def policy(self) -> Policy:
+        """The answer; waits for it."""
+        ...
+
+    def close(self) -> None:
+        """Nobody wants it any more."""
+        ...
+
+
 class PolicyFile:
     """``policy`` is the one in force; ``refused`` says why the newest is not, None when it is."""
 
-    def __init__(self, path: Path | None, load: Callable[[Path | None], Policy]) -> None:
-        """Read it, now and later, by ``load``.
+    def __init__(self, path: Path | None, begin: Callable[[Path | None], Reading]) -> None:
+        """Read it, now and later; ``begin`` begins that.
 
         Raises:
             PolicyError: it does not validate.
             UsageError: it cannot be read.
         """
         self._path = path
-        self._load = load
-        self.policy = load(path)
+        self._begin = begin
+        self._reading: Reading | None = None
+        self.policy = begin(path).policy()
         self.refused: str | None = None
 
     def state(self) -> tuple[tuple[str, int, int, int], ...]:
@@ -41,13 +59,37 @@ class PolicyFile:
                 found.append((str(file), about.st_mtime_ns, about.st_size, about.st_ino))
         return tuple(found)
 
-    def read_again(self) -> bool:
-        """Whether another policy is in force now; what is no policy leaves the old one in force."""
+    def begin(self) -> None:
+        """Read it again; what was being read is out of date."""
+        self.close()
         try:
-            new = self._load(self._path)
+            self._reading = self._begin(self._path)
+        except UsageError as error:
+            self.refused = str(error)[:_MOST_TEXT]
+
+    def ready(self) -> bool:
+        """Whether nothing is being read, or all of it was."""
+        return self._reading is None or self._reading.ready()
+
+    def read_again(self) -> bool:
+        """Whether another policy is in force now; what is no policy leaves the old one in force.
+
+        Waits for what `begin` has begun.
+        """
+        if self._reading is None:
+            return False
+        reading, self._reading = self._reading, None
+        try:
+            new = reading.policy()
         except (PolicyError, UsageError) as error:
             self.refused = str(error)[:_MOST_TEXT]
             return False
         self.refused = None
         before, self.policy = self.policy, new
         return new.digest != before.digest
+
+    def close(self) -> None:
+        """Read no further."""
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None

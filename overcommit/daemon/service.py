@@ -68,7 +68,8 @@ def _put_together(
         ledger=Ledger(directory, warn=say),
         say=say,
     )
-    policy_file = PolicyFile(options.policy, apart.load)
+    policy_file = PolicyFile(options.policy, apart.Reader)
+    ending.callback(policy_file.close)
     members = find_group(options.group)
     if not control.left_in_damon():
         require_free(kernel, take_over=options.take_over)

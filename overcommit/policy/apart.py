@@ -17,63 +17,80 @@ from pathlib import Path
 from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import Policy
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 120.0
+"""Generous: a host that is short of CPU needs long for it, and nobody waits but who starts the daemon."""
 _READER = "overcommit.policy.reader"
 _AT_ONCE = 1 << 16
 
 
-def load(path: Path | None) -> Policy:
-    """As `overcommit.policy.loader.load`; it may take some seconds on a host that is busy.
+class Reader:
+    """One process that reads one policy; to be asked until it is ready, or waited for."""
 
-    Raises:
-        UsageError: a file cannot be read, or nothing could be learnt of it.
-        PolicyError: it is not a valid policy.
-    """
-    answer = _ask(str(path) if path is not None else "")
-    try:
-        kind, *said = pickle.loads(answer)  # noqa: S301 - from ourselves, over a pipe that nobody else has
-    except (EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise UsageError("the policy could not be read: its reader failed", hint="see the log") from error
-    if kind == "faults":
-        raise PolicyError(*said)
-    if kind == "unreadable":
-        message, hint = said
-        raise UsageError(message, hint=hint)
-    policy: Policy = said[0]
-    return policy
+    def __init__(self, path: Path | None) -> None:
+        """Begin.
 
+        Raises:
+            UsageError: the host has no room for a process.
+        """
+        self._parts: list[bytes] = []
+        self._deadline = time.monotonic() + DEADLINE_SECONDS
+        self._pipe, theirs = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._pid = os.posix_spawn(
+                sys.executable,
+                # -P: nothing is loaded from where we are
+                (sys.executable, "-P", "-m", _READER, str(path) if path is not None else ""),
+                os.environ,
+                file_actions=((os.POSIX_SPAWN_DUP2, theirs, 1),),
+                setsigmask=(),
+                setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+            )
+        except OSError as error:
+            os.close(self._pipe)
+            raise UsageError(f"the policy could not be read: no process for it: {error.strerror}") from error
+        finally:
+            os.close(theirs)
 
-def _ask(path: str) -> bytes:
-    """What the reader says; nothing, or a part of it, where it fails."""
-    ours, theirs = os.pipe2(os.O_CLOEXEC)
-    try:
-        reader = os.posix_spawn(
-            sys.executable,
-            (sys.executable, "-P", "-m", _READER, path),  # -P: nothing is loaded from where we are
-            os.environ,
-            file_actions=((os.POSIX_SPAWN_DUP2, theirs, 1),),
-            setsigmask=(),
-            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
-        )
-    except OSError as error:
-        os.close(ours)
-        raise UsageError(f"the policy could not be read: no process for it: {error.strerror}") from error
-    finally:
-        os.close(theirs)
-    try:
-        return _all_of(ours, time.monotonic() + DEADLINE_SECONDS)
-    finally:
-        os.close(ours)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(reader, signal.SIGKILL)  # it has answered, or will not
-        os.waitpid(reader, 0)
+    def ready(self) -> bool:
+        """Whether it has answered, failed, or taken too long; never waits."""
+        return self._read(0.0)
 
+    def policy(self) -> Policy:
+        """What it has read, when it is ready; waits until then. Nothing is left of it afterwards.
 
-def _all_of(descriptor: int, deadline: float) -> bytes:
-    parts = []
-    while select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        part = os.read(descriptor, _AT_ONCE)
-        if not part:
-            break
-        parts.append(part)
-    return b"".join(parts)
+        Raises:
+            UsageError: a file cannot be read, or nothing could be learnt of it.
+            PolicyError: it is not a valid policy.
+        """
+        while not self._read(max(0.0, self._deadline - time.monotonic())):
+            pass
+        self.close()
+        try:
+            kind, *said = pickle.loads(b"".join(self._parts))  # noqa: S301 - our own, over a pipe nobody else has
+        except (EOFError, pickle.UnpicklingError, ValueError) as error:
+            raise UsageError("the policy could not be read: its reader failed", hint="see the log") from error
+        if kind == "faults":
+            raise PolicyError(*said)
+        if kind == "unreadable":
+            message, hint = said
+            raise UsageError(message, hint=hint)
+        policy: Policy = said[0]
+        return policy
+
+    def close(self) -> None:
+        """End it, whatever it is at."""
+        if self._pid:
+            os.close(self._pipe)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def _read(self, patience: float) -> bool:
+        """Take in what it says; whether that was all."""
+        while select.select([self._pipe], [], [], patience)[0]:
+            part = os.read(self._pipe, _AT_ONCE)
+            if not part:
+                return True
+            self._parts.append(part)
+        return time.monotonic() >= self._deadline

@@ -32,6 +32,7 @@ from overcommit.model.wake import Wake, WakeKind
 from overcommit.policy import loader
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.testing.fake_wakes import FakeWakes
+from overcommit.testing.policy_at_once import PolicyAtOnce
 from overcommit.units import GIB, MIB
 from tests.faults.conftest import Installation, guests
 
@@ -177,7 +178,7 @@ class Daemon:
             self.control,
             world.libvirt,
             generation,
-            PolicyFile(world.policy_path, loader.load),
+            PolicyFile(world.policy_path, PolicyAtOnce),
             footing=Footing(observe_only=observe),
             take_over=take_over,
             say=self.said.append,

@@ -61,13 +61,15 @@ control = Control(
 before = set(sys.modules)
 with control.generation("daemon") as generation:
     controller = Controller(
-        control, hypervisor, generation, PolicyFile(directory / "policy.yaml", apart.load), footing=Footing(),
+        control, hypervisor, generation, PolicyFile(directory / "policy.yaml", apart.Reader),
+        footing=Footing(),
         take_over=True, say=said.append,
     )
     loop = Loop(control, controller, FakeWakes(clock), Server(), ServiceManager(clock, {}), say=said.append)
     while controller.ticks < 60:
         loop.go_round()
-    controller.tick(reread_policy=True)
+    controller.reread_policy()
+    controller.tick(new_policy=True)
     assert controller.policy_refused is None
     controller.close("the end")
 print(sum("pageout: done" in sentence for sentence in said), sorted(set(sys.modules) - before))

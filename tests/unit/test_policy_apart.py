@@ -30,14 +30,14 @@ def children() -> int:
 
 
 def test_it_is_the_same_policy(policy: Path) -> None:
-    assert apart.load(policy) == loader.load(policy)
-    assert apart.load(None) == loader.load(None)
+    assert apart.Reader(policy).policy() == loader.load(policy)
+    assert apart.Reader(None).policy() == loader.load(None)
 
 
 def test_the_same_faults_are_found(policy: Path) -> None:
     policy.write_text("version: 1\nfoo: 2\n")
     with pytest.raises(PolicyError) as apart_from_us:
-        apart.load(policy)
+        apart.Reader(policy).policy()
     with pytest.raises(PolicyError) as by_us:
         loader.load(policy)
     assert apart_from_us.value.faults == by_us.value.faults
@@ -46,7 +46,7 @@ def test_the_same_faults_are_found(policy: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(policy: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.yaml") as error:
-        apart.load(policy.with_name("none.yaml"))
+        apart.Reader(policy.with_name("none.yaml")).policy()
     assert error.value.hint
 
 
@@ -56,11 +56,12 @@ def test_a_file_that_is_not_there_is_named(policy: Path) -> None:
 def test_a_reader_that_fails_leaves_the_old_policy_in_force(
     policy: Path, mocker: MockerFixture, program: str
 ) -> None:
-    file = PolicyFile(policy, apart.load)
+    file = PolicyFile(policy, apart.Reader)
     before, others = file.policy, children()
     failing = policy.with_name("failing.py")
     failing.write_text(program)
     mocker.patch.object(sys, "executable", _interpreter_of(failing))
+    file.begin()
     assert not file.read_again()
     assert "reader" in (file.refused or "")
     assert file.policy is before
@@ -74,15 +75,35 @@ def test_a_reader_that_hangs_is_not_waited_for(policy: Path, mocker: MockerFixtu
     mocker.patch.object(apart, "DEADLINE_SECONDS", 0.2)
     others, began = children(), time.monotonic()
     with pytest.raises(UsageError):
-        apart.load(policy)
+        apart.Reader(policy).policy()
     assert time.monotonic() - began < 10.0
     assert children() == others
+
+
+def test_nobody_waits_while_it_reads_and_one_that_is_out_of_date_is_ended(
+    policy: Path, mocker: MockerFixture
+) -> None:
+    file = PolicyFile(policy, apart.Reader)
+    hanging = policy.with_name("hanging.py")
+    hanging.write_text("import time; time.sleep(60)")
+    with_patience = sys.executable
+    mocker.patch.object(sys, "executable", _interpreter_of(hanging))
+    began = time.monotonic()
+    file.begin()
+    assert not file.ready()
+    assert time.monotonic() - began < 5.0
+    assert children() == 1
+    policy.write_text(GOOD.replace("20%", "30%"))
+    mocker.patch.object(sys, "executable", with_patience)
+    file.begin()
+    assert file.read_again()
+    assert (file.policy.classes["all"].floor, children()) == (0.3, 0)
 
 
 def test_a_host_without_room_for_a_process_reads_none(policy: Path, mocker: MockerFixture) -> None:
     mocker.patch.object(os, "posix_spawn", side_effect=BlockingIOError(11, "try again"))
     with pytest.raises(UsageError, match="no process"):
-        apart.load(policy)
+        apart.Reader(policy).policy()
 
 
 def _interpreter_of(script: Path) -> str:

@@ -18,9 +18,9 @@ from overcommit.daemon.wakes import LocalWakes, Pending, Wakes
 from overcommit.errors import HostError
 from overcommit.host.triggers import PRESSED, STALLED, StallLevel
 from overcommit.model.wake import Wake, WakeKind
-from overcommit.policy import loader
 from overcommit.policy.files import default_path
 from overcommit.testing import FakeClock, FakeHost, FakeWakes
+from overcommit.testing.policy_at_once import PolicyAtOnce
 
 FOREVER = 30.0
 REBOOT = Wake(kind=WakeKind.REBOOT, uuid="web")
@@ -231,7 +231,7 @@ def test_the_end_of_the_worker_is_told(triggers: SocketTriggers, said: list[str]
 def test_a_changed_policy_is_noticed_once(tmp_path: Path, triggers: SocketTriggers, said: list[str]) -> None:
     policy, overrides = tmp_path / "policy.yaml", tmp_path / "policy.d"
     policy.write_text(default_path().read_text())
-    watched = PolicyFile(policy, loader.load)
+    watched = PolicyFile(policy, PolicyAtOnce)
     changed = (Wake(kind=WakeKind.RELOAD, detail="the files of the policy changed"),)
 
     def replaced() -> None:

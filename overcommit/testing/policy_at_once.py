@@ -1,0 +1,31 @@
+"""A policy read where one stands, for tests that need no process of its own for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from overcommit.model.policy import Policy
+from overcommit.policy import loader
+
+
+class PolicyAtOnce:
+    """As `overcommit.policy.apart.Reader`, but ready from the beginning."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def ready(self) -> bool:
+        """It is."""
+        return True
+
+    def policy(self) -> Policy:
+        """Read it now.
+
+        Raises:
+            UsageError: a file cannot be read.
+            PolicyError: it is not a valid policy.
+        """
+        return loader.load(self._path)
+
+    def close(self) -> None:
+        """Nothing is left open."""
