@@ -266,6 +266,8 @@ class MemcgReclaim:
         self._action = action
         self._group = group
         self._pieces = pieces
+        self._allowed_bytes = self._ahead_bytes = 0
+        self._left_bytes: int | None = None
 
     def start(self) -> None:
         """See `Actor.start`."""
@@ -283,8 +285,9 @@ class MemcgReclaim:
         left = left_bytes - _OVERSHOOT_BYTES
         if left <= 0:
             return False
-        most = min(pace.bytes_per_second, left)
-        if most == 0:
+        most = min(pace.bytes_per_second - self._ahead(left_bytes), left)
+        self._allowed_bytes, self._left_bytes = pace.bytes_per_second, left_bytes
+        if most <= 0:
             return True
         room = read_swap_free(self._kernel) - _OVERSHOOT_BYTES
         if room <= 0:
@@ -295,6 +298,12 @@ class MemcgReclaim:
         except OSError as error:
             raise HostError(f"the kernel does not reclaim from {self._group}: {error.strerror}") from error
         return True
+
+    def _ahead(self, left_bytes: int) -> int:
+        """What is taken above what was allowed so far, since reclaim takes more than it is asked for."""
+        taken = 0 if self._left_bytes is None else self._left_bytes - left_bytes
+        self._ahead_bytes = max(0, self._ahead_bytes + taken - self._allowed_bytes)
+        return self._ahead_bytes
 
     def stop(self) -> None:
         """See `Actor.stop`: nothing of it outlives a step."""
