@@ -14,8 +14,6 @@ from integration.suite.host import MIB, Host
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.quick("6.12")
-
 
 def await_stat(
     host: Host, guest: str, reached: Callable[[dict[str, Any]], bool], timeout: float = 180

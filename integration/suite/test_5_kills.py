@@ -14,7 +14,6 @@ from integration.suite.host import MIB, Host
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.quick("6.12")
 
 MEMORY = 256 * MIB
 POLICY = """\
