@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from overcommit.apply.guest_reclaim import put_back
 from overcommit.apply.ksm import stop_merging
+from overcommit.apply.returning import Returned, returned
+from overcommit.apply.steps import Steps
 from overcommit.apply.virtio_mem import plug_back
 from overcommit.clock import Clock
 from overcommit.damon.pool import undo
-from overcommit.errors import Gone, HostError, OvercommitError
+from overcommit.errors import Gone, OvercommitError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
@@ -27,16 +29,20 @@ from overcommit.journal import (
 from overcommit.model.facts import Incarnation
 from overcommit.units import MIB, format_size
 
-_DEFLATE_SECONDS = 60.0
-_POLL_SECONDS = 0.5
+_Which = tuple[Incarnation, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What was put back, and what could not be, as sentences."""
+    """What was put back, and what could not be, as sentences.
+
+    ``under_way`` is what guests were still taking back when they were not waited for any longer. Nothing
+    more need be done for it; the journal keeps it until a later restore has seen it there.
+    """
 
     done: tuple[str, ...]
     left: tuple[str, ...]
+    under_way: tuple[str, ...] = ()
 
 
 def restore(
@@ -58,7 +64,7 @@ def restore(
     left: list[str] = []
     past: list[Entry] = []
     damon: list[Entry] = []
-    given: dict[tuple[Incarnation, str], list[tuple[Entry, GuestRecord]]] = {}
+    given: dict[_Which, list[tuple[Entry, GuestRecord]]] = {}
     others: list[tuple[Entry, GuestReclaimSet | KsmStarted]] = []
     for entry in (entry for entry in journal.outstanding() if entry.generation >= since):
         if entry.boot_id != boot_id:
@@ -76,19 +82,67 @@ def restore(
         done += undo(kernel, journal, damon)
     except (OvercommitError, OSError) as error:
         left.append(str(error))
-    for (domain, what), history in given.items():
-        try:
-            done.append(_give_back(kernel, clock, connect, [record for _, record in history], progress))
-            for entry, _ in history:
-                journal.settle(entry)
-        except OvercommitError as error:
-            left.append(f"{what} of {domain.name}: {error}")
+    guests = _give_all_back(kernel, journal, clock, connect, given, progress)
+    done += guests.done
+    left += guests.left
     for entry, record in others:
         said, settled = _put_back_settings(kernel, connect, record)
         (done if settled else left).append(said)
         if settled:
             journal.settle(entry)
-    return Restored(done=tuple(done), left=tuple(left))
+    return Restored(done=tuple(done), left=tuple(left), under_way=guests.under_way)
+
+
+def _give_all_back(
+    kernel: Kernel,
+    journal: Journal,
+    clock: Clock,
+    connect: Callable[[], Hypervisor],
+    given: Mapping[_Which, Sequence[tuple[Entry, GuestRecord]]],
+    progress: Callable[[str], None],
+) -> Restored:
+    """Balloons and memory devices, as far as that goes."""
+    done: list[str] = []
+    left: list[str] = []
+    under_way: list[str] = []
+    returning = {
+        which: _give_back(kernel, clock, connect, [record for _, record in history], progress)
+        for which, history in given.items()
+    }
+    for (domain, what), end in _together(returning, clock):
+        if isinstance(end, OvercommitError):
+            left.append(f"{what} of {domain.name}: {end}")
+        elif end.under_way:
+            under_way.append(end.sentence)
+        else:
+            done.append(end.sentence)
+            try:
+                for entry, _ in given[domain, what]:
+                    journal.settle(entry)
+            except OvercommitError as error:
+                left.append(f"{what} of {domain.name}: {error}")
+    return Restored(done=tuple(done), left=tuple(left), under_way=tuple(under_way))
+
+
+def _together(
+    returning: Mapping[_Which, Steps[Returned]], clock: Clock
+) -> Iterator[tuple[_Which, Returned | OvercommitError]]:
+    """All guests take back what is theirs at the same time; how each ended, as it does."""
+    left = dict(returning)
+    while left:
+        pauses = []
+        for which, steps in tuple(left.items()):
+            try:
+                pauses.append(next(steps))
+                continue
+            except StopIteration as end:
+                ended = end.value
+            except OvercommitError as error:
+                ended = error
+            del left[which]
+            yield which, ended
+        if left:
+            clock.wait(min(pauses))
 
 
 def _put_back_settings(
@@ -111,7 +165,7 @@ def _give_back(
     connect: Callable[[], Hypervisor],
     history: Sequence[GuestRecord],
     progress: Callable[[str], None],
-) -> str:
+) -> Steps[Returned]:
     """Give a domain the size that its balloon, or one device, had before the oldest outstanding change.
 
     ``history`` is newest first. A size outside of what our changes can have left (down to the lowest of them)
@@ -123,33 +177,21 @@ def _give_back(
         if read_start_time(kernel, domain.pid) == domain.start_time:
             progress(f"giving {domain.name} its {format_size(oldest.before_bytes)} back")
             if isinstance(oldest, MemoryDeviceResized):
-                return plug_back(connect(), clock, oldest, lowest)
-            return _deflate(connect(), clock, oldest, lowest)
+                return (yield from plug_back(connect(), clock, oldest, lowest))
+            return (yield from _deflate(connect(), clock, oldest, lowest))
     except Gone:
         pass
-    return f"domain {domain.name} ended or was restarted since: its {oldest.what} needs nothing"
+    return Returned(f"domain {domain.name} ended or was restarted since: its {oldest.what} needs nothing")
 
 
-def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: int) -> str:
-    name = move.domain.name
-    actual = hypervisor.balloon(move.domain.uuid, now=clock.now()).actual_bytes
+def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: int) -> Steps[Returned]:
+    uuid, whose = move.domain.uuid, f"balloon of {move.domain.name}"
+
+    def size() -> int:
+        return hypervisor.balloon(uuid, now=clock.now()).actual_bytes
+
+    actual = size()
     if not lowest - MIB <= actual <= move.before_bytes + MIB:
-        return f"balloon of {name} left at {format_size(actual)}: somebody else moved it since"
-    hypervisor.set_balloon(move.domain.uuid, move.before_bytes)
-    _await_size(hypervisor, clock, move)
-    return f"balloon of {name} back at {format_size(move.before_bytes)}"
-
-
-def _await_size(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved) -> None:
-    deadline = clock.monotonic() + _DEFLATE_SECONDS
-    while True:
-        actual = hypervisor.balloon(move.domain.uuid, now=clock.now()).actual_bytes
-        if actual >= move.before_bytes - MIB:
-            return
-        if clock.monotonic() > deadline:
-            raise HostError(
-                f"domain {move.domain.name} has only taken {format_size(actual)} of "
-                f"{format_size(move.before_bytes)} back after {_DEFLATE_SECONDS:.0f} s",
-                hint="the target is set; the guest follows when it can",
-            )
-        clock.wait(_POLL_SECONDS)
+        return Returned(f"{whose} left at {format_size(actual)}: somebody else moved it since")
+    hypervisor.set_balloon(uuid, move.before_bytes)
+    return (yield from returned(clock, whose, size, move.before_bytes, tolerance=MIB))

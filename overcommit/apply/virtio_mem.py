@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from overcommit.apply.lever import Lever, ascend, descend
+from overcommit.apply.returning import Returned, returned
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.clock import Clock
@@ -14,9 +15,6 @@ from overcommit.model.action import VirtioMemAction
 from overcommit.model.facts import DomainFacts, VirtioMemDevice
 from overcommit.model.outcome import Outcome
 from overcommit.units import format_size
-
-_PLUG_SECONDS = 60.0
-_POLL_SECONDS = 0.5
 
 
 def resize(site: Worksite, action: VirtioMemAction, domain: DomainFacts) -> Steps[Outcome]:
@@ -38,37 +36,31 @@ def resize(site: Worksite, action: VirtioMemAction, domain: DomainFacts) -> Step
     return (ascend if action.relieves else descend)(site, action, domain, lever)
 
 
-def plug_back(hypervisor: Hypervisor, clock: Clock, change: MemoryDeviceResized, lowest: int) -> str:
+def plug_back(
+    hypervisor: Hypervisor, clock: Clock, change: MemoryDeviceResized, lowest: int
+) -> Steps[Returned]:
     """Request what was requested before ``change``, unless somebody else resized the device since.
 
     Our own changes can have left anything between that and ``lowest``.
 
-    Returns:
-        What was done.
-
     Raises:
         Gone: the domain is not running any more.
-        HostError: the guest has not taken all of it in time.
+        HostError: the guest takes no more of it.
     """
     uuid, alias, before = change.domain.uuid, change.device, change.before_bytes
     whose = f"device {alias} of {change.domain.name}"
     device = _find(hypervisor, uuid, alias)
     if device is None:
-        return f"{whose} needs nothing: it is gone"
+        return Returned(f"{whose} needs nothing: it is gone")
     if not lowest <= device.requested_bytes <= before:
         left = format_size(device.requested_bytes)
-        return f"{whose} left at {left}: somebody else resized it since"
+        return Returned(f"{whose} left at {left}: somebody else resized it since")
     hypervisor.resize_memory_device(uuid, alias, before)
-    deadline = clock.monotonic() + _PLUG_SECONDS
-    while (device := _device(hypervisor, uuid, alias)).current_bytes < before:
-        if clock.monotonic() > deadline:
-            raise HostError(
-                f"the guest has only taken {format_size(device.current_bytes)} of "
-                f"{format_size(before)} back after {_PLUG_SECONDS:.0f} s",
-                hint="the size is requested; the guest follows when it can",
-            )
-        clock.wait(_POLL_SECONDS)
-    return f"{whose} back at {format_size(before)}"
+    return (
+        yield from returned(
+            clock, whose, lambda: _device(hypervisor, uuid, alias).current_bytes, before, tolerance=0
+        )
+    )
 
 
 def _find(hypervisor: Hypervisor, uuid: str, alias: str) -> VirtioMemDevice | None:

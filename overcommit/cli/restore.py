@@ -7,6 +7,7 @@ import json
 
 import click
 
+from overcommit.apply.restore import Restored
 from overcommit.apply.restore import restore as put_back
 from overcommit.cli.daemon_client import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
@@ -14,6 +15,7 @@ from overcommit.model.history import RESTORE
 from overcommit.model.outcome import Status
 
 RESTORED_IN_PART = 3
+NOTHING = Restored(done=(), left=())
 
 
 @click.command()
@@ -25,6 +27,9 @@ def restore(session: Session, generation: int | None) -> None:
     Stops kdamonds of ours, gives DAMON back to who had it, sets KSM as it was, and lets balloons and memory
     devices return to their former size. Memory that was paged out needs nothing: it comes back when the guest
     touches it; pages that were merged stay so until they are written to. Running it twice is harmless.
+
+    A guest is waited for as long as it goes on taking its memory back, four minutes at most; what it takes
+    later is no failure. Exit status 3: something was refused, or a guest takes no more.
     """
     require_root()
     refuse_beside_daemon(
@@ -44,18 +49,21 @@ def restore(session: Session, generation: int | None) -> None:
     finally:
         session.talk.done()
         session.journal.unlock()
-    if result.done or result.left:
-        status = Status.PARTIAL if result.left else Status.DONE
-        detail = "; ".join((*result.done, *(f"NOT restored: {sentence}" for sentence in result.left)))
+    if result != NOTHING:
+        status = Status.PARTIAL if result.left or result.under_way else Status.DONE
+        not_done = (f"NOT restored: {sentence}" for sentence in result.left)
+        detail = "; ".join((*result.done, *result.under_way, *not_done))
         session.ledger.note(session.happened(RESTORE, status, detail))
     if session.json:
         click.echo(json.dumps({"kind": "restore", **dataclasses.asdict(result)}, indent=1))
     else:
         for sentence in result.done:
             click.echo(f"  {sentence}")
+        for sentence in result.under_way:
+            click.echo(f"  {sentence}; it needs no help, and another restore will see it there")
         for sentence in result.left:
             click.echo(f"  NOT restored: {sentence}")
-        if not result.done and not result.left:
+        if result == NOTHING:
             click.echo("Nothing to restore: the host is as we found it.")
     if result.left:
         session.talk.say("run overcommitctl restore again when that is mended")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
+from overcommit.apply.restore import Restored
 from overcommit.testing import Behaviour, FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, KIB, MIB
 from tests.cli.conftest import Ended, Run
@@ -421,3 +422,22 @@ def test_a_saved_plan_is_applied_once(run: Run, policy: Path) -> None:
     assert ended.status == USAGE
     assert "a saved plan is applied exactly once" in ended.err
     assert "hint:  apply the plan first" in ended.err
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(("left", "status"), [((), 0), (("balloon of web: hung",), IN_PART)])
+def test_what_guests_still_take_back_is_no_failure_of_restore(
+    run: Run, mocker: MockerFixture, left: tuple[str, ...], status: int
+) -> None:
+    way = "balloon of free on its way back: 1.00 GiB of 2.00 GiB so far"
+    mocker.patch(
+        "overcommit.cli.restore.put_back", return_value=Restored(done=(), left=left, under_way=(way,))
+    )
+    ended = run("restore")
+    assert ended.status == status
+    assert f"  {way}; it needs no help" in ended.out
+    assert "Nothing to restore" not in ended.out
+    (restored,) = events(run)
+    assert restored["status"] == "partial"
+    assert way in restored["detail"]
+    assert json.loads(run("restore", "--json").out)["under_way"] == [way]

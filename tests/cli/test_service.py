@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from overcommit.apply.returning import LONGEST_SECONDS
 from overcommit.cli import service
 from tests.cli.conftest import Ended, Run
 
@@ -47,6 +48,12 @@ def test_the_unit_runs_the_programs_that_belong_together(run: Run, programs: Pat
     assert value(unit, "ExecStart") == f'{programs}/overcommitd --policy "/etc/a b.yaml" --group "50%%$$x"'
     assert value(unit, "ExecStopPost") == f"{programs}/overcommitctl restore -q"
     assert "@" not in re.sub(r"@(system-service|privileged|resources)", "", unit)
+
+
+def test_systemd_waits_for_longer_than_restore_does(run: Run, programs: Path) -> None:
+    assert programs.name == "bin"
+    assert value(run("service", "--print").out, "TimeoutStopSec") == "5min"
+    assert LONGEST_SECONDS + 30.0 < 300.0
 
 
 def test_what_the_unit_promises(run: Run, programs: Path) -> None:
