@@ -8,7 +8,7 @@ Where memory lies is no configuration, and there is nothing to put back: it stay
 from __future__ import annotations
 
 from overcommit.apply.pageout import promoted_since
-from overcommit.apply.steps import Steps, once_damon_is_free
+from overcommit.apply.steps import Standstill, Steps, once_damon_is_free
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, fvaddr_migration
@@ -126,7 +126,7 @@ def _follow(
     The floor plays no part, as nothing leaves memory.
     """
     began = site.clock.monotonic()
-    most_moved, moved_at = 0, began + _WARM_UP_SECONDS + first_look
+    most_moved, still = 0, Standstill(began, grace_seconds=_WARM_UP_SECONDS + first_look)
     while True:
         yield _POLL_SECONDS
         now = site.clock.monotonic()
@@ -134,8 +134,10 @@ def _follow(
             return f"stopped: {reason}"
         present = site.cgroup(domain)
         moved = _moved(site, action, present, before)
-        if moved > most_moved + MIB:
-            most_moved, moved_at = moved, max(moved_at, now)
+        more = moved > most_moved + MIB
+        still.look(now, moved=more)
+        if more:
+            most_moved = moved
             site.progress(f"moved {format_size(moved)} of {format_size(action.expected_bytes)}")
         if moved >= action.expected_bytes:
             return "all of it moved"
@@ -147,7 +149,7 @@ def _follow(
                 f"stopped: memory pressure of the domain {format_ratio(stall)}, "
                 f"limit {format_ratio(action.psi_some_limit)}"
             )
-        if now - moved_at > _IDLE_SECONDS:
+        if still.seconds > _IDLE_SECONDS:
             return f"nothing more of it was {'still idle' if action.recall_to is None else 'in use'}"
         if now - began > _LONGEST_SECONDS:
             return "ran out of time"

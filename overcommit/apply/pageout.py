@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from overcommit.apply.actors import Actor, actor_for
 from overcommit.apply.pace import Look, Pace
-from overcommit.apply.steps import Steps, once_damon_is_free
+from overcommit.apply.steps import Standstill, Steps, once_damon_is_free
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError
@@ -93,13 +93,15 @@ def _follow(
     """Let the actor work until it is done; returns whether that was all it could do, and why it ended."""
     pace = _first_pace(action)
     began = last = site.clock.monotonic()
-    most_freed, moved_at = 0, began + actor.warm_up_seconds
+    most_freed, still = 0, Standstill(began, grace_seconds=actor.warm_up_seconds)
     while True:
         yield _POLL_SECONDS
         now = site.clock.monotonic()
         freed = resident_before - site.residency(domain).resident_bytes
-        if freed > most_freed + MIB:
-            most_freed, moved_at = freed, max(moved_at, now)
+        moved = freed > most_freed + MIB
+        still.look(now, moved=moved)
+        if moved:
+            most_freed = freed
             site.progress(f"paged out {format_size(freed)} of {format_size(action.expected_bytes)}")
         if freed >= action.expected_bytes:
             return True, "all of it paged out"
@@ -113,10 +115,10 @@ def _follow(
         if reason := pace.hopeless(freed):
             return False, f"stopped: {reason}"
         if pace.slowed:
-            moved_at = max(moved_at, now + actor.warm_up_seconds)
+            still.excuse(actor.warm_up_seconds)
         if pace.bytes_per_second == 0 and not rested:
             site.progress(f"resting: {pace.why_slow}")
-        if now - moved_at > _IDLE_SECONDS:
+        if still.seconds > _IDLE_SECONDS:
             return False, "nothing more of it was still idle"
         if now - began > _LONGEST_SECONDS:
             return False, "ran out of time"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from overcommit.apply.steps import Steps
+from overcommit.apply.steps import Standstill, Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.guest_agent import GuestAgent
@@ -59,18 +59,20 @@ def _watch(
         How far it fell; that it had not settled yet, None if it had; and why it was stopped before that.
     """
     step = worthwhile(domain.definition.maximum_bytes)
-    began = moved_at = site.clock.monotonic()
+    began = site.clock.monotonic()
+    still = Standstill(began)
     marked = most = 0
     while True:
         yield _POLL_SECONDS
         freed = before - site.residency(domain).resident_bytes
         now, most = site.clock.monotonic(), max(most, freed)
+        still.look(now, moved=most >= marked + step)
         if most >= marked + step:
-            marked, moved_at = most, now
+            marked = most
             site.progress(f"the guest reported {format_size(most)} of {format_size(action.expected_bytes)}")
         if reason := site.stop_because():
             return max(0, freed), None, f"stopped: {reason}"
-        if now - moved_at > _IDLE_SECONDS:
+        if still.seconds > _IDLE_SECONDS:
             return max(0, freed), None, None
         if now - began > _LONGEST_SECONDS:
             return max(0, freed), f"memory was still becoming free after {_LONGEST_SECONDS:.0f} s", None

@@ -9,6 +9,7 @@ from overcommit.clock import Clock
 from overcommit.errors import Busy, HostError, OvercommitError
 
 _T = TypeVar("_T")
+_COUNTED_SECONDS = 2.0
 _BUSY_SECONDS, _AGAIN_SECONDS = 20.0, 2.0
 
 Steps = Generator[float, None, _T]
@@ -18,6 +19,30 @@ It is resumed when they have passed, or later; earlier only when its worksite sa
 from its clock, and never from how often it was resumed. Whoever closes it, or throws into it, before its end
 gets what an interruption at that wait always left: nothing at work, and in the journal what there is to undo.
 """
+
+
+class Standstill:
+    """For how many ``seconds`` nothing has moved, as far as somebody looked.
+
+    Where the host is so busy that looks are far apart, the time between two of them counts as a moment: what
+    was not looked at, and not asked for meanwhile, cannot be said to stand still. Below 0 nothing is expected
+    to move yet.
+    """
+
+    def __init__(self, now: float, *, grace_seconds: float = 0.0) -> None:
+        self._looked_at = now
+        self.seconds = -grace_seconds
+
+    def look(self, now: float, *, moved: bool) -> None:
+        """One look."""
+        self.seconds += min(now - self._looked_at, _COUNTED_SECONDS)
+        self._looked_at = now
+        if moved:
+            self.seconds = min(self.seconds, 0.0)
+
+    def excuse(self, grace_seconds: float) -> None:
+        """Something else is the reason: it begins anew, and nothing is expected for so long."""
+        self.seconds = min(self.seconds, -grace_seconds)
 
 
 def run(steps: Steps[_T], clock: Clock) -> _T:

@@ -143,6 +143,20 @@ def test_one_that_is_forgotten_is_given_up(tmp_path: Path) -> None:
         assert installation.kernel.damon.running == {}
 
 
+@pytest.mark.parametrize("executor", ["cold-hint+reclaim", "damos-fvaddr", "compaction"])
+def test_on_a_host_too_busy_to_look_often_it_still_takes_what_there_is(tmp_path: Path, executor: str) -> None:
+    """Resumed twenty seconds late each time: it is not for the guest that nothing has moved."""
+    kind, make = EXECUTORS[executor]
+    installation = make(tmp_path / "state")
+    with under_way(installation, installation.plan(), kind) as work:
+        try:
+            while True:
+                work.clock.wait(next(work.steps) + 20.0)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+    assert outcome.freed_bytes >= 0.75 * outcome.action.expected_bytes > 0, outcome.detail
+
+
 @pytest.mark.parametrize("waits", [1, 3])
 def test_told_to_stop_it_ends_at_once_and_says_why(tmp_path: Path, executor: str, waits: int) -> None:
     """Without another wait; and what was only watched goes on."""
