@@ -39,6 +39,9 @@ def guests(host: Host) -> Iterator[tuple[str, str]]:
     for name in ("beset", "spared"):
         host.lab.guest_add(GuestSpec(name, "256M", "hog", settings, free_page_reporting=False))
         host.await_workload(name, "base")
+        host.lab.guest_send(name, "wake")  # so that the host holds what the guest does not need any more
+        host.await_workload(name, "full")
+        host.await_workload(name, "base")
     yield "beset", "spared"
     for name in ("beset", "spared"):
         host.lab.run(["virsh", "-q", "resume", name], check=False)
@@ -50,11 +53,14 @@ def daemon(host: Host, guests: tuple[str, str]) -> Iterator[Overcommitd]:
     """At work on them, with something taken from each."""
     daemon = Overcommitd(host, POLICY)
     daemon.start()
-    for name in guests:
-        taken(host, daemon, name)
-    yield daemon
-    daemon.stop()
-    assert host.ctl("restore").returncode == 0, "the host is not as it was"
+    try:
+        for name in guests:
+            taken(host, daemon, name)
+        yield daemon
+    finally:
+        daemon.stop()
+        restored = host.ctl("restore")
+    assert restored.returncode == 0, "the host is not as it was"
     assert not daemon.actors()
 
 
