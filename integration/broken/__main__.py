@@ -36,7 +36,7 @@ BREAKS = (
     Break(
         "page-out reports bytes that it did not free",
         "overcommit/apply/pageout.py",
-        "        freed = max(0, before.resident_bytes - site.residency(domain).resident_bytes)",
+        "        freed = max(0, before - site.resident_bytes(domain))",
         "        freed = action.expected_bytes + 64 * MIB",
         "test_1_main_job.py",
     ),

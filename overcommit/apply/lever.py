@@ -117,7 +117,7 @@ def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Leve
     began = site.clock.monotonic()
     try:
         site.require_willing(domain)
-        before = site.residency(domain).resident_bytes
+        before = site.resident_bytes(domain)
         faults = _major_faults(site, domain)
         guest = _guest_bytes(site, domain)
     except HostError as error:
@@ -127,7 +127,7 @@ def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Leve
     end = yield from _go_down(site, action, domain, lever, guest)
     left_at = action.before_bytes if end.left_at is None else end.left_at
     try:
-        freed = before - site.residency(domain).resident_bytes
+        freed = before - site.resident_bytes(domain)
         due = _due(action, before, guest, left_at)
         works = end.status is not Status.FAILED and not end.stopped
         if works and due >= worthwhile(guest) and freed < _PHANTOM_SHARE * due:

@@ -38,21 +38,19 @@ def page_out(
     controller: Controller | None = None
     try:
         site.require_willing(domain)
-        before = site.residency(domain)
+        before = site.resident_bytes(domain)
         cgroup = site.cgroup(domain)
         actor = actor_for(action, domain, site.kernel, pool, slot=slot, longest_seconds=_LONGEST_SECONDS)
         controller = actor.controller
         yield from once_damon_is_free(actor.start, site.clock, site.stop_because)
         try:
             site.require_alive(domain)
-            finished, stopped_by = yield from _follow(
-                site, action, domain, actor, before.resident_bytes, cgroup
-            )
+            finished, stopped_by = yield from _follow(site, action, domain, actor, before, cgroup)
         except HostError as error:
             failure = str(error)  # what has been paged out by then has been paged out
         finally:
             failure = _stop(actor) or failure
-        freed = max(0, before.resident_bytes - site.residency(domain).resident_bytes)
+        freed = max(0, before - site.resident_bytes(domain))
         promoted = promoted_since(site, domain, cgroup)
     except (HostError, Conflict) as error:
         failure = failure or str(error)
@@ -97,7 +95,7 @@ def _follow(
     while True:
         yield _POLL_SECONDS
         now = site.clock.monotonic()
-        freed = resident_before - site.residency(domain).resident_bytes
+        freed = resident_before - site.resident_bytes(domain)
         moved = freed > most_freed + MIB
         still.look(now, moved=moved)
         if moved:

@@ -31,7 +31,7 @@ def compact_inside(site: Worksite, action: ReportingAction, domain: DomainFacts)
     freed, failure, stopped_by = 0, None, None
     try:
         site.require_willing(domain)
-        before = site.residency(domain).resident_bytes
+        before = site.resident_bytes(domain)
     except HostError as error:
         return _outcome(site, action, 0, began, failure=str(error))
     try:
@@ -64,7 +64,7 @@ def _watch(
     marked = most = 0
     while True:
         yield _POLL_SECONDS
-        freed = before - site.residency(domain).resident_bytes
+        freed = before - site.resident_bytes(domain)
         now, most = site.clock.monotonic(), max(most, freed)
         still.look(now, moved=most >= marked + step)
         if most >= marked + step:

@@ -12,7 +12,7 @@ from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
-from overcommit.model.facts import CgroupMemory, DomainFacts, Residency, RunState
+from overcommit.model.facts import CgroupMemory, DomainFacts, RunState
 
 
 def _never() -> None:
@@ -61,15 +61,15 @@ class Worksite:
         if reason := self.unwilling(domain):
             raise HostError(reason)
 
-    def residency(self, domain: DomainFacts) -> Residency:
-        """What the host holds of the domain now.
+    def resident_bytes(self, domain: DomainFacts) -> int:
+        """How much the host holds of the domain now.
 
         Raises:
             Gone: the domain left; what was read may be somebody else's, who got its pid.
         """
-        residency = self.kernel.residency(domain.incarnation.pid, domain.ram)
+        resident = self.kernel.count_resident(domain.incarnation.pid, domain.ram)
         self.require_alive(domain)
-        return residency
+        return resident
 
     def cgroup(self, domain: DomainFacts) -> CgroupMemory | None:
         """The domain's cgroup figures now.

@@ -272,6 +272,9 @@ class Controller:
         self._know_past()
         self._learning.keep_news(self.followed)
         self.plan = self._make_plan(snapshot)
+        self.snapshot = snapshot = snapshot.without_places
+        for domain in snapshot.domains:
+            self.followed[domain.incarnation].domain = domain
         self._act(self.plan, snapshot, now)
 
     def _know_past(self) -> None:

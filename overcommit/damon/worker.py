@@ -117,6 +117,10 @@ class DamonWorker:
         """See `Kernel.residency`."""
         return self._kernel.residency(pid, ram)
 
+    def count_resident(self, pid: int, ram: Sequence[Range]) -> int:
+        """See `Kernel.count_resident`."""
+        return self._kernel.count_resident(pid, ram)
+
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
         """See `Kernel.advise`."""
         self._kernel.advise(pid, start_time, ranges, advice)

@@ -5,6 +5,7 @@ A value that could not be read is a `Gap`: data, never 0 and never an exception 
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -189,17 +190,26 @@ class CgroupMemory:
     charge: Charge | None = None
 
 
+_AS_PLACED = -1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residency:
-    """Which parts of guest RAM the host holds in memory, and how much of it in swap."""
+    """Which parts of guest RAM the host holds in memory, how much that is, and how much is in swap."""
 
     resident: tuple[Range, ...]
     swapped_bytes: int
+    resident_bytes: int = _AS_PLACED
+
+    def __post_init__(self) -> None:
+        """Add it up once: there may be tens of thousands of parts, and everybody asks for the sum."""
+        if self.resident_bytes == _AS_PLACED:
+            object.__setattr__(self, "resident_bytes", total_size(self.resident))
 
     @property
-    def resident_bytes(self) -> int:
-        """Bytes of guest RAM in host memory."""
-        return total_size(self.resident)
+    def without_places(self) -> Residency:
+        """The same without what takes memory, for who needs the sums only."""
+        return dataclasses.replace(self, resident=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,3 +378,14 @@ class Snapshot:
     host: HostFacts
     domains: tuple[DomainFacts, ...]
     gaps: tuple[Gap, ...] = ()
+
+    @property
+    def without_places(self) -> Snapshot:
+        """The same with the sums only of what lies where, which takes far less memory to keep."""
+        thin = (
+            dataclasses.replace(domain, residency=domain.residency.without_places)
+            if domain.residency
+            else domain
+            for domain in self.domains
+        )
+        return dataclasses.replace(self, domains=tuple(thin))

@@ -162,6 +162,10 @@ class FakeKernel:
             swapped_bytes=0 if guest.shared else len(guest.swapped) * MIB,
         )
 
+    def count_resident(self, pid: int, ram: Sequence[Range]) -> int:
+        """See `Kernel.count_resident`."""
+        return self.residency(pid, ram).resident_bytes
+
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
         """See `Kernel.advise`."""
         path = f"/proc/{pid}/advice"

@@ -20,3 +20,18 @@ def test_a_calm_tick_reads_little(tmp_path: Path) -> None:
     assert len(pipes) <= 1
     assert max(read.values()) <= 2, read.most_common(3)
     assert len(of_groups) == 3 * len(world.host.guests)
+
+
+def test_it_keeps_no_places_of_pages_from_plan_to_plan(tmp_path: Path) -> None:
+    """A guest paged out here and there has tens of thousands of parts."""
+    world = World(tmp_path)
+    for guest in world.host.guests:
+        guest.resident = set(range(0, 100, 2))
+    daemon = world.daemon()
+    daemon.run_for(70.0)
+    controller = daemon.controller
+    assert controller.snapshot is not None
+    for domain in (*controller.snapshot.domains, *(each.domain for each in controller.followed.values())):
+        assert domain.residency is not None
+        assert domain.residency.resident_bytes > 0
+        assert domain.residency.resident == ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import mmap
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from overcommit.errors import Gone, HostError
+from overcommit.host import kernel as kernel_module
 from overcommit.host.cgroup import read_cgroup
 from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import (
@@ -20,9 +23,9 @@ from overcommit.host.memory import (
     read_system_ram,
 )
 from overcommit.host.process import read_start_time, runs_domain
-from overcommit.model.ranges import Range
+from overcommit.model.ranges import Range, total_size
 from overcommit.model.swap import SwapKind
-from overcommit.units import GIB, KIB, MIB
+from overcommit.units import GIB, KIB, MIB, PAGE_SIZE
 
 KernelWith = Callable[[Mapping[str, str | OSError]], Kernel]
 
@@ -279,3 +282,25 @@ def test_a_pipe_is_drained_without_waiting_and_in_bounds(tmp_path: Path) -> None
     finally:
         os.close(reader)
         os.close(writer)
+
+
+@pytest.mark.parametrize("scans", [True, False], ids=["scan", "entries"])
+def test_what_is_resident_is_counted_as_it_is_placed(monkeypatch: pytest.MonkeyPatch, scans: bool) -> None:
+    """Of our own memory: every other page written to, one only read (the zero page), the rest never."""
+    if not scans:
+        monkeypatch.setattr(kernel_module, "_PAGEMAP_SCAN", 0)
+    pages = 6000  # more regions than one scan brings
+    memory = mmap.mmap(-1, 2 * pages * PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    for page in range(pages):
+        memory[2 * page * PAGE_SIZE] = 1
+    view = ctypes.c_char.from_buffer(memory)
+    ram = (Range(ctypes.addressof(view), ctypes.addressof(view) + 2 * pages * PAGE_SIZE),)
+    residency = LocalKernel().residency(os.getpid(), ram)
+    counted = LocalKernel().count_resident(os.getpid(), ram)
+    assert counted == residency.resident_bytes == total_size(residency.resident)
+    assert 0.9 * pages * PAGE_SIZE <= counted <= pages * PAGE_SIZE, "the machine may swap"
+    assert residency.without_places.resident_bytes == counted
+    assert residency.without_places.resident == ()
+    with pytest.raises(Gone):
+        LocalKernel().count_resident(2**22 + 1, ram)
