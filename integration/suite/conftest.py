@@ -96,6 +96,7 @@ def pytest_runtest_makereport(
     if report.failed and isinstance(host, Host):
         directory = Path(item.config.getoption("--evidence")) / re.sub(r"[^\w.+-]+", "_", item.name)
         report.sections.append(("the host VM", evidence.collect(host.lab, directory)))
+        (directory / "failure.txt").write_text(report.longreprtext)
     return report
 
 
