@@ -63,7 +63,7 @@ class Controller:
         self._control = control
         self._hypervisor = hypervisor
         self._generation = generation
-        self._policy_file = policy_file
+        self.policy_file = policy_file
         self._say = say
         self._past: Past = NOTHING_PAST
         self._past_known = False
@@ -97,12 +97,7 @@ class Controller:
     @property
     def policy(self) -> Policy:
         """The one in force."""
-        return self._policy_file.policy
-
-    @property
-    def policy_refused(self) -> str | None:
-        """Why the policy on disk is not in force, None when it is."""
-        return self._policy_file.refused
+        return self.policy_file.policy
 
     @property
     def past(self) -> Past:
@@ -128,15 +123,6 @@ class Controller:
             latest = {who: followed.latest for who, followed in self.followed.items()}
             for action, domain in give_everything_back(self._past, latest, because):
                 self.acting.relieve(action, domain)
-
-    def reread_policy(self) -> None:
-        """Have it read anew; `policy_ready` says when a tick can take it over."""
-        self._policy_file.begin()
-
-    @property
-    def policy_ready(self) -> bool:
-        """Whether what was to be read anew has been."""
-        return self._policy_file.ready()
 
     def step(self) -> None:
         """Go on with what is at work; to be called between ticks, when `acting.due` says so."""
@@ -400,9 +386,9 @@ class Controller:
 
     def _read_policy(self) -> bool:
         """Whether another policy is in force now; what domains have felt so far they feel under it too."""
-        changed = self._policy_file.read_again()
-        if self.policy_refused:
-            self._say(f"the policy stays as it is, for what is there now is none: {self.policy_refused}")
+        changed = self.policy_file.read_again()
+        if self.policy_file.refused:
+            self._say(f"the policy stays as it is, for what is there now is none: {self.policy_file.refused}")
         elif changed:
             self._say(f"policy {self.policy.source} is in force now")
             self.acting.stop_all("another policy is in force")

@@ -176,11 +176,11 @@ class Loop:
 
     def _begin_reading(self) -> None:
         self._manager.reloading()
-        self._controller.reread_policy()
+        self._controller.policy_file.begin()
         self._reading = True
 
     def _tick(self) -> None:
-        read = self._reading and self._controller.policy_ready
+        read = self._reading and self._controller.policy_file.ready()
         replan = self._replan or read
         self._early = self._replan = False
         self._ticked_at = self._control.clock.monotonic()
@@ -194,7 +194,7 @@ class Loop:
         self._manager.alive(self._sentence)
 
     def _answer_planners(self) -> None:
-        refused = self._controller.policy_refused
+        refused = self._controller.policy_file.refused
         waiting = [order for order in self._planners if order.verb is Verb.RELOAD and self._reading]
         for order in self._planners:
             if order in waiting:

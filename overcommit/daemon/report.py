@@ -49,7 +49,7 @@ def _parts(controller: Controller, now: float) -> Iterator[str]:
         yield "the host is below its reserve"
     if controller.policy.reclaim is ReclaimMode.OFF:
         yield "the policy says reclaim: off"
-    if controller.policy_refused:
+    if controller.policy_file.refused:
         yield "the policy on disk is refused, the old one stays"
 
 

@@ -68,9 +68,9 @@ with control.generation("daemon") as generation:
     loop = Loop(control, controller, FakeWakes(clock), Server(), ServiceManager(clock, {}), say=said.append)
     while controller.ticks < 60:
         loop.go_round()
-    controller.reread_policy()
+    controller.policy_file.begin()
     controller.tick(new_policy=True)
-    assert controller.policy_refused is None
+    assert controller.policy_file.refused is None
     controller.close("the end")
 print(sum("pageout: done" in sentence for sentence in said), sorted(set(sys.modules) - before))
 """
