@@ -12,11 +12,10 @@ class FakeClock:
 
     def __init__(self, host: FakeHost) -> None:
         self._host = host
-        self._ahead = 0.0
 
     def now(self) -> float:
         """See `Clock.now`."""
-        return _EPOCH + self._host.uptime + self._ahead
+        return _EPOCH + self._host.uptime + self._host.clock_ahead_seconds
 
     def monotonic(self) -> float:
         """See `Clock.monotonic`."""
@@ -28,4 +27,4 @@ class FakeClock:
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward or back; a host that was suspended looks like the former."""
-        self._ahead += seconds
+        self._host.clock_ahead_seconds += seconds

@@ -36,6 +36,7 @@ class FakeGuest:
     those of that number in other guests. Free page reporting gives the host what is free, but for
     ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be forked; without that it looks
     like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes ``overhead_bytes`` beyond it.
+    ``says_usable_bytes`` is what it says that it has left, whatever it has; None: the truth.
 
     The last ``device_bytes`` of its memory are a virtio-mem device, in a block of RAM of its own. The guest
     unplugs from the end, and moves what it uses out of the way; not what is ``unmovable``.
@@ -67,6 +68,7 @@ class FakeGuest:
     balloon_bytes: int = 0
     balloon_target_bytes: int = 0
     reported_usable_bytes: int = 0
+    says_usable_bytes: int | None = None
     report_age_seconds: float = 0.0
     major_faults: int = 0
     promoted_pages: int = 0
@@ -87,7 +89,8 @@ class FakeGuest:
 
     def report(self) -> None:
         """Answer libvirt's poll for statistics; what it says is old until the next one."""
-        self.reported_usable_bytes = self.usable_bytes
+        told = self.says_usable_bytes
+        self.reported_usable_bytes = self.usable_bytes if told is None else told
         self.report_age_seconds = 0.0
 
     @property
@@ -190,6 +193,7 @@ class FakeHost:
     saved_bytes: int = 0
     boot_id: str = "11111111-2222-3333-4444-555555555555"
     uptime: float = 100.0
+    clock_ahead_seconds: float = 0.0
     step_seconds: float = 0.5
     workers: list[Callable[[float], None]] = field(default_factory=list)
     on_read: Callable[[str], None] = lambda _path: None
