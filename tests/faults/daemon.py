@@ -13,8 +13,10 @@ from typing import Any
 from unittest.mock import patch
 
 from overcommit.control import Control
+from overcommit.daemon.acting import Acting
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
+from overcommit.daemon.jobs import Ended
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.peers import Peer
@@ -183,6 +185,8 @@ class Daemon:
             take_over=take_over,
             say=self.said.append,
         )
+        self.listen: Callable[[Ended], None] = lambda _ended: None
+        self._tell(self.controller.acting)
         self._ending.callback(self.controller.close, "overcommitd is stopping")
         self.loop = Loop(
             self.control,
@@ -193,6 +197,16 @@ class Daemon:
             say=self.said.append,
         )
         self._host = host
+
+    def _tell(self, acting: Acting) -> None:
+        """Have whoever listens know what ended at the moment it does."""
+        really = acting._tell
+
+        def tell(ended: Ended) -> None:
+            self.listen(ended)
+            really(ended)
+
+        acting._tell = tell
 
     def run_for(self, seconds: float, each: Callable[[], None] | None = None) -> None:
         """Let it go round; ``each`` is called after every round."""

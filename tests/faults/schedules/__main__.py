@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import signal
 import sys
 import time
 from collections import Counter
@@ -50,6 +51,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="so many at a time, each in a process")
     parser.add_argument("--trace", action="store_true", help="say what the last daemon of a broken one said")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began, runs, broken = time.monotonic(), 0, 0
     kinds: Counter[str] = Counter()
     try:

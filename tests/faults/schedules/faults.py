@@ -12,6 +12,14 @@ from overcommit.testing.fake_kdamond import refusal
 from overcommit.units import MIB
 from tests.faults.daemon import Disk, World, policy_text
 
+_WRITES = ("50MiB/s", "2MiB/s")
+_FILES = (
+    *("/proc/meminfo", "/proc/vmstat", "/proc/swaps", "/memory.stat", "/memory.pressure"),
+    *("/stat", "/smaps", "/pagemap"),
+)
+"""How the names of those end that may be unreadable for a while."""
+_LIES = (0, 1, 1 << 40, (1 << 63) - 1)
+
 
 class Outside:
     """A host by its seed, and all that may happen to it."""
@@ -19,9 +27,9 @@ class Outside:
     def __init__(self, chance: random.Random, directory: Path, disk: Disk) -> None:
         self.random = chance
         self.disk = disk
-        actor = self.random.choice(list(PageoutActor)).value
-        reserve = self.random.choice(["8%", "8%", "60%"])
-        self.world = World(directory, policy_text(actor=actor, reserve=reserve), inhabitants=[])
+        self.actor = self.random.choice(list(PageoutActor)).value
+        self.reserve = self.random.choice(["8%", "8%", "60%"])
+        self.world = World(directory, policy_text(actor=self.actor, reserve=self.reserve), inhabitants=[])
         self.host = self.world.host
         self.host.step_seconds = 2.0
         self.next_number = 1
@@ -49,6 +57,8 @@ class Outside:
                 hot=set(range(hot)),
                 free=set(range(size - free, size)),
                 start_time=1000 + number,
+                balloon_model=self.random.choice(["virtio"] * 7 + ["none"]),
+                shared=self.random.random() < 0.1,
             )
         )
 
@@ -91,6 +101,11 @@ class Outside:
         if guest := self.somebody():
             guest.behaviour = self.random.choice([*Behaviour, Behaviour.OBEDIENT, Behaviour.OBEDIENT])
 
+    def lies(self) -> None:
+        """What it says of itself has nothing to do with what it is."""
+        if guest := self.somebody():
+            guest.says_usable_bytes = self.random.choice([None, *_LIES])
+
     def wakes_up(self) -> None:
         """It needs much of what it has, and waits for it."""
         if guest := self.somebody():
@@ -119,6 +134,11 @@ class Outside:
     def disk_fills(self) -> None:
         self.disk.full = not self.disk.full
 
+    def policy_changes(self) -> None:
+        """Somebody edits the policy; the daemon sees it when it is told to."""
+        write = self.random.choice(_WRITES)
+        self.world.policy_path.write_text(policy_text(actor=self.actor, reserve=self.reserve, write=write))
+
     def swap(self) -> None:
         most = self.host.swap_total_bytes
         self.host.swap_of_others_bytes = self.random.choice([0, 0, most // 2, round(0.9 * most)])
@@ -127,9 +147,7 @@ class Outside:
         self.busy_until = self.host.uptime + self.random.choice([5.0, 60.0])
 
     def unreadable(self) -> None:
-        self.failing = self.random.choice(
-            ["/proc/meminfo", "/proc/vmstat", "/proc/swaps", "/memory.stat", "/stat"]
-        )
+        self.failing = self.random.choice(_FILES)
         self.unreadable_until = self.host.uptime + self.random.choice([5.0, 60.0, 400.0])
 
     def clock(self) -> None:
@@ -184,6 +202,12 @@ class Outside:
         self.world.kernel.damon.modules["damon_stat"] = False
         for guest in self.host.guests:
             guest.paused, guest.busy_with, guest.behaviour = False, None, Behaviour.OBEDIENT
+            guest.says_usable_bytes = None
+
+    @property
+    def unreadable_now(self) -> str | None:
+        """How the names of the files end that cannot be read."""
+        return self.failing if self.host.uptime < self.unreadable_until else None
 
     def before_access(self, path: str) -> None:
         """As the kernel does when DAMON is locked."""
@@ -196,5 +220,5 @@ class Outside:
         Raises:
             OSError: this is one of them.
         """
-        if self.host.uptime < self.unreadable_until and path.endswith(self.failing):
+        if self.unreadable_now is not None and path.endswith(self.unreadable_now):
             raise refusal(5, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import random
 import tempfile
 import traceback
@@ -13,10 +15,13 @@ from typing import Any
 from overcommit.daemon.protocol import Verb
 from overcommit.errors import OvercommitError
 from overcommit.model.wake import WakeKind
+from overcommit.plan import document
 from overcommit.units import MIB
 from tests.faults.daemon import Daemon, Dead, Disk
+from tests.faults.schedules.broken import Broken
+from tests.faults.schedules.commands import Kept, another_controller, apply_kept, tampered
 from tests.faults.schedules.faults import Outside
-from tests.faults.schedules.rules import Broken, Rules
+from tests.faults.schedules.rules import Rules
 
 SECONDS = 1800.0
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -33,6 +38,7 @@ class Life(Outside):
         self.kinds: Counter[str] = Counter()
         self.daemon: Daemon | None = None
         self.latest: Daemon | None = None
+        self.kept: Kept | None = None
         self.host.on_write = self._on_write
         self.host.on_read = self._on_read
 
@@ -69,17 +75,47 @@ class Life(Outside):
             ending = (WakeKind.STOP, WakeKind.WORKER_ENDED)
             self.daemon.wake(self.random.choice([kind for kind in WakeKind if kind not in ending]))
 
-    def _on_write(self, path: str, _value: str) -> None:
+    def another_controller(self) -> None:
+        """Somebody else would be one."""
+        if self.daemon is not None:
+            another_controller(self.world, self.random)
+
+    def keeps_a_plan(self) -> None:
+        """Somebody puts a plan aside: the daemon's, or one of their own."""
+        policy = self.world.policy_path.read_text()
+        if self.daemon is not None:
+            if self.daemon.server.plan is not None:
+                self.kept = Kept(text=self.daemon.server.plan.decode(), policy=policy)
+            return
+        with contextlib.suppress(OvercommitError, OSError):
+            self.kept = Kept(text=document.dumps(self.world.verbs.plan()), policy=policy)
+
+    def applies_a_plan(self) -> None:
+        """Somebody stops the daemon, and has the plan applied that was put aside; or what they made of it."""
+        self.stops()
+        if self.random.random() < 0.5:
+            self.keeps_a_plan()
+        if self.kept is None:
+            return
+        edited = self.random.random() < 0.25
+        kept, self.kept = self.kept, None
+        if edited:
+            kept = dataclasses.replace(kept, text=tampered(kept.text, self.random))
+        if apply_kept(self.world, kept, edited=edited):
+            self.kinds["a plan applied"] += 1
+
+    def _on_write(self, path: str, value: str) -> None:
         if self.disk.dead:
             raise Dead
         self.before_access(path)
-        self.rules.before_write(path)
+        self.rules.before_write(path, value)
 
     def _on_read(self, path: str) -> None:
         if self.disk.dead:
             raise Dead
         self.before_access(path)
         self.before_read(path)
+        self.rules.before_read(path)
 
     # --- life
 
@@ -115,11 +151,12 @@ class Life(Outside):
     def _start(self) -> None:
         try:
             self.daemon = self.latest = self.world.daemon(take_over=self.random.random() < 0.5)
+            self.daemon.listen = self.rules.ended
         except (OvercommitError, OSError):
             self.daemon = None
 
     def _run(self, daemon: Daemon, seconds: float) -> None:
-        daemon.run_for(seconds, lambda: self.rules.after_round(daemon))
+        daemon.run_for(seconds, lambda: self.rules.after_round(daemon, unreadable=self.unreadable_now))
 
     def _something(self) -> None:
         fault = self.random.choice(FAULTS)
@@ -154,7 +191,8 @@ FAULTS: list[Callable[[Life], None]] = [
     L.comes, L.goes, L.restarts, L.resets, L.pid_is_reused, L.behaves, L.behaves, L.wakes_up, L.wakes_up,
     L.falls_asleep, L.falls_asleep, L.is_paused, L.migrates, L.libvirt, L.libvirt, L.disk_fills, L.disk_fills,
     L.swap, L.sysfs_is_busy, L.unreadable, L.clock, L.kdamond_ends, L.foreign_tool, L.foreign_tool, L.module,
-    L.dies, L.stops, L.orders, L.orders, L.event,
+    L.dies, L.stops, L.orders, L.orders, L.event, L.lies, L.lies, L.policy_changes, L.another_controller,
+    L.keeps_a_plan, L.applies_a_plan,
 ]  # fmt: skip
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from overcommit.daemon.jobs import Ended
 from overcommit.journal import BalloonMoved, GuestRecord, Journal, KdamondStarted, MemoryDeviceResized
-from overcommit.model.action import KsmAction
-from overcommit.testing import Behaviour
+from overcommit.model.action import BalloonAction, KsmAction, VirtioMemAction, kind_of
+from overcommit.model.facts import Incarnation
+from overcommit.model.outcome import Fault, Status
+from overcommit.model.plan import Plan
+from overcommit.model.policy import Actuator
+from overcommit.plan.case import worthwhile
 from overcommit.units import MIB
-from tests.faults.daemon import FLOOR, Daemon, World
+from tests.faults.daemon import FLOOR, Daemon, World, incarnation
+from tests.faults.schedules.broken import Broken
+from tests.faults.schedules.plans import barred, judge_plan, takes
 
-
-class Broken(AssertionError):
-    """A rule was broken."""
+_QUARANTINE_SECONDS = 590.0
+"""The shortest quarantine, less what passes until it is noted."""
+_GRACE_SECONDS = 60.0
+"""So long may it take that a guest which nobody may touch any more is let alone."""
 
 
 class Rules:
@@ -21,9 +29,19 @@ class Rules:
         self.host = world.host
         self.journal = Journal(world.directory)
         self.found = world.verbs.baseline(guests=False)
-        self.held: dict[tuple[int, int], int] = {}
+        self.swapped: dict[Incarnation, int] = {}
+        self.peaks: dict[Incarnation, int] = {}
+        self.barred: dict[Incarnation, tuple[float, int]] = {}
+        self.quarantined: dict[tuple[Incarnation, Actuator], float] = {}
+        self.ahead_seconds = 0.0
+        self.plan: Plan | None = None
 
-    def before_write(self, path: str) -> None:
+    def before_write(self, path: str, value: str) -> None:
+        """What holds before each change of the kernel, of a balloon or of a device."""
+        self._recorded(path)
+        self._let_alone(path, value)
+
+    def _recorded(self, path: str) -> None:
         """S3: what is changed is on record by then."""
         lever, _, name = path.partition("/")
         kind = {"balloon": BalloonMoved, "device": MemoryDeviceResized}.get(lever)
@@ -38,23 +56,101 @@ class Rules:
         ):
             raise Broken(f"S3: {path} without a record")
 
-    def after_round(self, daemon: Daemon) -> None:
-        """What holds after every round of a daemon."""
+    def _let_alone(self, path: str, value: str) -> None:
+        """S6: nothing is asked of a guest that was paused or busy for a while."""
+        lever, _, name = path.partition("/")
+        for guest in self.host.guests:
+            if lever not in {"balloon", "device"} or guest.name != name:
+                continue
+            has = guest.balloon_target_bytes if lever == "balloon" else guest.requested_bytes
+            since, _ = self.barred.get(incarnation(guest), (self.host.uptime, 0))
+            if int(value) < has and self.host.uptime - since > _GRACE_SECONDS:
+                raise Broken(f"S6: {lever} of {name} goes down: {barred(guest)}")
+
+    def ended(self, ended: Ended) -> None:
+        """S5 and S6, at the moment an action ends: what it claims, and what becomes of who gave nothing."""
+        action, outcome = ended.action, ended.outcome
+        if outcome is None or isinstance(action, KsmAction):
+            return
+        if outcome.fault in {Fault.PHANTOM, Fault.STUCK}:
+            self.quarantined[action.domain, kind_of(action)] = self.host.uptime + _QUARANTINE_SECONDS
+        guest = next((g for g in self.host.guests if incarnation(g) == action.domain), None)
+        held = len(guest.resident) * MIB if guest else 0
+        gone = max(0, self.peaks.get(action.domain, 0) - held)
+        if outcome.freed_bytes > gone:
+            claimed = f"{outcome.freed_bytes // MIB} MiB of {action.domain.name}"
+            raise Broken(f"S5: {claimed} are said to be freed, where {gone // MIB} MiB are gone")
+        if guest and takes(action) and isinstance(action, BalloonAction | VirtioMemAction):
+            excess = held - guest.size_bytes
+            most = max(worthwhile(guest.memory_bytes), (excess + gone) // 2)
+            if outcome.status is Status.DONE and excess > most:
+                raise Broken(f"S6: {guest.name} gave, and the host still holds {excess // MIB} MiB of that")
+
+    def after_round(self, daemon: Daemon, *, unreadable: str | None) -> None:
+        """What holds after every round of a daemon; ``unreadable``: see `judge_plan`."""
+        self._plan(daemon, unreadable)
+        self._rests()
+        self._peaks(daemon)
         self._floors()
         self._footing(daemon)
         self._swap()
 
+    def _plan(self, daemon: Daemon, unreadable: str | None) -> None:
+        """S2 and S6, by what is planned."""
+        plan, self.plan = self.plan, daemon.controller.plan
+        if self.host.clock_ahead_seconds != self.ahead_seconds:  # quarantines are by the clock on the wall
+            self.ahead_seconds, self.quarantined = self.host.clock_ahead_seconds, {}
+        if self.plan is not None and self.plan is not plan:
+            for action in self.plan.runnable:
+                if isinstance(action, KsmAction) or not takes(action):
+                    continue
+                if self.host.uptime < self.quarantined.get((action.domain, kind_of(action)), 0.0):
+                    raise Broken(f"S6: {action.domain.name} is in quarantine, and is asked again")
+            assert daemon.controller.snapshot is not None
+            age = self.world.clock.now() - daemon.controller.snapshot.taken_at
+            judge_plan(self.plan, self.host, resident=self.peaks, unreadable=unreadable, age_seconds=age)
+
+    def _rests(self) -> None:
+        """S6: no page-out goes on for long from a guest that was paused or busy."""
+        before, self.barred = self.barred, {}
+        for guest in self.host.guests:
+            life, swapped = incarnation(guest), len(guest.swapped)
+            if barred(guest):
+                since, least = before.get(life, (self.host.uptime, swapped))
+                if self.host.uptime - since > _GRACE_SECONDS and swapped > least:
+                    raise Broken(f"S6: {guest.name} is paged out: {barred(guest)}")
+                self.barred[life] = (since, swapped)
+
+    def _peaks(self, daemon: Daemon) -> None:
+        """The most that was resident of each guest since something is at work on it."""
+        for guest in self.host.guests:
+            life, held = incarnation(guest), len(guest.resident) * MIB
+            at_work = daemon.controller.acting.of(life) is not None
+            self.peaks[life] = max(held, self.peaks.get(life, 0)) if at_work else held
+
+    def before_read(self, path: str) -> None:
+        """What S5 needs: what is resident of a guest whenever somebody looks."""
+        if path.endswith("/pagemap"):
+            guest = self.host.guest(int(path.split("/")[2]))
+            if guest is not None:
+                life, held = incarnation(guest), len(guest.resident) * MIB
+                self.peaks[life] = max(held, self.peaks.get(life, 0))
+
     def _floors(self) -> None:
-        """S1, by what guests are asked and by what they hold."""
+        """S1, by what guests are asked, and by what page-outs leave of them in memory.
+
+        What of a guest's memory it has free is resident or not, as it likes: that is no floor's affair.
+        """
         if floor := self.world.floor_broken():
             raise Broken(f"S1: {floor}")
         for guest in self.host.guests:
-            life = guest.pid, guest.start_time
-            held = len(guest.resident) * MIB
-            least = min(FLOOR * guest.memory_bytes, self.held.get(life, held))
-            if held < least - MIB and guest.behaviour is not Behaviour.PHANTOM:
+            if guest.balloon_target_bytes > guest.ram.size or guest.requested_bytes > guest.device_bytes:
+                raise Broken(f"S1: {guest.name} is given more than its ceiling")
+            life, held, swapped = incarnation(guest), len(guest.resident) * MIB, len(guest.swapped)
+            paged_out = swapped > self.swapped.get(life, swapped)
+            if paged_out and held < FLOOR * guest.memory_bytes - MIB:
                 raise Broken(f"S1: {guest.name} holds {held // MIB} MiB, below its floor")
-            self.held[life] = held
+            self.swapped[life] = swapped
 
     def _footing(self, daemon: Daemon) -> None:
         """S9: without what decisions stand on, nothing is taken."""

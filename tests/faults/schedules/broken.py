@@ -1,0 +1,5 @@
+"""What a schedule finds."""
+
+
+class Broken(AssertionError):
+    """A rule was broken."""
