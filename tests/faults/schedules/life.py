@@ -189,10 +189,10 @@ ORDERS: list[tuple[Verb, dict[str, Any]]] = [
 L = Life
 FAULTS: list[Callable[[Life], None]] = [
     L.comes, L.goes, L.restarts, L.resets, L.pid_is_reused, L.behaves, L.behaves, L.wakes_up, L.wakes_up,
-    L.falls_asleep, L.falls_asleep, L.is_paused, L.migrates, L.libvirt, L.libvirt, L.disk_fills, L.disk_fills,
-    L.swap, L.sysfs_is_busy, L.unreadable, L.clock, L.kdamond_ends, L.foreign_tool, L.foreign_tool, L.module,
-    L.dies, L.stops, L.orders, L.orders, L.event, L.lies, L.lies, L.policy_changes, L.another_controller,
-    L.keeps_a_plan, L.applies_a_plan,
+    L.falls_asleep, L.falls_asleep, L.is_paused, L.migrates, L.lies, L.lies, L.libvirt, L.libvirt,
+    L.disk_fills, L.disk_fills, L.swap, L.sysfs_is_busy, L.unreadable, L.unreadable, L.unreadable, L.clock,
+    L.kdamond_ends, L.foreign_tool, L.foreign_tool, L.module, L.policy_changes, L.dies, L.stops, L.orders,
+    L.orders, L.event, L.another_controller, L.keeps_a_plan, L.applies_a_plan,
 ]  # fmt: skip
 
 
