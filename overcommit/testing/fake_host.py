@@ -126,8 +126,9 @@ class FakeGuest:
     def ranges_of(self, chunks: set[int]) -> tuple[Range, ...]:
         """The addresses of several chunks, joined where they touch."""
         ordered, runs, first = sorted(chunks), [], 0
+        device = self.ram.size // MIB
         for index, chunk in enumerate(ordered, start=1):
-            if index == len(ordered) or ordered[index] != chunk + 1 or ordered[index] == self.ram.size // MIB:
+            if index == len(ordered) or ordered[index] != chunk + 1 or ordered[index] == device:
                 begin = self.chunk_range(ordered[first])
                 runs.append(Range(begin.start, begin.start + (index - first) * MIB))
                 first = index
