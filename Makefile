@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests test demo clean
+.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests test demo vagrant-box vagrant-boxes clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,16 @@ test: check unit lab-test  ## All checks, all tests without a VM, and a part of 
 
 demo: setup  ## The main job on four real guests
 	@$(BIN)/python -m integration.demo
+
+vagrant-box:  ## Make the Vagrant boxes (as root: for the user overcommit-vagrant) and add them
+	@vagrant/setup.sh
+	@vagrant/as_user.sh $(MAKE) --no-print-directory vagrant-boxes
+
+vagrant-boxes: setup
+	@for kernel in 6.12 7.3; do \
+	  box=$$($(BIN)/python -m integration.lab box --kernel $$kernel) && \
+	  vagrant box add --force --provider libvirt --name overcommit/host-$$kernel $$box && rm $$box || exit 1; \
+	done
 
 clean:  ## End this checkout's host VMs and remove the virtual environment (images stay cached)
 	-@$(BIN)/python -m integration.lab down --all

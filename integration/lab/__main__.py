@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 import click
 
+from integration.lab import accel, box, state, wheel
 from integration.lab import soak as soak_run
-from integration.lab import state
 from integration.lab.errors import HostVmDiedError, LabError
 from integration.lab.guests import Balloon, GuestSpec
 from integration.lab.hostvm import HostVm
@@ -41,6 +41,36 @@ def build(rebuild: bool) -> None:
     """Build the images that are missing."""
     image = image_build.build(say, rebuild=rebuild)
     say(f"kernels: {', '.join(image.releases)}")
+
+
+@main.command("wheel")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+def build_wheel(directory: Path) -> None:
+    """Build the checkout's wheel into DIRECTORY and print its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    click.echo(wheel.build(directory))
+
+
+@main.command("accel")
+def show_accel() -> None:
+    """Print as JSON which accelerator host VMs get on this machine; builds nothing."""
+    chosen = accel.probe(image_build.built())
+    click.echo(json.dumps(asdict(chosen) | {"emulated": chosen.emulated}))
+
+
+@main.command("box")
+@click.option("--kernel", help="Kernel that the box boots, such as 6.12; the newest by default.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), default="dist", show_default=True,
+    help="Directory.",
+)  # fmt: skip
+def make_box(kernel: str | None, output: Path) -> None:
+    """Make a Vagrant box of the host VM and print its path."""
+    image = image_build.build(say)
+    begin = time.monotonic()
+    path = box.make(image, kernel, output)
+    say(f"box {box.name_of(image.release(kernel))}: {time.monotonic() - begin:.1f} s")
+    click.echo(path)
 
 
 @main.command()

@@ -48,10 +48,15 @@ def _tcg(reason: str) -> Accel:
     return Accel("tcg,thread=single", "max,-la57", reason)
 
 
-def probe(image: Image) -> Accel:
-    """The accelerator to use; found out once per machine, kernel and QEMU."""
+def probe(image: Image | None) -> Accel:
+    """The accelerator to use; found out once per machine, kernel and QEMU.
+
+    Without an image there is nothing to boot: emulation works everywhere.
+    """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return _tcg("emulation, because /dev/kvm cannot be opened")
+    if image is None:
+        return _tcg("emulation, because no image was built yet that KVM could be tried with")
     cache = paths.cache() / f"accel-{_machine_key(image)}.json"
     if cache.exists():
         return Accel(**json.loads(cache.read_text()))

@@ -117,11 +117,15 @@ class Steps:
 
 def ssh_key() -> Path:
     """The key that opens every host VM; made once."""
-    key = paths.cache() / "ssh" / "id_ed25519"
+    key = _key_file()
     if not key.exists():
         key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", key], check=True)
     return key
+
+
+def _key_file() -> Path:
+    return paths.cache() / "ssh" / "id_ed25519"
 
 
 def build(report: Callable[[str], None] = print, *, rebuild: bool = False) -> Image:
@@ -141,13 +145,24 @@ def build(report: Callable[[str], None] = print, *, rebuild: bool = False) -> Im
         if rebuild and debian.exists():
             debian.rename(cache / f"tmp-old-{os.getpid()}")
         _layer(debian, "Debian packages", steps, lambda at: _mmdebstrap(at, key))
-        # a rebuilt Debian root has the same hash but other contents
-        stamp = (debian / "root.tar").stat().st_mtime_ns
-        root = cache / f"root-{_root_hash(debian, stamp)}"
+        root = cache / f"root-{_root_hash(debian)}"
         _layer(root, "host disk and kernels", steps, lambda at: _build_root(debian, at))
         _guest_layer(root, steps)
         _remove_unused(cache)
     return Image(root)
+
+
+def built() -> Image | None:
+    """The image of today's inputs, if it was built; builds nothing."""
+    cache = paths.cache()
+    key = _key_file()
+    if not key.exists():
+        return None
+    debian = cache / f"debian-{_debian_hash(key)}"
+    if not (debian / "root.tar").exists():
+        return None
+    root = cache / f"root-{_root_hash(debian)}"
+    return Image(root) if root.exists() else None
 
 
 def guest_image(image: Image, report: Callable[[str], None]) -> GuestImage:
@@ -232,7 +247,9 @@ def _debian_hash(key: Path) -> str:
     return _digest(*(path.read_bytes() for path in sources))
 
 
-def _root_hash(debian: Path, stamp: int) -> str:
+def _root_hash(debian: Path) -> str:
+    # a rebuilt Debian root has the same hash but other contents
+    stamp = (debian / "root.tar").stat().st_mtime_ns
     sources = (Path(pack.__file__), Path(kernel.__file__), *sorted(pack.FILES.iterdir()))
     return _digest(debian.name.encode(), str(stamp).encode(), *(p.read_bytes() for p in sources))
 

@@ -55,6 +55,8 @@ def _pack_kernel(root: Path, release: str, target: Path, scratch: Path) -> None:
     shutil.copy(FILES / "udhcpc", tree / "udhcpc")
     kernel.copy_modules(root, release, list(packages.HOST_MODULES), tree / "mod")
     kernel.write_initramfs(tree, target / "initrd")
+    # beside Debian's kernel, so that a boot loader finds both on the disk (integration/lab/box.py)
+    shutil.copy(target / "initrd", root / f"boot/initrd.img-{release}")
 
 
 def _pack_guest_parts(root: Path, target: Path) -> None:
