@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests test demo vagrant-box vagrant-boxes clean
+.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests test demo vagrant-box vagrant-boxes vagrant-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ demo: setup  ## The main job on four real guests
 vagrant-box:  ## Make the Vagrant boxes (as root: for the user overcommit-vagrant) and add them
 	@vagrant/setup.sh
 	@vagrant/as_user.sh $(MAKE) --no-print-directory vagrant-boxes
+
+vagrant-test: vagrant-box  ## A host by Vagrant: up, provision, doctor, destroy
+	@vagrant/as_user.sh vagrant/test.sh
 
 vagrant-boxes: setup
 	@for kernel in 6.12 7.3; do \

@@ -33,10 +33,11 @@ _NEXT_IN_BOOT_SECTOR: Final = 0x5C
 _NEXT_IN_CORE: Final = 0x1F4
 
 #: Vagrant reads this for every machine of the box. The image lets in whoever has the lab's key, which is
-#: in the box; Vagrant would otherwise try the one that everybody has.
+#: in the box; Vagrant would otherwise try the one that everybody has. Root, because all that is of interest
+#: on such a host is root's.
 _VAGRANTFILE: Final = """\
 Vagrant.configure("2") do |config|
-  config.ssh.username = "vagrant"
+  config.ssh.username = "root"
   config.ssh.private_key_path = File.expand_path("id_ed25519", __dir__)
   config.ssh.insert_key = false
 end
@@ -64,9 +65,11 @@ def make(image: Image, kernel: str | None, directory: Path) -> Path:
         (scratch / "Vagrantfile").write_text(_VAGRANTFILE)
         shutil.copy(ssh_key(), scratch / "id_ed25519")
         draft = scratch / "box"
+        # libvirt's copy of a box is known by the time of its disk: a new one only where something changed
+        changed = int(max(image.disk.stat().st_mtime, Path(__file__).stat().st_mtime))
         with tarfile.open(draft, "w") as archive:
             for each in ("metadata.json", "Vagrantfile", "id_ed25519", "box.img"):
-                archive.add(scratch / each, each, filter=_of_nobody)
+                archive.add(scratch / each, each, filter=lambda member: _neutral(member, changed))
         draft.replace(box)
     return box
 
@@ -150,8 +153,9 @@ def _run(*command: str | Path) -> str:
     return done.stdout
 
 
-def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Leave out who built it."""
+def _neutral(member: tarfile.TarInfo, changed: int) -> tarfile.TarInfo:
+    """Leave out who built it and when."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
+    member.mtime = changed
     return member

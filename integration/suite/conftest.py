@@ -18,9 +18,6 @@ from integration.suite.host import Host
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-#: Guest RAM in 4 KiB pages, so that what DAMON sees can be held against the workload's own truth; with huge
-#: pages (QEMU asks for them) everything is seen in pieces of 2 MiB.
-SMALL_PAGES = "transparent_hugepage=never"
 HOST = pytest.StashKey[hosts.Chosen]()
 KERNELS = pytest.StashKey[tuple[str, ...]]()
 LEFT_OUT = pytest.StashKey[int]()
@@ -121,7 +118,7 @@ def own_host_vm(request: pytest.FixtureRequest, name: str, **spec: Any) -> Lab:
     return Lab.up(
         f"{name}-{request.param.replace('.', '-')}",
         kernel=request.param,
-        append=SMALL_PAGES,
+        append=hosts.SMALL_PAGES,
         say=_say,
         **spec,
     )
@@ -130,7 +127,7 @@ def own_host_vm(request: pytest.FixtureRequest, name: str, **spec: Any) -> Lab:
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """The host with the product installed."""
-    lab = request.config.stash[HOST].up(request.param, _say, SMALL_PAGES)
+    lab = request.config.stash[HOST].up(request.param, _say, hosts.SMALL_PAGES)
     try:
         yield Host(lab)
     finally:

@@ -59,6 +59,8 @@ def test_box_has_what_vagrant_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(box, "_core", lambda *_: CORE + bytes(512))
     monkeypatch.setattr(box, "GRUB", tmp_path)
     (tmp_path / "boot.img").write_bytes(BOOT)
+    image = Image(tmp_path / "image")
+    image.disk.touch()
     commands = []
 
     def run(*command: object) -> str:
@@ -68,7 +70,7 @@ def test_box_has_what_vagrant_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return json.dumps({"virtual-size": 8 << 30})
 
     monkeypatch.setattr(box, "_run", run)
-    path = box.make(Image(tmp_path / "image"), "7.3", tmp_path / "out")
+    path = box.make(image, "7.3", tmp_path / "out")
 
     assert path == tmp_path / "out/overcommit-host-7.3.box"
     assert list(path.parent.iterdir()) == [path]
@@ -79,6 +81,8 @@ def test_box_has_what_vagrant_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert json.load(described) == {"provider": "libvirt", "format": "qcow2", "virtual_size": 9}
     assert members.keys() == {"metadata.json", "Vagrantfile", "id_ed25519", "box.img"}
     assert members["id_ed25519"].mode == 0o600
+    newest = max(image.disk.stat().st_mtime, Path(box.__file__).stat().st_mtime)
+    assert members["box.img"].mtime == int(newest), "the same box again is the same to libvirt"
     # behind the file system's end
     assert any(f" {8 << 30} 1536" in str(word) for command in commands for word in command)
 
