@@ -151,7 +151,7 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
     _element(system, "initrd", initrd)
     _element(system, "cmdline", spec.command_line())
     _element(_element(domain, "features"), "acpi")
-    # QEMU itself would pulse a line a hundred times a second that the guest has masked: it keeps another clock.
+    # QEMU would pulse its line 90 times a second, masked by a guest that keeps time by another clock.
     _element(_element(domain, "clock", offset="utc"), "timer", name="hpet", present="no")
     processor = _element(domain, "cpu", mode="host-passthrough")
     if spec.plug:
