@@ -60,7 +60,7 @@ class Rules:
         """S6: nothing is asked of a guest that was paused or busy for a while."""
         lever, _, name = path.partition("/")
         for guest in self.host.guests:
-            if lever not in {"balloon", "device"} or guest.name != name:
+            if lever not in {"balloon", "device"} or guest.name != name or not barred(guest):
                 continue
             has = guest.balloon_target_bytes if lever == "balloon" else guest.requested_bytes
             since, _ = self.barred.get(incarnation(guest), (self.host.uptime, 0))
