@@ -309,6 +309,7 @@ def test_the_trace_tells_every_window_from_one_end_to_the_next(rung: Rung, pool:
     seen: dict[int, list[Window]] = {0: [], 1: []}
 
     def three_of_each() -> bool:
+        source.collect()
         for slot, windows in seen.items():
             windows += source.windows(slot)
         return all(len(windows) >= 3 for windows in seen.values())
