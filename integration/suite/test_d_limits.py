@@ -65,7 +65,8 @@ def test_nothing_is_taken_below_the_floor(host: Host, guests: tuple[str, str]) -
     """A guest that uses hardly anything keeps all the same what its class promises, in memory."""
     floor = round(0.6 * MEMORY)
     policy = POLICY.format(reserve="8%", actor="cold-hint+reclaim", reclaim="proactive")
-    host.lab.run("cat > /var/tmp/floor.yaml", stdin=policy.replace("floor: 20%", "floor: 60%"))
+    policy = policy.replace("floor: 20%", "floor: 60%").replace("2MiB/s", "50MiB/s")
+    host.lab.run("cat > /var/tmp/floor.yaml", stdin=policy)
     use = ("--take-over", "--policy", "/var/tmp/floor.yaml", "--observe-for", "20s")
     held = [host.guest_ram_bytes(name) for name in guests]
     applied = host.ctl("apply", "-q", "--yes", *use)

@@ -32,6 +32,8 @@ from overcommit.units import MIB
 _PADDR_WINDOWS = 32
 """In about so many quota windows a page-out by physical addresses is done."""
 _CHUNK_BYTES = 2 * MIB
+_MOST_AHEAD_SECONDS = 20.0
+"""For so long a page-out waits at most, whoever took what was taken too fast."""
 _OVERSHOOT_BYTES = 4 * MIB
 """What reclaim may take above what it was asked for: two huge pages."""
 
@@ -40,10 +42,12 @@ class Actor(Protocol):
     """Pages out one domain's idle memory.
 
     ``warm_up_seconds`` pass before anything can be expected to move; ``controller`` keeps it to the pace.
+    ``ahead`` of that it waits, and nothing moves meanwhile.
     """
 
     warm_up_seconds: float
     controller: Controller
+    ahead: bool
 
     def start(self) -> None:
         """Begin.
@@ -161,6 +165,7 @@ class DamosFvaddr:
     """
 
     warm_up_seconds = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
+    ahead = False
 
     def __init__(
         self, kernel: Kernel, pool: DamonPool, slot: int, action: PageoutAction, *, lease_seconds: float
@@ -208,6 +213,7 @@ class DamosPaddr:
     """
 
     warm_up_seconds = DamosFvaddr.warm_up_seconds
+    ahead = False
 
     def __init__(
         self, pool: DamonPool, slot: int, action: PageoutAction, ram: tuple[Range, ...], group: str
@@ -260,6 +266,7 @@ class MemcgReclaim:
 
     warm_up_seconds = 0.0
     controller = Controller.OWN
+    ahead = False
 
     def __init__(self, kernel: Kernel, action: PageoutAction, group: str, pieces: Sequence[Range]) -> None:
         self._kernel = kernel
@@ -285,8 +292,10 @@ class MemcgReclaim:
         left = left_bytes - _OVERSHOOT_BYTES
         if left <= 0:
             return False
-        most = min(pace.bytes_per_second - self._ahead(left_bytes), left)
+        self._account(left_bytes)
+        most = min(pace.bytes_per_second - self._ahead_bytes, left)
         self._allowed_bytes, self._left_bytes = pace.bytes_per_second, left_bytes
+        self.ahead = self._ahead_bytes > 0 and most <= 0
         if most <= 0:
             return True
         room = read_swap_free(self._kernel) - _OVERSHOOT_BYTES
@@ -299,11 +308,11 @@ class MemcgReclaim:
             raise HostError(f"the kernel does not reclaim from {self._group}: {error.strerror}") from error
         return True
 
-    def _ahead(self, left_bytes: int) -> int:
+    def _account(self, left_bytes: int) -> None:
         """What is taken above what was allowed so far, since reclaim takes more than it is asked for."""
         taken = 0 if self._left_bytes is None else self._left_bytes - left_bytes
-        self._ahead_bytes = max(0, self._ahead_bytes + taken - self._allowed_bytes)
-        return self._ahead_bytes
+        ahead = max(0, self._ahead_bytes + taken - self._allowed_bytes)
+        self._ahead_bytes = min(ahead, round(_MOST_AHEAD_SECONDS * self._allowed_bytes))
 
     def stop(self) -> None:
         """See `Actor.stop`: nothing of it outlives a step."""

@@ -97,7 +97,7 @@ def _follow(
         now = site.clock.monotonic()
         freed = resident_before - site.resident_bytes(domain)
         moved = freed > most_freed + MIB
-        still.look(now, moved=moved)
+        still.look(now, moved=moved or actor.ahead)
         if moved:
             most_freed = freed
             site.progress(f"paged out {format_size(freed)} of {format_size(action.expected_bytes)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
+from overcommit.apply import actors
 from overcommit.apply.execute import carry_out_one
 from overcommit.apply.steps import Steps, run
 from overcommit.apply.worksite import Worksite
 from overcommit.clock import Clock
 from overcommit.damon.pool import DamonPool
+from overcommit.host.cgroup import reclaim
+from overcommit.host.kernel import Kernel
 from overcommit.model.action import (
     Action,
     BalloonAction,
@@ -155,6 +160,33 @@ def test_on_a_host_too_busy_to_look_often_it_still_takes_what_there_is(tmp_path:
         except StopIteration as end:
             outcome: Outcome = end.value
     assert outcome.freed_bytes >= 0.75 * outcome.action.expected_bytes > 0, outcome.detail
+
+
+def test_a_page_out_that_is_ahead_of_its_pace_waits_and_goes_on(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    """Reclaim may take far more at once than it was asked for; what stands still then is our doing."""
+    installation = install(tmp_path / "state", "cold-hint+reclaim")
+    plan = installation.plan()
+    slow = [
+        dataclasses.replace(action, max_bytes_per_second=2 * MIB)
+        if isinstance(action, PageoutAction)
+        else action
+        for action in plan.actions
+    ]
+    asked: list[int] = []
+
+    def gulp(kernel: Kernel, group: str, size: int) -> None:
+        asked.append(size)
+        reclaim(kernel, group, 32 * MIB if len(asked) == 1 else size)
+
+    mocker.patch.object(actors, "reclaim", side_effect=gulp)
+    with under_way(installation, dataclasses.replace(plan, actions=(slow,)), PageoutAction) as work:
+        began = work.clock.monotonic()
+        outcome = run(work.steps, work.clock)
+        seconds = work.clock.monotonic() - began
+    assert outcome.freed_bytes >= 0.9 * outcome.action.expected_bytes, outcome.detail
+    assert outcome.freed_bytes / seconds <= 2.1 * MIB
 
 
 @pytest.mark.parametrize("waits", [1, 3])
