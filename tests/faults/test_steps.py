@@ -168,12 +168,8 @@ def test_a_page_out_that_is_ahead_of_its_pace_waits_and_goes_on(
     """Reclaim may take far more at once than it was asked for; what stands still then is our doing."""
     installation = install(tmp_path / "state", "cold-hint+reclaim")
     plan = installation.plan()
-    slow = [
-        dataclasses.replace(action, max_bytes_per_second=2 * MIB)
-        if isinstance(action, PageoutAction)
-        else action
-        for action in plan.actions
-    ]
+    (action,) = (action for action in plan.actions if isinstance(action, PageoutAction))
+    slow = dataclasses.replace(action, max_bytes_per_second=2 * MIB)
     asked: list[int] = []
 
     def gulp(kernel: Kernel, group: str, size: int) -> None:
