@@ -18,7 +18,8 @@ from integration.suite.host import MIB, Host, domain_of, json_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MEMORY, TOTAL, HOT, FREED = 256 * MIB, 96 * MIB, 16 * MIB, 80 * MIB
+MEMORY, TOTAL, HOT, FREED = 320 * MIB, 48 * MIB, 12 * MIB, 170 * MIB
+"""A balloon leaves a guest a quarter of its memory above its use: only one that had used it all has much."""
 POLICY = """\
 version: 1
 host: {reclaim: proactive}
@@ -97,23 +98,26 @@ def row(host: Host, request: pytest.FixtureRequest) -> Iterator[Row]:
         host.shell(f"swapon {SWAP_FILE}; echo Y > {ZSWAP} || true")
     if wanted.backing == "anonymous, THP":
         host.shell(f"echo always > {TRANSPARENT}")
-    host.lab.guest_add(guest_of(wanted))
-    host.await_workload("row", "touch")
-    host.lab.guest_send("row", f"alloc {FREED}")
-    host.await_extra("row", FREED)
-    host.lab.guest_send("row", "free")
-    host.await_extra("row", 0)
-    yield wanted
-    host.lab.guest_remove("row")
-    host.shell(f"echo {huge} > {TRANSPARENT}; [ -z '{zswap}' ] || echo {zswap} > {ZSWAP}")
-    if wanted.swap != "zram":
-        host.shell(f"swapoff -a; rm -f {SWAP_FILE}; swapon -p 100 {usual}")
+    try:
+        host.lab.guest_add(guest_of(wanted))
+        host.await_workload("row", "touch")
+        host.lab.guest_send("row", f"alloc {FREED}")
+        host.await_extra("row", FREED)
+        host.lab.guest_send("row", "free")
+        host.await_extra("row", 0)
+        yield wanted
+    finally:
+        if "row" in host.lab.guests.names():
+            host.lab.guest_remove("row")
+        host.shell(f"echo {huge} > {TRANSPARENT}; [ -z '{zswap}' ] || echo {zswap} > {ZSWAP}")
+        if wanted.swap != "zram":
+            host.shell(f"swapoff -a; rm -f {SWAP_FILE}; swapon -p 100 {usual}")
 
 
 def guest_of(row: Row) -> GuestSpec:
-    """A guest that has 80 MiB cold, 80 MiB free and 16 MiB hot."""
+    """A guest at work in 12 of 48 MiB."""
     return GuestSpec(
-        "row", "256M", "hotset", {"total": "96M", "hot": "16M", "hz": "0.5"},
+        "row", "320M", "hotset", {"total": str(TOTAL), "hot": str(HOT), "hz": "0.5"},
         balloon="none" if row.balloon == "none" else "virtio",
         free_page_reporting=row.balloon == "reporting",
         autodeflate=row.balloon != "no autodeflate",
@@ -147,9 +151,9 @@ def test_the_main_job(host: Host, row: Row) -> None:
     if row.balloon == "none":
         assert "no balloon device" in eligible["balloon"]["reason"]
     if row.balloon == "reporting":
-        assert host.guest_ram_bytes("row") < MEMORY - FREED
+        assert host.guest_ram_bytes("row") < MEMORY - 0.75 * FREED
     if "balloon" in kinds:
-        assert kinds["balloon"]["expected_bytes"] >= 0.5 * FREED
+        assert kinds["balloon"]["expected_bytes"] >= 0.3 * FREED
     assert ("pageout" in kinds) == (row.swap != "none")
     if row.swap == "none":
         assert eligible["pageout"]["reason"] == "the host has no swap"
