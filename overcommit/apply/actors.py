@@ -312,7 +312,7 @@ class MemcgReclaim:
         """What is taken above what was allowed so far, since reclaim takes more than it is asked for."""
         taken = 0 if self._left_bytes is None else self._left_bytes - left_bytes
         ahead = max(0, self._ahead_bytes + taken - self._allowed_bytes)
-        self._ahead_bytes = min(ahead, round(_MOST_AHEAD_SECONDS * self._allowed_bytes))
+        self._ahead_bytes = min(ahead, round(_MOST_AHEAD_SECONDS * self._action.max_bytes_per_second))
 
     def stop(self) -> None:
         """See `Actor.stop`: nothing of it outlives a step."""

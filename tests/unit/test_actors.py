@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from pytest_mock import MockerFixture
 
@@ -22,7 +24,7 @@ def test_reclaim_that_takes_more_is_asked_for_less(mocker: MockerFixture, more: 
     mocker.patch.object(actors, "read_swap_free", return_value=8192 * MIB)
     asked: list[int] = []
     mocker.patch.object(actors, "reclaim", side_effect=lambda _kernel, _group, size: asked.append(size))
-    actor = MemcgReclaim(kernel, mocker.Mock(), "/group", ())
+    actor = MemcgReclaim(kernel, mocker.Mock(max_bytes_per_second=RATE), "/group", ())
     bounds = PainBounds(psi_some=1.0, promoted_pages_per_minute=1000.0)
     pace = Pace(bounds=bounds, max_bytes_per_second=RATE, bytes_per_second=RATE)
     taken = [0]
@@ -34,3 +36,19 @@ def test_reclaim_that_takes_more_is_asked_for_less(mocker: MockerFixture, more: 
         for end in range(begin + 10, 61, 10):
             assert taken[end] - taken[begin] <= RATE * (end - begin) + more * RATE
     assert taken[60] >= 0.9 * 60 * RATE
+
+
+def test_a_rest_does_not_make_good_what_was_taken_too_fast(mocker: MockerFixture) -> None:
+    """While the domain is in pain nothing is allowed, so that nothing is paid back either."""
+    kernel = mocker.create_autospec(FakeKernel, instance=True)
+    mocker.patch.object(actors, "read_swap_free", return_value=8192 * MIB)
+    reclaim = mocker.patch.object(actors, "reclaim")
+    actor = MemcgReclaim(kernel, mocker.Mock(max_bytes_per_second=RATE), "/group", ())
+    bounds = PainBounds(psi_some=1.0, promoted_pages_per_minute=1000.0)
+    going = Pace(bounds=bounds, max_bytes_per_second=RATE, bytes_per_second=RATE)
+    resting = dataclasses.replace(going, bytes_per_second=0)
+    left = PLANNED - 5 * RATE  # reclaim took five seconds' worth at once
+    for pace, left_bytes in ((going, PLANNED), (resting, left), (resting, left), (going, left)):
+        actor.step(pace, left_bytes)
+    assert reclaim.call_count == 1
+    assert actor.ahead
