@@ -86,18 +86,18 @@ def test_nobody_waits_while_it_reads_and_one_that_is_out_of_date_is_ended(
     file = PolicyFile(policy, apart.Reader)
     hanging = policy.with_name("hanging.py")
     hanging.write_text("import time; time.sleep(60)")
-    with_patience = sys.executable
+    python, others = sys.executable, children()
     mocker.patch.object(sys, "executable", _interpreter_of(hanging))
     began = time.monotonic()
     file.begin()
     assert not file.ready()
     assert time.monotonic() - began < 5.0
-    assert children() == 1
+    assert children() == others + 1
     policy.write_text(GOOD.replace("20%", "30%"))
-    mocker.patch.object(sys, "executable", with_patience)
+    mocker.patch.object(sys, "executable", python)
     file.begin()
     assert file.read_again()
-    assert (file.policy.classes["all"].floor, children()) == (0.3, 0)
+    assert (file.policy.classes["all"].floor, children()) == (0.3, others)
 
 
 def test_a_host_without_room_for_a_process_reads_none(policy: Path, mocker: MockerFixture) -> None:
