@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -260,6 +261,16 @@ def install(directory: Path, actor: str) -> Installation:
 def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed process loses nothing that it wrote; only a power cut would, and none comes here."""
     monkeypatch.setattr("overcommit.journal.os.fsync", lambda _descriptor: None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_lives_on() -> Iterator[None]:
+    """A daemon that a test leaves at work is ended with it: the collector would, amid another test's kill."""
+    from tests.faults.daemon import Daemon
+
+    yield
+    for daemon in list(Daemon.alive):
+        daemon.abandon()
 
 
 @pytest.fixture(params=ACTORS)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from overcommit.control import Control
@@ -161,8 +161,10 @@ class Server:
 class Daemon:
     """One run of ``overcommitd``, put together as its main module does."""
 
+    alive: ClassVar[set[Daemon]] = set()
+
     def __init__(self, world: World, *, observe: bool, take_over: bool) -> None:
-        host, clock = world.host, world.clock
+        clock = world.clock
         self.world = world
         self.said: list[str] = []
         self.server = Server()
@@ -196,7 +198,7 @@ class Daemon:
             ServiceManager(clock, {}),
             say=self.said.append,
         )
-        self._host = host
+        self.alive.add(self)
 
     def _tell(self, acting: Acting) -> None:
         """Have whoever listens know what ended at the moment it does."""
@@ -234,9 +236,11 @@ class Daemon:
         self.wake(WakeKind.STOP)
         assert not self.loop.go_round()
         self._ending.close()
+        self.alive.discard(self)
 
     def abandon(self) -> None:
         """What is left of a killed process: its lock is free. To be called while nothing can be written."""
+        self.alive.discard(self)
         with contextlib.suppress(BaseException):
             self._ending.close()
         for job in self.controller.acting._jobs._jobs.values():
