@@ -50,6 +50,10 @@ class StandInDomain:
         self._connection.ask()
         return [2, 0, 7000] if self._uuid in self._connection.daemon.hung_domains else [0, 0, 0]
 
+    def jobStats(self) -> dict[str, int]:  # noqa: N802
+        self._connection.ask()
+        return {"type": 0}
+
     def memoryStats(self) -> dict[str, int]:  # noqa: N802
         self._connection.ask_monitor(self._uuid)
         return {"actual": 1024}

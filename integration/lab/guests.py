@@ -55,7 +55,7 @@ class GuestSpec:
     device (guest/liar.c). ``swap`` is the size of a swap disk of its own. ``plug`` is memory beside
     ``memory``, in a virtio-mem device; all of it is plugged at first. ``agent`` gives it the channel and
     QEMU's guest agent, which refuses the commands ``block_rpcs``; with the setting ``agent=off`` the channel
-    only.
+    only. One that ``reboots`` comes back when it is reset; the others end, so that a crash shows.
     """
 
     name: str
@@ -77,6 +77,7 @@ class GuestSpec:
     append: str = ""
     machine: str = "pc"
     plug: str = ""
+    reboots: bool = False
 
     def command_line(self) -> str:
         """The guest's kernel command line."""
@@ -157,8 +158,9 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
     if spec.plug:
         cpus = f"0-{spec.vcpus - 1}"
         _element(_element(processor, "numa"), "cell", id="0", cpus=cpus, memory=mebi, unit="MiB")
-    for event in ("on_poweroff", "on_reboot", "on_crash"):
-        _element(domain, event, "destroy")
+    _element(domain, "on_poweroff", "destroy")
+    _element(domain, "on_reboot", "restart" if spec.reboots else "destroy")
+    _element(domain, "on_crash", "destroy")
     _add_devices(_element(domain, "devices"), spec)
     return ET.tostring(domain, encoding="unicode")
 

@@ -37,7 +37,8 @@ def guests(host: Host) -> Iterator[tuple[str, str]]:
     """One to which things happen, and one that shall not notice."""
     settings = {"total": "160M", "base": "24M", "hold": "8", "hz": "0.5"}
     for name in ("beset", "spared"):
-        host.lab.guest_add(GuestSpec(name, "256M", "hog", settings, free_page_reporting=False))
+        spec = GuestSpec(name, "256M", "hog", settings, free_page_reporting=False, reboots=True)
+        host.lab.guest_add(spec)
         host.await_workload(name, "base")
         host.lab.guest_send(name, "wake")  # so that the host holds what the guest does not need any more
         host.await_workload(name, "full")

@@ -30,6 +30,7 @@ _STEP_SHARE = 0.125
 _PHANTOM_SHARE = 0.5
 """A guest that gave what it should, while the host got less than this, gets its memory back (S6)."""
 
+REBOOTS = "the guest reboots"
 SizeAction = BalloonAction | VirtioMemAction
 
 
@@ -256,6 +257,8 @@ def _settle(
         if reason := site.stop_because():
             return _Look(size, None, reason)
         stats = site.hypervisor.balloon(action.domain.uuid, now=site.clock.now())
+        if stats.age_seconds is None:
+            return _Look(size, None, REBOOTS)  # that it stands still meanwhile is not its fault
         now = site.clock.monotonic()
         if size <= best - MIB:
             best, moved_at = size, now
@@ -264,7 +267,7 @@ def _settle(
             settled_at = now
         if settled_at is not None:
             since = now - settled_at
-            if stats.age_seconds is not None and stats.age_seconds <= since:
+            if stats.age_seconds <= since:
                 return _Look(size, stats.usable_bytes)
             if since > patience:
                 return _Look(size, None)

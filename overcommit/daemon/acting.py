@@ -96,6 +96,11 @@ class Acting:
         self.stop(domain.incarnation if domain else None, "the guest gets memory")
         self._begin(action, domain, giving=True)
 
+    def give_back(self, past: Past, domains: Mapping[Incarnation, DomainFacts], because: str) -> None:
+        """Begin to bring guests back to the size they had before us."""
+        for action, domain in _give_back(past, domains, because):
+            self.relieve(action, domain)
+
     def stop(self, who: Incarnation | None, because: str) -> None:
         """End what takes from a domain, orderly and now."""
         ended = self._jobs.stop(who, because)
@@ -169,10 +174,10 @@ class Acting:
         self._tell(ended)
 
 
-def give_everything_back(
+def _give_back(
     past: Past, domains: Mapping[Incarnation, DomainFacts], because: str
 ) -> Iterator[tuple[DomainAction, DomainFacts]]:
-    """What brings guests back to the size they had before us, for those that can be reached."""
+    """What does, for those that can be reached."""
     for left in past.balloons:
         domain = domains.get(left.domain)
         if domain and domain.balloon and domain.balloon.actual_bytes < left.baseline_bytes:

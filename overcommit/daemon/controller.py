@@ -12,10 +12,11 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from overcommit.classify.idle import classify, judge_host
+from overcommit.apply.lever import REBOOTS
+from overcommit.classify.idle import judge_host
 from overcommit.control import Control
 from overcommit.daemon.accounting import Accounting
-from overcommit.daemon.acting import Acting, give_everything_back, gives
+from overcommit.daemon.acting import Acting, gives
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.footing import Footing, Loss
 from overcommit.daemon.jobs import Ended
@@ -121,8 +122,7 @@ class Controller:
             self._know_past()
             because = self.footing.reason(now) or ""
             latest = {who: followed.latest for who, followed in self.followed.items()}
-            for action, domain in give_everything_back(self._past, latest, because):
-                self.acting.relieve(action, domain)
+            self.acting.give_back(self._past, latest, because)
 
     def step(self) -> None:
         """Go on with what is at work; to be called between ticks, when `acting.due` says so."""
@@ -189,6 +189,10 @@ class Controller:
             why_not = followed.grip.why_not
             if why_not is not None and taking:
                 self.acting.stop(who, why_not)
+            if followed.boots or (taken and followed.silent):
+                self.acting.stop(who, REBOOTS)
+                self._know_past()
+                self.acting.give_back(self._past, {who: followed.latest}, REBOOTS)
             if taken and (followed.short or followed.suffers):
                 self.acting.stop(who, "the guest is short of memory")
                 self._urgent = True
@@ -296,17 +300,13 @@ class Controller:
         self.emergency = is_emergency(snapshot, policy, before=self.emergency, stalled=self._stalled)
         self._stalled = False
         for who, followed in self.followed.items():
-            domain, idle = followed.domain, self.watching.idle(who)
-            restraint = followed.grip.restraint
+            restraint = followed.restraint
             if self.wanted_for == who.name:
                 restraint = dataclasses.replace(restraint, why_not="memory is being reserved for it")
             restraints[who] = restraint
-            if idle is not None and domain.residency is not None:
-                cold_after = policy.class_of(domain).cold_after_seconds
-                if not self.emergency:
-                    cold_after = max(cold_after, restraint.cold_after_seconds)
-                followed.heat = classify(idle, domain.residency.resident, cold_after=cold_after)
-                heats[who.uuid] = followed.heat
+            heat = followed.judge(self.watching.idle(who), policy, boldly=self.emergency)
+            if heat is not None:
+                heats[who.uuid] = heat
         host_heat = None
         if self.watching.host is not None:
             idle_after = policy.classes[policy.default_class].cold_after_seconds

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from overcommit.apply.lever import REBOOTS
+from overcommit.classify.idle import classify
 from overcommit.daemon.pulse import Pulse, feeling_between
 from overcommit.model.facts import DomainFacts
-from overcommit.model.heat import Heat
+from overcommit.model.heat import Heat, IdleMap
+from overcommit.model.policy import Policy
+from overcommit.model.restraint import Restraint
 from overcommit.slo import Grip
 
 
@@ -19,15 +23,45 @@ class Followed:
     grip: Grip
     pulse: Pulse | None = None
     heat: Heat | None = None
+    _answered: bool = False
 
     def feel(self, pulse: Pulse, *, taken_bytes: int, taking: bool) -> None:
         """Take in one more pulse; ``taken_bytes`` are what its guest gave, ``taking``: more is taken now."""
         before, self.pulse = self.pulse, pulse
+        stats = pulse.balloon
+        self._answered = self._answered or (stats is not None and stats.age_seconds is not None)
         if before is not None and pulse.at > before.at:
             feeling = feeling_between(
                 before, pulse, self.domain, heat=self.heat, taken_bytes=taken_bytes, taking=taking
             )
             self.grip = self.grip.after(feeling)
+
+    def judge(self, idle: IdleMap | None, policy: Policy, *, boldly: bool) -> Heat | None:
+        """What of the domain is cold by what its monitor saw, and as boldly as its class lets one be."""
+        if idle is None or self.domain.residency is None:
+            return None
+        cold_after = policy.class_of(self.domain).cold_after_seconds
+        if not boldly:
+            cold_after = max(cold_after, self.grip.restraint.cold_after_seconds)
+        self.heat = classify(idle, self.domain.residency.resident, cold_after=cold_after)
+        return self.heat
+
+    @property
+    def silent(self) -> bool:
+        """Whether its balloon driver has not answered since it booted, as far as that can be asked."""
+        stats = self.pulse.balloon if self.pulse else None
+        return stats is not None and stats.age_seconds is None
+
+    @property
+    def boots(self) -> bool:
+        """Whether it was reset, and is not up again."""
+        return self._answered and self.silent
+
+    @property
+    def restraint(self) -> Restraint:
+        """How firmly plans may hold it."""
+        held = self.grip.restraint
+        return dataclasses.replace(held, why_not=REBOOTS) if self.boots else held
 
     @property
     def short(self) -> bool:

@@ -18,7 +18,7 @@ from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.domain_xml import resized_device
 from overcommit.hypervisor.events import Notify, subscribe
 from overcommit.hypervisor.port import ListedDomain
-from overcommit.model.facts import BalloonStats, RunState
+from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
 from overcommit.units import KIB
 
 CALL_DEADLINE_SECONDS = 10.0
@@ -28,6 +28,20 @@ _MOST_CALLS = 5
 _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
 """How often libvirtd is asked for a sign of life, and how many may be missing: given up after 20 s."""
 _CLOSING_SECONDS = 1.0
+_MIGRATION_IN = 4
+_JOBS = {
+    1: "its start",
+    2: "a save",
+    3: "its restoration",
+    _MIGRATION_IN: "a migration to this host",
+    5: MIGRATION_AWAY,
+    6: "a snapshot",
+    7: "the return to a snapshot",
+    8: "a memory dump",
+    9: "a backup",
+    10: "the removal of a snapshot",
+}
+"""virDomainJobOperation."""
 LIBVIRTD = "libvirtd"
 """The subject of calls that ask no QEMU."""
 _VERSIONS = "versions"
@@ -176,7 +190,11 @@ class LibvirtClient:
         return str(self._on_domain(uuid, "read its definition", lambda d: d.XMLDesc(0)))
 
     def busy_with(self, uuid: str) -> str | None:
-        """See `Hypervisor.busy_with`. controlInfo needs neither job nor monitor: it never blocks."""
+        """See `Hypervisor.busy_with`."""
+        return self.held_by(uuid) or self.job(uuid)
+
+    def held_by(self, uuid: str) -> str | None:
+        """Who holds the domain's monitor. controlInfo needs neither job nor monitor: it never blocks."""
         state, _, milliseconds = self._bounded(
             f"ask its state (domain {uuid})",
             lambda: self._connection.lookupByUUIDString(uuid).controlInfo(0),
@@ -188,6 +206,28 @@ class LibvirtClient:
         if state == 2:
             return f"a monitor command in flight since {milliseconds / 1000:.0f} s"
         return "a broken monitor" if state else None
+
+    def job(self, uuid: str) -> str | None:
+        """Which job of libvirt's is under way.
+
+        `held_by` knows of one only while it uses the monitor: of a live migration, which looks at its QEMU
+        now and then, nothing for most of the time (seen with libvirt 11.3).
+        """
+
+        def ask(domain: Any) -> Any:
+            try:
+                return domain.jobStats()
+            except self._libvirt.libvirtError as error:
+                # "migration statistics are available only on the source host"
+                if "migration" in (error.get_error_message() or ""):
+                    return {"type": self._libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "operation": _MIGRATION_IN}
+                raise
+
+        job = self._on_domain(uuid, "ask for its job", ask)
+        under_way = (self._libvirt.VIR_DOMAIN_JOB_BOUNDED, self._libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
+        if job.get("type") not in under_way:
+            return None
+        return _JOBS.get(job.get("operation", 0), "a libvirt job")
 
     def balloon(self, uuid: str, *, now: float) -> BalloonStats:
         """See `Hypervisor.balloon`. ``last_update`` is host time, so a guest cannot fake freshness."""

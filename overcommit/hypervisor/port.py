@@ -41,7 +41,7 @@ class Hypervisor(Protocol):
         ...
 
     def busy_with(self, uuid: str) -> str | None:
-        """What keeps the domain's monitor busy (a migration, a save, a hang), None when it is free."""
+        """What the domain is busy with (a migration, a save, a hang of its monitor), None when it is free."""
         ...
 
     def balloon(self, uuid: str, *, now: float) -> BalloonStats:

@@ -73,8 +73,9 @@ class ReconnectingLibvirt:
         return self._ask(lambda client: client.domains())
 
     def busy_with(self, uuid: str) -> str | None:
-        """See `Hypervisor.busy_with`; answered also while a call about the domain hangs."""
-        return self._ask(lambda client: client.busy_with(uuid))
+        """See `Hypervisor.busy_with`; what holds its monitor is told also while a call about it hangs."""
+        held = self._ask(lambda client: client.held_by(uuid))
+        return held or self._ask_about(uuid, lambda client: client.job(uuid))
 
     def xml(self, uuid: str) -> str:
         """See `Hypervisor.xml`."""

@@ -23,6 +23,10 @@ class Gap:
     why: str
 
 
+MIGRATION_AWAY = "a migration to another host"
+"""What a domain that leaves is busy with."""
+
+
 class RunState(enum.Enum):
     """A domain's run state as far as reclaim cares."""
 
@@ -136,7 +140,7 @@ class BalloonStats:
     """What the guest's balloon driver last said (untrusted input, rule S8).
 
     ``actual_bytes`` is what the balloon leaves of the guest's memory, virtio-mem not counted; the guest's
-    own figures have both. ``age_seconds`` is host time since the driver answered, None when it never did.
+    own figures have both. ``age_seconds`` is host time since the driver answered, None: not since it booted.
     ``usable_bytes`` is the guest's MemAvailable, ``unused_bytes`` its MemFree.
     """
 

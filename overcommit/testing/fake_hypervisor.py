@@ -64,6 +64,8 @@ class FakeHypervisor:
     def balloon(self, uuid: str, *, now: float) -> BalloonStats:  # noqa: ARG002 - the port's signature
         """See `Hypervisor.balloon`."""
         guest = self._answering(uuid)
+        if guest.booting_seconds > 0:
+            return BalloonStats(actual_bytes=guest.balloon_bytes, age_seconds=None)
         return BalloonStats(
             actual_bytes=guest.balloon_bytes,
             age_seconds=guest.report_age_seconds,

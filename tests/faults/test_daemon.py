@@ -282,6 +282,33 @@ def test_a_domain_that_changes_under_a_job_ends_it(world: World, way: str) -> No
     daemon.run_for(60, lambda: well(world))
 
 
+@pytest.mark.parametrize("amid", [True, False], ids=["amid an action", "later"])
+def test_a_guest_that_is_reset_boots_with_all_its_memory_and_is_not_blamed(world: World, amid: bool) -> None:
+    """QEMU keeps the balloon's target over a reset: the guest would fill its balloon again as it boots."""
+    found, daemon = world.verbs.baseline(), world.daemon()
+    who = world.host.guests[1]
+
+    def until(happened: Callable[[], bool]) -> None:
+        while not happened():
+            daemon.run_for(1, lambda: well(world))
+            assert world.clock.monotonic() < 500
+
+    def at_work() -> bool:
+        return any(subject_of(action) == who.name for action in daemon.controller.acting.actions)
+
+    until(lambda: who.balloon_target_bytes < who.memory_bytes and at_work() is amid)
+    who.reset()
+    daemon.run_for(6)
+    assert who.booting_seconds > 0
+    assert who.balloon_target_bytes == who.memory_bytes
+    assert daemon.has_said("the guest reboots")
+    who.free = set(range(25, 100)) & who.resident
+    until(lambda: who.balloon_bytes == who.memory_bytes)
+    until(lambda: daemon.taken_from(who) >= 32 * MIB)
+    assert not world.verbs.past().quarantines
+    ends_well(world, daemon, found)
+
+
 def test_a_full_disk_takes_nothing_and_gives_back_all_the_same(world: World, disk: Disk) -> None:
     found, daemon = world.verbs.baseline(), settled(world)
     cold, free = world.host.guests

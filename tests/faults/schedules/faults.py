@@ -86,7 +86,7 @@ class Outside:
     def resets(self) -> None:
         """Only the guest starts anew, in the same process."""
         if guest := self.somebody():
-            guest.start_over()
+            guest.reset()
 
     def pid_is_reused(self) -> None:
         if len(self.host.guests) > 1:

@@ -9,6 +9,7 @@ from overcommit.model.facts import Incarnation
 from overcommit.model.plan import DomainPlan, Plan
 from overcommit.model.policy import Actuator
 from overcommit.testing import Behaviour, FakeGuest, FakeHost
+from overcommit.testing.fake_host import BOOT_SECONDS
 from overcommit.units import MIB
 from tests.faults.daemon import incarnation
 from tests.faults.schedules.broken import Broken
@@ -84,7 +85,9 @@ def _unfit(action: Action, guest: FakeGuest, age_seconds: float) -> str | None:
         return None
     if guest.balloon_model == "none":
         return "it has no balloon"
-    if takes(action) and guest.report_age_seconds - age_seconds > STALE_SECONDS:
+    if takes(action) and guest.booting_seconds > 0 and BOOT_SECONDS - guest.booting_seconds > age_seconds:
+        return "it boots"
+    if takes(action) and (guest.report_age_seconds or 0.0) - age_seconds > STALE_SECONDS:
         return "its figures are old"
     return None
 
