@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from overcommit.adoption import adoption
 from overcommit.clock import Clock
 from overcommit.compaction import Step, Which, compaction
 from overcommit.damon.pool import require_free, undo
@@ -31,6 +33,7 @@ from overcommit.model.past import LeftBalloon, LeftDevice, Past
 from overcommit.model.policy import Policy
 from overcommit.plan import settling
 from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
+from overcommit.units import format_size
 
 _MOST_ROUNDS = 3
 """What `compaction` puts on disk first, it settles the next time."""
@@ -110,6 +113,21 @@ class Control:
             settlings=settling.settlings(paged_out, now),
             ksm_generation=self.ksm_generation(),
         )
+
+    def adopt(self, generation: Generation, domains: Sequence[DomainFacts]) -> bool:
+        """Put on record here what domains gave elsewhere; ``domains`` as just observed.
+
+        Returns:
+            Whether the past is another now.
+        """
+        adopted = False
+        with contextlib.suppress(JournalFailed):  # told by whoever has something to change
+            for record in adoption(domains, self._left()):
+                generation.record(record)
+                adopted = True
+                gave = format_size(record.before_bytes - record.after_bytes)
+                self.say(f"{record.domain.name}: it came with {gave} of its {record.what} taken from it")
+        return adopted
 
     def tidy(self, generation: Generation, domains: Sequence[DomainFacts], *, at_rest: bool) -> bool:
         """Keep the journal short while a generation stays open for long; ``domains`` as just observed.

@@ -58,8 +58,8 @@ BREAKS = (
     Break(
         "lease never expires",
         "overcommit/damon/schemes.py",
-        "max_snapshots=snapshots if capabilities.snapshot_limit else 0",
-        "max_snapshots=0 * snapshots",
+        "max_snapshots=looks if capabilities.snapshot_limit else 0",
+        "max_snapshots=0 * looks",
         "test_c_daemon_faults.py::test_an_actor_of_a_dead_daemon_ends_with_its_lease",
     ),
     Break(

@@ -5,7 +5,7 @@ docs/adr/0004 compares them on real guests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from overcommit.apply.pace import Pace
@@ -30,7 +30,13 @@ from overcommit.model.ranges import Range, chop, intersect, normalise, total_siz
 from overcommit.units import MIB
 
 _PADDR_WINDOWS = 32
-"""In about so many quota windows a page-out by physical addresses is done."""
+"""In about so many seconds of page-out by physical addresses one is done."""
+_PORTION_SECONDS = 20
+"""What a kdamond gets at a time takes as long at the pace of the plan."""
+_LOOK_STEPS = 5
+"""How often it is asked what is left of that."""
+_LEFT_SHARE = 0.1
+"""Little enough to go on with the next."""
 _CHUNK_BYTES = 2 * MIB
 _MOST_AHEAD_SECONDS = 20.0
 """For so long a page-out waits at most, whoever took what was taken too fast."""
@@ -42,12 +48,15 @@ class Actor(Protocol):
     """Pages out one domain's idle memory.
 
     ``warm_up_seconds`` pass before anything can be expected to move; ``controller`` keeps it to the pace.
-    ``ahead`` of that it waits, and nothing moves meanwhile.
     """
 
     warm_up_seconds: float
     controller: Controller
-    ahead: bool
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it waits by its own choice."""
+        ...
 
     def start(self) -> None:
         """Begin.
@@ -106,6 +115,17 @@ def _ranges(action: PageoutAction) -> tuple[Range, ...]:
     return normalise(Range(piece.start, piece.end) for piece in action.pieces)
 
 
+def _portions(ranges: tuple[Range, ...], size: int) -> Iterator[tuple[Range, ...]]:
+    """The same addresses in several parts of about that size."""
+    portion: list[Range] = []
+    for chunk in chop(ranges, _CHUNK_BYTES):
+        if portion and total_size(portion) + chunk.size > size:
+            yield normalise(portion)
+            portion = []
+        portion.append(chunk)
+    yield normalise(portion)
+
+
 def _still_held(kernel: Kernel, pid: int, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
     """The chunks of which the host still holds at least half; all when there are none."""
     resident = kernel.residency(pid, ranges).resident
@@ -119,15 +139,16 @@ class _PacedKdamond:
 
     Where DAMON has the tuner for it, it is told the domain's pain. Else it is stopped and made anew: a
     ``commit`` of another quota begins a new aggregation up to Linux 6.17, in which nothing is taken, and
-    on 6.12 page-outs stood still after a few of them (docs/adr/0005).
+    on 6.12 page-outs stood still after a few of them (docs/adr/0005). Likewise one that is not to be ``fed``.
     """
 
-    def __init__(self, pool: DamonPool, slot: int, make: Callable[[], Kdamond]) -> None:
+    def __init__(self, pool: DamonPool, slot: int, make: Callable[[], Kdamond], *, fed: bool = True) -> None:
         self._pool = pool
         self._slot = slot
         self._make = make
         self._kdamond: Kdamond | None = None
-        self.controller = Controller.DAMON_GOAL if pool.capabilities.temporal_goals else Controller.OWN
+        fed = fed and pool.capabilities.temporal_goals
+        self.controller = Controller.DAMON_GOAL if fed else Controller.OWN
 
     def start(self) -> None:
         """Turn it on."""
@@ -161,11 +182,11 @@ class _PacedKdamond:
 class DamosFvaddr:
     """A kdamond over the chosen pieces, which pages out what is still idle in its own view.
 
-    It cannot take more than the pieces hold, and works by itself between the steps.
+    It cannot take more than the pieces hold, and works by itself between the steps. It gets the pieces a
+    portion at a time, so that without us the kernel ends it in time.
     """
 
     warm_up_seconds = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
-    ahead = False
 
     def __init__(
         self, kernel: Kernel, pool: DamonPool, slot: int, action: PageoutAction, *, lease_seconds: float
@@ -173,13 +194,15 @@ class DamosFvaddr:
         self._kernel = kernel
         self._action = action
         self._begun = False
+        self._portions = list(_portions(_ranges(action), _PORTION_SECONDS * action.max_bytes_per_second))
+        self._steps = 0
         self._lease_seconds = lease_seconds
         self._capabilities = pool.capabilities
         self._kdamond = _PacedKdamond(pool, slot, self._make)
         self.controller = self._kdamond.controller
 
     def _make(self) -> Kdamond:
-        pid, ranges = self._action.domain.pid, _ranges(self._action)
+        pid, ranges = self._action.domain.pid, self._portions[0]
         if self._begun:  # the quota shall not be spent on what is out already
             ranges = _still_held(self._kernel, pid, ranges)
         self._begun = True
@@ -196,8 +219,28 @@ class DamosFvaddr:
 
     def step(self, pace: Pace, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
         """See `Actor.step`: the kernel does the work."""
+        self._steps += 1
+        if len(self._portions) > 1 and self._is_out():
+            self._kdamond.stop()
+            self._portions.pop(0)
+            self._steps, self._begun = 0, False
         self._kdamond.keep(pace)
         return True
+
+    @property
+    def ahead(self) -> bool:
+        """Nothing of a portion moves before it has been looked at for long enough."""
+        return self._steps <= self.warm_up_seconds
+
+    def _is_out(self) -> bool:
+        """Whether the portion at hand is done: little of it is left, or it had the time that it takes."""
+        if self._steps >= self.warm_up_seconds + 1.5 * _PORTION_SECONDS:
+            return True
+        if self._steps % _LOOK_STEPS:
+            return False
+        portion = self._portions[0]
+        left = self._kernel.count_resident(self._action.domain.pid, portion)
+        return left <= _LEFT_SHARE * total_size(portion)
 
     def stop(self) -> None:
         """See `Actor.stop`."""
@@ -207,32 +250,33 @@ class DamosFvaddr:
 class DamosPaddr:
     """A kdamond over physical memory, for pages of the domain's cgroup only.
 
-    It knows nothing of the chosen pieces. The kernel itself ends it after as many quota windows as the plan
-    allows, so that it cannot go on without us either. Windows in which its goal has it rest count: it takes
-    less then.
+    It knows nothing of the chosen pieces. It is let take a portion at a time, and no more than that if we
+    die: the kernel ends no page-out for its time as long as there is enough to page out.
     """
 
     warm_up_seconds = DamosFvaddr.warm_up_seconds
-    ahead = False
 
     def __init__(
         self, pool: DamonPool, slot: int, action: PageoutAction, ram: tuple[Range, ...], group: str
     ) -> None:
         share = -(-action.expected_bytes // (_PADDR_WINDOWS * MIB)) * MIB
         self._quota = min(action.max_bytes_per_second, share)
-        self._windows = action.expected_bytes // self._quota
+        self._left_bytes = self._begun_with = action.expected_bytes
+        self._portion_bytes = self._steps = 0
         self._ram = ram
         self._group = group
         self._capabilities = pool.capabilities
-        self._kdamond = _PacedKdamond(pool, slot, self._make)
+        self._kdamond = _PacedKdamond(pool, slot, self._make, fed=False)
         self.controller = self._kdamond.controller
 
     def _make(self) -> Kdamond:
+        self._begun_with = self._left_bytes
+        self._portion_bytes = min(_PORTION_SECONDS * self._quota, self._left_bytes)
         return paddr_actor(
             self._ram,
             self._group,
-            max_bytes_per_second=self._quota,
-            windows=self._windows,
+            most_bytes=self._portion_bytes,
+            lease_seconds=self.warm_up_seconds + _PORTION_SECONDS,
             capabilities=self._capabilities,
         )
 
@@ -247,10 +291,21 @@ class DamosPaddr:
 
     def step(self, pace: Pace, left_bytes: int) -> bool:
         """See `Actor.step`: the kernel does the work."""
-        self._windows = left_bytes // self._quota
-        if self._windows > 0:
-            self._kdamond.keep(pace)
-        return self._windows > 0
+        self._left_bytes = left_bytes
+        if left_bytes < self._quota:
+            return False
+        self._steps += 1
+        if self._steps >= _PORTION_SECONDS:
+            self._kdamond.stop()
+            self._steps = 0
+        self._kdamond.keep(pace)
+        return True
+
+    @property
+    def ahead(self) -> bool:
+        """Nothing moves before it has been looked at for long enough, and after the portion is taken."""
+        taken = self._begun_with - self._left_bytes
+        return self._steps <= self.warm_up_seconds or taken > self._portion_bytes - MIB
 
     def stop(self) -> None:
         """See `Actor.stop`."""

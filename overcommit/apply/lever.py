@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from overcommit.apply.claims import drop, stake
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.journal import GuestRecord
 from overcommit.model.action import BalloonAction, VirtioMemAction
-from overcommit.model.facts import DomainFacts
+from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.plan.case import guest_reserve, worthwhile
 from overcommit.units import MIB, format_size
@@ -90,8 +91,10 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
         site.generation.owe(lever.record(action.after_bytes))
         unnoted = f" ({error})"
     try:
+        _tell_domain(site, action.domain, lever, action.after_bytes)
         lever.move(action.after_bytes)
     except HostError as error:
+        _tell_domain(site, action.domain, lever, action.before_bytes)
         says = f"{error}{_note(site, lever, action.before_bytes)}"
         return _outcome(site, action, _End(Status.FAILED, says, action.before_bytes), began)
     end = _End(Status.DONE, "", action.after_bytes)
@@ -124,6 +127,7 @@ def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Leve
     except HostError as error:
         return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
     site.generation.record(lever.record(action.after_bytes))
+    _tell_domain(site, action.domain, lever, action.after_bytes)
     freed = promoted = 0
     end = yield from _go_down(site, action, domain, lever, guest)
     left_at = action.before_bytes if end.left_at is None else end.left_at
@@ -227,11 +231,23 @@ def _leave(site: Worksite, domain: DomainFacts, lever: Lever, size: int, *, told
     site.require_alive(domain)
     unnoted = _note(site, lever, size)
     try:
+        _tell_domain(site, domain.incarnation, lever, size)
         lever.move(size)
     except HostError:
+        _tell_domain(site, domain.incarnation, lever, told)
         _note(site, lever, told)
         raise
     return unnoted
+
+
+def _tell_domain(site: Worksite, domain: Incarnation, lever: Lever, size: int) -> None:
+    """Have it carry what it had before us, as long as it is to have less; one that cannot stays without."""
+    baseline = site.generation.way_back(domain, lever.name)
+    with contextlib.suppress(HostError):
+        if baseline is not None and size < baseline:
+            stake(site.hypervisor, domain, lever.name, baseline)
+        else:
+            drop(site.hypervisor, domain, lever.name)
 
 
 def _note(site: Worksite, lever: Lever, size: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from overcommit.apply.claims import drop
 from overcommit.apply.guest_reclaim import put_back
 from overcommit.apply.ksm import stop_merging
 from overcommit.apply.returning import Returned, returned
@@ -176,9 +177,11 @@ def _give_back(
     try:
         if read_start_time(kernel, domain.pid) == domain.start_time:
             progress(f"giving {domain.name} its {format_size(oldest.before_bytes)} back")
+            hypervisor = connect()
+            drop(hypervisor, domain, oldest.what)
             if isinstance(oldest, MemoryDeviceResized):
-                return (yield from plug_back(connect(), clock, oldest, lowest))
-            return (yield from _deflate(connect(), clock, oldest, lowest))
+                return (yield from plug_back(hypervisor, clock, oldest, lowest))
+            return (yield from _deflate(hypervisor, clock, oldest, lowest))
     except Gone:
         pass
     return Returned(f"domain {domain.name} ended or was restarted since: its {oldest.what} needs nothing")

@@ -123,6 +123,7 @@ def plan_now(
     if watched.host is not None:
         idle_after = policy.classes[policy.default_class].cold_after_seconds
         host_heat = judge_host(watched.host, lru_bytes=now.host.lru_bytes, idle_after=idle_after)
+    session.adopt(generation, now.domains)
     past = session.past(now.taken_at)
     if reserving is not None:
         past = dataclasses.replace(past, reservations=(*past.reservations, reserving))

@@ -133,6 +133,8 @@ def _standing(domain: Mapping[str, Any]) -> tuple[str, ...]:
 def _about(domain: Mapping[str, Any]) -> Iterator[str]:
     if domain.get("doing"):
         yield f"  {domain['name']}: {domain['doing']}"
+    if domain.get("busy_with"):
+        yield f"  {domain['name']}: nothing is done: busy with {domain['busy_with']}"
     if domain.get("why_not"):
         yield f"  {domain['name']}: nothing is taken: {domain['why_not']}"
     for gap in domain["gaps"]:

@@ -257,7 +257,8 @@ class Controller:
             snapshot, host=dataclasses.replace(snapshot.host, migration=self.watching.migration)
         )
         self.host, self.snapshot = snapshot.host, snapshot
-        if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions):
+        adopted = self._control.adopt(self._generation, snapshot.domains)
+        if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions) or adopted:
             self.forget_past()
         self._know_past()
         self._learning.keep_news(self.followed)
@@ -282,7 +283,8 @@ class Controller:
             self.forget_past()
         for who, domain in alive.items():
             if who in self.followed:
-                self.followed[who].domain = domain
+                for sentence in self.followed[who].see(domain):
+                    self._say(sentence)
             else:
                 grip = self._learning.grip_of(who, self.policy.class_of(domain))
                 self.followed[who] = Followed(domain=domain, grip=grip)

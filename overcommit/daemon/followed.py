@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overcommit.apply.lever import REBOOTS
 from overcommit.classify.idle import classify
 from overcommit.daemon.pulse import Pulse, feeling_between
-from overcommit.model.facts import DomainFacts
+from overcommit.model.facts import MIGRATION_AWAY, DomainFacts
 from overcommit.model.heat import Heat, IdleMap
 from overcommit.model.policy import Policy
 from overcommit.model.restraint import Restraint
+from overcommit.plan.notes import leaving_text
 from overcommit.slo import Grip
 
 
@@ -24,6 +26,12 @@ class Followed:
     pulse: Pulse | None = None
     heat: Heat | None = None
     _answered: bool = False
+
+    def see(self, domain: DomainFacts) -> Iterator[str]:
+        """Take in what was observed of it; what there is to log."""
+        before, self.domain = self.domain, domain
+        if domain.busy_with == MIGRATION_AWAY != before.busy_with:
+            yield leaving_text(domain)
 
     def feel(self, pulse: Pulse, *, taken_bytes: int, taking: bool) -> None:
         """Take in one more pulse; ``taken_bytes`` are what its guest gave, ``taking``: more is taken now."""

@@ -176,6 +176,7 @@ def _domain(domain: DomainFacts, policy: Policy) -> dict[str, Any]:
         "pid": domain.incarnation.pid,
         "class": policy.class_of(domain).name,
         "state": domain.state.value,
+        "busy_with": domain.busy_with,
         "maximum_bytes": domain.definition.maximum_bytes,
         "actual_bytes": domain.balloon.actual_bytes if domain.balloon else None,
         "plugged_bytes": domain.definition.plugged_bytes,

@@ -69,7 +69,9 @@ It exceeds the quota's window on purpose: kernels 6.12 and 6.17 leave the first 
 (damos_adjust_quota sets charged_from, but no esz), and no region is old enough to match in that one.
 """
 QUOTA_WINDOW_SECONDS = ACTOR_INTERVALS.aggregation_seconds
-"""One for each time that a scheme is applied: so many snapshots are so many quotas."""
+"""One for each time that a scheme is applied."""
+_NEVER_SECONDS = 86400.0
+"""When a quota that is meant once is due again."""
 _FAIL_CHARGE_DENOMINATOR = 1000
 """Memory of others costs a scheme a thousandth of its quota: looking at it is not free, but nearly so."""
 
@@ -159,15 +161,20 @@ def fvaddr_actor(
 ) -> Kdamond:
     """A kdamond that pages out what is still idle in the target's ranges, at a bounded rate.
 
-    Where the kernel can end a scheme by itself, it does so after ``lease_seconds``, whatever happens to us.
+    Where the kernel can end a scheme by itself, it does so after ``lease_seconds`` at most, whatever happens
+    to us. It counts the looks at all of the ranges, not those that the quota cut short (seen with Linux 7.3):
+    it gets as many as take that long where all of the memory is idle. So the ranges must be no more than the
+    quota allows in a fraction of that time.
     """
     min_regions = max(10, min(total_size(target.ranges) // MIB, 500))
+    sweep_seconds = max(1.0, total_size(target.ranges) / max_bytes_per_second) * QUOTA_WINDOW_SECONDS
+    looks = max(RECHECK_AGGREGATIONS + 1, int(lease_seconds / sweep_seconds))
     return _kdamond(
         "fvaddr",
         ACTOR_INTERVALS,
         RegionLimits(minimum=min_regions, maximum=1000),
         (_pre_split(target, min_regions),),
-        _pageout(Quota(size=max_bytes_per_second), lease_seconds, capabilities),
+        _pageout(Quota(size=max_bytes_per_second), looks, capabilities),
     )
 
 
@@ -200,7 +207,11 @@ def fvaddr_migration(
             hint="it came with Linux 6.17",
         )
     scheme = dataclasses.replace(
-        _pageout(_forgiving(Quota(size=max_bytes_per_second), capabilities), lease_seconds, capabilities),
+        _pageout(
+            _forgiving(Quota(size=max_bytes_per_second), capabilities),
+            round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds),
+            capabilities,
+        ),
         action="migrate_cold",
         target_nid=nid,
         ops_filters=(Filter(kind="young", matching=True),),
@@ -226,14 +237,14 @@ def paddr_actor(
     ram: tuple[Range, ...],
     memcg_path: str,
     *,
-    max_bytes_per_second: int,
-    windows: int,
+    most_bytes: int,
+    lease_seconds: float,
     capabilities: Capabilities,
 ) -> Kdamond:
     """A kdamond over the host's physical memory that pages out idle pages of one cgroup, coldest first.
 
-    The kernel ends it after so many windows with the full quota, where it can: nothing is old enough to be
-    taken before `RECHECK_AGGREGATIONS`.
+    It takes ``most_bytes`` in all, as fast as it can: its one quota window is longer than anybody waits.
+    Where it finds less, the kernel ends it after ``lease_seconds``.
 
     The kernel checks each page's accessed bits again before it takes it (an implicit young filter, since
     Linux 6.10). The filter rejects what is not the cgroup's: one that allows what is would skip that check.
@@ -241,10 +252,11 @@ def paddr_actor(
     """
     only_ours = (Filter(kind="memcg", matching=False, memcg_path=memcg_path),)
     layered = capabilities.offers("contexts/0/schemes/0/ops_filters/nr_filters")
-    quota = _forgiving(Quota(size=max_bytes_per_second, weights=Weights(age=1.0)), capabilities)
-    seconds = windows * QUOTA_WINDOW_SECONDS + RECHECK_AGGREGATIONS * ACTOR_INTERVALS.aggregation_seconds
+    quota = _forgiving(Quota(size=most_bytes, weights=Weights(age=1.0)), capabilities)
+    scheme = _pageout(quota, round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds), capabilities)
     scheme = dataclasses.replace(
-        _pageout(quota, seconds, capabilities),
+        scheme,
+        quota=dataclasses.replace(quota, reset_seconds=_NEVER_SECONDS),
         filters=() if layered else only_ours,
         ops_filters=only_ours if layered else (),
     )
@@ -265,9 +277,8 @@ def _forgiving(quota: Quota, capabilities: Capabilities) -> Quota:
     return dataclasses.replace(quota, fail_charge_num=1, fail_charge_denom=_FAIL_CHARGE_DENOMINATOR)
 
 
-def _pageout(quota: Quota, lease_seconds: float, capabilities: Capabilities) -> Scheme:
-    """What has not been accessed for `RECHECK_AGGREGATIONS`, within a quota per second."""
-    snapshots = round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds)
+def _pageout(quota: Quota, looks: int, capabilities: Capabilities) -> Scheme:
+    """What has not been accessed for `RECHECK_AGGREGATIONS`, within a quota per second, for so many looks."""
     temporal = capabilities.temporal_goals
     return Scheme(
         action="pageout",
@@ -278,7 +289,7 @@ def _pageout(quota: Quota, lease_seconds: float, capabilities: Capabilities) -> 
             goals=(Goal(target=_GOAL),) if temporal else (),
             tuner="temporal" if temporal else "consist",
         ),
-        limit=SchemeLimit(max_snapshots=snapshots if capabilities.snapshot_limit else 0),
+        limit=SchemeLimit(max_snapshots=looks if capabilities.snapshot_limit else 0),
     )
 
 

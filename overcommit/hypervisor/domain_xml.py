@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 
 from overcommit.model.facts import Definition, VirtioMemDevice
 
 LABELS_NAMESPACE = "urn:overcommit:domain:1"
 """Namespace of ``<overcommit:labels tier="batch"/>`` in a domain's ``<metadata>``."""
+CLAIM_NAMESPACE = "urn:overcommit:claim:1"
+"""Namespace of our own ``<overcommit:claim>`` there."""
 
 _UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "k": 1 << 10, "MiB": 1 << 20, "M": 1 << 20}
 _UNITS |= {"GiB": 1 << 30, "G": 1 << 30, "TiB": 1 << 40, "T": 1 << 40}
@@ -69,11 +72,30 @@ def parse_definition(xml: str) -> Definition:
         bound=any(wish.get("mode") != "preferred" for wish in root.findall("./numatune/*")),
         passthrough=tuple(what for what, path in _PASSTHROUGH.items() if root.find(path) is not None),
         labels=dict(labels.attrib) if labels is not None else {},
+        claim=_claim(root.find(f"./metadata/{{{CLAIM_NAMESPACE}}}claim")),
         virtio_mem=tuple(_virtio_mem(device) for device in root.findall(_VIRTIO_MEM)),
         os=system.get("id") if system is not None else None,
         manager=next(filter(None, map(_manager, root.findall("./metadata/*"))), None),
         agent_connected=agent.get("state") == "connected" if agent is not None else None,
     )
+
+
+def claim_element(claim: Mapping[str, int]) -> str:
+    """A claim as XML for a domain's metadata."""
+    element = ET.Element("claim")
+    for what, size in sorted(claim.items()):
+        ET.SubElement(element, "had", {"what": what, "bytes": str(size)})
+    return ET.tostring(element, encoding="unicode")
+
+
+def _claim(element: ET.Element | None) -> dict[str, int]:
+    """What somebody else has changed so that it makes no sense is none."""
+    if element is None:
+        return {}
+    try:
+        return {had.attrib["what"]: int(had.attrib["bytes"]) for had in element}
+    except (KeyError, ValueError):
+        return {}
 
 
 def _manager(metadata: ET.Element) -> str | None:

@@ -7,7 +7,7 @@ itself; those that ask a QEMU hang with that QEMU, which is reported as such.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from overcommit.clock import Clock, SystemClock
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
 from overcommit.hypervisor.calls import Calls
-from overcommit.hypervisor.domain_xml import resized_device
+from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, resized_device
 from overcommit.hypervisor.events import Notify, subscribe
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
@@ -264,6 +264,16 @@ class LibvirtClient:
             raise HostError(f"domain {uuid} has no virtio-mem device {alias}")
         doing = f"resize its memory device {alias}"
         self._on_domain(uuid, doing, lambda d: d.updateDeviceFlags(device, live))
+
+    def set_claim(self, uuid: str, claim: Mapping[str, int]) -> None:
+        """See `Hypervisor.set_claim`. Only the live domain: the definition is the operator's."""
+        live, element = self._libvirt.VIR_DOMAIN_AFFECT_LIVE, self._libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        xml = claim_element(claim) if claim else None
+
+        def carry(domain: Any) -> None:
+            domain.setMetadata(element, xml, "overcommit", CLAIM_NAMESPACE, live)
+
+        self._on_domain(uuid, "note our claim", carry)
 
     def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
         """See `Hypervisor.ask_agent`. It takes a job of its own: a hung agent holds up nothing else."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from overcommit.model.facts import BalloonStats, RunState
@@ -57,6 +58,10 @@ class Hypervisor(Protocol):
 
         Returning says nothing about success: the definition has what the guest has reached.
         """
+        ...
+
+    def set_claim(self, uuid: str, claim: Mapping[str, int]) -> None:
+        """Have the live domain's metadata carry a claim (`Definition.claim`) instead of the one there."""
         ...
 
     def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:

@@ -7,7 +7,7 @@ whatever hangs there is libvirtd itself. One thread may use this at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from overcommit.clock import Clock
@@ -92,6 +92,10 @@ class ReconnectingLibvirt:
     def resize_memory_device(self, uuid: str, alias: str, requested_bytes: int) -> None:
         """See `Hypervisor.resize_memory_device`."""
         self._ask_about(uuid, lambda client: client.resize_memory_device(uuid, alias, requested_bytes))
+
+    def set_claim(self, uuid: str, claim: Mapping[str, int]) -> None:
+        """See `Hypervisor.set_claim`."""
+        self._ask_about(uuid, lambda client: client.set_claim(uuid, claim))
 
     def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
         """See `Hypervisor.ask_agent`."""

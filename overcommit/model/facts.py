@@ -76,7 +76,8 @@ class Definition:
     ``bound``: to chosen nodes of the host; ``nosharepages``: the kernel shall not merge it with others'.
     ``maximum_bytes`` counts virtio-mem devices with their full size.
     ``os`` is libosinfo's name of the guest's system, ``manager`` who made the domain, where they say so.
-    ``agent_connected`` is None where there is no channel for a guest agent.
+    ``agent_connected`` is None where there is no channel for a guest agent. ``claim`` has the sizes that its
+    balloon and devices had before us, by the journal's names (`overcommit.apply.claims`).
     """
 
     maximum_bytes: int
@@ -92,6 +93,7 @@ class Definition:
     bound: bool = False
     passthrough: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    claim: Mapping[str, int] = field(default_factory=dict)
     virtio_mem: tuple[VirtioMemDevice, ...] = ()
     os: str | None = None
     manager: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.action import Action, DemotionAction, PageoutAction, frees
-from overcommit.model.facts import Snapshot
+from overcommit.model.facts import MIGRATION_AWAY, DomainFacts, Snapshot
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
@@ -13,7 +13,7 @@ from overcommit.plan.budget import budget_notes
 from overcommit.plan.case import worthwhile
 from overcommit.plan.settling import least_worth
 from overcommit.plan.swap_budget import SwapVerdict
-from overcommit.units import format_duration, format_size
+from overcommit.units import format_duration, format_ratio, format_size
 
 
 def notes(
@@ -36,6 +36,8 @@ def notes(
     for candidate in candidates:
         domain, heat = candidate.case.domain, candidate.case.heat
         yield from (f"{domain.name}: {why}" for why in policy.complaints_of(domain))
+        if domain.busy_with == MIGRATION_AWAY:
+            yield leaving_text(domain)
         if candidate.case.pain is not None and not candidate.reliefs and not candidate.case.emergency:
             yield f"{domain.name} is in pain, and gives nothing: {candidate.case.pain}"
         if heat is not None and heat.cold_bytes is None:
@@ -48,6 +50,17 @@ def notes(
         yield from _still_short(candidates, host, actions)
     for gap in snapshot.gaps:
         yield f"left out: {gap.what}: {gap.why}"
+
+
+def leaving_text(domain: DomainFacts) -> str:
+    """What a migration has to read back first."""
+    residency = domain.residency
+    swapped, held = (residency.swapped_bytes, residency.resident_bytes) if residency else (0, 0)
+    share = swapped / (held + swapped) if swapped else 0.0
+    return (
+        f"{domain.name} migrates to another host, and nothing is done to it: {format_size(swapped)} of it "
+        f"({format_ratio(share)}) are in swap, and are read back for that"
+    )
 
 
 def swap_notes(swap: SwapVerdict, actions: Iterable[Action]) -> Iterator[str]:

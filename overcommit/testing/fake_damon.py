@@ -38,7 +38,7 @@ from overcommit.testing.fake_kdamond import (
     refusal,
     spans_of,
 )
-from overcommit.units import MIB
+from overcommit.units import MIB, PAGE_SIZE
 
 _UNITS_PER_SECOND = 1_000_000
 _ON_A_RUNNING_ONE = frozenset(
@@ -314,8 +314,7 @@ class FakeDamon:
     def _apply_scheme(self, kdamond: RunningKdamond) -> None:
         if kdamond.snapshots >= kdamond.max_snapshots:
             return
-        kdamond.snapshots += 1
-        if kdamond.window >= kdamond.quota_seconds:
+        if kdamond.windows == 0 or kdamond.window >= kdamond.quota_seconds:
             kdamond.window, kdamond.used = 0.0, 0
             kdamond.windows += 1
             at_goal = any(current >= target for target, current in kdamond.goals)
@@ -324,9 +323,11 @@ class FakeDamon:
         unlimited = not kdamond.quota_bytes or (kdamond.windows <= 1 and self.version < (6, 18))
         if kdamond.operations == "paddr":
             self._page_out_physical(kdamond)
+            kdamond.snapshots += kdamond.used < kdamond.effective_bytes or not kdamond.quota_bytes
             return
         act = self._action(kdamond)
         if act is None:
+            kdamond.snapshots += 1
             return
         # A window goes on where the quota of the last one ended.
         resume, kdamond.resume_at = kdamond.resume_at, 0
@@ -337,13 +338,14 @@ class FakeDamon:
             if region.accesses(kdamond.samples) < kdamond.min_accesses:
                 continue
             most = guest.memory_bytes if unlimited else kdamond.effective_bytes - kdamond.used
-            if most <= 0:
+            if most < PAGE_SIZE:
                 kdamond.resume_at = index
-                break
+                return  # a look that is cut short does not count (7.3)
             moved = act(guest, guest.chunks_in(region.span), most)
             kdamond.used += moved
             if moved < most:
                 region.idle_seconds = 0.0  # every action but stat makes a region young again
+        kdamond.snapshots += 1
 
     def _action(self, kdamond: RunningKdamond) -> Callable[[FakeGuest, Sequence[int], int], int] | None:
         """What it does to a process's memory; what a kernel cannot do it takes all the same, and does not."""

@@ -78,16 +78,19 @@ class FakeGuest:
     free_page_reporting: bool = False
     scattered: set[int] = field(default_factory=set)
     agent: FakeAgent | None = None
+    claim: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """See `start_over`."""
+        carried = self.claim
         self.start_over()
+        self.claim = carried
 
     def start_over(self) -> None:
         """The balloon starts empty, the device plugged, and the guest has just said how it is."""
         self.balloon_bytes = self.balloon_target_bytes = self.memory_bytes - self.device_bytes
         self.plugged_bytes = self.requested_bytes = self.device_bytes
-        self.booting_seconds = 0.0
+        self.booting_seconds, self.claim = 0.0, {}
         self.report()
 
     def reset(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from overcommit.errors import Gone, HostError
+from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats, RunState
 from overcommit.testing.fake_host import (
@@ -49,7 +50,8 @@ class FakeHypervisor:
         guest = self._find(uuid)
         backing = "<memoryBacking><access mode='shared'/></memoryBacking>" if guest.shared else ""
         return (
-            f"<domain><memory unit='KiB'>{guest.memory_bytes // KIB}</memory>{backing}<devices>"
+            f"<domain>{_metadata(guest)}"
+            f"<memory unit='KiB'>{guest.memory_bytes // KIB}</memory>{backing}<devices>"
             f"<memballoon model='{guest.balloon_model}' "
             f"freePageReporting='{'on' if guest.free_page_reporting else 'off'}'>"
             f"<stats period='{STATISTICS_PERIOD_SECONDS}'/></memballoon>{_device(guest)}{_channel(guest)}"
@@ -94,6 +96,13 @@ class FakeHypervisor:
         guest.requested_bytes = requested_bytes
         self._host.after_write(f"device/{guest.name}", str(requested_bytes))
 
+    def set_claim(self, uuid: str, claim: Mapping[str, int]) -> None:
+        """See `Hypervisor.set_claim`."""
+        guest = self._answering(uuid)
+        self._host.on_write(f"claim/{guest.name}", str(claim))
+        guest.claim = dict(claim)
+        self._host.after_write(f"claim/{guest.name}", str(claim))
+
     def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
         """See `Hypervisor.ask_agent`."""
         guest = self._find(uuid)
@@ -124,6 +133,14 @@ class FakeHypervisor:
         if guest.behaviour is Behaviour.HUNG:
             raise HostError(f"libvirt did not answer for {guest.name} within 10 s")
         return guest
+
+
+def _metadata(guest: FakeGuest) -> str:
+    """As libvirt puts an element of ours there, with its namespace."""
+    if not guest.claim:
+        return ""
+    element = claim_element(guest.claim).replace("<claim", f"<claim xmlns='{CLAIM_NAMESPACE}'", 1)
+    return f"<metadata>{element}</metadata>"
 
 
 def _device(guest: FakeGuest) -> str:

@@ -131,7 +131,13 @@ class Installation:
         """All that restore must bring back, to the byte; no balloons where ``guests`` come and go."""
         damon = self.kernel.damon
         balloons = {
-            g.name: (g.balloon_bytes, g.balloon_target_bytes, g.plugged_bytes, g.requested_bytes)
+            g.name: (
+                g.balloon_bytes,
+                g.balloon_target_bytes,
+                g.plugged_bytes,
+                g.requested_bytes,
+                dict(g.claim),
+            )
             for g in self.host.guests
         }
         return (

@@ -11,6 +11,7 @@ from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode
 from overcommit.errors import Conflict
 from overcommit.model.action import subject_of
+from overcommit.model.facts import MIGRATION_AWAY
 from overcommit.model.plan import Plan
 from overcommit.model.wake import WakeKind
 from overcommit.testing import Behaviour
@@ -271,13 +272,14 @@ def test_a_domain_that_changes_under_a_job_ends_it(world: World, way: str) -> No
         guest.swapped.clear()
         guest.resident = set(range(100))
     elif way == "migrates":
-        guest.busy_with = "a migration"
+        guest.busy_with = MIGRATION_AWAY
     else:
         guest.paused = True
     before = len(guest.swapped)
     daemon.run_for(15)
     assert not any(subject_of(a) == "cold" for a in daemon.controller.acting.actions)
     assert len(guest.swapped) <= before + 20
+    assert daemon.has_said("cold migrates to another host") == (way == "migrates")
     assert daemon.mode() is Mode.ACTIVE
     daemon.run_for(60, lambda: well(world))
 

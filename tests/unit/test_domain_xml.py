@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from overcommit.hypervisor.domain_xml import parse_definition, resized_device
+from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, parse_definition, resized_device
 from overcommit.model.facts import VirtioMemDevice
 from overcommit.units import GIB, KIB, MIB
 
@@ -173,6 +173,21 @@ def test_no_balloon(devices: str) -> None:
 def test_frozen_statistics_have_period_zero(stats: str) -> None:
     found = parse_definition(xml(devices=f"<memballoon model='virtio'>{stats}</memballoon>"))
     assert found.stats_period_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("inside", "claim"),
+    [
+        ("<o:claim><o:had what='balloon' bytes='1048576'/></o:claim>", {"balloon": MIB}),
+        ("<o:claim/>", {}),
+        ("<o:claim><o:had what='balloon' bytes='much'/></o:claim>", {}),
+        ("<o:claim><o:had bytes='1048576'/></o:claim>", {}),
+        ("<claim><had what='balloon' bytes='1048576'/></claim>", {}),
+    ],
+)
+def test_a_claim_that_makes_no_sense_is_none(inside: str, claim: dict[str, int]) -> None:
+    top = f"<metadata xmlns:o='{CLAIM_NAMESPACE}'>{inside}</metadata>"
+    assert parse_definition(xml(top=top)).claim == claim
 
 
 def test_labels_come_from_our_namespace_only() -> None:

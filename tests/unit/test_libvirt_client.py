@@ -17,7 +17,7 @@ from pytest_mock import MockerFixture
 
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
 from overcommit.hypervisor import libvirt_client
-from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.domain_xml import LABELS_NAMESPACE, parse_definition
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.model.facts import RunState
 from overcommit.units import GIB, MIB
@@ -155,6 +155,28 @@ def test_a_memory_device_is_resized_in_the_live_domain(client: LibvirtClient, mo
     with pytest.raises(HostError, match="no virtio-mem device virtiomem1"):
         client.resize_memory_device(NOBODY, "virtiomem1", 0)
     assert handle.updateDeviceFlags.call_count == 1
+
+
+def test_a_claim_is_carried_beside_what_others_have_put_there(client: LibvirtClient, uuid: str) -> None:
+    """Against libvirt's own code for metadata, which gives what it is handed a namespace."""
+    handle = client._connection.lookupByUUIDString(uuid)
+    element, live = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
+    handle.setMetadata(element, "<labels tier='batch'/>", "o", LABELS_NAMESPACE, live)
+    try:
+        client.set_claim(uuid, {"balloon": 2 * GIB, "device ua-x": GIB})
+        carried = parse_definition(client.xml(uuid))
+        assert (carried.claim, carried.labels) == (
+            {"balloon": 2 * GIB, "device ua-x": GIB},
+            {"tier": "batch"},
+        )
+        client.set_claim(uuid, {"balloon": GIB})
+        assert parse_definition(client.xml(uuid)).claim == {"balloon": GIB}
+        client.set_claim(uuid, {})
+        client.set_claim(uuid, {})
+        assert "claim" not in client.xml(uuid)
+        assert parse_definition(client.xml(uuid)).labels == {"tier": "batch"}
+    finally:
+        handle.setMetadata(element, None, "o", LABELS_NAMESPACE, live)
 
 
 @pytest.mark.parametrize(

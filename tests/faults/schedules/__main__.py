@@ -13,25 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
-from tests.faults.schedules.life import play
-
-
-class Played(NamedTuple):
-    """What came of a schedule, for those who count."""
-
-    seed: int
-    wrong: str | None
-    happened: list[str]
-    said: list[str]
-    kinds: Counter[str]
-
-
-def played(seed: int) -> Played:
-    """Play one, here or in another process."""
-    wrong, life = play(seed)
-    return Played(seed, wrong, life.happened, life.said[-30:], life.kinds)
+from tests.faults.schedules.life import Played, played
 
 
 @contextmanager

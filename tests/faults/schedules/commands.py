@@ -64,7 +64,7 @@ def another_controller(world: World, chance: random.Random) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A plan on disk, and the policy that it was made with."""
+    """A plan on disk, and the digest of the policy that it was made with."""
 
     text: str
     policy: str
@@ -119,7 +119,7 @@ def _stale(world: World, plan: Plan, kept: Kept) -> str | None:
         return f"{gone[0]} has ended since"
     if world.clock.now() > plan.expires_at:
         return "it has expired"
-    return "the policy is another one" if world.policy_path.read_text() != kept.policy else None
+    return "the policy is another one" if world.verbs.policy.digest != kept.policy else None
 
 
 def _require_exact(plan: Plan, moved: list[tuple[str, int]]) -> None:

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 from overcommit.damon.sysfs import ROOT
+from overcommit.model.facts import MIGRATION_AWAY
 from overcommit.model.policy import PageoutActor
 from overcommit.testing import Behaviour, FakeGuest
 from overcommit.testing.fake_kdamond import refusal
@@ -88,6 +89,15 @@ class Outside:
         if guest := self.somebody():
             guest.reset()
 
+    def is_saved_and_started(self) -> None:
+        """It goes on in another process, as small as it was, and with what it carries."""
+        if guest := self.somebody():
+            guest.start_time += 1000
+            guest.pid += 100
+            guest.resident |= guest.swapped
+            guest.swapped.clear()
+            guest.demoted.clear()
+
     def pid_is_reused(self) -> None:
         if len(self.host.guests) > 1:
             gone, heir = self.random.sample(self.host.guests, 2)
@@ -125,7 +135,7 @@ class Outside:
 
     def migrates(self) -> None:
         if guest := self.somebody():
-            guest.busy_with = None if guest.busy_with else "a migration"
+            guest.busy_with = None if guest.busy_with else MIGRATION_AWAY
 
     def libvirt(self) -> None:
         libvirt = self.world.libvirt

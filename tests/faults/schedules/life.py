@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from overcommit.daemon.protocol import Verb
 from overcommit.errors import OvercommitError
@@ -82,12 +82,13 @@ class Life(Outside):
 
     def keeps_a_plan(self) -> None:
         """Somebody puts a plan aside: the daemon's, or one of their own."""
-        policy = self.world.policy_path.read_text()
         if self.daemon is not None:
             if self.daemon.server.plan is not None:
-                self.kept = Kept(text=self.daemon.server.plan.decode(), policy=policy)
+                in_force = self.daemon.controller.policy.digest
+                self.kept = Kept(text=self.daemon.server.plan.decode(), policy=in_force)
             return
         with contextlib.suppress(OvercommitError, OSError):
+            policy = self.world.verbs.policy.digest
             self.kept = Kept(text=document.dumps(self.world.verbs.plan()), policy=policy)
 
     def applies_a_plan(self) -> None:
@@ -188,7 +189,8 @@ ORDERS: list[tuple[Verb, dict[str, Any]]] = [
 ]
 L = Life
 FAULTS: list[Callable[[Life], None]] = [
-    L.comes, L.goes, L.restarts, L.resets, L.pid_is_reused, L.behaves, L.behaves, L.wakes_up, L.wakes_up,
+    L.comes, L.goes, L.restarts, L.resets, L.is_saved_and_started, L.pid_is_reused, L.behaves, L.behaves,
+    L.wakes_up, L.wakes_up,
     L.falls_asleep, L.falls_asleep, L.is_paused, L.migrates, L.lies, L.lies, L.libvirt, L.libvirt,
     L.disk_fills, L.disk_fills, L.swap, L.sysfs_is_busy, L.unreadable, L.unreadable, L.unreadable, L.clock,
     L.kdamond_ends, L.foreign_tool, L.foreign_tool, L.module, L.policy_changes, L.dies, L.stops, L.orders,
@@ -207,3 +209,19 @@ def play(seed: int) -> tuple[str | None, Life]:
             last = traceback.extract_tb(error.__traceback__)[-1]
             return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})", life
     return None, life
+
+
+class Played(NamedTuple):
+    """What came of a schedule, for those who count."""
+
+    seed: int
+    wrong: str | None
+    happened: list[str]
+    said: list[str]
+    kinds: Counter[str]
+
+
+def played(seed: int) -> Played:
+    """Play one, here or in another process: a function of a ``__main__`` cannot be sent to one."""
+    wrong, life = play(seed)
+    return Played(seed, wrong, life.happened, life.said[-30:], life.kinds)

@@ -196,3 +196,5 @@ class Rules:
         for guest in self.host.guests:
             if (guest.balloon_target_bytes, guest.requested_bytes) != (guest.ram.size, guest.device_bytes):
                 raise Broken(f"S4: {guest.name} has not got its memory back")
+            if guest.claim:
+                raise Broken(f"S4: {guest.name} still carries {guest.claim}")

@@ -1,0 +1,35 @@
+"""Have a domain carry what it had before us.
+
+The journal is of one host and one life of a domain. One that migrates, or is saved and started again, keeps
+its small balloon and begins a new life: by this whoever controls it then knows what is the guest's own
+(`overcommit.adoption`). As long as it stays nothing hangs on it: the journal, written first, has the way
+back.
+"""
+
+from __future__ import annotations
+
+from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.facts import Incarnation
+
+
+def stake(hypervisor: Hypervisor, domain: Incarnation, what: str, size: int) -> None:
+    """Write into the domain that its balloon, or that device, had ``size`` bytes before us.
+
+    Raises:
+        HostError: the hypervisor refused.
+    """
+    found = parse_definition(hypervisor.xml(domain.uuid)).claim
+    if found.get(what) != size:
+        hypervisor.set_claim(domain.uuid, {**found, what: size})
+
+
+def drop(hypervisor: Hypervisor, domain: Incarnation, what: str) -> None:
+    """Take it out of there: before it is given that size, so that no crash in between leaves it there.
+
+    Raises:
+        HostError: the hypervisor refused.
+    """
+    found = parse_definition(hypervisor.xml(domain.uuid)).claim
+    if what in found:
+        hypervisor.set_claim(domain.uuid, {other: size for other, size in found.items() if other != what})
