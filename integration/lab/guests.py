@@ -231,9 +231,7 @@ class Guests:
     def _add(self, spec: GuestSpec, image: Image, timeout: float) -> float:
         check_name(spec.name)
         begin = time.monotonic()
-        release = image.release(spec.kernel)
-        extras = spec.agent or spec.workload in SERVER_WORKLOADS
-        initrd = self._provide_initrd(guest_image(image, _silent).initrd(release, extras=extras))
+        kernel, initrd = self._provide(spec, image)
         if spec.hugepages:
             pages = mebibytes(spec.memory) // 2
             path = "/proc/sys/vm/nr_hugepages"
@@ -241,10 +239,9 @@ class Guests:
         if spec.swap:
             disk = spec.swap_file
             self._vm.run(f"rm -f {disk}; truncate -s {mebibytes(spec.swap)}M {disk} && mkswap -q {disk}")
-        xml = domain_xml(spec, self._provide_kernel(image, release), initrd)
+        xml = domain_xml(spec, kernel, initrd)
         self._vm.run(f"rm -f {spec.console}; virsh -q create /dev/stdin", stdin=xml, timeout=timeout)
-        self._records.mkdir(exist_ok=True)
-        (self._records / f"{spec.name}.json").write_text(json.dumps(asdict(spec)))
+        self._record(spec)
         try:
             self.send(spec.name, "ping", begin + timeout - time.monotonic())
         except LabError as error:
@@ -254,6 +251,11 @@ class Guests:
             self.remove(spec.name)
             raise type(error)(f"guest {spec.name!r} did not come up: {error}", last.strip()) from None
         return time.monotonic() - begin
+
+    def expect(self, spec: GuestSpec, image: Image) -> None:
+        """Make ready for a guest that another host sends: what its definition names is in place."""
+        self._provide(spec, image)
+        self._record(spec)
 
     def running(self) -> list[dict[str, Any]]:
         """The running guests with what they were started with and what libvirt says of them."""
@@ -310,6 +312,17 @@ class Guests:
             raise LabError(f"no guest {name!r}", "see guest list")
 
     # --- parts
+
+    def _record(self, spec: GuestSpec) -> None:
+        self._records.mkdir(exist_ok=True)
+        (self._records / f"{spec.name}.json").write_text(json.dumps(asdict(spec)))
+
+    def _provide(self, spec: GuestSpec, image: Image) -> tuple[str, str]:
+        """Its kernel and initramfs, inside of the host VM."""
+        release = image.release(spec.kernel)
+        extras = spec.agent or spec.workload in SERVER_WORKLOADS
+        initrd = self._provide_initrd(guest_image(image, _silent).initrd(release, extras=extras))
+        return self._provide_kernel(image, release), initrd
 
     def _provide_kernel(self, image: Image, release: str) -> str:
         """A guests' kernel; a host VM has it from its image, another host gets it now."""

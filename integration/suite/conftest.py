@@ -89,10 +89,12 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What there is to see in the host VM when a test has failed goes with the report."""
     report = yield
-    host = getattr(item, "funcargs", {}).get("host")
-    if report.failed and isinstance(host, Host):
+    found = {name: host for name, host in getattr(item, "funcargs", {}).items() if isinstance(host, Host)}
+    if report.failed and found:
         directory = Path(item.config.getoption("--evidence")) / re.sub(r"[^\w.+-]+", "_", item.name)
-        report.sections.append(("the host VM", evidence.collect(host.lab, directory)))
+        for name, host in found.items():
+            place = directory if name == "host" else directory / name
+            report.sections.append((f"the host VM ({name})", evidence.collect(host.lab, place)))
         (directory / "failure.txt").write_text(report.longreprtext)
     return report
 
@@ -111,13 +113,18 @@ def randomly_seeded(request: pytest.FixtureRequest) -> int:
     return secrets.randbelow(1 << 32) if chosen is None else chosen
 
 
-def own_host_vm(request: pytest.FixtureRequest, name: str, **spec: Any) -> Lab:
+def own_name(name: str, kernel: str) -> str:
+    """What such a host VM is called."""
+    return f"{name}-{kernel.replace('.', '-')}"
+
+
+def own_host_vm(request: pytest.FixtureRequest, name: str, kernel: str, **spec: Any) -> Lab:
     """A host VM that one module needs for itself; skips where the host is a given one."""
     if not request.config.stash[HOST].is_lab:
         pytest.skip("needs a host VM of its own making: --host lab")
     return Lab.up(
-        f"{name}-{request.param.replace('.', '-')}",
-        kernel=request.param,
+        own_name(name, kernel),
+        kernel=kernel,
         append=hosts.SMALL_PAGES,
         say=_say,
         **spec,

@@ -25,7 +25,7 @@ SAVED = "/var/tmp/slow-node.plan"
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host VM with a second node that has no CPU, and a guest with a steady hot set."""
-    lab = own_host_vm(request, "nodes", nodes=2)
+    lab = own_host_vm(request, "nodes", request.param, nodes=2)
     try:
         host = Host(lab)
         policy = POLICY.read_text().replace("reclaim: proactive", "cold_node: 1")

@@ -35,7 +35,7 @@ TOLERANCE = 8 * MIB
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A small host VM."""
-    lab = own_host_vm(request, "six", memory=HOST_MEMORY)
+    lab = own_host_vm(request, "six", request.param, memory=HOST_MEMORY)
     try:
         yield Host(lab)
     finally:

@@ -1,0 +1,143 @@
+"""A guest migrates live between two host VMs with a daemon on each: nobody touches it on its way.
+
+The wire between them is a pair of unix sockets on this machine, and link-local addresses inside of them. Many
+minutes, so that ``make test`` leaves it out.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from integration.lab import paths
+from integration.lab.guests import GuestSpec
+from integration.suite.conftest import own_host_vm, own_name
+from integration.suite.host import MIB, Host
+from integration.suite.service import Overcommitd, await_true
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEMORY = 256 * MIB
+POLICY = """\
+version: 1
+host: {reclaim: proactive, swap: {max_used: 60%, max_write: 2MiB/s}}
+classes: {lab: {floor: 20%, cold_after: 8s, slo: {promotions: 100%/min, psi_some: 90%}}}
+default_class: lab
+"""
+ADDRESSES = {"leaves": "169.254.77.1", "arrives": "169.254.77.2"}
+"""RFC 3927: of no use beyond the wire."""
+USE = {"total": "160M", "base": "24M", "hold": "8", "hz": "0.5"}
+SPEC = GuestSpec("mover", "256M", "hog", USE, free_page_reporting=False)
+PATIENT, ON_ITS_WAY = 240.0, 400.0
+LOG = "/var/tmp/migration.log"
+
+
+def host_vm(request: pytest.FixtureRequest, which: str, kernel: str) -> Iterator[Host]:
+    """One end of the wire, where libvirt may be reached over it."""
+    other = next(name for name in ADDRESSES if name != which)
+    here, there = (paths.socket_dir(own_name(name, kernel)) / "wire" for name in (which, other))
+    wire = f"dgram,id=wire,local.type=unix,local.path={here},remote.type=unix,remote.path={there}"
+    card = f"virtio-net-pci,netdev=wire,romfile=,mac=52:54:00:77:00:0{sorted(ADDRESSES).index(which)}"
+    arguments = ("-netdev", wire, "-device", card)
+    lab = own_host_vm(request, which, kernel, memory="2G", qemu_arguments=arguments)
+    try:
+        host = Host(lab)
+        host.shell(
+            f"hostname {which} && echo 127.0.0.1 {which} >> /etc/hosts && "
+            f"ip addr add {ADDRESSES[which]}/24 dev eth1 && ip link set eth1 up && "
+            "echo 'auth_tcp = \"none\"' >> /etc/libvirt/libvirtd.conf && "
+            "systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket && "
+            "systemctl start libvirtd.socket libvirtd-tcp.socket libvirtd.service"
+        )
+        yield host
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """Where the guest is first."""
+    yield from host_vm(request, "leaves", request.param)
+
+
+@pytest.fixture(scope="session")
+def destination(request: pytest.FixtureRequest, host: Host) -> Iterator[Host]:
+    """Where it goes, with the same kernel."""
+    yield from host_vm(request, "arrives", "7.3" if host.shell("uname -r").startswith("7.") else "6.12")
+
+
+def standing(daemon: Overcommitd) -> dict[str, Any] | None:
+    """What a daemon says of the guest, None when it knows of none."""
+    return next((d for d in daemon.status()["domains"] if d["name"] == "mover"), None)
+
+
+def size(text: str) -> float:
+    """``48.0 MiB`` in MiB."""
+    number, unit = text.split()
+    return float(number) * {"MiB": 1.0, "GiB": 1024.0}[unit]
+
+
+def test_a_guest_migrates_with_what_was_taken_from_it(host: Host, destination: Host) -> None:
+    """Frozen on its way, what is in swap is told, and the other side gives back what this one took."""
+    host.lab.guest_add(SPEC)
+    destination.lab.guests.expect(SPEC, destination.lab.image)
+    host.await_workload("mover", "base")
+    host.lab.guest_send("mover", "wake")  # so that the host holds what the guest does not need any more
+    host.await_workload("mover", "full")
+    host.await_workload("mover", "base")
+    here, there = Overcommitd(host, POLICY), Overcommitd(destination, POLICY)
+    here.start()
+    there.start()
+    small = MEMORY - 40 * MIB
+    try:
+        await_true(host, lambda: host.balloon_bytes("mover") < small, "balloon", PATIENT, here.log)
+        await_true(host, lambda: host.swapped_bytes("mover") > 8 * MIB, "page-out", PATIENT, here.log)
+        target = f"qemu+tcp://{ADDRESSES['arrives']}/system"
+        begin = time.monotonic()
+        host.shell(
+            f"nohup virsh migrate --live --p2p mover {target} --migrateuri tcp://{ADDRESSES['arrives']} "
+            f">{LOG} 2>&1 </dev/null &"
+        )
+        await_true(host, lambda: "mover migrates to another host" in here.log(), "freeze", PATIENT, here.log)
+        told = re.search(r"mover migrates .*: (.*) of it \((.*)\) are in swap", here.log())
+        assert told, here.log()
+        assert size(told[1]) > 1.0
+        left_at, acts = host.balloon_bytes("mover"), here.log().count("mover: ")
+        while (seen := standing(here)) is not None and seen["state"] == "running":
+            assert time.monotonic() - begin < ON_ITS_WAY, host.shell(f"cat {LOG}")
+            assert seen["doing"] is None
+            assert seen["busy_with"] in {None, "a migration to another host"}
+            time.sleep(2)
+        assert here.log().count("mover: ") == acts, "something was begun while it left"
+        await_true(
+            host, lambda: destination.shell("virsh -q list --name --state-running") == "mover", "arrival",
+            ON_ITS_WAY, lambda: host.shell(f"cat {LOG}"),
+        )  # fmt: skip
+        took = time.monotonic() - begin
+        await_true(host, lambda: standing(here) is None, "end of it here", PATIENT, here.log)
+        assert here.status()["mode"] == "active"
+
+        there.await_said("mover: it came with", PATIENT)
+        stat = destination.lab.guest_send("mover", "stat")
+        assert (stat["errors"], stat["restarts"]) == (0, 0)
+        assert destination.balloon_bytes("mover") >= left_at - MIB
+        before = destination.balloon_bytes("mover")
+        destination.lab.guest_send("mover", "wake")
+        relieved = await_true(
+            destination, lambda: destination.balloon_bytes("mover") > before + 16 * MIB, "relief", PATIENT,
+            there.log,
+        )  # fmt: skip
+        print(f"\n{told[1]} ({told[2]}) in swap; there after {took:.0f} s, relieved after {relieved:.0f} s")
+    finally:
+        for daemon in (here, there):
+            daemon.stop()
+        restored = [end.ctl("restore") for end in (host, destination)]
+    assert [end.returncode for end in restored] == [0, 0], [end.stdout + end.stderr for end in restored]
+    assert destination.balloon_bytes("mover") == pytest.approx(MEMORY, abs=MIB)
+    assert "urn:overcommit:claim" not in destination.shell("virsh dumpxml mover")
+    stat = destination.lab.guest_send("mover", "stat")
+    assert (stat["errors"], stat["restarts"]) == (0, 0)
