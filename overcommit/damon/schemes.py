@@ -73,7 +73,9 @@ QUOTA_WINDOW_SECONDS = ACTOR_INTERVALS.aggregation_seconds
 _NEVER_SECONDS = 86400.0
 """When a quota that is meant once is due again."""
 _FAIL_CHARGE_DENOMINATOR = 1000
-"""Memory of others costs a scheme a thousandth of its quota: looking at it is not free, but nearly so."""
+"""What it leaves costs a scheme a thousandth of its quota: looking at it is not free, but nearly so."""
+_OTHERS_DENOMINATOR = 1_000_000
+"""Where all of the host's memory is looked at again and again with one quota for all of it."""
 
 
 _GOAL = 10_000
@@ -252,7 +254,8 @@ def paddr_actor(
     """
     only_ours = (Filter(kind="memcg", matching=False, memcg_path=memcg_path),)
     layered = capabilities.offers("contexts/0/schemes/0/ops_filters/nr_filters")
-    quota = _forgiving(Quota(size=most_bytes, weights=Weights(age=1.0)), capabilities)
+    quota = Quota(size=most_bytes, weights=Weights(age=1.0))
+    quota = _forgiving(quota, capabilities, denominator=_OTHERS_DENOMINATOR)
     scheme = _pageout(quota, round(lease_seconds / ACTOR_INTERVALS.aggregation_seconds), capabilities)
     scheme = dataclasses.replace(
         scheme,
@@ -270,11 +273,13 @@ def paddr_actor(
     )
 
 
-def _forgiving(quota: Quota, capabilities: Capabilities) -> Quota:
+def _forgiving(
+    quota: Quota, capabilities: Capabilities, *, denominator: int = _FAIL_CHARGE_DENOMINATOR
+) -> Quota:
     """The same quota, of which memory that a scheme looks at and leaves takes next to nothing (Linux 7.2)."""
     if not capabilities.offers("contexts/0/schemes/0/quotas/fail_charge_denom"):
         return quota
-    return dataclasses.replace(quota, fail_charge_num=1, fail_charge_denom=_FAIL_CHARGE_DENOMINATOR)
+    return dataclasses.replace(quota, fail_charge_num=1, fail_charge_denom=denominator)
 
 
 def _pageout(quota: Quota, looks: int, capabilities: Capabilities) -> Scheme:
