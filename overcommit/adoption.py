@@ -23,10 +23,14 @@ def adoption(domains: Sequence[DomainFacts], outstanding: Sequence[Entry]) -> It
     }
     for domain in domains:
         for size in _sizes(domain):
-            had = domain.definition.claim.get(size.what, 0)
-            lacks = size.after_bytes + MIB <= had <= domain.definition.maximum_bytes
-            if lacks and (size.domain, size.what) not in known:
-                yield dataclasses.replace(size, before_bytes=had)
+            had = domain.definition.claim.get(size.what)
+            if had is None or had > domain.definition.maximum_bytes or (size.domain, size.what) in known:
+                continue
+            # One that has it all may have been told to give some: as little as counts is on record then.
+            most = had - MIB if isinstance(size, BalloonMoved) else had
+            left = min(size.after_bytes, most)
+            if size.after_bytes <= had + MIB and left < had:
+                yield dataclasses.replace(size, before_bytes=had, after_bytes=left)
 
 
 def _sizes(domain: DomainFacts) -> Iterator[GuestRecord]:

@@ -33,7 +33,7 @@ from overcommit.model.past import LeftBalloon, LeftDevice, Past
 from overcommit.model.policy import Policy
 from overcommit.plan import settling
 from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
-from overcommit.units import format_size
+from overcommit.units import MIB, format_size
 
 _MOST_ROUNDS = 3
 """What `compaction` puts on disk first, it settles the next time."""
@@ -125,12 +125,16 @@ class Control:
             for record in adoption(domains, self._left()):
                 generation.record(record)
                 adopted = True
-                gave = format_size(record.before_bytes - record.after_bytes)
-                self.say(f"{record.domain.name}: it came with {gave} of its {record.what} taken from it")
+                gave = record.before_bytes - record.after_bytes
+                if gave > MIB:
+                    what = f"{format_size(gave)} of its {record.what}"
+                    self.say(f"{record.domain.name}: it came with {what} taken from it")
         return adopted
 
     def tidy(self, generation: Generation, domains: Sequence[DomainFacts], *, at_rest: bool) -> bool:
-        """Keep the journal short while a generation stays open for long; ``domains`` as just observed.
+        """Keep the journal short while a generation stays open for long, and complete (see `adopt`).
+
+        ``domains`` are as just observed.
 
         A disk that refuses is told by whoever has something to record. ``at_rest``: nothing is at work.
 
@@ -138,7 +142,7 @@ class Control:
             Whether the past is another now.
         """
         as_one = {g.number for g in self.journal.generations() if g.command == generation.command}
-        tidied = False
+        tidied = self.adopt(generation, domains)
         try:
             for _ in range(_MOST_ROUNDS):
                 for step in self._superfluous(domains, as_one):

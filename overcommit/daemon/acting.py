@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from overcommit.apply.execute import carry_out_one
 from overcommit.apply.steps import Steps
@@ -26,7 +26,7 @@ from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.outcome import Outcome
 from overcommit.model.past import Past
 from overcommit.plan.swap_budget import Grant
-from overcommit.units import format_size
+from overcommit.units import MIB, format_size
 
 _MOST_TAKING = 4
 """Domains that memory is taken from at a time."""
@@ -100,6 +100,19 @@ class Acting:
         """Begin to bring guests back to the size they had before us."""
         for action, domain in _give_back(past, domains, because):
             self.relieve(action, domain)
+
+    def end_claims(self, past: Past, domains: Iterable[DomainFacts]) -> None:
+        """Have guests that carry a claim, and have all that it says, be told to keep it.
+
+        What such a one was told last nobody can read: one that was reset, or could not give, would yet.
+        """
+        for domain in domains:
+            who, had, stats = domain.incarnation, domain.definition.claim.get("balloon"), domain.balloon
+            if had is None or stats is None or self.of(who) is not None or past.taken_from(who) > MIB:
+                continue
+            if had - MIB <= stats.actual_bytes <= had + MIB:
+                because = f"it has its {format_size(had)} again"
+                self.relieve(_to_size(who, had - MIB, had, because), domain)
 
     def stop(self, who: Incarnation | None, because: str) -> None:
         """End what takes from a domain, orderly and now."""
@@ -181,17 +194,8 @@ def _give_back(
     for left in past.balloons:
         domain = domains.get(left.domain)
         if domain and domain.balloon and domain.balloon.actual_bytes < left.baseline_bytes:
-            action = BalloonAction(
-                id="",
-                domain=left.domain,
-                before_bytes=domain.balloon.actual_bytes,
-                after_bytes=left.baseline_bytes,
-                expected_bytes=0,
-                reason="released",
-                because=because,
-                risk=_RISK,
-            )
-            yield action, domain
+            actual = domain.balloon.actual_bytes
+            yield _to_size(left.domain, actual, left.baseline_bytes, because), domain
     for blocks in past.devices:
         domain = domains.get(blocks.domain)
         device = domain.definition.device(blocks.device) if domain else None
@@ -211,6 +215,19 @@ def _give_back(
                 ),
                 domain,
             )
+
+
+def _to_size(who: Incarnation, before: int, after: int, because: str) -> BalloonAction:
+    return BalloonAction(
+        id="",
+        domain=who,
+        before_bytes=before,
+        after_bytes=after,
+        expected_bytes=0,
+        reason="released",
+        because=because,
+        risk=_RISK,
+    )
 
 
 _RISK = "the host has to find as much"

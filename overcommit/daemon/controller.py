@@ -257,10 +257,11 @@ class Controller:
             snapshot, host=dataclasses.replace(snapshot.host, migration=self.watching.migration)
         )
         self.host, self.snapshot = snapshot.host, snapshot
-        adopted = self._control.adopt(self._generation, snapshot.domains)
-        if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions) or adopted:
+        if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions):
             self.forget_past()
         self._know_past()
+        if self.footing.may_give:
+            self.acting.end_claims(self._past, snapshot.domains)
         self._learning.keep_news(self.followed)
         self.plan = self._make_plan(snapshot)
         self.snapshot = snapshot = snapshot.without_places

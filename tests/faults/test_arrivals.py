@@ -93,6 +93,22 @@ def test_what_is_taken_here_is_carried_and_what_is_given_back_is_not(tmp_path: P
     assert (guest.balloon_target_bytes, guest.claim) == (BEFORE, {})
 
 
+def test_one_that_was_told_to_give_and_has_all_is_told_to_keep_it(world: World, guest: FakeGuest) -> None:
+    """Reset before anybody here had it on record: its balloon is empty, and its target is as it was."""
+    guest.balloon_bytes = BEFORE
+    guest.resident = set(range(128))
+    guest.hot = set(guest.resident)
+    daemon = world.daemon()
+    daemon.run_for(20)
+    assert (guest.balloon_target_bytes, guest.claim) == (BEFORE, {})
+    assert daemon.has_said("free: relief: it has its 128 MiB again")
+    said = len(daemon.said)
+    daemon.run_for(60)
+    assert not any("balloon" in sentence for sentence in daemon.said[said:])
+    daemon.stop()
+    assert world.verbs.outstanding == 0
+
+
 def test_a_hypervisor_that_takes_no_claim_keeps_nobody_from_working(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,7 +130,7 @@ def test_s11_a_lock_that_locks_nobody_out(life: Life, monkeypatch: pytest.Monkey
 def kept(life: Life) -> Kept:
     """A plan with something to do, kept aside; nobody is at work any more."""
     life.stops()
-    policy = life.world.policy_path.read_text()
+    policy = life.world.verbs.policy.digest
     plan = life.world.verbs.plan()
     assert plan.runnable
     return Kept(text=document.dumps(plan), policy=policy)
@@ -156,7 +156,8 @@ def restarts(life: Life, kept: Kept) -> Kept:
 
 
 def policy_changes(life: Life, kept: Kept) -> Kept:
-    life.world.policy_path.write_text(kept.policy.replace("20s", "30s"))
+    path = life.world.policy_path
+    path.write_text(path.read_text().replace("20s", "30s"))
     return kept
 
 
