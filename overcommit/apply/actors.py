@@ -219,7 +219,7 @@ class DamosFvaddr:
 
     def step(self, pace: Pace, left_bytes: int) -> bool:  # noqa: ARG002 - the port's signature
         """See `Actor.step`: the kernel does the work."""
-        self._steps += 1
+        self._steps += pace.pain <= 1.0  # while it rests nothing is done of it
         if len(self._portions) > 1 and self._is_out():
             self._kdamond.stop()
             self._portions.pop(0)
@@ -294,7 +294,7 @@ class DamosPaddr:
         self._left_bytes = left_bytes
         if left_bytes < self._quota:
             return False
-        self._steps += 1
+        self._steps += pace.pain <= 1.0
         if self._steps >= _PORTION_SECONDS:
             self._kdamond.stop()
             self._steps = 0
