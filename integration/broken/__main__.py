@@ -62,13 +62,6 @@ BREAKS = (
         "max_snapshots=0 * looks",
         "test_c_daemon_faults.py::test_an_actor_of_a_dead_daemon_ends_with_its_lease",
     ),
-    Break(
-        "swap is written as fast as it goes",
-        "overcommit/plan/case.py",
-        "        return round(self.policy.swap.max_write_bytes_per_second * share)",
-        "        return round(64 * self.policy.swap.max_write_bytes_per_second * share)",
-        "test_d_limits.py::test_swap_is_written_no_faster_than_the_policy_says",
-    ),
 )
 
 

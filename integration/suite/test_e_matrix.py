@@ -159,7 +159,7 @@ def test_the_main_job(host: Host, row: Row) -> None:
         assert host.guest_ram_bytes("row") < MEMORY - 0.75 * FREED
     if "balloon" in kinds:
         assert kinds["balloon"]["expected_bytes"] >= 0.3 * FREED
-    assert ("pageout" in kinds) == (row.swap != "none")
+    assert ("pageout" in kinds) == (row.swap != "none"), json.dumps([domain_of(plan, "row"), plan["notes"]])
     if row.swap == "none":
         assert eligible["pageout"]["reason"] == "the host has no swap"
     else:
