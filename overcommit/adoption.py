@@ -26,10 +26,15 @@ def adoption(domains: Sequence[DomainFacts], outstanding: Sequence[Entry]) -> It
             had = domain.definition.claim.get(size.what)
             if had is None or had > domain.definition.maximum_bytes or (size.domain, size.what) in known:
                 continue
-            # One that has it all may have been told to give some: as little as counts is on record then.
-            most = had - MIB if isinstance(size, BalloonMoved) else had
-            left = min(size.after_bytes, most)
-            if size.after_bytes <= had + MIB and left < had:
+            if size.after_bytes > had + MIB:
+                continue
+            most = had
+            if isinstance(size, BalloonMoved) and size.after_bytes > had - MIB:
+                # It has it all, but nobody knows what it was told to give, and may give yet: whatever it
+                # comes down to is not somebody else's doing, and as little as counts is on record for now.
+                yield dataclasses.replace(size, before_bytes=had, after_bytes=0)
+                most = had - MIB
+            if (left := min(size.after_bytes, most)) < had:
                 yield dataclasses.replace(size, before_bytes=had, after_bytes=left)
 
 

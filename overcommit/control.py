@@ -126,7 +126,7 @@ class Control:
                 generation.record(record)
                 adopted = True
                 gave = record.before_bytes - record.after_bytes
-                if gave > MIB:
+                if MIB < gave < record.before_bytes:
                     what = f"{format_size(gave)} of its {record.what}"
                     self.say(f"{record.domain.name}: it came with {what} taken from it")
         return adopted

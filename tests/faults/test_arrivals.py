@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from overcommit.errors import HostError
-from overcommit.testing import FakeGuest, FakeHypervisor
+from overcommit.testing import Behaviour, FakeGuest, FakeHypervisor
 from overcommit.units import MIB
 from tests.faults.conftest import guests
 from tests.faults.daemon import Disk, World
@@ -106,6 +106,22 @@ def test_one_that_was_told_to_give_and_has_all_is_told_to_keep_it(world: World, 
     daemon.run_for(60)
     assert not any("balloon" in sentence for sentence in daemon.said[said:])
     daemon.stop()
+    assert world.verbs.outstanding == 0
+
+
+def test_what_it_gives_yet_of_what_it_was_told_elsewhere_comes_back(world: World, guest: FakeGuest) -> None:
+    """It had all when it was put on record, and nobody could tell it to keep that."""
+    guest.balloon_bytes, guest.balloon_target_bytes = BEFORE, BEFORE - 32 * MIB
+    guest.resident, guest.hot, guest.free = set(range(100)), set(range(8)), set(range(25, 100))
+    guest.behaviour = Behaviour.STUCK
+    guest.report()
+    world.verbs.plan()
+    assert world.verbs.outstanding == 2
+    guest.behaviour = Behaviour.OBEDIENT
+    world.clock.wait(10)
+    assert guest.balloon_bytes == BEFORE - 32 * MIB
+    assert world.verbs.restore().left == ()
+    assert (guest.balloon_target_bytes, guest.claim) == (BEFORE, {})
     assert world.verbs.outstanding == 0
 
 
