@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,6 +30,9 @@ from overcommit.plan.freshness import require_fresh
 from overcommit.policy import loader
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
+
+if TYPE_CHECKING:
+    from tests.faults.daemon import Disk
 
 POLICY = """
 version: 1
@@ -277,6 +281,16 @@ def nothing_lives_on() -> Iterator[None]:
     yield
     for daemon in list(Daemon.alive):
         daemon.abandon()
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """The journal's, in place."""
+    from tests.faults.daemon import Disk
+
+    disk = Disk()
+    with disk.in_place():
+        yield disk
 
 
 @pytest.fixture(params=ACTORS)

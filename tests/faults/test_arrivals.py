@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ from tests.faults.conftest import guests
 from tests.faults.daemon import Disk, World
 
 BEFORE, GAVE = 128 * MIB, 48 * MIB
-
-
-@pytest.fixture
-def disk() -> Iterator[Disk]:
-    disk = Disk()
-    with disk.in_place():
-        yield disk
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,14 +23,6 @@ from tests.faults.daemon import Daemon, Disk, World, policy_text
 ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
 SETTLED = 150.0
 """After that many seconds it has taken what there is to take."""
-
-
-@pytest.fixture
-def disk() -> Iterator[Disk]:
-    """The journal's."""
-    disk = Disk()
-    with disk.in_place():
-        yield disk
 
 
 @pytest.fixture
