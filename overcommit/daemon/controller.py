@@ -189,7 +189,7 @@ class Controller:
             why_not = followed.grip.why_not
             if why_not is not None and taking:
                 self.acting.stop(who, why_not)
-            if followed.boots or (taken and followed.silent):
+            if self.footing.may_give and (followed.boots or (taken and followed.silent)):
                 self.acting.stop(who, REBOOTS)
                 self._know_past()
                 self.acting.give_back(self._past, {who: followed.latest}, REBOOTS)

@@ -303,6 +303,18 @@ def test_a_guest_that_is_reset_boots_with_all_its_memory_and_is_not_blamed(world
     ends_well(world, daemon, found)
 
 
+def test_who_only_observes_gives_a_guest_that_is_reset_nothing(world: World) -> None:
+    settled(world).stop()
+    who = world.host.guests[1]
+    target = who.balloon_target_bytes
+    observer = world.daemon(observe=True)
+    observer.run_for(10)
+    who.reset()
+    observer.run_for(6)
+    assert who.booting_seconds > 0
+    assert (who.balloon_target_bytes, target < who.memory_bytes) == (target, True)
+
+
 def test_a_full_disk_takes_nothing_and_gives_back_all_the_same(world: World, disk: Disk) -> None:
     found, daemon = world.verbs.baseline(), settled(world)
     cold, free = world.host.guests
