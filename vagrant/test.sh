@@ -1,12 +1,14 @@
 #!/bin/bash
 # What "make vagrant-test" runs as an ordinary user: bring the machines up by the book, ask the product in
-# each whether it is ready, run on those that have a kernel in their name the part of the integration suite that "make
-# lab-test" runs, destroy them.  Says how long each step took.
+# each whether it is ready; on those that have a kernel in their name the part of the integration suite that "make
+# lab-test" runs, side by side; of host1 and host2 whether they reach each other; destroy them.  Says how long
+# each step took.
 #   test.sh [MACHINE...]
 set -euo pipefail
 cd "$(dirname "$0")"
 export VAGRANT_CHECKPOINT_DISABLE=1
-machines=("${@:-host-7-3}")
+machines=("$@")
+[ $# -gt 0 ] || machines=(host-7-3 host-6-12)
 
 step() {
   local begin=$SECONDS
@@ -23,14 +25,25 @@ doctor() {
 }
 
 suite() {
-  (cd .. && .venv/bin/pytest integration/suite --host vagrant --kernel "$1" -p no:randomly --timeout 1800 -v)
+  (cd .. && .venv/bin/pytest integration/suite --host vagrant --kernel "$1" -v)
 }
 
+for machine in "${machines[@]}"; do
+  if ! vagrant status --machine-readable "$machine" | grep -q ',state,not_created$'; then
+    echo "$machine exists, and its test would destroy it: vagrant destroy $machine" >&2
+    exit 1
+  fi
+done
 trap 'step vagrant destroy --force "${machines[@]}"' EXIT
 step vagrant validate
 step vagrant up --no-provision "${machines[@]}"
 step vagrant provision "${machines[@]}"
 for machine in "${machines[@]}"; do step doctor "$machine"; done
+case " ${machines[*]} " in *" host1 "*" host2 "*) step vagrant ssh -c 'ping -c 1 -W 10 10.77.0.12' host1 ;; esac
+suites=()
 for machine in "${machines[@]}"; do
-  case $machine in host-*) step suite "$(tr - . <<<"${machine#host-}")" ;; esac
+  case $machine in host-*) step suite "$(tr - . <<<"${machine#host-}")" & suites+=($!) ;; esac
 done
+status=0
+for suite in "${suites[@]}"; do wait "$suite" || status=$?; done
+exit $status

@@ -84,18 +84,29 @@ def check_out(target: Path, broken: Break) -> None:
     file.write_text(text.replace(broken.old, broken.new))
 
 
-def play(broken: Break, kernel: str) -> list[str]:
-    """The tests that notice."""
+def play(broken: Break, kernel: str) -> dict[str, list[str]]:
+    """The tests that notice, under FAILED; under SKIPPED why none of them was run on this kernel.
+
+    Raises:
+        click.ClickException: the tests could not be run, so that nothing was shown.
+    """
+    kept = paths.CHECKOUT / "artifacts/broken" / re.sub(r"\W+", "-", broken.name)
     with tempfile.TemporaryDirectory(prefix="broken-") as directory:
         check_out(Path(directory), broken)
         command = [
-            sys.executable, "-m", "pytest", f"integration/suite/{broken.where}", "-p", "no:randomly",
-            "--timeout", "1800", "--kernel", kernel, "--all", "-q", "-rf", "--tb=line",
+            sys.executable, "-m", "pytest", f"integration/suite/{broken.where}", "--lab", "broken",
+            "--kernel", kernel, "--all", "-q", "-rfEs", "--tb=line", "--evidence", str(kept),
         ]  # fmt: skip
         done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    if done.returncode not in {0, 1}:
+    told: dict[str, list[str]] = {
+        word: re.findall(rf"^{word} (.*)$", done.stdout, re.MULTILINE)
+        for word in ("FAILED", "SKIPPED", "ERROR")
+    }
+    if done.returncode not in {0, 1} or told["ERROR"]:
         raise click.ClickException(f"{broken.name}: the tests could not be run:\n{done.stdout[-2000:]}")
-    return re.findall(r"^FAILED \S*?::(.*)$", done.stdout, re.MULTILINE)
+    if re.search(r"\d+ passed", done.stdout):
+        told["SKIPPED"].clear()
+    return told
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,12 +119,10 @@ def main(kernel: str, only: str) -> None:
         if only not in broken.name:
             continue
         began = time.monotonic()
-        noticed = play(broken, kernel)
-        unseen += not noticed
-        print(
-            f"{broken.name} ({time.monotonic() - began:.0f} s): {'; '.join(noticed) or 'NOBODY NOTICED'}",
-            flush=True,
-        )
+        told = play(broken, kernel)
+        verdict = "; ".join(told["FAILED"] or told["SKIPPED"]) or "NOBODY NOTICED"
+        unseen += verdict == "NOBODY NOTICED"
+        print(f"{broken.name} ({time.monotonic() - began:.0f} s): {verdict}", flush=True)
     sys.exit(1 if unseen else 0)
 
 

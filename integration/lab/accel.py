@@ -61,7 +61,11 @@ def probe(image: Image | None) -> Accel:
     if cache.exists():
         return Accel(**json.loads(cache.read_text()))
     accel = _boot(image)
-    cache.write_text(json.dumps(asdict(accel)))
+    if accel is None:  # a busy machine may do better next time
+        return _tcg(f"emulation, because a kernel did not come up under KVM in {PROBE_SECONDS} s")
+    draft = cache.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(asdict(accel)))
+    draft.replace(cache)
     return accel
 
 
@@ -72,7 +76,8 @@ def _machine_key(image: Image) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
-def _boot(image: Image) -> Accel:
+def _boot(image: Image) -> Accel | None:
+    """What booting it under KVM showed; None when it took too long."""
     command = [
         QEMU, "-machine", "q35", "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "512",
         "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none",
@@ -85,7 +90,7 @@ def _boot(image: Image) -> Accel:
             timeout=PROBE_SECONDS, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return _tcg(f"emulation, because a kernel did not come up under KVM in {PROBE_SECONDS} s")
+        return None
     if "PROBE UP nested" in done.stdout:
         return Accel("kvm", "host", "KVM, a kernel booted under it")
     if "PROBE UP" in done.stdout:

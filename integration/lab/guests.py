@@ -275,6 +275,10 @@ class Guests:
         """The names of the running guests."""
         return self._vm.run("virsh -q list --name").stdout.split()
 
+    def ours(self) -> list[str]:
+        """Those that were added and not removed since, running or not."""
+        return sorted(record.stem for record in self._records.glob("*.json"))
+
     def send(self, name: str, line: str, timeout: float = 60) -> dict[str, Any]:
         """Send a line to a guest's channel and return its answer."""
         end = time.monotonic() + timeout
@@ -337,11 +341,10 @@ class Guests:
         """Copy a guests' initramfs into the host VM unless this very one is there."""
         name = f"{source.parent.name}-{source.name}"
         remote = f"/var/lib/lab/{name}"
-        mark = paths.run_dir(self._vm.name) / f"has-{name}"
-        if not mark.exists():
+        if self._vm.run(["test", "-e", remote], check=False).returncode:
+            self._vm.run(["mkdir", "-p", "/var/lib/lab"])
             self._vm.copy(source, f"{remote}.part")
             self._vm.run(["mv", f"{remote}.part", remote])
-            mark.touch()
         return remote
 
     def _spec(self, name: str) -> GuestSpec:

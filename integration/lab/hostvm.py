@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import socket
 import subprocess
@@ -63,6 +64,8 @@ class HostSpec:
     append: str = ""
     machine: str = "q35"
     qemu_arguments: tuple[str, ...] = field(default=())
+    throwaway: bool = False
+    """Of no use once the process that started it has ended: its name may be taken then."""
 
 
 class HostVm(Machine):
@@ -96,8 +99,14 @@ class HostVm(Machine):
             LabTimeoutError: it did not come up in time.
         """
         with _exclusive(check_name(spec.name)):
-            if cls.find(spec.name):
-                raise LabError(f"lab {spec.name!r} is up already", "take it down first")
+            if running := cls.find(spec.name):
+                if not running.state.abandoned:
+                    raise LabError(
+                        f"lab {spec.name!r} is up already",
+                        f"python -m integration.lab down --name {spec.name}, or use another name",
+                    )
+                say(f"{spec.name} was left behind by a run that has died: taking it down")
+                running.stop()
             state.forget(spec.name)
             chosen = accel.probe(image)
             say(chosen.reason)
@@ -105,7 +114,7 @@ class HostVm(Machine):
             vm = cls(_launch(spec, image, chosen))
             try:
                 vm.wait_for_ssh(begin + timeout)
-            except LabTimeoutError:
+            except BaseException:  # a test's time limit and Ctrl-C as well: QEMU would outlive us
                 vm.stop()
                 raise
             return vm
@@ -199,7 +208,7 @@ def _launch(spec: HostSpec, image: Image, chosen: accel.Accel) -> LabState:
         raise HostVmDiedError(spec.name, console_text(run / "console.log"))
     saved = LabState(
         spec.name, process, port, release, image.key, spec.memory, cpus, chosen.name,
-        spec.append, time.time(), spec.nodes,
+        spec.append, time.time(), spec.nodes, ProcessId.of(os.getpid()) if spec.throwaway else None,
     )  # fmt: skip
     saved.save()
     return saved

@@ -39,18 +39,19 @@ class Lab:
     def up(
         cls, name: str = "lab", *, kernel: str | None = None, memory: str = "4G",
         cpus: int | None = None, nodes: int = 1, append: str = "", machine: str = "q35",
-        qemu_arguments: tuple[str, ...] = (), reuse: bool = False, timeout: float = 180,
-        say: Callable[[str], None] = _silent,
+        qemu_arguments: tuple[str, ...] = (), throwaway: bool = False, reuse: bool = False,
+        timeout: float = 180, say: Callable[[str], None] = _silent,
     ) -> Self:  # fmt: skip
         """Build the image if need be and boot a host VM.
 
         With ``reuse`` a running one of the same name is taken when it has the same image, kernel,
-        memory, nodes and kernel command line, and replaced when it has not.
+        memory, nodes and kernel command line, and replaced when it has not. A ``throwaway`` one is replaced
+        by whoever wants its name after this process has ended.
         """
         check_name(name)  # before minutes are spent on an image
         mebibytes(memory)
         image = build(say)
-        spec = HostSpec(name, kernel, memory, cpus, nodes, append, machine, qemu_arguments)
+        spec = HostSpec(name, kernel, memory, cpus, nodes, append, machine, qemu_arguments, throwaway)
         running = HostVm.find(name)
         if running and reuse:
             if _same(running, spec, image):
@@ -90,10 +91,6 @@ class Lab:
     def name(self) -> str:
         """The lab's name."""
         return self.vm.name
-
-    def alive(self) -> bool:
-        """Whether the host VM's process runs."""
-        return self.vm.alive()
 
     def console_tail(self, lines: int = 20) -> str:
         """The last lines of the host VM's console."""

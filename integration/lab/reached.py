@@ -31,7 +31,7 @@ class ReachedHost(Machine):
             LabTimeoutError: it does not let root in without a question.
         """
         host = cls(name, Ssh(destination, paths.socket_dir(name), config=config))
-        if not host.ssh.open_master(LOGIN_SECONDS):
+        if not host.alive():
             raise LabTimeoutError(
                 f"cannot log in to {destination}", f"does 'ssh {destination} true' work without a question?"
             )

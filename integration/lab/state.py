@@ -72,6 +72,13 @@ class LabState:
     append: str
     started: float
     nodes: int = 1
+    owner: ProcessId | None = None
+    """Who alone has a use for it; None for one that is kept until it is taken down."""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody has a use for it any more."""
+        return self.owner is not None and not self.owner.alive()
 
     def save(self) -> None:
         """Write the state whole or not at all."""
@@ -86,6 +93,7 @@ class LabState:
         try:
             raw: dict[str, Any] = json.loads(state_file(name).read_text())
             raw["process"] = ProcessId(**raw["process"])
+            raw["owner"] = ProcessId(**raw["owner"]) if raw.get("owner") else None
             return cls(**{field.name: raw[field.name] for field in fields(cls) if field.name in raw})
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from integration.lab.errors import LabError
-from integration.lab.lab import Lab
 from integration.suite import evidence, hosts
 from integration.suite.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from contextlib import AbstractContextManager
 
 HOST = pytest.StashKey[hosts.Chosen]()
 KERNELS = pytest.StashKey[tuple[str, ...]]()
 LEFT_OUT = pytest.StashKey[int]()
 STARTED_AGAIN = pytest.StashKey[list[str]]()
+LIMIT_SECONDS, SECONDS_A_KILL = 1800, 180
 
 
 def _say(sentence: str) -> None:
@@ -31,6 +34,7 @@ def _say(sentence: str) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One process per kernel lets both host VMs work side by side: an emulated host keeps one core busy."""
     parser.addoption("--host", default="lab", help="lab, vagrant or ssh:root@HOST.")
+    parser.addoption("--lab", default="suite", help="How names of host VMs begin: one for each run.")
     parser.addoption("--kernel", choices=("6.12", "7.3"), action="append", help="Only this kernel.")
     parser.addoption("--all", action="store_true", help="Everything, not only what make test has time for.")
     parser.addoption("--kills", type=int, default=2, help="How often a controller is killed.")
@@ -39,13 +43,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The mark that this suite has beside pytest's own."""
+    """The mark that this suite has beside pytest's own, the order it needs, and its host."""
     config.addinivalue_line(
         "markers", "quick(*kernels): part of make test, on these kernels (none: on all); the rest needs --all"
     )
+    # Tests of a module take turns at the same guests: what one leaves the next one looks at.
+    config.option.randomly_reorganize = False
     config.stash[LEFT_OUT], config.stash[STARTED_AGAIN] = 0, []
     try:
-        config.stash[HOST] = hosts.parse(config.getoption("--host"))
+        config.stash[HOST] = hosts.parse(config.getoption("--host"), config.getoption("--lab"))
         config.stash[KERNELS] = config.stash[HOST].kernels(config.getoption("--kernel"))
     except (ValueError, LabError) as error:
         raise pytest.UsageError(f"--host: {error}") from None
@@ -54,11 +60,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test runs on each kernel asked for."""
     kernels = metafunc.config.stash[KERNELS]
-    metafunc.parametrize("host", kernels, indirect=True, scope="session")
+    own = "host" in vars(metafunc.module)  # a host VM of the module's own goes when the module is done
+    metafunc.parametrize("host", kernels, indirect=True, scope="module" if own else "session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long, unless all is asked for."""
+    """Leave out what takes long, unless all is asked for; set a limit to what hangs, unless one is given."""
+    if config.getoption("--timeout") is None:
+        # the first test of a module pays for its host VM and its guests
+        limit = pytest.mark.timeout(LIMIT_SECONDS + SECONDS_A_KILL * config.getoption("--kills"))
+        for item in items:
+            item.add_marker(limit)
     if config.getoption("--all"):
         return
     chosen = [item for item in items if _is_quick(item)]
@@ -87,16 +99,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What there is to see in the host VM when a test has failed goes with the report."""
+    """What there is to see on the host when a test has failed goes with the report."""
     report = yield
     found = {name: host for name, host in getattr(item, "funcargs", {}).items() if isinstance(host, Host)}
     if report.failed and found:
-        directory = Path(item.config.getoption("--evidence")) / re.sub(r"[^\w.+-]+", "_", item.name)
+        when = "" if report.when == "call" else f"-{report.when}"
+        directory = _evidence(item.config, item.path.stem, item.name + when)
+        shutil.rmtree(directory, ignore_errors=True)
         for name, host in found.items():
-            place = directory if name == "host" else directory / name
-            report.sections.append((f"the host VM ({name})", evidence.collect(host.lab, place)))
+            report.sections.append((f"the host ({name})", evidence.collect(host.lab, directory / name)))
         (directory / "failure.txt").write_text(report.longreprtext)
     return report
+
+
+def _evidence(config: pytest.Config, module: str, name: str) -> Path:
+    return Path(config.getoption("--evidence")) / module / re.sub(r"[^\w.+-]+", "_", name)
 
 
 @pytest.fixture
@@ -113,30 +130,40 @@ def randomly_seeded(request: pytest.FixtureRequest) -> int:
     return secrets.randbelow(1 << 32) if chosen is None else chosen
 
 
-def own_name(name: str, kernel: str) -> str:
-    """What such a host VM is called."""
-    return f"{name}-{kernel.replace('.', '-')}"
+@contextmanager
+def brought_up(request: pytest.FixtureRequest, kernel: str, of: str = "", **spec: Any) -> Iterator[Host]:
+    """A host with the product installed, gone at the end. What it shows when that fails is kept."""
+    config = request.config
+    with config.stash[HOST].host(kernel, _say, of=of, **spec) as lab:
+        try:
+            yield Host(lab)
+        except BaseException:
+            _say(f"{lab.name}: {evidence.collect(lab, _evidence(config, 'host', lab.name))}")
+            raise
+        finally:
+            config.stash[STARTED_AGAIN].extend(lab.guests.started_again)
 
 
-def own_host_vm(request: pytest.FixtureRequest, name: str, kernel: str, **spec: Any) -> Lab:
+def own_host_vm(
+    request: pytest.FixtureRequest, of: str, kernel: str, **spec: Any
+) -> AbstractContextManager[Host]:
     """A host VM that one module needs for itself; skips where the host is a given one."""
     if not request.config.stash[HOST].is_lab:
         pytest.skip("needs a host VM of its own making: --host lab")
-    return Lab.up(
-        own_name(name, kernel),
-        kernel=kernel,
-        append=hosts.SMALL_PAGES,
-        say=_say,
-        **spec,
-    )
+    return brought_up(request, kernel, of, **spec)
 
 
 @pytest.fixture(scope="session")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """The host with the product installed."""
-    lab = request.config.stash[HOST].up(request.param, _say, hosts.SMALL_PAGES)
-    try:
-        yield Host(lab)
-    finally:
-        request.config.stash[STARTED_AGAIN].extend(lab.guests.started_again)
-        lab.down()
+    with brought_up(request, request.param) as host:
+        yield host
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest, host: Host) -> Iterator[None]:
+    """The next module finds the host as this one did, whatever became of its tests."""
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        host.clear()

@@ -21,7 +21,7 @@ cp -r /var/log/libvirt/qemu guests
 cp -r /var/lib/overcommit state
 cp /var/tmp/overcommitd.log .
 cp /proc/meminfo /proc/swaps /proc/vmstat /proc/loadavg .
-virsh list --all >domains.txt; virsh domstats >>domains.txt
+timeout 20 virsh list --all >domains.txt; timeout 20 virsh domstats >>domains.txt
 true
 """
 LAST = (
@@ -31,13 +31,27 @@ SECONDS = 90
 
 
 def collect(lab: Lab, directory: Path) -> str:
-    """Copy everything into a directory; its end, to be read at once. A host VM that is gone says so."""
+    """Copy everything into a directory; its end, to be read at once. A host that is gone says so."""
     directory.mkdir(parents=True, exist_ok=True)
+    last, missing = "", ""
+    for part in (_console, _gather, _fetch):
+        try:
+            last = part(lab, directory)
+        except (LabError, OSError) as error:  # what was gathered before it is of use all the same
+            missing += f"{error}; "
+    return f"{missing}what there is is in {directory}; its end:\n{last}"
+
+
+def _console(lab: Lab, directory: Path) -> str:
     (directory / "console.txt").write_text(lab.console_tail(2000))
-    try:
-        lab.run(f"{{ {GATHER} }} 2>/dev/null", timeout=SECONDS)
-        lab.pull(f"{REMOTE}/.", directory, timeout=SECONDS)
-        last = lab.run(f"{{ {LAST}; }} 2>/dev/null", check=False, timeout=SECONDS).stdout
-    except LabError as error:
-        return f"{error}; its console is in {directory}"
-    return f"all of it is in {directory}; its end:\n{last}"
+    return ""
+
+
+def _gather(lab: Lab, _: Path) -> str:
+    lab.run(f"{{ {GATHER} }} 2>/dev/null", timeout=SECONDS)
+    return ""
+
+
+def _fetch(lab: Lab, directory: Path) -> str:
+    lab.pull(f"{REMOTE}/.", directory, timeout=SECONDS)
+    return lab.run(f"{{ {LAST}; }} 2>/dev/null", check=False, timeout=SECONDS).stdout

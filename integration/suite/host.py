@@ -9,11 +9,13 @@ import itertools
 import json
 import shlex
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
 
     from integration.lab.lab import Lab
 
@@ -99,6 +101,28 @@ class Host:
         slots, running, *stat = self.shell(script).splitlines()
         return DamonState(int(slots), int(running), stat[0] if stat else "")
 
+    @contextmanager
+    def without_swap(self) -> Iterator[None]:
+        """All of its swap is off for a while; then on again, each with the priority that it had."""
+        usual = self.shell("swapon --show=NAME,PRIO --noheadings --raw; swapoff -a")
+        try:
+            yield
+        finally:
+            again = [line.split() for line in usual.splitlines()]
+            self.shell("; ".join(["true", *(f"swapon -p {priority} {name}" for name, priority in again)]))
+
+    def clear(self) -> None:
+        """End what a failed test left at work or asleep, put back what it took, remove its guests."""
+        names = "libvirtd qemu-system-x86 overcommitd overcommitctl"
+        self.lab.run(
+            f"for name in {names}; do pkill -CONT -x $name; done; pkill -TERM -x overcommitd; "
+            "for i in $(seq 60); do pgrep -x overcommitd || break; sleep 1; done >/dev/null; "
+            "pkill -KILL -x overcommitd; pkill -KILL -x overcommitctl; overcommitctl restore",
+            check=False, timeout=300,
+        )  # fmt: skip
+        for name in self.lab.guests.ours():
+            self.lab.guest_remove(name)
+
     def rate(self, domain: str) -> float:
         """The guest's operations per second, by its own clock and count: the better of two windows.
 
@@ -114,7 +138,7 @@ class Host:
     def await_workload(self, domain: str, phase: str, timeout: float = 300) -> None:
         """Wait until the guest's workload has reached a phase."""
         deadline = time.monotonic() + timeout
-        while (now := self.lab.guest_send(domain, "stat")["phase"]) != phase:
+        while (now := self.lab.guest_send(domain, "stat", timeout)["phase"]) != phase:
             assert time.monotonic() < deadline, f"{domain} is still in phase {now!r}, not {phase!r}"
             time.sleep(1)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from integration.lab import paths
 from integration.lab.errors import LabError
@@ -16,22 +15,25 @@ from integration.lab.lab import Lab
 from integration.lab.reached import ReachedHost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 KERNELS = ("7.3", "6.12")
 VAGRANT = paths.CHECKOUT / "vagrant"
 #: Guest RAM in 4 KiB pages, so that what DAMON sees can be held against the workload's own truth; with huge
 #: pages (QEMU asks for them) everything is seen in pieces of 2 MiB.
 SMALL_PAGES = "transparent_hugepage=never"
+TRANSPARENT = "/sys/kernel/mm/transparent_hugepage/enabled"
 NEWER = 7.0
 """From this kernel on a host is asked for what 7.3 can do."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What ``--host`` says: ``lab``, ``vagrant``, or ``ssh:DESTINATION``."""
+    """What ``--host`` says, ``lab``, ``vagrant``, or ``ssh:DESTINATION``, and what host VMs are called."""
 
     text: str
+    lab: str = "suite"
 
     @property
     def is_lab(self) -> bool:
@@ -42,47 +44,78 @@ class Chosen:
         """The kernels to test, by the name of the one of ours that is most like it."""
         if not self.text.startswith("ssh:"):
             return tuple(asked or KERNELS)
-        release = ReachedHost.reach(self._name(""), self.text.removeprefix("ssh:")).kernel
+        release = ReachedHost.reach(self.name(""), self.text.removeprefix("ssh:")).kernel
         found = re.match(r"\d+\.\d+", release)
         assert found, release
-        return ("7.3",) if float(found[0]) >= NEWER else ("6.12",)
+        kernel = "7.3" if float(found[0]) >= NEWER else "6.12"
+        if asked and asked != [kernel]:
+            raise LabError(f"it runs {release}, which is tested as {kernel}", f"--kernel {kernel}, or none")
+        return (kernel,)
 
-    def up(self, kernel: str, say: Callable[[str], None], append: str) -> Lab:
-        """The host with that kernel.
-
-        Raises:
-            LabError: it does not come up, or cannot be reached.
-        """
+    def name(self, kernel: str, of: str = "") -> str:
+        """What a host VM with that kernel is called, or what is kept of a given host; ``of`` one module."""
         if self.is_lab:
-            return Lab.up(self._name(kernel), kernel=kernel, memory="4G", append=append, say=say)
-        if self.text == "vagrant":
-            machine = f"host-{kernel.replace('.', '-')}"
-            lab = Lab.reach(self._name(kernel), machine, config=_vagrant_ssh_config(machine), say=say)
-        else:
-            lab = Lab.reach(self._name(""), self.text.removeprefix("ssh:"), say=say)
-        # a kernel that runs already takes no words; of ours this one decides what tests can see
-        if SMALL_PAGES in append.split():
-            lab.run("echo never >/sys/kernel/mm/transparent_hugepage/enabled")
-        return lab
-
-    def _name(self, kernel: str) -> str:
-        if self.is_lab:
-            return f"suite-{kernel.replace('.', '-')}"
+            return "-".join(filter(None, (self.lab, of, kernel.replace(".", "-"))))
         return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.text}-{kernel}").strip("-")[:40]
 
+    @contextmanager
+    def host(
+        self, kernel: str, say: Callable[[str], None], *, of: str = "", append: str = "", **spec: Any
+    ) -> Iterator[Lab]:
+        """The host with that kernel; a given one is left with the settings that it had.
 
-def parse(text: str) -> Chosen:
-    """What was given as ``--host``.
+        Raises:
+            LabError: it does not come up, cannot be reached, or has domains that are not ours.
+        """
+        if self.is_lab:
+            spec = {"memory": "4G", **spec}
+            words = f"{SMALL_PAGES} {append}".strip()
+            lab = Lab.up(self.name(kernel, of), kernel=kernel, append=words, say=say, throwaway=True, **spec)
+            try:
+                yield lab
+            finally:
+                lab.down()
+            return
+        lab = self._reach(kernel, say)
+        try:
+            _check_nobody_lives_there(lab)
+            # A kernel that runs already takes no words.
+            usual = lab.run(f"sed 's/.*\\[//; s/\\].*//' {TRANSPARENT}").stdout.strip()
+            lab.run(f"echo never >{TRANSPARENT}")
+            try:
+                yield lab
+            finally:
+                lab.run(f"echo {usual} >{TRANSPARENT}")
+        finally:
+            lab.down()
+
+    def _reach(self, kernel: str, say: Callable[[str], None]) -> Lab:
+        if self.text == "vagrant":
+            name, machine = self.name(kernel), f"host-{kernel.replace('.', '-')}"
+            return Lab.reach(name, machine, config=_vagrant_ssh_config(machine, name), say=say)
+        return Lab.reach(self.name(""), self.text.removeprefix("ssh:"), say=say)
+
+
+def parse(text: str, lab: str) -> Chosen:
+    """What was given as ``--host`` and ``--lab``.
 
     Raises:
-        ValueError: it is none of the three.
+        ValueError: the host is none of the three.
     """
     if text not in {"lab", "vagrant"} and not re.fullmatch(r"ssh:\S+", text):
         raise ValueError(f"{text!r} is not lab, vagrant or ssh:[USER@]HOST")
-    return Chosen(text)
+    return Chosen(text, lab)
 
 
-def _vagrant_ssh_config(machine: str) -> Path:
+def _check_nobody_lives_there(lab: Lab) -> None:
+    """End the guests of a run that has died; refuse a host with others: libvirtd and swap will go away."""
+    for name in lab.guests.ours():
+        lab.guest_remove(name)
+    if foreign := lab.guests.names():
+        raise LabError(f"{lab.name} runs {', '.join(foreign)}", "give the suite a host that nobody needs")
+
+
+def _vagrant_ssh_config(machine: str, name: str) -> Path:
     """The way in as Vagrant has it, as root instead of its own user."""
     vagrant = shutil.which("vagrant")
     if vagrant is None:
@@ -97,6 +130,7 @@ def _vagrant_ssh_config(machine: str) -> Path:
     )
     if said.returncode:
         raise LabError(f"no Vagrant machine {machine}: {said.stderr.strip()[-300:]}", f"vagrant up {machine}")
-    with tempfile.NamedTemporaryFile("w", prefix="ssh-config-", delete=False) as file:
-        file.write(re.sub(r"(?m)^(\s*User) .*$", r"\1 root", said.stdout))
-    return Path(file.name)
+    file = paths.run_dir(name) / "ssh-config"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(re.sub(r"(?m)^(\s*User) .*$", r"\1 root", said.stdout))
+    return file

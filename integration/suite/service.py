@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from integration.suite.host import KDAMONDS, Host
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
 POLICY_FILE = "/etc/overcommit/suite.yaml"
@@ -41,6 +42,7 @@ class Overcommitd:
     def __init__(self, host: Host, policy: str, *options: str) -> None:
         self.host = host
         self._options = options
+        self.found = host.damon()
         self.pid = 0
         self.write_policy(policy)
 
@@ -52,15 +54,16 @@ class Overcommitd:
     def start(self, environment: str = "") -> None:
         """Begin, with an empty log, and wait until it serves its socket."""
         command = shlex.join(["overcommitd", "--take-over", "--policy", POLICY_FILE, *self._options])
-        self.pid = int(self.host.shell(f"{environment} setsid {command} >{LOG} 2>&1 </dev/null & echo $!"))
+        begin = f"touch {LOG}.begun; {environment} setsid {command} >{LOG} 2>&1 </dev/null & echo $!"
+        self.pid = int(self.host.shell(begin))
         # A dead one's socket is still there, and the new one takes its place when it is ready.
         serving = f"[ -S {SOCKET} ] && [ {SOCKET} -nt {LOG}.begun ]"
-        self.host.lab.run(
-            f"touch {LOG}.begun; for i in $(seq {START_SECONDS * 5}); do {serving} && exit 0; "
+        served = self.host.lab.run(
+            f"for i in $(seq {START_SECONDS * 5}); do {serving} && exit 0; "
             f"kill -0 {self.pid} || break; sleep 0.2; done; exit 1",
             check=False, timeout=START_SECONDS + 60,
         )  # fmt: skip
-        assert self.alive, f"overcommitd did not start:\n{self.log()}"
+        assert served.returncode == 0, f"overcommitd does not serve its socket:\n{self.log()}"
 
     @property
     def alive(self) -> bool:
@@ -76,10 +79,22 @@ class Overcommitd:
         self.host.shell(f"kill -{name} {self.pid}")
 
     def stop(self) -> None:
-        """Have it end, and wait for that."""
-        if self.alive:
-            self.signal("TERM")
-        self.await_end()
+        """Have it end, and wait for that; one that does not is killed, and that is a failure."""
+        if self.alive:  # it may have been left frozen
+            self.host.shell(f"kill -CONT {self.pid} $(pgrep -P {self.pid}); kill -TERM {self.pid}; true")
+        try:
+            self.await_end()
+        except AssertionError:
+            self.host.shell(f"kill -KILL {self.pid}; true")
+            raise
+
+    def undo(self) -> subprocess.CompletedProcess[str]:
+        """Have it end, and whichever way it ended, restore what it took."""
+        try:
+            self.stop()
+        finally:
+            restored = self.host.ctl("restore")
+        return restored
 
     def await_end(self, within: float = ENDED_SECONDS) -> float:
         """Wait until the process is gone; how long that took."""

@@ -25,7 +25,7 @@ def guests(host: Host) -> Iterator[None]:
     host.lab.guest_add(GuestSpec("nodriver", memory="256M", balloon="nodriver"))
     host.lab.guest_add(GuestSpec("nodevice", memory="256M", balloon="none"))
     yield
-    for name in host.lab.guests.names():
+    for name in host.lab.guests.ours():
         host.lab.guest_remove(name)
 
 
@@ -93,7 +93,7 @@ def test_an_unknown_domain_is_a_usage_error_with_a_suggestion(host: Host) -> Non
     assert (refused.returncode, "did you mean stays?" in refused.stderr) == (USAGE, True)
 
 
-def test_libvirt_down_is_unsupported_not_a_traceback(host: Host) -> None:
+def test_a_libvirt_that_cannot_be_reached_is_unsupported_not_a_traceback(host: Host) -> None:
     """And nothing of DAMON was touched on the way."""
     before = host.damon()
     refused = host.plan("--connect", "qemu:///embed?root=/nowhere", *SHORT)

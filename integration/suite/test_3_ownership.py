@@ -48,6 +48,7 @@ def test_damon_reclaim_is_named_and_comes_back_with_its_settings(host: Host) -> 
     """Another module that keeps everybody out, turned on by an administrator."""
     found = host.damon()
     parameters = "/sys/module/damon_reclaim/parameters"
+    usual = host.shell(f"cat {parameters}/min_age")
     if found.damon_stat == "Y":
         host.shell("echo N > /sys/module/damon_stat/parameters/enabled")
     host.shell(f"echo 300000000 > {parameters}/min_age; echo Y > {parameters}/enabled")
@@ -58,7 +59,7 @@ def test_damon_reclaim_is_named_and_comes_back_with_its_settings(host: Host) -> 
         assert host.plan(*SHORT).returncode == 0
         assert host.shell(f"cat {parameters}/enabled {parameters}/min_age").split() == ["Y", "300000000"]
     finally:
-        host.shell(f"echo N > {parameters}/enabled; echo 120000000 > {parameters}/min_age")
+        host.shell(f"echo N > {parameters}/enabled; echo {usual} > {parameters}/min_age")
         if found.damon_stat == "Y":
             host.shell("echo Y > /sys/module/damon_stat/parameters/enabled")
     assert host.damon() == found
@@ -91,16 +92,17 @@ def test_two_controllers_exclude_each_other_and_a_killed_one_is_cleaned_up(host:
     found = host.damon()
     start = f"overcommitctl plan -q --take-over --policy {REMOTE_POLICY} --observe-for 600s"
     pid = host.shell(f"setsid {start} >/dev/null 2>&1 & echo $!")
-    deadline = time.monotonic() + 240
-    while host.damon().running == 0:
-        assert time.monotonic() < deadline, "the first controller never started to watch"
-        time.sleep(0.5)
+    try:
+        deadline = time.monotonic() + 240
+        while host.damon().running == 0:
+            assert time.monotonic() < deadline, "the first controller never started to watch"
+            time.sleep(0.5)
 
-    second = host.plan(*SHORT)
-    assert second.returncode == REFUSED
-    assert "another controller is at work" in second.stderr
-
-    host.shell(f"kill -9 {pid}")
+        second = host.plan(*SHORT)
+        assert second.returncode == REFUSED
+        assert "another controller is at work" in second.stderr
+    finally:
+        host.shell(f"kill -9 {pid}")
     assert host.damon().running > 0, "the kernel keeps a dead controller's monitor running"
     restored = host.ctl("restore")
     assert restored.returncode == 0, restored.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from integration.lab.guests import GuestSpec
 from integration.suite.host import MIB, Host
+from integration.suite.service import await_true
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ def test_killed_at_random_moments(host: Host, guest: str, kills: int, randomly_s
     """Each time the guest lives on, and restore brings DAMON and the balloon back."""
     found = host.damon()
     chance = random.Random(randomly_seeded)
-    at_work = 0
+    at_work = swapped = ballooned = 0
     for turn in range(kills):
         actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
         host.lab.run("cat > /var/tmp/kill.yaml", stdin=POLICY.format(actor=actor))
@@ -50,6 +51,8 @@ def test_killed_at_random_moments(host: Host, guest: str, kills: int, randomly_s
         time.sleep(moment)
         at_work += bool(host.shell(f"kill -9 {pid} 2>/dev/null && echo yes || true"))
         context = f"turn {turn}, {actor}, after {moment:.1f} s, seed {randomly_seeded}"
+        swapped += host.swapped_bytes(guest) > MIB
+        ballooned += host.balloon_bytes(guest) < MEMORY - MIB
 
         restored = host.ctl("restore")
 
@@ -59,6 +62,8 @@ def test_killed_at_random_moments(host: Host, guest: str, kills: int, randomly_s
         stat = host.lab.guest_send(guest, "stat")
         assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0), context
         host.lab.guest_send(guest, "set hot=120M")  # bring back what was paged out
-        time.sleep(5)
+        await_true(host, lambda: host.swapped_bytes(guest) < 8 * MIB, "reading back", 240, str)
         host.lab.guest_send(guest, "set hot=8M")
+    print(f"\n{at_work} killed at work, {swapped} with memory paged out, {ballooned} with a balloon out")
     assert at_work, "each apply was over before it was killed"
+    assert kills < 10 or (swapped and ballooned), "nothing was ever taken"

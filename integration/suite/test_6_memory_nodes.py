@@ -9,10 +9,12 @@ import pytest
 
 from integration.lab.guests import GuestSpec
 from integration.suite.conftest import own_host_vm
-from integration.suite.host import MIB, POLICY, Host, domain_of, json_lines
+from integration.suite.host import MIB, POLICY, domain_of, json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from integration.suite.host import Host
 
 pytestmark = pytest.mark.quick("7.3")
 
@@ -22,20 +24,17 @@ SLOW_NODE = "/var/tmp/slow-node.yaml"
 SAVED = "/var/tmp/slow-node.plan"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host VM with a second node that has no CPU, and a guest with a steady hot set."""
-    lab = own_host_vm(request, "nodes", request.param, nodes=2)
-    try:
-        host = Host(lab)
+    with own_host_vm(request, "nodes", request.param, nodes=2) as host:
+        lab = host.lab
         policy = POLICY.read_text().replace("reclaim: proactive", "cold_node: 1")
         lab.run(f"cat > {SLOW_NODE}", stdin=policy.replace("balloon, pageout", "balloon, demotion, pageout"))
         settings = {"total": "300M", "hot": "64M", "hz": "0.5"}
         lab.guest_add(GuestSpec("web", workload="hotset", settings=settings))
         host.await_workload("web", "touch")
         yield host
-    finally:
-        lab.down()
 
 
 @pytest.fixture(scope="module")

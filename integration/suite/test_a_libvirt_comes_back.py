@@ -57,11 +57,14 @@ def test_a_hung_qemu_costs_one_deadline_and_its_neighbour_nothing(
     """From the second call on it fails at once, and once it goes on it answers again."""
     hangs, works = guests
     pid = host.pid("hangs")
-    _, _, _, late, soon, busy, other, listed, _, _, again, _ = call(
-        host, f"balloon:{hangs}", f"balloon:{works}", f"sh:kill -STOP {pid}", f"balloon:{hangs}",
-        f"balloon:{hangs}", f"busy_with:{hangs}", f"balloon:{works}", "domains", f"sh:kill -CONT {pid}",
-        "sleep:3", f"balloon:{hangs}",
-    )  # fmt: skip
+    try:
+        _, _, _, late, soon, busy, other, listed, _, _, again, _ = call(
+            host, f"balloon:{hangs}", f"balloon:{works}", f"sh:kill -STOP {pid}", f"balloon:{hangs}",
+            f"balloon:{hangs}", f"busy_with:{hangs}", f"balloon:{works}", "domains", f"sh:kill -CONT {pid}",
+            "sleep:3", f"balloon:{hangs}",
+        )  # fmt: skip
+    finally:
+        host.shell(f"kill -CONT {pid}")
     assert "did not read its balloon" in late["error"]
     assert late["seconds"] < ONE_DEADLINE
     assert "still waiting since" in soon["error"]
@@ -76,10 +79,13 @@ def test_a_hung_libvirtd_costs_one_deadline_in_all(host: Host, guests: tuple[str
     """It is told from a hung QEMU, and trusted again once it answers."""
     hangs, works = guests
     pid = host.shell("pidof libvirtd")
-    _, _, late, *soon, _, _, again, _ = call(
-        host, f"balloon:{works}", f"sh:kill -STOP {pid}", f"balloon:{works}", f"balloon:{hangs}", "domains",
-        f"busy_with:{works}", f"sh:kill -CONT {pid}", "sleep:3", f"balloon:{works}",
-    )  # fmt: skip
+    try:
+        _, _, late, *soon, _, _, again, _ = call(
+            host, f"balloon:{works}", f"sh:kill -STOP {pid}", f"balloon:{works}", f"balloon:{hangs}",
+            "domains", f"busy_with:{works}", f"sh:kill -CONT {pid}", "sleep:3", f"balloon:{works}",
+        )  # fmt: skip
+    finally:
+        host.shell(f"kill -CONT {pid}")
     assert UNREACHABLE in late["error"]
     assert late["seconds"] < ONE_DEADLINE
     assert all(UNREACHABLE in step["error"] and step["seconds"] < AT_ONCE for step in soon)

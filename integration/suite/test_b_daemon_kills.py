@@ -58,51 +58,53 @@ def test_killed_at_random_moments(
     operations = dict.fromkeys(guests, 0)
     actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
     daemon = Overcommitd(host, POLICY.format(actor=actor))
-    daemon.start()
-    for turn in range(kills):
-        moment = chance.uniform(0, LONGEST)
-        time.sleep(WATCHED)
-        daemon.signal("HUP")  # it plans at once, not within a minute
-        time.sleep(moment)
-        whole = chance.random() < 0.7
-        context = f"turn {turn}, {actor}, after {moment:.1f} s, seed {randomly_seeded}"
-        pid = daemon.pid if whole else daemon.worker()
-        at_work = host.shell(f"kill -9 {pid}; date +%s.%N")
-        seen["daemon" if whole else "worker"] += 1
-        if not whole:
-            daemon.await_end()
-        sizes = {name: host.balloon_bytes(name) for name in guests}
-        left = daemon.actors()
-        seen["with an actor at work"] += bool(left)
-        seen["with a balloon out"] += any(size < MEMORY - MIB for size in sizes.values())
-
-        actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
-        daemon.write_policy(POLICY.format(actor=actor))
+    try:
         daemon.start()
+        for turn in range(kills):
+            moment = chance.uniform(0, LONGEST)
+            time.sleep(WATCHED)
+            daemon.signal("HUP")  # it plans at once, not within a minute
+            time.sleep(moment)
+            whole = chance.random() < 0.7
+            context = f"turn {turn}, {actor}, after {moment:.1f} s, seed {randomly_seeded}"
+            pid = daemon.pid if whole else daemon.worker()
+            at_work = host.shell(f"kill -9 {pid}; date +%s.%N")
+            seen["daemon" if whole else "worker"] += 1
+            if not whole:
+                daemon.await_end()
+            sizes = {name: host.balloon_bytes(name) for name in guests}
+            left = daemon.actors()
+            seen["with an actor at work"] += bool(left)
+            seen["with a balloon out"] += any(size < MEMORY - MIB for size in sizes.values())
 
-        stopped = float(host.shell("date +%s.%N")) - float(at_work)
-        assert not daemon.actors(), f"{context}: {daemon.log()}"
-        if left:
-            longest = max(longest, stopped)
-            assert "cleaned up after a controller that died: stopped kdamond" in daemon.log(), context
-        print(
-            f"\n{context}: {'daemon' if whole else 'worker'}; left {left}, ended in {stopped:.0f} s", end=""
-        )
-        status = {domain["name"]: domain for domain in daemon.status()["domains"]}
-        for name in guests:
-            stat = host.lab.guest_send(name, "stat")
-            assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0), context
-            assert stat["ops"] > operations[name], f"{context}: {name} stands still"
-            operations[name] = stat["ops"]
-            known = status[name]["reclaimed_bytes"] - status[name]["swapped_bytes"]
-            assert known == pytest.approx(MEMORY - sizes[name], abs=2 * MIB), f"{context}: {name}: {sizes}"
-            if turn % 4 == 2:
-                host.lab.guest_send(name, f"set hot={chance.choice(['8M', '100M'])}")
-    print(
-        f"\n{dict(seen)}; all that was left at work was ended within {longest:.0f} s, seed {randomly_seeded}"
-    )
+            actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
+            daemon.write_policy(POLICY.format(actor=actor))
+            daemon.start()
 
-    daemon.stop()
+            stopped = float(host.shell("date +%s.%N")) - float(at_work)
+            assert not daemon.actors(), f"{context}: {daemon.log()}"
+            if left:
+                longest = max(longest, stopped)
+                assert "cleaned up after a controller that died: stopped kdamond" in daemon.log(), context
+            print(
+                f"\n{context}: {'daemon' if whole else 'worker'}; left {left}, ended in {stopped:.0f} s",
+                end="",
+            )
+            status = {domain["name"]: domain for domain in daemon.status()["domains"]}
+            for name in guests:
+                stat = host.lab.guest_send(name, "stat")
+                assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0), context
+                assert stat["ops"] > operations[name], f"{context}: {name} stands still"
+                operations[name] = stat["ops"]
+                known = status[name]["reclaimed_bytes"] - status[name]["swapped_bytes"]
+                assert known == pytest.approx(MEMORY - sizes[name], abs=2 * MIB), (
+                    f"{context}: {name}: {sizes}"
+                )
+                if turn % 4 == 2:
+                    host.lab.guest_send(name, f"set hot={chance.choice(['8M', '100M'])}")
+        print(f"\n{dict(seen)}; all that was left at work was ended within {longest:.0f} s")
+    finally:
+        daemon.stop()
     assert host.damon() == found
     restored = host.ctl("restore")
     assert restored.returncode == 0, restored.stderr

@@ -7,13 +7,14 @@ The rows have every pair of values, not every combination: each takes an emulate
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from integration.lab.guests import GuestSpec
-from integration.suite.host import MIB, Host, domain_of, json_lines
+from integration.suite.host import MIB, DamonState, Host, domain_of, json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,16 @@ class Row:
     balloon: Balloon
     swap: Swap
 
+    @property
+    def pages_out(self) -> bool:
+        """Whether there is a place for it."""
+        return self.swap != "none"
+
+    @property
+    def balloons(self) -> bool:
+        """Whether its balloon has something to take, which reporting has given before."""
+        return self.balloon in {"no reporting", "no autodeflate"}
+
     def __str__(self) -> str:
         return f"{self.backing}; balloon: {self.balloon}; swap: {self.swap}"
 
@@ -54,6 +65,9 @@ class Row:
         """What the test checks in this row, in words for the table."""
         if self.backing == "hugetlb":
             return ("refused with its reason, nothing touched",)
+        if not (self.pages_out or self.balloons):
+            freed = ("freed pages are the host's before any plan",) if self.balloon == "reporting" else ()
+            return (*freed, "page-out refused: no swap", "nothing is planned, nothing touched")
         said = []
         if self.balloon == "reporting":
             said.append("freed pages are the host's before any plan")
@@ -61,7 +75,7 @@ class Row:
             said.append("no balloon is planned, and why")
         else:
             said.append("balloon takes what is free")
-        said.append("page-out refused: no swap" if self.swap == "none" else "page-out takes what is cold")
+        said.append("page-out takes what is cold" if self.pages_out else "page-out refused: no swap")
         return (*said, "host's counters agree", "restore")
 
 
@@ -88,17 +102,17 @@ ROWS = (
 def row(host: Host, request: pytest.FixtureRequest) -> Iterator[Row]:
     """The host with that swap, and the guest at work in a part of its memory; as it was, afterwards."""
     wanted: Row = request.param
-    usual = host.shell("awk 'NR > 1 { print $1 }' /proc/swaps | xargs")
     huge, zswap = host.shell(f"sed 's/.*\\[//; s/\\].*//' {TRANSPARENT}"), host.shell(f"cat {ZSWAP} || true")
     host.lab.run(f"cat > {POLICY_FILE}", stdin=POLICY)
-    if wanted.swap != "zram":
-        host.shell("swapoff -a")
-    if wanted.swap == "file":
-        host.shell(f"fallocate -l 512M {SWAP_FILE} && chmod 600 {SWAP_FILE} && mkswap -q {SWAP_FILE}")
-        host.shell(f"swapon {SWAP_FILE}; echo Y > {ZSWAP} || true")
-    if wanted.backing == "anonymous, THP":
-        host.shell(f"echo always > {TRANSPARENT}")
-    try:
+    with ExitStack() as stack:
+        if wanted.swap != "zram":
+            stack.enter_context(host.without_swap())
+        stack.callback(clear, host, huge, zswap)
+        if wanted.swap == "file":
+            host.shell(f"fallocate -l 512M {SWAP_FILE} && chmod 600 {SWAP_FILE} && mkswap -q {SWAP_FILE}")
+            host.shell(f"swapon {SWAP_FILE}; [ ! -e {ZSWAP} ] || echo Y > {ZSWAP}")
+        if wanted.backing == "anonymous, THP":
+            host.shell(f"echo always > {TRANSPARENT}")
         host.lab.guest_add(guest_of(wanted))
         host.await_workload("row", "touch")
         host.lab.guest_send("row", f"alloc {FREED}")
@@ -106,12 +120,14 @@ def row(host: Host, request: pytest.FixtureRequest) -> Iterator[Row]:
         host.lab.guest_send("row", "free")
         host.await_extra("row", 0)
         yield wanted
-    finally:
-        if "row" in host.lab.guests.names():
-            host.lab.guest_remove("row")
-        host.shell(f"echo {huge} > {TRANSPARENT}; [ -z '{zswap}' ] || echo {zswap} > {ZSWAP}")
-        if wanted.swap != "zram":
-            host.shell(f"swapoff -a; rm -f {SWAP_FILE}; swapon -p 100 {usual}")
+
+
+def clear(host: Host, huge: str, zswap: str) -> None:
+    """Without the guest and the file, and with the settings that were."""
+    if "row" in host.lab.guests.ours():
+        host.lab.guest_remove("row")
+    host.shell(f"echo {huge} > {TRANSPARENT}; [ -z '{zswap}' ] || echo {zswap} > {ZSWAP}")
+    host.shell(f"[ ! -e {SWAP_FILE} ] || {{ swapoff {SWAP_FILE}; rm {SWAP_FILE}; }}")
 
 
 def guest_of(row: Row) -> GuestSpec:
@@ -139,9 +155,18 @@ def planned(host: Host) -> dict[str, Any]:
     return plan
 
 
+def untouched(host: Host, row: Row, found: DamonState, size: int, held: int) -> None:
+    """Planning alone changed nothing; a guest may have reported what it had freed before."""
+    assert host.damon() == found
+    assert balloon_of(host, row) == size
+    assert row.balloon == "reporting" or host.guest_ram_bytes("row") >= held - 8 * MIB
+
+
 def test_the_main_job(host: Host, row: Row) -> None:
     """Planned as this kind allows, done as the host's own counters say, and put back."""
-    found, size = host.damon(), balloon_of(host, row)
+    found, size, held = host.damon(), balloon_of(host, row), host.guest_ram_bytes("row")
+    zswap = host.shell(f"cat {ZSWAP} 2>/dev/null || echo none")
+    assert row.swap != "file" or zswap in {"Y", "none"}
     plan = planned(host)
     kinds = {action["kind"]: action for action in plan["actions"]}
     eligible = domain_of(plan, "row")["eligible"]
@@ -149,22 +174,23 @@ def test_the_main_job(host: Host, row: Row) -> None:
         assert kinds == {}
         assert "hugetlb" in eligible["pageout"]["reason"]
         assert "hugetlb" in eligible["balloon"]["reason"] or row.balloon == "none"
-        assert host.damon() == found
+        untouched(host, row, found, size, held)
         return
 
-    assert ("balloon" in kinds) == (row.balloon in {"no reporting", "no autodeflate"})
+    assert ("balloon" in kinds) == row.balloons
     if row.balloon == "none":
         assert "no balloon device" in eligible["balloon"]["reason"]
     if row.balloon == "reporting":
         assert host.guest_ram_bytes("row") < MEMORY - 0.75 * FREED
     if "balloon" in kinds:
         assert kinds["balloon"]["expected_bytes"] >= 0.3 * FREED
-    assert ("pageout" in kinds) == (row.swap != "none"), json.dumps([domain_of(plan, "row"), plan["notes"]])
-    if row.swap == "none":
+    assert ("pageout" in kinds) == row.pages_out, json.dumps([domain_of(plan, "row"), plan["notes"]])
+    if not row.pages_out:
         assert eligible["pageout"]["reason"] == "the host has no swap"
     else:
         assert kinds["pageout"]["expected_bytes"] >= 0.7 * (TOTAL - HOT)
     if not kinds:
+        untouched(host, row, found, size, held)
         return
 
     held = host.guest_ram_bytes("row")

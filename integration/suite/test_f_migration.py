@@ -14,7 +14,7 @@ import pytest
 
 from integration.lab import paths
 from integration.lab.guests import GuestSpec
-from integration.suite.conftest import own_host_vm, own_name
+from integration.suite.conftest import HOST, own_host_vm
 from integration.suite.host import MIB, Host
 from integration.suite.service import Overcommitd, await_true
 
@@ -39,13 +39,12 @@ LOG = "/var/tmp/migration.log"
 def host_vm(request: pytest.FixtureRequest, which: str, kernel: str) -> Iterator[Host]:
     """One end of the wire, where libvirt may be reached over it."""
     other = next(name for name in ADDRESSES if name != which)
-    here, there = (paths.socket_dir(own_name(name, kernel)) / "wire" for name in (which, other))
+    called = request.config.stash[HOST].name
+    here, there = (paths.socket_dir(called(kernel, name)) / "wire" for name in (which, other))
     wire = f"dgram,id=wire,local.type=unix,local.path={here},remote.type=unix,remote.path={there}"
     card = f"virtio-net-pci,netdev=wire,romfile=,mac=52:54:00:77:00:0{sorted(ADDRESSES).index(which)}"
     arguments = ("-netdev", wire, "-device", card)
-    lab = own_host_vm(request, which, kernel, memory="2G", qemu_arguments=arguments)
-    try:
-        host = Host(lab)
+    with own_host_vm(request, which, kernel, memory="2G", qemu_arguments=arguments) as host:
         host.shell(
             f"hostname {which} && echo 127.0.0.1 {which} >> /etc/hosts && "
             f"ip addr add {ADDRESSES[which]}/24 dev eth1 && ip link set eth1 up && "
@@ -54,17 +53,15 @@ def host_vm(request: pytest.FixtureRequest, which: str, kernel: str) -> Iterator
             "systemctl start libvirtd.socket libvirtd-tcp.socket libvirtd.service"
         )
         yield host
-    finally:
-        lab.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """Where the guest is first."""
     yield from host_vm(request, "leaves", request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def destination(request: pytest.FixtureRequest, host: Host) -> Iterator[Host]:
     """Where it goes, with the same kernel."""
     yield from host_vm(request, "arrives", "7.3" if host.shell("uname -r").startswith("7.") else "6.12")
@@ -90,10 +87,10 @@ def test_a_guest_migrates_with_what_was_taken_from_it(host: Host, destination: H
     host.await_workload("mover", "full")
     host.await_workload("mover", "base")
     here, there = Overcommitd(host, POLICY), Overcommitd(destination, POLICY)
-    here.start()
-    there.start()
     small = MEMORY - 40 * MIB
     try:
+        here.start()
+        there.start()
         await_true(host, lambda: host.balloon_bytes("mover") < small, "balloon", PATIENT, here.log)
         await_true(host, lambda: host.swapped_bytes("mover") > 8 * MIB, "page-out", PATIENT, here.log)
         target = f"qemu+tcp://{ADDRESSES['arrives']}/system"
@@ -133,9 +130,7 @@ def test_a_guest_migrates_with_what_was_taken_from_it(host: Host, destination: H
         )  # fmt: skip
         print(f"\n{told[1]} ({told[2]}) in swap; there after {took:.0f} s, relieved after {relieved:.0f} s")
     finally:
-        for daemon in (here, there):
-            daemon.stop()
-        restored = [end.ctl("restore") for end in (host, destination)]
+        restored = [daemon.undo() for daemon in (here, there)]
     assert [end.returncode for end in restored] == [0, 0], [end.stdout + end.stderr for end in restored]
     assert destination.balloon_bytes("mover") == pytest.approx(MEMORY, abs=MIB)
     assert "urn:overcommit:claim" not in destination.shell("virsh dumpxml mover")

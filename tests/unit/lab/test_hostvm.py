@@ -1,0 +1,81 @@
+"""What is remembered of host VMs, and whose they are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from integration.lab.errors import LabError
+from integration.lab.state import LabState, ProcessId
+from integration.suite import hosts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SELF = ProcessId.of(os.getpid())
+assert SELF is not None
+KEPT = LabState("one", SELF, 22, "7.3", "key", "4G", 1, "tcg", "", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A lab of the test's own."""
+    monkeypatch.setenv("OVERCOMMIT_LAB_CACHE", str(tmp_path))
+    (tmp_path / "run/one").mkdir(parents=True)
+
+
+def test_a_lab_is_abandoned_when_its_run_has_ended_and_not_before() -> None:
+    """Also in the eyes of another process, which has only what was written down."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as run:
+        replace(KEPT, owner=ProcessId.of(run.pid)).save()
+        known = LabState.load("one")
+        assert known is not None
+        assert not known.abandoned
+        run.communicate(b"\n")
+    assert known.abandoned
+
+
+def test_a_lab_that_is_kept_is_nobodys_to_take_down() -> None:
+    """It was started by hand, by a process that ended at once."""
+    KEPT.save()
+    known = LabState.load("one")
+    assert known == KEPT
+    assert not known.abandoned
+
+
+def test_runs_beside_each_other_have_host_vms_of_different_names() -> None:
+    """And modules of one run."""
+    usual, second = hosts.parse("lab", "suite"), hosts.parse("lab", "second")
+    names = [chosen.name("7.3", of) for chosen in (usual, second) for of in ("", "nodes")]
+    assert names == ["suite-7-3", "suite-nodes-7-3", "second-7-3", "second-nodes-7-3"]
+    with pytest.raises(ValueError, match="is not lab"):
+        hosts.parse("vbox", "suite")
+
+
+def test_a_given_host_with_domains_of_others_is_refused() -> None:
+    """They would lose libvirtd and swap; guests that an earlier run left are ended."""
+
+    class Guests:
+        left: ClassVar = ["stray"]
+
+        def ours(self) -> list[str]:
+            return list(self.left)
+
+        def names(self) -> list[str]:
+            return [*self.left, "mail"]
+
+    class Given:
+        name, guests = "given", Guests()
+
+        def guest_remove(self, name: str) -> None:
+            self.guests.left.remove(name)
+
+    given = Given()
+    with pytest.raises(LabError, match="given runs mail"):
+        hosts._check_nobody_lives_there(given)  # type: ignore[arg-type]
+    assert given.guests.left == []
