@@ -61,8 +61,6 @@ def probe(image: Image | None) -> Accel:
     if cache.exists():
         return Accel(**json.loads(cache.read_text()))
     accel = _boot(image)
-    if accel is None:  # a busy machine may do better next time
-        return _tcg(f"emulation, because a kernel did not come up under KVM in {PROBE_SECONDS} s")
     draft = cache.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(asdict(accel)))
     draft.replace(cache)
@@ -76,8 +74,7 @@ def _machine_key(image: Image) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
-def _boot(image: Image) -> Accel | None:
-    """What booting it under KVM showed; None when it took too long."""
+def _boot(image: Image) -> Accel:
     command = [
         QEMU, "-machine", "q35", "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "512",
         "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio", "-monitor", "none",
@@ -90,7 +87,7 @@ def _boot(image: Image) -> Accel | None:
             timeout=PROBE_SECONDS, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return None
+        return _tcg(f"emulation, because a kernel did not come up under KVM in {PROBE_SECONDS} s")
     if "PROBE UP nested" in done.stdout:
         return Accel("kvm", "host", "KVM, a kernel booted under it")
     if "PROBE UP" in done.stdout:
