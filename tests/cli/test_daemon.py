@@ -224,6 +224,52 @@ def test_status_says_why_the_policy_on_disk_is_refused(run: Run, daemon: Daemon)
     assert "\n  the policy on disk is refused: policy.yaml:5:1: no\n" in said
 
 
+@pytest.fixture
+def libvirt(mocker: MockerFixture, host: FakeHost) -> None:
+    """Doctor looks for itself, at libvirt and the domains."""
+    mocker.patch("os.geteuid", return_value=0)
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+
+
+@pytest.mark.usefixtures("libvirt")
+def test_doctor_finds_a_host_with_a_daemon_in_order(run: Run, daemon: Daemon) -> None:
+    ended = run("doctor")
+    assert ended.status == 0
+    said = ended.out.splitlines()
+    assert f"ok       DAMON: overcommitd (pid {PID}) is at work with it: took 64 MiB from web" in said
+    assert "ok       policy: overcommitd's is policy.yaml" in said
+    undone = "2 change(s) in force; undone when overcommitd is stopped"
+    assert f"ok       in force: generation 7 (overcommitd): {undone}" in said
+    assert daemon.heard == []
+
+
+@pytest.mark.usefixtures("libvirt")
+def test_doctor_warns_of_a_daemon_that_has_lost_something(run: Run, daemon: Daemon) -> None:
+    daemon.publish(Mode.SAFE, reason="libvirt is away", policy_refused="a: no\nb: no")
+    said = run("doctor").out
+    assert f"warn     DAMON: overcommitd (pid {PID}) is at work" in said
+    assert "warn     policy: what is on disk now is refused: a: no; b: no" in said
+
+
+@pytest.mark.usefixtures("libvirt", "daemon")
+def test_doctor_probes_nothing_beside_a_daemon(run: Run) -> None:
+    ended = run("doctor", "--probe")
+    assert (ended.status, ended.out) == (REFUSED, "")
+    assert ended.err.splitlines()[0] == (
+        f"error: overcommitd is at work (pid {PID}): --probe takes a kdamond slot of its own"
+    )
+    assert "hint:  overcommitctl doctor without it" in ended.err
+
+
+@pytest.mark.usefixtures("libvirt")
+def test_doctor_and_a_daemon_that_says_nothing(run: Run, daemon: Daemon, mocker: MockerFixture) -> None:
+    mocker.patch.object(daemon_client.Daemon, "ask", side_effect=HostError("it hangs", hint="look there"))
+    ended = run("doctor")
+    assert ended.status == REFUSED
+    assert "conflict overcommitd: it hangs" in ended.out
+    assert daemon.heard == []
+
+
 def test_status_that_is_old_is_said_to_be(run: Run, daemon: Daemon) -> None:
     daemon.host.advance(90)
     ended = run("status")
