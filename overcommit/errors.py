@@ -71,7 +71,7 @@ class Refused(OvercommitError):
 
 
 class StalePlan(Refused):
-    """A saved plan no longer describes this host (safety rule S12)."""
+    """A plan no longer describes this host (safety rule S12)."""
 
 
 class Conflict(Refused):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ def apply(
             _tell_nothing(session, generation, complete=False)
             raise Refused("nothing is done, as you said")
         try:
-            work(first)
+            with _saved_in(file):
+                work(first)
             if wait:
                 _go_on(session, look, work, rounds, deadline)
         except OvercommitError as error:
@@ -114,6 +116,18 @@ def apply(
                 raise
             failure = error
     _end(session, rounds, failure)
+
+
+@contextlib.contextmanager
+def _saved_in(file: Path | None) -> Iterator[None]:
+    """Who saved a plan is told how to have a fresh one in its place."""
+    try:
+        yield
+    except StalePlan as stale:
+        if file is None:
+            raise
+        hint = f"nothing was changed; make a new plan with overcommitctl plan -o {file}"
+        raise StalePlan(str(stale), hint=hint) from stale
 
 
 def _require_as_saved(*, watching: bool, wait: bool) -> None:

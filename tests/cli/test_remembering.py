@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.apply.restore import Restored
 from overcommit.cli import apply, squeeze
-from overcommit.errors import Conflict, HostError, JournalFailed
+from overcommit.errors import Conflict, HostError, JournalFailed, StalePlan
 from overcommit.journal_file import append
 from overcommit.ledger import Ledger
 from overcommit.model.history import Event
@@ -527,6 +528,46 @@ def test_a_reservation_that_needs_no_further_round_is_granted(
     assert ended.status == 0
     assert "ending: libvirt is away" in ended.err
     assert promised(run)[0]["size_bytes"] <= above_the_reserve(host)
+
+
+@pytest.mark.parametrize("waiting", [(), ("--wait",)], ids=["once", "in rounds"])
+def test_only_who_saved_a_plan_is_told_to_save_another(
+    run: Run, policy: Path, host: FakeHost, mocker: MockerFixture, waiting: tuple[str, ...]
+) -> None:
+    saved = policy.with_name("plan.json")
+    run("plan", "--policy", policy, "-o", saved)
+    host.guests[1].balloon_target_bytes = 100 * MIB
+    host.advance(60)
+    ended = run("apply", saved, "--policy", policy)
+    assert (ended.status, "error: the plan is stale: the balloon of domain free" in ended.err) == (
+        REFUSED,
+        True,
+    )
+    assert ended.err.endswith(
+        f"hint:  nothing was changed; make a new plan with overcommitctl plan -o {saved}\n"
+    )
+    mocker.patch(
+        "overcommit.cli.doing.require_fresh",
+        side_effect=StalePlan("the plan is stale: so it is", hint="plan again"),
+    )
+    ended = run("apply", "--yes", *waiting, "--policy", policy)
+    assert (ended.status, ended.err.splitlines()[-1]) == (REFUSED, "hint:  plan again")
+
+
+@pytest.mark.usefixtures("host")
+def test_an_interruption_is_told_with_what_it_leaves(run: Run, policy: Path, mocker: MockerFixture) -> None:
+    mocker.patch("overcommit.cli.apply.agreed", side_effect=click.Abort)
+    mocker.patch("overcommit.cli.apply.require_somebody_to_ask")
+    ended = run("apply", "--policy", policy)
+    assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; DAMON was given back")
+    mocker.patch("overcommit.cli.doing._TextTeller.finished", side_effect=KeyboardInterrupt)
+    ended = run("apply", "--yes", "--policy", policy)
+    assert ended.status == 130
+    assert ended.err.splitlines()[-2:] == [
+        "error: interrupted; DAMON was given back",
+        "hint:  overcommitctl restore undoes what had been done",
+    ]
+    assert len(events(run)) == 1
 
 
 @pytest.fixture
