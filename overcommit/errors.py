@@ -9,6 +9,7 @@
     │   ├── StalePlan      the world moved since the plan was made
     │   └── Conflict       somebody else owns what we would need
     ├── Unsupported        this host cannot: no DAMON, no libvirt, not root                   (exit 5)
+    ├── CutShort           something went wrong after a part was done                         (exit 3)
     └── HostError          the host said no while we worked                                   (exit 1)
         ├── Busy           EBUSY that outlasted our retries
         ├── JournalFailed  the undo journal cannot be written, so that nothing may be changed
@@ -70,7 +71,7 @@ class Refused(OvercommitError):
 
 
 class StalePlan(Refused):
-    """A saved plan no longer describes this host (safety rule S12)."""
+    """A plan no longer describes this host (safety rule S12)."""
 
 
 class Conflict(Refused):
@@ -81,6 +82,12 @@ class Unsupported(OvercommitError):
     """The host lacks something that no retry will bring."""
 
     exit_code = 5
+
+
+class CutShort(OvercommitError):
+    """What went wrong after a part was done, which was reported."""
+
+    exit_code = 3
 
 
 class HostError(OvercommitError):

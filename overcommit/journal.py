@@ -273,16 +273,30 @@ class Journal:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            holder = _named_in(descriptor)
             os.close(descriptor)
             raise Conflict(
-                f"another controller is at work: {holder or 'unknown'}",
+                f"another controller is at work: {holder}",
                 hint="wait for it to end, or stop it",
             ) from error
         self._lock = descriptor
         with contextlib.suppress(OSError):  # for people only; a full disk must not keep restore from running
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
+
+    def holder(self) -> str | None:
+        """Who is the controller now, None where nobody is or nobody may know; changes nothing."""
+        try:
+            descriptor = os.open(self._directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _named_in(descriptor)
+        finally:
+            os.close(descriptor)
+        return None
 
     def unlock(self) -> None:
         """Let the next controller in."""
@@ -358,6 +372,10 @@ class Journal:
             return []
         paths = sorted(self._directory.glob("generation-*.jsonl"))
         return [(int(path.stem.rpartition("-")[2]), path) for path in paths]
+
+
+def _named_in(lock: int) -> str:
+    return os.pread(lock, 200, 0).decode(errors="replace").strip() or "unknown"
 
 
 def _content(number: int, path: Path, stamp: tuple[int, int, int]) -> _Content:

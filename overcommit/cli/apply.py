@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session, require_root, with_session
-from overcommit.errors import StalePlan, UsageError
-from overcommit.model.outcome import HostBalance, Report, Status
+from overcommit.errors import CutShort, OvercommitError, Refused, StalePlan, UsageError
+from overcommit.host.memory import read_host
+from overcommit.journal import Generation
+from overcommit.model.outcome import HostBalance, Report
 from overcommit.model.plan import Plan
 from overcommit.plan import document
 from overcommit.plan.case import worthwhile
@@ -56,8 +59,8 @@ def apply(
 ) -> None:
     """Do exactly the saved plan FILE; without one: plan, show, ask, do.
 
-    Exit status, over all rounds: 0 all done; 3 in part; 4 refused, nothing changed. Undo with overcommitctl
-    restore.
+    Exit status, over all rounds: 0 all done, or nothing to do; 1 failed; 3 in part; 4 refused, by you or by
+    us, and nothing changed. Undo with overcommitctl restore.
     """
     require_root()
     refuse_beside_daemon(
@@ -66,18 +69,15 @@ def apply(
     )
     if file is None and not yes:
         require_somebody_to_ask()
-    if file is not None and (names or observe_for is not None):
-        raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
-    if file is not None and wait:
-        raise UsageError(
-            "a saved plan is applied exactly once: --wait makes new ones",
-            hint="apply the plan first, then run overcommitctl apply --wait without it",
-        )
+    if file is not None:
+        _require_as_saved(watching=bool(names) or observe_for is not None, wait=wait)
     policy = session.policy()
     saved = _read(file) if file is not None else None
     if saved is None or saved.needs_damon:
         session.require_damon(take_over=take_over)
     hypervisor = session.hypervisor(read_only=False)
+    rounds: list[Report] = []
+    failure: OvercommitError | None = None
     with session.generation("apply") as generation:
 
         def look() -> Plan:
@@ -91,8 +91,8 @@ def apply(
                 take_over=take_over,
             )
 
-        def work(plan: Plan) -> Report:
-            return do(session, hypervisor, generation, plan, policy, take_over=take_over)
+        def work(plan: Plan) -> None:
+            do(session, hypervisor, generation, plan, policy, rounds, take_over=take_over)
 
         deadline = session.clock.monotonic() + timeout
         first = saved or look()
@@ -100,26 +100,57 @@ def apply(
             show(session, first)
         if not first.runnable:
             session.talk.say("nothing to do")
+            _tell_nothing(session, generation, complete=True)
             return
         more = ", and what later rounds find" if wait else ""
         if saved is None and not yes and not agreed(f"Do this (frees {render.gains(first)}){more}?"):
-            return
-        rounds = [work(first)]
-        if wait:
-            rounds += _go_on(session, look, work, rounds[0], deadline)
-    report = Report.of_rounds(rounds)
-    _tell(session, report, len(rounds))
-    if not report.complete:
-        useless = all(o.status in {Status.FAILED, Status.UNDONE} for o in report.outcomes)
-        raise SystemExit(FAILED if useless else APPLIED_IN_PART)
+            _tell_nothing(session, generation, complete=False)
+            raise Refused("nothing is done, as you said")
+        try:
+            with _saved_in(file):
+                work(first)
+            if wait:
+                _go_on(session, look, work, rounds, deadline)
+        except OvercommitError as error:
+            if not rounds:
+                raise
+            failure = error
+    _end(session, rounds, failure)
+
+
+@contextlib.contextmanager
+def _saved_in(file: Path | None) -> Iterator[None]:
+    """Who saved a plan is told how to have a fresh one in its place."""
+    try:
+        yield
+    except StalePlan as stale:
+        if file is None:
+            raise
+        hint = f"nothing was changed; make a new plan with overcommitctl plan -o {file}"
+        raise StalePlan(str(stale), hint=hint) from stale
+
+
+def _require_as_saved(*, watching: bool, wait: bool) -> None:
+    """Raise `UsageError` for what a saved plan leaves no room for."""
+    if watching:
+        raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
+    if wait:
+        raise UsageError(
+            "a saved plan is applied exactly once: --wait makes new ones",
+            hint="apply the plan first, then run overcommitctl apply --wait without it",
+        )
 
 
 def _go_on(
-    session: Session, look: Callable[[], Plan], work: Callable[[Plan], Report], first: Report, deadline: float
-) -> Iterator[Report]:
+    session: Session,
+    look: Callable[[], Plan],
+    work: Callable[[Plan], None],
+    rounds: Sequence[Report],
+    deadline: float,
+) -> None:
     """Plan and apply again until there is nothing to do, nothing is gained, or it is time to end."""
     say, number, poor = session.talk.say, 1, 0
-    gained = first.freed_bytes + first.moved_bytes
+    gained = rounds[-1].gained_bytes
     while True:
         poor = 0 if gained >= worthwhile(0) else poor + 1
         so_far = f"round {number} gained {format_size(gained)}"
@@ -138,13 +169,24 @@ def _go_on(
             show(session, plan)
         number += 1
         try:
-            report = work(plan)
+            work(plan)
         except StalePlan as stale:  # a guest went its own way between the plan and its first action
             say(str(stale))
             gained = 0
             continue
-        gained = report.freed_bytes + report.moved_bytes
-        yield report
+        gained = rounds[-1].gained_bytes
+
+
+def _end(session: Session, rounds: Sequence[Report], failure: OvercommitError | None) -> None:
+    """Tell what all rounds came to, and only then what ended them before their time."""
+    report = Report.of_rounds(rounds)
+    _tell(session, report, len(rounds), complete=report.complete and failure is None)
+    if failure is not None and report.changed:
+        raise CutShort(str(failure), hint=failure.hint) from failure
+    if failure is not None:
+        raise failure
+    if not report.complete:
+        raise SystemExit(APPLIED_IN_PART if report.changed else FAILED)
 
 
 def _read(file: Path) -> Plan:
@@ -156,18 +198,30 @@ def _read(file: Path) -> Plan:
     return document.loads(text, str(file))
 
 
-def _tell(session: Session, report: Report, rounds: int) -> None:
+def _tell_nothing(session: Session, generation: Generation, *, complete: bool) -> None:
+    """Programs read to the summary, also where nothing was done."""
     if session.json:
-        summary: dict[str, Any] = {
-            "type": "summary",
-            "generation": report.generation,
-            "rounds": rounds,
-            "freed_bytes": report.freed_bytes,
-            "moved_bytes": report.moved_bytes,
-            "complete": report.complete,
-            "host": {name: getattr(report.balance, name) for name in HostBalance.__dataclass_fields__},
-        }
-        click.echo(json.dumps(summary))
+        host = read_host(session.kernel)
+        report = Report(generation=generation.number, outcomes=(), balance=HostBalance.between(host, host))
+        _summarize(report, 0, complete=complete)
+
+
+def _summarize(report: Report, rounds: int, *, complete: bool) -> None:
+    summary: dict[str, Any] = {
+        "type": "summary",
+        "generation": report.generation,
+        "rounds": rounds,
+        "freed_bytes": report.freed_bytes,
+        "moved_bytes": report.moved_bytes,
+        "complete": complete,
+        "host": {name: getattr(report.balance, name) for name in HostBalance.__dataclass_fields__},
+    }
+    click.echo(json.dumps(summary))
+
+
+def _tell(session: Session, report: Report, rounds: int, *, complete: bool) -> None:
+    if session.json:
+        _summarize(report, rounds, complete=complete)
         return
     for line in render.report_text(report):
         click.echo(line)

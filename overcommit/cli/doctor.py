@@ -8,14 +8,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from overcommit.cli.accounts import Finding, account_findings, limit_findings, swap_finding
+from overcommit.cli.daemon_client import find_daemon, refuse_beside_daemon
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import Session, with_session
+from overcommit.cli.status import generation_text
+from overcommit.daemon.protocol import Verb
+from overcommit.daemon.status import Mode, generation_json
 from overcommit.damon.capabilities import FEATURES, Capabilities
 from overcommit.damon.owners import find_owners
 from overcommit.damon.pool import DamonPool
@@ -48,8 +53,15 @@ _KEYWORD_NAMES = {
 def doctor(session: Session, probe: bool, take_over: bool) -> None:
     """Check the host, DAMON's ownership, swap, libvirt and each domain; nothing is changed without --probe.
 
+    Where overcommitd is at work, DAMON is its, and as it should be.
+
     Exit status: 0 ready; 4 DAMON belongs to somebody else; 5 something is missing.
     """
+    if probe:
+        refuse_beside_daemon(
+            "--probe takes a kdamond slot of its own",
+            "overcommitctl doctor without it, or first systemctl stop overcommitd, which puts all back",
+        )
     offered = _try(session, take_over=take_over) if probe else None
     findings = list(_examine(session, offered if isinstance(offered, Capabilities) else None))
     if isinstance(offered, Capabilities):
@@ -79,7 +91,14 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
         yield Finding(level="ok", about="privileges", text="running as root")
     else:
         yield Finding(level="fail", about="privileges", text="not root", fix="sudo overcommitctl doctor")
-    yield from _damon(session)
+    try:
+        daemon = find_daemon()
+        seen = daemon.ask(Verb.STATUS) if daemon else None
+    except OvercommitError as error:
+        yield Finding(level="conflict", about="overcommitd", text=str(error), fix=error.hint or "")
+    else:
+        yield from _damon(session) if seen is None else _daemon(seen)
+        yield from _in_force(session, seen)
     host, unreadable = observe_host(session.kernel)
     yield from _memory(host, unreadable)
     if not any(gap.what == "KSM" for gap in unreadable):
@@ -109,18 +128,57 @@ def _damon(session: Session) -> Iterator[Finding]:
         yield Finding(level="fail", about="DAMON", text=str(error), fix=error.hint or "")
         return
     if session.left_in_damon():
-        yield Finding(
-            level="conflict",
-            about="DAMON",
-            text="a controller of ours is at work, or died and left its kdamonds",
-            fix="overcommitctl restore (refused while one is at work)",
-        )
+        yield _of_ours(session.journal.holder())
         return
     if not owners:
         yield Finding(level="ok", about="DAMON", text="sysfs interface present and free")
     yield _tracing(session)
     for owner in owners:
         yield Finding(level="conflict", about="DAMON", text=owner.what, fix=owner.remedy)
+
+
+def _of_ours(holder: str | None) -> Finding:
+    if holder is not None:
+        return Finding(
+            level="conflict",
+            about="DAMON",
+            text=f"a controller of ours is at work: {holder}",
+            fix="wait for it to end, or stop it",
+        )
+    return Finding(
+        level="warn",
+        about="DAMON",
+        text="a controller of ours died and left its kdamonds",
+        fix="the next plan, apply or restore gives them back",
+    )
+
+
+def _daemon(seen: Mapping[str, Any]) -> Iterator[Finding]:
+    """What overcommitd says of itself: that DAMON is in use is as it should be."""
+    yield Finding(
+        level="warn" if seen["mode"] == Mode.SAFE.value else "ok",
+        about="DAMON",
+        text=f"overcommitd (pid {seen['pid']}) is at work with it: {seen['sentence']}",
+    )
+    yield Finding(level="ok", about="policy", text=f"overcommitd's is {seen['policy_source']}")
+    if seen["policy_refused"]:
+        yield Finding(
+            level="warn",
+            about="policy",
+            text=f"what is on disk now is refused: {'; '.join(seen['policy_refused'].splitlines())}",
+            fix="overcommitctl validate",
+        )
+
+
+def _in_force(session: Session, seen: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """What is changed and not put back; ``seen`` is of a daemon, whom everybody may ask."""
+    generations = (
+        [generation_json(g) for g in session.journal.generations() if g.outstanding]
+        if seen is None
+        else seen["generations"]
+    )
+    for generation in generations:
+        yield Finding(level="ok", about="in force", text=generation_text(generation, manual=seen is None))
 
 
 def _tracing(session: Session) -> Finding:
@@ -245,6 +303,7 @@ def _domains(
     policy = None
     try:
         policy = session.policy()
+        yield Finding(level="ok", about="policy", text=f"for verbs it is {policy.source}")
         if asks_agents(policy):
             snapshot = ask_agents(snapshot, session.hypervisor(read_only=False), policy)
     except OvercommitError as error:

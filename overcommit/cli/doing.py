@@ -13,11 +13,12 @@ from overcommit.apply.worksite import Worksite
 from overcommit.cli import render
 from overcommit.cli.session import Session
 from overcommit.damon.pool import DamonPool
-from overcommit.errors import UsageError
+from overcommit.errors import OvercommitError, UsageError
+from overcommit.host.memory import read_host
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.action import Action, KsmAction, name_of, subject_of
-from overcommit.model.outcome import Outcome, Report, Status
+from overcommit.model.outcome import HostBalance, Outcome, Report, Status
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
 from overcommit.observe.agent import ask_agents
@@ -52,10 +53,13 @@ def do(
     generation: Generation,
     plan: Plan,
     policy: Policy,
+    rounds: list[Report],
     *,
     take_over: bool,
-) -> Report:
+) -> None:
     """Do the plan if it is fresh; each action's end is remembered before it is told.
+
+    What came of it is added to ``rounds``; also what was done before an error, if anything was.
 
     Raises:
         StalePlan: the world moved since the plan was made.
@@ -73,20 +77,30 @@ def do(
         progress=teller.progress,
     )
 
+    outcomes: list[Outcome] = []
+
     def finished(outcome: Outcome) -> None:
         session.note(outcome, generation, policy)
+        outcomes.append(outcome)
         teller.finished(outcome)
 
-    with DamonPool(session.kernel, session.journal, generation) as pool:
-        return carry_out(
-            site,
-            pool,
-            plan,
-            snapshot,
-            take_over=take_over,
-            started=teller.started,
-            finished=finished,
-        )
+    try:
+        with DamonPool(session.kernel, session.journal, generation) as pool:
+            report = carry_out(
+                site,
+                pool,
+                plan,
+                snapshot,
+                take_over=take_over,
+                started=teller.started,
+                finished=finished,
+            )
+    except OvercommitError:
+        if outcomes:
+            balance = HostBalance.between(snapshot.host, read_host(session.kernel))
+            rounds.append(Report(generation=generation.number, outcomes=tuple(outcomes), balance=balance))
+        raise
+    rounds.append(report)
 
 
 class _TextTeller:

@@ -22,6 +22,7 @@ from overcommit.cli.release import release
 from overcommit.cli.reserve import reserve
 from overcommit.cli.restore import restore
 from overcommit.cli.service import service
+from overcommit.cli.session import Interrupted
 from overcommit.cli.status import status
 from overcommit.cli.talk import fail
 from overcommit.cli.validate import validate
@@ -54,21 +55,19 @@ def completion(shell: str) -> None:
 
 
 for _verb in (
-    *(
-        doctor,
-        plan,
-        explain,
-        apply,
-        status,
-        pause,
-        resume,
-        history,
-        reserve,
-        release,
-        restore,
-        validate,
-        service,
-    ),
+    doctor,
+    plan,
+    explain,
+    apply,
+    status,
+    pause,
+    resume,
+    history,
+    reserve,
+    release,
+    restore,
+    validate,
+    service,
 ):
     overcommitctl.add_command(_verb)
 
@@ -87,14 +86,11 @@ def main() -> None:
     """Run, and end with one of the documented exit statuses."""
     for ending in _ENDINGS:
         signal.signal(ending, _terminate)
-    context: dict[str, bool] = {}
     if asked := os.environ.get(_COMPLETE):
         sys.exit(shell_complete(overcommitctl, {}, PROGRAM, _COMPLETE, asked))
     try:
         with overcommitctl.make_context(PROGRAM, sys.argv[1:]) as root:
-            root.obj = context
             overcommitctl.invoke(root)
-            context = root.obj or {}
     except OvercommitError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
@@ -105,8 +101,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(USAGE)
+    except Interrupted as error:
+        fail("interrupted; DAMON was given back", error.hint)
+        sys.exit(INTERRUPTED)
     except (KeyboardInterrupt, click.Abort):
-        fail("interrupted; DAMON was given back", "overcommitctl restore undoes what had been done")
+        fail("interrupted", None)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone; DAMON was given back on the way here.

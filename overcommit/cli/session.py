@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from overcommit.errors import Unsupported
 from overcommit.host.kernel import LocalKernel
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import DEFAULT_DIRECTORY, Journal
+from overcommit.journal import DEFAULT_DIRECTORY, Generation, Journal
 from overcommit.ledger import Ledger
 from overcommit.model.policy import Policy
 from overcommit.policy import loader
@@ -31,6 +32,14 @@ _ATTEMPTS, _AGAIN_SECONDS = 7, 0.5
 
 def _may_come_back(error: BaseException) -> bool:
     return isinstance(error, Unsupported) and not isinstance(error.__cause__, ImportError)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The operator ended a verb that was the controller; what it had of DAMON was given back."""
+
+    def __init__(self, *, hint: str | None) -> None:
+        super().__init__()
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,19 @@ class Session(Control):
     def policy(self) -> Policy:
         """The policy named, the host's own, or the shipped default."""
         return loader.load(self.policy_path)
+
+    @contextmanager
+    def generation(self, command: str) -> Iterator[Generation]:
+        """As `Control.generation`; an interruption says what is left of it."""
+        number = None
+        try:
+            with Control.generation(self, command) as generation:
+                number = generation.number
+                yield generation
+        except (KeyboardInterrupt, click.Abort) as error:
+            stays = any(entry.generation == number for entry in self.journal.outstanding())
+            hint = "overcommitctl restore undoes what had been done" if stays else None
+            raise Interrupted(hint=hint) from error
 
     def hypervisor(self, *, read_only: bool) -> Hypervisor:
         """A connection to libvirt; one that is just being restarted is waited for.
@@ -86,7 +108,7 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
     @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
     @click.option("--no-color", is_flag=True, help="No colours (also: NO_COLOR).")
-    @click.option("--debug", is_flag=True, help="Tracebacks for errors.")
+    @click.option("--debug", is_flag=True, expose_value=False, help="Tracebacks for errors.")
     @click.pass_context
     @functools.wraps(command)
     def wrapped(
@@ -97,10 +119,8 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
         as_json: bool,
         quiet: bool,
         no_color: bool,
-        debug: bool,
         **options: Any,
     ) -> Any:
-        context.find_root().obj = {"debug": debug}
         if no_color or os.environ.get("NO_COLOR"):
             context.color = False
         kernel = DamonWorker(LocalKernel())

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session
-from overcommit.errors import Refused, StalePlan
+from overcommit.errors import OvercommitError, Refused, StalePlan
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
-from overcommit.model.outcome import Outcome, Status
+from overcommit.model.outcome import Outcome, Report
 from overcommit.model.past import Reservation
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.observe.facts import observe
 from overcommit.plan.case import worthwhile
 from overcommit.plan.obstacles import obstacles_of
-from overcommit.plan.planner import make_plan
+from overcommit.plan.planner import host_plan
 from overcommit.units import format_size
 
 _PAUSE_SECONDS = 10.0
@@ -42,7 +42,7 @@ class Squeezed:
     @property
     def changed(self) -> bool:
         """Whether any domain has less than before."""
-        return any(outcome.status in {Status.DONE, Status.PARTIAL} for outcome in self.outcomes)
+        return any(outcome.status.changed for outcome in self.outcomes)
 
 
 def squeeze(
@@ -59,50 +59,61 @@ def squeeze(
 ) -> Squeezed:
     """Free memory until ``size`` can be promised; no round begins after ``timeout`` seconds.
 
-    Nothing is taken from the domain that it is for: that would have to be given back at once.
+    Nothing is taken from the domain that it is for: that would have to be given back at once. An error after
+    something was freed ends it, and is the first of the obstacles.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
+        HostError: the journal cannot be written.
         UsageError: there is something to ask, and nobody to answer.
         Refused: the host does not have so much, or the operator does not want it.
     """
     policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
     hypervisor, clock = session.hypervisor(read_only=False), session.clock
     deadline = clock.monotonic() + timeout
-    outcomes: list[Outcome] = []
+    rounds: list[Report] = []
     obstacles: tuple[str, ...] = ()
     said, more = "", 0
     missing, wanted = _missing(session, hypervisor, policy, size, purpose)
-    while missing > 0 and clock.monotonic() < deadline:
-        plan = plan_now(
-            session,
-            hypervisor,
-            generation,
-            policy,
-            names=(),
-            leave_out=purpose,
-            observe_for=observe_for,
-            take_over=take_over,
-            reserving=dataclasses.replace(wanted, size_bytes=wanted.size_bytes + more),
-        )
-        obstacles = tuple(obstacles_of(plan))
-        says = "\n  ".join((f"{format_size(missing)} of {format_size(size)} are missing", *obstacles))
-        if says != said:
-            session.talk.say(says)
-            said = says
-        if plan.runnable:
-            if session.json or not outcomes:
-                show(session, plan)
-            if not outcomes and not yes:
-                _ask(size)
-            with _unless_stale(session):
-                outcomes += do(session, hypervisor, generation, plan, policy, take_over=take_over).outcomes
-        missing, wanted = _missing(session, hypervisor, policy, size, purpose)
-        # Compressed swap keeps a part of what is paged out, and what is cold comes in pieces.
-        more = max(missing // 2, worthwhile(0))
-        if missing > 0 and not plan.runnable:
-            clock.wait(_PAUSE_SECONDS)
-    return Squeezed(missing_bytes=missing, outcomes=tuple(outcomes), obstacles=obstacles)
+    try:
+        while missing > 0 and clock.monotonic() < deadline:
+            plan = plan_now(
+                session,
+                hypervisor,
+                generation,
+                policy,
+                names=(),
+                leave_out=purpose,
+                observe_for=observe_for,
+                take_over=take_over,
+                reserving=dataclasses.replace(wanted, size_bytes=wanted.size_bytes + more),
+            )
+            obstacles = tuple(obstacles_of(plan))
+            says = "\n  ".join((f"{format_size(missing)} of {format_size(size)} are missing", *obstacles))
+            if says != said:
+                session.talk.say(says)
+                said = says
+            if plan.runnable:
+                if session.json or not rounds:
+                    show(session, plan)
+                if not rounds and not yes:
+                    _ask(size)
+                with _unless_stale(session):
+                    do(session, hypervisor, generation, plan, policy, rounds, take_over=take_over)
+            missing, wanted = _missing(session, hypervisor, policy, size, purpose)
+            # Compressed swap keeps a part of what is paged out, and what is cold comes in pieces.
+            more = max(missing // 2, worthwhile(0))
+            if missing > 0 and not plan.runnable:
+                clock.wait(_PAUSE_SECONDS)
+    except OvercommitError as error:
+        if not any(report.changed for report in rounds):
+            raise
+        session.talk.say(f"ending: {error}")
+        obstacles = (str(error), *obstacles)
+        with contextlib.suppress(OvercommitError):
+            missing, _ = _missing(session, hypervisor, policy, size, purpose)
+    outcomes = tuple(outcome for report in rounds for outcome in report.outcomes)
+    return Squeezed(missing_bytes=missing, outcomes=outcomes, obstacles=obstacles)
 
 
 def _ask(size: int) -> None:
@@ -129,7 +140,7 @@ def _missing(
     wanted = Reservation(id=0, purpose=None, size_bytes=max(0, size - held), expires_at=math.inf)
     past = session.past(snapshot.taken_at)
     past = dataclasses.replace(past, reservations=(*past.reservations, wanted))
-    host = make_plan(snapshot, {}, policy, past=past).host
+    host = host_plan(snapshot, policy, past)
     most = host.total_bytes - host.reserve_bytes - (host.reserved_bytes - wanted.size_bytes)
     if wanted.size_bytes > most:
         raise Refused(

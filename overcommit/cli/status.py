@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 from overcommit.cli import render
 from overcommit.cli.daemon_client import Daemon, find_daemon, refuse_options
-from overcommit.cli.planning import require_known, select
+from overcommit.cli.planning import require_known
 from overcommit.cli.remembered import local_time, quarantine_text, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.daemon.protocol import Verb
@@ -31,7 +31,10 @@ def status(session: Session, names: tuple[str, ...]) -> None:
     Where overcommitd is at work, this is what it saw and did last, for everybody.
     """
     daemon = find_daemon()
-    seen = _look(session, names) if daemon is None else _ask(session, daemon, names)
+    seen = _look(session) if daemon is None else _ask(session, daemon)
+    require_known(names, {domain["name"] for domain in seen["domains"]})
+    if names:
+        seen["domains"] = [domain for domain in seen["domains"] if domain["name"] in names]
     if session.json:
         click.echo(json.dumps(seen, indent=1))
         return
@@ -39,21 +42,18 @@ def status(session: Session, names: tuple[str, ...]) -> None:
         click.echo(line)
 
 
-def _look(session: Session, names: Sequence[str]) -> dict[str, Any]:
+def _look(session: Session) -> dict[str, Any]:
     policy = session.policy()
     require_root()
     hypervisor = session.hypervisor(read_only=True)
-    snapshot = select(observe(session.kernel, hypervisor, session.clock), names)
+    snapshot = observe(session.kernel, hypervisor, session.clock)
     past = session.past(snapshot.taken_at)
     return status_document(snapshot, policy, past, session.journal.generations())
 
 
-def _ask(session: Session, daemon: Daemon, names: Sequence[str]) -> dict[str, Any]:
+def _ask(session: Session, daemon: Daemon) -> dict[str, Any]:
     refuse_options(daemon, {"--policy": session.policy_path is not None}, "overcommitctl status without it")
     seen = daemon.ask(Verb.STATUS)
-    require_known(names, {domain["name"] for domain in seen["domains"]})
-    if names:
-        seen["domains"] = [domain for domain in seen["domains"] if domain["name"] in names]
     age = session.clock.now() - seen["taken_at"]
     if age > _OLD_SECONDS:
         session.talk.say(
@@ -67,6 +67,8 @@ def _text(seen: Mapping[str, Any], now: float) -> Iterator[str]:
     if not manual:
         yield _mode(seen)
     yield seen["sentence"]
+    if not manual:
+        yield seen["host"]["text"]
     if seen["domains"]:
         more = () if manual else ("target", "reclaimed", "read back", "cold after")
         yield from render.table(
@@ -75,6 +77,8 @@ def _text(seen: Mapping[str, Any], now: float) -> Iterator[str]:
         )
     for domain in seen["domains"]:
         yield from _about(domain)
+    for line in (seen["policy_refused"] or "").splitlines():
+        yield f"  the policy on disk is refused: {line}"
     for area in seen["host"]["swap"]:
         yield f"  swap on {area['text']}"
     for gap in seen["gaps"]:
@@ -83,12 +87,17 @@ def _text(seen: Mapping[str, Any], now: float) -> Iterator[str]:
         yield f"  {reservation_text(reservation_of(reservation), now)}"
     for quarantine in seen["quarantines"]:
         yield f"  {quarantine_text(quarantine)}"
-    undone = "overcommitctl restore undoes them" if manual else "undone when overcommitd is stopped"
     for generation in seen["generations"]:
-        yield (
-            f"  generation {generation['number']} ({generation['command']}): "
-            f"{generation['changes']} change(s) in force; {undone}"
-        )
+        yield f"  {generation_text(generation, manual=manual)}"
+
+
+def generation_text(generation: Mapping[str, Any], *, manual: bool) -> str:
+    """What of a generation is still changed, as the document has it, in one line."""
+    undone = "overcommitctl restore undoes them" if manual else "undone when overcommitd is stopped"
+    return (
+        f"generation {generation['number']} ({generation['command']}): "
+        f"{generation['changes']} change(s) in force; {undone}"
+    )
 
 
 def _mode(seen: Mapping[str, Any]) -> str:
@@ -137,6 +146,8 @@ def _about(domain: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {domain['name']}: nothing is done: busy with {domain['busy_with']}"
     if domain.get("why_not"):
         yield f"  {domain['name']}: nothing is taken: {domain['why_not']}"
+    if domain.get("held"):
+        yield f"  {domain['name']}: {domain['held']}"
     for gap in domain["gaps"]:
         yield f"  {domain['name']}: cannot read its {gap['what']}: {gap['why']}"
 

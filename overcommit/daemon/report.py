@@ -71,6 +71,7 @@ def status_of(controller: Controller, control: Control, sentence: str) -> dict[s
         sentence=sentence,
         reason=controller.footing.reason(now),
         until=wall + until - now if until is not None and until < math.inf else None,
+        policy_refused=controller.policy_file.refused,
     )
     planned = controller.plan.domains if controller.plan else ()
     targets = {domain.incarnation: domain.target_bytes for domain in planned}
@@ -98,13 +99,15 @@ def _standing(
     if promoted is not None and working_set:
         rate = promoted.total * PAGE_SIZE / working_set
     swapped = domain.residency.swapped_bytes if domain.residency else 0
-    doing = controller.acting.of(who)
+    doing, restraint = controller.acting.of(who), followed.restraint
     return Standing(
         target_bytes=target_bytes,
         reclaimed_bytes=swapped + controller.past.taken_from(who),
         promotion_rate_per_minute=rate,
         slo_promotion_rate_per_minute=grip.domain_class.objective.promotions_per_minute,
-        cold_after_seconds=grip.cold_after_seconds,
+        cold_after_seconds=restraint.cold_after_seconds,
+        outside_share=grip.outside_share,
         doing=name_of(doing) if doing else None,
-        why_not=grip.why_not,
+        why_not=restraint.why_not,
+        held=restraint.sentence if grip.firmer and restraint.why_not is None else None,
     )

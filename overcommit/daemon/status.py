@@ -12,9 +12,11 @@ from overcommit.daemon.swap_text import swap_text
 from overcommit.journal import GenerationSummary
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.past import Past, Quarantine, Reservation
+from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy
 from overcommit.model.swap import SwapArea
 from overcommit.plan.budget import shared_limit
+from overcommit.plan.planner import host_plan
 from overcommit.plan.swap_budget import filled_next
 from overcommit.units import format_size
 
@@ -35,7 +37,10 @@ class Mode(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """How the daemon does; ``reason`` says why it is in its mode, ``until`` when a pause ends (epoch)."""
+    """How the daemon does; ``reason`` says why it is in its mode, ``until`` when a pause ends (epoch).
+
+    ``policy_refused`` is why the policy on disk is none, so that an older one is in force.
+    """
 
     pid: int
     mode: Mode
@@ -43,13 +48,16 @@ class Service:
     sentence: str
     reason: str | None = None
     until: float | None = None
+    policy_refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """Where the daemon stands with one domain; rates are shares of the working set, None is a gap.
 
-    ``reclaimed_bytes`` is what it took and has not given back; ``doing`` and ``why_not`` are phrases.
+    ``reclaimed_bytes`` is what it took and has not given back; ``outside_share`` is how much of the last day
+    the domain felt more than it may. ``doing``, ``why_not`` and ``held`` are phrases: what is done, why
+    nothing is taken, and why less is taken than its class says.
     """
 
     target_bytes: int | None = None
@@ -57,8 +65,10 @@ class Standing:
     promotion_rate_per_minute: float | None = None
     slo_promotion_rate_per_minute: float | None = None
     cold_after_seconds: float | None = None
+    outside_share: float | None = None
     doing: str | None = None
     why_not: str | None = None
+    held: str | None = None
 
 
 _UNKNOWN = Standing()
@@ -76,16 +86,21 @@ def status_document(
     """What ``overcommitctl status`` shows; of ``generations`` only those that have something to undo."""
     alive = {domain.incarnation for domain in snapshot.domains}
     in_force = [generation for generation in generations if generation.outstanding]
+    host = _host(snapshot, host_plan(snapshot, policy, past))
     return {
         "kind": "status",
         "mode": (service.mode if service else Mode.MANUAL).value,
         "mode_reason": service.reason if service else None,
         "mode_until": service.until if service else None,
-        "sentence": service.sentence if service else _sentence(snapshot, len(in_force)),
+        "sentence": service.sentence
+        if service
+        else f"{host['text']}; {len(in_force)} generation(s) in force",
         "tick": service.tick if service else None,
         "pid": service.pid if service else None,
+        "policy_source": policy.source,
+        "policy_refused": service.policy_refused if service else None,
         "taken_at": snapshot.taken_at,
-        "host": _host(snapshot),
+        "host": host,
         "domains": [
             _domain(domain, policy)
             | (dataclasses.asdict((standings or {}).get(domain.incarnation, _UNKNOWN)) if service else {})
@@ -95,9 +110,16 @@ def status_document(
         "reservations": [reservation_json(r) for r in past.reservations],
         "quarantines": [quarantine_json(q) for q in past.quarantines if q.domain in alive],
         "outstanding_generations": [generation.number for generation in in_force],
-        "generations": [
-            {"number": g.number, "command": g.command, "changes": g.outstanding} for g in in_force
-        ],
+        "generations": [generation_json(generation) for generation in in_force],
+    }
+
+
+def generation_json(generation: GenerationSummary) -> dict[str, Any]:
+    """What is still changed of a generation, for programs."""
+    return {
+        "number": generation.number,
+        "command": generation.command,
+        "changes": generation.outstanding,
     }
 
 
@@ -122,24 +144,17 @@ def quarantine_json(quarantine: Quarantine) -> dict[str, Any]:
     }
 
 
-def _sentence(snapshot: Snapshot, outstanding: int) -> str:
-    host = snapshot.host
-    promised = sum(d.definition.maximum_bytes for d in snapshot.domains)
-    return (
-        f"{host.name}: {len(snapshot.domains)} domain(s), {format_size(promised)} promised of "
-        f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, swap "
-        f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)}, "
-        f"{outstanding} generation(s) in force"
-    )
-
-
-def _host(snapshot: Snapshot) -> dict[str, Any]:
+def _host(snapshot: Snapshot, plan: HostPlan) -> dict[str, Any]:
     host, limit = snapshot.host, shared_limit(snapshot.domains)
     return {
         "name": host.name,
         "kernel": host.kernel,
         "total_bytes": host.total_bytes,
         "available_bytes": host.available_bytes,
+        "promised_bytes": plan.promised_bytes,
+        "reserve_bytes": plan.reserve_bytes,
+        "reserved_bytes": plan.reserved_bytes,
+        "headroom_bytes": plan.headroom_bytes,
         "swap_total_bytes": host.swap_total_bytes,
         "swap_used_bytes": host.swap_used_bytes,
         "zram_used_bytes": host.zram_used_bytes,
@@ -147,7 +162,21 @@ def _host(snapshot: Snapshot) -> dict[str, Any]:
         "huge_pages_bytes": host.huge_pages.total_bytes if host.huge_pages else None,
         "slice_limit": dataclasses.asdict(limit) if limit else None,
         "psi_some_avg60": host.pressure.some_avg60 if host.pressure else None,
+        "text": _host_text(host, plan),
     }
+
+
+def _host_text(host: HostFacts, plan: HostPlan) -> str:
+    headroom = plan.headroom_bytes
+    kept = f"reserve of {format_size(plan.reserve_bytes)}"
+    if plan.reserved_bytes:
+        kept += f" and the {format_size(plan.reserved_bytes)} reserved"
+    return (
+        f"{host.name}: {plan.running_domains} domain(s), {format_size(plan.promised_bytes)} promised of "
+        f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, swap "
+        f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)}, "
+        f"{format_size(abs(headroom))} {'above' if headroom >= 0 else 'BELOW'} the {kept}"
+    )
 
 
 def _swap(area: SwapArea, host: HostFacts) -> dict[str, Any]:

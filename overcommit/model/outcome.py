@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from overcommit.model.action import Action
+from overcommit.model.facts import HostFacts
 from overcommit.units import MIB
 
 
@@ -27,6 +28,11 @@ class Status(enum.Enum):
     PARTIAL = "partial"
     FAILED = "failed"
     UNDONE = "undone"
+
+    @property
+    def changed(self) -> bool:
+        """Whether something is other than before."""
+        return self in {Status.DONE, Status.PARTIAL}
 
     @classmethod
     def of(cls, got_bytes: int, *, enough: bool, failure: str | None) -> Status:
@@ -84,6 +90,18 @@ class HostBalance:
     zram_before_bytes: int
     zram_after_bytes: int
 
+    @classmethod
+    def between(cls, before: HostFacts, after: HostFacts) -> HostBalance:
+        """What two looks at the host come to."""
+        return cls(
+            available_before_bytes=before.available_bytes,
+            available_after_bytes=after.available_bytes,
+            swap_used_before_bytes=before.swap_used_bytes,
+            swap_used_after_bytes=after.swap_used_bytes,
+            zram_before_bytes=before.zram_used_bytes,
+            zram_after_bytes=after.zram_used_bytes,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -119,6 +137,16 @@ class Report:
         return sum(o.moved_bytes for o in self.outcomes)
 
     @property
+    def gained_bytes(self) -> int:
+        """What was to be had at all, here or for another memory node."""
+        return self.freed_bytes + self.moved_bytes
+
+    @property
     def complete(self) -> bool:
         """Whether every action did what the plan said."""
         return all(o.status is Status.DONE for o in self.outcomes)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is other than before."""
+        return any(o.status.changed for o in self.outcomes)

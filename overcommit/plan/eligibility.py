@@ -318,4 +318,4 @@ def _missing(domain: DomainFacts, *needed: str) -> Iterator[Verdict]:
     """Rule S2: no action that depends on a value we could not read."""
     for gap in domain.gaps:
         if gap.what in needed:
-            yield refusal(f"cannot read its {gap.what}: {gap.why}", "overcommitctl doctor --debug")
+            yield refusal(f"cannot read its {gap.what}: {gap.why}", "")

@@ -31,7 +31,6 @@ from overcommit.plan.vetoes import quarantined
 from overcommit.units import MIB, format_duration, format_size
 
 _NO_DEVICE = refusal("its virtio-mem device is gone", "")
-_AGAIN = "nothing was changed; make a new plan with overcommitctl plan -o FILE"
 
 
 def require_fresh(plan: Plan, now: Snapshot, policy: Policy, past: Past = NOTHING_PAST) -> None:
@@ -41,7 +40,7 @@ def require_fresh(plan: Plan, now: Snapshot, policy: Policy, past: Past = NOTHIN
         StalePlan: the first thing that changed, by name.
     """
     for what in _changes(plan, now, policy, past.by_domain()):
-        raise StalePlan(f"the saved plan is stale: {what}", hint=_AGAIN)
+        raise StalePlan(f"the plan is stale: {what}", hint="nothing was changed; plan again")
 
 
 def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnation, Past]) -> list[str]:

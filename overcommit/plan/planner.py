@@ -68,7 +68,7 @@ def make_plan(
     """
     swap = swap or judge_swap(snapshot.host, policy.swap)
     written, policy = policy, emergency_policy(policy) if emergency else policy
-    host = _host_plan(snapshot, policy, host_heat, past)
+    host = host_plan(snapshot, policy, past, host_heat)
     pasts = past.by_domain()
     considered = [d for d in snapshot.domains if only is None or d.incarnation in only]
     chosen = dataclasses.replace(snapshot, domains=tuple(considered))
@@ -117,7 +117,8 @@ def _order(action: DomainAction) -> tuple[bool, int]:
     return not relieves, -rung if relieves else rung
 
 
-def _host_plan(snapshot: Snapshot, policy: Policy, heat: HostHeat | None, past: Past) -> HostPlan:
+def host_plan(snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | None = None) -> HostPlan:
+    """The account of the host, and what of its memory is spoken for."""
     host, budget = snapshot.host, make_budget(snapshot, policy)
     return HostPlan(
         name=host.name,

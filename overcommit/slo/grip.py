@@ -180,6 +180,11 @@ class Grip:
         return max(least, min(least * 2 ** (self.notches / 2), _LONGEST_COLD_AFTER))
 
     @property
+    def firmer(self) -> bool:
+        """Whether less may be taken than its class says."""
+        return self.notches > 0 or self.step_share < 1.0
+
+    @property
     def why_not(self) -> str | None:
         """Why nothing is taken from the domain now, None where something may be."""
         return _why_not(self)
@@ -285,7 +290,7 @@ def _why_not(grip: Grip) -> str | None:
 
 def _where_it_stands(grip: Grip) -> str:
     cold_after, least = format_duration(grip.cold_after_seconds), grip.domain_class.cold_after_seconds
-    if grip.notches == 0 and grip.step_share >= 1.0:
+    if not grip.firmer:
         return f"takes what was idle for {cold_after}, as its class says"
     left = format_duration(max(1.0, _trial_seconds(grip) - grip.calm_seconds))
     return (

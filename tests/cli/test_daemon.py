@@ -67,7 +67,7 @@ class Daemon:
             self.heard.append((order.verb, dict(order.arguments)))
             self.answers[order.verb](order)
 
-    def publish(self, mode: Mode = Mode.ACTIVE, **service: Any) -> None:
+    def publish(self, mode: Mode = Mode.ACTIVE, *, of_idle: Standing | None = None, **service: Any) -> None:
         idle, web = (domain.incarnation for domain in self.snapshot.domains)
         past = Past(
             reservations=(
@@ -101,7 +101,7 @@ class Daemon:
                     cold_after_seconds=40,
                     doing="page-out of 16 MiB",
                 ),
-                idle: Standing(why_not="it reads back too much"),
+                idle: of_idle or Standing(why_not="it reads back too much"),
             },
         )
         self.server.publish(json.dumps(seen).encode(), document.dumps(self.plan).encode())
@@ -142,9 +142,13 @@ def test_status_is_the_daemon_s_for_everybody(run: Run) -> None:
     ended = run("status")
     assert (ended.status, ended.err) == (0, "")
     said = [line for line in ended.out.splitlines() if not line.startswith(("  left out: ", "  swap on "))]
-    head, sentence, table, idle, web, *more = said
+    head, sentence, host, table, idle, web, *more = said
     assert head == f"overcommitd (pid {PID}) is active"
     assert sentence == "took 64 MiB from web"
+    assert host == (
+        "fakehost: 2 domain(s), 256 MiB promised of 2.0 GiB, 1.8 GiB available, swap 0 B of 4.0 GiB, "
+        "660 MiB above the reserve of 164 MiB and the 1.0 GiB reserved"
+    )
     assert table.split("PSI some")[1].split() == ["target", "reclaimed", "read", "back", "cold", "after"]
     assert web.split()[-7:] == ["MiB", "32.0", "MiB", "0.05%", "of", "0.2%/min", "40s"]
     assert idle.split()[-4:] == ["?", "?", "?", "?"]
@@ -194,6 +198,76 @@ def test_status_says_how_the_daemon_works(
 ) -> None:
     daemon.publish(mode, **service)
     assert says in run("status").out.splitlines()[0]
+
+
+@pytest.mark.usefixtures("as_anybody")
+def test_status_for_programs_has_what_is_kept_free(run: Run) -> None:
+    host = json.loads(run("status", "--json").out)["host"]
+    assert host["reserve_bytes"] == round(0.08 * 2 * GIB)
+    assert host["reserved_bytes"] == GIB
+    assert host["headroom_bytes"] == host["available_bytes"] - host["reserve_bytes"] - GIB
+
+
+def test_status_says_how_a_domain_is_held(run: Run, daemon: Daemon) -> None:
+    held = "takes what was idle for 8min (class: 2min), 50% of a step, since it read back too much"
+    daemon.publish(of_idle=Standing(held=held, outside_share=0.25))
+    assert f"\n  idle: {held}\n" in run("status").out
+    idle, web = json.loads(run("status", "--json").out)["domains"]
+    assert (idle["held"], idle["outside_share"], web["held"]) == (held, 0.25, None)
+
+
+def test_status_says_why_the_policy_on_disk_is_refused(run: Run, daemon: Daemon) -> None:
+    assert json.loads(run("status", "--json").out)["policy_refused"] is None
+    daemon.publish(policy_refused="policy.yaml:3:14: unknown key flor\npolicy.yaml:5:1: no")
+    said = run("status").out
+    assert "\n  the policy on disk is refused: policy.yaml:3:14: unknown key flor\n" in said
+    assert "\n  the policy on disk is refused: policy.yaml:5:1: no\n" in said
+
+
+@pytest.fixture
+def libvirt(mocker: MockerFixture, host: FakeHost) -> None:
+    """Doctor looks for itself, at libvirt and the domains."""
+    mocker.patch("os.geteuid", return_value=0)
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+
+
+@pytest.mark.usefixtures("libvirt")
+def test_doctor_finds_a_host_with_a_daemon_in_order(run: Run, daemon: Daemon) -> None:
+    ended = run("doctor")
+    assert ended.status == 0
+    said = ended.out.splitlines()
+    assert f"ok       DAMON: overcommitd (pid {PID}) is at work with it: took 64 MiB from web" in said
+    assert "ok       policy: overcommitd's is policy.yaml" in said
+    undone = "2 change(s) in force; undone when overcommitd is stopped"
+    assert f"ok       in force: generation 7 (overcommitd): {undone}" in said
+    assert daemon.heard == []
+
+
+@pytest.mark.usefixtures("libvirt")
+def test_doctor_warns_of_a_daemon_that_has_lost_something(run: Run, daemon: Daemon) -> None:
+    daemon.publish(Mode.SAFE, reason="libvirt is away", policy_refused="a: no\nb: no")
+    said = run("doctor").out
+    assert f"warn     DAMON: overcommitd (pid {PID}) is at work" in said
+    assert "warn     policy: what is on disk now is refused: a: no; b: no" in said
+
+
+@pytest.mark.usefixtures("libvirt", "daemon")
+def test_doctor_probes_nothing_beside_a_daemon(run: Run) -> None:
+    ended = run("doctor", "--probe")
+    assert (ended.status, ended.out) == (REFUSED, "")
+    assert ended.err.splitlines()[0] == (
+        f"error: overcommitd is at work (pid {PID}): --probe takes a kdamond slot of its own"
+    )
+    assert "hint:  overcommitctl doctor without it" in ended.err
+
+
+@pytest.mark.usefixtures("libvirt")
+def test_doctor_and_a_daemon_that_says_nothing(run: Run, daemon: Daemon, mocker: MockerFixture) -> None:
+    mocker.patch.object(daemon_client.Daemon, "ask", side_effect=HostError("it hangs", hint="look there"))
+    ended = run("doctor")
+    assert ended.status == REFUSED
+    assert "conflict overcommitd: it hangs" in ended.out
+    assert daemon.heard == []
 
 
 def test_status_that_is_old_is_said_to_be(run: Run, daemon: Daemon) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.errors import HostError
+from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import ListedDomain
+from overcommit.journal import Journal, PoolClaimed
 from overcommit.model.facts import BalloonStats
 from overcommit.testing import FakeAgent, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
@@ -326,3 +329,42 @@ def test_doctor_does_not_probe_a_damon_that_is_in_use(run: Run, mocker: MockerFi
     assert "damon_stat" in ended.out
     assert kernel.damon.tree == {"nr_kdamonds": "0"}
     assert kernel.damon.modules["damon_stat"]
+
+
+def left_by_a_controller(state: Path, kernel: FakeKernel) -> Journal:
+    """One that watched, and was then not heard of again."""
+    journal = Journal(state)
+    journal.lock()
+    boot_id = read_boot_id(kernel)
+    generation = journal.begin("apply", boot_id=boot_id, started_at=0.0)
+    generation.record(PoolClaimed(size=1, before={}))
+    return journal
+
+
+def test_doctor_names_the_controller_that_has_damon(run: Run, mocker: MockerFixture, state: Path) -> None:
+    journal = left_by_a_controller(state, in_this_process(mocker, (7, 3)))
+    ended = run("doctor")
+    journal.unlock()
+    assert f"conflict DAMON: a controller of ours is at work: pid {os.getpid()}\n" in ended.out
+    assert "fix: wait for it to end, or stop it" in ended.out
+    assert ended.status in {4, 5}
+
+
+def test_doctor_tells_a_controller_that_died_from_one_at_work(
+    run: Run, mocker: MockerFixture, state: Path
+) -> None:
+    left_by_a_controller(state, in_this_process(mocker, (7, 3))).unlock()
+    before = (state / "lock").read_text()
+    ended = run("doctor")
+    assert "warn     DAMON: a controller of ours died and left its kdamonds\n" in ended.out
+    assert "fix: the next plan, apply or restore gives them back" in ended.out
+    in_force = "generation 1 (apply): 1 change(s) in force; overcommitctl restore undoes them"
+    assert f"ok       in force: {in_force}\n" in ended.out
+    assert ended.status == 0
+    assert (state / "lock").read_text() == before
+
+
+def test_doctor_says_which_policy_verbs_use(run: Run, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(HELP)
+    assert f"ok       policy: for verbs it is {policy}\n" in run("doctor", "--policy", policy).out

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.apply.restore import Restored
+from overcommit.cli import apply, squeeze
+from overcommit.errors import Conflict, HostError, JournalFailed, StalePlan
+from overcommit.journal_file import append
+from overcommit.ledger import Ledger
+from overcommit.model.history import Event
+from overcommit.model.plan import Plan
 from overcommit.testing import Behaviour, FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, KIB, MIB
 from tests.cli.conftest import Ended, Run
@@ -422,6 +430,177 @@ def test_a_saved_plan_is_applied_once(run: Run, policy: Path) -> None:
     assert ended.status == USAGE
     assert "a saved plan is applied exactly once" in ended.err
     assert "hint:  apply the plan first" in ended.err
+
+
+@pytest.fixture
+def one_plan_only(mocker: MockerFixture) -> None:
+    """Whoever plans again finds that DAMON has become somebody else's."""
+    conflict = Conflict("kdamond 0 was started by another tool", hint="stop it with that tool")
+    for verb in (apply, squeeze):
+        really, made = verb.plan_now, list[Plan]()
+
+        def once(*arguments: Any, really: Any = really, made: list[Plan] = made, **options: Any) -> Plan:
+            if made:
+                raise conflict
+            made.append(really(*arguments, **options))
+            return made[0]
+
+        mocker.patch.object(verb, "plan_now", once)
+
+
+@pytest.mark.usefixtures("host", "one_plan_only")
+def test_what_was_done_before_a_round_that_fails_is_told(run: Run, policy: Path) -> None:
+    ended = run("apply", "--yes", "--wait", "--policy", policy)
+    assert ended.status == IN_PART
+    assert ended.out.count("Freed 141 MiB of guest memory") == 1
+    assert ended.err.splitlines()[-3:] == [
+        "generation 1 is in force. To undo: overcommitctl restore",
+        "error: kdamond 0 was started by another tool",
+        "hint:  stop it with that tool",
+    ]
+
+
+@pytest.mark.usefixtures("host", "one_plan_only")
+def test_a_round_that_fails_leaves_programs_their_summary(run: Run, policy: Path) -> None:
+    ended = run("apply", "--yes", "--wait", "--json", "--policy", policy)
+    line = last_line(ended)
+    assert (ended.status, line["type"], line["rounds"]) == (IN_PART, "summary", 1)
+    assert (line["freed_bytes"] > 0, line["complete"]) == (True, False)
+
+
+@pytest.fixture
+def full_disk(mocker: MockerFixture) -> None:
+    """The disk of the journal takes nothing more as soon as one action has ended."""
+    really_note, ended = Ledger.note, list[Event]()
+
+    def note(ledger: Ledger, event: Event) -> None:
+        ended.append(event)
+        really_note(ledger, event)
+
+    def refuse(path: Path, line: Mapping[str, Any]) -> None:
+        if ended and "record" in line:
+            raise JournalFailed("cannot write the undo journal: No space left on device")
+        append(path, line)
+
+    mocker.patch.object(Ledger, "note", note)
+    mocker.patch("overcommit.journal.append", refuse)
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_what_was_done_before_the_disk_was_full_is_told(run: Run, policy: Path, host: FakeHost) -> None:
+    host.guests[0].free = set(range(25, 100))
+    ended = run("apply", "--yes", "--json", "--policy", policy)
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    began_or_ended = [line["type"] for line in lines if line["type"] in {"started", "done"}]
+    assert began_or_ended == ["started", "done", "started"]
+    assert (lines[-1]["type"], lines[-1]["rounds"], lines[-1]["complete"]) == ("summary", 1, False)
+    assert lines[-1]["freed_bytes"] == sum(e["freed_bytes"] for e in events(run)) > 0
+    assert ended.status == IN_PART
+    assert "error: cannot write the undo journal" in ended.err
+
+
+@pytest.mark.usefixtures("one_plan_only")
+def test_a_reservation_tells_what_was_freed_before_it_could_not_go_on(
+    run: Run, policy: Path, host: FakeHost
+) -> None:
+    size = ABOVE_THE_RESERVE + 160 * MIB
+    ended = run("reserve", f"{size}", "--yes", "--json", "--policy", policy)
+    assert ended.status == IN_PART
+    line = last_line(ended)
+    assert (line["type"], line["granted"]) == ("reservation", False)
+    assert line["missing_bytes"] == size - above_the_reserve(host)
+    assert line["freed_bytes"] == (200 - sum(resident(host))) * MIB
+    assert line["obstacles"][0] == "kdamond 0 was started by another tool"
+    assert "were freed" in ended.err
+    *actions, reserve = events(run)
+    assert len(actions) == 2
+    assert (reserve["kind"], reserve["status"]) == ("reserve", "partial")
+    assert "kdamond 0 was started by another tool" in reserve["detail"]
+
+
+@pytest.mark.usefixtures("one_plan_only")
+def test_a_reservation_that_needs_no_further_round_is_granted(
+    run: Run, policy: Path, host: FakeHost, mocker: MockerFixture
+) -> None:
+    """What failed came after enough had become free."""
+    mocker.patch("overcommit.cli.squeeze.worthwhile", side_effect=HostError("libvirt is away"))
+    ended = run("reserve", f"{ABOVE_THE_RESERVE + 50 * MIB}", "--yes", "--policy", policy)
+    assert ended.status == 0
+    assert "ending: libvirt is away" in ended.err
+    assert promised(run)[0]["size_bytes"] <= above_the_reserve(host)
+
+
+@pytest.mark.parametrize("waiting", [(), ("--wait",)], ids=["once", "in rounds"])
+def test_only_who_saved_a_plan_is_told_to_save_another(
+    run: Run, policy: Path, host: FakeHost, mocker: MockerFixture, waiting: tuple[str, ...]
+) -> None:
+    saved = policy.with_name("plan.json")
+    run("plan", "--policy", policy, "-o", saved)
+    host.guests[1].balloon_target_bytes = 100 * MIB
+    host.advance(60)
+    ended = run("apply", saved, "--policy", policy)
+    assert (ended.status, "error: the plan is stale: the balloon of domain free" in ended.err) == (
+        REFUSED,
+        True,
+    )
+    assert ended.err.endswith(
+        f"hint:  nothing was changed; make a new plan with overcommitctl plan -o {saved}\n"
+    )
+    mocker.patch(
+        "overcommit.cli.doing.require_fresh",
+        side_effect=StalePlan("the plan is stale: so it is", hint="plan again"),
+    )
+    ended = run("apply", "--yes", *waiting, "--policy", policy)
+    assert (ended.status, ended.err.splitlines()[-1]) == (REFUSED, "hint:  plan again")
+
+
+@pytest.mark.usefixtures("host")
+def test_an_interruption_is_told_with_what_it_leaves(run: Run, policy: Path, mocker: MockerFixture) -> None:
+    mocker.patch("overcommit.cli.apply.agreed", side_effect=click.Abort)
+    mocker.patch("overcommit.cli.apply.require_somebody_to_ask")
+    ended = run("apply", "--policy", policy)
+    assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; DAMON was given back")
+    mocker.patch("overcommit.cli.doing._TextTeller.finished", side_effect=KeyboardInterrupt)
+    ended = run("apply", "--yes", "--policy", policy)
+    assert ended.status == 130
+    assert ended.err.splitlines()[-2:] == [
+        "error: interrupted; DAMON was given back",
+        "hint:  overcommitctl restore undoes what had been done",
+    ]
+    assert len(events(run)) == 1
+
+
+@pytest.fixture
+def no(mocker: MockerFixture) -> None:
+    """An operator who is asked, and does not want it."""
+    for verb in (apply, squeeze):
+        mocker.patch.object(verb, "require_somebody_to_ask")
+        mocker.patch.object(verb, "agreed", return_value=False)
+
+
+@pytest.mark.usefixtures("no")
+@pytest.mark.parametrize("verb", [("apply",), ("reserve", f"{ABOVE_THE_RESERVE + 50 * MIB}")])
+def test_what_the_operator_does_not_want_is_refused(
+    run: Run, policy: Path, host: FakeHost, verb: tuple[str, ...]
+) -> None:
+    ended = run(*verb, "--policy", policy)
+    assert ended.status == REFUSED
+    assert ended.err.splitlines()[-1].endswith(", as you said")
+    assert (resident(host), events(run)) == ([100, 100], [])
+
+
+@pytest.mark.usefixtures("no")
+def test_the_summary_of_what_the_operator_did_not_want(run: Run, policy: Path, host: FakeHost) -> None:
+    line = last_line(run("apply", "--json", "--policy", policy))
+    assert (line["type"], line["rounds"], line["freed_bytes"], line["complete"]) == ("summary", 0, 0, False)
+    assert line["host"]["available_after_bytes"] == host.available_bytes // KIB * KIB
+
+
+def test_the_summary_of_nothing_to_do(run: Run, policy: Path, host: FakeHost) -> None:
+    host.guests.clear()
+    ended = run("apply", "--yes", "--json", "--policy", policy)
+    line = json.loads(ended.out)
+    assert (ended.status, line["type"], line["rounds"], line["complete"]) == (0, "summary", 0, True)
 
 
 @pytest.mark.usefixtures("host")

@@ -191,10 +191,11 @@ def test_an_unforeseen_failure_of_the_host_is_one_line_too(run: Run, mocker: Moc
 
 
 def test_ctrl_c(run: Run, mocker: MockerFixture) -> None:
-    mocker.patch("overcommit.policy.loader.load", side_effect=KeyboardInterrupt)
-    ended = run("plan")
-    assert ended.status == 130
-    assert "interrupted" in only_talk(ended)
+    mocker.patch("overcommit.policy.loader.read_all", side_effect=KeyboardInterrupt)
+    for verb in ("plan", "validate"):
+        ended = run(verb)
+        assert ended.status == 130
+        assert only_talk(ended) == "error: interrupted\n", "nothing had been touched"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -122,7 +122,7 @@ def test_a_plan_that_still_fits_is_accepted(now: Snapshot) -> None:
 def test_the_change_is_named(now: Snapshot, reason: str) -> None:
     with pytest.raises(StalePlan) as caught:
         require_fresh(PLAN, now, POLICY)
-    assert str(caught.value) == f"the saved plan is stale: {reason}"
+    assert str(caught.value) == f"the plan is stale: {reason}"
     assert "nothing was changed" in (caught.value.hint or "")
 
 
@@ -161,7 +161,7 @@ def test_labels_that_changed_since_count(labels: dict[str, str], reason: str | N
         return
     with pytest.raises(StalePlan) as caught:
         require_fresh(BEFORE, now, LABELLED)
-    assert str(caught.value) == f"the saved plan is stale: {reason}"
+    assert str(caught.value) == f"the plan is stale: {reason}"
 
 
 @pytest.mark.parametrize(("until", "stale"), [(scenarios.NOW + 301, True), (scenarios.NOW, False)])
@@ -216,7 +216,7 @@ def test_a_demotion_needs_its_node_as_it_was(
         return
     with pytest.raises(StalePlan) as caught:
         require_fresh(plan, now, SLOW)
-    assert str(caught.value) == f"the saved plan is stale: {reason}"
+    assert str(caught.value) == f"the plan is stale: {reason}"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_recall_needs_what_it_recalls_and_room_for_it(
         return
     with pytest.raises(StalePlan) as caught:
         require_fresh(plan, at(there, near_free), SLOW)
-    assert str(caught.value) == f"the saved plan is stale: {reason}"
+    assert str(caught.value) == f"the plan is stale: {reason}"
 
 
 MERGING = scenarios.policy({"host": {"ksm": True}})
@@ -276,7 +276,7 @@ def test_the_hosts_own_action_rests_on_the_host(now: dict[str, object], reason: 
         return
     with pytest.raises(StalePlan) as caught:
         require_fresh(plan, later, MERGING)
-    assert str(caught.value) == f"the saved plan is stale: KSM can no longer be started: {reason}"
+    assert str(caught.value) == f"the plan is stale: KSM can no longer be started: {reason}"
 
 
 def test_another_policy() -> None:

@@ -1,0 +1,81 @@
+"""What a daemon tells of itself: why it holds a domain as it does, and which policy it goes by."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overcommit.apply.lever import REBOOTS
+from overcommit.daemon.protocol import Verb
+from overcommit.daemon.report import status_of
+from tests.faults.daemon import Daemon, Disk, World, incarnation
+
+
+@pytest.fixture
+def world(tmp_path: Path, disk: Disk) -> World:
+    """Two guests, of which the first is ``cold``."""
+    del disk
+    return World(tmp_path)
+
+
+@pytest.fixture
+def daemon(world: World) -> Daemon:
+    """One that has looked around."""
+    daemon = world.daemon()
+    daemon.run_for(10.0)
+    return daemon
+
+
+def told_by(daemon: Daemon) -> dict[str, Any]:
+    """The status document of now."""
+    told = status_of(daemon.controller, daemon.control, daemon.sentence)
+    assert told is not None
+    return told
+
+
+def test_a_domain_that_is_held_more_firmly_than_its_class_says_is_told_with_the_reason(
+    world: World, daemon: Daemon
+) -> None:
+    before, other = told_by(daemon)["domains"]
+    assert (before["held"], before["why_not"], before["outside_share"]) == (None, None, 0.0)
+    followed = daemon.controller.followed[incarnation(world.host.guests[0])]
+    followed.grip = dataclasses.replace(
+        followed.grip, notches=2, step_share=0.5, cause="it stalled", judged_seconds=600, outside_seconds=60
+    )
+    now, untouched = told_by(daemon)["domains"]
+    assert now["held"].startswith(
+        "takes what was idle for 40s (class: 20s), 50% of a step, since it stalled; "
+    )
+    assert (now["cold_after_seconds"], now["outside_share"]) == (40.0, 0.1)
+    assert untouched["held"] == other["held"]
+    followed.grip = dataclasses.replace(followed.grip, rested_seconds=0.0)
+    resting = told_by(daemon)["domains"][0]
+    assert (resting["held"], resting["why_not"].startswith("it stalled: nothing is taken before")) == (
+        None,
+        True,
+    )
+
+
+def test_a_guest_that_boots_is_told_to_be_left_alone(world: World, daemon: Daemon) -> None:
+    world.host.guests[1].reset()
+    daemon.run_for(6.0)
+    assert told_by(daemon)["domains"][1]["why_not"] == REBOOTS
+
+
+def test_why_the_policy_on_disk_is_refused(world: World, daemon: Daemon) -> None:
+    assert told_by(daemon)["policy_refused"] is None
+    world.policy_path.write_text("version: 1\nnonsense: 3\n")
+    daemon.order(Verb.RELOAD)
+    daemon.run_for(10.0)
+    assert "unknown key nonsense" in told_by(daemon)["policy_refused"]
+    assert told_by(daemon)["policy_source"] == str(world.policy_path)
+
+
+def test_what_is_kept_free_is_what_the_plan_keeps_free(daemon: Daemon) -> None:
+    plan, host = daemon.controller.plan, told_by(daemon)["host"]
+    assert plan is not None
+    for name in ("reserve_bytes", "reserved_bytes", "headroom_bytes", "promised_bytes"):
+        assert host[name] == getattr(plan.host, name)
