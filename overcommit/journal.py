@@ -10,10 +10,10 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from overcommit.errors import Conflict, Unsupported
 from overcommit.journal_file import append, lines
@@ -139,6 +139,14 @@ class GenerationSummary:
     started_at: float
     boot_id: str
     outstanding: int
+
+
+_OfBoot = TypeVar("_OfBoot", Entry, GenerationSummary)
+
+
+def of_boot(found: Iterable[_OfBoot], boot_id: str) -> list[_OfBoot]:
+    """Those of that boot: what was changed in another one went with it, and none of it is in force."""
+    return [one for one in found if one.boot_id == boot_id]
 
 
 def _to_json(record: Record) -> dict[str, Any]:
