@@ -24,6 +24,7 @@ from overcommit.journal import (
     Journal,
     KsmStarted,
     MemoryDeviceResized,
+    of_boot,
 )
 from overcommit.ledger import Ledger
 from overcommit.model.facts import DomainFacts, Incarnation
@@ -62,16 +63,22 @@ class Control:
         try:
             for sentence in self.clean_up_damon():
                 self.say(f"cleaned up after a controller that died: {sentence}")
-            generation = self.journal.begin(
-                command, boot_id=read_boot_id(self.kernel), started_at=self.clock.now()
-            )
-            try:
+            with self.opened(command) as generation:
                 yield generation
-            finally:
-                if not any(e.generation == generation.number for e in self.journal.outstanding()):
-                    self.journal.discard(generation)
         finally:
             self.journal.unlock()
+
+    @contextmanager
+    def opened(self, command: str) -> Iterator[Generation]:
+        """See `generation`; for who is the only controller already."""
+        generation = self.journal.begin(
+            command, boot_id=read_boot_id(self.kernel), started_at=self.clock.now()
+        )
+        try:
+            yield generation
+        finally:
+            if not any(e.generation == generation.number for e in self.journal.outstanding()):
+                self.journal.discard(generation)
 
     def require_damon(self, *, take_over: bool) -> None:
         """Refuse before anything is touched when DAMON belongs to somebody else.
@@ -87,16 +94,15 @@ class Control:
 
     def left_in_damon(self) -> list[Entry]:
         """What is still to be given back of this boot's DAMON; an earlier boot's is gone with that boot."""
-        return [e for e in self._left() if not isinstance(e.record, (*OF_GUESTS, KsmStarted))]
+        return [e for e in self.in_force() if not isinstance(e.record, (*OF_GUESTS, KsmStarted))]
 
     def ksm_generation(self) -> int | None:
         """The generation that started KSM in this boot, and has not been restored."""
-        return next((e.generation for e in self._left() if isinstance(e.record, KsmStarted)), None)
+        return next((e.generation for e in self.in_force() if isinstance(e.record, KsmStarted)), None)
 
-    def _left(self) -> list[Entry]:
+    def in_force(self) -> list[Entry]:
         """What is outstanding of this boot."""
-        boot_id = read_boot_id(self.kernel)
-        return [entry for entry in self.journal.outstanding() if entry.boot_id == boot_id]
+        return of_boot(self.journal.outstanding(), read_boot_id(self.kernel))
 
     def past(self, now: float) -> Past:
         """What earlier runs in this boot left that a plan must know."""
@@ -122,7 +128,7 @@ class Control:
         """
         adopted = False
         with contextlib.suppress(JournalFailed):  # told by whoever has something to change
-            for record in adoption(domains, self._left()):
+            for record in adoption(domains, self.in_force()):
                 generation.record(record)
                 adopted = True
                 gave = record.before_bytes - record.after_bytes

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from overcommit.errors import Conflict, Unsupported
+from overcommit.controller_lock import ControllerLock
 from overcommit.journal_file import append, lines
 from overcommit.model.facts import Incarnation
 
@@ -141,6 +140,14 @@ class GenerationSummary:
     outstanding: int
 
 
+_OfBoot = TypeVar("_OfBoot", Entry, GenerationSummary)
+
+
+def of_boot(found: Iterable[_OfBoot], boot_id: str) -> list[_OfBoot]:
+    """Those of that boot: what was changed in another one went with it, and none of it is in force."""
+    return [one for one in found if one.boot_id == boot_id]
+
+
 def _to_json(record: Record) -> dict[str, Any]:
     return {"kind": type(record).__name__, **dataclasses.asdict(record)}
 
@@ -249,60 +256,22 @@ class Journal:
 
     def __init__(self, directory: Path = DEFAULT_DIRECTORY) -> None:
         self._directory = directory
-        self._lock: int | None = None
+        self._lock = ControllerLock(directory)
         self._read: dict[int, _Content] = {}
         self.owed: dict[tuple[Incarnation, str], Entry] = {}
         """See `Generation.owe`: the latest of each balloon and device."""
 
     def lock(self) -> None:
-        """Become the only controller on this host until the process ends.
-
-        Raises:
-            Conflict: another controller is at work.
-            Unsupported: the directory cannot be written (usually: not root).
-        """
-        path = self._directory / "lock"
-        try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Unsupported(
-                f"cannot keep the undo journal in {self._directory}: {error.strerror}",
-                hint="run as root",
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = _named_in(descriptor)
-            os.close(descriptor)
-            raise Conflict(
-                f"another controller is at work: {holder}",
-                hint="wait for it to end, or stop it",
-            ) from error
-        self._lock = descriptor
-        with contextlib.suppress(OSError):  # for people only; a full disk must not keep restore from running
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
-
-    def holder(self) -> str | None:
-        """Who is the controller now, None where nobody is or nobody may know; changes nothing."""
-        try:
-            descriptor = os.open(self._directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _named_in(descriptor)
-        finally:
-            os.close(descriptor)
-        return None
+        """See `ControllerLock.take`."""
+        self._lock.take()
 
     def unlock(self) -> None:
-        """Let the next controller in."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """See `ControllerLock.leave`."""
+        self._lock.leave()
+
+    def holder(self) -> str | None:
+        """See `ControllerLock.holder`."""
+        return self._lock.holder()
 
     def begin(self, command: str, *, boot_id: str, started_at: float) -> Generation:
         """Open the next generation, and forget old ones that left nothing to undo.
@@ -372,10 +341,6 @@ class Journal:
             return []
         paths = sorted(self._directory.glob("generation-*.jsonl"))
         return [(int(path.stem.rpartition("-")[2]), path) for path in paths]
-
-
-def _named_in(lock: int) -> str:
-    return os.pread(lock, 200, 0).decode(errors="replace").strip() or "unknown"
 
 
 def _content(number: int, path: Path, stamp: tuple[int, int, int]) -> _Content:

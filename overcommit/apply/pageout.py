@@ -33,37 +33,53 @@ def page_out(
     """
     began = site.clock.monotonic()
     freed = promoted = 0
-    failure = None
+    wanted, failure = action.expected_bytes, None
     finished, stopped_by = False, ""
     controller: Controller | None = None
     try:
         site.require_willing(domain)
         before = site.resident_bytes(domain)
-        cgroup = site.cgroup(domain)
-        actor = actor_for(action, domain, site.kernel, pool, slot=slot, longest_seconds=_LONGEST_SECONDS)
-        controller = actor.controller
-        yield from once_damon_is_free(actor.start, site.clock, site.stop_because)
-        try:
-            site.require_alive(domain)
-            finished, stopped_by = yield from _follow(site, action, domain, actor, before, cgroup)
-        except HostError as error:
-            failure = str(error)  # what has been paged out by then has been paged out
-        finally:
-            failure = _stop(actor) or failure
-        freed = max(0, before - site.resident_bytes(domain))
-        promoted = promoted_since(site, domain, cgroup)
+        wanted = max(0, min(wanted, before - action.after_bytes))
+        if wanted < MIB:
+            finished = True
+        else:
+            cgroup = site.cgroup(domain)
+            actor = actor_for(
+                action,
+                domain,
+                site.kernel,
+                pool,
+                slot=slot,
+                most_bytes=wanted,
+                longest_seconds=_LONGEST_SECONDS,
+            )
+            controller = actor.controller
+            yield from once_damon_is_free(actor.start, site.clock, site.stop_because)
+            try:
+                site.require_alive(domain)
+                finished, stopped_by = yield from _follow(site, action, domain, actor, wanted, before, cgroup)
+            except HostError as error:
+                failure = str(error)  # what has been paged out by then has been paged out
+            finally:
+                failure = _stop(actor) or failure
+            freed = max(0, before - site.resident_bytes(domain))
+            promoted = promoted_since(site, domain, cgroup)
     except (HostError, Conflict) as error:
         failure = failure or str(error)
-    enough = finished or freed >= _ENOUGH_SHARE * action.expected_bytes
+    enough = finished or freed >= _ENOUGH_SHARE * wanted
     return Outcome(
         action=action,
         status=Status.of(freed, enough=enough, failure=failure),
         freed_bytes=freed,
         promoted_pages=promoted,
         seconds=site.clock.monotonic() - began,
-        detail=failure or ("complete" if enough else stopped_by),
+        detail=failure or (_complete(action.expected_bytes - wanted) if enough else stopped_by),
         controller=controller,
     )
+
+
+def _complete(given: int) -> str:
+    return f"complete: {format_size(given)} of it were given already" if given >= MIB else "complete"
 
 
 def _first_pace(action: PageoutAction) -> Pace:
@@ -85,10 +101,14 @@ def _follow(
     action: PageoutAction,
     domain: DomainFacts,
     actor: Actor,
+    wanted: int,
     resident_before: int,
     cgroup: CgroupMemory | None,
 ) -> Steps[tuple[bool, str]]:
-    """Let the actor work until it is done; returns whether that was all it could do, and why it ended."""
+    """Let the actor work until it is done; returns whether that was all it could do, and why it ended.
+
+    What the guest gives itself meanwhile counts: it is not to come below what is ``wanted``, however it does.
+    """
     pace = _first_pace(action)
     began = last = site.clock.monotonic()
     most_freed, still = 0, Standstill(began, grace_seconds=actor.warm_up_seconds)
@@ -100,8 +120,8 @@ def _follow(
         still.look(now, moved=moved or actor.ahead)
         if moved:
             most_freed = freed
-            site.progress(f"paged out {format_size(freed)} of {format_size(action.expected_bytes)}")
-        if freed >= action.expected_bytes:
+            site.progress(f"paged out {format_size(freed)} of {format_size(wanted)}")
+        if freed >= wanted:
             return True, "all of it paged out"
         if reason := site.stop_because() or site.unwilling(domain):
             return False, f"stopped: {reason}"
@@ -120,7 +140,7 @@ def _follow(
             return False, "nothing more of it was still idle"
         if now - began > _LONGEST_SECONDS:
             return False, "ran out of time"
-        if not actor.step(pace, action.expected_bytes - freed):
+        if not actor.step(pace, wanted - freed):
             return True, "all of it that can be taken safely"
         last = now
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from overcommit.apply.claims import drop
+from overcommit.apply.claims import drop, stake
 from overcommit.apply.guest_reclaim import put_back
 from overcommit.apply.ksm import stop_merging
 from overcommit.apply.returning import Returned, returned
@@ -13,7 +14,7 @@ from overcommit.apply.steps import Steps
 from overcommit.apply.virtio_mem import plug_back
 from overcommit.clock import Clock
 from overcommit.damon.pool import undo
-from overcommit.errors import Gone, OvercommitError
+from overcommit.errors import Gone, HostError, JournalFailed, OvercommitError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
@@ -67,7 +68,8 @@ def restore(
     damon: list[Entry] = []
     given: dict[_Which, list[tuple[Entry, GuestRecord]]] = {}
     others: list[tuple[Entry, GuestReclaimSet | KsmStarted]] = []
-    for entry in (entry for entry in journal.outstanding() if entry.generation >= since):
+    outstanding = journal.outstanding()
+    for entry in (entry for entry in outstanding if entry.generation >= since):
         if entry.boot_id != boot_id:
             past.append(entry)
         elif isinstance(entry.record, GuestRecord):
@@ -78,20 +80,38 @@ def restore(
         else:
             damon.append(entry)
     try:
-        for entry in past:
-            journal.settle(entry)
         done += undo(kernel, journal, damon)
     except (OvercommitError, OSError) as error:
         left.append(str(error))
-    guests = _give_all_back(kernel, journal, clock, connect, given, progress)
+    own = _own_sizes(outstanding, boot_id)
+    guests = _give_all_back(kernel, journal, clock, connect, given, own, progress)
     done += guests.done
     left += guests.left
     for entry, record in others:
         said, settled = _put_back_settings(kernel, connect, record)
         (done if settled else left).append(said)
         if settled:
+            left += _settle(journal, (entry,))
+    left += _settle(journal, past)
+    return Restored(done=tuple(done), left=tuple(dict.fromkeys(left)), under_way=guests.under_way)
+
+
+def _own_sizes(outstanding: Iterable[Entry], boot_id: str) -> dict[_Which, int]:
+    """What each balloon and device had before us; the entries are newest first."""
+    return {
+        (entry.record.domain, entry.record.what): entry.record.before_bytes
+        for entry in outstanding
+        if entry.boot_id == boot_id and isinstance(entry.record, GuestRecord)
+    }
+
+
+def _settle(journal: Journal, entries: Iterable[Entry]) -> Iterator[str]:
+    """Note each as undone; says what the disk refuses, for another restore to do it."""
+    for entry in entries:
+        try:
             journal.settle(entry)
-    return Restored(done=tuple(done), left=tuple(left), under_way=guests.under_way)
+        except JournalFailed as error:
+            yield str(error)
 
 
 def _give_all_back(
@@ -100,14 +120,15 @@ def _give_all_back(
     clock: Clock,
     connect: Callable[[], Hypervisor],
     given: Mapping[_Which, Sequence[tuple[Entry, GuestRecord]]],
+    own: Mapping[_Which, int],
     progress: Callable[[str], None],
 ) -> Restored:
-    """Balloons and memory devices, as far as that goes."""
+    """Balloons and memory devices, as far as that goes; ``own`` is what they had before us."""
     done: list[str] = []
     left: list[str] = []
     under_way: list[str] = []
     returning = {
-        which: _give_back(kernel, clock, connect, [record for _, record in history], progress)
+        which: _give_back(kernel, clock, connect, [record for _, record in history], own[which], progress)
         for which, history in given.items()
     }
     for (domain, what), end in _together(returning, clock):
@@ -117,11 +138,8 @@ def _give_all_back(
             under_way.append(end.sentence)
         else:
             done.append(end.sentence)
-            try:
-                for entry, _ in given[domain, what]:
-                    journal.settle(entry)
-            except OvercommitError as error:
-                left.append(f"{what} of {domain.name}: {error}")
+            unsettled = _settle(journal, (entry for entry, _ in given[domain, what]))
+            left += (f"{what} of {domain.name}: {error}" for error in unsettled)
     return Restored(done=tuple(done), left=tuple(left), under_way=tuple(under_way))
 
 
@@ -165,12 +183,13 @@ def _give_back(
     clock: Clock,
     connect: Callable[[], Hypervisor],
     history: Sequence[GuestRecord],
+    own: int,
     progress: Callable[[str], None],
 ) -> Steps[Returned]:
-    """Give a domain the size that its balloon, or one device, had before the oldest outstanding change.
+    """Give a domain the size that its balloon, or one device, had before the oldest of these changes.
 
     ``history`` is newest first. A size outside of what our changes can have left (down to the lowest of them)
-    is somebody else's decision.
+    is somebody else's decision. As long as that is less than its ``own``, it carries on what it had.
     """
     oldest, lowest = history[-1], min(record.after_bytes for record in history)
     domain = oldest.domain
@@ -178,7 +197,11 @@ def _give_back(
         if read_start_time(kernel, domain.pid) == domain.start_time:
             progress(f"giving {domain.name} its {format_size(oldest.before_bytes)} back")
             hypervisor = connect()
-            drop(hypervisor, domain, oldest.what)
+            if oldest.before_bytes < own:
+                with contextlib.suppress(HostError):  # the journal of this host still has it
+                    stake(hypervisor, domain, oldest.what, own)
+            else:
+                drop(hypervisor, domain, oldest.what)
             if isinstance(oldest, MemoryDeviceResized):
                 return (yield from plug_back(hypervisor, clock, oldest, lowest))
             return (yield from _deflate(hypervisor, clock, oldest, lowest))

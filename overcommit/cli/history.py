@@ -31,8 +31,8 @@ def history(session: Session, names: tuple[str, ...], since: float | None, numbe
     require_root()
     after = 0.0 if since is None else session.clock.now() - since
     events = session.ledger.events(about=names, since=after, most=number)
-    outstanding = session.journal.outstanding()
-    stands = [in_force(event, outstanding) for event in events]
+    changes = session.in_force()
+    stands = [in_force(event, changes) for event in events]
     if session.json:
         found = [event_json(event, stands=s) for event, s in zip(events, stands, strict=True)]
         click.echo(json.dumps({"kind": "history", "events": found}, indent=1))

@@ -49,14 +49,14 @@ def quarantine_text(quarantine: Mapping[str, Any]) -> str:
     )
 
 
-def in_force(event: Event, outstanding: Iterable[Entry]) -> bool | None:
-    """Whether what the event changed is still changed; None where there was nothing to undo.
+def in_force(event: Event, changes: Iterable[Entry]) -> bool | None:
+    """Whether what the event changed is among the ``changes`` in force; None: there was nothing to undo.
 
     Of several changes in a row the journal need not keep those in the middle.
     """
     if event.generation is None:
         return None
-    numbers = [e.generation for e in outstanding if getattr(e.record, "domain", None) == event.domain]
+    numbers = [e.generation for e in changes if getattr(e.record, "domain", None) == event.domain]
     if event.domain is None:
         return event.generation in numbers
     return bool(numbers) and min(numbers) <= event.generation <= max(numbers)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 
 import click
 
+from overcommit.adoption import adoption
 from overcommit.apply.restore import Restored
 from overcommit.apply.restore import restore as put_back
 from overcommit.cli.daemon_client import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.errors import HostError, JournalFailed, OvercommitError
+from overcommit.host.memory import read_boot_id
+from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.journal import GuestRecord, of_boot
 from overcommit.model.history import RESTORE
 from overcommit.model.outcome import Status
+from overcommit.observe.facts import identify, observe
 
 RESTORED_IN_PART = 3
 NOTHING = Restored(done=(), left=())
@@ -27,6 +37,7 @@ def restore(session: Session, generation: int | None) -> None:
     Stops kdamonds of ours, gives DAMON back to who had it, sets KSM as it was, and lets balloons and memory
     devices return to their former size. Memory that was paged out needs nothing: it comes back when the guest
     touches it; pages that were merged stay so until they are written to. Running it twice is harmless.
+    Without GENERATION that includes what domains gave on another host before they came here.
 
     A guest is waited for as long as it goes on taking its memory back, four minutes at most; what it takes
     later is no failure. Exit status 3: something was refused, or a guest takes no more.
@@ -36,16 +47,20 @@ def restore(session: Session, generation: int | None) -> None:
         "what is in force is what it works with",
         "systemctl stop overcommitd puts everything back; overcommitctl pause has it take nothing more",
     )
+    connect = functools.cache(functools.partial(session.hypervisor, read_only=False))
     session.journal.lock()
     try:
+        first = () if generation else _damon_first(session)
+        unknown = () if generation else _adopt(session, connect)
         result = put_back(
             session.kernel,
             session.journal,
             session.clock,
-            lambda: session.hypervisor(read_only=False),
+            connect,
             since=generation or 0,
             progress=session.talk.progress,
         )
+        result = dataclasses.replace(result, done=(*first, *result.done), left=(*unknown, *result.left))
     finally:
         session.talk.done()
         session.journal.unlock()
@@ -64,7 +79,59 @@ def restore(session: Session, generation: int | None) -> None:
         for sentence in result.left:
             click.echo(f"  NOT restored: {sentence}")
         if result == NOTHING:
-            click.echo("Nothing to restore: the host is as we found it.")
+            click.echo(_nothing(session, generation))
     if result.left:
         session.talk.say("run overcommitctl restore again when that is mended")
         raise SystemExit(RESTORED_IN_PART)
+
+
+def _damon_first(session: Session) -> tuple[str, ...]:
+    """Give DAMON back before libvirt is waited for; what is in its way is told when that is tried again."""
+    try:
+        return session.clean_up_damon()
+    except (OvercommitError, OSError):
+        return ()
+
+
+def _adopt(session: Session, connect: Callable[[], Hypervisor]) -> tuple[str, ...]:
+    """Put on record what domains gave elsewhere, for it is from there that it is given back.
+
+    Returns:
+        What is to be said of a disk that takes no record.
+    """
+    try:
+        hypervisor = connect()
+        if not _is_news(session, hypervisor):
+            return ()
+        domains = observe(session.kernel, hypervisor, session.clock).domains
+        if any(adoption(domains, session.in_force())):
+            with session.opened("restore") as generation:
+                session.adopt(generation, domains)
+    except JournalFailed as error:
+        return (f"what domains gave elsewhere: {error}",)
+    except (OvercommitError, OSError) as error:
+        session.talk.say(f"not looked for what domains gave elsewhere: {error}")
+    return ()
+
+
+def _is_news(session: Session, hypervisor: Hypervisor) -> bool:
+    """Whether a domain carries a claim that is on no record here. No guest is asked: one might hang."""
+    records = (entry.record for entry in session.in_force())
+    known = {(record.domain, record.what) for record in records if isinstance(record, GuestRecord)}
+    for listed in hypervisor.domains():
+        with contextlib.suppress(HostError, OSError):
+            claim = parse_definition(hypervisor.xml(listed.uuid)).claim
+            if claim and not known.issuperset((identify(session.kernel, listed), what) for what in claim):
+                return True
+    return False
+
+
+def _nothing(session: Session, generation: int | None) -> str:
+    stands = [
+        f"generation {g.number} ({g.command}): {g.outstanding} change(s)"
+        for g in of_boot(session.journal.generations(), read_boot_id(session.kernel))
+        if g.outstanding
+    ]
+    if not stands:
+        return "Nothing to restore: the host is as we found it."
+    return f"Nothing of generation {generation} or later is outstanding; still in force: {', '.join(stands)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from overcommit.daemon.swap_text import swap_text
-from overcommit.journal import GenerationSummary
+from overcommit.journal import GenerationSummary, of_boot
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.past import Past, Quarantine, Reservation
 from overcommit.model.plan import HostPlan
@@ -83,9 +83,9 @@ def status_document(
     service: Service | None = None,
     standings: Mapping[Incarnation, Standing] | None = None,
 ) -> dict[str, Any]:
-    """What ``overcommitctl status`` shows; of ``generations`` only those that have something to undo."""
+    """What ``overcommitctl status`` shows; of ``generations`` only those that have something to undo now."""
     alive = {domain.incarnation for domain in snapshot.domains}
-    in_force = [generation for generation in generations if generation.outstanding]
+    in_force = [g for g in of_boot(generations, snapshot.host.boot_id) if g.outstanding]
     host = _host(snapshot, host_plan(snapshot, policy, past))
     return {
         "kind": "status",

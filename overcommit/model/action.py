@@ -102,7 +102,8 @@ class PageoutAction(_DomainStep):
     """Page out what of ``pieces`` is still idle when looked at again.
 
     ``before_bytes`` and ``after_bytes`` are resident guest RAM. The pieces hold ``expected_bytes`` and no
-    more: an actor that gets only them cannot take the domain below its floor (rule S1). The limits are what
+    more, and nothing is taken below ``after_bytes``, however much the guest gave itself since: so an actor
+    that gets only them cannot take the domain below its floor (rule S1). The limits are what
     the domain may feel: PSI some, and the share of its working set that is read back per minute.
     ``expected_promotions_per_minute`` counts pages that should be read back (`Heat.promotions_per_minute`).
     """

@@ -82,9 +82,11 @@ class Daemon:
                 ),
             ),
         )
+        boot_id = self.snapshot.host.boot_id
         generations = (
-            GenerationSummary(number=6, command="plan", started_at=0, boot_id="b", outstanding=0),
-            GenerationSummary(number=7, command="overcommitd", started_at=0, boot_id="b", outstanding=2),
+            GenerationSummary(number=5, command="apply", started_at=0, boot_id="the last", outstanding=1),
+            GenerationSummary(number=6, command="plan", started_at=0, boot_id=boot_id, outstanding=0),
+            GenerationSummary(number=7, command="overcommitd", started_at=0, boot_id=boot_id, outstanding=2),
         )
         seen = status_document(
             self.snapshot,

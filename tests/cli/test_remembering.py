@@ -14,7 +14,9 @@ from pytest_mock import MockerFixture
 
 from overcommit.apply.restore import Restored
 from overcommit.cli import apply, squeeze
-from overcommit.errors import Conflict, HostError, JournalFailed, StalePlan
+from overcommit.damon.pool import DamonPool
+from overcommit.errors import Conflict, HostError, JournalFailed, StalePlan, Unsupported
+from overcommit.journal import Journal
 from overcommit.journal_file import append
 from overcommit.ledger import Ledger
 from overcommit.model.history import Event
@@ -143,6 +145,104 @@ def test_history_knows_what_was_put_back(run: Run, policy: Path) -> None:
     assert "put back" in run("history").out
     run("restore")
     assert len(events(run)) == 3, "nothing was restored, and nothing is told"
+
+
+@pytest.mark.usefixtures("host")
+def test_restore_of_a_later_generation_says_what_is_still_in_force(run: Run, policy: Path) -> None:
+    run("apply", "--yes", "--policy", policy)
+    ended = run("restore", "99")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == (
+        "Nothing of generation 99 or later is outstanding; "
+        "still in force: generation 1 (apply): 1 change(s)\n"
+    )
+    run("restore")
+    assert run("restore", "99").out == "Nothing to restore: the host is as we found it.\n"
+
+
+def test_after_a_boot_nothing_of_the_last_one_is_in_force(run: Run, policy: Path, host: FakeHost) -> None:
+    run("apply", "--yes", "--policy", policy)
+    assert len(json.loads(run("status", "--json", "--policy", policy).out)["generations"]) == 1
+    host.boot_id = "22222222-2222-3333-4444-555555555555"
+    seen = json.loads(run("status", "--json", "--policy", policy).out)
+    assert (seen["generations"], seen["outstanding_generations"]) == ([], [])
+    assert "0 generation(s) in force" in seen["sentence"]
+    assert [event["in_force"] for event in events(run)] == [False, None]
+    ended = run("restore", "99")
+    assert ended.out == "Nothing to restore: the host is as we found it.\n"
+
+
+def test_restore_as_the_first_verb_gives_a_domain_back_what_it_gave_elsewhere(
+    run: Run, host: FakeHost
+) -> None:
+    """It migrated: this host's journal knows nothing of it."""
+    free = host.guests[1]
+    free.claim = {"balloon": 128 * MIB}
+    free.balloon_bytes = free.balloon_target_bytes = 80 * MIB
+    free.report()
+    ended = run("restore", "1")
+    assert ended.out == "Nothing to restore: the host is as we found it.\n", "it is of no generation"
+    ended = run("restore")
+    assert (ended.status, ended.out) == (0, "  balloon of free back at 128 MiB\n")
+    assert "free: it came with 48.0 MiB of its balloon taken from it" in ended.err
+    assert (free.balloon_target_bytes, free.claim) == (128 * MIB, {})
+    assert run("restore").out == "Nothing to restore: the host is as we found it.\n"
+
+
+def test_restore_asks_no_guest_whose_claim_is_on_record_and_gives_damon_back_before_libvirt_is_asked(
+    run: Run, policy: Path, state: Path, host: FakeHost, mocker: MockerFixture
+) -> None:
+    """A guest that hangs, or libvirt that is away, keeps no kdamond at work."""
+    run("apply", "--yes", "--policy", policy)
+    kernel = FakeKernel(host)
+    journal = Journal(state)
+    generation = journal.begin("overcommitd", boot_id=host.boot_id, started_at=0.0)
+    mocker.patch("overcommit.cli.session.DamonWorker").return_value = unforked = Unforked(host, kernel.damon)
+    found = repr(kernel.damon.tree)
+    DamonPool(kernel, journal, generation).claim(1, take_over=True)
+    assert repr(unforked.damon.tree) != found
+    seen: list[bool] = []
+
+    def connect(*_: object, **__: object) -> FakeHypervisor:
+        seen.append(repr(unforked.damon.tree) == found)
+        return FakeHypervisor(host)
+
+    mocker.patch("overcommit.cli.session.LibvirtClient", side_effect=connect)
+    mocker.patch("overcommit.cli.restore.observe", side_effect=AssertionError("all guests are asked"))
+    ended = run("restore")
+    assert seen == [True]
+    assert ended.status == 0
+    assert "not looked for" not in ended.err
+    assert ended.out == "  DAMON's 1 slot(s) given back\n  balloon of free back at 128 MiB\n"
+
+
+def test_restore_says_what_it_could_not_look_for_and_does_the_rest(
+    run: Run, policy: Path, host: FakeHost, mocker: MockerFixture
+) -> None:
+    run("apply", "--yes", "--policy", policy)
+    away = Unsupported("libvirtd does not answer")
+    mocker.patch("overcommit.cli.session.LibvirtClient", side_effect=away)
+    ended = run("restore")
+    assert "not looked for what domains gave elsewhere: libvirtd does not answer" in ended.err
+    assert (ended.status, ended.out) == (
+        IN_PART,
+        "  NOT restored: balloon of free: libvirtd does not answer\n",
+    )
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+    assert run("restore").status == 0
+
+
+def test_restore_says_so_where_the_disk_takes_no_record_of_what_came(
+    run: Run, host: FakeHost, mocker: MockerFixture
+) -> None:
+    free = host.guests[1]
+    free.claim = {"balloon": 128 * MIB}
+    free.balloon_bytes = free.balloon_target_bytes = 80 * MIB
+    mocker.patch("overcommit.journal_file.os.write", side_effect=OSError(28, "No space left on device"))
+    ended = run("restore")
+    assert ended.status == IN_PART
+    assert "NOT restored: what domains gave elsewhere: cannot write the undo journal" in ended.out
+    assert (free.balloon_target_bytes, free.claim) == (80 * MIB, {"balloon": 128 * MIB})
 
 
 def test_a_part_of_history(run: Run, policy: Path, host: FakeHost) -> None:

@@ -112,13 +112,14 @@ class Installation:
                     finished=finished,
                 )
 
-    def restore(self) -> Restored:
+    def restore(self, *, since: int = 0) -> Restored:
         """``overcommitctl restore``."""
         return restore(
             self.kernel,
             Journal(self.directory),
             FakeClock(self.host),
             lambda: FakeHypervisor(self.host),
+            since=since,
             progress=lambda _: None,
         )
 

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from overcommit.damon.pool import DamonPool
 from overcommit.errors import OvercommitError
 from overcommit.journal import BalloonMoved, Journal
 from overcommit.model.action import name_of
+from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Status
 from overcommit.model.plan import Plan
 from overcommit.units import MIB
+from tests.faults import test_guest_help, test_ksm
 from tests.faults.conftest import Installation, install
 from tests.faults.test_virtio_mem import plugged
 
@@ -126,6 +129,49 @@ def test_restore_gives_everything_back_on_a_full_disk_and_says_what_it_could_not
     restored = installation.restore()
     assert installation.baseline() == found
     assert any("No space left" in sentence for sentence in restored.left)
+    disk.take(float("inf"))
+    assert installation.restore().left == ()
+    assert installation.outstanding == 0
+
+
+def test_what_an_earlier_boot_left_does_not_keep_damon_from_being_given_back_on_a_full_disk(
+    installation: Installation, disk: Disk
+) -> None:
+    """What is settled without touching anything comes last, and the disk refuses each of it."""
+    found, session = installation.baseline(), installation.session()
+    old = Incarnation(uuid="u", name="gone", pid=9, start_time=1)
+    session.journal.lock()
+    earlier = session.journal.begin("apply", boot_id="the last one", started_at=0.0)
+    for size in (64 * MIB, 32 * MIB):
+        earlier.record(BalloonMoved(domain=old, before_bytes=128 * MIB, after_bytes=size))
+    generation = session.journal.begin("apply", boot_id=installation.boot_id, started_at=1.0)
+    DamonPool(installation.kernel, session.journal, generation).claim(1, take_over=True)
+    session.journal.unlock()
+    assert installation.baseline() != found
+    disk.take(0)
+    restored = installation.restore()
+    assert installation.baseline() == found
+    assert len([sentence for sentence in restored.left if "generation-000001" in sentence]) == 1
+    disk.take(float("inf"))
+    assert installation.restore().left == ()
+    assert installation.outstanding == 0
+
+
+@pytest.mark.parametrize("what", ["KSM", "DAMON_RECLAIM"])
+def test_restore_tells_all_that_it_did_where_the_disk_takes_no_note_of_settings(
+    tmp_path: Path, disk: Disk, what: str
+) -> None:
+    if what == "KSM":
+        installation = test_ksm.two_guests(tmp_path / "state")
+    else:
+        installation = test_guest_help.install(tmp_path / "state", test_guest_help.RECLAIM)
+    found = installation.baseline()
+    installation.apply(installation.plan())
+    disk.take(0)
+    restored = installation.restore()
+    assert any(what in sentence for sentence in restored.done)
+    assert any("No space left" in sentence for sentence in restored.left)
+    assert installation.baseline() == found
     disk.take(float("inf"))
     assert installation.restore().left == ()
     assert installation.outstanding == 0

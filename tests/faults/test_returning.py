@@ -10,9 +10,11 @@ from typing import Protocol
 import pytest
 
 from overcommit.apply.returning import LONGEST_SECONDS, STILL_SECONDS
-from overcommit.testing import Behaviour, FakeClock, FakeGuest
+from overcommit.errors import HostError
+from overcommit.journal import BalloonMoved
+from overcommit.testing import Behaviour, FakeClock, FakeGuest, FakeHypervisor
 from overcommit.units import MIB
-from tests.faults.conftest import guests
+from tests.faults.conftest import guests, install
 from tests.faults.daemon import Disk, World
 
 
@@ -99,3 +101,44 @@ def test_one_that_stands_still_on_its_way_is_not_restored(world: World, slow: Sl
         assert restored.under_way == ()
         assert cold.balloon_bytes < cold.memory_bytes
         assert world.verbs.outstanding
+
+
+@pytest.mark.parametrize("carried", [{"balloon": 128 * MIB}, {}])
+def test_a_guest_carries_what_it_had_as_long_as_an_older_generation_is_not_restored(
+    tmp_path: Path, carried: dict[str, int]
+) -> None:
+    """It goes back a part of its way; if it migrated then, nobody else would know its own size."""
+    installation = install(tmp_path / "state", "cold-hint+reclaim")
+    found = installation.baseline()
+    installation.apply(installation.plan())
+    free, session = installation.host.guests[1], installation.session()
+    squeezed = free.balloon_target_bytes
+    domain = next(b.domain for b in installation.past().balloons)
+    with session.generation("apply") as second:
+        second.record(BalloonMoved(domain=domain, before_bytes=squeezed, after_bytes=squeezed - 8 * MIB))
+        FakeHypervisor(installation.host).set_balloon(free.uuid, squeezed - 8 * MIB)
+    free.claim = carried
+    assert installation.restore(since=second.number).left == ()
+    assert (free.balloon_target_bytes, free.claim) == (squeezed, {"balloon": 128 * MIB})
+    assert installation.restore().left == ()
+    assert (free.balloon_target_bytes, free.claim) == (128 * MIB, {})
+    assert installation.baseline() == found
+
+
+def test_a_hypervisor_that_takes_no_claim_keeps_no_guest_from_its_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: FakeHypervisor, _uuid: str, _claim: object) -> None:
+        raise HostError("libvirt could not note our claim: refused")
+
+    monkeypatch.setattr(FakeHypervisor, "set_claim", refuse)
+    installation = install(tmp_path / "state", "cold-hint+reclaim")
+    installation.apply(installation.plan())
+    free, session = installation.host.guests[1], installation.session()
+    squeezed = free.balloon_target_bytes
+    domain = next(b.domain for b in installation.past().balloons)
+    with session.generation("apply") as second:
+        second.record(BalloonMoved(domain=domain, before_bytes=squeezed, after_bytes=squeezed - 8 * MIB))
+        FakeHypervisor(installation.host).set_balloon(free.uuid, squeezed - 8 * MIB)
+    assert installation.restore(since=second.number).left == ()
+    assert free.balloon_target_bytes == squeezed
