@@ -66,7 +66,8 @@ class Controller:
         self._generation = generation
         self.policy_file = policy_file
         self._say = say
-        self._past: Past = NOTHING_PAST
+        self.past: Past = NOTHING_PAST
+        """What earlier plans left, as far as it is known to this tick."""
         self._past_known = False
         self._planned_at: float | None = None
         self._replan_at: float | None = None
@@ -100,11 +101,6 @@ class Controller:
         """The one in force."""
         return self.policy_file.policy
 
-    @property
-    def past(self) -> Past:
-        """What earlier plans left, as far as it is known to this tick."""
-        return self._past
-
     def tick(self, *, replan: bool = False, new_policy: bool = False) -> None:
         """Go round once. What cannot be done is in `footing`, and tried again next time."""
         self.ticks += 1
@@ -122,7 +118,7 @@ class Controller:
             self._know_past()
             because = self.footing.reason(now) or ""
             latest = {who: followed.latest for who, followed in self.followed.items()}
-            self.acting.give_back(self._past, latest, because)
+            self.acting.give_back(self.past, latest, because)
 
     def step(self) -> None:
         """Go on with what is at work; to be called between ticks, when `acting.due` says so."""
@@ -136,9 +132,11 @@ class Controller:
         """The host as a whole waited for memory just now."""
         self._stalled = True
 
-    def forget_past(self) -> None:
-        """The ledger or the journal was changed: read them again."""
-        self._past_known = False
+    def look_back(self) -> None:
+        """Read again what the ledger and the journal have, after they were changed."""
+        self.past = self._control.past(self._control.clock.now())
+        self.generations = self._control.journal.generations()
+        self._past_known = True
 
     def close(self, because: str) -> None:
         """End what is at work, orderly, and give DAMON back. What guests gave stays as it is.
@@ -161,7 +159,7 @@ class Controller:
             way = "forward" if skew > before else "back"
             why = f"it jumped {way} by {format_duration(abs(skew - before))}"
             self._lose(Loss.CLOCK, why, now, anew=True)
-            self.forget_past()
+            self._past_known = False
         elif (lost := self.footing.lost.get(Loss.CLOCK)) and now - lost.since >= _CLOCK_HOLD_SECONDS:
             self.footing = self.footing.regained(Loss.CLOCK)
 
@@ -184,7 +182,7 @@ class Controller:
             if pulse is None:
                 self.replan_soon()
                 continue
-            taken, taking = self._past.taken_from(who), self.acting.takes_from(who)
+            taken, taking = self.past.taken_from(who), self.acting.takes_from(who)
             followed.feel(pulse, taken_bytes=taken, taking=taking)
             why_not = followed.grip.why_not
             if why_not is not None and taking:
@@ -192,7 +190,7 @@ class Controller:
             if self.footing.may_give and (followed.boots or (taken and followed.silent)):
                 self.acting.stop(who, REBOOTS)
                 self._know_past()
-                self.acting.give_back(self._past, {who: followed.latest}, REBOOTS)
+                self.acting.give_back(self.past, {who: followed.latest}, REBOOTS)
             if taken and (followed.short or followed.suffers):
                 self.acting.stop(who, "the guest is short of memory")
                 self._urgent = True
@@ -257,11 +255,10 @@ class Controller:
             snapshot, host=dataclasses.replace(snapshot.host, migration=self.watching.migration)
         )
         self.host, self.snapshot = snapshot.host, snapshot
-        if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions):
-            self.forget_past()
-        self._know_past()
+        self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions)
+        self.look_back()  # what it has ends by itself, too, and verbs beside us write to the ledger
         if self.footing.may_give:
-            self.acting.end_claims(self._past, snapshot.domains)
+            self.acting.end_claims(self.past, snapshot.domains)
         self._learning.keep_news(self.followed)
         self.plan = self._make_plan(snapshot)
         self.snapshot = snapshot = snapshot.without_places
@@ -271,9 +268,7 @@ class Controller:
 
     def _know_past(self) -> None:
         if not self._past_known:
-            self._past = self._control.past(self._control.clock.now())
-            self.generations = self._control.journal.generations()
-            self._past_known = True
+            self.look_back()
 
     def _follow(self, snapshot: Snapshot, now: float) -> None:
         """Know each life that runs, and have it watched."""
@@ -281,7 +276,6 @@ class Controller:
         self._patience.keep(alive)
         for gone in self.followed.keys() - alive.keys():
             del self.followed[gone]
-            self.forget_past()
         for who, domain in alive.items():
             if who in self.followed:
                 for sentence in self.followed[who].see(domain):
@@ -316,7 +310,7 @@ class Controller:
             host_heat = judge_host(
                 self.watching.host, lru_bytes=snapshot.host.lru_bytes, idle_after=idle_after
             )
-        past, self.planned_for = self._past, self.wanted
+        past, self.planned_for = self.past, self.wanted
         if self.wanted is not None:
             past = dataclasses.replace(past, reservations=(*past.reservations, self.wanted))
             policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
@@ -336,7 +330,7 @@ class Controller:
 
     def _in_pain(self) -> dict[Incarnation, str]:
         """The guests that say that they suffer, while we have memory of theirs."""
-        pains = {who: f.suffers for who, f in self.followed.items() if self._past.taken_from(who)}
+        pains = {who: f.suffers for who, f in self.followed.items() if self.past.taken_from(who)}
         return {who: pain for who, pain in pains.items() if pain is not None}
 
     def _act(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
@@ -352,7 +346,7 @@ class Controller:
 
     def _ended(self, ended: Ended) -> None:
         """Look anew: the next rung may have its turn."""
-        self.forget_past()
+        self._past_known = False
         self.replan_soon()
         if isinstance(ended.error, JournalFailed):
             self._lose(Loss.DISK, str(ended.error), self._control.clock.monotonic())

@@ -143,7 +143,7 @@ class Reserving:
         except HostError as error:
             wish.order.fail(str(error), error.hint, exit_code=error.exit_code)
             return
-        self._controller.forget_past()
+        self._controller.look_back()
         self._controller.replan_soon()
         freed = self._freed(wish)
         self._note(wish, Status.DONE, f"reservation {reservation.id}", freed)

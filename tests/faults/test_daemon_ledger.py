@@ -1,0 +1,67 @@
+"""What the daemon makes of promises, quarantines and pauses: its own, and what verbs wrote beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overcommit.ledger import Ledger
+from overcommit.model.history import RELEASE
+from overcommit.model.outcome import Fault, Status
+from overcommit.units import MIB
+from tests.faults.daemon import Daemon, Disk, World, incarnation
+
+AT_MOST = 66.0
+"""Within that time everything is planned anew."""
+
+
+@pytest.fixture
+def world(tmp_path: Path, disk: Disk) -> World:
+    del disk
+    return World(tmp_path)
+
+
+def ledger(world: World) -> Ledger:
+    return Ledger(world.directory, warn=lambda said: pytest.fail(said))
+
+
+def happened(daemon: Daemon, kind: str, status: Status, **about: Any) -> None:
+    """As a verb, or an earlier run, writes it."""
+    guest = daemon.world.host.guests[1]
+    event = daemon.control.happened(
+        kind, status, "a test says so", about=guest.name, domain=incarnation(guest), **about
+    )
+    ledger(daemon.world).record(event)
+
+
+def test_what_a_verb_takes_back_in_the_ledger_the_daemon_knows_within_a_plan(world: World) -> None:
+    daemon = world.daemon()
+    for guest in world.host.guests:
+        guest.hot, guest.free = set(guest.resident), set()  # nothing happens that would have it look again
+    happened(daemon, "balloon", Status.FAILED, fault=Fault.STUCK)
+    boot, now = world.host.boot_id, world.clock.now()
+    promise = ledger(world).grant(64 * MIB, None, now=now, expires_at=now + 3600, boot_id=boot)
+    daemon.run_for(150.0)
+    assert [r["id"] for r in daemon.server.status["reservations"]] == [promise.id]
+    assert [q["domain"] for q in daemon.server.status["quarantines"]] == ["free"]
+    assert daemon.controller.plan is not None
+    assert daemon.controller.plan.host.reserved_bytes == 64 * MIB
+    ledger(world).cancel(promise)
+    happened(daemon, RELEASE, Status.DONE)
+    daemon.run_for(AT_MOST)
+    assert daemon.server.status["reservations"] == []
+    assert daemon.server.status["quarantines"] == []
+    assert daemon.controller.plan.host.reserved_bytes == 0
+
+
+def test_what_settles_has_settled_after_its_time(world: World) -> None:
+    daemon = world.daemon()
+    while not daemon.controller.past.settlings:
+        daemon.run_for(10.0)
+        assert world.clock.monotonic() < 900
+    ended_at = max(settling.ended_at for settling in daemon.controller.past.settlings)
+    while world.clock.now() < ended_at + 300.0 + AT_MOST:
+        daemon.run_for(10.0)
+    assert not [s for s in daemon.controller.past.settlings if s.ended_at <= ended_at]
