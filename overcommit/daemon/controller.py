@@ -2,7 +2,7 @@
 
 A tick is cheap as a rule: the host's account, each domain's counters, and what the monitors saw. Everything
 is observed and planned anew every minute, and at once when the host or a guest is short, when something
-ended, or when somebody asks.
+ended, or when somebody orders it. For whoever only asks, it is planned and nothing more.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from overcommit.daemon.learning import Learning
 from overcommit.daemon.patience import Patience
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.pulse import take_pulse
+from overcommit.daemon.timetable import PLAN_SECONDS, Timetable
 from overcommit.daemon.watching import Watching
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
@@ -39,10 +40,6 @@ from overcommit.plan.emergency import is_emergency
 from overcommit.plan.planner import make_plan
 from overcommit.units import format_duration
 
-PLAN_SECONDS = 60.0
-"""Everything is looked at and planned anew that often, when nothing asks for it earlier."""
-SOON_SECONDS = 10.0
-"""When something does, never more often than that."""
 _CLOCK_TOLERANCE_SECONDS = 30.0
 _CLOCK_HOLD_SECONDS = 60.0
 
@@ -69,9 +66,7 @@ class Controller:
         self.past: Past = NOTHING_PAST
         """What earlier plans left, as far as it is known to this tick."""
         self._past_known = False
-        self._planned_at: float | None = None
-        self._replan_at: float | None = None
-        self._urgent = False
+        self._timetable = Timetable()
         self._release_at = -math.inf
         self._observed = True
         self._skew: float | None = None
@@ -101,8 +96,11 @@ class Controller:
         """The one in force."""
         return self.policy_file.policy
 
-    def tick(self, *, replan: bool = False, new_policy: bool = False) -> None:
-        """Go round once. What cannot be done is in `footing`, and tried again next time."""
+    def tick(self, *, replan: bool = False, show: bool = False, new_policy: bool = False) -> None:
+        """Go round once. What cannot be done is in `footing`, and tried again next time.
+
+        ``show``: somebody wants to see a plan, and nothing is to be begun for that.
+        """
         self.ticks += 1
         now = self._control.clock.monotonic()
         self._check_clock(now)
@@ -113,6 +111,8 @@ class Controller:
         self._look(now)
         if replan or self._wants_plan(now):
             self._plan_anew(now)
+        elif show and not self._timetable.is_fresh(now):
+            self._plan_anew(now, act=False)
         if self.footing.gives_back(now) and now >= self._release_at:
             self._release_at = now + PLAN_SECONDS
             self._know_past()
@@ -125,8 +125,13 @@ class Controller:
         self.acting.step()
 
     def replan_soon(self) -> None:
-        """The next tick plans, whatever the time."""
-        self._replan_at = self._control.clock.monotonic()
+        """Something calls for another plan."""
+        self._timetable.soon()
+
+    @property
+    def has_fresh_plan(self) -> bool:
+        """Whether the latest plan will do for whoever wants to see one."""
+        return self._timetable.is_fresh(self._control.clock.monotonic())
 
     def stalled(self) -> None:
         """The host as a whole waited for memory just now."""
@@ -193,7 +198,7 @@ class Controller:
                 self.acting.give_back(self.past, {who: followed.latest}, REBOOTS)
             if taken and (followed.short or followed.suffers):
                 self.acting.stop(who, "the guest is short of memory")
-                self._urgent = True
+                self._timetable.at_once()
 
     def _look(self, now: float) -> None:
         """Take in what the monitors saw."""
@@ -211,18 +216,12 @@ class Controller:
     # --- planning ---
 
     def _wants_plan(self, now: float) -> bool:
-        if self._planned_at is None:
-            return True
-        since = now - self._planned_at
-        if since >= PLAN_SECONDS:
-            return True
-        asked = self._replan_at is not None and now >= self._replan_at
-        asked = asked or bool(self.footing.lost)  # what is there again is noticed by a plan
-        asked = asked or self._knows_cold_now()
         short = (
             self.host is not None and self.host.available_bytes < self.policy.reserve * self.host.total_bytes
         )
-        return self._urgent or (since >= SOON_SECONDS and (asked or short))
+        # What was lost and is there again is noticed by a plan.
+        asked = short or bool(self.footing.lost) or self._knows_cold_now()
+        return self._timetable.is_due(now, asked=asked)
 
     def _knows_cold_now(self) -> bool:
         """Whether a domain was watched for too short a time when all was planned, and is not any more."""
@@ -235,8 +234,8 @@ class Controller:
                 return True
         return False
 
-    def _plan_anew(self, now: float) -> None:
-        self._planned_at, self._replan_at, self._urgent = now, None, False
+    def _plan_anew(self, now: float, *, act: bool = True) -> None:
+        self._timetable.planned(now, carried_out=act)
         try:
             snapshot = observe(self._control.kernel, self._hypervisor, self._control.clock)
         except HostError as error:
@@ -257,14 +256,15 @@ class Controller:
         self.host, self.snapshot = snapshot.host, snapshot
         self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions)
         self.look_back()  # what it has ends by itself, too, and verbs beside us write to the ledger
-        if self.footing.may_give:
+        if act and self.footing.may_give:
             self.acting.end_claims(self.past, snapshot.domains)
         self._learning.keep_news(self.followed)
         self.plan = self._make_plan(snapshot)
         self.snapshot = snapshot = snapshot.without_places
         for domain in snapshot.domains:
             self.followed[domain.incarnation].domain = domain
-        self._act(self.plan, snapshot, now)
+        if act:
+            self._act(self.plan, snapshot, now)
 
     def _know_past(self) -> None:
         if not self._past_known:

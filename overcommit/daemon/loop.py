@@ -73,7 +73,7 @@ class Loop:
         self._reserving = Reserving(control, controller)
         self._sentence = ""
         self._ticked_at: float | None = None
-        self._early = self._replan = self._reading = False
+        self._early = self._replan = self._show = self._reading = False
         self._planners: list[Order] = []
         self._published: Plan | None = None
         self._plan_text: bytes | None = None
@@ -168,8 +168,10 @@ class Loop:
             case Verb.RELOAD:
                 self._begin_reading()
                 self._planners.append(order)
+            case Verb.TICK if controller.has_fresh_plan:
+                order.reply({"sentence": self._sentence})
             case Verb.TICK:
-                self._replan = self._early = True
+                self._show = self._early = True
                 self._planners.append(order)
             case Verb.STATUS | Verb.PLAN:
                 order.fail(f"{order.verb.value} is no order")
@@ -181,10 +183,10 @@ class Loop:
 
     def _tick(self) -> None:
         read = self._reading and self._controller.policy_file.ready()
-        replan = self._replan or read
-        self._early = self._replan = False
+        replan, show = self._replan or read, self._show
+        self._early = self._replan = self._show = False
         self._ticked_at = self._control.clock.monotonic()
-        self._controller.tick(replan=replan, new_policy=read)
+        self._controller.tick(replan=replan, show=show, new_policy=read)
         self._reserving.after_tick()
         self._publish()
         if read:
