@@ -84,8 +84,6 @@ class Controller:
         """What somebody waits for to be promised, and counts as promised meanwhile."""
         self.wanted_for: str | None = None
         """The domain that it is for, from which nothing is taken."""
-        self.planned_for: Reservation | None = None
-        """What of it the latest plan counted."""
         self.snapshot: Snapshot | None = None
         self.generations: tuple[GenerationSummary, ...] = ()
         self._stalled = False
@@ -310,7 +308,7 @@ class Controller:
             host_heat = judge_host(
                 self.watching.host, lru_bytes=snapshot.host.lru_bytes, idle_after=idle_after
             )
-        past, self.planned_for = self.past, self.wanted
+        past = self.past
         if self.wanted is not None:
             past = dataclasses.replace(past, reservations=(*past.reservations, self.wanted))
             policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
