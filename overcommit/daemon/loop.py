@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from overcommit.control import Control
@@ -12,10 +12,12 @@ from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
+from overcommit.daemon.revoking import cancel, release
 from overcommit.daemon.socket import Order
+from overcommit.daemon.status import quarantine_json, reservation_json
 from overcommit.daemon.wakes import Wakes
 from overcommit.damon.sysfs import patience_of
-from overcommit.errors import HostError
+from overcommit.errors import HostError, OvercommitError
 from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.plan import document
@@ -70,7 +72,7 @@ class Loop:
         self._server = server
         self._manager = manager
         self._say = say
-        self._reserving = Reserving(control, controller)
+        self._reserving = Reserving(control, controller, publish=self._publish)
         self._sentence = ""
         self._ticked_at: float | None = None
         self._early = self._replan = self._show = self._reading = False
@@ -165,6 +167,8 @@ class Loop:
             case Verb.RESERVE:
                 self._reserving.ask(order)
                 self._early = True
+            case Verb.CANCEL | Verb.RELEASE:
+                self._revoke(order)
             case Verb.RELOAD:
                 self._begin_reading()
                 self._planners.append(order)
@@ -175,6 +179,28 @@ class Loop:
                 self._planners.append(order)
             case Verb.STATUS | Verb.PLAN:
                 order.fail(f"{order.verb.value} is no order")
+
+    def _revoke(self, order: Order) -> None:
+        """End what it names before its time; who asks for the status from then on sees it gone."""
+        answer: Mapping[str, object]
+        try:
+            if order.verb is Verb.CANCEL:
+                answer = {"reservation": reservation_json(cancel(self._control, order.arguments["id"]))}
+            else:
+                ended = release(self._control, order.arguments["domain"])
+                answer = {"released": [quarantine_json(quarantine) for quarantine in ended]}
+            self._controller.look_back()
+        except OvercommitError as error:
+            order.fail(str(error), error.hint, exit_code=error.exit_code)
+            return
+        self._say(
+            f"{order.verb.value} {', '.join(map(str, order.arguments.values()))} by order of uid "
+            f"{order.peer.uid}"
+        )
+        self._controller.replan_soon()
+        self._early = True
+        self._publish()
+        order.reply(answer)
 
     def _begin_reading(self) -> None:
         self._manager.reloading()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
+from collections.abc import Callable
 
 from overcommit.control import Control
 from overcommit.daemon.controller import Controller
@@ -39,9 +40,10 @@ class _Wish:
 class Reserving:
     """Wishes in the order in which they came; the first one is worked for."""
 
-    def __init__(self, control: Control, controller: Controller) -> None:
+    def __init__(self, control: Control, controller: Controller, *, publish: Callable[[], None]) -> None:
         self._control = control
         self._controller = controller
+        self._publish = publish
         self._waiting: deque[_Wish] = deque()
         self._aimed_at: _Wish | None = None
 
@@ -166,7 +168,7 @@ class Reserving:
         return False
 
     def _grant(self, wish: _Wish) -> None:
-        """The promise is on disk before anybody hears of it."""
+        """The promise is on disk, and in the status, before anybody hears of it."""
         now = self._control.clock.now()
         try:
             reservation = self._control.ledger.grant(
@@ -181,6 +183,7 @@ class Reserving:
             return
         self._controller.look_back()
         self._controller.replan_soon()
+        self._publish()
         freed = self._freed(wish)
         self._note(wish, Status.DONE, f"reservation {reservation.id}", freed)
         wish.order.reply(

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from overcommit.daemon.peers import Peer
+from overcommit.daemon.protocol import Reply, Request, Verb
+from overcommit.daemon.socket import Order
 from overcommit.ledger import Ledger
-from overcommit.model.history import RELEASE
+from overcommit.model.history import CANCEL, RELEASE
 from overcommit.model.outcome import Fault, Status
 from overcommit.units import MIB
 from tests.faults.daemon import Daemon, Disk, World, incarnation
@@ -54,6 +57,47 @@ def test_what_a_verb_takes_back_in_the_ledger_the_daemon_knows_within_a_plan(wor
     assert daemon.server.status["reservations"] == []
     assert daemon.server.status["quarantines"] == []
     assert daemon.controller.plan.host.reserved_bytes == 0
+
+
+def test_what_the_daemon_is_told_to_end_it_ends_at_once(world: World) -> None:
+    daemon = world.daemon()
+    happened(daemon, "balloon", Status.FAILED, fault=Fault.STUCK)
+    granted = daemon.order(Verb.RESERVE, size_bytes=64 * MIB, timeout_seconds=60.0, hold_seconds=3600.0)
+    daemon.run_for(5.0)
+    assert granted.answer is not None
+    number = granted.answer["reservation"]["id"]
+    assert [r["id"] for r in daemon.server.status["reservations"]] == [number]
+    ended, released = daemon.order(Verb.CANCEL, id=number), daemon.order(Verb.RELEASE, domain="free")
+    assert daemon.loop.go_round()
+    assert ended.answer == {"reservation": granted.answer["reservation"]}
+    assert released.answer is not None
+    assert [q["domain"] for q in released.answer["released"]] == ["free"]
+    assert daemon.server.status["reservations"] == daemon.server.status["quarantines"] == []
+    assert daemon.has_said("release free by order of uid 0")
+    assert [event.kind for event in ledger(world).events()][-2:] == [CANCEL, RELEASE]
+    again, nothing = daemon.order(Verb.CANCEL, id=number), daemon.order(Verb.RELEASE, domain="free")
+    daemon.run_for(11.0)
+    assert again.answer is not None
+    assert again.answer["message"] == f"no reservation {number} is in force"
+    assert nothing.answer == {"released": []}
+    assert daemon.controller.plan is not None
+    assert daemon.controller.plan.host.reserved_bytes == 0
+
+
+def test_a_promise_is_in_the_status_before_anybody_hears_of_it(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(60.0)
+    listed: list[int] = []
+
+    def hear(reply: Reply) -> None:
+        if reply.final:
+            listed.extend(r["id"] for r in daemon.server.status["reservations"])
+
+    arguments = {"size_bytes": 64 * MIB, "timeout_seconds": 60.0, "hold_seconds": 3600.0}
+    request = Request(verb=Verb.RESERVE, arguments=arguments)
+    daemon.server.waiting.append(Order(request, Peer(pid=1, uid=0, gids=frozenset()), hear))
+    daemon.run_for(6.0)
+    assert listed == [1]
 
 
 def test_what_settles_has_settled_after_its_time(world: World) -> None:
