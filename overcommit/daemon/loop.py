@@ -169,9 +169,6 @@ class Loop:
                 self._early = True
             case Verb.CANCEL | Verb.RELEASE:
                 self._revoke(order)
-            case Verb.RELOAD:
-                self._begin_reading()
-                self._planners.append(order)
             case Verb.TICK if controller.has_fresh_plan:
                 order.reply({"sentence": self._sentence})
             case Verb.TICK:
@@ -218,20 +215,10 @@ class Loop:
         if read:
             self._reading = False
             self._manager.ready(self._sentence)
-        self._answer_planners()
-        self._manager.alive(self._sentence)
-
-    def _answer_planners(self) -> None:
-        refused = self._controller.policy_file.refused
-        waiting = [order for order in self._planners if order.verb is Verb.RELOAD and self._reading]
         for order in self._planners:
-            if order in waiting:
-                continue
-            if order.verb is Verb.RELOAD and refused:
-                order.fail(f"the policy is refused, the old one stays: {refused}")
-            else:
-                order.reply({"sentence": self._sentence})
-        self._planners = waiting
+            order.reply({"sentence": self._sentence})
+        self._planners.clear()
+        self._manager.alive(self._sentence)
 
     def _publish(self) -> None:
         sentence = sentence_of(self._controller, self._control.clock.monotonic())

@@ -39,7 +39,6 @@ class Verb(enum.Enum):
     RELEASE = "release"
     """End a domain's quarantine."""
     TICK = "tick"
-    RELOAD = "reload"
 
 
 READS = frozenset({Verb.STATUS, Verb.PLAN})

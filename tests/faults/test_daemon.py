@@ -138,9 +138,8 @@ def test_a_bad_policy_is_refused_and_a_good_one_is_taken(world: World) -> None:
     daemon = world.daemon()
     daemon.run_for(10)
     world.policy_path.write_text("version: 1\nnonsense: 3\n")
-    asked = daemon.order(Verb.RELOAD)
+    daemon.wake(WakeKind.RELOAD)
     daemon.run_for(10)
-    assert asked.replies[-1].kind.value == "error"
     assert "the policy on disk is refused" in daemon.sentence
     world.policy_path.write_text(policy_text(floor="60%"))
     daemon.wake(WakeKind.RELOAD)

@@ -135,7 +135,7 @@ def test_an_order_is_done_by_the_loop(served: Served, peer: Peer) -> None:
 
 def test_an_order_that_fails_says_why(served: Served) -> None:
     served.start()
-    client = served.ask(Verb.RELOAD)
+    client = served.ask(Verb.TICK)
     served.order().fail("the policy has faults", "overcommitctl validate", exit_code=UsageError.exit_code)
     with pytest.raises(UsageError, match="the policy has faults") as caught:
         answer(client).raise_error()
@@ -148,7 +148,6 @@ def test_an_order_that_fails_says_why(served: Served) -> None:
         (Verb.PAUSE, {}),
         (Verb.RESUME, {}),
         (Verb.TICK, {}),
-        (Verb.RELOAD, {}),
         (Verb.CANCEL, {"id": 1}),
         (Verb.RELEASE, {"domain": "web"}),
     ],
