@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from overcommit.control import Control
+from overcommit.daemon import pausing
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.notify import ServiceManager
+from overcommit.daemon.pausing import Pause
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
@@ -79,6 +81,8 @@ class Loop:
         self._planners: list[Order] = []
         self._published: Plan | None = None
         self._plan_text: bytes | None = None
+        if pause := pausing.take_up(control.ledger, now=control.clock.now()):
+            say(f"still {self._pause_for(pause)}: an earlier run was ordered to by uid {pause.uid}")
 
     def run(self) -> None:
         """Go round until a wake says stop.
@@ -151,15 +155,16 @@ class Loop:
         controller, now = self._controller, self._control.clock.monotonic()
         match order.verb:
             case Verb.PAUSE:
-                seconds = order.arguments.get("seconds")
-                controller.footing = controller.footing.paused(None if seconds is None else now + seconds)
+                pause = Pause(order.arguments.get("seconds"), order.peer.uid)
+                how = self._pause_for(pause)
                 controller.acting.stop_all("paused by order")
-                how = "until resumed" if seconds is None else f"for {format_duration(seconds)}"
-                self._say(f"paused {how} by order of uid {order.peer.uid}")
+                pausing.keep(self._control.ledger, pause, now=self._control.clock.now())
+                self._say(f"{how} by order of uid {pause.uid}")
                 self._publish()
-                order.reply({"sentence": f"paused {how}"})
+                order.reply({"sentence": how})
             case Verb.RESUME:
                 controller.footing = controller.footing.resumed()
+                pausing.end(self._control.ledger)
                 self._say(f"resumed by order of uid {order.peer.uid}")
                 self._replan = self._early = True
                 self._publish()
@@ -176,6 +181,13 @@ class Loop:
                 self._planners.append(order)
             case Verb.STATUS | Verb.PLAN:
                 order.fail(f"{order.verb.value} is no order")
+
+    def _pause_for(self, pause: Pause) -> str:
+        """Take nothing from now on; says for how long."""
+        controller, now = self._controller, self._control.clock.monotonic()
+        until = None if pause.seconds is None else now + pause.seconds
+        controller.footing = controller.footing.paused(until)
+        return "paused until resumed" if until is None else f"paused for {format_duration(until - now)}"
 
     def _revoke(self, order: Order) -> None:
         """End what it names before its time; who asks for the status from then on sees it gone."""

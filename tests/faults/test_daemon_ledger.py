@@ -10,6 +10,7 @@ import pytest
 from overcommit.daemon.peers import Peer
 from overcommit.daemon.protocol import Reply, Request, Verb
 from overcommit.daemon.socket import Order
+from overcommit.daemon.status import Mode
 from overcommit.ledger import Ledger
 from overcommit.model.history import CANCEL, RELEASE
 from overcommit.model.outcome import Fault, Status
@@ -109,3 +110,63 @@ def test_what_settles_has_settled_after_its_time(world: World) -> None:
     while world.clock.now() < ended_at + 300.0 + AT_MOST:
         daemon.run_for(10.0)
     assert not [s for s in daemon.controller.past.settlings if s.ended_at <= ended_at]
+
+
+def test_a_pause_outlives_the_daemon_that_was_ordered_to(world: World, disk: Disk) -> None:
+    daemon = world.daemon()
+    daemon.order(Verb.PAUSE)
+    daemon.run_for(10.0)
+    disk.dead = True
+    daemon.abandon()
+    disk.dead = False
+    again = world.daemon()
+    again.run_for(150.0)
+    assert again.server.status["mode"] == "paused"
+    assert again.has_said("still paused until resumed: an earlier run was ordered to by uid 0")
+    assert not any(guest.swapped for guest in world.host.guests)
+    again.order(Verb.RESUME)
+    again.run_for(10.0)
+    again.stop()
+    resumed = world.daemon()
+    resumed.run_for(10.0)
+    assert resumed.mode() is Mode.ACTIVE
+
+
+def test_a_pause_for_a_time_ends_when_it_was_to_end(world: World) -> None:
+    daemon, began = world.daemon(), world.clock.now()
+    daemon.order(Verb.PAUSE, seconds=600.0)
+    daemon.run_for(100.0)
+    daemon.stop()
+    world.clock.wait(200.0)
+    again = world.daemon()
+    again.run_for(10.0)
+    assert again.mode() is Mode.PAUSED
+    assert again.server.status["mode_until"] == pytest.approx(began + 600.0, abs=6.0)
+    again.run_for(300.0)
+    assert again.mode() is Mode.ACTIVE
+    again.stop()
+    assert world.daemon().mode() is Mode.ACTIVE
+
+
+def test_a_clock_that_was_set_back_makes_no_pause_longer(world: World) -> None:
+    daemon = world.daemon()
+    daemon.order(Verb.PAUSE, seconds=600.0)
+    daemon.run_for(10.0)
+    daemon.stop()
+    world.clock.jump(-86400.0)
+    again = world.daemon()
+    assert again.mode() is Mode.PAUSED
+    again.run_for(700.0)
+    assert again.mode() is Mode.ACTIVE
+
+
+@pytest.mark.parametrize(
+    "state", ["", "[]", "7", "null", "nonsense", '{"version": 2}', '{"version": 1, "uid": "x", "seconds": 1}']
+)
+def test_a_pause_that_cannot_be_understood_is_none(world: World, state: str) -> None:
+    daemon = world.daemon()
+    daemon.order(Verb.PAUSE)
+    daemon.run_for(10.0)
+    daemon.stop()
+    ledger(world).keep("pause", state)
+    assert world.daemon().mode() is Mode.ACTIVE
