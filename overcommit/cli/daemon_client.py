@@ -150,7 +150,7 @@ def own_watch(session: Session, observe_for: float | None, *, take_over: bool) -
 
 
 def plan_of(daemon: Daemon, session: Session) -> Plan:
-    """What the daemon plans now; the latest plan it has where this user may not have it plan.
+    """What the daemon plans now; the latest plan it has where that is fresh, or this user only may look.
 
     Raises:
         HostError: it does not answer.

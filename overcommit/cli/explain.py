@@ -25,7 +25,7 @@ def explain(session: Session, domain: str, observe_for: float | None, take_over:
     """Watch one DOMAIN, and say how its memory is used, what could be taken back, and what stands in the way.
 
     Changes nothing but the DAMON monitors that it starts and stops itself. Where overcommitd is at work, this
-    is what it knows and plans of DOMAIN, for everybody.
+    is what it knows and plans of DOMAIN, for everybody. It begins nothing for that.
     """
     daemon = find_daemon()
     if daemon is None:

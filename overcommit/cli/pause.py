@@ -25,7 +25,8 @@ from overcommit.daemon.protocol import Verb
 def pause(session: Session, seconds: float | None) -> None:
     """Have overcommitd take nothing from any domain; it still gives back to guests that are short.
 
-    What it has taken already stays taken. For root, and for the group that overcommitd was told.
+    What it has taken already stays taken. It lasts over restarts of overcommitd, and of the host. For root,
+    and for the group that overcommitd was told.
     """
     arguments = {} if seconds is None else {"seconds": seconds}
     _tell(session, Verb.PAUSE, require_daemon("pause").ask(Verb.PAUSE, arguments))
@@ -34,7 +35,7 @@ def pause(session: Session, seconds: float | None) -> None:
 @click.command()
 @with_session
 def resume(session: Session) -> None:
-    """End a pause of overcommitd."""
+    """End a pause of overcommitd, whichever run of it was told to."""
     _tell(session, Verb.RESUME, require_daemon("resume").ask(Verb.RESUME))
 
 

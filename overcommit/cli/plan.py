@@ -60,7 +60,8 @@ def plan(
     """Watch the domains, then print what would be taken back, from whom, how, and why.
 
     Changes nothing but the DAMON monitors that it starts and stops itself. Where overcommitd is at work, its
-    own watch and policy serve: this prints what it plans now, for everybody.
+    own watch and policy serve: this prints what it plans now, or planned a moment ago, for everybody. It
+    begins nothing for that.
     """
     daemon = find_daemon()
     if daemon is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
+from overcommit.cli.daemon_client import find_daemon
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.daemon.protocol import Verb
+from overcommit.daemon.revoking import release as end_quarantines
 from overcommit.daemon.status import quarantine_json
-from overcommit.model.history import RELEASE
-from overcommit.model.outcome import Status
 
 
 @click.command()
@@ -18,19 +21,22 @@ from overcommit.model.outcome import Status
 def release(session: Session, domain: str) -> None:
     """Let DOMAIN's balloon and virtio-mem be used again, whatever they did before.
 
-    Its failures until now are forgotten: the next one counts as the first.
+    Its failures until now are forgotten: the next one counts as the first. For root, and where overcommitd is
+    at work for the group that it was told.
     """
-    require_root()
-    found = [q for q in session.past(session.clock.now()).quarantines if q.domain.name == domain]
-    for quarantine in found:
-        detail = f"not held against it any more: {quarantine.reason}"
-        event = session.happened(RELEASE, Status.DONE, detail, about=domain, domain=quarantine.domain)
-        session.ledger.record(event)
+    released = _release(session, domain)
     if session.json:
-        released = [quarantine_json(quarantine) for quarantine in found]
         click.echo(json.dumps({"kind": "release", "released": released}, indent=1))
         return
-    for quarantine in found:
-        click.echo(f"{domain}: {quarantine.actuator.value} may be used again, although {quarantine.reason}")
-    if not found:
+    for quarantine in released:
+        click.echo(f"{domain}: {quarantine['actuator']} may be used again, although {quarantine['reason']}")
+    if not released:
         click.echo(f"{domain} is not in quarantine.")
+
+
+def _release(session: Session, domain: str) -> Sequence[Mapping[str, Any]]:
+    if daemon := find_daemon():
+        released: list[dict[str, Any]] = daemon.ask(Verb.RELEASE, {"domain": domain})["released"]
+        return released
+    require_root()
+    return [quarantine_json(quarantine) for quarantine in end_quarantines(session, domain)]

@@ -15,10 +15,12 @@ from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.squeeze import Squeezed, squeeze
 from overcommit.cli.talk import fail
 from overcommit.daemon.protocol import Verb
+from overcommit.daemon.revoking import cancel as cancel_promise
+from overcommit.daemon.revoking import promises
 from overcommit.daemon.status import reservation_json
 from overcommit.errors import Refused, UsageError
 from overcommit.host.memory import read_boot_id
-from overcommit.model.history import CANCEL, RESERVE
+from overcommit.model.history import RESERVE
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
 from overcommit.model.policy import ReclaimMode
@@ -78,23 +80,23 @@ def reserve(
     Where that much is free already nothing is taken from anybody. Else a plan for what is missing is shown,
     and carried out; again and again as more memory becomes idle, until --timeout. While the promise stands,
     plan and apply keep that much free. It ends by itself. Where overcommitd is at work it does all that, and
-    asks nobody.
+    asks nobody; root, and the group that it was told, may have it do so, and take promises back.
 
     Exit status: 0 granted; 3 not granted, though something was freed; 4 not granted, nothing was changed.
     """
     if [size is not None, listing, cancel is not None].count(True) != 1:
         raise UsageError("one of SIZE, --list and --cancel is needed", hint="overcommitctl reserve 2GiB")
-    daemon = find_daemon() if size is not None else None
-    if daemon is not None and size is not None:
+    daemon = find_daemon()
+    if daemon is None:
+        require_root()
+    if cancel is not None:
+        _cancel(session, daemon, cancel)
+    elif size is None:
+        _list(session, daemon)
+    elif daemon is not None:
         given = own_watch(session, observe_for, take_over=take_over)
         refuse_options(daemon, given, f"overcommitctl reserve {size}")
         _ask(session, daemon, size, purpose, timeout=timeout, hold=hold)
-        return
-    require_root()
-    if cancel is not None:
-        _cancel(session, cancel)
-    elif size is None:
-        _list(session)
     else:
         _reserve(
             session,
@@ -108,12 +110,13 @@ def reserve(
         )
 
 
-def _promised(session: Session) -> tuple[Reservation, ...]:
-    return session.ledger.reservations(now=session.clock.now(), boot_id=read_boot_id(session.kernel))
-
-
-def _list(session: Session) -> None:
-    promised = _promised(session)
+def _list(session: Session, daemon: Daemon | None) -> None:
+    promised: Sequence[Reservation]
+    if daemon is None:
+        promised = promises(session)
+    else:  # its latest look may be a minute old
+        told = map(reservation_of, daemon.ask(Verb.STATUS)["reservations"])
+        promised = [reservation for reservation in told if reservation.expires_at > session.clock.now()]
     if session.json:
         found = [reservation_json(reservation) for reservation in promised]
         click.echo(json.dumps({"kind": "reservations", "reservations": found}, indent=1))
@@ -124,17 +127,15 @@ def _list(session: Session) -> None:
         click.echo("Nothing is reserved.")
 
 
-def _cancel(session: Session, number: int) -> None:
-    reservation = next((r for r in _promised(session) if r.id == number), None)
-    if reservation is None:
-        raise UsageError(f"no reservation {number} is in force", hint="overcommitctl reserve --list")
-    session.ledger.cancel(reservation)
-    detail = f"reservation {number} of {format_size(reservation.size_bytes)} taken back"
-    session.ledger.note(session.happened(CANCEL, Status.DONE, detail, about=reservation.purpose))
-    if session.json:
-        click.echo(json.dumps({"kind": "cancel", "reservation": reservation_json(reservation)}, indent=1))
+def _cancel(session: Session, daemon: Daemon | None, number: int) -> None:
+    if daemon is None:
+        ended = reservation_json(cancel_promise(session, number))
     else:
-        click.echo(f"{detail}.")
+        ended = daemon.ask(Verb.CANCEL, {"id": number})["reservation"]
+    if session.json:
+        click.echo(json.dumps({"kind": "cancel", "reservation": ended}, indent=1))
+    else:
+        click.echo(f"reservation {number} of {format_size(ended['size_bytes'])} taken back.")
 
 
 def _reserve(

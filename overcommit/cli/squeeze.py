@@ -21,6 +21,7 @@ from overcommit.observe.facts import observe
 from overcommit.plan.case import worthwhile
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.planner import host_plan
+from overcommit.plan.promises import require_possible
 from overcommit.units import format_size
 
 _PAUSE_SECONDS = 10.0
@@ -141,11 +142,6 @@ def _missing(
     past = session.past(snapshot.taken_at)
     past = dataclasses.replace(past, reservations=(*past.reservations, wanted))
     host = host_plan(snapshot, policy, past)
-    most = host.total_bytes - host.reserve_bytes - (host.reserved_bytes - wanted.size_bytes)
-    if wanted.size_bytes > most:
-        raise Refused(
-            f"{format_size(size)} cannot be reserved: without its reserve and what is promised already, the "
-            f"host has {format_size(most)}",
-            hint="overcommitctl reserve --list shows what is promised",
-        )
+    others = host.reserved_bytes - wanted.size_bytes
+    require_possible(size, lacking_bytes=wanted.size_bytes, host=host, others_bytes=others)
     return max(0, -host.headroom_bytes), wanted

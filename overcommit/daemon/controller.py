@@ -2,7 +2,7 @@
 
 A tick is cheap as a rule: the host's account, each domain's counters, and what the monitors saw. Everything
 is observed and planned anew every minute, and at once when the host or a guest is short, when something
-ended, or when somebody asks.
+ended, or when somebody orders it. For whoever only asks, it is planned and nothing more.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from overcommit.daemon.learning import Learning
 from overcommit.daemon.patience import Patience
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.pulse import take_pulse
+from overcommit.daemon.timetable import PLAN_SECONDS, Timetable
 from overcommit.daemon.watching import Watching
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
@@ -39,10 +40,6 @@ from overcommit.plan.emergency import is_emergency
 from overcommit.plan.planner import make_plan
 from overcommit.units import format_duration
 
-PLAN_SECONDS = 60.0
-"""Everything is looked at and planned anew that often, when nothing asks for it earlier."""
-SOON_SECONDS = 10.0
-"""When something does, never more often than that."""
 _CLOCK_TOLERANCE_SECONDS = 30.0
 _CLOCK_HOLD_SECONDS = 60.0
 
@@ -66,11 +63,10 @@ class Controller:
         self._generation = generation
         self.policy_file = policy_file
         self._say = say
-        self._past: Past = NOTHING_PAST
+        self.past: Past = NOTHING_PAST
+        """What earlier plans left, as far as it is known to this tick."""
         self._past_known = False
-        self._planned_at: float | None = None
-        self._replan_at: float | None = None
-        self._urgent = False
+        self._timetable = Timetable()
         self._release_at = -math.inf
         self._observed = True
         self._skew: float | None = None
@@ -88,8 +84,6 @@ class Controller:
         """What somebody waits for to be promised, and counts as promised meanwhile."""
         self.wanted_for: str | None = None
         """The domain that it is for, from which nothing is taken."""
-        self.planned_for: Reservation | None = None
-        """What of it the latest plan counted."""
         self.snapshot: Snapshot | None = None
         self.generations: tuple[GenerationSummary, ...] = ()
         self._stalled = False
@@ -100,13 +94,11 @@ class Controller:
         """The one in force."""
         return self.policy_file.policy
 
-    @property
-    def past(self) -> Past:
-        """What earlier plans left, as far as it is known to this tick."""
-        return self._past
+    def tick(self, *, replan: bool = False, show: bool = False, new_policy: bool = False) -> None:
+        """Go round once. What cannot be done is in `footing`, and tried again next time.
 
-    def tick(self, *, replan: bool = False, new_policy: bool = False) -> None:
-        """Go round once. What cannot be done is in `footing`, and tried again next time."""
+        ``show``: somebody wants to see a plan, and nothing is to be begun for that.
+        """
         self.ticks += 1
         now = self._control.clock.monotonic()
         self._check_clock(now)
@@ -117,28 +109,37 @@ class Controller:
         self._look(now)
         if replan or self._wants_plan(now):
             self._plan_anew(now)
+        elif show and not self._timetable.is_fresh(now):
+            self._plan_anew(now, act=False)
         if self.footing.gives_back(now) and now >= self._release_at:
             self._release_at = now + PLAN_SECONDS
             self._know_past()
             because = self.footing.reason(now) or ""
             latest = {who: followed.latest for who, followed in self.followed.items()}
-            self.acting.give_back(self._past, latest, because)
+            self.acting.give_back(self.past, latest, because)
 
     def step(self) -> None:
         """Go on with what is at work; to be called between ticks, when `acting.due` says so."""
         self.acting.step()
 
     def replan_soon(self) -> None:
-        """The next tick plans, whatever the time."""
-        self._replan_at = self._control.clock.monotonic()
+        """Something calls for another plan."""
+        self._timetable.soon()
+
+    @property
+    def has_fresh_plan(self) -> bool:
+        """Whether the latest plan will do for whoever wants to see one."""
+        return self._timetable.is_fresh(self._control.clock.monotonic())
 
     def stalled(self) -> None:
         """The host as a whole waited for memory just now."""
         self._stalled = True
 
-    def forget_past(self) -> None:
-        """The ledger or the journal was changed: read them again."""
-        self._past_known = False
+    def look_back(self) -> None:
+        """Read again what the ledger and the journal have, after they were changed."""
+        self.past = self._control.past(self._control.clock.now())
+        self.generations = self._control.journal.generations()
+        self._past_known = True
 
     def close(self, because: str) -> None:
         """End what is at work, orderly, and give DAMON back. What guests gave stays as it is.
@@ -161,7 +162,7 @@ class Controller:
             way = "forward" if skew > before else "back"
             why = f"it jumped {way} by {format_duration(abs(skew - before))}"
             self._lose(Loss.CLOCK, why, now, anew=True)
-            self.forget_past()
+            self._past_known = False
         elif (lost := self.footing.lost.get(Loss.CLOCK)) and now - lost.since >= _CLOCK_HOLD_SECONDS:
             self.footing = self.footing.regained(Loss.CLOCK)
 
@@ -184,7 +185,7 @@ class Controller:
             if pulse is None:
                 self.replan_soon()
                 continue
-            taken, taking = self._past.taken_from(who), self.acting.takes_from(who)
+            taken, taking = self.past.taken_from(who), self.acting.takes_from(who)
             followed.feel(pulse, taken_bytes=taken, taking=taking)
             why_not = followed.grip.why_not
             if why_not is not None and taking:
@@ -192,10 +193,10 @@ class Controller:
             if self.footing.may_give and (followed.boots or (taken and followed.silent)):
                 self.acting.stop(who, REBOOTS)
                 self._know_past()
-                self.acting.give_back(self._past, {who: followed.latest}, REBOOTS)
+                self.acting.give_back(self.past, {who: followed.latest}, REBOOTS)
             if taken and (followed.short or followed.suffers):
                 self.acting.stop(who, "the guest is short of memory")
-                self._urgent = True
+                self._timetable.at_once()
 
     def _look(self, now: float) -> None:
         """Take in what the monitors saw."""
@@ -213,18 +214,12 @@ class Controller:
     # --- planning ---
 
     def _wants_plan(self, now: float) -> bool:
-        if self._planned_at is None:
-            return True
-        since = now - self._planned_at
-        if since >= PLAN_SECONDS:
-            return True
-        asked = self._replan_at is not None and now >= self._replan_at
-        asked = asked or bool(self.footing.lost)  # what is there again is noticed by a plan
-        asked = asked or self._knows_cold_now()
         short = (
             self.host is not None and self.host.available_bytes < self.policy.reserve * self.host.total_bytes
         )
-        return self._urgent or (since >= SOON_SECONDS and (asked or short))
+        # What was lost and is there again is noticed by a plan.
+        asked = short or bool(self.footing.lost) or self._knows_cold_now()
+        return self._timetable.is_due(now, asked=asked)
 
     def _knows_cold_now(self) -> bool:
         """Whether a domain was watched for too short a time when all was planned, and is not any more."""
@@ -237,8 +232,8 @@ class Controller:
                 return True
         return False
 
-    def _plan_anew(self, now: float) -> None:
-        self._planned_at, self._replan_at, self._urgent = now, None, False
+    def _plan_anew(self, now: float, *, act: bool = True) -> None:
+        self._timetable.planned(now, carried_out=act)
         try:
             snapshot = observe(self._control.kernel, self._hypervisor, self._control.clock)
         except HostError as error:
@@ -257,23 +252,21 @@ class Controller:
             snapshot, host=dataclasses.replace(snapshot.host, migration=self.watching.migration)
         )
         self.host, self.snapshot = snapshot.host, snapshot
-        if self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions):
-            self.forget_past()
-        self._know_past()
-        if self.footing.may_give:
-            self.acting.end_claims(self._past, snapshot.domains)
+        self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions)
+        self.look_back()  # what it has ends by itself, too, and verbs beside us write to the ledger
+        if act and self.footing.may_give:
+            self.acting.end_claims(self.past, snapshot.domains)
         self._learning.keep_news(self.followed)
         self.plan = self._make_plan(snapshot)
         self.snapshot = snapshot = snapshot.without_places
         for domain in snapshot.domains:
             self.followed[domain.incarnation].domain = domain
-        self._act(self.plan, snapshot, now)
+        if act:
+            self._act(self.plan, snapshot, now)
 
     def _know_past(self) -> None:
         if not self._past_known:
-            self._past = self._control.past(self._control.clock.now())
-            self.generations = self._control.journal.generations()
-            self._past_known = True
+            self.look_back()
 
     def _follow(self, snapshot: Snapshot, now: float) -> None:
         """Know each life that runs, and have it watched."""
@@ -281,7 +274,6 @@ class Controller:
         self._patience.keep(alive)
         for gone in self.followed.keys() - alive.keys():
             del self.followed[gone]
-            self.forget_past()
         for who, domain in alive.items():
             if who in self.followed:
                 for sentence in self.followed[who].see(domain):
@@ -316,7 +308,7 @@ class Controller:
             host_heat = judge_host(
                 self.watching.host, lru_bytes=snapshot.host.lru_bytes, idle_after=idle_after
             )
-        past, self.planned_for = self._past, self.wanted
+        past = self.past
         if self.wanted is not None:
             past = dataclasses.replace(past, reservations=(*past.reservations, self.wanted))
             policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
@@ -336,7 +328,7 @@ class Controller:
 
     def _in_pain(self) -> dict[Incarnation, str]:
         """The guests that say that they suffer, while we have memory of theirs."""
-        pains = {who: f.suffers for who, f in self.followed.items() if self._past.taken_from(who)}
+        pains = {who: f.suffers for who, f in self.followed.items() if self.past.taken_from(who)}
         return {who: pain for who, pain in pains.items() if pain is not None}
 
     def _act(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
@@ -352,7 +344,7 @@ class Controller:
 
     def _ended(self, ended: Ended) -> None:
         """Look anew: the next rung may have its turn."""
-        self.forget_past()
+        self._past_known = False
         self.replan_soon()
         if isinstance(ended.error, JournalFailed):
             self._lose(Loss.DISK, str(ended.error), self._control.clock.monotonic())

@@ -85,6 +85,18 @@ class Footing:
         """Whether it has held for long enough, and gives everything back."""
         return not self.observe_only and any(now - lost.since >= HOLD_SECONDS for lost in self.lost.values())
 
+    def why_not(self, now: float) -> str | None:
+        """Why no memory may be taken, for whoever waits for some; None: it may."""
+        match self.mode(now):
+            case Mode.OBSERVE:
+                return "overcommitd only observes, as it was told when it was started"
+            case Mode.PAUSED:
+                return "overcommitd is paused, and takes nothing; overcommitctl resume ends that"
+            case Mode.SAFE:
+                return f"overcommitd takes nothing: it is {self.reason(now)}"
+            case _:
+                return None
+
     def reason(self, now: float) -> str | None:
         """Why it is in its mode, where that is not plain."""
         if self.mode(now) is not Mode.SAFE:

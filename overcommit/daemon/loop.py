@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from overcommit.control import Control
+from overcommit.daemon import pausing
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.notify import ServiceManager
+from overcommit.daemon.pausing import Pause
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
+from overcommit.daemon.revoking import cancel, release
 from overcommit.daemon.socket import Order
+from overcommit.daemon.status import quarantine_json, reservation_json
 from overcommit.daemon.wakes import Wakes
 from overcommit.damon.sysfs import patience_of
-from overcommit.errors import HostError
+from overcommit.errors import HostError, OvercommitError
 from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.plan import document
@@ -70,13 +74,15 @@ class Loop:
         self._server = server
         self._manager = manager
         self._say = say
-        self._reserving = Reserving(control, controller)
+        self._reserving = Reserving(control, controller, publish=self._publish)
         self._sentence = ""
         self._ticked_at: float | None = None
-        self._early = self._replan = self._reading = False
+        self._early = self._replan = self._show = self._reading = False
         self._planners: list[Order] = []
         self._published: Plan | None = None
         self._plan_text: bytes | None = None
+        if pause := pausing.take_up(control.ledger, now=control.clock.now()):
+            say(f"still {self._pause_for(pause)}: an earlier run was ordered to by uid {pause.uid}")
 
     def run(self) -> None:
         """Go round until a wake says stop.
@@ -149,15 +155,16 @@ class Loop:
         controller, now = self._controller, self._control.clock.monotonic()
         match order.verb:
             case Verb.PAUSE:
-                seconds = order.arguments.get("seconds")
-                controller.footing = controller.footing.paused(None if seconds is None else now + seconds)
+                pause = Pause(order.arguments.get("seconds"), order.peer.uid)
+                how = self._pause_for(pause)
                 controller.acting.stop_all("paused by order")
-                how = "until resumed" if seconds is None else f"for {format_duration(seconds)}"
-                self._say(f"paused {how} by order of uid {order.peer.uid}")
+                pausing.keep(self._control.ledger, pause, now=self._control.clock.now())
+                self._say(f"{how} by order of uid {pause.uid}")
                 self._publish()
-                order.reply({"sentence": f"paused {how}"})
+                order.reply({"sentence": how})
             case Verb.RESUME:
                 controller.footing = controller.footing.resumed()
+                pausing.end(self._control.ledger)
                 self._say(f"resumed by order of uid {order.peer.uid}")
                 self._replan = self._early = True
                 self._publish()
@@ -165,14 +172,44 @@ class Loop:
             case Verb.RESERVE:
                 self._reserving.ask(order)
                 self._early = True
-            case Verb.RELOAD:
-                self._begin_reading()
-                self._planners.append(order)
+            case Verb.CANCEL | Verb.RELEASE:
+                self._revoke(order)
+            case Verb.TICK if controller.has_fresh_plan:
+                order.reply({"sentence": self._sentence})
             case Verb.TICK:
-                self._replan = self._early = True
+                self._show = self._early = True
                 self._planners.append(order)
             case Verb.STATUS | Verb.PLAN:
                 order.fail(f"{order.verb.value} is no order")
+
+    def _pause_for(self, pause: Pause) -> str:
+        """Take nothing from now on; says for how long."""
+        controller, now = self._controller, self._control.clock.monotonic()
+        until = None if pause.seconds is None else now + pause.seconds
+        controller.footing = controller.footing.paused(until)
+        return "paused until resumed" if until is None else f"paused for {format_duration(until - now)}"
+
+    def _revoke(self, order: Order) -> None:
+        """End what it names before its time; who asks for the status from then on sees it gone."""
+        answer: Mapping[str, object]
+        try:
+            if order.verb is Verb.CANCEL:
+                answer = {"reservation": reservation_json(cancel(self._control, order.arguments["id"]))}
+            else:
+                ended = release(self._control, order.arguments["domain"])
+                answer = {"released": [quarantine_json(quarantine) for quarantine in ended]}
+            self._controller.look_back()
+        except OvercommitError as error:
+            order.fail(str(error), error.hint, exit_code=error.exit_code)
+            return
+        self._say(
+            f"{order.verb.value} {', '.join(map(str, order.arguments.values()))} by order of uid "
+            f"{order.peer.uid}"
+        )
+        self._controller.replan_soon()
+        self._early = True
+        self._publish()
+        order.reply(answer)
 
     def _begin_reading(self) -> None:
         self._manager.reloading()
@@ -181,29 +218,19 @@ class Loop:
 
     def _tick(self) -> None:
         read = self._reading and self._controller.policy_file.ready()
-        replan = self._replan or read
-        self._early = self._replan = False
+        replan, show = self._replan or read, self._show
+        self._early = self._replan = self._show = False
         self._ticked_at = self._control.clock.monotonic()
-        self._controller.tick(replan=replan, new_policy=read)
+        self._controller.tick(replan=replan, show=show, new_policy=read)
         self._reserving.after_tick()
         self._publish()
         if read:
             self._reading = False
             self._manager.ready(self._sentence)
-        self._answer_planners()
-        self._manager.alive(self._sentence)
-
-    def _answer_planners(self) -> None:
-        refused = self._controller.policy_file.refused
-        waiting = [order for order in self._planners if order.verb is Verb.RELOAD and self._reading]
         for order in self._planners:
-            if order in waiting:
-                continue
-            if order.verb is Verb.RELOAD and refused:
-                order.fail(f"the policy is refused, the old one stays: {refused}")
-            else:
-                order.reply({"sentence": self._sentence})
-        self._planners = waiting
+            order.reply({"sentence": self._sentence})
+        self._planners.clear()
+        self._manager.alive(self._sentence)
 
     def _publish(self) -> None:
         sentence = sentence_of(self._controller, self._control.clock.monotonic())

@@ -34,8 +34,11 @@ class Verb(enum.Enum):
     PAUSE = "pause"
     RESUME = "resume"
     RESERVE = "reserve"
+    CANCEL = "cancel"
+    """Take a promise back."""
+    RELEASE = "release"
+    """End a domain's quarantine."""
     TICK = "tick"
-    RELOAD = "reload"
 
 
 READS = frozenset({Verb.STATUS, Verb.PLAN})
@@ -49,10 +52,14 @@ _ARGUMENTS: Mapping[Verb, Mapping[str, tuple[type, ...]]] = {
         "timeout_seconds": _NUMBERS,
         "hold_seconds": _NUMBERS,
     },
+    Verb.CANCEL: {"id": (int,)},
+    Verb.RELEASE: {"domain": (str,)},
 }
 """What may be said with a verb, and of what type."""
 _NEEDED: Mapping[Verb, frozenset[str]] = {
-    Verb.RESERVE: frozenset({"size_bytes", "timeout_seconds", "hold_seconds"})
+    Verb.RESERVE: frozenset({"size_bytes", "timeout_seconds", "hold_seconds"}),
+    Verb.CANCEL: frozenset({"id"}),
+    Verb.RELEASE: frozenset({"domain"}),
 }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
+from collections.abc import Callable
 
 from overcommit.control import Control
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.socket import Order
-from overcommit.daemon.status import reservation_json
-from overcommit.errors import HostError
+from overcommit.daemon.status import Mode, reservation_json
+from overcommit.errors import HostError, Refused
 from overcommit.host.memory import read_boot_id
 from overcommit.model.history import RESERVE
 from overcommit.model.outcome import Status
@@ -18,6 +19,7 @@ from overcommit.model.past import Reservation
 from overcommit.model.policy import ReclaimMode
 from overcommit.plan.case import worthwhile
 from overcommit.plan.obstacles import obstacles_of
+from overcommit.plan.promises import promised, require_possible
 from overcommit.units import format_size
 
 _MOST_WAITING = 8
@@ -38,13 +40,15 @@ class _Wish:
 class Reserving:
     """Wishes in the order in which they came; the first one is worked for."""
 
-    def __init__(self, control: Control, controller: Controller) -> None:
+    def __init__(self, control: Control, controller: Controller, *, publish: Callable[[], None]) -> None:
         self._control = control
         self._controller = controller
+        self._publish = publish
         self._waiting: deque[_Wish] = deque()
+        self._aimed_at: _Wish | None = None
 
     def ask(self, order: Order) -> None:
-        """Take a wish in; it is answered when it is granted, or its time is up."""
+        """Take a wish in; it is answered when it is granted, cannot be, or its time is up."""
         if len(self._waiting) >= _MOST_WAITING:
             order.fail("too many reservations are waited for", "try again when one of them is granted")
             return
@@ -60,9 +64,10 @@ class Reserving:
             deadline=self._control.clock.monotonic() + said["timeout_seconds"],
             available_before=host.available_bytes if host else 0,
         )
+        if self._hopeless(wish):
+            return
         self._waiting.append(wish)
         self._aim()
-        self._controller.replan_soon()
 
     def after_tick(self) -> None:
         """Grant what is there by now, and give up what has waited for too long."""
@@ -79,12 +84,15 @@ class Reserving:
     def _aim(self) -> None:
         """Have plans free what the first wish lacks, and a little more: what is cold comes in pieces."""
         first = self._waiting[0] if self._waiting else None
+        missing = self._missing(first) if first else None
         self._controller.wanted, self._controller.wanted_for = None, None
-        if first is not None:
-            self._controller.wanted_for = first.purpose
-            missing = self._missing(first) or 0
-            more = max(missing // 2, worthwhile(0)) if missing else 0
-            self._controller.wanted = self._wanted(first, more)
+        if first is None or missing is None:  # nobody knows yet whether it can be granted at all
+            return
+        more = max(missing // 2, worthwhile(0)) if missing else 0
+        self._controller.wanted, self._controller.wanted_for = self._wanted(first, more), first.purpose
+        if first is not self._aimed_at:
+            self._aimed_at = first
+            self._controller.replan_soon()
 
     def _wanted(self, wish: _Wish, more: int = 0) -> Reservation:
         held = 0
@@ -99,10 +107,13 @@ class Reserving:
         plan = self._controller.plan
         if plan is None:
             return None
-        counted = self._controller.planned_for
-        others = plan.host.reserved_bytes - (counted.size_bytes if counted else 0)
-        free = plan.host.available_bytes + self._grown() - plan.host.reserve_bytes - others
+        free = plan.host.available_bytes + self._grown() - plan.host.reserve_bytes - self._promised()
         return max(0, self._wanted(wish).size_bytes - free)
+
+    def _promised(self) -> int:
+        """What others were promised, also since the latest plan."""
+        domains = [followed.domain for followed in self._controller.followed.values()]
+        return promised(self._controller.past.reservations, domains, now=self._control.clock.now())
 
     def _grown(self) -> int:
         """What the host has more than when it was planned for."""
@@ -120,17 +131,44 @@ class Reserving:
         if missing == 0:
             self._grant(wish)
             return True
+        if self._hopeless(wish):
+            return True
         if now >= wish.deadline:
             self._refuse(wish, wish.size_bytes if missing is None else missing)
             return True
         if now - wish.told_at >= _PROGRESS_SECONDS:
             wish.told_at = now
             text = "looking" if missing is None else f"{format_size(missing)} are missing"
-            wish.order.progress({"sentence": text, "missing_bytes": missing})
+            why_not = self._controller.footing.why_not(now)
+            sentence = f"{text}; {why_not}" if why_not else text
+            wish.order.progress({"sentence": sentence, "missing_bytes": missing})
+        return False
+
+    def _hopeless(self, wish: _Wish) -> bool:
+        """Whether nothing that is done in its time could help, and the wish was answered with that.
+
+        What is lost may be there again in time, and is waited for; an operator's order is not.
+        """
+        plan, missing = self._controller.plan, self._missing(wish)
+        if plan is None or not missing:
+            return False
+        try:
+            require_possible(
+                wish.size_bytes,
+                lacking_bytes=self._wanted(wish).size_bytes,
+                host=plan.host,
+                others_bytes=self._promised(),
+            )
+        except Refused as refusal:
+            wish.order.fail(str(refusal), refusal.hint)
+            return True
+        if self._controller.footing.mode(self._control.clock.monotonic()) in {Mode.OBSERVE, Mode.PAUSED}:
+            self._refuse(wish, missing)
+            return True
         return False
 
     def _grant(self, wish: _Wish) -> None:
-        """The promise is on disk before anybody hears of it."""
+        """The promise is on disk, and in the status, before anybody hears of it."""
         now = self._control.clock.now()
         try:
             reservation = self._control.ledger.grant(
@@ -143,8 +181,9 @@ class Reserving:
         except HostError as error:
             wish.order.fail(str(error), error.hint, exit_code=error.exit_code)
             return
-        self._controller.forget_past()
+        self._controller.look_back()
         self._controller.replan_soon()
+        self._publish()
         freed = self._freed(wish)
         self._note(wish, Status.DONE, f"reservation {reservation.id}", freed)
         wish.order.reply(
@@ -153,7 +192,9 @@ class Reserving:
 
     def _refuse(self, wish: _Wish, missing: int) -> None:
         freed = self._freed(wish)
-        obstacles = list(obstacles_of(self._controller.plan)) if self._controller.plan else []
+        why_not = self._controller.footing.why_not(self._control.clock.monotonic())
+        plan = self._controller.plan
+        obstacles = [why_not] if why_not else list(obstacles_of(plan)) if plan else []
         status = Status.PARTIAL if freed else Status.FAILED
         self._note(wish, status, f"{format_size(missing)} were missing", freed)
         wish.order.reply(

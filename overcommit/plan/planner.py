@@ -26,6 +26,7 @@ from overcommit.plan.case import Case, guest_bytes, room_on
 from overcommit.plan.eligibility import judge, judge_help, judge_return
 from overcommit.plan.emergency import emergency_note, emergency_policy
 from overcommit.plan.notes import notes, swap_notes
+from overcommit.plan.promises import promised
 from overcommit.plan.rungs.ksm import ksm_notes, merge
 from overcommit.plan.rungs.ladder import propose
 from overcommit.plan.rungs.relief import relieve
@@ -131,21 +132,11 @@ def host_plan(snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | N
         swap_total_bytes=host.swap_total_bytes,
         swap_free_bytes=host.swap_free_bytes,
         reserve_bytes=round(policy.reserve * host.total_bytes),
-        reserved_bytes=_reserved(snapshot, past),
+        reserved_bytes=promised(past.reservations, snapshot.domains, now=snapshot.taken_at),
         lru_bytes=host.lru_bytes,
         idle_bytes=heat.idle_bytes if heat else None,
         idle_after_seconds=heat.idle_after_seconds if heat else None,
         budget=budget,
-    )
-
-
-def _reserved(snapshot: Snapshot, past: Past) -> int:
-    """What was promised and not taken yet."""
-    held = {d.name: d.residency.resident_bytes for d in snapshot.domains if d.residency}
-    return sum(
-        max(0, reservation.size_bytes - held.get(reservation.purpose or "", 0))
-        for reservation in past.reservations
-        if reservation.expires_at > snapshot.taken_at
     )
 
 

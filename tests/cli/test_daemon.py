@@ -345,7 +345,7 @@ def test_pause_and_resume(run: Run, daemon: Daemon, arguments: list[str], sent: 
     assert daemon.heard == [(Verb.PAUSE, sent), (Verb.RESUME, {})]
 
 
-@pytest.mark.parametrize("verb", [["pause"], ["resume"], ["reserve", "1GiB"]])
+@pytest.mark.parametrize("verb", [["pause"], ["resume"], ["reserve", "1GiB"], ["release", "idle"]])
 def test_orders_of_who_may_not_give_them(run: Run, as_anybody: Daemon, verb: list[str]) -> None:
     ended = run(*verb)
     assert (ended.status, ended.out) == (REFUSED, "")
@@ -397,6 +397,43 @@ def test_reserve_is_done_by_the_daemon_for_its_group_too(run: Run, as_anybody: D
     lines = [json.loads(line) for line in run("reserve", "1GiB", "--json").out.splitlines()]
     assert [(line["type"], line.get("id")) for line in lines] == [("progress", None), ("reservation", 5)]
     assert "purpose" not in as_anybody.heard[-1][1]
+
+
+def test_what_was_promised_is_listed_and_taken_back_by_the_daemon_for_its_group_too(
+    run: Run, as_anybody: Daemon
+) -> None:
+    reservation = {"id": 5, "for": "new", "size_bytes": GIB, "expires_at": 2e9}
+    as_anybody.answers[Verb.CANCEL] = lambda order: order.reply({"reservation": reservation})
+    assert run("reserve", "--list").out.startswith("reservation 3: 1.0 GiB for new until ")
+    assert [r["id"] for r in json.loads(run("reserve", "--list", "--json").out)["reservations"]] == [3]
+    assert as_anybody.heard == [], "everybody may look"
+    as_anybody.peer = Peer(3, 1000, frozenset({42}))
+    assert run("reserve", "--cancel", "5").out == "reservation 5 of 1.0 GiB taken back.\n"
+    ended = json.loads(run("reserve", "--cancel", "5", "--json").out)
+    assert ended == {"kind": "cancel", "reservation": reservation}
+    assert as_anybody.heard == [(Verb.CANCEL, {"id": 5})] * 2
+
+
+def test_a_promise_that_has_ended_since_the_daemon_looked_is_not_listed(run: Run, daemon: Daemon) -> None:
+    daemon.host.advance(601.0)
+    assert run("reserve", "--list").out == "Nothing is reserved.\n"
+
+
+def test_a_quarantine_is_ended_by_the_daemon_for_its_group_too(run: Run, as_anybody: Daemon) -> None:
+    as_anybody.peer = Peer(3, 1000, frozenset({42}))
+    quarantine = {
+        "domain": "idle",
+        "uuid": "uuid-2",
+        "actuator": "balloon",
+        "reason": "it lies",
+        "until": 2e9,
+    }
+    as_anybody.answers[Verb.RELEASE] = lambda order: order.reply({"released": [quarantine]})
+    assert run("release", "idle").out == "idle: balloon may be used again, although it lies\n"
+    assert json.loads(run("release", "idle", "--json").out) == {"kind": "release", "released": [quarantine]}
+    as_anybody.answers[Verb.RELEASE] = lambda order: order.reply({"released": []})
+    assert run("release", "web").out == "web is not in quarantine.\n"
+    assert as_anybody.heard[-1] == (Verb.RELEASE, {"domain": "web"})
 
 
 @pytest.mark.parametrize(("changed", "status"), [(True, IN_PART), (False, REFUSED)])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from overcommit.apply.lever import REBOOTS
-from overcommit.daemon.protocol import Verb
 from overcommit.daemon.report import status_of
+from overcommit.model.wake import WakeKind
 from tests.faults.daemon import Daemon, Disk, World, incarnation
 
 
@@ -68,7 +68,7 @@ def test_a_guest_that_boots_is_told_to_be_left_alone(world: World, daemon: Daemo
 def test_why_the_policy_on_disk_is_refused(world: World, daemon: Daemon) -> None:
     assert told_by(daemon)["policy_refused"] is None
     world.policy_path.write_text("version: 1\nnonsense: 3\n")
-    daemon.order(Verb.RELOAD)
+    daemon.wake(WakeKind.RELOAD)
     daemon.run_for(10.0)
     assert "unknown key nonsense" in told_by(daemon)["policy_refused"]
     assert told_by(daemon)["policy_source"] == str(world.policy_path)

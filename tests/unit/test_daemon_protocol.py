@@ -23,7 +23,12 @@ def line(**said: Any) -> bytes:
 
 @pytest.mark.parametrize("verb", Verb)
 def test_a_request_comes_back(verb: Verb) -> None:
-    said: dict[Verb, dict[str, Any]] = {Verb.PAUSE: {"seconds": 1.5}, Verb.RESERVE: RESERVE}
+    said: dict[Verb, dict[str, Any]] = {
+        Verb.PAUSE: {"seconds": 1.5},
+        Verb.RESERVE: RESERVE,
+        Verb.CANCEL: {"id": 3},
+        Verb.RELEASE: {"domain": "web"},
+    }
     arguments = said.get(verb, {})
     request = Request(verb=verb, arguments=arguments)
     sent = request.encode()
@@ -62,6 +67,9 @@ def test_arguments_that_may_be_left_out() -> None:
         (line(verb="pause", arguments={"seconds": "1h"}), "pause: seconds cannot be '1h'"),
         (line(verb="pause", arguments={"seconds": 10**40}), "pause: seconds cannot be 1"),
         (line(verb="pause", arguments={"seconds": None}), "pause: seconds cannot be None"),
+        (line(verb="cancel"), "cancel: id is missing"),
+        (line(verb="cancel", arguments={"id": "3"}), "cancel: id cannot be '3'"),
+        (line(verb="release"), "release: domain is missing"),
         (line(verb="reserve"), "reserve: hold_seconds is missing"),
         (line(verb="reserve", arguments=RESERVE | {"size_bytes": 1.5}), "size_bytes cannot be 1.5"),
         (line(verb="reserve", arguments=RESERVE | {"purpose": ""}), "purpose cannot be ''"),

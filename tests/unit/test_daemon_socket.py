@@ -135,20 +135,31 @@ def test_an_order_is_done_by_the_loop(served: Served, peer: Peer) -> None:
 
 def test_an_order_that_fails_says_why(served: Served) -> None:
     served.start()
-    client = served.ask(Verb.RELOAD)
+    client = served.ask(Verb.TICK)
     served.order().fail("the policy has faults", "overcommitctl validate", exit_code=UsageError.exit_code)
     with pytest.raises(UsageError, match="the policy has faults") as caught:
         answer(client).raise_error()
     assert caught.value.hint == "overcommitctl validate"
 
 
-@pytest.mark.parametrize("verb", [Verb.PAUSE, Verb.RESUME, Verb.TICK, Verb.RELOAD])
-def test_an_order_of_a_stranger_is_refused_and_names_the_group(served: Served, verb: Verb) -> None:
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        (Verb.PAUSE, {}),
+        (Verb.RESUME, {}),
+        (Verb.TICK, {}),
+        (Verb.CANCEL, {"id": 1}),
+        (Verb.RELEASE, {"domain": "web"}),
+    ],
+)
+def test_an_order_of_a_stranger_is_refused_and_names_the_group(
+    served: Served, verb: Verb, arguments: dict[str, Any]
+) -> None:
     server = served.start()
     with pytest.raises(
         Refused, match=f"^{verb.value} is for root and the group operators, not for user id 1001$"
     ):
-        answer(served.ask(verb, STRANGER)).raise_error()
+        answer(served.ask(verb, STRANGER, **arguments)).raise_error()
     assert (server.orders(), served.woken.qsize()) == ([], 0)
 
 

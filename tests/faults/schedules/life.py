@@ -184,7 +184,8 @@ ORDERS: list[tuple[Verb, dict[str, Any]]] = [
     (Verb.PAUSE, {}),
     (Verb.RESUME, {}),
     (Verb.TICK, {}),
-    (Verb.RELOAD, {}),
+    (Verb.CANCEL, {"id": 1}),
+    (Verb.RELEASE, {"domain": "cold"}),
     (Verb.RESERVE, {"size_bytes": 1600 * MIB, "timeout_seconds": 60.0, "hold_seconds": 300.0}),
 ]
 L = Life

@@ -1,0 +1,46 @@
+"""What an operator ends before its time, in the ledger: a promise, a quarantine. For daemon and verbs."""
+
+from __future__ import annotations
+
+from overcommit.control import Control
+from overcommit.errors import UsageError
+from overcommit.host.memory import read_boot_id
+from overcommit.model.history import CANCEL, RELEASE
+from overcommit.model.outcome import Status
+from overcommit.model.past import Quarantine, Reservation
+from overcommit.units import format_size
+
+
+def promises(control: Control) -> tuple[Reservation, ...]:
+    """Those in force."""
+    return control.ledger.reservations(now=control.clock.now(), boot_id=read_boot_id(control.kernel))
+
+
+def cancel(control: Control, number: int) -> Reservation:
+    """Take a promise back.
+
+    Raises:
+        UsageError: none of that number is in force.
+        HostError: the disk refuses; the promise stands.
+    """
+    reservation = next((r for r in promises(control) if r.id == number), None)
+    if reservation is None:
+        raise UsageError(f"no reservation {number} is in force", hint="overcommitctl reserve --list")
+    control.ledger.cancel(reservation)
+    detail = f"reservation {number} of {format_size(reservation.size_bytes)} taken back"
+    control.ledger.note(control.happened(CANCEL, Status.DONE, detail, about=reservation.purpose))
+    return reservation
+
+
+def release(control: Control, name: str) -> tuple[Quarantine, ...]:
+    """End the quarantines of a domain.
+
+    Raises:
+        HostError: the disk refuses; those that are not ended stand.
+    """
+    found = tuple(q for q in control.past(control.clock.now()).quarantines if q.domain.name == name)
+    for quarantine in found:
+        detail = f"not held against it any more: {quarantine.reason}"
+        event = control.happened(RELEASE, Status.DONE, detail, about=name, domain=quarantine.domain)
+        control.ledger.record(event)
+    return found
