@@ -39,7 +39,10 @@ step vagrant validate
 step vagrant up --no-provision "${machines[@]}"
 step vagrant provision "${machines[@]}"
 for machine in "${machines[@]}"; do step doctor "$machine"; done
-case " ${machines[*]} " in *" host1 "*" host2 "*) step vagrant ssh -c 'ping -c 1 -W 10 10.77.0.12' host1 ;; esac
+names=" ${machines[*]} "
+if [[ $names == *" host1 "* && $names == *" host2 "* ]]; then
+  step vagrant ssh -c 'ping -c 1 -W 10 10.77.0.12' host1
+fi
 suites=()
 for machine in "${machines[@]}"; do
   case $machine in host-*) step suite "$(tr - . <<<"${machine#host-}")" & suites+=($!) ;; esac
