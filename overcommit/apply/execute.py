@@ -90,18 +90,10 @@ def carry_out(
         outcome = run(carry_out_one(site, pool, action, domain, slot=0), site.clock)
         outcomes.append(outcome)
         finished(outcome)
-    before, after = snapshot.host, read_host(site.kernel)
     return Report(
         generation=site.generation.number,
         outcomes=tuple(outcomes),
-        balance=HostBalance(
-            available_before_bytes=before.available_bytes,
-            available_after_bytes=after.available_bytes,
-            swap_used_before_bytes=before.swap_used_bytes,
-            swap_used_after_bytes=after.swap_used_bytes,
-            zram_before_bytes=before.zram_used_bytes,
-            zram_after_bytes=after.zram_used_bytes,
-        ),
+        balance=HostBalance.between(snapshot.host, read_host(site.kernel)),
     )
 
 
