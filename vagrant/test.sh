@@ -41,7 +41,7 @@ step vagrant provision "${machines[@]}"
 for machine in "${machines[@]}"; do step doctor "$machine"; done
 names=" ${machines[*]} "
 if [[ $names == *" host1 "* && $names == *" host2 "* ]]; then
-  step vagrant ssh -c 'ping -c 1 -W 10 10.77.0.12' host1
+  step vagrant ssh -c 'timeout 20 bash -c "exec 3<>/dev/tcp/10.77.0.12/22 && head -n 1 <&3"' host1
 fi
 suites=()
 for machine in "${machines[@]}"; do
