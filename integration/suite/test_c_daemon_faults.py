@@ -132,7 +132,7 @@ def test_a_guest_is_reset_and_one_destroyed(host: Host, daemon: Overcommitd, gue
     beset, spared = guests
     host.shell(f"virsh reset {beset}")
     has_all = lambda: host.balloon_bytes(beset) == MEMORY  # noqa: E731
-    await_true(host, has_all, "memory of its own size", SOON, daemon.log)
+    await_true(host, has_all, "memory of its own size", PATIENT, daemon.log)  # when its driver is there again
     host.await_workload(beset, "base")
     taken(host, daemon, beset)
     host.shell(f"virsh destroy {beset}")
