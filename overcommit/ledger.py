@@ -176,12 +176,14 @@ class Ledger:
             _event,
         )
 
-    def keep(self, name: str, value: str) -> None:
-        """Keep a value for the next run if that is possible, instead of the one before."""
+    def keep(self, name: str, value: str) -> bool:
+        """Keep a value for the next run, instead of the one before; whether that was possible."""
         try:
             self._change(lambda c: c.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value)))
         except HostError as error:
             self._say(f"{error}; the next run begins without what this one knows")
+            return False
+        return True
 
     def kept(self, name: str) -> str | None:
         """What an earlier run kept."""

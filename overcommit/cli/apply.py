@@ -77,7 +77,7 @@ def apply(
         session.require_damon(take_over=take_over)
     hypervisor = session.hypervisor(read_only=False)
     rounds: list[Report] = []
-    failure: OvercommitError | None = None
+    failure: OvercommitError | KeyboardInterrupt | None = None
     with session.generation("apply") as generation:
 
         def look() -> Plan:
@@ -111,11 +111,11 @@ def apply(
                 work(first)
             if wait:
                 _go_on(session, look, work, rounds, deadline)
-        except OvercommitError as error:
+        except (OvercommitError, KeyboardInterrupt) as error:
             if not rounds:
                 raise
             failure = error
-    _end(session, rounds, failure)
+        _end(session, rounds, failure)
 
 
 @contextlib.contextmanager
@@ -177,11 +177,13 @@ def _go_on(
         gained = rounds[-1].gained_bytes
 
 
-def _end(session: Session, rounds: Sequence[Report], failure: OvercommitError | None) -> None:
+def _end(
+    session: Session, rounds: Sequence[Report], failure: OvercommitError | KeyboardInterrupt | None
+) -> None:
     """Tell what all rounds came to, and only then what ended them before their time."""
     report = Report.of_rounds(rounds)
     _tell(session, report, len(rounds), complete=report.complete and failure is None)
-    if failure is not None and report.changed:
+    if isinstance(failure, OvercommitError) and report.changed:
         raise CutShort(str(failure), hint=failure.hint) from failure
     if failure is not None:
         raise failure

@@ -59,7 +59,8 @@ def do(
 ) -> None:
     """Do the plan if it is fresh; each action's end is remembered before it is told.
 
-    What came of it is added to ``rounds``; also what was done before an error, if anything was.
+    What came of it is added to ``rounds``; also what was done before an error or an interruption, if
+    anything was.
 
     Raises:
         StalePlan: the world moved since the plan was made.
@@ -95,7 +96,7 @@ def do(
                 started=teller.started,
                 finished=finished,
             )
-    except OvercommitError:
+    except (OvercommitError, KeyboardInterrupt):
         if outcomes:
             balance = HostBalance.between(snapshot.host, read_host(session.kernel))
             rounds.append(Report(generation=generation.number, outcomes=tuple(outcomes), balance=balance))

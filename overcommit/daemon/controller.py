@@ -309,7 +309,7 @@ class Controller:
                 self.watching.host, lru_bytes=snapshot.host.lru_bytes, idle_after=idle_after
             )
         past = self.past
-        if self.wanted is not None:
+        if self.wanted is not None and policy.reclaim is not ReclaimMode.OFF:
             past = dataclasses.replace(past, reservations=(*past.reservations, self.wanted))
             policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
         return make_plan(

@@ -42,6 +42,9 @@ _NEWS = {
 }
 """What calls for another plan. The rest calls for another look, which finds out itself."""
 
+_UNKEPT_PAUSE = "but a restart ends it, for the disk does not take it"
+_UNKEPT_RESUME = "but a restart may pause it again, for the disk does not take that"
+
 
 class Server(Protocol):
     """What the loop needs of the control socket (`overcommit.daemon.socket.ControlServer`)."""
@@ -158,17 +161,18 @@ class Loop:
                 pause = Pause(order.arguments.get("seconds"), order.peer.uid)
                 how = self._pause_for(pause)
                 controller.acting.stop_all("paused by order")
-                pausing.keep(self._control.ledger, pause, now=self._control.clock.now())
+                kept = pausing.keep(self._control.ledger, pause, now=self._control.clock.now())
                 self._say(f"{how} by order of uid {pause.uid}")
                 self._publish()
-                order.reply({"sentence": how})
+                order.reply({"sentence": how if kept else f"{how}; {_UNKEPT_PAUSE}"})
             case Verb.RESUME:
                 controller.footing = controller.footing.resumed()
-                pausing.end(self._control.ledger)
+                kept = pausing.end(self._control.ledger)
                 self._say(f"resumed by order of uid {order.peer.uid}")
                 self._replan = self._early = True
                 self._publish()
-                order.reply({"sentence": controller.footing.mode(now).value})
+                mode = controller.footing.mode(now).value
+                order.reply({"sentence": mode if kept else f"{mode}; {_UNKEPT_RESUME}"})
             case Verb.RESERVE:
                 self._reserving.ask(order)
                 self._early = True

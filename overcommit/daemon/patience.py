@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from overcommit.model.action import Action, PageoutAction
 from overcommit.model.facts import Incarnation
-from overcommit.model.outcome import Outcome
+from overcommit.model.outcome import Outcome, Status
 
 _VAIN_SHARE = 0.25
 """Of what was expected; who got less than that tried in vain."""
@@ -35,7 +35,8 @@ class Patience:
         action = outcome.action
         if not isinstance(action, PageoutAction):
             return
-        if outcome.freed_bytes >= _VAIN_SHARE * action.expected_bytes:
+        # done: what it did not take the guest had given itself
+        if outcome.status is Status.DONE or outcome.freed_bytes >= _VAIN_SHARE * action.expected_bytes:
             self._vain.pop(action.domain, None)
             return
         before = self._vain.get(action.domain)

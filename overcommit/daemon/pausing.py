@@ -17,14 +17,14 @@ class Pause(NamedTuple):
     uid: int
 
 
-def keep(ledger: Ledger, pause: Pause, *, now: float) -> None:
-    """Keep one that begins ``now`` (seconds since the epoch)."""
-    ledger.keep(_NAME, json.dumps({"version": _VERSION, "at": now, **pause._asdict()}))
+def keep(ledger: Ledger, pause: Pause, *, now: float) -> bool:
+    """Keep one that begins ``now`` (seconds since the epoch); whether the disk took it."""
+    return ledger.keep(_NAME, json.dumps({"version": _VERSION, "at": now, **pause._asdict()}))
 
 
-def end(ledger: Ledger) -> None:
-    """It is over by order."""
-    ledger.keep(_NAME, json.dumps(None))
+def end(ledger: Ledger) -> bool:
+    """It is over by order; whether the disk took that."""
+    return ledger.keep(_NAME, json.dumps(None))
 
 
 def take_up(ledger: Ledger, *, now: float) -> Pause | None:

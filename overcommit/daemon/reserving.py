@@ -52,8 +52,7 @@ class Reserving:
         if len(self._waiting) >= _MOST_WAITING:
             order.fail("too many reservations are waited for", "try again when one of them is granted")
             return
-        if self._controller.policy.reclaim is ReclaimMode.OFF:
-            order.fail("the policy says reclaim: off, and nothing is reserved under that")
+        if self._forbidden(order):
             return
         host, said = self._controller.host, order.arguments
         wish = _Wish(
@@ -126,7 +125,7 @@ class Reserving:
         """Whether the wish was answered."""
         now = self._control.clock.monotonic()
         missing = self._missing(wish)
-        if wish.order.gone:
+        if wish.order.gone or self._forbidden(wish.order):
             return True
         if missing == 0:
             self._grant(wish)
@@ -143,6 +142,13 @@ class Reserving:
             sentence = f"{text}; {why_not}" if why_not else text
             wish.order.progress({"sentence": sentence, "missing_bytes": missing})
         return False
+
+    def _forbidden(self, order: Order) -> bool:
+        """Whether the policy in force forbids it, and the order was answered with that."""
+        if self._controller.policy.reclaim is not ReclaimMode.OFF:
+            return False
+        order.fail("the policy says reclaim: off, and nothing is reserved under that")
+        return True
 
     def _hopeless(self, wish: _Wish) -> bool:
         """Whether nothing that is done in its time could help, and the wish was answered with that.

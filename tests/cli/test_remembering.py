@@ -670,6 +670,31 @@ def test_an_interruption_is_told_with_what_it_leaves(run: Run, policy: Path, moc
     assert len(events(run)) == 1
 
 
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize(
+    ("where", "after", "waiting"),
+    [
+        ("overcommit.cli.doing._JsonTeller.progress", 3, ()),
+        ("overcommit.cli.apply._go_on", 0, ("--wait",)),
+    ],
+    ids=["in an action", "between rounds"],
+)
+def test_an_interruption_tells_what_was_done_before_it(
+    run: Run, policy: Path, mocker: MockerFixture, where: str, after: int, waiting: tuple[str, ...]
+) -> None:
+    mocker.patch(where, side_effect=[None] * after + [KeyboardInterrupt])
+    ended = run("apply", "--yes", "--json", *waiting, "--policy", policy)
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    done = [line["freed_bytes"] for line in lines if line["type"] == "done"]
+    assert ended.status == 130
+    assert done
+    assert (lines[-1]["type"], lines[-1]["freed_bytes"], lines[-1]["complete"]) == (
+        "summary",
+        sum(done),
+        False,
+    )
+
+
 @pytest.fixture
 def no(mocker: MockerFixture) -> None:
     """An operator who is asked, and does not want it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,6 +12,7 @@ from overcommit.daemon.peers import Peer
 from overcommit.daemon.protocol import Reply, Request, Verb
 from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
+from overcommit.errors import HostError
 from overcommit.ledger import Ledger
 from overcommit.model.history import CANCEL, RELEASE
 from overcommit.model.outcome import Fault, Status
@@ -130,6 +132,21 @@ def test_a_pause_outlives_the_daemon_that_was_ordered_to(world: World, disk: Dis
     resumed = world.daemon()
     resumed.run_for(10.0)
     assert resumed.mode() is Mode.ACTIVE
+
+
+def test_who_orders_a_pause_is_told_when_a_restart_will_not_know_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = world.daemon()
+    daemon.run_for(10.0)
+    monkeypatch.setattr(Ledger, "_change", Mock(side_effect=HostError("the disk is full")))
+    asked = [daemon.order(verb) for verb in (Verb.PAUSE, Verb.RESUME)]
+    daemon.run_for(10.0)
+    assert [each.answer and each.answer["sentence"] for each in asked] == [
+        "paused until resumed; but a restart ends it, for the disk does not take it",
+        "active; but a restart may pause it again, for the disk does not take that",
+    ]
+    assert daemon.mode() is Mode.ACTIVE
 
 
 def test_a_pause_for_a_time_ends_when_it_was_to_end(world: World) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from overcommit.daemon.protocol import ReplyKind, Verb
+from overcommit.model.policy import ReclaimMode
+from overcommit.model.wake import WakeKind
 from overcommit.units import GIB, MIB
 from tests.faults.daemon import Asked, Daemon, Disk, World, policy_text
 
@@ -40,14 +42,20 @@ def refused(asked: Asked) -> str:
     return obstacle
 
 
+def failed(asked: Asked) -> str:
+    """Why one could not be done."""
+    assert asked.answer is not None
+    assert isinstance(asked.answer["message"], str)
+    return asked.answer["message"]
+
+
 def test_what_the_host_does_not_have_is_refused_at_once_and_nobody_gives_for_it(world: World) -> None:
     daemon, before = world.daemon(), resident(world)
     daemon.run_for(60.0)
     asked = reserve(daemon, 10 << 40)
     daemon.run_for(AT_ONCE)
     assert asked.replies[-1].kind is ReplyKind.ERROR
-    assert asked.answer is not None
-    assert asked.answer["message"].startswith("10.0 TiB cannot be reserved: without its reserve")
+    assert failed(asked).startswith("10.0 TiB cannot be reserved: without its reserve")
     daemon.run_for(90.0)
     assert resident(world) == before
 
@@ -126,3 +134,18 @@ def test_what_is_lost_is_waited_for_and_said(world: World) -> None:
     assert "; overcommitd takes nothing: it is holding, without libvirt" in asked.replies[-1].body["sentence"]
     daemon.run_for(20.0)
     assert refused(asked).startswith("overcommitd takes nothing: it is holding, without libvirt: it is down")
+
+
+def test_nobody_gives_for_who_waits_under_a_policy_that_says_off(world: World) -> None:
+    daemon = world.daemon()
+    asked = reserve(daemon, MORE_THAN_IDLE)
+    daemon.run_for(60.0)
+    assert asked.answer is None
+    world.policy_path.write_text(ON_PRESSURE.replace("on_pressure", "'off'"))
+    daemon.wake(WakeKind.RELOAD)
+    daemon.run_for(AT_ONCE)
+    before = resident(world)
+    assert failed(asked).startswith("the policy says reclaim: off")
+    daemon.run_for(90.0)
+    assert resident(world) == before
+    assert daemon.controller.policy.reclaim is ReclaimMode.OFF

@@ -34,10 +34,10 @@ def page_out(who: Incarnation = WEB) -> PageoutAction:
     )
 
 
-def outcome(freed_mib: int, who: Incarnation = WEB) -> Outcome:
+def outcome(freed_mib: int, who: Incarnation = WEB, status: Status = Status.PARTIAL) -> Outcome:
     return Outcome(
         action=page_out(who),
-        status=Status.PARTIAL,
+        status=status,
         freed_bytes=freed_mib * MIB,
         promoted_pages=0,
         seconds=20.0,
@@ -49,6 +49,13 @@ def test_what_was_worth_it_may_go_on_at_once() -> None:
     patience = Patience()
     patience.ended(outcome(25), 0.0)
     assert not patience.waits(page_out(), 0.0)
+
+
+def test_nothing_is_in_vain_where_the_guest_had_given_all_of_it_itself() -> None:
+    patience = Patience()
+    patience.ended(outcome(0), 0.0)
+    patience.ended(outcome(0, status=Status.DONE), 10.0)
+    assert not patience.waits(page_out(), 10.0)
 
 
 def test_each_in_vain_doubles_the_wait_up_to_half_an_hour() -> None:
