@@ -135,6 +135,19 @@ class Host:
             seen.append(self.lab.guest_send(domain, "stat"))
         return max(float((b["ops"] - a["ops"]) / (b["t"] - a["t"])) for a, b in itertools.pairwise(seen))
 
+    def touch_all(self, domain: str, size: int, usual: str) -> None:
+        """Have a hotset guest use all ``size`` bytes that it holds: what was paged out of them comes back.
+
+        Then its hot set is the usual one again. What is not its workload's (its kernel's, say) may stay out.
+        """
+        self.lab.guest_send(domain, f"set hot={size}")
+        twice = self.lab.guest_send(domain, "stat")["ops"] + 2 * size // 4096
+        deadline = time.monotonic() + 300
+        while self.lab.guest_send(domain, "stat")["ops"] < twice:
+            assert time.monotonic() < deadline, f"{domain} does not touch all its memory"
+            time.sleep(2)
+        self.lab.guest_send(domain, f"set hot={usual}")
+
     def await_workload(self, domain: str, phase: str, timeout: float = 300) -> None:
         """Wait until the guest's workload has reached a phase."""
         deadline = time.monotonic() + timeout

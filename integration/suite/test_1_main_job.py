@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -93,21 +92,10 @@ def test_a_second_plan_finds_nothing_more_in_the_hot_guest(host: Host) -> None:
     assert domain_of(plan, "hot")["swapped_bytes"] >= 0.5 * (TOTAL - HOT)
 
 
-def touch_all_again(host: Host) -> None:
-    """Have the guest read back what was paged out, and then leave it alone again."""
-    host.lab.guest_send("hot", "set hot=300M")
-    twice = host.lab.guest_send("hot", "stat")["ops"] + 2 * TOTAL // 4096
-    deadline = time.monotonic() + 300
-    while host.lab.guest_send("hot", "stat")["ops"] < twice:
-        assert time.monotonic() < deadline, "the guest does not touch all its memory"
-        time.sleep(2)
-    host.lab.guest_send("hot", "set hot=64M")
-
-
 @pytest.mark.usefixtures("guests")
 def test_a_kdamond_pages_out_as_well_and_leaves_nothing_behind(host: Host) -> None:
     """The policy can name another actor than the default: here DAMON itself does the work."""
-    touch_all_again(host)
+    host.touch_all("hot", TOTAL, usual="64M")
     found = host.damon()
     policy = POLICY.read_text().replace("reclaim: proactive", "pageout_actor: damos-fvaddr")
     host.lab.run("cat > /var/tmp/damos.yaml", stdin=policy)
