@@ -7,7 +7,7 @@ from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.journal import BalloonMoved
 from overcommit.model.action import BalloonAction
-from overcommit.model.facts import DomainFacts
+from overcommit.model.facts import BalloonStats, DomainFacts
 from overcommit.model.outcome import Outcome
 from overcommit.units import MIB
 
@@ -19,10 +19,15 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
         HostError: the journal cannot be written; nothing was changed then.
     """
     uuid = action.domain.uuid
+
+    def stats() -> BalloonStats:
+        return site.hypervisor.balloon(uuid, now=site.clock.now())
+
     lever = Lever(
         name="balloon",
         unit_bytes=MIB,
-        size=lambda: site.hypervisor.balloon(uuid, now=site.clock.now()).actual_bytes,
+        size=lambda: stats().actual_bytes,
+        boots=lambda: stats().age_seconds is None,
         move=lambda size: site.hypervisor.set_balloon(uuid, size),
         record=lambda size: BalloonMoved(
             domain=action.domain, before_bytes=action.before_bytes, after_bytes=size

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from overcommit.apply.claims import drop, stake
+from overcommit.apply.returning import LONGEST_SECONDS, Nudge
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
@@ -37,13 +38,17 @@ SizeAction = BalloonAction | VirtioMemAction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lever:
-    """What is moved, in whole units; ``record`` is the journal's of a move to some size, by that ``name``."""
+    """What is moved, in whole units; ``record`` is the journal's of a move to some size, by that ``name``.
+
+    ``boots``: whether what is said of its size is old, for the guest boots; None: that is never so.
+    """
 
     name: str
     unit_bytes: int
     size: Callable[[], int]
     move: Callable[[int], None]
     record: Callable[[int], GuestRecord]
+    boots: Callable[[], bool] | None = None
 
 
 class _End(NamedTuple):
@@ -68,7 +73,7 @@ class _Look(NamedTuple):
 
 
 def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:
-    """Give the guest its memory at once: it is short. Whether it touches it is its own affair.
+    """Give the guest its memory at once: it is short, or boots. Whether it touches it is its own affair.
 
     A journal that takes no more is no reason to keep a guest short of what restore would give it anyway.
 
@@ -98,16 +103,23 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
         says = f"{error}{_note(site, lever, action.before_bytes)}"
         return _outcome(site, action, _End(Status.FAILED, says, action.before_bytes), began)
     end = _End(Status.DONE, "", action.after_bytes)
+    up_at = began
+    nudge = Nudge(site.clock, lever.move, action.after_bytes, lever.boots) if lever.boots else None
     try:
         while reached < action.after_bytes - _TOLERANCE_BYTES:
             yield _POLL_SECONDS
             site.require_alive(domain)
-            reached = lever.size()
-            if site.clock.monotonic() - began > _STUCK_SECONDS:
+            reached, now = lever.size(), site.clock.monotonic()
+            if nudge is not None and nudge.look(reached):
+                up_at = now
+            if now - up_at > _STUCK_SECONDS or now - began > LONGEST_SECONDS:
                 why = f"the guest has taken only {format_size(reached)} yet; the target is set{unnoted}"
                 return _outcome(site, action, end._replace(status=Status.PARTIAL, detail=why), began)
     except HostError as error:
         return _outcome(site, action, end._replace(status=Status.FAILED, detail=str(error)), began)
+    finally:
+        if nudge is not None:
+            nudge.end()
     says = f"{lever.name} at {format_size(reached)}{unnoted}"
     return _outcome(site, action, end._replace(detail=says), began)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from overcommit.apply.claims import drop, stake
 from overcommit.apply.guest_reclaim import put_back
 from overcommit.apply.ksm import stop_merging
-from overcommit.apply.returning import Returned, returned
+from overcommit.apply.returning import Nudge, Returned, returned
 from overcommit.apply.steps import Steps
 from overcommit.apply.virtio_mem import plug_back
 from overcommit.clock import Clock
@@ -216,8 +216,15 @@ def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: i
     def size() -> int:
         return hypervisor.balloon(uuid, now=clock.now()).actual_bytes
 
+    def boots() -> bool:
+        return hypervisor.balloon(uuid, now=clock.now()).age_seconds is None
+
+    def ask(size_bytes: int) -> None:
+        hypervisor.set_balloon(uuid, size_bytes)
+
     actual = size()
     if not lowest - MIB <= actual <= move.before_bytes + MIB:
         return Returned(f"{whose} left at {format_size(actual)}: somebody else moved it since")
-    hypervisor.set_balloon(uuid, move.before_bytes)
-    return (yield from returned(clock, whose, size, move.before_bytes, tolerance=MIB))
+    ask(move.before_bytes)
+    nudge = Nudge(clock, ask, move.before_bytes, boots)
+    return (yield from returned(clock, whose, size, move.before_bytes, tolerance=MIB, nudge=nudge))

@@ -68,6 +68,7 @@ class FakeGuest:
     busy_with: str | None = None
     balloon_bytes: int = 0
     balloon_target_bytes: int = 0
+    says_balloon_bytes: int | None = None
     reported_usable_bytes: int = 0
     says_usable_bytes: int | None = None
     report_age_seconds: float | None = 0.0
@@ -90,16 +91,17 @@ class FakeGuest:
         """The balloon starts empty, the device plugged, and the guest has just said how it is."""
         self.balloon_bytes = self.balloon_target_bytes = self.memory_bytes - self.device_bytes
         self.plugged_bytes = self.requested_bytes = self.device_bytes
-        self.booting_seconds, self.claim = 0.0, {}
+        self.booting_seconds, self.claim, self.says_balloon_bytes = 0.0, {}, None
         self.report()
 
     def reset(self) -> None:
         """Only the guest starts anew, in the same process.
 
-        QEMU 10.0 keeps the balloon's target, and says the old size until the guest's driver is there; that
-        begins with an empty balloon.
+        QEMU 10.0 keeps the balloon's target, and says the old size until the guest's driver tells another;
+        that begins with an empty balloon, and tells nothing as long as that is what it is asked for.
         """
         self.booting_seconds, self.report_age_seconds = BOOT_SECONDS, None
+        self.says_balloon_bytes = self.balloon_bytes
 
     def report(self) -> None:
         """Answer libvirt's poll for statistics; what it says is old until the next one."""
@@ -327,6 +329,8 @@ def _move_balloon(guest: FakeGuest) -> None:
     if guest.behaviour is Behaviour.STUCK or guest.paused:
         return
     wanted = (guest.balloon_bytes - guest.balloon_target_bytes) // MIB
+    if guest.balloon_bytes != guest.balloon_target_bytes:
+        guest.says_balloon_bytes = None
     if wanted <= 0:
         guest.balloon_bytes = guest.balloon_target_bytes
         return

@@ -66,10 +66,12 @@ class FakeHypervisor:
     def balloon(self, uuid: str, *, now: float) -> BalloonStats:  # noqa: ARG002 - the port's signature
         """See `Hypervisor.balloon`."""
         guest = self._answering(uuid)
+        said = guest.says_balloon_bytes
+        actual = guest.balloon_bytes if said is None else said
         if guest.booting_seconds > 0:
-            return BalloonStats(actual_bytes=guest.balloon_bytes, age_seconds=None)
+            return BalloonStats(actual_bytes=actual, age_seconds=None)
         return BalloonStats(
-            actual_bytes=guest.balloon_bytes,
+            actual_bytes=actual,
             age_seconds=guest.report_age_seconds,
             usable_bytes=guest.reported_usable_bytes,
             unused_bytes=guest.reported_usable_bytes,

@@ -346,6 +346,8 @@ def test_a_guest_that_is_reset_boots_with_all_its_memory_and_is_not_blamed(world
     assert who.balloon_target_bytes == who.memory_bytes
     assert daemon.has_said("the guest reboots")
     until(lambda: who.balloon_bytes == who.memory_bytes)
+    until(lambda: world.libvirt.balloon(who.uuid, now=0.0).actual_bytes == who.memory_bytes)
+    assert who.balloon_target_bytes == who.memory_bytes
     who.resident, who.free = set(range(100)), set(range(25, 100))
     until(lambda: daemon.taken_from(who) >= 32 * MIB)
     assert not world.verbs.past().quarantines

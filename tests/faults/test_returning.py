@@ -142,3 +142,31 @@ def test_a_hypervisor_that_takes_no_claim_keeps_no_guest_from_its_part(
         FakeHypervisor(installation.host).set_balloon(free.uuid, squeezed - 8 * MIB)
     assert installation.restore(since=second.number).left == ()
     assert free.balloon_target_bytes == squeezed
+
+
+@pytest.mark.parametrize("booting", [True, False], ids=["while it boots", "after it has booted"])
+def test_a_guest_that_was_reset_and_says_an_old_size_is_nudged(world: World, booting: bool) -> None:
+    """Its driver began with all of its memory, and had nothing to tell."""
+    cold = world.host.guests[0]
+    squeezed = cold.balloon_target_bytes
+    cold.reset()
+    cold.balloon_target_bytes = cold.memory_bytes
+    if not booting:
+        world.clock.wait(30.0)
+        assert (cold.balloon_bytes, cold.says_balloon_bytes) == (cold.memory_bytes, squeezed)
+    restored = world.verbs.restore()
+    assert restored.left == restored.under_way == ()
+    world.clock.wait(1.0)
+    assert cold.balloon_target_bytes == cold.balloon_bytes == cold.memory_bytes
+    assert cold.says_balloon_bytes is None
+    assert world.verbs.outstanding == 0
+
+
+def test_a_guest_that_boots_for_longer_than_others_may_stand_still_is_waited_for(world: World) -> None:
+    cold = world.host.guests[0]
+    cold.reset()
+    cold.booting_seconds = 2 * STILL_SECONDS
+    restored = world.verbs.restore()
+    assert restored.left == restored.under_way == ()
+    world.clock.wait(1.0)
+    assert cold.balloon_bytes == cold.memory_bytes
