@@ -32,6 +32,14 @@ LEASE_SECONDS = 300
 SOON, PATIENT = 60.0, 240.0
 
 
+def needs_much_for_a_while(host: Host, name: str) -> None:
+    """So that the host holds what the guest does not need any more."""
+    host.await_workload(name, "base")
+    host.lab.guest_send(name, "wake")
+    host.await_workload(name, "full")
+    host.await_workload(name, "base")
+
+
 @pytest.fixture
 def guests(host: Host) -> Iterator[tuple[str, str]]:
     """One to which things happen, and one that shall not notice."""
@@ -39,10 +47,7 @@ def guests(host: Host) -> Iterator[tuple[str, str]]:
     for name in ("beset", "spared"):
         spec = GuestSpec(name, "256M", "hog", settings, free_page_reporting=False, reboots=True)
         host.lab.guest_add(spec)
-        host.await_workload(name, "base")
-        host.lab.guest_send(name, "wake")  # so that the host holds what the guest does not need any more
-        host.await_workload(name, "full")
-        host.await_workload(name, "base")
+        needs_much_for_a_while(host, name)
     yield "beset", "spared"
     for name in ("beset", "spared"):
         host.lab.run(["virsh", "-q", "resume", name], check=False)
@@ -133,7 +138,7 @@ def test_a_guest_is_reset_and_one_destroyed(host: Host, daemon: Overcommitd, gue
     host.shell(f"virsh reset {beset}")
     has_all = lambda: host.balloon_bytes(beset) == MEMORY  # noqa: E731
     await_true(host, has_all, "memory of its own size", PATIENT, daemon.log)  # when its driver is there again
-    host.await_workload(beset, "base")
+    needs_much_for_a_while(host, beset)
     taken(host, daemon, beset)
     host.shell(f"virsh destroy {beset}")
 
