@@ -1,8 +1,8 @@
 #!/bin/bash
 # What "make vagrant-test" runs as an ordinary user: bring the machines up by the book, ask the product in
 # each whether it is ready; on those that have a kernel in their name the part of the integration suite that "make
-# lab-test" runs, side by side; of host1 and host2 whether they reach each other; destroy them.  Says how long
-# each step took.
+# lab-test" runs, side by side; of host1 and host2 whether they reach each other, and whether a guest migrates from
+# one to the other; destroy them.  Says how long each step took.
 #   test.sh [MACHINE...]
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -25,7 +25,9 @@ doctor() {
 }
 
 suite() {
-  (cd .. && .venv/bin/pytest integration/suite --host vagrant --kernel "$1" -v)
+  local kernel=$1 part=$2
+  shift 2
+  (cd .. && .venv/bin/pytest "integration/suite$part" --host vagrant --kernel "$kernel" -v "$@")
 }
 
 for machine in "${machines[@]}"; do
@@ -42,10 +44,11 @@ for machine in "${machines[@]}"; do step doctor "$machine"; done
 names=" ${machines[*]} "
 if [[ $names == *" host1 "* && $names == *" host2 "* ]]; then
   step vagrant ssh -c 'timeout 20 bash -c "exec 3<>/dev/tcp/10.77.0.12/22 && head -n 1 <&3"' host1
+  step suite 7.3 /test_f_migration.py --all
 fi
 suites=()
 for machine in "${machines[@]}"; do
-  case $machine in host-*) step suite "$(tr - . <<<"${machine#host-}")" & suites+=($!) ;; esac
+  case $machine in host-*) step suite "$(tr - . <<<"${machine#host-}")" "" & suites+=($!) ;; esac
 done
 status=0
 for suite in "${suites[@]}"; do wait "$suite" || status=$?; done

@@ -147,8 +147,8 @@ def brought_up(request: pytest.FixtureRequest, kernel: str, of: str = "", **spec
 def own_host_vm(
     request: pytest.FixtureRequest, of: str, kernel: str, **spec: Any
 ) -> AbstractContextManager[Host]:
-    """A host VM that one module needs for itself; skips where the host is a given one."""
-    if not request.config.stash[HOST].is_lab:
+    """A host that one module needs for itself; skips where no such host is given."""
+    if not request.config.stash[HOST].has_own(of, kernel):
         pytest.skip("needs a host VM of its own making: --host lab")
     return brought_up(request, kernel, of, **spec)
 

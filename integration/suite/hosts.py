@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KERNELS = ("7.3", "6.12")
+PAIR = {"leaves": "host1", "arrives": "host2"}
+"""Vagrant's machines, with a wire between them, for the modules' own hosts of these names."""
+PAIRS_KERNEL = "7.3"
 VAGRANT = paths.CHECKOUT / "vagrant"
 #: Guest RAM in 4 KiB pages, so that what DAMON sees can be held against the workload's own truth; with huge
 #: pages (QEMU asks for them) everything is seen in pieces of 2 MiB.
@@ -40,6 +43,10 @@ class Chosen:
         """Whether host VMs are the suite's own, to be made as each test needs them."""
         return self.text == "lab"
 
+    def has_own(self, of: str, kernel: str) -> bool:
+        """Whether there is a host that one module may have for itself."""
+        return self.is_lab or (self.text == "vagrant" and of in PAIR and kernel == PAIRS_KERNEL)
+
     def kernels(self, asked: list[str] | None) -> tuple[str, ...]:
         """The kernels to test, by the name of the one of ours that is most like it."""
         if not self.text.startswith("ssh:"):
@@ -56,7 +63,7 @@ class Chosen:
         """What a host VM with that kernel is called, or what is kept of a given host; ``of`` one module."""
         if self.is_lab:
             return "-".join(filter(None, (self.lab, of, kernel.replace(".", "-"))))
-        return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.text}-{kernel}").strip("-")[:40]
+        return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.text}-{PAIR.get(of, kernel)}").strip("-")[:40]
 
     @contextmanager
     def host(
@@ -76,7 +83,7 @@ class Chosen:
             finally:
                 lab.down()
             return
-        lab = self._reach(kernel, say)
+        lab = self._reach(kernel, of, say)
         try:
             _check_nobody_lives_there(lab)
             # A kernel that runs already takes no words.
@@ -89,9 +96,9 @@ class Chosen:
         finally:
             lab.down()
 
-    def _reach(self, kernel: str, say: Callable[[str], None]) -> Lab:
+    def _reach(self, kernel: str, of: str, say: Callable[[str], None]) -> Lab:
         if self.text == "vagrant":
-            name, machine = self.name(kernel), f"host-{kernel.replace('.', '-')}"
+            name, machine = self.name(kernel, of), PAIR.get(of) or f"host-{kernel.replace('.', '-')}"
             return Lab.reach(name, machine, config=_vagrant_ssh_config(machine, name), say=say)
         return Lab.reach(self.name(""), self.text.removeprefix("ssh:"), say=say)
 

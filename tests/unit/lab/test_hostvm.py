@@ -57,6 +57,20 @@ def test_runs_beside_each_other_have_host_vms_of_different_names() -> None:
         hosts.parse("vbox", "suite")
 
 
+def test_vagrants_pair_of_machines_is_there_for_who_needs_two_hosts() -> None:
+    chosen = hosts.parse("vagrant", "suite")
+    assert [chosen.has_own(*what) for what in (("leaves", "7.3"), ("leaves", "6.12"), ("six", "7.3"))] == [
+        True,
+        False,
+        False,
+    ]
+    assert [chosen.name("7.3", of) for of in ("", "leaves", "arrives")] == [
+        "vagrant-7-3",
+        "vagrant-host1",
+        "vagrant-host2",
+    ]
+
+
 def test_a_given_host_with_domains_of_others_is_refused() -> None:
     """They would lose libvirtd and swap; guests that an earlier run left are ended."""
 
