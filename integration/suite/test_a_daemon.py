@@ -119,11 +119,12 @@ def test_a_bad_policy_is_refused_and_the_old_one_stays(daemon: Overcommitd) -> N
     daemon.write_policy(POLICY.replace("floor: 20%", "floor: 20 parsecs"))
     daemon.signal("HUP")
     daemon.await_said("the policy stays as it is", within=30)
-    assert "the policy on disk is refused, the old one stays" in daemon.status()["sentence"]
+    # It logs that at once, and publishes its sentence at the end of the tick.
+    refused = lambda: "the policy on disk is refused, the old one stays" in daemon.status()["sentence"]  # noqa: E731
+    await_true(daemon.host, refused, "refusal in its status", 30, daemon.log)
     daemon.write_policy(POLICY.replace("floor: 20%", "floor: 25%"))
     daemon.signal("HUP")
     daemon.await_said(f"policy {POLICY_FILE} is in force now", within=30)
-    # It logs that at once, and publishes its sentence at the end of the tick.
     await_true(
         daemon.host,
         lambda: "refused" not in daemon.status()["sentence"],
@@ -175,7 +176,7 @@ def test_it_ends_when_told_and_restore_brings_the_balloon_back(
 
 def test_systemd_runs_it_and_puts_everything_back(host: Host, hog: str) -> None:
     """With little in its hands, and with restore after it whichever way it ends."""
-    found = host.damon()
+    found = Overcommitd(host, POLICY).found  # whatever policy was there before
     host.shell(f"overcommitctl service --install -- --take-over --policy {POLICY_FILE}")
     try:
         host.shell("systemctl daemon-reload && systemctl start overcommitd")
