@@ -104,7 +104,12 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
         return _outcome(site, action, _End(Status.FAILED, says, action.before_bytes), began)
     end = _End(Status.DONE, "", action.after_bytes)
     up_at = began
-    nudge = Nudge(site.clock, lever.move, action.after_bytes, lever.boots) if lever.boots else None
+
+    def ask(size: int) -> None:
+        site.require_willing(domain)  # it may have begun to migrate, or to live anew, since
+        lever.move(size)
+
+    nudge = Nudge(site.clock, ask, action.after_bytes, lever.boots) if lever.boots else None
     try:
         while reached < action.after_bytes - _TOLERANCE_BYTES:
             yield _POLL_SECONDS
