@@ -167,6 +167,9 @@ def _reserve(
             observe_for=observe_for,
             take_over=take_over,
         )
+        if result.interruption is not None:
+            _interrupted(session, size, purpose, result)
+            raise result.interruption
         if result.missing_bytes == 0:
             _grant(session, size, purpose, hold, result)
             return
@@ -210,7 +213,23 @@ def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) 
     )
 
 
-def _refuse(session: Session, size: int, purpose: str | None, result: Squeezed) -> None:
+def _interrupted(session: Session, size: int, purpose: str | None, result: Squeezed) -> None:
+    """Tell what had been freed by then; who interrupts it is promised nothing."""
+    _note_refusal(session, size, purpose, result)
+    if session.json:
+        click.echo(json.dumps(_refusal_json(result.missing_bytes, result.freed_bytes, result.obstacles)))
+    else:
+        click.echo(f"{format_size(size)} are not reserved; {format_size(result.freed_bytes)} were freed")
+
+
+def _refuse(session: Session, size: int, purpose: str | None, result: Squeezed) -> NoReturn:
+    _note_refusal(session, size, purpose, result)
+    _tell_refused(
+        session, size, result.missing_bytes, result.freed_bytes, result.obstacles, changed=result.changed
+    )
+
+
+def _note_refusal(session: Session, size: int, purpose: str | None, result: Squeezed) -> None:
     session.ledger.note(
         session.happened(
             RESERVE,
@@ -220,9 +239,6 @@ def _refuse(session: Session, size: int, purpose: str | None, result: Squeezed) 
             expected_bytes=size,
             freed_bytes=result.freed_bytes,
         )
-    )
-    _tell_refused(
-        session, size, result.missing_bytes, result.freed_bytes, result.obstacles, changed=result.changed
     )
 
 
@@ -236,20 +252,23 @@ def _tell_refused(
     changed: bool,
 ) -> NoReturn:
     if session.json:
-        line = {
-            "type": "reservation",
-            "granted": False,
-            "missing_bytes": missing_bytes,
-            "freed_bytes": freed_bytes,
-            "obstacles": obstacles,
-        }
-        click.echo(json.dumps(line))
+        click.echo(json.dumps(_refusal_json(missing_bytes, freed_bytes, obstacles)))
     sentence = _missing(size, missing_bytes)
     hint = "; ".join(obstacles) or "end something that uses memory, or reserve less"
     if not changed:
         raise Refused(sentence, hint=hint)
     fail(f"{sentence}, {format_size(freed_bytes)} were freed", hint)
     raise SystemExit(FREED_TOO_LITTLE)
+
+
+def _refusal_json(missing_bytes: int, freed_bytes: int, obstacles: Sequence[str]) -> dict[str, Any]:
+    return {
+        "type": "reservation",
+        "granted": False,
+        "missing_bytes": missing_bytes,
+        "freed_bytes": freed_bytes,
+        "obstacles": obstacles,
+    }
 
 
 def _missing(size: int, missing_bytes: int) -> str:

@@ -29,11 +29,15 @@ _PAUSE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Squeezed:
-    """What is still missing, what was freed for it, and what stood in the way of more."""
+    """What is still missing, what was freed for it, and what stood in the way of more.
+
+    Where the operator ended it, ``interruption`` is still to be raised.
+    """
 
     missing_bytes: int
     outcomes: tuple[Outcome, ...]
     obstacles: tuple[str, ...]
+    interruption: KeyboardInterrupt | None = None
 
     @property
     def freed_bytes(self) -> int:
@@ -61,7 +65,7 @@ def squeeze(
     """Free memory until ``size`` can be promised; no round begins after ``timeout`` seconds.
 
     Nothing is taken from the domain that it is for: that would have to be given back at once. An error after
-    something was freed ends it, and is the first of the obstacles.
+    something was freed ends it, and is the first of the obstacles; so does the operator who interrupts it.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
@@ -74,6 +78,7 @@ def squeeze(
     deadline = clock.monotonic() + timeout
     rounds: list[Report] = []
     obstacles: tuple[str, ...] = ()
+    interruption: KeyboardInterrupt | None = None
     said, more = "", 0
     missing, wanted = _missing(session, hypervisor, policy, size, purpose)
     try:
@@ -106,15 +111,19 @@ def squeeze(
             more = max(missing // 2, worthwhile(0))
             if missing > 0 and not plan.runnable:
                 clock.wait(_PAUSE_SECONDS)
-    except OvercommitError as error:
+    except (OvercommitError, KeyboardInterrupt) as error:
         if not any(report.changed for report in rounds):
             raise
-        session.talk.say(f"ending: {error}")
-        obstacles = (str(error), *obstacles)
+        if isinstance(error, KeyboardInterrupt):
+            interruption, why = error, "interrupted"
+        else:
+            why = str(error)
+            session.talk.say(f"ending: {why}")
+        obstacles = (why, *obstacles)
         with contextlib.suppress(OvercommitError):
             missing, _ = _missing(session, hypervisor, policy, size, purpose)
     outcomes = tuple(outcome for report in rounds for outcome in report.outcomes)
-    return Squeezed(missing_bytes=missing, outcomes=outcomes, obstacles=obstacles)
+    return Squeezed(missing_bytes=missing, outcomes=outcomes, obstacles=obstacles, interruption=interruption)
 
 
 def _ask(size: int) -> None:

@@ -22,7 +22,7 @@ from overcommit.ledger import Ledger
 from overcommit.model.history import Event
 from overcommit.model.plan import Plan
 from overcommit.testing import Behaviour, FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
-from overcommit.units import GIB, KIB, MIB
+from overcommit.units import GIB, KIB, MIB, format_size
 from tests.cli.conftest import Ended, Run
 
 POLICY = """
@@ -693,6 +693,35 @@ def test_an_interruption_tells_what_was_done_before_it(
         sum(done),
         False,
     )
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("machine", [False, True], ids=["text", "json"])
+def test_a_reserve_that_is_interrupted_tells_what_was_freed_and_promises_nothing(
+    run: Run, policy: Path, mocker: MockerFixture, machine: bool
+) -> None:
+    where = (
+        "overcommit.cli.doing._JsonTeller.progress"
+        if machine
+        else "overcommit.cli.doing._TextTeller.progress"
+    )
+    mocker.patch(where, side_effect=[None] * 3 + [KeyboardInterrupt])
+    arguments = ["--json"] if machine else []
+    ended = run("reserve", f"{ABOVE_THE_RESERVE + 80 * MIB}", "--yes", *arguments, "--policy", policy)
+    assert ended.status == 130
+    assert ended.err.splitlines()[-2:] == [
+        "error: interrupted; DAMON was given back",
+        "hint:  overcommitctl restore undoes what had been done",
+    ]
+    (event,) = (event for event in events(run) if event["kind"] == "reserve")
+    assert (event["status"], event["detail"].split("; ")[1]) == ("partial", "interrupted")
+    if machine:
+        line = last_line(ended)
+        assert (line["granted"], line["obstacles"][0]) == (False, "interrupted")
+        assert line["freed_bytes"] == event["freed_bytes"] > 0
+    else:
+        assert ended.out.endswith(f" are not reserved; {format_size(event['freed_bytes'])} were freed\n")
+    assert promised(run) == []
 
 
 @pytest.fixture
