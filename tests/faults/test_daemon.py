@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode
@@ -14,7 +15,7 @@ from overcommit.model.action import subject_of
 from overcommit.model.facts import MIGRATION_AWAY, Snapshot
 from overcommit.model.plan import Plan
 from overcommit.model.wake import WakeKind
-from overcommit.testing import Behaviour
+from overcommit.testing import Behaviour, FakeHypervisor
 from overcommit.testing.fake_kdamond import refusal
 from overcommit.units import MIB
 from tests.faults.conftest import ACTORS, guests
@@ -352,6 +353,25 @@ def test_a_guest_that_is_reset_boots_with_all_its_memory_and_is_not_blamed(world
     until(lambda: daemon.taken_from(who) >= 32 * MIB)
     assert not world.verbs.past().quarantines
     ends_well(world, daemon, found)
+
+
+def test_a_guest_that_migrates_is_not_asked_once_more_for_what_it_says(
+    world: World, mocker: MockerFixture
+) -> None:
+    """One that was reset says an old size until it is asked for another."""
+    daemon = settled(world)
+    who = world.host.guests[1]
+    who.reset()
+    daemon.run_for(2)
+    assert (who.balloon_target_bytes, who.booting_seconds > 0) == (who.memory_bytes, True)
+    who.busy_with = MIGRATION_AWAY
+    asked = mocker.spy(FakeHypervisor, "set_balloon")
+    daemon.run_for(60)
+    assert asked.call_args_list == []
+    assert (who.balloon_bytes, who.says_balloon_bytes is None) == (who.memory_bytes, False)
+    who.busy_with = None
+    assert world.verbs.restore().left == ()
+    assert who.says_balloon_bytes is None
 
 
 def test_who_only_observes_gives_a_guest_that_is_reset_nothing(world: World) -> None:
