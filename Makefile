@@ -66,7 +66,7 @@ vagrant-test: vagrant-box  ## Hosts by Vagrant: up, provision, doctor, the part 
 vagrant-boxes: setup
 	@for kernel in 6.12 7.3; do \
 	  box=$$($(BIN)/python -m integration.lab box --kernel $$kernel) && \
-	  vagrant box add --force --provider libvirt --name overcommit/host-$$kernel $$box && rm $$box || exit 1; \
+	  VAGRANT_CHECKPOINT_DISABLE=1 vagrant box add --force --provider libvirt --name overcommit/host-$$kernel $$box && rm $$box || exit 1; \
 	done
 
 clean:  ## End all host VMs of your lab, other checkouts' as well, and remove the virtual environment (images stay cached)

@@ -2,8 +2,8 @@
 # Install what Vagrant needs on this machine, by apt alone and from the sites that the machine's own apt is
 # set up with; integration/lab/setup.sh, which comes first, does the same for the lab.  Idempotent.
 #
-# root cannot have a libvirt session of its own, so for root there is a user, who is also made here
-# (see as_user.sh).
+# root cannot have a libvirt session of its own, so where there is no system libvirt either there is a user
+# for root, who is also made here (see as_user.sh).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 user=overcommit-vagrant
@@ -13,6 +13,10 @@ packages=(vagrant vagrant-libvirt libvirt-daemon libvirt-daemon-driver-qemu libv
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 "$here/../integration/lab/setup.sh"
+# Debian 13 has libvirt in more pieces; the plugin asks for pools and networks even where it makes none.
+. /etc/os-release
+[ "${VERSION_CODENAME:-}" = bookworm ] ||
+  packages+=(libvirt-daemon-driver-storage libvirt-daemon-driver-network libvirt-daemon-driver-nodedev)
 have=" $(dpkg-query -W -f '${db:Status-Status}:${Package} ' "${packages[@]}" 2>/dev/null || true) "
 missing=()
 for p in "${packages[@]}"; do
@@ -30,6 +34,6 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
 fi
-if [ "$(id -u)" = 0 ] && ! id "$user" >/dev/null 2>&1; then
-  useradd --create-home --shell /bin/bash "$user"
+if [ "$(id -u)" = 0 ] && [ ! -S /run/libvirt/libvirt-sock ] && ! id "$user" >/dev/null 2>&1; then
+  useradd --create-home --key HOME_MODE=0700 --shell /bin/bash "$user"
 fi

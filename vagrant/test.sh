@@ -3,12 +3,14 @@
 # each whether it is ready; on those that have a kernel in their name the part of the integration suite that "make
 # lab-test" runs, side by side; of host1 and host2 whether they reach each other, and whether a guest migrates from
 # one to the other; destroy them.  Says how long each step took.
-#   test.sh [MACHINE...]
+#   [SUITE="--all --kills 5"] test.sh [MACHINE...]
+# SUITE is given to pytest.  What fails leaves the machines' journals in artifacts/vagrant/.
 set -euo pipefail
 cd "$(dirname "$0")"
 export VAGRANT_CHECKPOINT_DISABLE=1
 machines=("$@")
 [ $# -gt 0 ] || machines=(host-7-3 host-6-12)
+read -ra words <<<"${SUITE:-}"
 
 step() {
   local begin=$SECONDS
@@ -30,13 +32,32 @@ suite() {
   (cd .. && .venv/bin/pytest "integration/suite$part" --host vagrant --kernel "$kernel" -v "$@")
 }
 
+suites=()
+finish() {
+  local status=$? suite machine
+  trap '' INT TERM
+  for suite in "${suites[@]}"; do kill -INT -- "-$suite" 2>/dev/null || true; done
+  wait # they put their host in order first
+  if [ "$status" != 0 ]; then
+    mkdir -p ../artifacts/vagrant
+    for machine in "${machines[@]}"; do
+      timeout 120 vagrant ssh -c 'journalctl -b --no-pager' "$machine" >"../artifacts/vagrant/$machine.journal" 2>&1 || true
+    done
+    echo "== failed: artifacts/vagrant/ has the journals, dist/vagrant/ the consoles (of a session's machines)" >&2
+  fi
+  step vagrant destroy --force "${machines[@]}"
+}
+
 for machine in "${machines[@]}"; do
-  if ! vagrant status --machine-readable "$machine" | grep -q ',state,not_created$'; then
+  state=$(vagrant status --machine-readable "$machine")
+  if ! grep -q ',state,not_created$' <<<"$state"; then
     echo "$machine exists, and its test would destroy it: vagrant destroy $machine" >&2
     exit 1
   fi
 done
-trap 'step vagrant destroy --force "${machines[@]}"' EXIT
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 step vagrant validate
 step vagrant up --no-provision "${machines[@]}"
 step vagrant provision "${machines[@]}"
@@ -46,10 +67,12 @@ if [[ $names == *" host1 "* && $names == *" host2 "* ]]; then
   step vagrant ssh -c 'timeout 20 bash -c "exec 3<>/dev/tcp/10.77.0.12/22 && head -n 1 <&3"' host1
   step suite 7.3 /test_f_migration.py --all
 fi
-suites=()
+set -m # each suite in a process group of its own, so that all of it can be interrupted
 for machine in "${machines[@]}"; do
-  case $machine in host-*) step suite "$(tr - . <<<"${machine#host-}")" "" & suites+=($!) ;; esac
+  case $machine in host-*) step suite "$(tr - . <<<"${machine#host-}")" "" "${words[@]}" & suites+=($!) ;; esac
 done
+set +m
 status=0
 for suite in "${suites[@]}"; do wait "$suite" || status=$?; done
+suites=()
 exit $status

@@ -54,10 +54,15 @@ def probe(image: Image | None) -> Accel:
 
     Without an image there is nothing to boot: emulation works everywhere.
     """
+    if not Path("/dev/kvm").exists():
+        return _tcg("emulation, because there is no /dev/kvm")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return _tcg("emulation, because /dev/kvm cannot be opened")
+        return _tcg("emulation, because this user may not open /dev/kvm; the group kvm may")
     if image is None:
-        return _tcg("emulation, because no image was built yet that KVM could be tried with")
+        return _tcg(
+            "emulation, because KVM was not tried: no image of this checkout was built yet "
+            "(python -m integration.lab build)"
+        )
     cache = paths.cache() / f"accel-{_machine_key(image)}.json"
     if cache.exists():
         return Accel(**json.loads(cache.read_text()))

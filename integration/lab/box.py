@@ -70,6 +70,7 @@ def make(image: Image, kernel: str | None, directory: Path) -> Path:
         with tarfile.open(draft, "w") as archive:
             for each in ("metadata.json", "Vagrantfile", "id_ed25519", "box.img"):
                 archive.add(scratch / each, each, filter=lambda member: _neutral(member, changed))
+        draft.chmod(0o600)  # the key in it opens all host VMs of this user
         draft.replace(box)
     return box
 

@@ -98,7 +98,7 @@ class HostVm(Machine):
             HostVmDiedError: it died while it booted.
             LabTimeoutError: it did not come up in time.
         """
-        with _exclusive(check_name(spec.name)):
+        with exclusive(check_name(spec.name), "is just being started"):
             if running := cls.find(spec.name):
                 if not running.state.abandoned:
                     raise LabError(
@@ -142,12 +142,12 @@ class HostVm(Machine):
         while not self.ssh.banner():
             self.check_alive()
             if time.monotonic() > end:
-                raise LabTimeoutError(f"no ssh in host VM {self.name!r}", self.console_tail(5))
+                raise LabTimeoutError(f"no ssh in host VM {self.name!r}", self.console_tail())
             time.sleep(0.1)
         while not self.ssh.open_master(30):
             self.check_alive()
             if time.monotonic() > end:
-                raise LabTimeoutError(f"cannot log in to host VM {self.name!r}")
+                raise LabTimeoutError(f"cannot log in to host VM {self.name!r}", self.console_tail())
 
     def stop(self) -> None:
         """Take the VM down and remove all it left; its disk is a throw-away overlay."""
@@ -169,15 +169,19 @@ def console_text(path: Path) -> str:
 
 
 @contextmanager
-def _exclusive(name: str) -> Iterator[None]:
-    """One process at a time starts the lab of a name."""
+def exclusive(name: str, what: str) -> Iterator[None]:
+    """One process at a time does ``what`` with the host of a name.
+
+    Raises:
+        LabError: somebody else does.
+    """
     locks = paths.cache() / "run"
     locks.mkdir(parents=True, exist_ok=True)
     with (locks / f"{name}.lock").open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LabError(f"lab {name!r} is just being started by somebody else") from None
+            raise LabError(f"host {name!r} {what} by somebody else") from None
         yield
 
 

@@ -38,11 +38,16 @@ class Ssh:
             "-F", "/dev/null", "-i", str(self.key), "-o", "IdentitiesOnly=yes",
             "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
             "-o", "KexAlgorithms=curve25519-sha256", "-o", "Compression=no",
-        ] if self.key else ["-F", str(self.config)] if self.config else []  # fmt: skip
+        ] if self.key else self._given()  # fmt: skip
         return [
             *ours, "-q", "-S", self._control, "-o", "BatchMode=yes", "-o", "ConnectTimeout=60",
             "-o", "StreamLocalBindUnlink=yes",
         ]  # fmt: skip
+
+    def _given(self) -> list[str]:
+        """Nobody sees the process of such a host: one that is silent for three minutes has died."""
+        known = ["-F", str(self.config)] if self.config else []
+        return [*known, "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=12"]
 
     def command(self, remote: Sequence[str] | str, *, tty: bool = False) -> list[str]:
         """The local command line of a remote command; an empty one is a login shell."""

@@ -73,14 +73,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(limit)
     if config.getoption("--all"):
         return
-    chosen = [item for item in items if _is_quick(item)]
-    left_out = [item for item in items if not _is_quick(item)]
+    chosen = [item for item in items if is_quick(item)]
+    left_out = [item for item in items if not is_quick(item)]
     config.stash[LEFT_OUT] = len(left_out)
     config.hook.pytest_deselected(items=left_out)
     items[:] = chosen
 
 
-def _is_quick(item: pytest.Item) -> bool:
+def is_quick(item: pytest.Item) -> bool:
+    """Whether ``make test`` has time for it."""
     mark = item.get_closest_marker("quick")
     return mark is not None and (not mark.args or item.callspec.params["host"] in mark.args)  # type: ignore[attr-defined]
 
@@ -89,7 +90,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say what was not run and how to run it, and which guests the emulator had let down."""
     if left_out := config.stash[LEFT_OUT]:
         terminalreporter.write_line(
-            f"{left_out} tests were left out for their time: make integration runs all"
+            f"{left_out} tests were left out for their time (docs/coverage.md says of which files): "
+            "make integration runs all"
         )
     for guest in config.stash[STARTED_AGAIN]:
         terminalreporter.write_line(f"started a second time, since it did not come up: guest {guest}")
@@ -133,15 +135,22 @@ def randomly_seeded(request: pytest.FixtureRequest) -> int:
 @contextmanager
 def brought_up(request: pytest.FixtureRequest, kernel: str, of: str = "", **spec: Any) -> Iterator[Host]:
     """A host with the product installed, gone at the end. What it shows when that fails is kept."""
-    config = request.config
-    with config.stash[HOST].host(kernel, _say, of=of, **spec) as lab:
-        try:
-            yield Host(lab)
-        except BaseException:
-            _say(f"{lab.name}: {evidence.collect(lab, _evidence(config, 'host', lab.name))}")
-            raise
-        finally:
-            config.stash[STARTED_AGAIN].extend(lab.guests.started_again)
+    config, chosen = request.config, request.config.stash[HOST]
+    directory = _evidence(config, "host", chosen.name(kernel, of))
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        with chosen.host(kernel, _say, of=of, **spec) as lab:
+            try:
+                yield Host(lab)
+            except BaseException:
+                _say(f"{lab.name}: {evidence.collect(lab, directory)}")
+                raise
+            finally:
+                config.stash[STARTED_AGAIN].extend(lab.guests.started_again)
+    except LabError as error:  # its console's end is in it where it did not even boot
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "failure.txt").write_text(f"{error}\n")
+        raise
 
 
 def own_host_vm(

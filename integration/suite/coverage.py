@@ -9,6 +9,7 @@ from collections import defaultdict
 import pytest
 
 from integration.lab import paths
+from integration.suite.conftest import is_quick
 from integration.suite.hosts import KERNELS
 from integration.suite.test_e_matrix import ROWS
 
@@ -32,10 +33,10 @@ the slower node where the kernel can, and is paged out where it cannot |
 TESTS = """
 ## Tests
 
-`make test` runs those with a kernel in the last column, `make integration` runs all of them on both.
+`make test` runs as many of a file's tests on each kernel as its column says, `make integration` all on both.
 
-| file | tests | in `make test` on |
-|---|---|---|
+| file | tests | {kernels} |
+|---|---|---|---|
 """
 
 
@@ -55,21 +56,20 @@ def table() -> str:
     rows = "".join(
         f"| {row.backing} | {row.balloon} | {row.swap} | {'; '.join(row.behaviours)} |\n" for row in ROWS
     )
-    return HEAD.format(kernels=", ".join(KERNELS)) + rows + NODES + TESTS + "".join(_files())
+    head, tests = HEAD.format(kernels=", ".join(KERNELS)), TESTS.format(kernels=" | ".join(KERNELS))
+    return head + rows + NODES + tests + "".join(_files())
 
 
 def _files() -> list[str]:
-    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    """A row for each, with the number of its tests, and of those that are quick on each kernel."""
+    found: dict[str, list[tuple[str, bool]]] = defaultdict(list)
     for item in _collect():
-        kernel, name = item.callspec.params["host"], item.nodeid.replace(item.callspec.params["host"], "")  # type: ignore[attr-defined]
-        mark = item.get_closest_marker("quick")
-        quick = mark is not None and (not mark.args or kernel in mark.args)
-        found[item.path.name]["all"].add(name)
-        if quick:
-            found[item.path.name]["quick"].add(kernel)
+        found[item.path.name].append((item.callspec.params["host"], is_quick(item)))  # type: ignore[attr-defined]
     return [
-        f"| `{name}` | {len(seen['all'])} | {', '.join(sorted(seen['quick'])) or '–'} |\n"
-        for name, seen in sorted(found.items())
+        f"| `{name}` | {len(tests) // len(KERNELS)} | "
+        + " | ".join(str(tests.count((kernel, True)) or "–") for kernel in KERNELS)
+        + " |\n"
+        for name, tests in sorted(found.items())
     ]
 
 

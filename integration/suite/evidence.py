@@ -19,7 +19,7 @@ dmesg >kernel.txt
 grep -rs . /sys/kernel/mm/damon/admin >damon.txt
 cp -r /var/log/libvirt/qemu guests
 cp -r /var/lib/overcommit state
-cp /var/tmp/overcommitd.log .
+cp /var/tmp/overcommitd.log /var/tmp/migration.log .
 cp /proc/meminfo /proc/swaps /proc/vmstat /proc/loadavg .
 timeout 20 virsh list --all >domains.txt; timeout 20 virsh domstats >>domains.txt
 true

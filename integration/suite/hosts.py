@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from integration.lab import paths
 from integration.lab.errors import LabError
+from integration.lab.hostvm import exclusive
 from integration.lab.lab import Lab
 from integration.lab.reached import ReachedHost
 
@@ -23,6 +25,7 @@ PAIR = {"leaves": "host1", "arrives": "host2"}
 """Vagrant's machines, with a wire between them, for the modules' own hosts of these names."""
 PAIRS_KERNEL = "7.3"
 VAGRANT = paths.CHECKOUT / "vagrant"
+VAGRANT_SECONDS = 120
 #: Guest RAM in 4 KiB pages, so that what DAMON sees can be held against the workload's own truth; with huge
 #: pages (QEMU asks for them) everything is seen in pieces of 2 MiB.
 SMALL_PAGES = "transparent_hugepage=never"
@@ -51,7 +54,9 @@ class Chosen:
         """The kernels to test, by the name of the one of ours that is most like it."""
         if not self.text.startswith("ssh:"):
             return tuple(asked or KERNELS)
-        release = ReachedHost.reach(self.name(""), self.text.removeprefix("ssh:")).kernel
+        asked_there = ReachedHost.reach(self.name("asked"), self.text.removeprefix("ssh:"))
+        release = asked_there.kernel
+        asked_there.stop()
         found = re.match(r"\d+\.\d+", release)
         assert found, release
         kernel = "7.3" if float(found[0]) >= NEWER else "6.12"
@@ -63,16 +68,22 @@ class Chosen:
         """What a host VM with that kernel is called, or what is kept of a given host; ``of`` one module."""
         if self.is_lab:
             return "-".join(filter(None, (self.lab, of, kernel.replace(".", "-"))))
-        return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.text}-{PAIR.get(of, kernel)}").strip("-")[:40]
+        if self.text == "vagrant":
+            return f"vagrant-{PAIR.get(of, kernel).replace('.', '-')}"
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[
+            :8
+        ]  # it stands for what a name has no room for
+        return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.text[:27]}-{digest}-{kernel}").strip("-")
 
     @contextmanager
     def host(
         self, kernel: str, say: Callable[[str], None], *, of: str = "", append: str = "", **spec: Any
     ) -> Iterator[Lab]:
-        """The host with that kernel; a given one is left with the settings that it had.
+        """The host with that kernel; a given one is left without guests and with the settings that it had.
 
         Raises:
-            LabError: it does not come up, cannot be reached, or has domains that are not ours.
+            LabError: it does not come up, cannot be reached, has domains that are not ours, or somebody else
+                is at work on it.
         """
         if self.is_lab:
             spec = {"memory": "4G", **spec}
@@ -83,18 +94,20 @@ class Chosen:
             finally:
                 lab.down()
             return
-        lab = self._reach(kernel, of, say)
-        try:
-            _check_nobody_lives_there(lab)
-            # A kernel that runs already takes no words.
-            usual = lab.run(f"sed 's/.*\\[//; s/\\].*//' {TRANSPARENT}").stdout.strip()
-            lab.run(f"echo never >{TRANSPARENT}")
+        with exclusive(self.name(kernel, of), "is used"):
+            lab = self._reach(kernel, of, say)
             try:
-                yield lab
+                _check_nobody_lives_there(lab)
+                # A kernel that runs already takes no words.
+                usual = lab.run(f"sed 's/.*\\[//; s/\\].*//' {TRANSPARENT}").stdout.strip()
+                lab.run(f"echo never >{TRANSPARENT}")
+                try:
+                    yield lab
+                finally:
+                    _end_ours(lab)
+                    lab.run(f"echo {usual} >{TRANSPARENT}")
             finally:
-                lab.run(f"echo {usual} >{TRANSPARENT}")
-        finally:
-            lab.down()
+                lab.down()
 
     def _reach(self, kernel: str, of: str, say: Callable[[str], None]) -> Lab:
         if self.text == "vagrant":
@@ -114,10 +127,14 @@ def parse(text: str, lab: str) -> Chosen:
     return Chosen(text, lab)
 
 
-def _check_nobody_lives_there(lab: Lab) -> None:
-    """End the guests of a run that has died; refuse a host with others: libvirtd and swap will go away."""
+def _end_ours(lab: Lab) -> None:
     for name in lab.guests.ours():
         lab.guest_remove(name)
+
+
+def _check_nobody_lives_there(lab: Lab) -> None:
+    """End the guests of a run that has died; refuse a host with others: libvirtd and swap will go away."""
+    _end_ours(lab)
     if foreign := lab.guests.names():
         raise LabError(f"{lab.name} runs {', '.join(foreign)}", "give the suite a host that nobody needs")
 
@@ -127,14 +144,13 @@ def _vagrant_ssh_config(machine: str, name: str) -> Path:
     vagrant = shutil.which("vagrant")
     if vagrant is None:
         raise LabError("vagrant is not installed", "see vagrant/README.md")
-    said = subprocess.run(
-        [vagrant, "ssh-config", machine],
-        cwd=VAGRANT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    command = [vagrant, "ssh-config", machine]
+    try:
+        said = subprocess.run(
+            command, cwd=VAGRANT, capture_output=True, text=True, check=False, timeout=VAGRANT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"vagrant ssh-config {machine} took longer than {VAGRANT_SECONDS} s") from None
     if said.returncode:
         raise LabError(f"no Vagrant machine {machine}: {said.stderr.strip()[-300:]}", f"vagrant up {machine}")
     file = paths.run_dir(name) / "ssh-config"

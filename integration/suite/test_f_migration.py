@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from integration.lab import paths
+from integration.lab.errors import HostVmDiedError
 from integration.lab.guests import GuestSpec
 from integration.suite.conftest import HOST, own_host_vm
 from integration.suite.host import MIB, Host
@@ -34,6 +36,22 @@ USE = {"total": "160M", "base": "24M", "hold": "8", "hz": "0.5"}
 SPEC = GuestSpec("mover", "256M", "hog", USE, free_page_reporting=False)
 PATIENT, ON_ITS_WAY = 240.0, 400.0
 LOG = "/var/tmp/migration.log"
+TCP = "/run/systemd/system/libvirtd-tcp.socket.d"
+OVER_THE_WIRE = """\
+mkdir -p {tcp} && printf '[Socket]\\nListenStream=\\nListenStream={address}:16509\\n' >{tcp}/wire.conf
+echo 'auth_tcp = "none" # over the wire' >>/etc/libvirt/libvirtd.conf
+systemctl daemon-reload
+systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
+systemctl start libvirtd.socket libvirtd-tcp.socket libvirtd.service
+"""
+"""Whoever is on the wire may do all with libvirt, and nobody else."""
+AS_BEFORE = """\
+systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd-tcp.socket
+sed -i '/# over the wire$/d' /etc/libvirt/libvirtd.conf
+rm -r {tcp} && systemctl daemon-reload
+systemctl start libvirtd.socket libvirtd.service
+ip addr del {address}/24 dev eth1
+"""
 
 
 def host_vm(request: pytest.FixtureRequest, which: str, kernel: str) -> Iterator[Host]:
@@ -46,13 +64,14 @@ def host_vm(request: pytest.FixtureRequest, which: str, kernel: str) -> Iterator
     with own_host_vm(request, which, kernel, memory="2G", qemu_arguments=arguments) as host:
         if chosen.is_lab:  # libvirt migrates nothing to a host of the same name
             host.shell(f"hostname {which} && echo 127.0.0.1 {which} >> /etc/hosts")
-        host.shell(
-            f"ip addr replace {ADDRESSES[which]}/24 dev eth1 && ip link set eth1 up && "
-            "echo 'auth_tcp = \"none\"' >> /etc/libvirt/libvirtd.conf && "
-            "systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket && "
-            "systemctl start libvirtd.socket libvirtd-tcp.socket libvirtd.service"
-        )
-        yield host
+        words = {"tcp": TCP, "address": ADDRESSES[which]}
+        host.shell(f"ip addr replace {ADDRESSES[which]}/24 dev eth1 && ip link set eth1 up")
+        try:
+            host.shell(f"set -e; {OVER_THE_WIRE.format(**words)}")
+            yield host
+        finally:
+            with suppress(HostVmDiedError):
+                host.shell(AS_BEFORE.format(**words))
 
 
 @pytest.fixture(scope="module")

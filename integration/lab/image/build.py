@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,12 +59,19 @@ class Image:
         return kernel.in_order(path.name for path in (self.root / "kernels").iterdir())
 
     def release(self, wanted: str | None) -> str:
-        """The release that a short version such as ``6.12`` means; the newest without one."""
+        """The release that a short version such as ``6.12`` means; the newest without one.
+
+        Backports move on: for a version between those that there are the next newer one serves.
+        """
         if wanted is None:
             return self.releases[-1]
         for release in self.releases:
             if release == wanted or release.startswith((f"{wanted}.", f"{wanted}-", f"{wanted}+")):
                 return release
+        if re.fullmatch(r"\d+\.\d+", wanted):
+            all_of_them = kernel.in_order((*self.releases, wanted))
+            if 0 < (at := all_of_them.index(wanted)) < len(self.releases):
+                return all_of_them[at + 1]
         there = ", ".join(self.releases)
         raise LabError(f"no kernel {wanted!r} in the image", f"there are: {there}")
 

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from integration.lab.errors import LabError
+from integration.lab.hostvm import check_name
+from integration.lab.image.build import Image
 from integration.lab.state import LabState, ProcessId
 from integration.suite import hosts
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_mock import MockerFixture
 
 SELF = ProcessId.of(os.getpid())
 assert SELF is not None
@@ -93,3 +97,49 @@ def test_a_given_host_with_domains_of_others_is_refused() -> None:
     with pytest.raises(LabError, match="given runs mail"):
         hosts._check_nobody_lives_there(given)  # type: ignore[arg-type]
     assert given.guests.left == []
+
+
+def test_a_given_host_is_left_as_it_was_found_and_is_worked_on_by_one_run_at_a_time(
+    mocker: MockerFixture,
+) -> None:
+    given = mocker.Mock(name="given")
+    given.guests.ours.return_value = given.guests.names.return_value = []
+    given.run.return_value.stdout = "madvise\n"
+    mocker.patch("integration.suite.hosts.Lab.reach", return_value=given)
+    chosen = hosts.parse("ssh:root@given", "suite")
+    with chosen.host("7.3", print):
+        given.guests.ours.return_value = ["web"]
+        with pytest.raises(LabError, match="is used by somebody else"), chosen.host("7.3", print):
+            pass
+        given.down.assert_not_called()
+    assert given.mock_calls[-4:] == [
+        mocker.call.guests.ours(),
+        mocker.call.guest_remove("web"),
+        mocker.call.run(f"echo madvise >{hosts.TRANSPARENT}"),
+        mocker.call.down(),
+    ]
+
+
+def test_hosts_that_are_spelt_alike_are_told_apart() -> None:
+    alike = ("ssh:root@a.b", "ssh:root@a-b", f"ssh:root@{'long' * 9}-a", f"ssh:root@{'long' * 9}-b")
+    names = {hosts.parse(text, "suite").name("7.3") for text in alike}
+    assert len(names) == len(alike)
+    assert [name for name in names if check_name(name) != name] == []
+
+
+@pytest.mark.parametrize(
+    ("newest", "wanted", "found"),
+    [
+        ("7.3.4", None, "7.3.4"),
+        ("7.3.4", "7.3", "7.3.4"),
+        ("7.4.2", "7.3", "7.4.2"),
+        ("7.4.2", "6.12", "6.12.1"),
+    ],
+)
+def test_backports_move_on(tmp_path: Path, newest: str, wanted: str | None, found: str) -> None:
+    for release in ("6.12.1", newest):
+        (tmp_path / "kernels" / release).mkdir(parents=True)
+    assert Image(tmp_path).release(wanted) == found
+    for missing in ("6.1", "7.5", "six"):
+        with pytest.raises(LabError, match="no kernel"):
+            Image(tmp_path).release(missing)
