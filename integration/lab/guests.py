@@ -232,15 +232,16 @@ class Guests:
         check_name(spec.name)
         begin = time.monotonic()
         kernel, initrd = self._provide(spec, image)
-        if spec.hugepages:
-            pages = mebibytes(spec.memory) // 2
-            path = "/proc/sys/vm/nr_hugepages"
-            self._vm.run(f"echo $(( $(cat {path}) + {pages} )) > {path}")
+        xml = domain_xml(spec, kernel, initrd)
         if spec.swap:
             disk = spec.swap_file
             self._vm.run(f"rm -f {disk}; truncate -s {mebibytes(spec.swap)}M {disk} && mkswap -q {disk}")
-        xml = domain_xml(spec, kernel, initrd)
-        self._vm.run(f"rm -f {spec.console}; virsh -q create /dev/stdin", stdin=xml, timeout=timeout)
+        self._change_huge_pages(spec, "+")
+        try:
+            self._vm.run(f"rm -f {spec.console}; virsh -q create /dev/stdin", stdin=xml, timeout=timeout)
+        except LabError:
+            self._change_huge_pages(spec, "-")
+            raise
         self._record(spec)
         try:
             self.send(spec.name, "ping", begin + timeout - time.monotonic())
@@ -306,16 +307,20 @@ class Guests:
         spec = self._spec(name)
         self._vm.ssh.cancel_forward(self._local_socket(name), spec.channel)
         record = self._records / f"{name}.json"
-        if spec.hugepages and record.exists():
-            path = "/proc/sys/vm/nr_hugepages"
-            pages = mebibytes(spec.memory) // 2
-            self._vm.run(f"echo $(( $(cat {path}) - {pages} )) > {path}", check=False)
+        if record.exists():
+            self._change_huge_pages(spec, "-")
         known = record.exists()
         record.unlink(missing_ok=True)
         if done.returncode and not known:
             raise LabError(f"no guest {name!r}", "see guest list")
 
     # --- parts
+
+    def _change_huge_pages(self, spec: GuestSpec, sign: str) -> None:
+        """The host has as many huge pages as such guests have memory."""
+        if spec.hugepages:
+            path, pages = "/proc/sys/vm/nr_hugepages", mebibytes(spec.memory) // 2
+            self._vm.run(f"echo $(( $(cat {path}) {sign} {pages} )) > {path}")
 
     def _record(self, spec: GuestSpec) -> None:
         self._records.mkdir(exist_ok=True)

@@ -80,8 +80,12 @@ class Host:
 
     def swapped_bytes(self, domain: str) -> int:
         """What of the guest's RAM is in the host's swap: of QEMU's largest mapping."""
+        return int(self.shell(self.swapped_command(domain))) * 1024
+
+    def swapped_command(self, domain: str) -> str:
+        """What says so in the host itself, in KiB."""
         largest = "/^Size:/ { now = $2; if (now > most) most = now } /^Swap:/ && now == most { swap = $2 }"
-        return int(self.shell(f"awk '{largest} END {{ print swap }}' /proc/{self.pid(domain)}/smaps")) * 1024
+        return f"awk '{largest} END {{ print swap }}' /proc/{self.pid(domain)}/smaps"
 
     def balloon_statistics(self, domain: str) -> dict[str, int]:
         """What the guest said last over its balloon device, from libvirt, in its units."""
@@ -114,14 +118,16 @@ class Host:
     def clear(self) -> None:
         """End what a failed test left at work or asleep, put back what it took, remove its guests."""
         names = "libvirtd qemu-system-x86 overcommitd overcommitctl"
-        self.lab.run(
-            f"for name in {names}; do pkill -CONT -x $name; done; pkill -TERM -x overcommitd; "
-            "for i in $(seq 60); do pgrep -x overcommitd || break; sleep 1; done >/dev/null; "
-            "pkill -KILL -x overcommitd; pkill -KILL -x overcommitctl; overcommitctl restore",
-            check=False, timeout=300,
-        )  # fmt: skip
-        for name in self.lab.guests.ours():
-            self.lab.guest_remove(name)
+        try:
+            self.lab.run(
+                f"for name in {names}; do pkill -CONT -x $name; done; pkill -TERM -x overcommitd; "
+                "for i in $(seq 60); do pgrep -x overcommitd || break; sleep 1; done >/dev/null; "
+                "pkill -KILL -x overcommitd; pkill -KILL -x overcommitctl; overcommitctl restore",
+                check=False, timeout=900,
+            )  # fmt: skip
+        finally:
+            for name in self.lab.guests.ours():
+                self.lab.guest_remove(name)
 
     def rate(self, domain: str) -> float:
         """The guest's operations per second, by its own clock and count: the better of two windows.
@@ -147,6 +153,19 @@ class Host:
             assert time.monotonic() < deadline, f"{domain} does not touch all its memory"
             time.sleep(2)
         self.lab.guest_send(domain, f"set hot={usual}")
+
+    def needs_all_for_a_while(self, domain: str, timeout: float = 300) -> None:
+        """Have a hog use all its memory, and free it: the host still holds what it does not need any more.
+
+        That it had all is told by how long that took: the phase itself may be over between two looks.
+        """
+        before = self.lab.guest_send(domain, "stat")["need_us"]
+        self.lab.guest_send(domain, "wake")
+        deadline = time.monotonic() + timeout
+        while self.lab.guest_send(domain, "stat")["need_us"] == before:
+            assert time.monotonic() < deadline, f"{domain} does not get all its memory"
+            time.sleep(1)
+        self.await_workload(domain, "base")
 
     def await_workload(self, domain: str, phase: str, timeout: float = 300) -> None:
         """Wait until the guest's workload has reached a phase."""

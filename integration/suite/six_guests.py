@@ -109,7 +109,7 @@ class Clock:
 
 
 def play(host: Host) -> Story:
-    """From the first guest to the second plan."""
+    """From the first guest to the second plan, and a look at their pace after it."""
     # The idle guests' working sets are a few MiB, of which 1 % is too few pages to tell pain by.
     policy = POLICY.read_text().replace("cold_after: 30s", "cold_after: 15s").replace("1%/min", "5%/min")
     host.lab.run(f"cat > {SIX}", stdin=policy)
@@ -137,10 +137,10 @@ def play(host: Host) -> Story:
     after = look(host)
     clock.tell("applied")
     swap = {name: host.lab.guest_send(name, "mem") for name in HONEST_NAMES}
-    later = rates(host)
-    clock.tell("they were looked at again")
     again = plan(host)
     clock.tell("planned again")
+    later = rates(host)
+    clock.tell("they were looked at again")
     told = Story(held, freed, alone, before, applied.returncode, lines, after, swap, (calm, later), again)
     show(told)
     return told

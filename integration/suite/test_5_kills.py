@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-MEMORY, TOTAL = 256 * MIB, 120 * MIB
+MEMORY = 256 * MIB
 POLICY = """\
 version: 1
 host: {{pageout_actor: {actor}}}
@@ -29,9 +29,9 @@ WATCH, LONGEST = 15.0, 60.0
 @pytest.fixture(scope="module")
 def guest(host: Host) -> Iterator[str]:
     """Something to take from, by balloon and by page-out."""
-    settings = {"total": str(TOTAL), "hot": "8M", "hz": "0.5"}
-    host.lab.guest_add(GuestSpec("victim", "256M", "hotset", settings, free_page_reporting=False))
-    host.await_workload("victim", "touch")
+    settings = {"total": "160M", "base": "24M", "hold": "4", "hz": "0.5"}
+    host.lab.guest_add(GuestSpec("victim", "256M", "hog", settings, free_page_reporting=False))
+    host.await_workload("victim", "base")
     yield "victim"
     host.lab.guest_remove("victim")
 
@@ -42,6 +42,7 @@ def test_killed_at_random_moments(host: Host, guest: str, kills: int, randomly_s
     chance = random.Random(randomly_seeded)
     at_work = swapped = ballooned = 0
     for turn in range(kills):
+        host.needs_all_for_a_while(guest)
         actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
         host.lab.run("cat > /var/tmp/kill.yaml", stdin=POLICY.format(actor=actor))
         apply = "overcommitctl apply -q --yes --take-over --policy /var/tmp/kill.yaml"
@@ -59,8 +60,7 @@ def test_killed_at_random_moments(host: Host, guest: str, kills: int, randomly_s
         assert host.damon() == found, context
         assert host.balloon_bytes(guest) == pytest.approx(MEMORY, abs=2 * MIB), context
         stat = host.lab.guest_send(guest, "stat")
-        assert (stat["phase"], stat["errors"], stat["restarts"]) == ("touch", 0, 0), context
-        host.touch_all(guest, TOTAL, usual="8M")
+        assert (stat["phase"], stat["errors"], stat["restarts"]) == ("base", 0, 0), context
     print(f"\n{at_work} killed at work, {swapped} with memory paged out, {ballooned} with a balloon out")
     assert at_work, "each apply was over before it was killed"
     assert kills < 10 or (swapped and ballooned), "nothing was ever taken"

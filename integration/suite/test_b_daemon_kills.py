@@ -14,7 +14,7 @@ import pytest
 
 from integration.lab.guests import GuestSpec
 from integration.suite.host import MIB, Host
-from integration.suite.service import Overcommitd
+from integration.suite.service import Overcommitd, await_true
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,11 +33,12 @@ default_class: lab
 """It writes so slowly that page-outs are at work most of the time."""
 WATCHED, LONGEST = 14.0, 25.0
 """Seconds until enough was watched to take something, and those after that within which it is killed."""
+PATIENT = 240.0
 
 
 @pytest.fixture(scope="module")
 def guests(host: Host) -> Iterator[tuple[str, ...]]:
-    """Two, each with something to give by balloon and by page-out."""
+    """Two, each with something to give by page-out; what they need leaves no room for a balloon."""
     settings = {"total": "100M", "hot": "8M", "hz": "0.5"}
     for name in GUESTS:
         host.lab.guest_add(GuestSpec(name, "256M", "hotset", settings, free_page_reporting=False))
@@ -50,13 +51,16 @@ def guests(host: Host) -> Iterator[tuple[str, ...]]:
 def test_killed_at_random_moments(
     host: Host, guests: tuple[str, ...], kills: int, randomly_seeded: int
 ) -> None:
-    """Guests live on, the next daemon stops what the dead one left at work and keeps what guests gave."""
+    """Guests live on, the next daemon stops what the dead one left at work and knows what guests gave.
+
+    The first is killed while a kdamond pages out for it, the others at any moment.
+    """
     found = host.damon()
     chance = random.Random(randomly_seeded)
     seen: Counter[str] = Counter()
     longest = 0.0
     operations = dict.fromkeys(guests, 0)
-    actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
+    actor = "damos-fvaddr"
     daemon = Overcommitd(host, POLICY.format(actor=actor))
     try:
         daemon.start()
@@ -64,8 +68,11 @@ def test_killed_at_random_moments(
             moment = chance.uniform(0, LONGEST)
             time.sleep(WATCHED)
             daemon.signal("HUP")  # it plans at once, not within a minute
-            time.sleep(moment)
-            whole = chance.random() < 0.7
+            if turn:
+                time.sleep(moment)
+            else:
+                await_true(host, lambda: bool(daemon.actors()), "page-out", PATIENT, daemon.log)
+            whole = chance.random() < 0.7 or not turn
             context = f"turn {turn}, {actor}, after {moment:.1f} s, seed {randomly_seeded}"
             pid = daemon.pid if whole else daemon.worker()
             at_work = host.shell(f"kill -9 {pid}; date +%s.%N")
@@ -75,7 +82,6 @@ def test_killed_at_random_moments(
             sizes = {name: host.balloon_bytes(name) for name in guests}
             left = daemon.actors()
             seen["with an actor at work"] += bool(left)
-            seen["with a balloon out"] += any(size < MEMORY - MIB for size in sizes.values())
 
             actor = chance.choice(["damos-fvaddr", "damos-paddr", "cold-hint+reclaim"])
             daemon.write_policy(POLICY.format(actor=actor))
@@ -111,4 +117,4 @@ def test_killed_at_random_moments(
     for name in guests:
         assert host.balloon_bytes(name) == pytest.approx(MEMORY, abs=2 * MIB)
     assert "Nothing to restore" in host.ctl("restore").stdout
-    assert seen["with an actor at work"] or kills < 5, "no page-out was ever at work"
+    assert seen["with an actor at work"], "no page-out was ever at work"

@@ -30,14 +30,8 @@ default_class: lab
 """
 LEASE_SECONDS = 300
 SOON, PATIENT = 60.0, 240.0
-
-
-def needs_much_for_a_while(host: Host, name: str) -> None:
-    """So that the host holds what the guest does not need any more."""
-    host.await_workload(name, "base")
-    host.lab.guest_send(name, "wake")
-    host.await_workload(name, "full")
-    host.await_workload(name, "base")
+BOOT = 240.0
+"""What a guest is given to boot, as when it is started."""
 
 
 @pytest.fixture
@@ -47,7 +41,8 @@ def guests(host: Host) -> Iterator[tuple[str, str]]:
     for name in ("beset", "spared"):
         spec = GuestSpec(name, "256M", "hog", settings, free_page_reporting=False, reboots=True)
         host.lab.guest_add(spec)
-        needs_much_for_a_while(host, name)
+        host.await_workload(name, "base")
+        host.needs_all_for_a_while(name)
     yield "beset", "spared"
     for name in ("beset", "spared"):
         host.lab.run(["virsh", "-q", "resume", name], check=False)
@@ -77,12 +72,15 @@ def taken(host: Host, daemon: Overcommitd, name: str) -> float:
 
 
 def relieved(host: Host, daemon: Overcommitd, name: str) -> float:
-    """Have a guest need its memory, and wait until it gets it."""
-    before = host.balloon_bytes(name)
+    """Have a guest need its memory, and wait until the daemon gives it: near its OOM it takes some itself."""
+    before, given = host.balloon_bytes(name), f"{name}: relief: "
+    said = daemon.log().count(given)
     host.lab.guest_send(name, "wake")
-    return await_true(
-        host, lambda: host.balloon_bytes(name) > before + 16 * MIB, f"relief of {name}", PATIENT, daemon.log
-    )
+
+    def it_did() -> bool:
+        return host.balloon_bytes(name) > before + 16 * MIB and daemon.log().count(given) > said
+
+    return await_true(host, it_did, f"relief of {name}", PATIENT, daemon.log)
 
 
 def in_mode(daemon: Overcommitd, mode: str) -> Callable[[], bool]:
@@ -101,7 +99,7 @@ def test_libvirtd_is_restarted(host: Host, daemon: Overcommitd, guests: tuple[st
     """A guest that is short afterwards gets its memory all the same."""
     host.shell("systemctl restart libvirtd")
     print(f"\nrelief {relieved(host, daemon, guests[0]):.0f} s after libvirtd's restart")
-    assert daemon.status()["mode"] == "active"
+    await_true(host, in_mode(daemon, "active"), "active mode", SOON, daemon.log)
     unhurt(host, *guests)
 
 
@@ -137,8 +135,11 @@ def test_a_guest_is_reset_and_one_destroyed(host: Host, daemon: Overcommitd, gue
     beset, spared = guests
     host.shell(f"virsh reset {beset}")
     has_all = lambda: host.balloon_bytes(beset) == MEMORY  # noqa: E731
-    await_true(host, has_all, "memory of its own size", PATIENT, daemon.log)  # when its driver is there again
-    needs_much_for_a_while(host, beset)
+    await_true(
+        host, has_all, "memory of its own size", BOOT + PATIENT, daemon.log
+    )  # its driver must be there
+    host.await_workload(beset, "base")
+    host.needs_all_for_a_while(beset)
     taken(host, daemon, beset)
     host.shell(f"virsh destroy {beset}")
 
@@ -161,16 +162,20 @@ def test_swap_is_nearly_full(host: Host, guests: tuple[str, str]) -> None:
             daemon.start()
             for name in guests:
                 taken(host, daemon, name)
+            much = lambda: int(host.shell(used)) >= 0.3 * 16 * 1024  # noqa: E731
+            await_true(host, much, "page-out", PATIENT, daemon.log)
             most = 0
             for _ in range(12):
                 time.sleep(5)
                 most = max(most, int(host.shell(used)))
             print(f"\nat most {most} KiB of 16 MiB of swap used, limit 60%")
-            assert 0.3 * 16 * 1024 <= most <= 0.6 * 16 * 1024 + 1024
+            assert most <= 0.6 * 16 * 1024 + 1024
             assert daemon.status()["mode"] == "active"
         finally:
-            daemon.undo()
-            host.shell(f"swapoff {device}; zramctl -r {device}")
+            try:
+                daemon.undo()
+            finally:
+                host.shell(f"swapoff {device}; zramctl -r {device}")
     unhurt(host, *guests)
 
 
@@ -202,7 +207,8 @@ def test_the_journals_disk_is_full(host: Host, guests: tuple[str, str]) -> None:
         try:
             daemon.stop()
         finally:
-            restored = host.shell(f"OVERCOMMIT_STATE_DIR={state} overcommitctl restore; umount {state}")
+            put_back = f"OVERCOMMIT_STATE_DIR={state} overcommitctl restore; umount {state}"
+            restored = host.lab.run(put_back, timeout=900).stdout
     assert "NOT restored" not in restored
     unhurt(host, *guests)
 
@@ -219,13 +225,15 @@ def test_a_foreign_tool_takes_damon(host: Host, daemon: Overcommitd, guests: tup
         running = daemon.kdamonds()
     finally:
         host.shell(f"kill -CONT {both}")
-    assert len(running) == 1, said
-    await_true(host, in_mode(daemon, "safe"), "safe mode", PATIENT, daemon.log)
-    reason = daemon.status()["mode_reason"]
-    assert "DAMON" in reason
-    assert host.damon().running == 1, "the other tool's kdamond was stopped"
-    print(f"\n{reason}; relief meanwhile after {relieved(host, daemon, guests[0]):.0f} s")
-    host.shell(f"damo stop >/dev/null 2>&1; echo 0 > {KDAMONDS}/nr_kdamonds")
+    try:
+        assert len(running) == 1, said
+        await_true(host, in_mode(daemon, "safe"), "safe mode", PATIENT, daemon.log)
+        reason = daemon.status()["mode_reason"]
+        assert "DAMON" in reason
+        assert host.damon().running == 1, "the other tool's kdamond was stopped"
+        print(f"\n{reason}; relief meanwhile after {relieved(host, daemon, guests[0]):.0f} s")
+    finally:  # the daemon may have taken the slot by then, which has its count busy
+        host.shell(f"damo stop >/dev/null 2>&1; echo 0 2>/dev/null > {KDAMONDS}/nr_kdamonds || true")
     await_true(host, in_mode(daemon, "active"), "active mode", PATIENT, daemon.log)
     await_true(host, lambda: bool(daemon.kdamonds()), "watch", SOON, daemon.log)
     unhurt(host, *guests)
@@ -246,11 +254,12 @@ def test_the_clock_jumps(host: Host, daemon: Overcommitd, guests: tuple[str, str
     unhurt(host, *guests)
 
 
-def snapshots(host: Host, slot: int) -> str:
+def snapshots(host: Host, slot: int) -> tuple[int, int]:
     """How many the scheme of a kdamond has worked on, and how many it may."""
     stats = f"{KDAMONDS}/{slot}/contexts/0/schemes/0/stats"
     host.shell(f"echo update_schemes_stats > {KDAMONDS}/{slot}/state 2>/dev/null || true")
-    return " of ".join(host.shell(f"cat {stats}/nr_snapshots {stats}/max_nr_snapshots").split())
+    done, most = host.shell(f"cat {stats}/nr_snapshots {stats}/max_nr_snapshots").split()
+    return int(done), int(most)
 
 
 def test_an_actor_of_a_dead_daemon_ends_with_its_lease(host: Host, guests: tuple[str, str]) -> None:
@@ -267,11 +276,14 @@ def test_an_actor_of_a_dead_daemon_ends_with_its_lease(host: Host, guests: tuple
     daemon.await_end(ENDED_SECONDS)
     slots = [actor.slot for actor in daemon.actors()]
     assert slots
-    time.sleep(LEASE_SECONDS + 20)
-    swapped = [host.swapped_bytes(name) for name in guests]
     looks = [snapshots(host, slot) for slot in slots]
+    while any(done < most or not most for done, most in looks):  # a lease is looks; a busy host's take longer
+        assert time.monotonic() - begin < 2 * LEASE_SECONDS, f"a scheme has no end: {looks}"
+        time.sleep(5)
+        looks = [snapshots(host, slot) for slot in slots]
+    print(f"\nslots {slots}: the last lease ended within {time.monotonic() - begin:.0f} s: {looks}")
+    swapped = [host.swapped_bytes(name) for name in guests]
     time.sleep(30)
-    print(f"\nslots {slots}: snapshots {looks}, {time.monotonic() - begin:.0f} s")
     assert [snapshots(host, slot) for slot in slots] == looks, "a scheme was at work after its lease"
     for name, before in zip(guests, swapped, strict=True):
         assert host.swapped_bytes(name) <= before, "memory was paged out after the lease"
