@@ -95,6 +95,8 @@ if [ ${#wanted[@]} -eq 0 ] && qemu_is_new_enough; then exit 0; fi
 work=$(mktemp -d)
 trap 'as_root rm -rf "$work"' EXIT
 chmod 755 "$work"
+! dpkg-query -W qemu-system-x86 >/dev/null 2>&1 || qemu_is_new_enough ||
+  say "the QEMU of this machine is older than $qemu_minimum: a newer one takes its place (running ones stay as they are)"
 say "installing ${wanted[*]:-}$(qemu_is_new_enough || echo " qemu-system-x86 >= $qemu_minimum")"
 apt_get update
 # qemu-utils must match the system emulator, so it comes with it below
