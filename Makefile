@@ -46,7 +46,7 @@ integration: setup  ## The whole integration suite on both kernels side by side:
 	@$(MAKE) --no-print-directory -j$(HOSTS) all-7.3 all-6.12
 
 all-7.3 all-6.12: all-%: setup
-	@$(BIN)/pytest integration/suite --kernel $* --all --kills 5 -v
+	@$(BIN)/pytest integration/suite --kernel $* --all --kills 5 -v --durations=15
 
 six-guests: setup  ## Six real guests over-promised, three of which are no help: a quarter of an hour
 	@$(BIN)/pytest integration/suite/test_9_six_guests.py --kernel 7.3 --all -v
