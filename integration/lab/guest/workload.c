@@ -1160,6 +1160,7 @@ static _Noreturn void supervise(bool init)
 		pid_t pid = fork();
 		if (!pid) {
 			die_with(self);
+			SET(worker, getpid()); /* itself: its phase must not be told before it */
 			if (init)
 				write_file("/proc/self/oom_score_adj", "0");
 			random_state = seed | 1;
@@ -1168,7 +1169,6 @@ static _Noreturn void supervise(bool init)
 			_exit(1);
 		}
 		if (pid > 0) {
-			SET(worker, pid);
 			while (wait4(pid, &status, 0, &usage) < 0 && errno == EINTR)
 				;
 			SET(worker, 0);
