@@ -102,8 +102,8 @@ def test_killed_at_random_moments(
                 longest = max(longest, stopped)
                 assert "cleaned up after a controller that died: stopped kdamond" in daemon.log(), context
             print(
-                f"\n{context}: {'daemon' if whole else 'worker'}, balloons at {[size // MIB for size in sizes]} MiB; "
-                f"left {left}, ended in {stopped:.0f} s",
+                f"\n{context}: {'daemon' if whole else 'worker'}; "
+                f"balloons at {[size // MIB for size in sizes]} MiB, left {left}, ended in {stopped:.0f} s",
                 end="",
             )
             for name in guests:
