@@ -29,7 +29,8 @@ doctor() {
 suite() {
   local kernel=$1 part=$2
   shift 2
-  (cd .. && .venv/bin/pytest "integration/suite$part" --host vagrant --kernel "$kernel" -v "$@")
+  # where an interruption was ignored when this began (a job of a script's) the suite would not see one either
+  (cd .. && env --default-signal=INT .venv/bin/pytest "integration/suite$part" --host vagrant --kernel "$kernel" -v "$@")
 }
 
 suites=()
@@ -41,7 +42,8 @@ finish() {
   if [ "$status" != 0 ]; then
     mkdir -p ../artifacts/vagrant
     for machine in "${machines[@]}"; do
-      timeout 120 vagrant ssh -c 'journalctl -b --no-pager' "$machine" >"../artifacts/vagrant/$machine.journal" 2>&1 || true
+      timeout 120 vagrant ssh --no-tty -c 'journalctl -b --no-pager' "$machine" </dev/null \
+        >"../artifacts/vagrant/$machine.journal" 2>&1 || true
     done
     echo "== failed: artifacts/vagrant/ has the journals, dist/vagrant/ the consoles (of a session's machines)" >&2
   fi

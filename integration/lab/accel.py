@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QEMU = "qemu-system-x86_64"
 PROBE_SECONDS = 20
+KVM = Path("/dev/kvm")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -54,9 +55,9 @@ def probe(image: Image | None) -> Accel:
 
     Without an image there is nothing to boot: emulation works everywhere.
     """
-    if not Path("/dev/kvm").exists():
+    if not KVM.exists():
         return _tcg("emulation, because there is no /dev/kvm")
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if not os.access(KVM, os.R_OK | os.W_OK):
         return _tcg("emulation, because this user may not open /dev/kvm; the group kvm may")
     if image is None:
         return _tcg(

@@ -307,10 +307,10 @@ class Guests:
         spec = self._spec(name)
         self._vm.ssh.cancel_forward(self._local_socket(name), spec.channel)
         record = self._records / f"{name}.json"
-        if record.exists():
-            self._change_huge_pages(spec, "-")
         known = record.exists()
         record.unlink(missing_ok=True)
+        if known:
+            self._change_huge_pages(spec, "-")
         if done.returncode and not known:
             raise LabError(f"no guest {name!r}", "see guest list")
 

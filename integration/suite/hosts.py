@@ -104,8 +104,10 @@ class Chosen:
                 try:
                     yield lab
                 finally:
-                    _end_ours(lab)
-                    lab.run(f"echo {usual} >{TRANSPARENT}")
+                    try:
+                        _end_ours(lab)
+                    finally:
+                        lab.run(f"echo {usual} >{TRANSPARENT}")
             finally:
                 lab.down()
 

@@ -172,7 +172,7 @@ def test_a_second_plan_has_little_left(story: Story) -> None:
     freed = story.ends["files", "balloon"]["freed_bytes"]
     given = (story.before["files"].said["actual"] - story.after["files"].said["actual"]) * 1024
     of_files = left.pop(("files", "pageout"), 0)
-    assert of_files <= given - freed
+    assert of_files <= max(0, given - freed)
     assert sum(left.values()) <= 0.15 * taken, left
 
 

@@ -270,10 +270,10 @@ def test_an_actor_of_a_dead_daemon_ends_with_its_lease(host: Host, guests: tuple
     for name in guests:
         host.lab.guest_send(name, "wake")  # leaves memory behind that only page-out gets
     daemon.start()
-    begin = time.monotonic()
     await_true(host, lambda: bool(daemon.actors()), "actor", PATIENT, daemon.log)
     daemon.signal("KILL")
     daemon.await_end(ENDED_SECONDS)
+    begin = time.monotonic()
     slots = [actor.slot for actor in daemon.actors()]
     assert slots
     looks = [snapshots(host, slot) for slot in slots]

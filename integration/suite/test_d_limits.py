@@ -112,8 +112,10 @@ def test_what_a_guest_gives_meanwhile_is_not_taken_once_more(host: Host, giver: 
     controller = host.shell(f"setsid {apply} >/var/tmp/given.log 2>&1 </dev/null & echo $!")
     # In the host itself: what is paged out before the guest gives is gone, whoever dies.
     gives = f"virsh -q setmem {giver} {(MEMORY - GIVEN) // 1024} --live"
-    begun = f"until [ $({host.swapped_command(giver)}) -ge 4096 ]; do sleep 0.2; done"
-    host.lab.run(f"{begun}; {gives}", timeout=PATIENT)
+    begun = f"[ $({host.swapped_command(giver)}) -ge 4096 ]"
+    wait = f"until {begun}; do kill -0 {controller} || exit 1; sleep 0.2; done; {gives}"
+    gave = host.lab.run(["timeout", f"{PATIENT:.0f}", "sh", "-c", wait], check=False, timeout=PATIENT + 60)
+    assert gave.returncode == 0, f"no page-out: {gave.stderr}\n{host.shell('cat /var/tmp/given.log')}"
     await_true(host, lambda: host.balloon_bytes(giver) <= MEMORY - GIVEN, "balloon", PATIENT, str)
     time.sleep(5)
     killed = host.shell(f"kill -9 {controller} && echo at work; true")

@@ -19,7 +19,7 @@ def image(tmp_path: Path, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
     boot_id.write_text("first\n")
     for release in ("6.12.1", "7.3.4"):
         (tmp_path / "kernels" / release).mkdir(parents=True)
-    mocker.patch("integration.lab.accel.os.access", return_value=True)
+    mocker.patch.object(accel, "KVM", tmp_path / "kvm").touch()
     return Image(tmp_path)
 
 
@@ -59,3 +59,12 @@ def test_it_is_asked_once_for_each_boot_of_the_machine(image: Image, qemu: MockT
     assert accel.probe(image).emulated, "it was remembered"
     (image.root / "boot_id").write_text("second\n")
     assert accel.probe(image).name == "kvm"
+
+
+def test_who_may_not_open_it_is_told_who_may(
+    image: Image, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mocker.patch("integration.lab.accel.os.access", return_value=False)
+    assert "the group kvm may" in accel.probe(image).reason
+    monkeypatch.setattr(accel, "KVM", image.root / "none")
+    assert "there is no /dev/kvm" in accel.probe(image).reason

@@ -79,7 +79,7 @@ def test_machines_stay_until_interrupted_suites_have_put_them_in_order(checkout:
         time.sleep(0.05)
         assert running.poll() is None
     running.send_signal(signal.SIGTERM)
-    running.communicate()
+    running.communicate(timeout=30)
     assert running.returncode == 143
     told = notes(checkout)
     assert told.count("put in order") == 2
