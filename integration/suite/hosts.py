@@ -70,9 +70,8 @@ class Chosen:
             return "-".join(filter(None, (self.lab, of, kernel.replace(".", "-"))))
         if self.text == "vagrant":
             return f"vagrant-{PAIR.get(of, kernel).replace('.', '-')}"
-        digest = hashlib.sha256(self.text.encode()).hexdigest()[
-            :8
-        ]  # it stands for what a name has no room for
+        # What a name has no room or no letters for is told apart by this.
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[:8]
         return re.sub(r"[^A-Za-z0-9]+", "-", f"{self.text[:27]}-{digest}-{kernel}").strip("-")
 
     @contextmanager
