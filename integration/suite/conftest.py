@@ -157,8 +157,8 @@ def own_host_vm(
     request: pytest.FixtureRequest, of: str, kernel: str, **spec: Any
 ) -> AbstractContextManager[Host]:
     """A host that one module needs for itself; skips where no such host is given."""
-    if not request.config.stash[HOST].has_own(of, kernel):
-        pytest.skip("needs a host VM of its own making: --host lab")
+    if lacking := request.config.stash[HOST].lacks_own(of, kernel):
+        pytest.skip(lacking)
     return brought_up(request, kernel, of, **spec)
 
 

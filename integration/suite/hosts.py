@@ -46,9 +46,22 @@ class Chosen:
         """Whether host VMs are the suite's own, to be made as each test needs them."""
         return self.text == "lab"
 
-    def has_own(self, of: str, kernel: str) -> bool:
-        """Whether there is a host that one module may have for itself."""
-        return self.is_lab or (self.text == "vagrant" and of in PAIR and kernel == PAIRS_KERNEL)
+    def lacks_own(self, of: str, kernel: str) -> str:
+        """Why there is no host that one module may have for itself; empty where there is one.
+
+        Raises:
+            LabError: Vagrant does not say.
+        """
+        if self.is_lab:
+            return ""
+        if self.text != "vagrant" or of not in PAIR or kernel != PAIRS_KERNEL:
+            return "needs a host VM of its own making: --host lab"
+        said = _vagrant("status", "--machine-readable", PAIR[of])
+        if said.returncode:
+            raise LabError(f"vagrant status {PAIR[of]}: {said.stderr.strip()[-300:]}")
+        if f",{PAIR[of]},state,running\n" in said.stdout:
+            return ""
+        return f'{PAIR[of]} is not up: make vagrant-test MACHINES="{" ".join(PAIR.values())}"'
 
     def kernels(self, asked: list[str] | None) -> tuple[str, ...]:
         """The kernels to test, by the name of the one of ours that is most like it."""
@@ -140,18 +153,26 @@ def _check_nobody_lives_there(lab: Lab) -> None:
         raise LabError(f"{lab.name} runs {', '.join(foreign)}", "give the suite a host that nobody needs")
 
 
-def _vagrant_ssh_config(machine: str, name: str) -> Path:
-    """The way in as Vagrant has it, as root instead of its own user."""
+def _vagrant(*words: str) -> subprocess.CompletedProcess[str]:
     vagrant = shutil.which("vagrant")
     if vagrant is None:
         raise LabError("vagrant is not installed", "see vagrant/README.md")
-    command = [vagrant, "ssh-config", machine]
     try:
-        said = subprocess.run(
-            command, cwd=VAGRANT, capture_output=True, text=True, check=False, timeout=VAGRANT_SECONDS
+        return subprocess.run(
+            [vagrant, *words],
+            cwd=VAGRANT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=VAGRANT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise LabError(f"vagrant ssh-config {machine} took longer than {VAGRANT_SECONDS} s") from None
+        raise LabError(f"vagrant {' '.join(words)} took longer than {VAGRANT_SECONDS} s") from None
+
+
+def _vagrant_ssh_config(machine: str, name: str) -> Path:
+    """The way in as Vagrant has it, as root instead of its own user."""
+    said = _vagrant("ssh-config", machine)
     if said.returncode:
         raise LabError(f"no Vagrant machine {machine}: {said.stderr.strip()[-300:]}", f"vagrant up {machine}")
     file = paths.run_dir(name) / "ssh-config"
