@@ -59,9 +59,10 @@ class Chosen:
         said = _vagrant("status", "--machine-readable", PAIR[of])
         if said.returncode:
             raise LabError(f"vagrant status {PAIR[of]}: {said.stderr.strip()[-300:]}")
-        if f",{PAIR[of]},state,running\n" in said.stdout:
+        # One that was made and has died since is a failure, and nothing to be skipped.
+        if f",{PAIR[of]},state,not_created\n" not in said.stdout:
             return ""
-        return f'{PAIR[of]} is not up: make vagrant-test MACHINES="{" ".join(PAIR.values())}"'
+        return f'there is no {PAIR[of]}: make vagrant-test MACHINES="{" ".join(PAIR.values())}"'
 
     def kernels(self, asked: list[str] | None) -> tuple[str, ...]:
         """The kernels to test, by the name of the one of ours that is most like it."""

@@ -65,7 +65,7 @@ def test_runs_beside_each_other_have_host_vms_of_different_names() -> None:
     ("of", "kernel", "lacks"),
     [
         ("leaves", "7.3", ""),
-        ("arrives", "7.3", 'host2 is not up: make vagrant-test MACHINES="host1 host2"'),
+        ("arrives", "7.3", 'there is no host2: make vagrant-test MACHINES="host1 host2"'),
         ("leaves", "6.12", "needs a host VM of its own making: --host lab"),
         ("six", "7.3", "needs a host VM of its own making: --host lab"),
     ],
@@ -73,11 +73,11 @@ def test_runs_beside_each_other_have_host_vms_of_different_names() -> None:
 def test_vagrants_pair_of_machines_is_there_for_who_needs_two_hosts(
     of: str, kernel: str, lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Once they are up: without them a test is skipped, and says how to have them."""
+    """Once they are made, also where one has died since; without them the reason says how to have them."""
     vagrant = tmp_path / "vagrant"
     vagrant.write_text(
         '#!/bin/sh\n[ "$1 $2" = "status --machine-readable" ] || exit 1\n'
-        'case $3 in host1) state=running ;; *) state=not_created ;; esac\necho "1,$3,state,$state"\n'
+        'case $3 in host1) state=shutoff ;; *) state=not_created ;; esac\necho "1,$3,state,$state"\n'
     )
     vagrant.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
