@@ -1,0 +1,5 @@
+"""The same hundred examples everywhere; `tests.profiles` has the others."""
+
+from tests import profiles
+
+profiles.load()
