@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from mmap import PAGESIZE as _PAGESIZE
 
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
-PAGE_SIZE = 4096
+PAGE_SIZE = _PAGESIZE
+"""Bytes of a page on this host: what the kernel counts in ``/proc/vmstat``, KSM's files and page maps.
+
+sysconf(3) says it once: 4 KiB, on arm64 and ppc64 also 16 or 64 KiB. A plan is made on the host that it is
+for. A guest's own pages may be of another size.
+"""
+PIECE_ALIGNMENT = 2 * MIB
+"""What is looked at, cut and paged out as a whole: a huge page of 4 KiB pages, and whole pages of any size.
+
+With pages of 64 KiB a huge page has 512 MiB: too coarse to tell cold memory by, so page-out splits it there.
+"""
 
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1 << 40}
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

@@ -23,7 +23,7 @@ from overcommit.model.heat import (
     IdleSpan,
 )
 from overcommit.model.ranges import Range, chop, normalise, total_size
-from overcommit.units import MIB
+from overcommit.units import PIECE_ALIGNMENT
 
 HISTOGRAM_BOUNDS = (0.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 """Lower bounds of the idle histogram, seconds."""
@@ -214,6 +214,5 @@ class _ColdPieces:
 
 
 def _piece_size(resident: Sequence[Range]) -> int:
-    """About 128 pieces for a whole domain, in whole huge pages so that page-out does not split one."""
-    huge_page = 2 * MIB
-    return max(1, -(-total_size(resident) // (128 * huge_page))) * huge_page
+    """About 128 pieces for a whole domain."""
+    return max(1, -(-total_size(resident) // (128 * PIECE_ALIGNMENT))) * PIECE_ALIGNMENT

@@ -33,7 +33,7 @@ from overcommit.damon.tuning import ACCESS_RATIO, AGGREGATIONS
 from overcommit.errors import Unsupported
 from overcommit.model.heat import SAMPLES
 from overcommit.model.ranges import Range, chop, total_size
-from overcommit.units import MIB, PAGE_SIZE
+from overcommit.units import MIB, PAGE_SIZE, PIECE_ALIGNMENT
 
 SHORTEST_SAMPLE_SECONDS, LONGEST_SAMPLE_SECONDS = 0.05, 0.2
 """What tuning keeps to: windows of 1 to 4 s.
@@ -333,6 +333,5 @@ def _pre_split(target: Target, count: int) -> Target:
     Before Linux 7.1 a kdamond starts with one region per range, and one accessed page makes all of it look
     accessed until splitting has worked its way down: half a minute with our intervals.
     """
-    huge_page = 2 * MIB
-    size = max(1, round(total_size(target.ranges) / count / huge_page)) * huge_page
+    size = max(1, round(total_size(target.ranges) / count / PIECE_ALIGNMENT)) * PIECE_ALIGNMENT
     return Target.of(target.pid, tuple(chop(target.ranges, size)))

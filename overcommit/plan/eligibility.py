@@ -149,7 +149,7 @@ def _against_hugepages(definition: Definition) -> Iterator[Verdict]:
     if definition.hugepages:
         yield refusal(
             "guest memory is in hugetlb pages",
-            "they cannot be discarded or swapped in 4 KiB pieces; use transparent huge pages",
+            "they cannot be discarded or swapped page by page; use transparent huge pages",
         )
 
 

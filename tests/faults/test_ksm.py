@@ -20,7 +20,7 @@ from overcommit.model.plan import Plan
 from overcommit.observe.facts import observe_host
 from overcommit.policy import loader
 from overcommit.testing import FakeGuest, FakeHost, FakeKernel
-from overcommit.units import MIB
+from overcommit.units import MIB, PAGE_SIZE
 from tests.faults.conftest import Installation, Killed, Killer
 
 POLICY = """
@@ -328,7 +328,9 @@ def test_what_page_out_takes_is_no_longer_saved(installation: Installation) -> N
     host = installation.host
     assert only_outcome(installation).status is Status.DONE
     one, two = host.guests
-    assert installation.kernel.read(f"/proc/{one.pid}/ksm_merging_pages").strip() == str(COMMON * 256)
+    assert installation.kernel.read(f"/proc/{one.pid}/ksm_merging_pages").strip() == str(
+        COMMON * MIB // PAGE_SIZE
+    )
     host.page_out(one, range(COMMON), 128 * MIB)
     host.advance(1)
     facts = read_ksm(installation.kernel)

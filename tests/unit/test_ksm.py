@@ -139,7 +139,7 @@ def test_while_an_advisor_is_on_the_pace_is_its_own(fake: FakeKernel) -> None:
 
 
 def test_the_fake_merges_what_two_scans_found_equal_and_keeps_it_until_told(fake: FakeKernel) -> None:
-    write_setting(fake, "pages_to_scan", "1000")
+    write_setting(fake, "pages_to_scan", str(4 * MIB // PAGE_SIZE))
     write_setting(fake, "run", "1")
     fake.host.advance(1)
     early = read_ksm(fake)
