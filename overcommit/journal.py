@@ -37,10 +37,14 @@ class ModuleTakenOver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolClaimed:
-    """The kdamond slots were set to ``size``; ``before`` is the whole configuration found there."""
+    """The kdamond slots were set to ``size``; ``before`` is the whole configuration found there.
+
+    Each slot of ours carries ``mark`` (`overcommit.damon.pool`); 0: written before there were marks.
+    """
 
     size: int
     before: Mapping[str, str]
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,7 +61,7 @@ def demote(
             # Before Linux 7.2 a first look at all pages takes up as much of the quota as moving them.
             first_look = total_size(ranges) / action.max_bytes_per_second
             ended = yield from _follow(site, action, domain, before, cgroup, first_look)
-        except HostError as error:
+        except (HostError, Conflict) as error:
             failure = str(error)  # what has been moved by then has been moved
         finally:
             failure = _stop(pool, slot) or failure

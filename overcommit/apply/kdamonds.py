@@ -102,7 +102,9 @@ class _PacedKdamond:
 
         Raises:
             HostError: the kernel refused, or the kdamond has ended.
+            Conflict: another tool has the slot.
         """
+        self._pool.require((self._slot,))
         if self._kdamond is None:
             if pace.pain <= 1.0:
                 self.start()

@@ -58,7 +58,7 @@ def page_out(
             try:
                 site.require_alive(domain)
                 finished, stopped_by = yield from _follow(site, action, domain, actor, wanted, before, cgroup)
-            except HostError as error:
+            except (HostError, Conflict) as error:
                 failure = str(error)  # what has been paged out by then has been paged out
             finally:
                 failure = _stop(actor) or failure

@@ -14,7 +14,7 @@ from overcommit.control import Control
 from overcommit.damon.access import open_source
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import monitor_limits
-from overcommit.errors import Conflict, HostError, OvercommitError
+from overcommit.errors import HostError, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Incarnation
@@ -65,10 +65,8 @@ class Watching:
             Unsupported: no DAMON.
             HostError: the kernel or the journal refused.
         """
-        if self._watch is not None and self._pool.sysfs.slots() != self._size:
-            raise Conflict(
-                "somebody else set DAMON up anew", hint="overcommitctl doctor names who uses it now"
-            )
+        if self._watch is not None:
+            self._pool.require(tuple(self._slots.values()))
         self._cramped = False
         alive = {domain.incarnation for domain in domains}
         for gone in [known for known in self._slots if known not in alive]:
@@ -157,8 +155,6 @@ class Watching:
 
     def _stop_the_rest(self) -> None:
         """What could not be stopped when its action ended, for DAMON was locked."""
-        if not self._unstopped or self._pool.sysfs.slots() != self._size:
-            return  # nothing to stop, or nothing of ours any more
         for slot in tuple(self._unstopped):
             with contextlib.suppress(HostError, OSError):
                 self._pool.stop(slot)

@@ -56,6 +56,7 @@ class AccessSource(Protocol):
 
         Raises:
             HostError: the kdamond ended, or the kernel refused.
+            Conflict: another tool has the slot.
         """
         ...
 
@@ -126,6 +127,7 @@ class TraceSource:
         if ready:
             self._expect(slot, now, ready[-1].seconds)
         elif now > self._silent_until[slot]:
+            self._pool.require((slot,))
             if not self._pool.sysfs.running(slot):
                 raise HostError(f"kdamond {slot} ended")
             self._expect(slot, now, 0.0)
@@ -164,7 +166,7 @@ class SnapshotSource:
         """See `AccessSource.windows`: the latest aggregation, once it is another one."""
         if self._clock.monotonic() < self._due[slot]:
             return ()
-        regions = self._pool.sysfs.access_snapshot(slot)
+        regions = self._pool.access_snapshot(slot)
         now = self._clock.monotonic()
         self._due[slot] = now + self._seconds[slot]
         return (Window(now, self._seconds[slot], regions),)

@@ -49,7 +49,7 @@ def find_owners(kernel: Kernel, sysfs: DamonSysfs) -> tuple[Owner, ...]:
         if module_enabled(kernel, module)
     ]
     running = [slot for slot in range(slots) if sysfs.running(slot)]
-    owners += [_tool(kernel, sysfs, slot) for slot in running]
+    owners += [tool_in(kernel, sysfs, slot) for slot in running]
     if slots and not running:
         owners.append(
             Owner(
@@ -72,7 +72,8 @@ def module_enabled(kernel: Kernel, module: str) -> bool:
     return kernel.exists(path) and kernel.read(path).strip() == "Y"
 
 
-def _tool(kernel: Kernel, sysfs: DamonSysfs, slot: int) -> Owner:
+def tool_in(kernel: Kernel, sysfs: DamonSysfs, slot: int) -> Owner:
+    """Who runs the kdamond of a slot that is not ours."""
     operations = sysfs.operations(slot)
     watched = [
         f"{pid} ({_process_name(kernel, pid)})" for pid in sysfs.target_pids(slot) if operations != "paddr"

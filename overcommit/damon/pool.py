@@ -2,22 +2,28 @@
 
 Every step is in the undo journal before it is taken, and giving back is the same code whether we end well
 (`DamonPool.release`) or a later process cleans up after our death (`undo`).
+
+DAMON's tree has no owner and no lock between tools: another one may turn our kdamonds off and set up its own
+in slots of the same numbers. So each slot of ours carries a mark, a number drawn when the slots are claimed,
+in a file that changes nothing (`overcommit.damon.sysfs.MARK`). It is read before each write to a slot,
+``off`` included: a slot without it is somebody else's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Sequence
 from types import TracebackType
 
 from overcommit.damon import codec
 from overcommit.damon.capabilities import Capabilities
-from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners
-from overcommit.damon.schemes import with_pain
-from overcommit.damon.sysfs import DamonSysfs
+from overcommit.damon.owners import ModuleOwner, Owner, enabled_path, find_owners, tool_in
+from overcommit.damon.schemes import with_mark, with_pain
+from overcommit.damon.sysfs import UNMARKED, DamonSysfs
 from overcommit.damon.trace import INSTANCE, AccessTrace
 from overcommit.damon.tree import Kdamond
-from overcommit.errors import Busy, Conflict, HostError, JournalFailed, Unsupported
+from overcommit.errors import Busy, Conflict, HostError, JournalFailed, OvercommitError, Unsupported
 from overcommit.host.kernel import Kernel
 from overcommit.journal import (
     Entry,
@@ -29,6 +35,9 @@ from overcommit.journal import (
     Record,
     TraceOpened,
 )
+from overcommit.model.heat import AccessRegion
+
+_MARKS = 999_999
 
 
 class DamonPool:
@@ -40,6 +49,7 @@ class DamonPool:
         self._journal = journal
         self._generation = generation
         self._entries: list[Entry] = []
+        self._size = self._mark = 0
         self.capabilities = Capabilities(operations=frozenset(), files=frozenset(), keywords={})
 
     def claim(self, size: int, *, take_over: bool) -> None:
@@ -53,22 +63,45 @@ class DamonPool:
             if isinstance(owner, ModuleOwner):
                 self._record(ModuleTakenOver(module=owner.module, before="Y"))
                 self._kernel.write(enabled_path(owner.module), "N")
-        self._record(PoolClaimed(size=size, before=self._sysfs.dump()))
+        mark = UNMARKED + 1 + secrets.randbelow(_MARKS)
+        self._record(PoolClaimed(size=size, before=self._sysfs.dump(), mark=mark))
         self._sysfs.set_slots(size)
-        self.capabilities = self._sysfs.probe(0)
+        self.capabilities = self._sysfs.probe(0, mark=mark)
+        self._sysfs.mark(range(size), mark)
+        self._size, self._mark = size, mark
         if "fvaddr" not in self.capabilities.operations:
             raise Unsupported(
                 "this kernel's DAMON cannot watch the memory of a process",
                 hint="boot a kernel with CONFIG_DAMON_VADDR (Debian 13 has it)",
             )
 
+    def holds(self, slot: int) -> bool:
+        """Whether the slot is ours at this moment."""
+        return self._sysfs.slots() == self._size and self._sysfs.marks((slot,)) == (self._mark,)
+
+    def require(self, slots: Sequence[int] = ()) -> None:
+        """Raise `Conflict`, which names who has it now, unless the pool and these slots are ours."""
+        count = self._sysfs.slots()
+        marks = self._sysfs.marks(slots) if count == self._size else ()
+        if count == self._size and all(mark == self._mark for mark in marks):
+            return
+        for slot, mark in enumerate(self._sysfs.marks(range(count))):
+            if mark != self._mark and self._sysfs.running(slot):
+                owner = tool_in(self._kernel, self._sysfs, slot)
+                raise Conflict(f"another tool took DAMON meanwhile: {owner.what}", hint=owner.remedy)
+        raise Conflict(
+            "another tool set DAMON up anew meanwhile", hint="overcommitctl doctor names who uses DAMON now"
+        )
+
     def start(self, slot: int, kdamond: Kdamond) -> None:
         """Configure a slot of ours and turn it on.
 
         Raises:
-            Conflict: an exclusive DAMON user came in between.
+            Conflict: the slot is not ours any more, or an exclusive DAMON user came in between.
             HostError: the kernel refused the configuration, or a target is gone.
         """
+        self.require((slot,))
+        kdamond = with_mark(kdamond, self._mark)
         self._sysfs.configure(slot, kdamond, self.capabilities)
         self._record(KdamondStarted(slot=slot, what=what_for(kdamond), fingerprint=_fingerprint(kdamond)))
         try:
@@ -102,14 +135,30 @@ class DamonPool:
         """Tell a running slot of ours, ``present``, how far it is from its goals; all else is the same.
 
         Raises:
+            Conflict: the slot is not ours any more.
             HostError: the kernel refused, or the kdamond has ended.
         """
+        self.require((slot,))
         self._sysfs.configure(slot, wanted, self.capabilities, present=present)
         self._sysfs.command(slot, "commit_schemes_quota_goals")
 
+    def access_snapshot(self, slot: int) -> tuple[AccessRegion, ...]:
+        """See `DamonSysfs.access_snapshot`, which writes a command to the slot.
+
+        Raises:
+            Conflict: the slot is not ours any more.
+            HostError: the kdamond ended, or the kernel refused.
+        """
+        self.require((slot,))
+        return self._sysfs.access_snapshot(slot)
+
     def stop(self, slot: int) -> None:
-        """Turn a slot of ours off; it is off when this returns, and there is nothing left to undo of it."""
-        self._sysfs.stop(slot)
+        """Turn a slot of ours off; it is off when this returns, and there is nothing left to undo of it.
+
+        One that is not ours any more is left alone: nobody can have set it up before ours was off.
+        """
+        if self.holds(slot):
+            self._sysfs.stop(slot)
         for entry in [e for e in self._entries if _started(e, slot)]:
             with contextlib.suppress(JournalFailed):  # to stop it once more does no harm
                 self._journal.settle(entry)
@@ -138,7 +187,14 @@ class DamonPool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.release()
+        """Give everything back; what cannot be is said beside what went wrong before, not instead of it."""
+        try:
+            self.release()
+        except HostError as left:
+            if not isinstance(error, OvercommitError):
+                raise
+            hint = "; then ".join(filter(None, (error.hint, "overcommitctl restore")))
+            raise type(error)(f"{error}; {left}", hint=hint) from error
 
     def _record(self, record: Record) -> None:
         self._entries.append(self._generation.record(record))
@@ -180,9 +236,8 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
                 if running and _fingerprint(sysfs.kdamond(slot)) == fingerprint:
                     sysfs.stop(slot)
                     said.append(f"stopped kdamond {slot} ({what})")
-            case PoolClaimed(size=size, before=before):
-                still_ours = sysfs.slots() == size and not any(sysfs.running(s) for s in range(size))
-                if still_ours and sysfs.dump() != before:
+            case PoolClaimed(size=size, before=before, mark=mark):
+                if _still_ours(sysfs, size, mark) and sysfs.dump() != before:
                     sysfs.load(before)
                     said.append(f"DAMON's {size} slot(s) given back")
             case TraceOpened():
@@ -203,6 +258,17 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
     if unsettled is not None:
         raise unsettled
     return tuple(said)
+
+
+def _still_ours(sysfs: DamonSysfs, size: int, mark: int) -> bool:
+    """Whether slots that were claimed with a mark are still ours, and off.
+
+    We may have died before all were marked: what nobody has configured is nobody's loss.
+    """
+    if sysfs.slots() != size or any(sysfs.running(slot) for slot in range(size)):
+        return False
+    marks = sysfs.marks(range(size))
+    return not mark or all(found == mark or sysfs.blank(slot) for slot, found in enumerate(marks))
 
 
 def _started(entry: Entry, slot: int) -> bool:

@@ -82,6 +82,21 @@ _GOAL = 10_000
 """Our measure of a domain's pain, when it is at its bound."""
 
 
+def with_mark(kdamond: Kdamond, mark: int) -> Kdamond:
+    """The same with a mark of ours (µs) in its update interval: see `overcommit.damon.sysfs.MARK`."""
+    marked = [
+        dataclasses.replace(
+            context,
+            attributes=dataclasses.replace(
+                context.attributes,
+                intervals=dataclasses.replace(context.attributes.intervals, update_seconds=mark / 1_000_000),
+            ),
+        )
+        for context in kdamond.contexts
+    ]
+    return dataclasses.replace(kdamond, contexts=tuple(marked))
+
+
 class Sentinel:
     """A page of our own as a second target, so that a kdamond outlives its domain by our choice.
 

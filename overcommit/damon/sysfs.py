@@ -18,14 +18,22 @@ from typing import TypeVar
 
 from overcommit.damon import codec
 from overcommit.damon.capabilities import COUNTERS, KEYWORDS, Capabilities, template
-from overcommit.damon.tree import REGION_FIELDS, Kdamond, parse_regions
-from overcommit.errors import Busy, HostError, Unsupported
+from overcommit.damon.tree import REGION_FIELDS, Context, Kdamond, parse_regions
+from overcommit.errors import Busy, Conflict, HostError, Unsupported
 from overcommit.host.kernel import Kernel
 from overcommit.model.heat import AccessRegion
 
 ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
 _BUSY_DEADLINE_SECONDS = 20.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 1.0
+MARK = "contexts/0/monitoring_attrs/intervals/update_us"
+"""The file of a slot that carries the mark of whoever set it up, in microseconds.
+
+Only ``vaddr`` uses this interval, and a few tenths of a second more or less make no difference to it
+(Documentation/admin-guide/mm/damon/usage.rst, monitoring_attrs).
+"""
+UNMARKED = 60_000_000
+"""What that file holds in a new context."""
 # Read-only files and those that are commands or results, not configuration.
 _BEHIND_THE_LOCK = frozenset({"state", "pid"})
 _NOT_CONFIGURATION = _BEHIND_THE_LOCK | {"avail_operations", "effective_bytes", "tried_regions"}
@@ -63,8 +71,20 @@ def _depth(path: str) -> int:
     return path.count("/")
 
 
+def _set_up_anew() -> Conflict:
+    """A slot that was there is not: only a write of ``nr_kdamonds`` removes one."""
+    return Conflict(
+        "another tool set DAMON up anew: a kdamond slot is gone",
+        hint="overcommitctl doctor names who uses DAMON now",
+    )
+
+
 class DamonSysfs:
-    """The tree, through a `Kernel`."""
+    """The tree, through a `Kernel`.
+
+    Raises (all that reads or writes below a slot):
+        Conflict: the slot is gone, for another tool set DAMON up anew.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -131,6 +151,29 @@ class DamonSysfs:
         writes = codec.difference(present or self.kdamond(slot), kdamond)
         self._write_all(f"{ROOT}/{slot}", tuple(capabilities.require(writes)))
 
+    def mark(self, slots: Sequence[int], value: int) -> None:
+        """Give each of these slots, which are off, a context with that mark and nothing else."""
+        for slot in slots:
+            writes = (codec.Write("contexts/nr_contexts", "1"), codec.Write(MARK, str(value)))
+            self._write_all(f"{ROOT}/{slot}", writes)
+
+    def marks(self, slots: Sequence[int]) -> tuple[int | None, ...]:
+        """The marks of these slots; None for one that does not exist, or has no context."""
+        try:
+            return tuple(map(int, self._kernel.read_all(ROOT, [f"{slot}/{MARK}" for slot in slots])))
+        except FileNotFoundError:  # of one of them; then each by itself
+            return tuple(self._mark_of(slot) for slot in slots)
+
+    def _mark_of(self, slot: int) -> int | None:
+        try:
+            return int(self._kernel.read(f"{ROOT}/{slot}/{MARK}"))
+        except FileNotFoundError:
+            return None
+
+    def blank(self, slot: int) -> bool:
+        """Whether nobody has configured the slot: it has no context, or one with the kernel's defaults."""
+        return self.kdamond(slot) in {Kdamond(), Kdamond(contexts=(Context(),))}
+
     def command(self, slot: int, keyword: str) -> None:
         """Write a keyword to ``state``.
 
@@ -149,10 +192,14 @@ class DamonSysfs:
                 if self.running(slot):
                     raise
 
-    def probe(self, slot: int) -> Capabilities:
-        """Look and try what a slot of ours offers; it is off, and empty when this returns."""
+    def probe(self, slot: int, *, mark: int = UNMARKED) -> Capabilities:
+        """Look and try what a slot of ours offers; it is off, and empty when this returns.
+
+        It carries the mark meanwhile.
+        """
         base = f"{ROOT}/{slot}"
-        for counter in COUNTERS:
+        self.mark((slot,), mark)
+        for counter in COUNTERS[1:]:
             if self._kernel.exists(f"{base}/{counter}"):
                 self._write(f"{base}/{counter}", "1")
         contents = self._read_tree(base, _BEHIND_THE_LOCK)
@@ -178,17 +225,21 @@ class DamonSysfs:
 
         Raises:
             HostError: the kdamond ended (its targets are gone) or the kernel refused.
+            Conflict: the slot is gone.
         """
         self.command(slot, "update_schemes_tried_regions")
         directory = f"{ROOT}/{slot}/contexts/0/schemes/0/tried_regions"
-        names = [
-            f"{index}/{field}"
-            for index in self._kernel.list(directory)
-            if index.isdecimal()
-            for field in REGION_FIELDS
-        ]
-        # Regions' files take no lock: no retry is needed, and there are thousands of them.
-        contents = self._kernel.read_all(directory, names)
+        try:
+            names = [
+                f"{index}/{field}"
+                for index in self._kernel.list(directory)
+                if index.isdecimal()
+                for field in REGION_FIELDS
+            ]
+            # Regions' files take no lock: no retry is needed, and there are thousands of them.
+            contents = self._kernel.read_all(directory, names)
+        except FileNotFoundError as error:
+            raise _set_up_anew() from error
         return parse_regions(dict(zip(names, contents, strict=True)))
 
     def dump(self) -> dict[str, str]:
@@ -222,6 +273,8 @@ class DamonSysfs:
     def _read_tree(self, directory: str, leave_out: frozenset[str]) -> dict[str, str]:
         try:
             return self._retry(lambda: self._kernel.read_tree(directory, leave_out))
+        except FileNotFoundError as error:
+            raise _set_up_anew() from error
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise Busy(f"DAMON stayed busy: reading {directory.removeprefix(ROOT + '/')}") from error
@@ -241,6 +294,8 @@ class DamonSysfs:
     def _read(self, path: str) -> str:
         try:
             return self._retry(lambda: self._kernel.read(path))
+        except FileNotFoundError as error:
+            raise _set_up_anew() from error
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise Busy(f"DAMON stayed busy: reading {path.removeprefix(ROOT + '/')}") from error
@@ -250,6 +305,8 @@ class DamonSysfs:
         name = path.removeprefix(ROOT + "/")
         try:
             self._retry(lambda: self._kernel.write(path, value))
+        except FileNotFoundError as error:
+            raise _set_up_anew() from error
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise Busy(

@@ -47,7 +47,7 @@ from overcommit.damon.tree import (
 from overcommit.errors import Busy, Conflict, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_system_ram
-from overcommit.journal import Journal
+from overcommit.journal import Journal, PoolClaimed
 from overcommit.model.heat import SAMPLES, Window
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.testing import FakeDamon, FakeHost, FakeKernel
@@ -360,8 +360,8 @@ def test_a_goal_for_intervals_outside_of_its_bounds_is_einval(rung: Rung, pool: 
         pytest.skip("this kernel does not tune intervals")
     intervals = monitor_intervals(0.05, tuned_by_kernel=True)
     outside = dataclasses.replace(intervals, sample_seconds=0.01)
-    pool.sysfs.configure(0, monitor(rung.target, Sentinel(), outside), pool.capabilities)
-    assert refused(rung, f"{SLOT}/state", "on") == errno.EINVAL
+    with pytest.raises(HostError, match="refused 'on'"):
+        pool.start(0, monitor(rung.target, Sentinel(), outside))
     pool.start(0, monitor(rung.target, Sentinel(), intervals))
 
 
@@ -409,6 +409,110 @@ def test_undo_after_a_death_gives_back_what_was_claimed(rung: Rung, tmp_path: Pa
     undo(rung.kernel, journal, journal.outstanding())
     assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
     assert undo(rung.kernel, journal, journal.outstanding()) == ()
+
+
+def set_up_by_another(kernel: Kernel, slots: int) -> None:
+    """Another tool turns all off, and watches physical memory in each of so many slots of its own."""
+    for slot in range(int(kernel.read(f"{ROOT}/nr_kdamonds"))):
+        if kernel.read(f"{ROOT}/{slot}/state") == "on\n":
+            kernel.write(f"{ROOT}/{slot}/state", "off")
+    kernel.write(f"{ROOT}/nr_kdamonds", str(slots))
+    ram = read_system_ram(kernel)[0]
+    for slot in range(slots):
+        for path, value in (
+            ("contexts/nr_contexts", "1"),
+            ("contexts/0/operations", "paddr"),
+            ("contexts/0/targets/nr_targets", "1"),
+            ("contexts/0/targets/0/regions/nr_regions", "1"),
+            ("contexts/0/targets/0/regions/0/end", str(ram.end)),
+            ("contexts/0/targets/0/regions/0/start", str(ram.start)),
+            ("state", "on"),
+        ):
+            kernel.write(f"{ROOT}/{slot}/{path}", value)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_what_another_tool_set_up_in_our_slots_is_never_written_to(
+    rung: Rung, pool: DamonPool, slots: int
+) -> None:
+    """Not stopped, not asked, not configured and not wiped: whether it has as many slots as we had or not."""
+    kdamond = watching(rung.target)
+    pool.start(0, kdamond)
+    set_up_by_another(rung.kernel, slots)
+    theirs = pool.sysfs.dump()
+    threads = [pool.sysfs.kdamond_pid(slot) for slot in range(slots)]
+    for attempt in (
+        lambda: pool.require((0,)),
+        lambda: pool.start(0, kdamond),
+        lambda: pool.start(1, kdamond),
+        lambda: pool.feed(0, kdamond, kdamond),
+        lambda: pool.access_snapshot(0),
+    ):
+        with pytest.raises(Conflict, match="another tool took DAMON meanwhile: kdamond 0"):
+            attempt()
+    assert not pool.holds(0)
+    pool.stop(0)
+    assert not pool.may_be_on(0)
+    pool.stop(1)
+    pool.release()
+    assert pool.sysfs.dump() == theirs
+    assert [pool.sysfs.kdamond_pid(slot) for slot in range(slots)] == threads
+
+
+def test_idle_slots_of_another_tool_are_not_taken_for_ours(rung: Rung, pool: DamonPool) -> None:
+    """It has as many as we had, and has not started them."""
+    set_up_by_another(rung.kernel, 2)
+    for slot in range(2):
+        rung.kernel.write(f"{ROOT}/{slot}/state", "off")
+    theirs = pool.sysfs.dump()
+    with pytest.raises(Conflict, match="another tool set DAMON up anew"):
+        pool.start(0, watching(rung.target))
+    pool.release()
+    assert pool.sysfs.dump() == theirs
+
+
+def test_slots_that_went_away_are_said_to_be_another_tools(rung: Rung, pool: DamonPool) -> None:
+    pool.start(1, watching(rung.target))
+    rung.kernel.write(f"{ROOT}/1/state", "off")
+    rung.kernel.write(f"{ROOT}/nr_kdamonds", "0")
+    for attempt in (
+        lambda: pool.access_snapshot(1),
+        lambda: pool.sysfs.access_snapshot(1),
+        lambda: pool.sysfs.running(1),
+        lambda: pool.sysfs.kdamond(1),
+    ):
+        with pytest.raises(Conflict, match="another tool set DAMON up anew"):
+            attempt()
+    pool.stop(1)
+    pool.release()
+    assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
+
+
+@pytest.mark.parametrize("written", ["nothing", "one context", "one mark"])
+def test_a_claim_that_died_before_its_marks_is_undone(rung: Rung, tmp_path: Path, written: str) -> None:
+    journal = Journal(tmp_path)
+    generation = journal.begin("contract", boot_id="this", started_at=0.0)
+    tree = DamonSysfs(rung.kernel)
+    generation.record(PoolClaimed(size=2, before=tree.dump(), mark=60_000_077))
+    tree.set_slots(2)
+    if written == "one context":
+        rung.kernel.write(f"{SLOT}/contexts/nr_contexts", "1")
+    elif written == "one mark":
+        tree.mark((0,), 60_000_077)
+    undo(rung.kernel, journal, journal.outstanding())
+    assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
+
+
+def test_the_mark_stays_while_a_slot_is_on_and_after(rung: Rung, pool: DamonPool) -> None:
+    """It is in a file that the kernel takes and does not change, whatever it tunes."""
+    (before,) = pool.sysfs.marks((0,))
+    pool.start(0, monitor(rung.target, Sentinel()))
+    rung.clock.wait(3.0)
+    pool.access_snapshot(0)
+    assert pool.sysfs.marks((0, 1, 2)) == (before, before, None)
+    pool.stop(0)
+    assert pool.holds(0)
+    assert pool.holds(1)
 
 
 def fill(kernel: Kernel) -> None:

@@ -509,17 +509,30 @@ def test_a_clock_that_jumps_holds_for_a_minute(world: World, seconds: float, way
     assert daemon.mode() is Mode.ACTIVE
 
 
-def foreign_slots(world: World) -> None:
-    """Another tool turns our kdamonds off and sets up its own."""
+def foreign_slots(world: World, slots: int = 1) -> None:
+    """Another tool turns our kdamonds off and sets up its own, as many."""
     world.kernel.damon.running.clear()
-    for path, value in (
-        ("nr_kdamonds", "1"),
-        ("0/contexts/nr_contexts", "1"),
-        ("0/contexts/0/operations", "paddr"),
-        ("0/contexts/0/targets/nr_targets", "1"),
-        ("0/state", "on"),
-    ):
-        world.kernel.write(f"{ROOT}/{path}", value)
+    world.kernel.write(f"{ROOT}/nr_kdamonds", str(slots))
+    for slot in range(slots):
+        for path, value in (
+            ("contexts/nr_contexts", "1"),
+            ("contexts/0/operations", "paddr"),
+            ("contexts/0/targets/nr_targets", "1"),
+            ("state", "on"),
+        ):
+            world.kernel.write(f"{ROOT}/{slot}/{path}", value)
+
+
+def as_many_foreign_slots(world: World) -> None:
+    """Their number says nothing."""
+    foreign_slots(world, int(world.kernel.read(f"{ROOT}/nr_kdamonds")))
+
+
+def foreign_settings(world: World) -> None:
+    """Another tool writes its own settings into a kdamond of ours that is on, and commits them."""
+    intervals = f"{ROOT}/0/contexts/0/monitoring_attrs/intervals"
+    world.kernel.write(f"{intervals}/update_us", "1000000")
+    world.kernel.write(f"{ROOT}/0/state", "commit")
 
 
 def no_foreign_slots(world: World) -> None:
@@ -538,7 +551,12 @@ def module_off(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("take", "leave", "says"),
-    [(foreign_slots, no_foreign_slots, "another tool"), (module_on, module_off, "damon_stat")],
+    [
+        (foreign_slots, no_foreign_slots, "another tool"),
+        (as_many_foreign_slots, no_foreign_slots, "another tool"),
+        (foreign_settings, no_foreign_slots, "another tool"),
+        (module_on, module_off, "damon_stat"),
+    ],
 )
 def test_a_foreign_tool_that_takes_damon_away_keeps_it(
     world: World, take: Callable[[World], None], leave: Callable[[World], None], says: str
@@ -547,6 +565,10 @@ def test_a_foreign_tool_that_takes_damon_away_keeps_it(
     found, daemon = world.verbs.baseline(), settled(world)
     guest = world.host.guests[1]
     take(world)
+    theirs = {slot: world.kernel.damon.running.get(slot) for slot in (*world.kernel.damon.running, 0)}
+    if take is foreign_settings:
+        theirs = {0: theirs[0]}
+    modules = dict(world.kernel.damon.modules)
     daemon.run_for(120)
     assert daemon.mode() is Mode.SAFE
     assert says in daemon.sentence
@@ -554,6 +576,8 @@ def test_a_foreign_tool_that_takes_damon_away_keeps_it(
     daemon.run_for(260)
     assert daemon.sentence.startswith("safe: giving everything back, without DAMON")
     assert guest.balloon_target_bytes == guest.memory_bytes
+    assert {slot: world.kernel.damon.running.get(slot) for slot in theirs} == theirs
+    assert world.kernel.damon.modules == modules
     leave(world)
     daemon.run_for(60)
     assert daemon.mode() is Mode.ACTIVE

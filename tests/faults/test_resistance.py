@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from overcommit.damon.sysfs import ROOT
-from overcommit.errors import HostError, OvercommitError, StalePlan
-from overcommit.model.action import subject_of
+from overcommit.errors import Conflict, HostError, OvercommitError, StalePlan
+from overcommit.model.action import PageoutAction, subject_of
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.testing import Behaviour, FakeHost
 from overcommit.units import MIB
@@ -361,3 +361,71 @@ def test_a_trace_that_somebody_looks_at_keeps_nothing_else_from_being_given_back
     assert installation.restore().left == ()
     assert installation.baseline() == found
     assert installation.outstanding == 0
+
+
+def damo_stop_and_start(installation: Installation, slots: int = 1) -> None:
+    """What ``damo stop; damo start --ops paddr`` does to the tree."""
+    kernel = installation.kernel
+    for slot in tuple(kernel.damon.running):
+        kernel.write(f"{ROOT}/{slot}/state", "off")
+    kernel.write(f"{ROOT}/nr_kdamonds", str(slots))
+    for slot in range(slots):
+        for path, value in (
+            ("contexts/nr_contexts", "1"),
+            ("contexts/0/operations", "paddr"),
+            ("contexts/0/targets/nr_targets", "1"),
+            ("state", "on"),
+        ):
+            kernel.write(f"{ROOT}/{slot}/{path}", value)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("after", [0.5, 5.0, 15.0])
+def test_a_plan_leaves_damon_to_another_tool_that_takes_it_and_names_it(
+    installation: Installation, after: float, slots: int
+) -> None:
+    host, damon = installation.host, installation.kernel.damon
+    due = [after]
+
+    def come(seconds: float) -> None:
+        due[0] -= seconds
+        if damon.running and due[0] <= 0 and len(due) == 1:
+            due.append(0)
+            damo_stop_and_start(installation, slots)
+
+    host.workers.append(come)
+    with pytest.raises(Conflict, match=r"another tool .*kdamond 0 \(thread 9000, paddr on physical memory\)"):
+        installation.plan()
+    assert sorted(damon.running) == list(range(slots))
+    assert all(kdamond.operations == "paddr" for kdamond in damon.running.values())
+    assert ["damon_stat" in left for left in installation.restore().left] == [True]
+    assert sorted(damon.running) == list(range(slots))
+    damon.running.clear()
+    assert installation.restore().left == ()
+    assert damon.modules["damon_stat"]
+
+
+def test_a_page_out_leaves_damon_to_another_tool_that_takes_it_and_says_what_had_gone(
+    installation: Installation,
+) -> None:
+    host, damon = installation.host, installation.kernel.damon
+    damon.modules["damon_stat"] = False
+    plan = installation.plan()
+    came: list[float] = []
+
+    def come(seconds: float) -> None:
+        if damon.running and host.guests[0].swapped and not came:
+            came.append(seconds)
+            damo_stop_and_start(installation)
+
+    host.workers.append(come)
+    outcomes = installation.apply(plan).outcomes
+    (pageout,) = (o for o in outcomes if isinstance(o.action, PageoutAction) and o.freed_bytes)
+    if "damos" not in str(pageout.action):
+        assert not came, "who reclaims needs no kdamond"
+        return
+    assert pageout.status is Status.PARTIAL
+    assert "another tool took DAMON meanwhile" in pageout.detail
+    assert pageout.freed_bytes == len(host.guests[0].swapped) * MIB
+    assert list(damon.running) == [0]
+    assert damon.running[0].operations == "paddr"
