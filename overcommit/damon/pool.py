@@ -187,14 +187,18 @@ class DamonPool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give everything back; what cannot be is said beside what went wrong before, not instead of it."""
+        """Give everything back.
+
+        Raises:
+            HostError: something could not be given back; what went wrong before is said beside it.
+        """
         try:
             self.release()
         except HostError as left:
             if not isinstance(error, OvercommitError):
                 raise
             hint = "; then ".join(filter(None, (error.hint, "overcommitctl restore")))
-            raise type(error)(f"{error}; {left}", hint=hint) from error
+            raise HostError(f"{error}; {left}", hint=hint) from error
 
     def _record(self, record: Record) -> None:
         self._entries.append(self._generation.record(record))

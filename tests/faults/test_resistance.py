@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from overcommit.damon.sysfs import ROOT
-from overcommit.errors import Conflict, HostError, OvercommitError, StalePlan
+from overcommit.errors import HostError, OvercommitError, StalePlan
 from overcommit.model.action import PageoutAction, subject_of
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.testing import Behaviour, FakeHost
@@ -394,7 +394,7 @@ def test_a_plan_leaves_damon_to_another_tool_that_takes_it_and_names_it(
             damo_stop_and_start(installation, slots)
 
     host.workers.append(come)
-    with pytest.raises(Conflict, match=r"another tool .*kdamond 0 \(thread 9000, paddr on physical memory\)"):
+    with pytest.raises(HostError, match=r"another tool .*kdamond 0 \(thread 9000, paddr on physical memory\)"):
         installation.plan()
     assert sorted(damon.running) == list(range(slots))
     assert all(kdamond.operations == "paddr" for kdamond in damon.running.values())
