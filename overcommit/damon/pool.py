@@ -198,7 +198,7 @@ class DamonPool:
             if not isinstance(error, OvercommitError):
                 raise
             hint = "; then ".join(filter(None, (error.hint, "overcommitctl restore")))
-            raise HostError(f"{error}; {left}", hint=hint) from error
+            raise HostError(f"{error}; {left}", hint=hint) from left
 
     def _record(self, record: Record) -> None:
         self._entries.append(self._generation.record(record))

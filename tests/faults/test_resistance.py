@@ -232,9 +232,10 @@ def test_a_module_that_comes_on_during_plan_stays_on_and_the_one_moved_aside_is_
     monkeypatch.setattr("overcommit.damon.sysfs._BUSY_DEADLINE_SECONDS", 0.01)
     modules = installation.kernel.damon.modules
     OnTheFirst(installation.host, "on", lambda: modules.update(damon_reclaim=True))
-    with pytest.raises(HostError, match="damon_stat cannot be turned on again") as failure:
+    with pytest.raises(
+        HostError, match=r"exclusive user is running; .* damon_stat cannot be turned on again"
+    ):
         installation.plan()
-    assert isinstance(failure.value.__cause__, OSError)
     assert len(installation.restore().left) == 1
     assert modules["damon_reclaim"]
     modules["damon_reclaim"] = False
@@ -394,7 +395,9 @@ def test_a_plan_leaves_damon_to_another_tool_that_takes_it_and_names_it(
             damo_stop_and_start(installation, slots)
 
     host.workers.append(come)
-    with pytest.raises(HostError, match=r"another tool .*kdamond 0 \(thread 9000, paddr on physical memory\)"):
+    with pytest.raises(
+        HostError, match=r"another tool .*kdamond 0 \(thread 9000, paddr on physical memory\)"
+    ):
         installation.plan()
     assert sorted(damon.running) == list(range(slots))
     assert all(kdamond.operations == "paddr" for kdamond in damon.running.values())
