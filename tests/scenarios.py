@@ -301,7 +301,7 @@ def host(
         boot_id="boot-1",
         total_bytes=total,
         lru_bytes=total // 2,
-        available_bytes=available,
+        mem_available_bytes=available,
         swap=tuple(swap),
         pressure=None,
         cpu_pressure=cpu_pressure,
@@ -315,7 +315,7 @@ def host(
 def snapshot(facts: HostFacts, *domains: DomainFacts, gaps: Mapping[str, str] | None = None) -> Snapshot:
     known = [d.residency for d in domains if d.residency is not None]
     resident = sum(residency.resident_bytes for residency in known)
-    require(resident + facts.available_bytes <= facts.total_bytes, "more memory in use than the host has")
+    require(resident + facts.mem_available_bytes <= facts.total_bytes, "more memory in use than the host has")
     swapped = sum(residency.swapped_bytes for residency in known)
     require(swapped <= facts.swap_used_bytes, "more guest memory in swap than swap in use")
     return Snapshot(

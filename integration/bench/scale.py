@@ -107,7 +107,7 @@ def _world(count: int) -> tuple[Snapshot, dict[str, Heat]]:
         kernel="7.3.0",
         boot_id="boot",
         total_bytes=total + total // 10,
-        available_bytes=total // 50,
+        mem_available_bytes=total // 50,
         lru_bytes=total,
         shmem_bytes=0,
         swap=(SwapArea(path="/dev/zram0", kind=SwapKind.ZRAM, size_bytes=total, used_bytes=0),),

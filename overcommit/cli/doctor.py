@@ -33,6 +33,7 @@ from overcommit.model.plan import Verdict
 from overcommit.model.policy import Actuator, Policy
 from overcommit.observe.agent import ask_agents, asks_agents
 from overcommit.observe.facts import observe, observe_host
+from overcommit.plan.budget import room_of
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import gain_text
 from overcommit.units import format_duration, format_size
@@ -227,7 +228,7 @@ def _memory(host: HostFacts, unreadable: Iterable[Gap]) -> Iterator[Finding]:
     yield Finding(
         level="ok",
         about="memory",
-        text=f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, "
+        text=f"{format_size(host.total_bytes)}, {format_size(room_of(host, ()).available_bytes)} available, "
         f"{format_size(host.shmem_bytes)} shared, kernel {host.kernel}",
     )
     yield from account_findings(host)

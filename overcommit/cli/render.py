@@ -22,6 +22,7 @@ from overcommit.model.heat import IdleBucket
 from overcommit.model.outcome import Controller, Outcome, Report
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator
+from overcommit.plan.budget import zfs_text
 from overcommit.units import format_duration, format_size
 
 UNKNOWN = "?"
@@ -62,7 +63,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
     yield (
         f"{host.name}: {_how_many(plan)}, {format_size(host.total_bytes)} RAM, "
         f"{format_size(host.budget.promised_bytes)} promised ({times}), "
-        f"{format_size(host.available_bytes)} available, kernel {host.kernel}"
+        f"{format_size(host.available_bytes)} available{zfs_text(host.budget)}, kernel {host.kernel}"
     )
     if host.idle_bytes is not None and host.idle_after_seconds is not None:
         yield (
@@ -116,16 +117,15 @@ def _budget_text(budget: HostBudget) -> Iterator[str]:
         )
     worst = budget.worst_case
     if not worst.wanted_bytes:
-        yield "  worst case: none, every guest holds all it was promised"
+        text = "none, every guest holds all it was promised"
     elif worst.wanted_bytes == worst.memory_bytes:
-        yield f"  worst case: guests want {format_size(worst.wanted_bytes)} more, which memory has"
+        text = f"guests want {format_size(worst.wanted_bytes)} more, which memory has"
     else:
-        yield f"  worst case: guests want {format_size(worst.wanted_bytes)} more: " + _worst_parts(
-            worst, budget.rests_on
-        )
+        text = f"guests want {format_size(worst.wanted_bytes)} more: {_worst_parts(worst)}"
+    yield "  worst case: " + "; ".join((text, *worst.rests_on))
 
 
-def _worst_parts(worst: WorstCase, rests_on: Sequence[str]) -> str:
+def _worst_parts(worst: WorstCase) -> str:
     parts = [f"{format_size(worst.memory_bytes)} from memory"]
     if worst.swap_bytes:
         parts.append(
@@ -134,7 +134,7 @@ def _worst_parts(worst: WorstCase, rests_on: Sequence[str]) -> str:
         )
     if worst.nowhere_bytes:
         parts.append(f"{format_size(worst.nowhere_bytes)} finds no room")
-    return ", ".join(parts) + "".join(f"; {basis}" for basis in rests_on)
+    return ", ".join(parts)
 
 
 def explain_text(plan: Plan) -> Iterator[str]:

@@ -153,4 +153,4 @@ def _missing(
     host = host_plan(snapshot, policy, past)
     others = host.reserved_bytes - wanted.size_bytes
     require_possible(size, lacking_bytes=wanted.size_bytes, host=host, others_bytes=others)
-    return max(0, -host.headroom_bytes), wanted
+    return host.short_bytes, wanted

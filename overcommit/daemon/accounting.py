@@ -7,7 +7,9 @@ import dataclasses
 from overcommit.control import Control
 from overcommit.daemon import write_account
 from overcommit.host.memory import read_host
+from overcommit.host.setaside import read_arc
 from overcommit.host.swap import read_areas, read_traffic
+from overcommit.model.accounts import Arc
 from overcommit.model.facts import HostFacts
 from overcommit.model.policy import SwapBudget
 from overcommit.plan.swap_budget import NO_GRANT, Grant, SwapVerdict
@@ -33,7 +35,7 @@ class Accounting:
         """
         host = read_host(self._kernel)
         areas, _ = read_areas(self._kernel, host.swap)
-        host = dataclasses.replace(host, swap=areas, swap_traffic=read_traffic(self._kernel))
+        host = dataclasses.replace(host, swap=areas, swap_traffic=read_traffic(self._kernel), arc=self._arc())
         now = self._clock.monotonic()
         if self._swap is None:
             account = write_account.take_up(self._ledger, host, now=self._clock.now())
@@ -44,6 +46,13 @@ class Accounting:
         if now - self._kept_at >= write_account.KEEP_SECONDS:
             self.keep()
         return host
+
+    def _arc(self) -> Arc | None:
+        """What cannot be read is not counted on."""
+        try:
+            return read_arc(self._kernel)
+        except (OSError, ValueError):
+            return None
 
     def keep(self) -> None:
         """Have the day's account of writes to swap outlive this process."""

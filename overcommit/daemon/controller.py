@@ -36,6 +36,7 @@ from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
+from overcommit.plan.budget import room_of
 from overcommit.plan.emergency import is_emergency
 from overcommit.plan.planner import make_plan
 from overcommit.units import format_duration
@@ -214,9 +215,9 @@ class Controller:
     # --- planning ---
 
     def _wants_plan(self, now: float) -> bool:
-        short = (
-            self.host is not None and self.host.available_bytes < self.policy.reserve * self.host.total_bytes
-        )
+        domains = self.snapshot.domains if self.snapshot else ()
+        host, reserve = self.host, self.policy.reserve
+        short = host is not None and room_of(host, domains).available_bytes < reserve * host.total_bytes
         # What was lost and is there again is noticed by a plan.
         asked = short or bool(self.footing.lost) or self._knows_cold_now()
         return self._timetable.is_due(now, asked=asked)

@@ -16,6 +16,7 @@ from overcommit.host.memory import read_boot_id
 from overcommit.model.history import RESERVE
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
+from overcommit.model.plan import Plan
 from overcommit.model.policy import ReclaimMode
 from overcommit.plan.case import worthwhile
 from overcommit.plan.obstacles import obstacles_of
@@ -61,7 +62,7 @@ class Reserving:
             purpose=said.get("purpose"),
             hold_seconds=said["hold_seconds"],
             deadline=self._control.clock.monotonic() + said["timeout_seconds"],
-            available_before=host.available_bytes if host else 0,
+            available_before=host.mem_available_bytes if host else 0,
         )
         if self._hopeless(wish):
             return
@@ -106,7 +107,7 @@ class Reserving:
         plan = self._controller.plan
         if plan is None:
             return None
-        free = plan.host.available_bytes + self._grown() - plan.host.reserve_bytes - self._promised()
+        free = self._free_now(plan) - plan.host.reserve_bytes - self._promised()
         return max(0, self._wanted(wish).size_bytes - free)
 
     def _promised(self) -> int:
@@ -114,12 +115,13 @@ class Reserving:
         domains = [followed.domain for followed in self._controller.followed.values()]
         return promised(self._controller.past.reservations, domains, now=self._control.clock.now())
 
-    def _grown(self) -> int:
-        """What the host has more than when it was planned for."""
-        host, snapshot = self._controller.host, self._controller.snapshot
+    def _free_now(self, plan: Plan) -> int:
+        """What is free at this moment; where a slice bounds it, what the host has more is not the slice's."""
+        host, snapshot, budget = self._controller.host, self._controller.snapshot, plan.host.budget
         if host is None or snapshot is None:
-            return 0
-        return host.available_bytes - snapshot.host.available_bytes
+            return budget.free_now_bytes
+        grown = host.mem_available_bytes - snapshot.host.mem_available_bytes
+        return max(0, budget.free_now_bytes + (min(0, grown) if budget.limit is not None else grown))
 
     def _settled(self, wish: _Wish) -> bool:
         """Whether the wish was answered."""
@@ -216,7 +218,7 @@ class Reserving:
     def _freed(self, wish: _Wish) -> int:
         """What the host has more than when the wish came."""
         host = self._controller.host
-        return max(0, host.available_bytes - wish.available_before) if host else 0
+        return max(0, host.mem_available_bytes - wish.available_before) if host else 0
 
     def _note(self, wish: _Wish, status: Status, detail: str, freed: int) -> None:
         event = self._control.happened(

@@ -15,7 +15,7 @@ from overcommit.model.past import Past, Quarantine, Reservation
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy
 from overcommit.model.swap import SwapArea
-from overcommit.plan.budget import shared_limit
+from overcommit.plan.budget import shared_limit, zfs_text
 from overcommit.plan.planner import host_plan
 from overcommit.plan.swap_budget import filled_next
 from overcommit.units import format_size
@@ -150,7 +150,10 @@ def _host(snapshot: Snapshot, plan: HostPlan) -> dict[str, Any]:
         "name": host.name,
         "kernel": host.kernel,
         "total_bytes": host.total_bytes,
-        "available_bytes": host.available_bytes,
+        "available_bytes": plan.available_bytes,
+        "mem_available_bytes": host.mem_available_bytes,
+        "arc_bytes": plan.budget.arc_bytes,
+        "free_now_bytes": plan.budget.free_now_bytes,
         "promised_bytes": plan.promised_bytes,
         "reserve_bytes": plan.reserve_bytes,
         "reserved_bytes": plan.reserved_bytes,
@@ -173,7 +176,8 @@ def _host_text(host: HostFacts, plan: HostPlan) -> str:
         kept += f" and the {format_size(plan.reserved_bytes)} reserved"
     return (
         f"{host.name}: {plan.running_domains} domain(s), {format_size(plan.promised_bytes)} promised of "
-        f"{format_size(host.total_bytes)}, {format_size(host.available_bytes)} available, swap "
+        f"{format_size(host.total_bytes)}, {format_size(plan.available_bytes)} available"
+        f"{zfs_text(plan.budget)}, swap "
         f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)}, "
         f"{format_size(abs(headroom))} {'above' if headroom >= 0 else 'BELOW'} the {kept}"
     )

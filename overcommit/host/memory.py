@@ -26,7 +26,7 @@ def read_host(kernel: Kernel) -> HostFacts:
         kernel=kernel.read("/proc/sys/kernel/osrelease").strip(),
         boot_id=read_boot_id(kernel),
         total_bytes=meminfo["MemTotal"],
-        available_bytes=meminfo["MemAvailable"],
+        mem_available_bytes=meminfo["MemAvailable"],
         lru_bytes=sum(meminfo[name] for name in ("Active", "Inactive", "Unevictable")),
         swap=parse_swaps(kernel.read("/proc/swaps")),
         zram=read_zram(kernel),

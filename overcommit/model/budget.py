@@ -13,6 +13,7 @@ class WorstCase:
     memory has, what paging others out makes room for, and what finds room nowhere. For the second,
     ``pushed_bytes`` go to swap, more than they make room for where swap is compressed memory; at the policy's
     ``max_write_bytes_per_second`` that takes ``seconds``. What the host itself may want is not foreseen.
+    ``rests_on`` says what these figures rest on without its being measured, or being there yet.
     """
 
     wanted_bytes: int
@@ -22,6 +23,7 @@ class WorstCase:
     pushed_bytes: int
     max_write_bytes_per_second: int
     seconds: float
+    rests_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +32,11 @@ class HostBudget:
 
     ``total_bytes`` are the sum of ``huge_pages_bytes``, of what guests hold (those on huge pages aside), of
     QEMU's ``overhead_bytes``, of ``others_bytes`` (other processes and the kernel) and of ``free_bytes``,
-    which are free, or to be had for the asking. Guests can get ``available_bytes`` of those; ``limit`` names
-    the slice that gives them no more, if one does.
+    which are free, or to be had for the asking: ``arc_bytes`` of them ZFS would have to give back first.
+    Guests can get ``available_bytes`` of those; ``limit`` names the slice that gives them no more, if any.
+    ``free_now_bytes`` of that are free at this moment, and only those can be promised to anybody.
     ``promised_bytes`` has what guests on ordinary memory may hold, and QEMU's overhead. ``rests_on`` names
-    what was not measured.
+    what was not measured, whatever rests on it.
     """
 
     total_bytes: int
@@ -47,6 +50,8 @@ class HostBudget:
     promised_bytes: int
     worst_case: WorstCase
     rests_on: tuple[str, ...]
+    arc_bytes: int = 0
+    free_now_bytes: int = 0
 
     @property
     def ordinary_bytes(self) -> int:

@@ -326,7 +326,9 @@ class KsmFacts:
 class HostFacts:
     """The host itself.
 
-    ``lru_bytes`` is what reclaim works on: memory of processes and files. The rest is free or the kernel's.
+    ``mem_available_bytes`` is the kernel's MemAvailable, which knows neither ZFS's cache nor limits of
+    cgroups: what guests can get is in the budget. ``lru_bytes`` is what reclaim works on: memory of processes
+    and files. The rest is free or the kernel's.
     ``cpu_pressure`` is of waiting for a CPU. ``migration``: DAMON can move a process's memory to another
     node, None: not tried. ``huge_pages``: None, not known. ``arc``, ``zram``, ``zswap``, ``ksm`` and
     ``swap_traffic``: None, not there, or not to be read, as the gaps then tell.
@@ -336,7 +338,7 @@ class HostFacts:
     kernel: str
     boot_id: str
     total_bytes: int
-    available_bytes: int
+    mem_available_bytes: int
     lru_bytes: int
     shmem_bytes: int
     swap: tuple[SwapArea, ...]

@@ -94,8 +94,8 @@ class HostBalance:
     def between(cls, before: HostFacts, after: HostFacts) -> HostBalance:
         """What two looks at the host come to."""
         return cls(
-            available_before_bytes=before.available_bytes,
-            available_after_bytes=after.available_bytes,
+            available_before_bytes=before.mem_available_bytes,
+            available_after_bytes=after.mem_available_bytes,
             swap_used_before_bytes=before.swap_used_bytes,
             swap_used_after_bytes=after.swap_used_bytes,
             zram_before_bytes=before.zram_used_bytes,

@@ -101,6 +101,18 @@ class HostPlan:
         """Available memory above the reserve and what was promised; negative when those are eaten into."""
         return self.available_bytes - self.reserve_bytes - self.reserved_bytes
 
+    @property
+    def short_bytes(self) -> int:
+        """What is missing, 0 where nothing is.
+
+        What was promised must be free now: memory that ZFS has to give back first may come too late for who
+        was promised it. The reserve alone may rest on that.
+        """
+        missing = max(0, -self.headroom_bytes)
+        if not self.reserved_bytes:
+            return missing
+        return max(missing, self.reserve_bytes + self.reserved_bytes - self.budget.free_now_bytes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -31,12 +32,11 @@ def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
     host, domains = snapshot.host, snapshot.domains
     huge = min(host.huge_pages.total_bytes if host.huge_pages else 0, host.total_bytes)
     ordinary = host.total_bytes - huge
-    free = min(host.available_bytes + (host.arc.reclaimable_bytes if host.arc else 0), ordinary)
+    room = room_of(host, domains)
+    free = room.free_bytes
     guests = min(sum(_resident(d) for d in domains) - _saved(host, domains), ordinary - free)
     overhead = min(sum(d.overhead_bytes or 0 for d in domains), ordinary - free - guests)
-    limit = shared_limit(domains)
-    binding = limit if limit and limit.room_bytes < free else None
-    available = binding.room_bytes if binding else free
+    worst, unknown = _worst_case(host, domains, policy, room.available_bytes), tuple(_unknown(host, domains))
     return HostBudget(
         total_bytes=host.total_bytes,
         huge_pages_bytes=huge,
@@ -44,11 +44,44 @@ def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
         overhead_bytes=overhead,
         others_bytes=ordinary - free - guests - overhead,
         free_bytes=free,
-        available_bytes=available,
-        limit=f"{binding.path} ({binding.file} {format_size(binding.limit_bytes)})" if binding else None,
+        arc_bytes=room.arc_bytes,
+        available_bytes=room.available_bytes,
+        free_now_bytes=room.free_now_bytes,
+        limit=room.limit,
         promised_bytes=sum(_ceiling(d) for d in domains) + overhead,
-        worst_case=_worst_case(host, domains, policy, available),
-        rests_on=tuple(_rests_on(host, domains)),
+        worst_case=dataclasses.replace(worst, rests_on=(*_behind(worst, room, host), *unknown)),
+        rests_on=(*_compression(host), *unknown),
+    )
+
+
+class Room(NamedTuple):
+    """What of a host's memory is free, or can be made free without taking any from a guest.
+
+    ``arc_bytes`` of ``free_bytes`` are in ZFS's cache. Guests can get ``available_bytes`` of those, because
+    ``limit`` lets them have no more, and ``free_now_bytes`` without waiting for ZFS.
+    """
+
+    free_bytes: int
+    arc_bytes: int
+    available_bytes: int
+    free_now_bytes: int
+    limit: str | None
+
+
+def room_of(host: HostFacts, domains: Iterable[DomainFacts]) -> Room:
+    """Where the host stands; the one place that knows what is available."""
+    huge = min(host.huge_pages.total_bytes if host.huge_pages else 0, host.total_bytes)
+    now = min(host.mem_available_bytes, host.total_bytes - huge)
+    arc = min(host.arc.reclaimable_bytes if host.arc else 0, host.total_bytes - huge - now)
+    limit = shared_limit(domains)
+    binding = limit if limit and limit.room_bytes < now + arc else None
+    most = binding.room_bytes if binding else now + arc
+    return Room(
+        free_bytes=now + arc,
+        arc_bytes=arc,
+        available_bytes=most,
+        free_now_bytes=min(now, most),
+        limit=f"{binding.path} ({binding.file} {format_size(binding.limit_bytes)})" if binding else None,
     )
 
 
@@ -67,6 +100,12 @@ def budget_notes(budget: HostBudget, host: HostFacts, policy: Policy) -> Iterato
     exposed = [area.path for area in host.swap if area.exposed]
     if exposed:
         yield f"what is paged out to {', '.join(exposed)} rests on a disk that is not encrypted"
+
+
+def zfs_text(budget: HostBudget) -> str:
+    """To be said behind what is available, wherever that is said; nothing where all of it is free now."""
+    later = budget.available_bytes - budget.free_now_bytes
+    return f" (rests on ZFS giving back {format_size(later)})" if later else ""
 
 
 def shared_limit(domains: Iterable[DomainFacts]) -> CgroupLimit | None:
@@ -163,13 +202,15 @@ def _worst_case(host: HostFacts, domains: Iterable[DomainFacts], policy: Policy,
     )
 
 
-def _rests_on(host: HostFacts, domains: Sequence[DomainFacts]) -> Iterator[str]:
-    compressed = [("zram", host.zram)] if any(a.kind is SwapKind.ZRAM for a in host.swap) else []
-    if host.zswap is not None and host.zswap.enabled:
-        compressed.append(("zswap", host.zswap.pool))
-    for name, pool in compressed:
-        how = "measured" if pool is not None and _tells(pool) else "assumed"
-        yield f"{name} at {1 / kept_share(pool):.1f}:1, {how}"
+def _behind(worst: WorstCase, room: Room, host: HostFacts) -> Iterator[str]:
+    """What is not there yet: ZFS gives it back only when the kernel asks; and how well swap compresses."""
+    if worst.memory_bytes > room.free_now_bytes:
+        yield f"rests on ZFS giving back {format_size(worst.memory_bytes - room.free_now_bytes)}"
+    if worst.wanted_bytes > worst.memory_bytes:
+        yield from _compression(host)
+
+
+def _unknown(host: HostFacts, domains: Sequence[DomainFacts]) -> Iterator[str]:
     if host.huge_pages is None:
         yield "huge pages unknown"
     unknown = {
@@ -181,3 +222,12 @@ def _rests_on(host: HostFacts, domains: Sequence[DomainFacts]) -> Iterator[str]:
         if of:
             whose = sorted(d.name for d in of) if len(of) <= _FEW else [f"{len(of)} domains"]
             yield f"{what} of {', '.join(whose)} unknown"
+
+
+def _compression(host: HostFacts) -> Iterator[str]:
+    compressed = [("zram", host.zram)] if any(a.kind is SwapKind.ZRAM for a in host.swap) else []
+    if host.zswap is not None and host.zswap.enabled:
+        compressed.append(("zswap", host.zswap.pool))
+    for name, pool in compressed:
+        how = "measured" if pool is not None and _tells(pool) else "assumed"
+        yield f"{name} at {1 / kept_share(pool):.1f}:1, {how}"

@@ -42,6 +42,8 @@ _BUDGET_FIELDS = (
     *("total_bytes", "huge_pages_bytes", "guests_bytes", "overhead_bytes", "others_bytes", "free_bytes"),
     *("available_bytes", "limit", "promised_bytes"),
 )
+_LATER_BUDGET_FIELDS = ("arc_bytes", "free_now_bytes")
+"""Documents of earlier versions have none of them; what they stand for then is the field's default."""
 _DOMAIN_FIELDS = (
     *("resident_bytes", "swapped_bytes", "hot_bytes", "warm_bytes", "cold_bytes", "wss_bytes", "floor_bytes"),
     *("ceiling_bytes", "actual_bytes", "target_bytes", "confidence"),
@@ -193,7 +195,7 @@ def _from_document(document: dict[str, Any]) -> Plan:
 
 def _budget_to_json(budget: HostBudget) -> dict[str, Any]:
     return {
-        **{name: getattr(budget, name) for name in _BUDGET_FIELDS},
+        **{name: getattr(budget, name) for name in (*_BUDGET_FIELDS, *_LATER_BUDGET_FIELDS)},
         "overcommit_ratio": budget.overcommit_ratio,
         "worst_case": dataclasses.asdict(budget.worst_case),
         "rests_on": list(budget.rests_on),
@@ -203,9 +205,14 @@ def _budget_to_json(budget: HostBudget) -> dict[str, Any]:
 def _budget_from_json(data: dict[str, Any]) -> HostBudget:
     return HostBudget(
         **{name: data[name] for name in _BUDGET_FIELDS},
-        worst_case=WorstCase(**data["worst_case"]),
+        **{name: data[name] for name in _LATER_BUDGET_FIELDS if name in data},
+        worst_case=_worst_case_from_json(data["worst_case"]),
         rests_on=tuple(data["rests_on"]),
     )
+
+
+def _worst_case_from_json(data: dict[str, Any]) -> WorstCase:
+    return WorstCase(**{**data, "rests_on": tuple(data.get("rests_on", ()))})
 
 
 def _incarnation_from_json(data: dict[str, Any]) -> Incarnation:

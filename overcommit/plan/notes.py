@@ -29,7 +29,7 @@ def notes(
     yield from budget_notes(host.budget, snapshot.host, policy)
     if policy.reclaim is ReclaimMode.OFF:
         yield "the policy says reclaim: off"
-    elif policy.reclaim is ReclaimMode.ON_PRESSURE and host.headroom_bytes >= 0 and not actions:
+    elif policy.reclaim is ReclaimMode.ON_PRESSURE and not host.short_bytes and not actions:
         yield (f"{format_size(host.headroom_bytes)} above the reserve: nothing to do on_pressure")
     if policy.cold_node is not None:
         yield from _cold_node_notes(candidates, policy.cold_node, policy.reclaim)
@@ -46,7 +46,7 @@ def notes(
                 f"class calls memory cold after {format_duration(heat.cold_after_seconds)}: no page-out"
             )
         yield from _settling_notes(candidate, snapshot.taken_at)
-    if (emergency or policy.reclaim is ReclaimMode.ON_PRESSURE) and host.headroom_bytes < 0:
+    if (emergency or policy.reclaim is ReclaimMode.ON_PRESSURE) and host.short_bytes:
         yield from _still_short(candidates, host, actions)
     for gap in snapshot.gaps:
         yield f"left out: {gap.what}: {gap.why}"
@@ -72,7 +72,7 @@ def swap_notes(swap: SwapVerdict, actions: Iterable[Action]) -> Iterator[str]:
 def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Iterable[Action]) -> Iterator[str]:
     """Named when it is not enough: who has idle memory and gives none of it, and why."""
     gained = sum(frees(action) for action in actions if action.blocked is None)
-    missing = -host.headroom_bytes - gained
+    missing = host.short_bytes - gained
     if missing < worthwhile(0):
         return
     yield f"{format_size(missing)} of the reserve would still be missing"

@@ -10,6 +10,8 @@ from overcommit.model.policy import Actuator
 from overcommit.units import format_size
 
 _MOST_OBSTACLES = 3
+SYS_FREE = "/sys/module/zfs/parameters/zfs_arc_sys_free"
+"""ZFS evicts until that much is free (OpenZFS, module/os/linux/zfs/arc_os.c: arc_available_memory)."""
 
 
 def obstacles_of(plan: Plan) -> Iterator[str]:
@@ -24,6 +26,12 @@ def obstacles_of(plan: Plan) -> Iterator[str]:
     for domain in keeping[:_MOST_OBSTACLES]:
         why = blocked.get(domain.incarnation) or _verdicts(domain)
         yield f"{domain.incarnation.name} gives nothing of its {_size(domain.resident_bytes)}: {why}"
+    if plan.host.budget.arc_bytes:
+        free, cached = plan.host.reserve_bytes + plan.host.reserved_bytes, plan.host.budget.arc_bytes
+        yield (
+            f"ZFS's cache could give back {format_size(cached)}, and does so only when memory is short: "
+            f"echo {free} > {SYS_FREE} has it keep that much free"
+        )
     if not plan.domains:
         yield "no domain runs that could give memory"
 

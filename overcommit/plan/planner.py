@@ -75,7 +75,7 @@ def make_plan(
     chosen = dataclasses.replace(snapshot, domains=tuple(considered))
     held = {} if emergency else restraints or {}
     candidates = list(_consider_all(chosen, heats, policy, pasts, held, in_pain or {}, emergency=emergency))
-    short = max(0, -host.headroom_bytes)
+    short = host.short_bytes
     shared_out = arbitrate(
         candidates,
         snapshot.host,
@@ -128,7 +128,7 @@ def host_plan(snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | N
         total_bytes=host.total_bytes,
         available_bytes=budget.available_bytes,
         running_domains=len(snapshot.domains),
-        promised_bytes=sum(d.definition.maximum_bytes for d in snapshot.domains),
+        promised_bytes=budget.promised_bytes,
         swap_total_bytes=host.swap_total_bytes,
         swap_free_bytes=host.swap_free_bytes,
         reserve_bytes=round(policy.reserve * host.total_bytes),

@@ -351,6 +351,20 @@ def test_what_cannot_be_freed_is_not_promised_and_it_is_said_who_gives_nothing(
     assert (event["kind"], event["status"]) == ("reserve", "failed")
 
 
+def test_what_zfs_has_to_give_back_first_is_not_promised_and_it_is_said_how_to_have_it(
+    run: Run, policy: Path, host: FakeHost
+) -> None:
+    for guest in host.guests:
+        guest.paused = True
+    host.arc_bytes, host.arc_minimum_bytes = host.available_bytes - 40 * MIB, 16 * MIB
+    ended = run("reserve", f"{GIB}", "--yes", "--timeout", "1min", "--policy", policy)
+    assert ended.status == REFUSED
+    wanted = GIB + round(0.08 * 2 * GIB)
+    assert "are missing\n  " in ended.err
+    assert f"echo {wanted} > /sys/module/zfs/parameters/zfs_arc_sys_free" in ended.err
+    assert promised(run) == []
+
+
 def test_what_was_freed_in_vain_is_told(run: Run, policy: Path, host: FakeHost) -> None:
     size = ABOVE_THE_RESERVE + 160 * MIB
     ended = run("reserve", f"{size}", "--yes", "--timeout", "2min", "--json", "--policy", policy)

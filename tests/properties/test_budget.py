@@ -63,7 +63,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     host = dataclasses.replace(
         scenarios.host(swap=draw(st.lists(areas(), max_size=2))),
         total_bytes=draw(st.integers(1, 20 * GIB)),
-        available_bytes=draw(SIZES),
+        mem_available_bytes=draw(SIZES),
         huge_pages=draw(st.none() | st.builds(HugePages, total_bytes=SIZES, free_bytes=SIZES)),
         arc=draw(st.none() | st.builds(Arc, size_bytes=SIZES, minimum_bytes=SIZES)),
         zram=draw(POOLS),
@@ -105,6 +105,9 @@ def test_the_parts_are_the_whole(snapshot: Snapshot, policy: Policy) -> None:
     worst = budget.worst_case
     assert worst.memory_bytes + worst.swap_bytes + worst.nowhere_bytes == worst.wanted_bytes
     assert worst.memory_bytes <= budget.available_bytes
+    assert budget.arc_bytes <= budget.free_bytes
+    assert budget.free_now_bytes <= min(budget.available_bytes, snapshot.host.mem_available_bytes)
+    assert (budget.free_now_bytes < worst.memory_bytes) is any("ZFS" in b for b in worst.rests_on)
 
 
 @given(snapshots(), POLICIES)
@@ -125,7 +128,9 @@ def test_swap_takes_what_the_policy_allows_and_more_goes_there_than_it_makes_roo
 def test_more_memory_never_makes_it_worse(snapshot: Snapshot, policy: Policy, more: int) -> None:
     host = snapshot.host
     richer = dataclasses.replace(
-        host, total_bytes=host.total_bytes + more, available_bytes=host.available_bytes + more
+        host,
+        total_bytes=host.total_bytes + more,
+        mem_available_bytes=host.mem_available_bytes + more,
     )
     before = make_budget(snapshot, policy)
     after = make_budget(dataclasses.replace(snapshot, host=richer), policy)

@@ -27,7 +27,7 @@ def slack(world: World) -> int:
 
 def poorer(world: World, less: int) -> World:
     host = world.snapshot.host
-    host = dataclasses.replace(host, available_bytes=max(0, host.available_bytes - less))
+    host = dataclasses.replace(host, mem_available_bytes=max(0, host.mem_available_bytes - less))
     return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host))
 
 

@@ -167,7 +167,7 @@ def test_equal_facts_make_equal_plans_in_whatever_order_they_come(world: World, 
 @given(worlds(ReclaimMode.ON_PRESSURE), st.integers(0, 1 << 30))
 def test_less_available_memory_never_plans_less_relief(world: World, less: int) -> None:
     host = world.snapshot.host
-    poorer = dataclasses.replace(host, available_bytes=max(0, host.available_bytes - less))
+    poorer = dataclasses.replace(host, mem_available_bytes=max(0, host.mem_available_bytes - less))
     other = world._replace(snapshot=dataclasses.replace(world.snapshot, host=poorer))
     # Each page-out that the swap budget cuts below what is worthwhile is dropped whole.
     dropped = LEAST * len(world.snapshot.domains)
@@ -204,7 +204,7 @@ def test_a_guest_in_pain_gets_all_that_was_taken_where_the_host_has_it(world: Wo
     """Whatever it says of itself, and whether it says anything; but not what others have a hand in."""
     needy = world._replace(in_pain={d.incarnation: "its faults rise" for d in world.snapshot.domains})
     host = dataclasses.replace(
-        world.snapshot.host, total_bytes=1 << 50, available_bytes=(1 << 50) - (1 << 40)
+        world.snapshot.host, total_bytes=1 << 50, mem_available_bytes=(1 << 50) - (1 << 40)
     )
     needy = needy._replace(snapshot=dataclasses.replace(world.snapshot, host=host))
     plan = needy.plan()
@@ -261,9 +261,9 @@ def test_a_promise_is_kept_like_the_reserve(world: World, promised: int) -> None
     promise = Reservation(id=9, purpose=None, size_bytes=promised, expires_at=world.snapshot.taken_at + 1)
     world = world._replace(past=dataclasses.replace(world.past, reservations=(promise,)))
     host = world.snapshot.host
-    assume(host.available_bytes >= promised)
+    assume(host.mem_available_bytes >= promised)
     without = world._replace(past=dataclasses.replace(world.past, reservations=()))
-    poorer = dataclasses.replace(host, available_bytes=host.available_bytes - promised)
+    poorer = dataclasses.replace(host, mem_available_bytes=host.mem_available_bytes - promised)
     other = without._replace(snapshot=dataclasses.replace(without.snapshot, host=poorer))
     with_promise, with_less = world.plan().actions, other.plan().actions
     assume(not any(gives(action) for action in with_promise))
@@ -471,7 +471,7 @@ def honest(world: World) -> World:
 def applied(world: World, plan: Plan) -> World:
     """The host after every action did just what it promised, and no more."""
     heats = dict(world.heats)
-    available, swapped = world.snapshot.host.available_bytes, 0
+    available, swapped = world.snapshot.host.mem_available_bytes, 0
     for action in on_domains(plan):
         facts = facts_of(world, action)
         assert facts.residency is not None
@@ -501,7 +501,7 @@ def applied(world: World, plan: Plan) -> World:
         world = replaced(world, facts, dataclasses.replace(facts, residency=left))
     host = world.snapshot.host
     area = (scenarios.zram(host.swap_total_bytes, host.swap_used_bytes + swapped),) if host.swap else ()
-    host = dataclasses.replace(host, available_bytes=available, swap=area)
+    host = dataclasses.replace(host, mem_available_bytes=available, swap=area)
     return world._replace(snapshot=dataclasses.replace(world.snapshot, host=host), heats=heats)
 
 

@@ -10,8 +10,10 @@ import pytest
 from overcommit.model.accounts import Arc, CgroupLimit, Compressed, HugePages, Zswap
 from overcommit.model.budget import HostBudget
 from overcommit.model.facts import DomainFacts, HostFacts
+from overcommit.model.past import NOTHING_PAST, Past, Reservation
 from overcommit.model.swap import SwapArea, SwapKind
-from overcommit.plan.budget import make_budget, shared_limit
+from overcommit.plan.budget import make_budget, shared_limit, zfs_text
+from overcommit.plan.planner import host_plan
 from overcommit.units import GIB, MIB
 from tests import scenarios
 
@@ -45,6 +47,34 @@ def test_everything_has_its_place() -> None:
     assert found.promised_bytes == 3 * GIB + 150 * MIB
     assert found.overcommit_ratio == pytest.approx((3 * GIB + 150 * MIB) / (7 * GIB))
     assert found.worst_case.wanted_bytes == GIB
+
+
+def test_what_zfs_has_to_give_back_first_is_available_but_not_free_now() -> None:
+    host = scenarios.host(available=GIB, arc=Arc(size_bytes=5 * GIB, minimum_bytes=GIB))
+    found = budget(host, scenarios.domain(size=4 * GIB, resident=GIB))
+    assert (found.available_bytes, found.free_now_bytes, found.arc_bytes) == (5 * GIB, GIB, 4 * GIB)
+    assert found.worst_case.rests_on == ("rests on ZFS giving back 2.0 GiB",)
+    assert zfs_text(found) == " (rests on ZFS giving back 4.0 GiB)"
+    bounded = budget(host, scenarios.domain(limits=[limit("/m", 2 * GIB, 512 * MIB)]))
+    assert (bounded.available_bytes, bounded.free_now_bytes) == (3 * GIB // 2, GIB)
+    assert zfs_text(bounded) == " (rests on ZFS giving back 512 MiB)"
+
+
+def test_a_promise_must_be_free_now_and_the_reserve_may_rest_on_zfs() -> None:
+    host = scenarios.host(available=GIB, arc=Arc(size_bytes=5 * GIB, minimum_bytes=GIB))
+    policy, snapshot = scenarios.policy({"host": {"reserve": "25%"}}), scenarios.snapshot(host)
+    assert host_plan(snapshot, policy, NOTHING_PAST).short_bytes == 0
+    one = Reservation(id=1, purpose=None, size_bytes=512 * MIB, expires_at=scenarios.NOW + 1)
+    promised = host_plan(snapshot, policy, Past(reservations=(one,)))
+    assert promised.headroom_bytes > 0
+    assert promised.short_bytes == 2 * GIB + 512 * MIB - GIB
+
+
+def test_what_is_promised_is_one_figure() -> None:
+    on_huge = scenarios.domain("db", size=2 * GIB, hugepages=True)
+    plain = scenarios.domain("web", size=2 * GIB, overhead=300 * MIB)
+    plan = host_plan(scenarios.snapshot(scenarios.host(), on_huge, plain), scenarios.policy(), NOTHING_PAST)
+    assert plan.promised_bytes == plan.budget.promised_bytes == 2 * GIB + 300 * MIB
 
 
 def test_a_host_of_huge_pages_alone_has_no_ratio() -> None:

@@ -106,7 +106,7 @@ def test_host_is_read_in_one_go(kernel_with: KernelWith) -> None:
     assert (host.name, host.kernel) == ("kvm1", "6.12.41+deb13-amd64")
     assert host.boot_id == "7d4a6c1e-0000-4000-8000-000000000001"
     assert host.total_bytes == 65808384 * KIB
-    assert host.available_bytes == 20402176 * KIB
+    assert host.mem_available_bytes == 20402176 * KIB
     assert host.swap_total_bytes == (4194300 + 8388604 + 1048572) * KIB
     assert host.swap_free_bytes == host.swap_total_bytes - MIB - 512 * KIB
     assert host.zram_used_bytes == 409600  # what zram holds compressed, not what was put in

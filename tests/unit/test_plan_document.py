@@ -147,6 +147,14 @@ def test_the_documented_fields_are_there() -> None:
     } <= data["actions"][0].keys()
 
 
+def test_a_plan_saved_before_there_were_later_fields_is_read() -> None:
+    data = document.to_document(PLAN)
+    del data["digest"], data["host"]["budget"]["arc_bytes"], data["host"]["budget"]["free_now_bytes"]
+    del data["host"]["budget"]["worst_case"]["rests_on"]
+    old = json.dumps({**data, "digest": document._digest(data)})
+    assert document.loads(old, "old.json").actions == PLAN.actions
+
+
 def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every leaf of a document."""
     if isinstance(data, dict | list) and data:
