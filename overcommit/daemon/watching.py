@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from overcommit.clock import Clock
 from overcommit.control import Control
 from overcommit.damon.access import open_source
-from overcommit.damon.pool import DamonPool
+from overcommit.damon.pool import DamonPool, require_free
 from overcommit.damon.schemes import monitor_limits
 from overcommit.errors import HostError, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
@@ -90,10 +90,12 @@ class Watching:
         """Take in what was seen since the last look.
 
         Raises:
+            Conflict: another tool has taken our slots.
             HostError: libvirt does not list its domains.
         """
         self._stop_the_rest()
         if self._watch is not None:
+            self._pool.require(tuple(self._slots.values()))
             self._watch.look()
             for incarnation in [i for i in self._slots if i.uuid in self._watch.lost]:
                 self._leave(incarnation)
@@ -140,7 +142,7 @@ class Watching:
         self._monitors = len(domains) + spare
         first_actor = self._monitors + 1
         self._size = first_actor + ACTOR_SLOTS
-        self._control.clean_up_damon()  # what could not be given back at an earlier time
+        self._clean_up()
         try:
             self._pool.claim(self._size, take_over=self._take_over)
             self._actors = set(range(first_actor, first_actor + ACTOR_SLOTS))
@@ -151,6 +153,19 @@ class Watching:
         except (OvercommitError, OSError):
             with contextlib.suppress(HostError, OSError):
                 self.close()
+            raise
+
+    def _clean_up(self) -> None:
+        """Give back what could not be given back at an earlier time.
+
+        Raises:
+            Conflict: another tool is in the way, and named.
+            HostError: something else is.
+        """
+        try:
+            self._control.clean_up_damon()
+        except HostError:
+            require_free(self._control.kernel, take_over=self._take_over)
             raise
 
     def _stop_the_rest(self) -> None:

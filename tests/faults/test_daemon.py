@@ -569,6 +569,10 @@ def test_a_foreign_tool_that_takes_damon_away_keeps_it(
     if take is foreign_settings:
         theirs = {0: theirs[0]}
     modules = dict(world.kernel.damon.modules)
+    if take is not module_on:
+        daemon.run_for(6)  # a tick
+        assert daemon.mode() is Mode.SAFE
+        assert "kdamond 0 (thread 9000, " in daemon.sentence
     daemon.run_for(120)
     assert daemon.mode() is Mode.SAFE
     assert says in daemon.sentence
