@@ -15,16 +15,15 @@ from typing import Any
 from overcommit.cli.session import Session
 from overcommit.daemon.listening import socket_path
 from overcommit.daemon.peers import peer_of
-from overcommit.daemon.protocol import Reply, ReplyKind, Request, Verb
+from overcommit.daemon.protocol import MOST_REPLY_BYTES, Reply, ReplyKind, Request, Verb
 from overcommit.errors import HostError, Refused, UsageError
 from overcommit.model.plan import Plan
 from overcommit.plan import document
-from overcommit.units import MIB, format_duration
+from overcommit.units import format_duration
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 60.0
 """For what the loop answers between two ticks; its watchdog has no more patience either."""
-_MOST_REPLY_BYTES = 256 * MIB
 _LOOK = "systemctl status overcommitd tells more"
 
 
@@ -71,7 +70,7 @@ class Daemon:
     ) -> dict[str, Any]:
         with connection.makefile("rb") as lines:
             while True:
-                line = lines.readline(_MOST_REPLY_BYTES)
+                line = lines.readline(MOST_REPLY_BYTES)
                 if not line.endswith(b"\n"):
                     raise self._ended()
                 try:

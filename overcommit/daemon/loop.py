@@ -57,6 +57,10 @@ class Server(Protocol):
         """What readers get from now on."""
         ...
 
+    def tend(self) -> str | None:
+        """Why clients are not served, None: they are; see `ControlServer.tend`."""
+        ...
+
 
 class Loop:
     """Runs until it is told to stop."""
@@ -82,6 +86,7 @@ class Loop:
         self._ticked_at: float | None = None
         self._early = self._replan = self._show = self._reading = False
         self._planners: list[Order] = []
+        self._unserved: str | None = None
         self._published: Plan | None = None
         self._plan_text: bytes | None = None
         if pause := pausing.take_up(control.ledger, now=control.clock.now()):
@@ -234,7 +239,13 @@ class Loop:
         for order in self._planners:
             order.reply({"sentence": self._sentence})
         self._planners.clear()
-        self._manager.alive(self._sentence)
+        unserved = self._server.tend()
+        if unserved is None:
+            self._manager.alive(self._sentence)
+        elif unserved != self._unserved:
+            # The watchdog is not told that we are well: it starts us anew, which is all that can still help.
+            self._say(f"the control socket serves nobody: {unserved}")
+        self._unserved = unserved
 
     def _publish(self) -> None:
         sentence = sentence_of(self._controller, self._control.clock.monotonic())

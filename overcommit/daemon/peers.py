@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import grp
 import socket
 import struct
@@ -38,6 +39,15 @@ def find_group(name: str | None) -> Group | None:
         raise UsageError(f"no group {name!r} on this host", hint=f"groupadd --system {name}") from error
 
 
+class Rank(enum.Enum):
+    """What somebody is to us."""
+
+    ROOT = "root"
+    MEMBER = "member"
+    """Of the group that may give orders, too."""
+    READER = "reader"
+
+
 class Peer(NamedTuple):
     """A process, as the kernel knew it when it connected."""
 
@@ -45,9 +55,15 @@ class Peer(NamedTuple):
     uid: int
     gids: frozenset[int]
 
+    def rank(self, group: Group | None) -> Rank:
+        """Whether it is root's, of the group, or anybody's."""
+        if self.uid == 0:
+            return Rank.ROOT
+        return Rank.MEMBER if group is not None and group.gid in self.gids else Rank.READER
+
     def may_order(self, group: Group | None) -> bool:
         """Whether it is root's, or of the group."""
-        return self.uid == 0 or (group is not None and group.gid in self.gids)
+        return self.rank(group) is not Rank.READER
 
 
 def peer_of(connection: socket.socket) -> Peer:

@@ -11,18 +11,27 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from overcommit import bounded_json
 from overcommit.errors import HostError, OvercommitError, Refused, Unsupported, UsageError
-from overcommit.units import KIB
+from overcommit.units import KIB, MIB
 
 VERSION = 1
-MOST_REQUEST_BYTES = 64 * KIB
-"""A longer line is no request."""
+MOST_REQUEST_BYTES = 8 * KIB
+"""A longer line is no request: the longest one with every character of its name escaped is half as long."""
+MOST_REPLY_BYTES = 256 * MIB
+_REQUEST_DEPTH = 2
+"""The request itself, and its arguments: what is in them has no parts."""
+_REPLY_DEPTH = 32
+"""A status or a plan has a dozen levels at most."""
 _MOST_TEXT = 256
 """No name of a domain is longer."""
+_NO_NAME = re.compile(r"[\0\n\ud800-\udfff]")
+"""What libvirt takes in no name; all else it does, also what must not reach a terminal as it is."""
 _MOST_NUMBER = 1 << 62
 
 
@@ -41,6 +50,7 @@ class Verb(enum.Enum):
     TICK = "tick"
 
 
+_VERBS = {verb.value: verb for verb in Verb}
 READS = frozenset({Verb.STATUS, Verb.PLAN})
 """What everybody may ask for; all else is an order."""
 _NUMBERS = (int, float)
@@ -81,12 +91,10 @@ class Request:
         Raises:
             UsageError: not a request that this version understands.
         """
-        said = _object(line)
-        try:
-            verb = Verb(said.get("verb"))
-        except ValueError as error:
-            known = ", ".join(verb.value for verb in Verb)
-            raise UsageError(f"no verb {_short(said.get('verb'))}", hint=f"known: {known}") from error
+        said = _object(line, most_bytes=MOST_REQUEST_BYTES, most_depth=_REQUEST_DEPTH)
+        verb = _VERBS.get(said["verb"]) if isinstance(said.get("verb"), str) else None
+        if verb is None:
+            raise UsageError(f"no verb {_short(said.get('verb'))}", hint=f"known: {', '.join(_VERBS)}")
         arguments = said.get("arguments", {})
         if not isinstance(arguments, dict):
             raise UsageError(f"{verb.value}: the arguments must be an object")
@@ -132,7 +140,7 @@ class Reply:
         Raises:
             UsageError: not a reply that this version understands.
         """
-        said = _object(line)
+        said = _object(line, most_bytes=MOST_REPLY_BYTES, most_depth=_REPLY_DEPTH)
         for kind in ReplyKind:
             if isinstance(body := said.get(kind.value), dict):
                 return cls(kind=kind, body=body)
@@ -162,24 +170,21 @@ def _line(said: Mapping[str, Any]) -> bytes:
     return json.dumps({"version": VERSION, **said}).encode() + b"\n"
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def _object(line: bytes, *, most_bytes: int, most_depth: int) -> dict[str, Any]:
     try:
-        said = json.loads(line, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise UsageError("not a line of JSON") from error
+        said = bounded_json.loads(line, most_bytes=most_bytes, most_depth=most_depth)
+    except ValueError as error:
+        why = "" if isinstance(error, json.JSONDecodeError) else f": {error}"
+        raise UsageError(f"not a line of JSON{why}") from error
     if not isinstance(said, dict):
         raise UsageError("not a JSON object")
-    if said.get("version") != VERSION:
+    version = said.get("version")
+    if type(version) is not int or version != VERSION:
         raise UsageError(
-            f"version {_short(said.get('version'))} of the control socket is not known, {VERSION} is",
+            f"version {_short(version)} of the control socket is not known, {VERSION} is",
             hint="use the overcommitctl that came with this overcommitd",
         )
     return said
-
-
-def _no_number(name: str) -> NoReturn:
-    message = f"{name} is no JSON"
-    raise ValueError(message)
 
 
 def _suits(value: Any, types: tuple[type, ...]) -> bool:
@@ -189,7 +194,7 @@ def _suits(value: Any, types: tuple[type, ...]) -> bool:
         case bool():
             return False
         case str():
-            return 0 < len(value) <= _MOST_TEXT and value.isprintable()
+            return 0 < len(value) <= _MOST_TEXT and _NO_NAME.search(value) is None
         case int() | float():
             return 0 < value < _MOST_NUMBER
         case _:

@@ -90,7 +90,7 @@ def _put_together(
         say=say,
     )
     ending.callback(controller.close, "overcommitd is stopping")
-    server = ControlServer(socket_path(os.environ), members, wakes.poke)
+    server = ControlServer(socket_path(os.environ), members, wakes.poke, say=say)
     ending.callback(server.close)
     return Loop(control, controller, wakes, server, ServiceManager(clock, os.environ), say=say)
 

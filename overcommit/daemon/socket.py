@@ -1,9 +1,11 @@
 """The control socket: everybody on the host may look, root and one group may give orders.
 
-One thread serves all clients without ever waiting for one of them. It answers readers from what was published
-last, and hands orders to the loop, which answers them when it can. Who asks is known from the kernel
-(SO_PEERCRED), not from the mode of a file. A client has a few seconds to ask, and as many to take its answer;
-there is a bound on clients, and one on those of one user, so that nobody keeps others out.
+One thread serves all clients without ever waiting for one of them. It answers readers from what was
+published last, and hands orders to the loop, which answers them when it can. Who asks is known from the
+kernel (SO_PEERCRED), not from the mode of a file. A client has a few seconds to ask, and as many to take its
+answer; who gets a place, and how many may come in a second, is for `overcommit.daemon.seats` to say, so that
+nobody keeps others out. What goes wrong with one client ends that client; what goes wrong with the thread
+has it begin anew, and the loop, which tends it, sees whether it does.
 """
 
 from __future__ import annotations
@@ -15,91 +17,49 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from overcommit.daemon.clients import TOO_MANY, Client, Order, turn_away
 from overcommit.daemon.listening import listen
-from overcommit.daemon.peers import Group, Peer, peer_of
+from overcommit.daemon.peers import Group, Peer, Rank, peer_of
 from overcommit.daemon.protocol import (
     MOST_REQUEST_BYTES,
     READS,
     Reply,
-    ReplyKind,
     Request,
     Verb,
     document_line,
     failure,
 )
-from overcommit.errors import Refused, UsageError
+from overcommit.daemon.seats import Full, Rate, Rates, make_room
+from overcommit.errors import UsageError
 
-MOST_CLIENTS = 16
-MOST_READERS = 12
-"""Of those who may only read; what is left is for those who may give orders."""
-MOST_OF_ONE_READER = 4
-"""Connections of one user who may only read."""
+__all__ = ["ControlServer", "Order"]
+
+MOST_A_SECOND, MOST_AT_ONCE = 1000, 128
+"""Of all who come: more wait in the kernel's queue."""
+MOST_OF_ONE_A_SECOND, MOST_OF_ONE_AT_ONCE = 20, 40
+"""Of each user but root: more are turned away."""
+HUNG_SECONDS = 20.0
+"""The thread waits for nobody: when it has not heard its bell for so long, something is wrong with it."""
 PATIENCE_SECONDS = 10.0
 _MOST_UNSENT = 32
-"""Lines of progress that wait to be sent; more are left out, only the latest matter."""
+"""Lines of progress that wait to be sent; more are left out."""
 _PART = 1 << 16
-_DEAF_SECONDS = 1.0
+_DEAF_SECONDS, _PACE_SECONDS = 1.0, 0.05
+"""Nobody is let in where a connection cannot be had, say for want of descriptors; where too many come."""
+_REST_SECONDS = 1.0
+_QUIET_SECONDS = 60.0
+"""Between two complaints: who causes them does not fill the log with them."""
 _STOPPING = failure("overcommitd is stopping", "systemctl start overcommitd")
-
-
-class Order:
-    """What somebody who may wants done. The loop answers it, with progress first where it takes long."""
-
-    def __init__(self, request: Request, peer: Peer, send: Callable[[Reply], None]) -> None:
-        self.verb = request.verb
-        self.arguments = request.arguments
-        self.peer = peer
-        self._send = send
-        self._left = threading.Event()
-
-    @property
-    def gone(self) -> bool:
-        """Whether nobody waits for the answer any more; answering it does no harm."""
-        return self._left.is_set()
-
-    def progress(self, body: Mapping[str, Any]) -> None:
-        """Say where it stands; left out where the client is slow."""
-        self._send(Reply(kind=ReplyKind.PROGRESS, body=body))
-
-    def reply(self, body: Mapping[str, Any]) -> None:
-        """It is done. Only the first answer is sent."""
-        self._send(Reply(kind=ReplyKind.RESULT, body=body))
-
-    def fail(self, message: str, hint: str | None = None, *, exit_code: int = Refused.exit_code) -> None:
-        """It is not done; the words and the exit status are those of an `OvercommitError`."""
-        self._send(failure(message, hint, exit_code=exit_code))
-
-    def leave(self) -> None:
-        """Its client has gone."""
-        self._left.set()
-
-
-class _Client:
-    """A connection: first its request comes in, then lines go out."""
-
-    __slots__ = ("connection", "deadline", "ending", "order", "peer", "reading", "received", "unsent")
-
-    def __init__(self, connection: socket.socket, peer: Peer, deadline: float) -> None:
-        self.connection = connection
-        self.peer = peer
-        self.deadline: float | None = deadline
-        self.received: bytearray | None = bytearray()
-        """Of its request; None once that is whole."""
-        self.reading = True
-        self.order: Order | None = None
-        self.unsent: deque[memoryview] = deque()
-        self.ending = False
-        """Whether the last line is among the unsent."""
 
 
 class ControlServer:
     """Serves the socket from the moment it is made until it is closed.
 
-    ``wake`` is called, in the server's thread, when an order has come. To be made after all that forks.
+    ``wake`` is called, in the server's thread, when an order has come; ``say`` gets what went wrong. To be
+    made after all that forks.
     """
 
     def __init__(
@@ -108,6 +68,7 @@ class ControlServer:
         group: Group | None,
         wake: Callable[[], None],
         *,
+        say: Callable[[str], None] = lambda _sentence: None,
         credentials: Callable[[socket.socket], Peer] = peer_of,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
@@ -120,24 +81,51 @@ class ControlServer:
         self._path = path
         self._group = group
         self._wake = wake
+        self._say = say
+        self._quiet_until = 0.0
         self._credentials = credentials
         self._patience = patience_seconds
         self._status: bytes | None = None
         self._plan: bytes | None = None
         self._lock = threading.Lock()
         self._orders: list[Order] = []
-        self._outbox: deque[tuple[_Client, Reply]] = deque()
-        self._clients: set[_Client] = set()
+        self._outbox: deque[tuple[Client, Reply]] = deque()
+        self._clients: set[Client] = set()
         self._closing = False
         self._deaf_until: float | None = None
+        self._pace = Rate(MOST_A_SECOND, MOST_AT_ONCE)
+        self._rates = Rates(MOST_OF_ONE_A_SECOND, MOST_OF_ONE_AT_ONCE)
+        self._rung_at: float | None = None
         self._listener = listen(path)
         self._inode = path.stat().st_ino
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._bell, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._serve, name="control-socket", daemon=True)
-        self._thread.start()
+        self._selector: selectors.BaseSelector = selectors.DefaultSelector()
+        self._thread = self._started()
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="control-socket", daemon=True)
+        thread.start()
+        return thread
+
+    def tend(self) -> str | None:
+        """Have the thread begin anew where it has ended; to be called by the loop now and then.
+
+        Returns:
+            Why clients are not served; None: they are.
+        """
+        if not self._thread.is_alive() and not self._closing:
+            self._say("the control socket's thread has ended, and is started anew")
+            try:
+                self._thread = self._started()
+            except RuntimeError as error:  # no thread can be had
+                return f"its thread has ended: {error}"
+        now = time.monotonic()
+        if self._rung_at is None:
+            self._rung_at = now
+            self._ring()
+        elif now - self._rung_at > HUNG_SECONDS:
+            return f"its thread has not answered for {now - self._rung_at:.0f} s"
+        return None
 
     def publish(self, status: bytes, plan: bytes | None) -> None:
         """From now on readers get these JSON documents; None where there is no plan yet."""
@@ -145,7 +133,7 @@ class ControlServer:
         self._plan = None if plan is None else document_line(plan)
 
     def orders(self) -> list[Order]:
-        """What has come since the last call, oldest first, but for those whose client has left already."""
+        """What has come since the last call, oldest first; not of clients that have left already."""
         with self._lock:
             taken, self._orders = self._orders, []
         return taken
@@ -167,7 +155,7 @@ class ControlServer:
     def _ring(self) -> None:
         os.eventfd_write(self._bell, 1)
 
-    def _post(self, client: _Client, reply: Reply) -> None:
+    def _post(self, client: Client, reply: Reply) -> None:
         """Called by the loop."""
         with self._lock:
             if self._closing or (not reply.final and len(self._outbox) >= _MOST_UNSENT):
@@ -176,6 +164,29 @@ class ControlServer:
         self._ring()
 
     # All that follows is done by the server's own thread.
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._begin()
+                self._serve()
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, others are to be served
+                self._complain(f"the control socket begins anew: {type(error).__name__}: {error}")
+                if self._closing:
+                    return
+                time.sleep(_REST_SECONDS)
+
+    def _begin(self) -> None:
+        """With nobody connected; also after whatever happened before."""
+        self._selector.close()
+        for client in self._clients:
+            self._forget(client)
+        self._clients.clear()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._deaf_until = None
 
     def _serve(self) -> None:
         while not self._closing:
@@ -195,7 +206,8 @@ class ControlServer:
                 somebody_comes = True
             elif key.fileobj == self._bell:
                 os.eventfd_read(self._bell)
-            else:
+                self._rung_at = None
+            elif key.data in self._clients:
                 self._attend(key.data, events)
         self._deliver()
         if somebody_comes:  # after those who have left made room
@@ -214,40 +226,62 @@ class ControlServer:
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     def _accept(self) -> None:
+        now = time.monotonic()
+        while self._pace.take(now):
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                self._be_deaf(_DEAF_SECONDS)  # without a rest this would spin: the listener stays readable
+                return
+            connection.setblocking(False)
+            try:
+                peer = self._credentials(connection)
+            except OSError:
+                connection.close()
+                continue
+            self._admit(connection, peer, time.monotonic())
+        self._be_deaf(_PACE_SECONDS)
+
+    def _be_deaf(self, seconds: float) -> None:
+        self._selector.unregister(self._listener)
+        self._deaf_until = time.monotonic() + seconds
+
+    def _admit(self, connection: socket.socket, peer: Peer, now: float) -> None:
+        """Give it a place, or turn it away, which costs next to nothing."""
+        rank = peer.rank(self._group)
+        seated = [client for client in self._clients if client.peer.rank(self._group) is rank]
         try:
-            connection, _ = self._listener.accept()
-        except OSError:
-            # No descriptor is left for it, say. The listener stays readable: without a rest this would spin.
-            self._selector.unregister(self._listener)
-            self._deaf_until = time.monotonic() + _DEAF_SECONDS
+            if rank is not Rank.ROOT and not self._rates.take(peer.uid, now):
+                raise Full
+            leaves = make_room(peer.uid, seated, now, of_root=rank is Rank.ROOT)
+        except Full:
+            turn_away(connection)
             return
-        connection.setblocking(False)
-        try:
-            peer = self._credentials(connection)
-        except OSError:
-            connection.close()
-            return
-        full = self._is_full_for(peer)
-        client = _Client(connection, peer, time.monotonic() + self._patience)
+        if leaves is not None:
+            self._answer(leaves, TOO_MANY)
+            self._drop(leaves)
+        client = Client(connection, peer, now, self._patience)
         self._clients.add(client)
         self._selector.register(connection, selectors.EVENT_READ, client)
-        if full:
-            self._answer(client, failure("too many are asking overcommitd at once", "try again in a moment"))
 
-    def _is_full_for(self, peer: Peer) -> bool:
-        if peer.may_order(self._group):
-            return len(self._clients) >= MOST_CLIENTS
-        readers = [client.peer for client in self._clients if not client.peer.may_order(self._group)]
-        of_this_one = sum(reader.uid == peer.uid for reader in readers)
-        return len(readers) >= MOST_READERS or of_this_one >= MOST_OF_ONE_READER
+    def _attend(self, client: Client, events: int) -> None:
+        try:
+            if events & selectors.EVENT_READ:
+                self._receive(client)
+            if events & selectors.EVENT_WRITE:
+                self._flush(client)
+        except Exception as error:  # noqa: BLE001 - whatever one of them did, the others are to be served
+            self._complain(f"uid {client.uid} is let go: {type(error).__name__}: {error}")
+            self._drop(client)
 
-    def _attend(self, client: _Client, events: int) -> None:
-        if events & selectors.EVENT_READ:
-            self._receive(client)
-        if events & selectors.EVENT_WRITE and client in self._clients:
-            self._flush(client)
+    def _complain(self, sentence: str) -> None:
+        if (now := time.monotonic()) >= self._quiet_until:
+            self._quiet_until = now + _QUIET_SECONDS
+            self._say(sentence)
 
-    def _receive(self, client: _Client) -> None:
+    def _receive(self, client: Client) -> None:
         try:
             data = client.connection.recv(_PART)
         except BlockingIOError:
@@ -269,7 +303,7 @@ class ControlServer:
                 client.received = None
                 self._take(client, bytes(line))
 
-    def _take(self, client: _Client, line: bytes) -> None:
+    def _take(self, client: Client, line: bytes) -> None:
         try:
             request = Request.parse(line)
         except UsageError as error:
@@ -287,7 +321,7 @@ class ControlServer:
                 self._orders.append(order)
             self._wake()
 
-    def _read(self, client: _Client, verb: Verb) -> None:
+    def _read(self, client: Client, verb: Verb) -> None:
         document = self._status if verb is Verb.STATUS else self._plan
         if document is None:
             what = "looked at the host" if verb is Verb.STATUS else "made a plan"
@@ -295,7 +329,7 @@ class ControlServer:
         else:
             self._send(client, document, final=True)
 
-    def _refuse(self, client: _Client, verb: Verb) -> None:
+    def _refuse(self, client: Client, verb: Verb) -> None:
         group = self._group
         whose = f"root and the group {group.name}" if group else "root"
         more = f", or be a member of {group.name}" if group else ""
@@ -313,23 +347,25 @@ class ControlServer:
             if client in self._clients and not client.ending and not slow:
                 self._answer(client, reply)
 
-    def _stop(self, client: _Client) -> None:
+    def _stop(self, client: Client) -> None:
         if client.received is not None:
             self._drop(client)
         elif not client.ending:
             self._answer(client, _STOPPING)
 
-    def _answer(self, client: _Client, reply: Reply) -> None:
+    def _answer(self, client: Client, reply: Reply) -> None:
         self._send(client, reply.encode(), final=reply.final)
 
-    def _send(self, client: _Client, line: bytes, *, final: bool) -> None:
+    def _send(self, client: Client, line: bytes, *, final: bool) -> None:
         client.unsent.append(memoryview(line))
         if final:
             client.ending = True
             client.deadline = time.monotonic() + self._patience
         self._flush(client)
 
-    def _flush(self, client: _Client) -> None:
+    def _flush(self, client: Client) -> None:
+        if client not in self._clients:
+            return
         try:
             while client.unsent:
                 sent = client.connection.send(client.unsent[0])
@@ -348,13 +384,17 @@ class ControlServer:
         writes = selectors.EVENT_WRITE if client.unsent else 0
         self._selector.modify(client.connection, reads | writes, client)
 
-    def _drop(self, client: _Client) -> None:
-        self._clients.discard(client)
+    def _drop(self, client: Client) -> None:
+        if client in self._clients:
+            self._clients.discard(client)
+            self._selector.unregister(client.connection)
+            self._forget(client)
+
+    def _forget(self, client: Client) -> None:
         if client.order is not None:
             client.order.leave()
             with self._lock:
                 if client.order in self._orders:
                     self._orders.remove(client.order)
         client.unsent.clear()
-        self._selector.unregister(client.connection)
         client.connection.close()

@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 _HINT = "a hung QEMU or libvirtd; see virsh domcontrol and the domain's log"
 
 
-_Answer = tuple[_T | None, Exception | None]
+_Answer = tuple[_T | None, BaseException | None]
 
 
 class _Worker:
@@ -60,7 +60,7 @@ class Calls:
         def task() -> None:
             try:
                 answer: _Answer[_T] = (call(), None)
-            except Exception as error:  # noqa: BLE001 - raised where it was asked for
+            except BaseException as error:  # noqa: BLE001 - raised where it was asked for; the thread goes on
                 answer = (None, error)
             self._end(subject, worker)
             answers.put(answer)
@@ -103,8 +103,12 @@ class Calls:
                 raise HostError(
                     f"libvirt could not {doing}: {self._most} other calls have not returned", hint=_HINT
                 )
+            try:
+                worker = self._idle.pop() if self._idle else _Worker()
+            except RuntimeError as error:  # the unit's TasksMax, say: the subject is not to wait for ever
+                raise HostError(f"libvirt could not {doing}: no thread for it: {error}") from error
             self._begun[subject] = now
-            return self._idle.pop() if self._idle else _Worker()
+            return worker
 
     def _end(self, subject: str, worker: _Worker) -> None:
         with self._lock:

@@ -108,6 +108,6 @@ class EventLoop:
         while not self._stopping:
             try:
                 self._libvirt.virEventRunDefaultImpl()
-            except self._libvirt.libvirtError:
+            except Exception:  # noqa: BLE001 - whatever a callback met, keepalive and later events depend on this
                 self._clock.wait(_UNLIKELY_RETRY_SECONDS)
         self._libvirt.virEventRemoveTimeout(self._timer)

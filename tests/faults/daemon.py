@@ -141,6 +141,7 @@ class Server:
     waiting: list[Order] = field(default_factory=list)
     text: bytes = b"{}"
     plan: bytes | None = None
+    unserved: str | None = None
 
     @property
     def status(self) -> dict[str, Any]:
@@ -156,6 +157,10 @@ class Server:
     def publish(self, status: bytes, plan: bytes | None) -> None:
         """See `overcommit.daemon.loop.Server.publish`."""
         self.text, self.plan = status, plan
+
+    def tend(self) -> str | None:
+        """See `overcommit.daemon.loop.Server.tend`."""
+        return self.unserved
 
 
 class Daemon:

@@ -647,3 +647,21 @@ def test_that_it_knows_what_is_cold_is_news_once(tmp_path: Path, disk: Disk) -> 
 
     daemon.run_for(600.0, each)
     assert len(plans) <= 600.0 / 60.0 + 2
+
+
+def test_the_watchdog_hears_nothing_while_the_control_socket_serves_nobody(
+    world: World, mocker: MockerFixture
+) -> None:
+    told = mocker.patch("overcommit.daemon.notify.ServiceManager.alive")
+    daemon = world.daemon()
+    daemon.run_for(20)
+    assert told.call_count
+    daemon.server.unserved = "its thread has ended"
+    told.reset_mock()
+    daemon.run_for(20)
+    assert told.call_count == 0
+    assert daemon.said.count("the control socket serves nobody: its thread has ended") == 1
+    daemon.server.unserved = None
+    daemon.run_for(20)
+    assert told.call_count
+    daemon.stop()

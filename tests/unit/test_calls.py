@@ -116,3 +116,27 @@ def test_threads_end_when_closed_those_that_hang_when_they_return(clock: FakeClo
     hung.set()
     stuck.join(LONG)
     assert not stuck.is_alive()
+
+
+def test_where_no_thread_can_be_had_the_next_call_of_the_subject_is_tried_again(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(HostError, match="libvirt could not ask: no thread for it"):
+            calls.bounded("a", "ask", lambda: 42, seconds=LONG)
+    assert calls.waiting_seconds("a") is None
+    assert calls.bounded("a", "ask", lambda: 42, seconds=LONG) == 42
+
+
+def test_whatever_a_call_raises_its_thread_goes_on(calls: Calls) -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    thread = calls.bounded("a", "ask", threading.get_ident, seconds=LONG)
+    with pytest.raises(SystemExit):
+        calls.bounded("a", "ask", leave, seconds=LONG)
+    assert calls.bounded("a", "ask", threading.get_ident, seconds=LONG) == thread

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overcommit.daemon.protocol import Reply, ReplyKind, Request, Verb, document_line, failure
+from overcommit.daemon.protocol import (
+    MOST_REQUEST_BYTES,
+    Reply,
+    ReplyKind,
+    Request,
+    Verb,
+    document_line,
+    failure,
+)
 from overcommit.errors import HostError, OvercommitError, Refused, Unsupported, UsageError
 from overcommit.units import GIB
 
@@ -48,8 +56,15 @@ def test_arguments_that_may_be_left_out() -> None:
         (b"", "not a line of JSON"),
         (b"status", "not a line of JSON"),
         (b"\xff\xfe\x00", "not a line of JSON"),
-        (b"[" * 60_000, "not a line of JSON"),
-        (b"9" * 60_000, "not a line of JSON"),
+        (b"[" * 8000, "not a line of JSON: nested more than 2 deep"),
+        (b"[" * 60_000, "not a line of JSON: longer than 8192 bytes"),
+        (b'{"version": 1, "verb": ' + b"[" * 4000 + b"]" * 4000 + b"}", "nested more than 2 deep"),
+        (b'{"version": 1, "verb": {"a": [1]}}', "nested more than 2 deep"),
+        (b"9" * 8000, "not a line of JSON: a number of more than 64 digits"),
+        (b'{"version": 1e999}', "not a line of JSON"),
+        (b'{"version": 1}\0', "not a line of JSON"),
+        ('{"version": 1, "verb": "status"}'.encode("utf-16"), "not a line of JSON: not UTF-8"),
+        (b'{"version": true, "verb": "status"}', "version True of"),
         (b'"status"', "not a JSON object"),
         (b"[]", "not a JSON object"),
         (b'{"verb": "status"}', "version None of the control socket is not known, 1 is"),
@@ -74,6 +89,8 @@ def test_arguments_that_may_be_left_out() -> None:
         (line(verb="reserve", arguments=RESERVE | {"size_bytes": 1.5}), "size_bytes cannot be 1.5"),
         (line(verb="reserve", arguments=RESERVE | {"purpose": ""}), "purpose cannot be ''"),
         (line(verb="reserve", arguments=RESERVE | {"purpose": "a\nb"}), "purpose cannot be"),
+        (line(verb="release", arguments={"domain": "a\0"}), "domain cannot be"),
+        (line(verb="release", arguments={"domain": "\ud800"}), "domain cannot be"),
         (line(verb="reserve", arguments=RESERVE | {"purpose": "x" * 257}), "purpose cannot be"),
     ],
 )
@@ -101,6 +118,14 @@ def test_whatever_is_sent_is_a_request_or_refused(sent: bytes) -> None:
     except UsageError:
         return
     assert Request.parse(request.encode()) == request
+
+
+@pytest.mark.parametrize("name", ["a\u202eb", "tab\there", "x" * 256, "😀" * 256, "-rf", "a b"])
+def test_whatever_name_libvirt_takes_can_be_named(name: str) -> None:
+    for verb, arguments in ((Verb.RELEASE, {"domain": name}), (Verb.RESERVE, RESERVE | {"purpose": name})):
+        request = Request(verb=verb, arguments=arguments)
+        assert len(request.encode()) < MOST_REQUEST_BYTES
+        assert Request.parse(request.encode().rstrip()) == request
 
 
 @pytest.mark.parametrize("kind", ReplyKind)

@@ -10,16 +10,20 @@ import select
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from overcommit.daemon.peers import Group, Peer, find_group, peer_of
 from overcommit.daemon.protocol import MOST_REQUEST_BYTES, Reply, ReplyKind, Request, Verb
-from overcommit.daemon.socket import MOST_CLIENTS, MOST_OF_ONE_READER, MOST_READERS, ControlServer, Order
+from overcommit.daemon.seats import LINGERING_SECONDS, MOST_OF_ONE_USER, MOST_SEATS
+from overcommit.daemon.socket import MOST_OF_ONE_AT_ONCE, ControlServer, Order
 from overcommit.errors import Conflict, HostError, Refused, UsageError
 
 OPERATORS = Group("operators", 4242)
@@ -38,12 +42,14 @@ class Served:
     peers: queue.SimpleQueue[Peer] = field(default_factory=queue.SimpleQueue)
     woken: queue.SimpleQueue[None] = field(default_factory=queue.SimpleQueue)
     server: ControlServer | None = None
+    said: list[str] = field(default_factory=list)
 
     def start(self, patience_seconds: float = LONG, group: Group | None = OPERATORS) -> ControlServer:
         self.server = ControlServer(
             self.path,
             group,
             lambda: self.woken.put(None),
+            say=self.said.append,
             credentials=lambda _connection: ROOT if self.peers.empty() else self.peers.get(),
             patience_seconds=patience_seconds,
         )
@@ -169,7 +175,17 @@ def test_without_a_group_orders_are_root_s(served: Served) -> None:
     served.ask(Verb.PAUSE, ROOT).close()
 
 
-@pytest.mark.parametrize("sent", [b"dance\n", b"\n", b"\xff\xff\n", b'{"version": 1, "verb": "dance"}\n'])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"dance\n",
+        b"\n",
+        b"\0\n",
+        b"\xff\xff\n",
+        "{}\n".encode("utf-16"),
+        b'{"version": 1, "verb": "dance"}\n',
+    ],
+)
 def test_garbage_gets_an_answer(served: Served, sent: bytes) -> None:
     served.start()
     client = served.connect()
@@ -246,26 +262,169 @@ def test_a_reader_that_shuts_its_side_down_still_gets_its_answer(served: Served)
     assert len(answer(client).body["much"]) == 4_000_000
 
 
-def test_one_stranger_keeps_no_other_out_and_all_of_them_not_root(served: Served) -> None:
+def is_let_in(served: Served, peer: Peer) -> bool:
+    return "too many" not in answer(served.ask(Verb.STATUS, peer)).body.get("message", "")
+
+
+def test_no_user_and_no_number_of_users_keep_another_out(served: Served) -> None:
     served.start().publish(b"{}", None)
-    users = [Peer(9, uid, frozenset()) for uid in range(2000, 2000 + MOST_READERS // MOST_OF_ONE_READER)]
+    users = [Peer(9, uid, frozenset()) for uid in range(2000, 2000 + MOST_SEATS // MOST_OF_ONE_USER)]
     with contextlib.ExitStack() as held:
+        for user in users:
+            for _ in range(MOST_OF_ONE_USER):
+                held.enter_context(served.connect(user))
+            assert not is_let_in(served, user)
+        for peer in (STRANGER, Peer(3, 1002, frozenset()), MEMBER, ROOT):
+            assert is_let_in(served, peer)
 
-        def fill(peer: Peer, count: int) -> None:
-            """So many silent connections; the next one is refused."""
-            for _ in range(count):
-                held.enter_context(served.connect(peer))
-            assert "too many" in answer(served.ask(Verb.STATUS, peer)).body["message"]
 
-        fill(users[0], MOST_OF_ONE_READER)
-        assert answer(served.ask(Verb.STATUS, users[1])).body == {}
-        for user in users[1:]:
-            fill(user, MOST_OF_ONE_READER)
-        fill(STRANGER, 0)
-        assert answer(served.ask(Verb.STATUS, MEMBER)).body == {}
-        fill(ROOT, MOST_CLIENTS - MOST_READERS)
-        fill(MEMBER, 0)
+def test_a_place_for_each_of_many_users_is_given_to_who_asks(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overcommit.daemon.seats.LINGERING_SECONDS", 0.2)
+    assert LINGERING_SECONDS > 0.2
+    served.start().publish(b"{}", None)
+    with contextlib.ExitStack() as held:
+        silent = [
+            held.enter_context(served.connect(Peer(9, uid, frozenset())))
+            for uid in range(2000, 2000 + MOST_SEATS)
+        ]
+        assert not is_let_in(served, STRANGER), "they have only just come"
+        time.sleep(0.3)
+        assert is_let_in(served, STRANGER)
+        assert "too many" in answer(silent[0]).body["message"], "who has said nothing for longest made room"
+
+
+def test_the_group_cannot_keep_root_out_nor_one_of_it_another(served: Served) -> None:
+    served.start().publish(b"{}", None)
+    members = [Peer(9, uid, frozenset({OPERATORS.gid})) for uid in range(2000, 2000 + MOST_SEATS)]
+    with contextlib.ExitStack() as held:
+        for member in members[: MOST_SEATS // MOST_OF_ONE_USER]:
+            for _ in range(MOST_OF_ONE_USER):
+                held.enter_context(served.connect(member))
+        assert is_let_in(served, members[-1])
+        assert is_let_in(served, ROOT)
+        assert is_let_in(served, STRANGER)
+
+
+def test_who_waits_for_an_order_is_not_sent_away(served: Served) -> None:
+    server = served.start()
+    waiting = served.ask(Verb.PAUSE, MEMBER)
+    order = served.order()
+    with contextlib.ExitStack() as held:
+        for uid in range(2000, 2000 + 2 * MOST_SEATS):
+            held.enter_context(served.connect(Peer(9, uid, frozenset({OPERATORS.gid}))))
+        order.reply({"mode": "paused"})
+        assert answer(waiting).body == {"mode": "paused"}
+    assert server.orders() == []
+
+
+def test_who_comes_too_often_is_turned_away_and_others_are_not(served: Served) -> None:
+    served.start().publish(b"{}", None)
+    let_in = sum(is_let_in(served, STRANGER) for _ in range(4 * MOST_OF_ONE_AT_ONCE))
+    assert MOST_OF_ONE_AT_ONCE <= let_in < 3 * MOST_OF_ONE_AT_ONCE
+    assert is_let_in(served, Peer(3, 1002, frozenset()))
+    assert all(is_let_in(served, ROOT) for _ in range(4 * MOST_OF_ONE_AT_ONCE)), "root may come as it likes"
+
+
+@pytest.mark.parametrize("fault", [RecursionError("too deep"), ValueError("odd"), MemoryError()])
+def test_a_request_that_breaks_something_ends_nobody_but_who_sent_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    server = served.start()
+    server.publish(b"{}", None)
+    really = Request.parse
+
+    def parse(line: bytes) -> Request:
+        if b"break" in line:
+            raise fault
+        return really(line)
+
+    monkeypatch.setattr(Request, "parse", parse)
+    client = served.connect(STRANGER)
+    client.sendall(b"break\n")
+    with client:
+        assert closed(client)
     assert answer(served.ask(Verb.STATUS, STRANGER)).body == {}
+    assert [said.partition(":")[0] for said in served.said] == ["uid 1001 is let go"]
+    assert server.tend() is None
+
+
+def test_requests_of_any_depth_are_answered(served: Served) -> None:
+    served.start().publish(b"{}", None)
+    for depth in (3, 100, 990, 2000, 3900):
+        client = served.connect(ROOT)
+        client.sendall(b'{"version": 1, "verb": ' + b"[" * depth + b"]" * depth + b"}\n")
+        assert answer(client).body["message"] == "not a line of JSON: nested more than 2 deep"
+    assert answer(served.ask(Verb.STATUS)).body == {}
+
+
+def test_a_thread_that_fails_begins_anew_and_says_so(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overcommit.daemon.socket._REST_SECONDS", 0.01)
+    server = served.start()
+    server.publish(b"{}", None)
+    failures = [RuntimeError("a fault of ours")]
+    really = ControlServer._deliver
+
+    def deliver(of: ControlServer) -> None:
+        if failures:
+            raise failures.pop()
+        really(of)
+
+    with served.connect() as present:
+        assert answer(served.ask(Verb.STATUS)).body == {}, "one thread serves all in turn: it has let both in"
+        monkeypatch.setattr(ControlServer, "_deliver", deliver)
+        served.connect().close()
+        assert closed(present)
+    assert answer(served.ask(Verb.STATUS)).body == {}
+    assert served.said == ["the control socket begins anew: RuntimeError: a fault of ours"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_is_started_anew_when_it_is_tended(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = served.start()
+    server.publish(b"{}", None)
+    dead = server._thread
+    endings = [SystemExit()]
+    really = ControlServer._deliver
+
+    def deliver(of: ControlServer) -> None:
+        if endings:
+            raise endings.pop()
+        really(of)
+
+    monkeypatch.setattr(ControlServer, "_deliver", deliver)
+    served.connect().close()
+    dead.join(LONG)
+    with monkeypatch.context() as context:
+        context.setattr("threading.Thread.start", Mock(side_effect=RuntimeError("can't start new thread")))
+        assert server.tend() == "its thread has ended: can't start new thread"
+    assert server.tend() is None
+    assert answer(served.ask(Verb.STATUS)).body == {}
+    assert served.said[-1] == "the control socket's thread has ended, and is started anew"
+
+
+def test_a_thread_that_hangs_is_seen(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overcommit.daemon.socket.HUNG_SECONDS", 0.05)
+    server = served.start()
+    server.publish(b"{}", None)
+    stuck, really = threading.Event(), ControlServer._deliver
+
+    def deliver(of: ControlServer) -> None:
+        stuck.wait(LONG)
+        really(of)
+
+    monkeypatch.setattr(ControlServer, "_deliver", deliver)
+    served.connect().close()
+    time.sleep(0.05)
+    assert server.tend() is None, "it is asked"
+    time.sleep(0.1)
+    assert "has not answered for" in str(server.tend())
+    stuck.set()
+    assert answer(served.ask(Verb.STATUS)).body == {}
+    assert server.tend() is None
 
 
 def test_progress_that_nobody_reads_is_left_out(served: Served) -> None:

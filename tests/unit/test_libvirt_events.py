@@ -99,6 +99,22 @@ def test_a_loop_that_fails_goes_on_and_not_in_a_hurry(libvirt: StandIn) -> None:
     assert host.uptime - FakeHost([]).uptime == 1.0
 
 
+def test_whatever_a_callback_met_the_loop_goes_on(libvirt: StandIn, mocker: MockerFixture) -> None:
+    faults = [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text"), RecursionError("deep"), KeyError(4)]
+    run, went_on = libvirt.virEventRunDefaultImpl, queue.SimpleQueue[None]()
+
+    def fail_first() -> None:
+        if faults:
+            raise faults.pop()
+        went_on.put(None)
+        run()
+
+    mocker.patch.object(libvirt, "virEventRunDefaultImpl", fail_first)
+    loop = EventLoop(libvirt, FakeClock(FakeHost([])))
+    went_on.get(timeout=30)
+    assert loop.stop(seconds=30)
+
+
 def test_a_real_libvirt_tells_of_a_paused_domain(mocker: MockerFixture, tmp_path: Path) -> None:
     """Libvirt's own test driver, and its own event loop."""
     libvirt = pytest.importorskip("libvirt", reason="the libvirt binding is optional")

@@ -1,0 +1,71 @@
+"""JSON of whoever it may be: bounded in bytes, depth and digits before any of it is parsed.
+
+The parser and ``repr`` of what it returns recurse, each up to the interpreter's own limit, which other
+code then meets half-way; so depth is counted on the text. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+_MOST_DIGITS = 64
+"""No number of ours is longer; a longer one takes time that grows with the square of its length."""
+# A string that never ends reaches to the end of the text, so that no place is gone through twice.
+_TOKEN = re.compile(r'"(?:[^"\\]+|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+
+
+def loads(data: bytes | str, *, most_bytes: int, most_depth: int) -> Any:
+    """The value that ``data`` says; lists and objects are nested ``most_depth`` deep at most.
+
+    Raises:
+        ValueError: too long, too deep, not UTF-8, or no JSON (NaN and Infinity are none); says which.
+    """
+    if len(data) > most_bytes:
+        message = f"longer than {most_bytes} bytes"
+        raise ValueError(message)
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8 at byte {error.start}"
+        raise ValueError(message) from error
+    _require_shallow(text, most_depth)
+    return json.loads(text, parse_constant=_no_number, parse_int=_whole_number, parse_float=_number)
+
+
+def _require_shallow(text: str, most_depth: int) -> None:
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        first = text[token.start()]
+        if first in "[{":
+            depth += 1
+            if depth > most_depth:
+                message = f"nested more than {most_depth} deep"
+                raise ValueError(message)
+        elif first in "]}":
+            depth -= 1
+
+
+def _no_number(name: str) -> NoReturn:
+    message = f"{name} is no JSON"
+    raise ValueError(message)
+
+
+def _whole_number(digits: str) -> int:
+    return int(_bounded(digits))
+
+
+def _number(digits: str) -> float:
+    value = float(_bounded(digits))
+    if value in {float("inf"), float("-inf")}:
+        message = "a number that large is none"
+        raise ValueError(message)
+    return value
+
+
+def _bounded(digits: str) -> str:
+    if len(digits) > _MOST_DIGITS:
+        message = f"a number of more than {_MOST_DIGITS} digits"
+        raise ValueError(message)
+    return digits
