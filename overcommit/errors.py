@@ -12,6 +12,7 @@
     ├── CutShort           something went wrong after a part was done                         (exit 3)
     └── HostError          the host said no while we worked                                   (exit 1)
         ├── Busy           EBUSY that outlasted our retries
+        ├── Unreadable     a text of the kernel's or of libvirt's is not what it should be
         ├── JournalFailed  the undo journal cannot be written, so that nothing may be changed
         └── Gone           the domain or its process left
 
@@ -96,6 +97,10 @@ class HostError(OvercommitError):
 
 class Busy(HostError):
     """EBUSY for longer than the operation's deadline."""
+
+
+class Unreadable(HostError, ValueError):
+    """A text of the kernel's or of libvirt's is not what it should be; who reads on leaves a gap."""
 
 
 class JournalFailed(HostError):

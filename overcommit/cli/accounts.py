@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +11,9 @@ from overcommit.daemon.swap_text import swap_text
 from overcommit.host.setaside import HUGE_PAGES
 from overcommit.host.swap import ZSWAP
 from overcommit.model.facts import DomainFacts, HostFacts
-from overcommit.model.swap import SwapArea, SwapKind
+from overcommit.model.swap import SwapArea, SwapHazard, SwapKind
 from overcommit.plan.budget import shared_limit
-from overcommit.units import format_ratio, format_size
+from overcommit.units import MIB, format_ratio, format_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +72,30 @@ def swap_finding(area: SwapArea, host: HostFacts) -> Finding:
         False: "; guest memory will rest there, readable on the disk",
         None: "; guest memory will rest there, and whether it is encrypted cannot be told",
     }[area.encrypted]
+    hazard = area.hazard
     return Finding(
-        level="warn" if area.on_disk and not area.encrypted else "ok",
+        level="warn" if area.on_disk and (not area.encrypted or hazard) else "ok",
         about="swap",
-        text=f"{swap_text(area, host)}{rests if area.on_disk else ''}",
-        fix="put it on dm-crypt, or use zram" if area.exposed else "",
+        text=f"{swap_text(area, host)}{rests if area.on_disk else ''}"
+        + (f"; {area.path} {hazard.value}" if hazard else ""),
+        fix=_elsewhere(area, host) if hazard and hazard is not SwapHazard.BTRFS else _cipher(area),
     )
+
+
+def _cipher(area: SwapArea) -> str:
+    return "put it on dm-crypt, or use zram" if area.exposed else ""
+
+
+def _elsewhere(area: SwapArea, host: HostFacts) -> str:
+    """Swap in memory first, so that what lies there has a place to go to."""
+    path = shlex.quote(area.file)
+    return f"{zram_command(host)} && swapoff {path}; then take {path} out of /etc/fstab"
+
+
+def zram_command(host: HostFacts) -> str:
+    """Makes a zram device of half the host's memory and uses it, until the next boot."""
+    make = f"modprobe zram && dev=$(zramctl --find --size {host.total_bytes // 2 // MIB}M)"
+    return f'{make} && mkswap "$dev" && swapon --priority 100 "$dev"'
 
 
 def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:

@@ -14,7 +14,13 @@ from typing import Any
 
 import click
 
-from overcommit.cli.accounts import Finding, account_findings, limit_findings, swap_finding
+from overcommit.cli.accounts import (
+    Finding,
+    account_findings,
+    limit_findings,
+    swap_finding,
+    zram_command,
+)
 from overcommit.cli.daemon_client import find_daemon, refuse_beside_daemon
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import Session, with_session
@@ -237,12 +243,12 @@ def _memory(host: HostFacts, unreadable: Iterable[Gap]) -> Iterator[Finding]:
         yield Finding(level="ok", about=f"memory node {node.nid}", text=sizes)
     for gap in unreadable:
         yield Finding(level="warn", about=gap.what, text=f"cannot be read: {gap.why}")
-    if not host.swap:
+    if not host.swap and not any(gap.what == "swap" for gap in unreadable):
         yield Finding(
             level="warn",
             about="swap",
             text="none: page-out cannot be used, only free page reporting and ballooning",
-            fix="modprobe zram, then zramctl, mkswap and swapon; or add a swap partition",
+            fix=zram_command(host),
         )
     for area in host.swap:
         yield swap_finding(area, host)

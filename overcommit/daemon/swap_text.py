@@ -26,8 +26,13 @@ def _device_texts(area: SwapArea) -> Iterator[str]:
         limit = f" of {format_size(area.pool_limit_bytes)} (mem_limit)" if area.pool_limit_bytes else ""
         held = format_size(area.pool.stored_bytes)
         yield f"holds {held} in {format_size(area.pool.used_bytes)}{limit} of memory"
+    if area.backing is not None:
+        yield (
+            f"writes to {area.backing} what it is told to put out: {format_size(area.backing_held_bytes)} "
+            f"are there, {format_size(area.backing_written_bytes)} were written"
+        )
     device = area.device
-    if device is not None and area.on_disk:
+    if device is not None and area.kind is not SwapKind.ZRAM:
         turns = "a rotating disk" if device.rotational else "no rotating disk"
         shared = ", by its file system too" if area.kind is SwapKind.FILE else ""
         mean = device.seconds_per_read

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from collections.abc import Iterable
 
-from overcommit.errors import HostError
+from overcommit.errors import HostError, Unreadable
+from overcommit.host.block import unescaped
+from overcommit.host.figures import excerpt, number, numbers
 from overcommit.host.kernel import Kernel
 from overcommit.model.accounts import Compressed
-from overcommit.model.facts import HostFacts, Pressure
+from overcommit.model.facts import Gap, HostFacts, Pressure
 from overcommit.model.ranges import Range
 from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.units import KIB, PAGE_SIZE
 
+_MEMINFO = "/proc/meminfo"
+_NEEDED = ("MemTotal", "MemAvailable", "Active", "Inactive", "Unevictable", "Shmem")
+_KINDS = {"partition": SwapKind.PARTITION, "file": SwapKind.FILE}
+_ZRAM = re.compile(r"(.*/)?zram[0-9]+")
+_SOME = re.compile(
+    r"^some avg10=([0-9]{1,3}\.[0-9]{1,2}) avg60=([0-9]{1,3}\.[0-9]{1,2}) avg300=\S+ total=([0-9]{1,20})$",
+    re.MULTILINE | re.ASCII,
+)
 
-def read_host(kernel: Kernel) -> HostFacts:
-    """Read the host's account.
+
+def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
+    """Read the host's account; to ``gaps`` is added what of it cannot be read, where that can be spared.
 
     Raises:
         OSError: ``/proc/meminfo`` or ``/proc/swaps`` cannot be read; without them nothing can be decided.
+        Unreadable: ``/proc/meminfo`` does not say how much memory there is.
     """
-    meminfo = parse_meminfo(kernel.read("/proc/meminfo"))
+    gaps = [] if gaps is None else gaps
+    meminfo = parse_meminfo(kernel.read(_MEMINFO))
+    missing = [name for name in _NEEDED if name not in meminfo]
+    if missing:
+        raise Unreadable(f"{_MEMINFO} has no {missing[0]}", hint=f"cat {_MEMINFO} shows what it has")
+    swaps = kernel.read("/proc/swaps")
+    swap: tuple[SwapArea, ...] = ()
+    try:
+        swap = parse_swaps(swaps)
+    except Unreadable as error:
+        gaps.append(Gap(what="swap", why=str(error)))
+    zram = None
+    try:
+        zram = read_zram(kernel, swap)
+    except (OSError, Unreadable) as error:
+        gaps.append(Gap(what="zram", why=str(error)))
     return HostFacts(
         name=kernel.read("/proc/sys/kernel/hostname").strip(),
         kernel=kernel.read("/proc/sys/kernel/osrelease").strip(),
@@ -28,27 +55,29 @@ def read_host(kernel: Kernel) -> HostFacts:
         total_bytes=meminfo["MemTotal"],
         mem_available_bytes=meminfo["MemAvailable"],
         lru_bytes=sum(meminfo[name] for name in ("Active", "Inactive", "Unevictable")),
-        swap=parse_swaps(kernel.read("/proc/swaps")),
-        zram=read_zram(kernel),
+        swap=swap,
+        zram=zram,
         pressure=read_pressure(kernel, "/proc/pressure/memory"),
         cpu_pressure=read_pressure(kernel, "/proc/pressure/cpu"),
         shmem_bytes=meminfo["Shmem"],
     )
 
 
-def read_zram(kernel: Kernel) -> Compressed | None:
-    """What zram devices hold and what they take for it, None without any.
+def read_zram(kernel: Kernel, areas: Iterable[SwapArea]) -> Compressed | None:
+    """What the zram devices among swap areas hold and what they take for it, None without any.
 
+    A zram device under a file system (of logs, say) holds other things than guests do.
     ``orig_data_size``, ``mem_used_total`` and ``same_pages`` of mm_stat
     (Documentation/admin-guide/blockdev/zram.rst).
 
     Raises:
         OSError: a device is there, but cannot be read.
+        Unreadable: its mm_stat is not what it should be.
     """
     pools = []
-    for device in kernel.list("/sys/block") if kernel.exists("/sys/block") else ():
-        path = f"/sys/block/{device}/mm_stat"
-        if device.startswith("zram") and kernel.exists(path):
+    for area in areas:
+        path = f"/sys/block/{area.path.rpartition('/')[2]}/mm_stat"
+        if area.kind is SwapKind.ZRAM and kernel.exists(path):
             pools.append(parse_zram(kernel.read(path))[0])
     if not pools:
         return None
@@ -59,14 +88,23 @@ def read_zram(kernel: Kernel) -> Compressed | None:
 
 
 def parse_zram(text: str) -> tuple[Compressed, int | None]:
-    """What a zram device's mm_stat says it holds, and the most memory that it may take: None, no limit."""
-    original, _, taken, limit, _, same, *_ = (int(field) for field in text.split())
+    """What a zram device's mm_stat says it holds, and the most memory that it may take: None, no limit.
+
+    Raises:
+        Unreadable: it is not what it should be.
+    """
+    original, _, taken, limit, _, same, *_ = numbers(text, "mm_stat", at_least=6)
     pool = Compressed(stored_bytes=max(0, original - same * PAGE_SIZE), used_bytes=taken)
     return pool, limit or None
 
 
 def read_swap_free(kernel: Kernel) -> int:
-    """Bytes left on all swap areas."""
+    """Bytes left on all swap areas.
+
+    Raises:
+        OSError: ``/proc/swaps`` cannot be read.
+        Unreadable: it is not what it should be.
+    """
     return sum(area.free_bytes for area in parse_swaps(kernel.read("/proc/swaps")))
 
 
@@ -76,8 +114,11 @@ def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:
     Raises:
         HostError: none is named there; only root is shown the addresses.
     """
-    matches = re.finditer(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", kernel.read("/proc/iomem"), re.MULTILINE)
-    ram = tuple(Range(int(match[1], 16), int(match[2], 16) + 1) for match in matches)
+    matches = re.finditer(
+        r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM$", kernel.read("/proc/iomem"), re.MULTILINE
+    )
+    spans = (Range(int(match[1], 16), int(match[2], 16) + 1) for match in matches)
+    ram = tuple(span for span in spans if span.size > 0)
     if not any(span.end > 1 for span in ram):
         raise HostError("/proc/iomem names no system RAM", hint="run as root")
     return ram
@@ -91,34 +132,48 @@ def read_boot_id(kernel: Kernel) -> str:
 def parse_meminfo(text: str) -> dict[str, int]:
     """Bytes by field name; fields that are counts, not sizes, are left out."""
     return {
-        match[1]: int(match[2]) * KIB for match in re.finditer(r"^(\S+):\s+(\d+) kB$", text, re.MULTILINE)
+        match[1]: int(match[2]) * KIB
+        for match in re.finditer(r"^(\S+):[ \t]+([0-9]{1,17}) kB$", text, re.MULTILINE)
     }
 
 
 def parse_swaps(text: str) -> tuple[SwapArea, ...]:
-    """The active swap areas of ``/proc/swaps`` (sizes there are in KiB)."""
+    """The active swap areas of ``/proc/swaps`` (sizes there are in KiB), with or without its first line.
+
+    Names have their white space escaped, and ``(deleted)`` behind them when the file was removed
+    (swap_show in mm/swapfile.c). Columns that a later kernel may add are left out.
+
+    Raises:
+        Unreadable: a line does not name an area.
+    """
     areas = []
-    for line in text.splitlines()[1:]:
-        path, kind, size, used, priority = line.split()
-        is_zram = PurePosixPath(path).name.startswith("zram")
+    for line in text.split("\n"):
+        fields = re.findall(r"[^ \t]+", line)
+        if not fields or fields[0] == "Filename":
+            continue
+        if len(fields) < 5 or fields[1] not in _KINDS or not re.fullmatch(r"-?[0-9]{1,10}", fields[4]):
+            raise Unreadable(f"/proc/swaps has a line that names no swap area: {excerpt(line)}")
+        path, kind = unescaped(fields[0]), _KINDS[fields[1]]
+        if kind is SwapKind.PARTITION and _ZRAM.fullmatch(path):
+            kind = SwapKind.ZRAM
+        size, used = (number(field, "/proc/swaps") * KIB for field in fields[2:4])
         areas.append(
             SwapArea(
-                path=path,
-                kind=SwapKind.ZRAM if is_zram else SwapKind(kind),
-                size_bytes=int(size) * KIB,
-                used_bytes=int(used) * KIB,
-                priority=int(priority),
+                path=path, kind=kind, size_bytes=size, used_bytes=min(used, size), priority=int(fields[4])
             )
         )
     return tuple(areas)
 
 
 def parse_pressure(text: str) -> Pressure:
-    """The ``some`` line of a PSI file (percent and microseconds there)."""
-    match = re.search(r"^some avg10=(\S+) avg60=(\S+) avg300=\S+ total=(\d+)$", text, re.MULTILINE)
+    """The ``some`` line of a PSI file (percent and microseconds there).
+
+    Raises:
+        Unreadable: it has none.
+    """
+    match = _SOME.search(text)
     if match is None:
-        message = f"not pressure stall information: {text[:60]!r}"
-        raise ValueError(message)
+        raise Unreadable(f"not pressure stall information: {excerpt(text)}")
     return Pressure(
         some_avg10=float(match[1]) / 100,
         some_avg60=float(match[2]) / 100,
@@ -127,8 +182,8 @@ def parse_pressure(text: str) -> Pressure:
 
 
 def read_pressure(kernel: Kernel, path: str) -> Pressure | None:
-    """PSI from a file, None where the kernel was booted without it (the file is absent or unreadable)."""
+    """PSI from a file, None where the kernel was booted without it, or writes something else."""
     try:
         return parse_pressure(kernel.read(path))
-    except OSError:
+    except (OSError, Unreadable):
         return None

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
-from overcommit.errors import HostError
+from overcommit.errors import HostError, Unreadable
+from overcommit.host.block import DEVICES, directory_of_mount, read_bottom, read_device, read_mount
+from overcommit.host.figures import numbers, read_number, row, rows
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import parse_meminfo, parse_zram
 from overcommit.model.accounts import Compressed, Zswap
 from overcommit.model.facts import Gap
-from overcommit.model.swap import BlockDevice, SwapArea, SwapKind, SwapTraffic
-from overcommit.units import PAGE_SIZE
+from overcommit.model.swap import SwapArea, SwapKind, SwapTraffic
+from overcommit.units import KIB, PAGE_SIZE
 
-DEVICES = "/sys/class/block"
 ZSWAP = "/sys/module/zswap/parameters"
-_MOUNTS = "/proc/self/mountinfo"
 _VMSTAT = "/proc/vmstat"
-_SECTOR = 512
+_WRITTEN_BACK_UNIT = 4 * KIB
+"""``bd_stat`` counts in 4 KiB whatever the size of a page is (zram.rst)."""
 
 
 def read_areas(kernel: Kernel, areas: tuple[SwapArea, ...]) -> tuple[tuple[SwapArea, ...], tuple[Gap, ...]]:
@@ -25,16 +25,18 @@ def read_areas(kernel: Kernel, areas: tuple[SwapArea, ...]) -> tuple[tuple[SwapA
     known, gaps = [], []
     for area in areas:
         try:
+            if area.kind is SwapKind.FILE:
+                area = dataclasses.replace(area, filesystem=read_mount(kernel, area.file).filesystem)
             directory = _directory_of(kernel, area)
         except (HostError, OSError) as error:
             gaps.append(Gap(what=f"device of swap on {area.path}", why=str(error)))
             known.append(area)
             continue
-        more = _with_pool if area.kind is SwapKind.ZRAM else _with_cipher
+        more = _with_pool if area.kind is SwapKind.ZRAM else _with_bottom
         for look in (_with_device, more):
             try:
                 area = look(kernel, area, directory)
-            except (OSError, ValueError) as error:
+            except (OSError, HostError) as error:
                 gaps.append(Gap(what=f"{_ABOUT[look]} of swap on {area.path}", why=str(error)))
         known.append(area)
     return tuple(known), tuple(gaps)
@@ -45,13 +47,19 @@ def read_traffic(kernel: Kernel) -> SwapTraffic | None:
 
     ``pswpout`` of ``/proc/vmstat`` counts pages written to any area. A page that zswap keeps is a ``zswpout``
     instead, and becomes a ``pswpout`` too when zswap puts it out (``zswpwb``, since Linux 6.8).
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: a counter is no number.
     """
-    counts = dict(re.findall(r"^(pswpout|zswpout|zswpwb) (\d+)$", kernel.read(_VMSTAT), re.MULTILINE))
+    counts = rows(kernel.read(_VMSTAT))
     if "pswpout" not in counts:
         return None
-    written, kept, put_out = (int(counts.get(name, 0)) for name in ("pswpout", "zswpout", "zswpwb"))
+    written, kept, put_out = (
+        row(counts, name, _VMSTAT) if name in counts else 0 for name in ("pswpout", "zswpout", "zswpwb")
+    )
     return SwapTraffic(
-        paged_out_bytes=(written + kept - put_out) * PAGE_SIZE, written_bytes=written * PAGE_SIZE
+        paged_out_bytes=max(0, written + kept - put_out) * PAGE_SIZE, written_bytes=written * PAGE_SIZE
     )
 
 
@@ -63,96 +71,65 @@ def read_zswap(kernel: Kernel) -> Zswap | None:
 
     Raises:
         OSError: it is there, but cannot be read.
-        ValueError: the kernel does not say what it takes.
+        Unreadable: the kernel does not say what it takes.
     """
     if not kernel.exists(f"{ZSWAP}/enabled"):
         return None
     meminfo = parse_meminfo(kernel.read("/proc/meminfo"))
-    if "Zswap" not in meminfo:
-        message = "no Zswap in /proc/meminfo"
-        raise ValueError(message)
+    if not {"Zswap", "Zswapped"} <= meminfo.keys():
+        raise Unreadable("no Zswap and Zswapped in /proc/meminfo")
     return Zswap(
         enabled=kernel.read(f"{ZSWAP}/enabled").strip() == "Y",
-        most=int(kernel.read(f"{ZSWAP}/max_pool_percent")) / 100,
+        most=read_number(kernel, f"{ZSWAP}/max_pool_percent") / 100,
         pool=Compressed(stored_bytes=meminfo["Zswapped"], used_bytes=meminfo["Zswap"]),
     )
 
 
 def _with_device(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
-    """Documentation/block/stat.rst: requests, merged, sectors of 512 bytes and milliseconds, twice."""
-    fields = [int(field) for field in kernel.read(f"{directory}/stat").split()]
-    reads, _, sectors_read, read_ms, writes, _, sectors_written, write_ms, *_ = fields
-    queue = f"{directory}/queue"
-    if not kernel.exists(f"{queue}/rotational"):
-        queue = f"{directory}/../queue"  # a partition is below its disk
-    device = BlockDevice(
-        name=_name_of(kernel, area, directory),
-        rotational=kernel.read(f"{queue}/rotational").strip() == "1",
-        reads=reads,
-        read_bytes=sectors_read * _SECTOR,
-        read_seconds=read_ms / 1000,
-        writes=writes,
-        written_bytes=sectors_written * _SECTOR,
-        write_seconds=write_ms / 1000,
-    )
-    return dataclasses.replace(area, device=device)
-
-
-def _name_of(kernel: Kernel, area: SwapArea, directory: str) -> str:
-    """The kernel's name of the device; a file system's is found by number, and its uevent has the name."""
-    if area.kind is not SwapKind.FILE:
-        return directory.rpartition("/")[2]
-    match = re.search(r"^DEVNAME=(\S+)$", kernel.read(f"{directory}/uevent"), re.MULTILINE)
-    if match is None:
-        message = f"no DEVNAME in {directory}/uevent"
-        raise ValueError(message)
-    return match[1]
+    return dataclasses.replace(area, device=read_device(kernel, directory))
 
 
 def _with_pool(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
+    """What a zram device holds, and the device to which it may write that (CONFIG_ZRAM_WRITEBACK)."""
     pool, limit = parse_zram(kernel.read(f"{directory}/mm_stat"))
-    return dataclasses.replace(area, pool=pool, pool_limit_bytes=limit)
+    area = dataclasses.replace(area, pool=pool, pool_limit_bytes=limit)
+    backing = (
+        kernel.read(f"{directory}/backing_dev").strip() if _has(kernel, directory, "backing_dev") else "none"
+    )
+    if backing == "none":
+        return area
+    path = f"{directory}/bd_stat"
+    held, _, written, *_ = numbers(kernel.read(path), path, at_least=3) if kernel.exists(path) else (0, 0, 0)
+    area = dataclasses.replace(
+        area,
+        backing=backing,
+        backing_held_bytes=held * _WRITTEN_BACK_UNIT,
+        backing_written_bytes=written * _WRITTEN_BACK_UNIT,
+    )
+    return _with_bottom(kernel, area, f"{DEVICES}/{backing.rpartition('/')[2]}")
 
 
-def _with_cipher(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
-    return dataclasses.replace(area, encrypted=_on_dm_crypt(kernel, directory))
+def _with_bottom(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
+    bottom = read_bottom(kernel, directory)
+    return dataclasses.replace(area, encrypted=bottom.encrypted, devices=bottom.devices, remote=bottom.remote)
 
 
-_ABOUT = {_with_device: "counters", _with_pool: "use", _with_cipher: "encryption"}
+_ABOUT = {_with_device: "counters", _with_pool: "use", _with_bottom: "encryption"}
+
+
+def _has(kernel: Kernel, directory: str, name: str) -> bool:
+    return kernel.exists(f"{directory}/{name}")
 
 
 def _directory_of(kernel: Kernel, area: SwapArea) -> str:
     """The sysfs directory of the block device that an area lies on.
 
     Raises:
-        HostError: it cannot be told, as on a file system over several devices.
+        HostError: it cannot be told, as on a file system over a network.
     """
-    directory = f"{DEVICES}/{area.path.rpartition('/')[2]}"
     if area.kind is SwapKind.FILE:
-        directory = f"/sys/dev/block/{_mounted_from(kernel, area.path)}"
+        return directory_of_mount(kernel, read_mount(kernel, area.file))
+    directory = f"{DEVICES}/{area.path.rpartition('/')[2]}"
     if not kernel.exists(directory):
         raise HostError(f"no {directory}")
     return directory
-
-
-def _mounted_from(kernel: Kernel, path: str) -> str:
-    """Major and minor number of the file system that holds a file (proc_pid_mountinfo(5), fields 3 and 5)."""
-    mounts: list[tuple[str, str]] = re.findall(
-        r"^\d+ \d+ (\d+:\d+) \S+ (\S+) ", kernel.read(_MOUNTS), re.MULTILINE
-    )
-    over = [
-        (len(point), number) for number, point in mounts if f"{path}/".startswith(f"{point.rstrip('/')}/")
-    ]
-    if not over:
-        raise HostError(f"no mount holds {path}")
-    return max(reversed(over), key=lambda mount: mount[0])[1]  # of mounts over each other the last
-
-
-def _on_dm_crypt(kernel: Kernel, directory: str) -> bool:
-    """Whether a device, or all that it is made of, is dm-crypt's: cryptsetup's UUIDs begin with CRYPT-."""
-    uuid = f"{directory}/dm/uuid"
-    if kernel.exists(uuid) and kernel.read(uuid).startswith("CRYPT-"):
-        return True
-    below = f"{directory}/slaves"
-    parts = kernel.list(below) if kernel.exists(below) else ()
-    return bool(parts) and all(_on_dm_crypt(kernel, f"{DEVICES}/{part}") for part in parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 from overcommit.model.accounts import Compressed
@@ -14,6 +15,40 @@ class SwapKind(enum.Enum):
     ZRAM = "zram"
     PARTITION = "partition"
     FILE = "file"
+
+
+class SwapHazard(enum.Enum):
+    """What makes a place a bad one for swap, as a sentence goes on after its path."""
+
+    ZFS = (
+        "lies on ZFS, which needs memory to write: a host that is short of memory can hang there "
+        "(known to OpenZFS, number 7734)"
+    )
+    NETWORK = (
+        "is reached over a network, which needs memory to write: a host that is short of memory can hang, "
+        "and stops when the network does"
+    )
+    LOOP = "is a file behind a loop device: its file system needs memory to write, which may be what is short"
+    BTRFS = (
+        "is a file on btrfs: its subvolume cannot be snapshotted, and balancing or removing the device fails "
+        "while it is in use"
+    )
+
+
+_HAZARDOUS_DEVICES = (
+    (SwapHazard.ZFS, re.compile(r"zd[0-9]+(p[0-9]+)?")),
+    (SwapHazard.NETWORK, re.compile(r"(nbd|rbd|drbd)[0-9]+(p[0-9]+)?")),
+    (SwapHazard.LOOP, re.compile(r"loop[0-9]+(p[0-9]+)?")),
+)
+_HAZARDOUS_FILESYSTEMS = (
+    (SwapHazard.ZFS, frozenset({"zfs"})),
+    (
+        SwapHazard.NETWORK,
+        frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "glusterfs", "fuse.glusterfs"}),
+    ),
+    (SwapHazard.BTRFS, frozenset({"btrfs"})),
+)
+_DELETED = " (deleted)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +79,11 @@ class SwapArea:
     """One active swap area; the kernel fills those of the highest ``priority`` first.
 
     ``encrypted``: it lies on dm-crypt; None: not known, or not on a disk at all. ``device``: None where it
-    cannot be told. ``pool`` is what a zram device holds, and ``pool_limit_bytes`` the most memory that it may
-    take for that (its mem_limit), None: as much as it needs.
+    cannot be told. ``devices`` are at the bottom of that, by the kernel's names, and ``remote``: over a
+    network. ``filesystem`` is the type of what holds a file. ``pool`` is what a zram device holds, and
+    ``pool_limit_bytes`` the most memory that it may take for that (its mem_limit), None: as much as it needs.
+    ``backing`` is the device that a zram device writes to what it is told to put out, None: it has none;
+    ``encrypted``, ``devices`` and ``remote`` are then of that one.
     """
 
     path: str
@@ -57,6 +95,17 @@ class SwapArea:
     device: BlockDevice | None = None
     pool: Compressed | None = None
     pool_limit_bytes: int | None = None
+    devices: tuple[str, ...] = ()
+    remote: bool = False
+    filesystem: str | None = None
+    backing: str | None = None
+    backing_held_bytes: int = 0
+    backing_written_bytes: int = 0
+
+    @property
+    def file(self) -> str:
+        """The path of a file as it was opened; the kernel says so of one that was removed since."""
+        return self.path.removesuffix(_DELETED)
 
     @property
     def free_bytes(self) -> int:
@@ -65,8 +114,28 @@ class SwapArea:
 
     @property
     def on_disk(self) -> bool:
-        """Whether what is written there leaves memory."""
-        return self.kind is not SwapKind.ZRAM
+        """Whether what is written there leaves memory, at once or later."""
+        return self.kind is not SwapKind.ZRAM or self.backing is not None
+
+    @property
+    def into_memory_bytes(self) -> int:
+        """What was written to it since it is there and did not go on to a disk; on a disk nothing."""
+        if self.kind is not SwapKind.ZRAM or self.device is None:
+            return 0
+        return self.device.written_bytes - self.backing_written_bytes
+
+    @property
+    def hazard(self) -> SwapHazard | None:
+        """Why it is a bad place for swap; None: nothing speaks against it."""
+        names = self.devices or (self.path.rpartition("/")[2],)
+        if self.kind is not SwapKind.FILE or self.devices:
+            for hazard, pattern in _HAZARDOUS_DEVICES:
+                if any(pattern.fullmatch(name) for name in names):
+                    return hazard
+        for hazard, types in _HAZARDOUS_FILESYSTEMS:
+            if self.filesystem in types:
+                return hazard
+        return SwapHazard.NETWORK if self.remote else None
 
     @property
     def exposed(self) -> bool:

@@ -73,7 +73,7 @@ def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:
     """
     gaps: list[Gap] = []
     attempt = functools.partial(_attempt, gaps)
-    host = read_host(kernel)
+    host = read_host(kernel, gaps)
     nodes, unreadable = read_nodes(kernel)
     # Before the devices' own figures: what only the later ones count is then no write of others.
     traffic = attempt("what went to swap", lambda: read_traffic(kernel))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.action import Action, DemotionAction, PageoutAction, frees
-from overcommit.model.facts import MIGRATION_AWAY, DomainFacts, Snapshot
+from overcommit.model.facts import MIGRATION_AWAY, DomainFacts, HostFacts, Snapshot
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
@@ -27,6 +27,7 @@ def notes(
 ) -> Iterator[str]:
     """What an operator should know beside the actions themselves."""
     yield from budget_notes(host.budget, snapshot.host, policy)
+    yield from swap_place_notes(snapshot.host)
     if policy.reclaim is ReclaimMode.OFF:
         yield "the policy says reclaim: off"
     elif policy.reclaim is ReclaimMode.ON_PRESSURE and not host.short_bytes and not actions:
@@ -67,6 +68,16 @@ def swap_notes(swap: SwapVerdict, actions: Iterable[Action]) -> Iterator[str]:
     """What of swap could not be judged, where something is to be paged out all the same."""
     if any(isinstance(action, PageoutAction) and action.blocked is None for action in actions):
         yield from swap.unknown
+
+
+def swap_place_notes(host: HostFacts) -> Iterator[str]:
+    """Where swap lies in a bad place, or in one of which nobody can say who reads there."""
+    for area in host.swap:
+        if area.hazard is not None:
+            yield f"swap on {area.path} {area.hazard.value}"
+    untold = [area.path for area in host.swap if area.on_disk and area.encrypted is None]
+    if untold:
+        yield f"whether what is paged out to {', '.join(untold)} rests encrypted cannot be told"
 
 
 def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Iterable[Action]) -> Iterator[str]:

@@ -153,8 +153,7 @@ def to_disk(host: HostFacts) -> int | None:
         return None
     if not any(area.on_disk for area in host.swap):
         return 0
-    zram = (a.device.written_bytes for a in host.swap if not a.on_disk and a.device is not None)
-    return max(0, host.swap_traffic.written_bytes - sum(zram))
+    return max(0, host.swap_traffic.written_bytes - sum(area.into_memory_bytes for area in host.swap))
 
 
 def _devices(host: HostFacts) -> dict[str, SwapArea]:
@@ -162,13 +161,24 @@ def _devices(host: HostFacts) -> dict[str, SwapArea]:
 
 
 def _to_zram(before: HostFacts, now: HostFacts) -> int:
-    """Of what was written to swap meanwhile, what went to zram devices that are in both readings."""
+    """Of what was written to swap meanwhile, what stayed in zram devices that are in both readings.
+
+    It is below 0 where they wrote more to their own disks than came to them.
+    """
     known = _devices(before)
     return sum(
-        max(0, area.device.written_bytes - earlier.device.written_bytes)
+        area.into_memory_bytes - known[name].into_memory_bytes
         for name, area in _devices(now).items()
-        if not area.on_disk
-        and area.device is not None
-        and (earlier := known.get(name)) is not None
-        and earlier.device is not None
+        if name in known and _goes_on(known[name], area)
+    )
+
+
+def _goes_on(before: SwapArea, now: SwapArea) -> bool:
+    """Whether it is the same device still, by its counters."""
+    earlier, later = before.device, now.device
+    return (
+        earlier is not None
+        and later is not None
+        and earlier.written_bytes <= later.written_bytes
+        and before.backing_written_bytes <= now.backing_written_bytes
     )

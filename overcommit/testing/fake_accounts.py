@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from overcommit.host.block import DEVICES
 from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.setaside import ARC, HUGE_PAGES
-from overcommit.host.swap import DEVICES, ZSWAP
+from overcommit.host.swap import ZSWAP
 from overcommit.testing.fake_host import FakeGuest, FakeHost
 from overcommit.units import KIB, MIB, PAGE_SIZE
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Sequence
 from overcommit.damon.sysfs import ROOT
 from overcommit.damon.trace import TRACING
 from overcommit.errors import Gone
+from overcommit.host.block import DEVICES
 from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.kernel import Advice
 from overcommit.host.ksm import DIRECTORY as KSM
 from overcommit.host.nodes import DIRECTORY as NODES
 from overcommit.host.setaside import HUGE_PAGES
-from overcommit.host.swap import DEVICES
 from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, intersect
 from overcommit.testing.fake_accounts import charge_files, charge_statistics, host_files

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -179,12 +180,20 @@ def _area(name: str, words: Words) -> SwapArea:
     """A swap area by its device's name, or by its path if it is a file."""
     size, used = _size(words.pop("size")), _size(words.pop("used", 0))
     kind = SwapKind.ZRAM if name.startswith("zram") else SwapKind.PARTITION
-    encrypted, holds, limit = words.pop("encrypted", None), words.pop("holds", None), words.pop("limit", None)
-    area = SwapArea(
+    holds, limit = words.pop("holds", None), words.pop("limit", None)
+    place = SwapArea(
         path=name if name.startswith("/") else f"/dev/{name}",
         kind=SwapKind.FILE if name.startswith("/") else kind,
         size_bytes=size,
         used_bytes=used,
+        filesystem=words.pop("filesystem", None),
+        backing=words.pop("backing", None),
+    )
+    # Of a usual disk it is known, and is not what a case is about unless it says so.
+    usual = True if place.on_disk and place.hazard is None else None
+    encrypted = {"unknown": None}.get(given := words.pop("encrypted", usual), given)
+    area = dataclasses.replace(
+        place,
         priority=words.pop("priority", 0),
         encrypted=encrypted,
         device=scenarios.block_device(name.strip("/")),

@@ -78,8 +78,13 @@ def test_zram_devices_add_up_and_pages_of_one_word_do_not_count(kernel_with: Ker
         "/sys/block/zram1/mm_stat": f"{10 * MIB} 4000000 {5 * MIB} 0 0 0 0 0 0\n",
         "/sys/block/sda/size": "1\n",
     }
-    assert read_zram(kernel_with(files)) == Compressed(stored_bytes=100 * MIB, used_bytes=35 * MIB)
-    assert read_zram(kernel_with({"/sys/block/sda/size": "1\n"})) is None
+    swaps = (
+        "/dev/zram0 partition 4194300 0 100\n/dev/zram1 partition 4194300 0 100\n/dev/sda2 partition 8 0 -2\n"
+    )
+    areas = parse_swaps(swaps)
+    assert read_zram(kernel_with(files), areas) == Compressed(stored_bytes=100 * MIB, used_bytes=35 * MIB)
+    assert read_zram(kernel_with(files), areas[2:]) is None
+    assert read_zram(kernel_with({"/sys/block/sda/size": "1\n"}), areas) is None
 
 
 @pytest.mark.parametrize(("written", "enabled"), [("Y\n", True), ("N\n", False)])
@@ -135,10 +140,15 @@ LUKS = "CRYPT-LUKS2-0123456789abcdef-cryptswap\n"
             False,
             id="LVM on dm-crypt and on a plain disk",
         ),
-        pytest.param({f"{BLOCK}/dm-1/dm/uuid": "LVM-abc\n"}, False, id="LVM"),
+        pytest.param({f"{BLOCK}/dm-1/dm/uuid": "LVM-abc\n"}, None, id="LVM over who knows what"),
+        pytest.param(
+            {f"{BLOCK}/dm-1/dm/uuid": "LVM-abc\n", f"{BLOCK}/dm-1/slaves/sda3/size": "1\n"},
+            None,
+            id="LVM over a disk",
+        ),
     ],
 )
-def test_swap_on_a_device(kernel_with: KernelWith, files: Files, encrypted: bool) -> None:
+def test_swap_on_a_device(kernel_with: KernelWith, files: Files, encrypted: bool | None) -> None:
     assert encryption(kernel_with, "/dev/dm-1\tpartition", files) == (encrypted, False)
 
 
@@ -153,7 +163,7 @@ def test_swap_on_a_plain_partition_is_not_encrypted_and_on_zram_the_question_is_
     ("path", "files", "encrypted"),
     [
         ("/swapfile", {"/sys/dev/block/254:0/dm/uuid": LUKS}, True),
-        ("/swap/file", {"/sys/dev/block/8:4/size": "1\n"}, False),
+        ("/swap/file", {"/sys/dev/block/8:4/uevent": "DEVNAME=sda4\n"}, False),
         ("/swapfile", {"/sys/dev/block/254:0/dm/uuid": OSError(errno.EIO, "input/output error")}, None),
         ("/pool/file", {}, None),
     ],

@@ -1,0 +1,187 @@
+"""Block devices under swap: what they did, what they are made of, whether dm-crypt is among that."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from overcommit.errors import HostError, Unreadable
+from overcommit.host.figures import numbers
+from overcommit.host.kernel import Kernel
+from overcommit.model.swap import BlockDevice
+
+DEVICES = "/sys/class/block"
+_BY_NUMBER = "/sys/dev/block"
+_MOUNTS = "/proc/self/mountinfo"
+_SECTOR = 512
+_STATISTICS = 8
+"""Requests, merged, sectors and milliseconds, of reads and of writes (Documentation/block/stat.rst)."""
+_DEEPEST = 16
+"""Devices on devices; no host has that many."""
+
+_DISK = re.compile(
+    r"(sd|hd|vd|xvd|dasd)[a-z]+[0-9]*|nvme[0-9]+(c[0-9]+)?n[0-9]+(p[0-9]+)?"
+    r"|mmcblk[0-9]+(p[0-9]+)?|pmem[0-9]+.*"
+)
+"""Disks and their partitions. What is below another device (a zvol, loop, nbd, rbd) sysfs does not say."""
+_LVM = "LVM-"
+_NO_CIPHER = ("CRYPT-INTEGRITY-", "CRYPT-VERITY-")
+"""What cryptsetup makes besides: it protects from changes, not from reading."""
+_LOCAL_TRANSPORTS = frozenset({"pcie", "apple-nvme", "loop"})
+
+
+class Mount(NamedTuple):
+    """A mounted file system: its device number, its type, and what it was mounted from."""
+
+    number: str
+    filesystem: str
+    source: str
+
+
+class Bottom(NamedTuple):
+    """What a device rests on in the end, by the kernel's names; ``remote``: some of it over a network."""
+
+    encrypted: bool | None
+    devices: tuple[str, ...]
+    remote: bool
+
+
+def unescaped(name: str) -> str:
+    """A name without the octal escapes that the kernel puts for white space in ``/proc`` (seq_path)."""
+    return re.sub(r"\\([0-3][0-7]{2})", lambda escape: chr(int(escape[1], 8)), name)
+
+
+def read_mount(kernel: Kernel, path: str) -> Mount:
+    """What holds a file (proc_pid_mountinfo(5)): of mounts over each other the last.
+
+    Raises:
+        OSError: mounts cannot be read.
+        HostError: none holds it.
+    """
+    found, longest = None, -1
+    for line in kernel.read(_MOUNTS).split("\n"):
+        placed, dash, mounted = line.partition(" - ")
+        fields, of = placed.split(" "), mounted.split(" ")
+        if not dash or len(fields) < 5 or len(of) < 2 or not re.fullmatch(r"[0-9]+:[0-9]+", fields[2]):
+            continue
+        point = unescaped(fields[4])
+        if f"{path}/".startswith(f"{point.rstrip('/')}/") and len(point) >= longest:
+            found, longest = Mount(fields[2], of[0], unescaped(of[1])), len(point)
+    if found is None:
+        raise HostError(f"no mount holds {path}")
+    return found
+
+
+def directory_of_mount(kernel: Kernel, mount: Mount) -> str:
+    """The sysfs directory of the block device under a file system.
+
+    Raises:
+        HostError: it has none that can be told.
+    """
+    directory = f"{_BY_NUMBER}/{mount.number}"
+    if not mount.number.startswith("0:"):
+        if not kernel.exists(directory):
+            raise HostError(f"no {directory}")
+        return directory
+    # Btrfs has numbers of its own, and says what it was mounted from.
+    name = mount.source.removeprefix("/dev/").removeprefix("mapper/")
+    if mount.source.startswith("/dev/"):
+        if kernel.exists(f"{DEVICES}/{name}"):
+            return f"{DEVICES}/{name}"
+        for device in kernel.list(DEVICES) if kernel.exists(DEVICES) else ():
+            mapped = f"{DEVICES}/{device}/dm/name"
+            if device.startswith("dm-") and kernel.exists(mapped) and kernel.read(mapped).strip() == name:
+                return f"{DEVICES}/{device}"
+    raise HostError(f"it lies on {mount.filesystem}, under which is no block device of this host")
+
+
+def read_name(kernel: Kernel, directory: str) -> str:
+    """The kernel's name of a device; one that was found by number has it in its uevent.
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: it is not there.
+    """
+    if not directory.startswith(_BY_NUMBER):
+        return directory.rpartition("/")[2]
+    match = re.search(r"^DEVNAME=(\S+)$", kernel.read(f"{directory}/uevent"), re.MULTILINE)
+    if match is None:
+        raise Unreadable(f"no DEVNAME in {directory}/uevent")
+    return match[1]
+
+
+def read_device(kernel: Kernel, directory: str) -> BlockDevice:
+    """What a device is and what it has done.
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: its counters are not what they should be.
+    """
+    fields = numbers(kernel.read(f"{directory}/stat"), f"{directory}/stat", at_least=_STATISTICS)
+    reads, _, sectors_read, read_ms, writes, _, sectors_written, write_ms, *_ = fields
+    queue = f"{directory}/queue"
+    if not kernel.exists(f"{queue}/rotational"):
+        queue = f"{directory}/../queue"  # a partition is below its disk
+    return BlockDevice(
+        name=read_name(kernel, directory),
+        rotational=kernel.read(f"{queue}/rotational").strip() == "1",
+        reads=reads,
+        read_bytes=sectors_read * _SECTOR,
+        read_seconds=read_ms / 1000,
+        writes=writes,
+        written_bytes=sectors_written * _SECTOR,
+        write_seconds=write_ms / 1000,
+    )
+
+
+def read_bottom(kernel: Kernel, directory: str, depth: int = 0) -> Bottom:
+    """What a device rests on: through dm (LVM, dm-crypt, multipath), md and bcache down to disks.
+
+    It is encrypted if dm-crypt is between it and each disk (cryptsetup's UUIDs begin with CRYPT-), and it is
+    not if disks of this host lie bare below. What else there is, and LVM over disks, cannot be told.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    path = f"{directory}/dm/uuid"
+    uuid = kernel.read(path) if kernel.exists(path) else ""
+    ciphered = uuid.startswith("CRYPT-") and not uuid.startswith(_NO_CIPHER)
+    below = f"{directory}/slaves"
+    parts = kernel.list(below) if kernel.exists(below) and depth < _DEEPEST else ()
+    if not parts:
+        name, remote = _name_or_number(kernel, directory), _is_remote(kernel, directory)
+        bare = False if _DISK.fullmatch(name) and not remote else None
+        return Bottom(True if ciphered else bare, (name,), remote)
+    found = [read_bottom(kernel, f"{DEVICES}/{part}", depth + 1) for part in parts]
+    kinds = {each.encrypted for each in found}
+    encrypted = False if False in kinds else None if None in kinds else True
+    if ciphered:
+        encrypted = True
+    elif uuid.startswith(_LVM) and kinds == {False}:
+        encrypted = None
+    devices = tuple(dict.fromkeys(device for each in found for device in each.devices))
+    return Bottom(encrypted, devices, any(each.remote for each in found))
+
+
+def _name_or_number(kernel: Kernel, directory: str) -> str:
+    try:
+        return read_name(kernel, directory)
+    except (OSError, Unreadable):
+        return directory.rpartition("/")[2]
+
+
+def _is_remote(kernel: Kernel, directory: str) -> bool:
+    """Whether a disk is reached over a network: iSCSI, NVMe over fabrics."""
+    for disk in (directory, f"{directory}/.."):  # a partition is below its disk
+        if kernel.exists(f"{disk}/device/../../iscsi_session"):
+            return True
+        controllers = [f"{disk}/device"]
+        if kernel.exists(f"{disk}/device"):
+            # With native multipath it is a subsystem, which has the controllers.
+            names = kernel.list(f"{disk}/device")
+            controllers += [f"{disk}/device/{name}" for name in names if re.fullmatch(r"nvme[0-9]+", name)]
+        for controller in controllers:
+            path = f"{controller}/transport"
+            if kernel.exists(path) and kernel.read(path).strip() not in _LOCAL_TRANSPORTS:
+                return True
+    return False

@@ -1,0 +1,86 @@
+"""Numbers from texts of the kernel's. What is not as expected is `Unreadable`, never another exception."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from overcommit.errors import Unreadable
+from overcommit.host.kernel import Kernel
+
+_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
+"""The kernel's counters have 64 bits; more digits than that are none of them."""
+_SHOWN = 40
+
+
+def number(text: str, where: str) -> int:
+    """A count or a size, 0 or more.
+
+    Raises:
+        Unreadable: it is no such number.
+    """
+    stripped = text.strip()
+    if _NUMBER.fullmatch(stripped) is None:
+        raise Unreadable(f"{where} should have a number, and has {excerpt(text)}")
+    return int(stripped)
+
+
+def signed_number(text: str, where: str) -> int:
+    """A number that may be below 0.
+
+    Raises:
+        Unreadable: it is no number.
+    """
+    stripped = text.strip()
+    if stripped.startswith("-"):
+        return -number(stripped[1:], where)
+    return number(stripped, where)
+
+
+def numbers(text: str, where: str, *, at_least: int) -> tuple[int, ...]:
+    """A row of numbers; later kernels add more to the right.
+
+    Raises:
+        Unreadable: there are fewer, or one is no number.
+    """
+    fields = text.split()
+    if len(fields) < at_least:
+        raise Unreadable(f"{where} should have {at_least} numbers, and has {excerpt(text)}")
+    return tuple(number(field, where) for field in fields)
+
+
+def read_number(kernel: Kernel, path: str) -> int:
+    """The one number that a file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        Unreadable: it holds something else.
+    """
+    return number(kernel.read(path), path)
+
+
+def rows(text: str) -> dict[str, str]:
+    """The rows of a text of names and values (``/proc/vmstat``); other lines are left out."""
+    found = {}
+    for line in text.split("\n"):
+        name, space, value = line.partition(" ")
+        if name and space:
+            found[name] = value
+    return found
+
+
+def row(table: Mapping[str, str], name: str, where: str) -> int:
+    """The number in one row.
+
+    Raises:
+        Unreadable: there is no such row, or it holds something else.
+    """
+    if name not in table:
+        raise Unreadable(f"{where} has no {name}")
+    return number(table[name], f"{name} of {where}")
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text, for a message; what cannot be printed is shown as an escape."""
+    shown = text[: _SHOWN + 1].strip("\n")
+    return ascii(shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}...") if shown else "nothing"
