@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from overcommit.daemon.peers import Peer
-from overcommit.daemon.protocol import Reply, ReplyKind, Request, failure
+from overcommit.daemon.protocol import Reply, ReplyKind, Request, Verb, document_line, failure
 from overcommit.errors import Refused
 
 TOO_MANY = failure("too many are asking overcommitd at once", "try again in a moment")
@@ -85,6 +85,31 @@ class Client:
     def may_go(self) -> bool:
         """Whether no order of its is being carried out."""
         return self.order is None or self.ending
+
+
+class Shelf:
+    """What is published, for whom: where QEMU's memory lies is for those who may give orders."""
+
+    def __init__(self) -> None:
+        self._status: bytes | None = None
+        self._plan: bytes | None = None
+        self._sums: bytes | None = None
+
+    def put(self, status: bytes, plan: bytes | None, sums: bytes | None) -> None:
+        """In place of what was there; JSON documents, which are flattened once and not for each reader."""
+        self._status, self._plan, self._sums = (
+            None if document is None else document_line(document) for document in (status, plan, sums)
+        )
+
+    def line(self, verb: Verb, *, may_order: bool) -> bytes:
+        """The answer, which may be that there is none yet."""
+        if verb is Verb.STATUS:
+            document, what = self._status, "looked at the host"
+        else:
+            document, what = (self._plan if may_order else self._sums), "made a plan"
+        if document is not None:
+            return document
+        return failure(f"overcommitd has not {what} yet", "try again in a moment").encode()
 
 
 def turn_away(connection: socket.socket) -> None:

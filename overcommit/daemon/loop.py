@@ -53,8 +53,8 @@ class Server(Protocol):
         """What was ordered since."""
         ...
 
-    def publish(self, status: bytes, plan: bytes | None) -> None:
-        """What readers get from now on."""
+    def publish(self, status: bytes, plan: bytes | None, sums: bytes | None) -> None:
+        """What who asks gets from now on; ``sums`` is the plan for those who may give no orders."""
         ...
 
     def tend(self) -> str | None:
@@ -88,7 +88,7 @@ class Loop:
         self._planners: list[Order] = []
         self._unserved: str | None = None
         self._published: Plan | None = None
-        self._plan_text: bytes | None = None
+        self._plan_texts: tuple[bytes | None, bytes | None] = (None, None)
         if pause := pausing.take_up(control.ledger, now=control.clock.now()):
             say(f"still {self._pause_for(pause)}: an earlier run was ordered to by uid {pause.uid}")
 
@@ -256,5 +256,10 @@ class Loop:
         if status is not None:
             plan = self._controller.plan
             if plan is not None and plan is not self._published:
-                self._published, self._plan_text = plan, document.dumps(plan).encode()
-            self._server.publish(json.dumps(status).encode(), self._plan_text)
+                self._published = plan
+                self._plan_texts = _text(plan), _text(plan.without_addresses())
+            self._server.publish(json.dumps(status).encode(), *self._plan_texts)
+
+
+def _text(plan: Plan) -> bytes:
+    return document.dumps(plan).encode()

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from overcommit.daemon.clients import TOO_MANY, Client, Order, turn_away
+from overcommit.daemon.clients import TOO_MANY, Client, Order, Shelf, turn_away
 from overcommit.daemon.listening import listen
 from overcommit.daemon.peers import Group, Peer, Rank, peer_of
 from overcommit.daemon.protocol import (
@@ -29,7 +29,6 @@ from overcommit.daemon.protocol import (
     Reply,
     Request,
     Verb,
-    document_line,
     failure,
 )
 from overcommit.daemon.seats import Full, Rate, Rates, make_room
@@ -85,8 +84,7 @@ class ControlServer:
         self._quiet_until = 0.0
         self._credentials = credentials
         self._patience = patience_seconds
-        self._status: bytes | None = None
-        self._plan: bytes | None = None
+        self._shelf = Shelf()
         self._lock = threading.Lock()
         self._orders: list[Order] = []
         self._outbox: deque[tuple[Client, Reply]] = deque()
@@ -127,10 +125,12 @@ class ControlServer:
             return f"its thread has not answered for {now - self._rung_at:.0f} s"
         return None
 
-    def publish(self, status: bytes, plan: bytes | None) -> None:
-        """From now on readers get these JSON documents; None where there is no plan yet."""
-        self._status = document_line(status)
-        self._plan = None if plan is None else document_line(plan)
+    def publish(self, status: bytes, plan: bytes | None, sums: bytes | None) -> None:
+        """From now on who asks gets these JSON documents; None where there is no plan yet.
+
+        ``sums`` is the plan for those who may give no orders.
+        """
+        self._shelf.put(status, plan, sums)
 
     def orders(self) -> list[Order]:
         """What has come since the last call, oldest first; not of clients that have left already."""
@@ -310,7 +310,8 @@ class ControlServer:
             self._answer(client, failure(str(error), error.hint, exit_code=error.exit_code))
             return
         if request.verb in READS:
-            self._read(client, request.verb)
+            may_order = client.peer.may_order(self._group)
+            self._send(client, self._shelf.line(request.verb, may_order=may_order), final=True)
         elif not client.peer.may_order(self._group):
             self._refuse(client, request.verb)
         else:
@@ -320,14 +321,6 @@ class ControlServer:
             with self._lock:
                 self._orders.append(order)
             self._wake()
-
-    def _read(self, client: Client, verb: Verb) -> None:
-        document = self._status if verb is Verb.STATUS else self._plan
-        if document is None:
-            what = "looked at the host" if verb is Verb.STATUS else "made a plan"
-            self._answer(client, failure(f"overcommitd has not {what} yet", "try again in a moment"))
-        else:
-            self._send(client, document, final=True)
 
     def _refuse(self, client: Client, verb: Verb) -> None:
         group = self._group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -118,7 +119,8 @@ class HostPlan:
 class Plan:
     """Everything that `apply` may do, with the facts it rests on.
 
-    ``emergency``: the host is near its own OOM, so that nothing should wait for anything.
+    ``emergency``: the host is near its own OOM, so that nothing should wait for anything. Without
+    ``addresses`` it is for somebody to read who may not know where QEMU's memory lies, and cannot be applied.
     """
 
     created_at: float
@@ -131,6 +133,16 @@ class Plan:
     drift: tuple[Drift, ...] = ()
     notes: tuple[str, ...] = ()
     emergency: bool = False
+    addresses: bool = True
+
+    def without_addresses(self) -> Plan:
+        """The same with sums only: no piece of any process, and when it was used last, is told."""
+        with_pieces = PageoutAction | DemotionAction
+        actions = (
+            dataclasses.replace(action, pieces=()) if isinstance(action, with_pieces) else action
+            for action in self.actions
+        )
+        return dataclasses.replace(self, actions=tuple(actions), addresses=False)
 
     @property
     def expected_bytes(self) -> int:

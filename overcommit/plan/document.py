@@ -82,6 +82,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "drift": [_drift_to_json(d) for d in plan.drift],
         "notes": list(plan.notes),
         "emergency": plan.emergency,
+        "addresses": plan.addresses,
         "summary": {
             "change": len(plan.actions) - blocked,
             "blocked": blocked,
@@ -190,6 +191,7 @@ def _from_document(document: dict[str, Any]) -> Plan:
         drift=tuple(Drift(**{**d, "domain": _incarnation_from_json(d["domain"])}) for d in document["drift"]),
         notes=tuple(document["notes"]),
         emergency=document["emergency"],
+        addresses=document.get("addresses", True) is not False,
     )
 
 

@@ -39,6 +39,11 @@ def require_fresh(plan: Plan, now: Snapshot, policy: Policy, past: Past = NOTHIN
     Raises:
         StalePlan: the first thing that changed, by name.
     """
+    if not plan.addresses:
+        raise StalePlan(
+            "the plan has no addresses: it was made for a user who may not see them",
+            hint="nothing was changed; make a new plan as root",
+        )
     for what in _changes(plan, now, policy, past.by_domain()):
         raise StalePlan(f"the plan is stale: {what}", hint="nothing was changed; plan again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -21,8 +22,10 @@ from overcommit.daemon.socket import ControlServer, Order
 from overcommit.daemon.status import Mode, Service, Standing, status_document
 from overcommit.errors import HostError
 from overcommit.journal import GenerationSummary
+from overcommit.model.action import PageoutAction
+from overcommit.model.heat import ColdPiece
 from overcommit.model.past import Past, Quarantine, Reservation
-from overcommit.model.policy import Actuator
+from overcommit.model.policy import Actuator, PageoutActor
 from overcommit.observe.facts import observe
 from overcommit.plan import document
 from overcommit.plan.planner import make_plan
@@ -106,7 +109,10 @@ class Daemon:
                 idle: of_idle or Standing(why_not="it reads back too much"),
             },
         )
-        self.server.publish(json.dumps(seen).encode(), document.dumps(self.plan).encode())
+        sums = self.plan.without_addresses()
+        self.server.publish(
+            json.dumps(seen).encode(), document.dumps(self.plan).encode(), document.dumps(sums).encode()
+        )
 
 
 @pytest.fixture
@@ -545,3 +551,40 @@ def test_a_crowd_at_the_door_is_waited_for(state: Path, monkeypatch: pytest.Monk
             assert daemon_client.find_daemon() is not None
         finally:
             door.join()
+
+
+@pytest.mark.parametrize("verb", ["plan", "explain"])
+def test_who_may_only_read_sees_no_addresses(
+    run: Run, daemon: Daemon, mocker: MockerFixture, verb: str
+) -> None:
+    pieces = (ColdPiece(0x7F12_3456_0000, 0x7F12_3476_0000, 2 * MIB, 120.0),)
+    web = next(d for d in daemon.plan.domains if d.incarnation.name == "web")
+    action = PageoutAction(
+        id="1",
+        before_bytes=100 * MIB,
+        after_bytes=98 * MIB,
+        expected_bytes=2 * MIB,
+        reason="idle",
+        because="it is idle",
+        risk="none",
+        domain=web.incarnation,
+        actor=PageoutActor.DAMOS_FVADDR,
+        cold_after_seconds=60,
+        max_bytes_per_second=MIB,
+        psi_some_limit=0.1,
+        promotions_limit=0.1,
+        working_set_bytes=MIB,
+        expected_promotions_per_minute=0,
+        pieces=pieces,
+    )
+    daemon.plan = dataclasses.replace(daemon.plan, actions=(action,))
+    daemon.publish()
+    who = ("web",) if verb == "explain" else ()
+    assert str(pieces[0].start) in run(verb, *who, "--json").out, "root sees them"
+    mocker.patch("os.geteuid", return_value=1000)
+    daemon.peer = STRANGER
+    ended = run(verb, *who, "--json")
+    (seen,) = json.loads(ended.out)["actions"]
+    assert (ended.status, seen["pieces"], seen["expected_bytes"]) == (0, [], 2 * MIB)
+    assert str(pieces[0].start) not in ended.out
+    assert "frees 2.0 MiB" in run(verb, *who).out

@@ -141,6 +141,7 @@ class Server:
     waiting: list[Order] = field(default_factory=list)
     text: bytes = b"{}"
     plan: bytes | None = None
+    sums: bytes | None = None
     unserved: str | None = None
 
     @property
@@ -154,9 +155,9 @@ class Server:
         taken, self.waiting = self.waiting, []
         return taken
 
-    def publish(self, status: bytes, plan: bytes | None) -> None:
+    def publish(self, status: bytes, plan: bytes | None, sums: bytes | None) -> None:
         """See `overcommit.daemon.loop.Server.publish`."""
-        self.text, self.plan = status, plan
+        self.text, self.plan, self.sums = status, plan, sums
 
     def tend(self) -> str | None:
         """See `overcommit.daemon.loop.Server.tend`."""

@@ -113,12 +113,14 @@ def test_everybody_reads_what_was_published_last(served: Served) -> None:
             answer(served.ask(Verb.STATUS, peer)).body["message"]
             == "overcommitd has not looked at the host yet"
         )
-    server.publish(b'{"tick": 1}', None)
+    server.publish(b'{"tick": 1}', None, None)
     assert answer(served.ask(Verb.STATUS, STRANGER)).body == {"tick": 1}
     assert answer(served.ask(Verb.PLAN, STRANGER)).body["message"] == "overcommitd has not made a plan yet"
-    server.publish(b'{\n "tick": 2\n}\n', b'{"kind": "plan"}\n')
+    server.publish(b'{\n "tick": 2\n}\n', b'{"kind": "plan"}\n', b'{"kind":\n"sums"}')
     assert answer(served.ask(Verb.STATUS, STRANGER)).body == {"tick": 2}
-    assert answer(served.ask(Verb.PLAN, STRANGER)).body == {"kind": "plan"}
+    assert answer(served.ask(Verb.PLAN, STRANGER)).body == {"kind": "sums"}
+    for peer in (ROOT, MEMBER):
+        assert answer(served.ask(Verb.PLAN, peer)).body == {"kind": "plan"}
     assert server.orders() == []
 
 
@@ -194,7 +196,7 @@ def test_garbage_gets_an_answer(served: Served, sent: bytes) -> None:
 
 
 def test_a_request_may_come_in_pieces(served: Served) -> None:
-    served.start().publish(b"{}", None)
+    served.start().publish(b"{}", None, None)
     client = served.connect()
     for byte in Request(verb=Verb.STATUS, arguments={}).encode():
         client.sendall(bytes([byte]))
@@ -219,7 +221,7 @@ def test_who_says_nothing_is_let_go(served: Served) -> None:
 
 def test_who_does_not_take_its_answer_is_let_go_and_nobody_waits_for_it(served: Served) -> None:
     server = served.start(patience_seconds=0.2)
-    server.publish(json.dumps({"much": "x" * 4_000_000}).encode(), None)
+    server.publish(json.dumps({"much": "x" * 4_000_000}).encode(), None, None)
     with served.ask(Verb.STATUS) as slow:
         assert len(answer(served.ask(Verb.STATUS)).body["much"]) == 4_000_000
         slow.recv(1)
@@ -256,7 +258,7 @@ def test_an_order_whose_client_leaves_before_it_is_taken_is_forgotten(served: Se
 
 def test_a_reader_that_shuts_its_side_down_still_gets_its_answer(served: Served) -> None:
     server = served.start()
-    server.publish(json.dumps({"much": "x" * 4_000_000}).encode(), None)
+    server.publish(json.dumps({"much": "x" * 4_000_000}).encode(), None, None)
     client = served.ask(Verb.STATUS)
     client.shutdown(socket.SHUT_WR)
     assert len(answer(client).body["much"]) == 4_000_000
@@ -267,7 +269,7 @@ def is_let_in(served: Served, peer: Peer) -> bool:
 
 
 def test_no_user_and_no_number_of_users_keep_another_out(served: Served) -> None:
-    served.start().publish(b"{}", None)
+    served.start().publish(b"{}", None, None)
     users = [Peer(9, uid, frozenset()) for uid in range(2000, 2000 + MOST_SEATS // MOST_OF_ONE_USER)]
     with contextlib.ExitStack() as held:
         for user in users:
@@ -283,7 +285,7 @@ def test_a_place_for_each_of_many_users_is_given_to_who_asks(
 ) -> None:
     monkeypatch.setattr("overcommit.daemon.seats.LINGERING_SECONDS", 0.2)
     assert LINGERING_SECONDS > 0.2
-    served.start().publish(b"{}", None)
+    served.start().publish(b"{}", None, None)
     with contextlib.ExitStack() as held:
         silent = [
             held.enter_context(served.connect(Peer(9, uid, frozenset())))
@@ -296,7 +298,7 @@ def test_a_place_for_each_of_many_users_is_given_to_who_asks(
 
 
 def test_the_group_cannot_keep_root_out_nor_one_of_it_another(served: Served) -> None:
-    served.start().publish(b"{}", None)
+    served.start().publish(b"{}", None, None)
     members = [Peer(9, uid, frozenset({OPERATORS.gid})) for uid in range(2000, 2000 + MOST_SEATS)]
     with contextlib.ExitStack() as held:
         for member in members[: MOST_SEATS // MOST_OF_ONE_USER]:
@@ -320,7 +322,7 @@ def test_who_waits_for_an_order_is_not_sent_away(served: Served) -> None:
 
 
 def test_who_comes_too_often_is_turned_away_and_others_are_not(served: Served) -> None:
-    served.start().publish(b"{}", None)
+    served.start().publish(b"{}", None, None)
     let_in = sum(is_let_in(served, STRANGER) for _ in range(4 * MOST_OF_ONE_AT_ONCE))
     assert MOST_OF_ONE_AT_ONCE <= let_in < 3 * MOST_OF_ONE_AT_ONCE
     assert is_let_in(served, Peer(3, 1002, frozenset()))
@@ -332,7 +334,7 @@ def test_a_request_that_breaks_something_ends_nobody_but_who_sent_it(
     served: Served, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     server = served.start()
-    server.publish(b"{}", None)
+    server.publish(b"{}", None, None)
     really = Request.parse
 
     def parse(line: bytes) -> Request:
@@ -351,7 +353,7 @@ def test_a_request_that_breaks_something_ends_nobody_but_who_sent_it(
 
 
 def test_requests_of_any_depth_are_answered(served: Served) -> None:
-    served.start().publish(b"{}", None)
+    served.start().publish(b"{}", None, None)
     for depth in (3, 100, 990, 2000, 3900):
         client = served.connect(ROOT)
         client.sendall(b'{"version": 1, "verb": ' + b"[" * depth + b"]" * depth + b"}\n")
@@ -362,7 +364,7 @@ def test_requests_of_any_depth_are_answered(served: Served) -> None:
 def test_a_thread_that_fails_begins_anew_and_says_so(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("overcommit.daemon.socket._REST_SECONDS", 0.01)
     server = served.start()
-    server.publish(b"{}", None)
+    server.publish(b"{}", None, None)
     failures = [RuntimeError("a fault of ours")]
     really = ControlServer._deliver
 
@@ -385,7 +387,7 @@ def test_a_thread_that_ends_is_started_anew_when_it_is_tended(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = served.start()
-    server.publish(b"{}", None)
+    server.publish(b"{}", None, None)
     dead = server._thread
     endings = [SystemExit()]
     really = ControlServer._deliver
@@ -409,7 +411,7 @@ def test_a_thread_that_ends_is_started_anew_when_it_is_tended(
 def test_a_thread_that_hangs_is_seen(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("overcommit.daemon.socket.HUNG_SECONDS", 0.05)
     server = served.start()
-    server.publish(b"{}", None)
+    server.publish(b"{}", None, None)
     stuck, really = threading.Event(), ControlServer._deliver
 
     def deliver(of: ControlServer) -> None:
@@ -467,7 +469,7 @@ def test_what_a_dead_daemon_left_is_replaced(served: Served) -> None:
     served.path.parent.mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(str(served.path))
-    served.start().publish(b"{}", None)
+    served.start().publish(b"{}", None, None)
     assert answer(served.ask(Verb.STATUS)).body == {}
     assert [entry.name for entry in served.path.parent.iterdir()] == ["control.sock"]
     assert served.path.stat().st_mode & 0o777 == 0o666
@@ -500,7 +502,7 @@ def test_where_no_socket_can_be(tmp_path: Path) -> None:
 def test_running_out_of_descriptors_is_survived(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("overcommit.daemon.socket._DEAF_SECONDS", 0.01)
     server = served.start()
-    server.publish(b"{}", None)
+    server.publish(b"{}", None, None)
     failures = [OSError(24, "Too many open files")]
     really_accept = socket.socket.accept
 

@@ -405,3 +405,10 @@ def test_giving_back_needs_neither_the_guests_word_nor_its_class() -> None:
 def test_giving_back_is_refused_where_it_cannot_be(domain: DomainFacts, what: str) -> None:
     with pytest.raises(StalePlan, match=what):
         require_fresh(BACK, seen(domain), POLICY)
+
+
+def test_a_plan_without_addresses_is_no_plan_to_apply() -> None:
+    require_fresh(PLAN, seen(WEB, DB), POLICY)
+    with pytest.raises(StalePlan, match="the plan has no addresses") as caught:
+        require_fresh(PLAN.without_addresses(), seen(WEB, DB), POLICY)
+    assert caught.value.hint == "nothing was changed; make a new plan as root"

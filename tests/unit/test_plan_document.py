@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from overcommit.errors import StalePlan, UsageError
-from overcommit.model.action import subject_of
+from overcommit.model.action import PageoutAction, subject_of
 from overcommit.model.facts import AgentFacts
 from overcommit.model.plan import Plan
 from overcommit.plan import document
@@ -226,3 +227,24 @@ def test_a_plan_may_be_formatted_anew() -> None:
 def test_what_is_not_a_plan(text: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         document.loads(text, "p.json")
+
+
+def test_for_those_who_may_not_know_there_are_no_addresses_but_all_sums() -> None:
+    paged = [action for action in PLAN.actions if isinstance(action, PageoutAction)]
+    assert all(action.pieces for action in paged), "else this shows nothing"
+    text = document.dumps(PLAN.without_addresses())
+    numbers = {int(number) for number in re.findall(r"[0-9]+", text)}
+    assert not numbers & {
+        at for action in paged for piece in action.pieces for at in (piece.start, piece.end)
+    }
+    seen = document.loads(text, "the daemon's")
+    assert not seen.addresses
+    assert [action.expected_bytes for action in seen.actions] == [a.expected_bytes for a in PLAN.actions]
+    assert (seen.domains, seen.expected_bytes) == (PLAN.domains, PLAN.expected_bytes)
+
+
+def test_a_plan_that_an_earlier_version_saved_has_its_addresses() -> None:
+    data = document.to_document(PLAN)
+    del data["addresses"], data["digest"]
+    data["digest"] = document._digest(data)
+    assert document.loads(json.dumps(data), "old.json") == PLAN
