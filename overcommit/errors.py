@@ -14,6 +14,7 @@
         ├── Busy           EBUSY that outlasted our retries
         ├── Unreadable     a text of the kernel's or of libvirt's is not what it should be
         ├── JournalFailed  the undo journal cannot be written, so that nothing may be changed
+        ├── Implausible    a guest says of itself what cannot be
         └── Gone           the domain or its process left
 
 The message is one line: lower case, names the object and the value. ``hint`` says what to do next.
@@ -105,6 +106,10 @@ class Unreadable(HostError, ValueError):
 
 class JournalFailed(HostError):
     """The disk does not take an undo record."""
+
+
+class Implausible(HostError):
+    """A guest's own figure is outside of what it can be (rule S8)."""
 
 
 class Gone(HostError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from overcommit.apply.lever import Lever, ascend, descend
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
+from overcommit.hypervisor.guest_figures import read_balloon
 from overcommit.journal import BalloonMoved
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats, DomainFacts
@@ -18,10 +19,10 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
     """
-    uuid = action.domain.uuid
+    uuid, most = action.domain.uuid, domain.definition.maximum_bytes
 
     def stats() -> BalloonStats:
-        return site.hypervisor.balloon(uuid, now=site.clock.now())
+        return read_balloon(site.hypervisor, uuid, now=site.clock.now(), most_bytes=most)
 
     lever = Lever(
         name="balloon",

@@ -88,7 +88,7 @@ def put_back(kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestRec
 def _read(agent: GuestAgent, names: Mapping[str, str]) -> dict[str, str]:
     found = {}
     for name in names:
-        value = agent.read_file(f"{DAMON_RECLAIM}/{name}")
+        value = agent.read_setting(name)
         if value is None:
             raise HostError(f"the guest's kernel has no {DAMON_RECLAIM}/{name}")
         found[name] = value

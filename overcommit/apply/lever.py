@@ -15,7 +15,7 @@ from overcommit.apply.returning import LONGEST_SECONDS, Nudge
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
-from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.journal import GuestRecord
 from overcommit.model.action import BalloonAction, VirtioMemAction
 from overcommit.model.facts import DomainFacts, Incarnation
@@ -172,11 +172,11 @@ def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Leve
 
 def _guest_bytes(site: Worksite, domain: DomainFacts) -> int:
     """What the guest has now: an action before this one may have changed it since it was looked at."""
-    uuid = domain.incarnation.uuid
-    actual = site.hypervisor.balloon(uuid, now=site.clock.now()).actual_bytes
+    uuid, most = domain.incarnation.uuid, domain.definition.maximum_bytes
+    actual = read_balloon(site.hypervisor, uuid, now=site.clock.now(), most_bytes=most).actual_bytes
     if not domain.definition.virtio_mem:
         return actual
-    return actual + parse_definition(site.hypervisor.xml(uuid)).plugged_bytes
+    return actual + read_definition(site.hypervisor, uuid).definition.plugged_bytes
 
 
 def _due(action: SizeAction, before: int, guest: int, left_at: int) -> int:
@@ -289,7 +289,12 @@ def _settle(
         size = lever.size()
         if reason := site.stop_because():
             return _Look(size, None, reason)
-        stats = site.hypervisor.balloon(action.domain.uuid, now=site.clock.now())
+        stats = read_balloon(
+            site.hypervisor,
+            action.domain.uuid,
+            now=site.clock.now(),
+            most_bytes=domain.definition.maximum_bytes,
+        )
         if stats.age_seconds is None:
             return _Look(size, None, REBOOTS)  # that it stands still meanwhile is not its fault
         now = site.clock.monotonic()

@@ -14,10 +14,11 @@ from overcommit.apply.steps import Steps
 from overcommit.apply.virtio_mem import plug_back
 from overcommit.clock import Clock
 from overcommit.damon.pool import undo
-from overcommit.errors import Gone, HostError, JournalFailed, OvercommitError
+from overcommit.errors import Gone, HostError, Implausible, JournalFailed, OvercommitError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
+from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import (
     BalloonMoved,
@@ -28,7 +29,7 @@ from overcommit.journal import (
     KsmStarted,
     MemoryDeviceResized,
 )
-from overcommit.model.facts import Incarnation
+from overcommit.model.facts import BalloonStats, Incarnation
 from overcommit.units import MIB, format_size
 
 _Which = tuple[Incarnation, str]
@@ -212,17 +213,25 @@ def _give_back(
 
 def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: int) -> Steps[Returned]:
     uuid, whose = move.domain.uuid, f"balloon of {move.domain.name}"
+    most = read_definition(hypervisor, uuid).definition.maximum_bytes
+
+    def stats() -> BalloonStats:
+        return read_balloon(hypervisor, uuid, now=clock.now(), most_bytes=most)
 
     def size() -> int:
-        return hypervisor.balloon(uuid, now=clock.now()).actual_bytes
+        return stats().actual_bytes
 
     def boots() -> bool:
-        return hypervisor.balloon(uuid, now=clock.now()).age_seconds is None
+        return stats().age_seconds is None
 
     def ask(size_bytes: int) -> None:
         hypervisor.set_balloon(uuid, size_bytes)
 
-    actual = size()
+    try:
+        actual = size()
+    except Implausible as error:  # it may have all that it had, whatever it says that it has
+        ask(move.before_bytes)
+        return Returned(f"{whose} may have its {format_size(move.before_bytes)} again: {error}")
     if not lowest - MIB <= actual <= move.before_bytes + MIB:
         return Returned(f"{whose} left at {format_size(actual)}: somebody else moved it since")
     ask(move.before_bytes)

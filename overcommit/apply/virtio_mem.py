@@ -8,7 +8,7 @@ from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.clock import Clock
 from overcommit.errors import HostError
-from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.guest_figures import read_definition
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import MemoryDeviceResized
 from overcommit.model.action import VirtioMemAction
@@ -64,7 +64,7 @@ def plug_back(
 
 
 def _find(hypervisor: Hypervisor, uuid: str, alias: str) -> VirtioMemDevice | None:
-    return parse_definition(hypervisor.xml(uuid)).device(alias)
+    return read_definition(hypervisor, uuid).definition.device(alias)
 
 
 def _device(hypervisor: Hypervisor, uuid: str, alias: str) -> VirtioMemDevice:

@@ -9,6 +9,7 @@ from overcommit.errors import HostError
 from overcommit.host.cgroup import read_signs
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
+from overcommit.hypervisor.guest_figures import read_balloon
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.facts import BalloonStats, CgroupSigns, DomainFacts
 from overcommit.model.heat import Heat
@@ -47,7 +48,8 @@ def take_pulse(kernel: Kernel, hypervisor: Hypervisor, clock: Clock, domain: Dom
     if domain.definition.balloon_model != "none":
         try:
             if hypervisor.busy_with(who.uuid) is None:
-                balloon = hypervisor.balloon(who.uuid, now=clock.now())
+                most = domain.definition.maximum_bytes
+                balloon = read_balloon(hypervisor, who.uuid, now=clock.now(), most_bytes=most)
         except HostError:
             balloon = None
     try:

@@ -2,6 +2,9 @@
 
 Every question to an agent marks the domain as tainted in libvirt, and its tenant may take it for an
 intrusion: only a guest whose owner agreed may be asked anything (`DomainClass.guest_help`).
+
+What it answers is a guest's word (rule S8): bounded in bytes and depth before it is parsed, and no text of it
+is kept. What leaves this module are names of a closed set, numbers, and reasons cut short.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from overcommit import bounded_json
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.port import Hypervisor
 
@@ -23,6 +27,13 @@ _SECONDS = 5
 _MOST_BYTES = 4096
 _LONGEST = 300
 """Of what an agent gives as its reason: a guest could write anything there (rule S8)."""
+_MOST_ANSWER_BYTES, _MOST_DEPTH = 64 << 10, 8
+"""Of an answer: ten times what `_MOST_BYTES` of a file take, where libvirt's protocol lets 4 MiB through.
+`guest-info` has a line for each of some dozens of commands."""
+_FILE_VERBS = ("open", "read", "write", "flush", "close")
+_COMMANDS = frozenset({"guest-info", *(f"guest-file-{verb}" for verb in _FILE_VERBS)})
+"""Those that anybody here has a use for."""
+_MOST_NUMBER = (1 << 64) - 1
 
 # By the words of libvirt and of the agent: codes differ between versions.
 _NO_SUCH_FILE = "No such file or directory"
@@ -55,10 +66,21 @@ class GuestAgent:
         self._uuid = uuid
 
     def commands(self) -> frozenset[str]:
-        """The commands that the agent carries out; asking changes nothing in the guest."""
+        """The commands of those we use that the agent carries out; asking changes nothing in the guest."""
         answer = self._ask("guest-info")
-        with _understood("guest-info", answer):
-            return frozenset(known["name"] for known in answer["supported_commands"] if known["enabled"])
+        with _understood("guest-info"):
+            enabled = (known["name"] for known in answer["supported_commands"] if known["enabled"] is True)
+            return _COMMANDS.intersection(name for name in enabled if isinstance(name, str))
+
+    def read_setting(self, name: str) -> str | None:
+        """A parameter of DAMON_RECLAIM: Y or N, or a number in its shortest form; None: there is none."""
+        text = self.read_file(f"{DAMON_RECLAIM}/{name}")
+        if text is None or text in {"Y", "N"}:
+            return text
+        with _understood("guest-file-read"):
+            if not text.isascii() or not text.isdecimal() or len(text) > len(str(_MOST_NUMBER)):
+                raise ValueError
+            return str(min(int(text), _MOST_NUMBER))
 
     def read_file(self, path: str) -> str | None:
         """The beginning of a file, without white space around it; None: there is no such file."""
@@ -69,9 +91,9 @@ class GuestAgent:
             if _NO_SUCH_FILE in str(error):
                 return None
             raise
-        with _understood("guest-file-read", answer):
+        with _understood("guest-file-read"):
             data = base64.b64decode(answer["buf-b64"], validate=True)
-        return data.decode(errors="replace").strip()
+        return data[:_MOST_BYTES].decode(errors="replace").strip()
 
     def write_file(self, path: str, text: str, *, seconds: int = _SECONDS) -> None:
         """Write to a file; what it means to the guest's kernel may take ``seconds``."""
@@ -84,6 +106,8 @@ class GuestAgent:
     @contextlib.contextmanager
     def _open(self, path: str, mode: str) -> Iterator[int]:
         handle = self._ask("guest-file-open", {"path": path, "mode": mode})
+        if type(handle) is not int or not 0 <= handle <= _MOST_NUMBER:
+            raise _nonsense("guest-file-open")
         try:
             yield handle
         except BaseException:
@@ -105,14 +129,24 @@ class GuestAgent:
             said = "".join(letter if letter.isprintable() else "?" for letter in str(error))[:_LONGEST]
             hint = next((hint for words, hint in _HINTS.items() if words in said), error.hint)
             raise HostError(said, hint=hint) from error
-        with _understood(command, answer):
-            return json.loads(answer)["return"]
+        with _understood(command):
+            said = bounded_json.loads(answer, most_bytes=_MOST_ANSWER_BYTES, most_depth=_MOST_DEPTH)
+            return said["return"]
 
 
 @contextlib.contextmanager
-def _understood(command: str, answer: object) -> Iterator[None]:
+def _understood(command: str) -> Iterator[None]:
     """An answer is a guest's word: whatever it is, it must do no harm (rule S8)."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        raise HostError(f"the guest agent answers {command} with {str(answer)[:80]!r}") from error
+        raise _nonsense(command, error if isinstance(error, ValueError) else None) from error
+
+
+def _nonsense(command: str, why: ValueError | None = None) -> HostError:
+    """What is said of an answer that is none; none of its text."""
+    about = f": {str(why)[:_LONGEST]}" if why is not None and str(why) and str(why).isprintable() else ""
+    return HostError(
+        f"the guest agent answers {command} with what is no answer{about}",
+        hint="see qemu-guest-agent in the guest; it is broken or hostile",
+    )

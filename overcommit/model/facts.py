@@ -143,7 +143,8 @@ class BalloonStats:
 
     ``actual_bytes`` is what the balloon leaves of the guest's memory, virtio-mem not counted; the guest's
     own figures have both. ``age_seconds`` is host time since the driver answered, None: not since it booted.
-    ``usable_bytes`` is the guest's MemAvailable, ``unused_bytes`` its MemFree.
+    ``usable_bytes`` is the guest's MemAvailable, ``unused_bytes`` its MemFree. ``doubts`` names what it said
+    and cannot mean (`overcommit.hypervisor.guest_figures`): such a figure is None.
     """
 
     actual_bytes: int
@@ -155,6 +156,7 @@ class BalloonStats:
     swap_in_bytes: int | None = None
     swap_out_bytes: int | None = None
     major_faults: int | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection
 
 from overcommit.errors import Gone, HostError
-from overcommit.hypervisor.guest_agent import DAMON_RECLAIM, GuestAgent
+from overcommit.hypervisor.guest_agent import GuestAgent
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.facts import AgentFacts, DomainFacts, Incarnation, Snapshot
 from overcommit.model.policy import Actuator, GuestHelp, Policy
@@ -46,7 +46,7 @@ def _asked(domain: DomainFacts, hypervisor: Hypervisor, policy: Policy) -> Domai
         commands = agent.commands()
         reclaims = None
         if GuestHelp.DAMON_RECLAIM in ways and commands >= READS:
-            enabled = agent.read_file(f"{DAMON_RECLAIM}/enabled")
+            enabled = agent.read_setting("enabled")
             reclaims = None if enabled is None else enabled == "Y"
     except Gone:
         return domain  # whoever wants to do something with it will notice

@@ -23,7 +23,7 @@ from overcommit.host.process import (
 )
 from overcommit.host.setaside import read_arc, read_huge_pages
 from overcommit.host.swap import read_areas, read_traffic, read_zswap
-from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.guest_figures import doubt_gap, read_balloon, read_definition
 from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import (
@@ -124,13 +124,18 @@ def _observe_domain(
 ) -> DomainFacts:
     incarnation = identify(kernel, listed)
     pid = incarnation.pid
-    definition = parse_definition(hypervisor.xml(listed.uuid))
-    gaps: list[Gap] = []
+    definition, implausible = read_definition(hypervisor, listed.uuid)
+    gaps: list[Gap] = [*implausible]
     attempt = functools.partial(_attempt, gaps)
     busy_with = attempt("job state", lambda: hypervisor.busy_with(listed.uuid))
     balloon = None
     if busy_with is None and definition.balloon_model != "none":
-        balloon = attempt("balloon", lambda: hypervisor.balloon(listed.uuid, now=clock.now()))
+        most = definition.maximum_bytes
+        balloon = attempt(
+            "balloon", lambda: read_balloon(hypervisor, listed.uuid, now=clock.now(), most_bytes=most)
+        )
+        if balloon is not None and (doubt := doubt_gap(balloon, most)) is not None:
+            gaps.append(doubt)
     cgroup = attempt("cgroup", lambda: read_cgroup(kernel, pid))
     if cgroup is None and not any(gap.what == "cgroup" for gap in gaps):
         gaps.append(Gap(what="cgroup", why="no cgroup v2 with memory accounting"))

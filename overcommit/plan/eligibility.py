@@ -228,7 +228,7 @@ def _against_deaf(domain: DomainFacts) -> Iterator[Verdict]:
 
 def _against_statistics(domain: DomainFacts) -> Iterator[Verdict]:
     balloon = domain.balloon
-    yield from _missing(domain, "balloon")
+    yield from _missing(domain, "balloon", "guest statistics", "virtio-mem")
     if balloon is None:
         return
     if balloon.age_seconds is None:

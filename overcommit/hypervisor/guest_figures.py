@@ -1,0 +1,128 @@
+"""What a guest can write into its own figures, bounded where it comes in (rule S8).
+
+QEMU computes the size of a balloon from a number that the guest writes (``virtio_balloon_set_config`` and
+``virtio_balloon_get_config`` of QEMU 10.0: ``ram_size - (actual << 12)``, which wraps below zero), and hands
+on the statistics of its driver as they are. A guest was promised its maximum, and has no more than that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from overcommit.errors import Implausible
+from overcommit.hypervisor.domain_xml import parse_definition
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.facts import BalloonStats, Definition, Gap, VirtioMemDevice
+from overcommit.units import format_size
+
+STATISTICS = "guest statistics"
+"""The gap of a guest that says what cannot be."""
+MEMORY_DEVICE = "virtio-mem"
+"""The gap of one whose memory devices do."""
+_SIZES = ("usable_bytes", "unused_bytes", "total_bytes", "cache_bytes")
+_COUNTERS = ("swap_in_bytes", "swap_out_bytes", "major_faults")
+MOST_COUNTED = (1 << 63) - 1
+"""No counter of events or bytes gets there in the life of a guest, and all that keep one have room for it."""
+_NAMES = {
+    "usable_bytes": "available memory",
+    "unused_bytes": "free memory",
+    "total_bytes": "memory in all",
+    "cache_bytes": "cache",
+    "swap_in_bytes": "swapped in",
+    "swap_out_bytes": "swapped out",
+    "major_faults": "major faults",
+}
+
+
+class Believed(NamedTuple):
+    """A definition with sizes that can be, and what was said instead of one that cannot."""
+
+    definition: Definition
+    gaps: tuple[Gap, ...]
+
+
+def read_balloon(hypervisor: Hypervisor, uuid: str, *, now: float, most_bytes: int) -> BalloonStats:
+    """See `Hypervisor.balloon`; of a guest that was ever promised ``most_bytes``.
+
+    A figure that it cannot mean is None, and named in ``doubts``.
+
+    Raises:
+        Gone: the domain is not running any more.
+        Implausible: the guest has its balloon at a size that cannot be.
+        HostError: libvirt does not say.
+    """
+    stats = hypervisor.balloon(uuid, now=now)
+    if not 0 <= stats.actual_bytes <= most_bytes:
+        raise Implausible(
+            f"the guest says that its balloon leaves it {_said(stats.actual_bytes)}, and was promised "
+            f"{format_size(most_bytes)}",
+            hint="the guest's balloon driver is broken or hostile; nothing is taken from it",
+        )
+    doubts = {name: value for name, value, most in _bounds(stats, most_bytes) if not 0 <= value <= most}
+    if not doubts:
+        return stats
+    unknown: dict[str, Any] = dict.fromkeys(doubts)
+    said = tuple(f"{_NAMES[name]}: {_said(value)}" for name, value in doubts.items())
+    return dataclasses.replace(stats, **unknown, doubts=said)
+
+
+def doubt_gap(stats: BalloonStats, most_bytes: int) -> Gap | None:
+    """The gap that its ``doubts`` are, None where there are none."""
+    if not stats.doubts:
+        return None
+    why = f"the guest says {'; '.join(stats.doubts)}, and was promised {format_size(most_bytes)}"
+    return Gap(what=STATISTICS, why=why)
+
+
+def read_definition(hypervisor: Hypervisor, uuid: str) -> Believed:
+    """The live definition, its memory devices within what they can be.
+
+    Raises:
+        Gone: the domain is not running any more.
+        HostError: libvirt does not say.
+        ValueError: it is no definition.
+    """
+    return believed(parse_definition(hypervisor.xml(uuid)))
+
+
+def believed(definition: Definition) -> Believed:
+    """The same with the sizes of each memory device, and of a claim, within the domain's own maximum."""
+    most = definition.maximum_bytes
+    devices = tuple(_bounded(device, most) for device in definition.virtio_mem)
+    gaps = tuple(
+        Gap(
+            what=MEMORY_DEVICE,
+            why=f"device {said.alias} is said to have {_said(said.current_bytes)} of "
+            f"{_said(said.size_bytes)}, {_said(said.requested_bytes)} requested",
+        )
+        for said, device in zip(definition.virtio_mem, devices, strict=True)
+        if said != device
+    )
+    claim: Mapping[str, int] = {what: size for what, size in definition.claim.items() if 0 <= size <= most}
+    if not gaps and len(claim) == len(definition.claim):
+        return Believed(definition, ())
+    return Believed(dataclasses.replace(definition, virtio_mem=devices, claim=claim), gaps)
+
+
+def _bounded(device: VirtioMemDevice, most: int) -> VirtioMemDevice:
+    size = min(max(device.size_bytes, 0), most)
+    return dataclasses.replace(
+        device,
+        size_bytes=size,
+        requested_bytes=min(max(device.requested_bytes, 0), size),
+        current_bytes=min(max(device.current_bytes, 0), size),
+    )
+
+
+def _bounds(stats: BalloonStats, most_bytes: int) -> list[tuple[str, int, int]]:
+    """The name, the value and the bound of each figure that was given."""
+    bounds = [*((name, most_bytes) for name in _SIZES), *((name, MOST_COUNTED) for name in _COUNTERS)]
+    given = ((name, getattr(stats, name), most) for name, most in bounds)
+    return [(name, value, most) for name, value, most in given if value is not None]
+
+
+def _said(value: int) -> str:
+    """A figure that can be anything, in few letters."""
+    return str(value) if abs(value) < 1 << 20 else f"about 2^{value.bit_length() - 1}"
