@@ -143,8 +143,7 @@ class BalloonStats:
 
     ``actual_bytes`` is what the balloon leaves of the guest's memory, virtio-mem not counted; the guest's
     own figures have both. ``age_seconds`` is host time since the driver answered, None: not since it booted.
-    ``usable_bytes`` is the guest's MemAvailable, ``unused_bytes`` its MemFree. ``doubts`` names what it said
-    and cannot mean (`overcommit.hypervisor.guest_figures`): such a figure is None.
+    ``usable_bytes`` is its MemAvailable, ``unused_bytes`` its MemFree. ``doubts``: said, but cannot be; None.
     """
 
     actual_bytes: int
