@@ -1,7 +1,7 @@
 """A journal that an earlier version wrote is restored by this one (rules S4, S10).
 
-``tests/data/journal-v1`` is what `leave_behind` wrote with the format before lines had a checksum: its
-controller died at work. The same host is brought into the same state here, and restored from those files.
+``tests/data/journal-v1`` was written by the program itself, before lines had a checksum, by a controller that
+died at work. The same host is brought into the same state here, and restored from those files.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from overcommit.apply.claims import stake
-from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import host_monitor
+from overcommit.damon.sysfs import DamonSysfs
+from overcommit.damon.trace import AccessTrace
 from overcommit.hypervisor.guest_agent import DAMON_RECLAIM
-from overcommit.journal import BalloonMoved, GuestReclaimSet, Journal, KsmStarted, MemoryDeviceResized
-from overcommit.model.facts import Incarnation
 from overcommit.model.ranges import Range
 from overcommit.policy import loader
 from overcommit.testing import FakeAgent, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
@@ -49,50 +47,23 @@ def a_host(directory: Path) -> Installation:
 
 
 def leave_behind(installation: Installation) -> None:
-    """Change each thing that there is to change, with its record, and die at it."""
-    host, journal, boot = installation.host, Journal(installation.directory), installation.boot_id
-    hypervisor = FakeHypervisor(host)
-    blocks, web = (
-        Incarnation(uuid=g.uuid, name=g.name, pid=g.pid, start_time=g.start_time) for g in host.guests
-    )
-    journal.lock()
-    earlier = journal.begin("apply", boot_id="00000000-0000-0000-0000-00000000b007", started_at=1.0)
-    earlier.record(BalloonMoved(domain=web, before_bytes=640 * MIB, after_bytes=64 * MIB))
-    first = journal.begin("apply", boot_id=boot, started_at=2.0)
-    for size in (512 * MIB, 448 * MIB):
-        first.record(BalloonMoved(domain=web, before_bytes=640 * MIB, after_bytes=size))
-        stake(hypervisor, web, "balloon", 640 * MIB)
-        hypervisor.set_balloon(web.uuid, size)
-    first.record(
-        MemoryDeviceResized(domain=blocks, device="virtiomem0", before_bytes=256 * MIB, after_bytes=0)
-    )
-    stake(hypervisor, blocks, "device virtiomem0", 256 * MIB)
+    """Change each thing that there is to change, as that version did."""
+    host, kernel, hypervisor = installation.host, installation.kernel, FakeHypervisor(installation.host)
+    blocks, web = host.guests
+    assert web.agent is not None
+    hypervisor.set_claim(web.uuid, {"balloon": 640 * MIB})
+    hypervisor.set_balloon(web.uuid, 448 * MIB)
+    hypervisor.set_claim(blocks.uuid, {"device virtiomem0": 256 * MIB})
     hypervisor.resize_memory_device(blocks.uuid, "virtiomem0", 0)
-    ksm = KsmStarted(
-        before={"pages_to_scan": "100", "advisor_mode": "none", "run": "0"},
-        after={"pages_to_scan": "100", "advisor_mode": "scan-time", "run": "1"},
-    )
-    first.record(ksm)
-    for name in ("advisor_mode", "run"):
-        installation.kernel.write(f"/sys/kernel/mm/ksm/{name}", ksm.after[name])
-    agent = host.guests[1].agent
-    assert agent is not None
-    inside = GuestReclaimSet(
-        domain=web, before={"min_age": "120000000", "enabled": "N"}, after={"min_age": "60000000", "enabled": "Y"}
-    )
-    first.record(inside)
-    for name, value in inside.after.items():
-        agent.files[f"{DAMON_RECLAIM}/{name}"] = value
-    second = journal.begin("apply", boot_id=boot, started_at=3.0)
-    settled = second.record(BalloonMoved(domain=web, before_bytes=448 * MIB, after_bytes=400 * MIB))
-    second.settle(settled)
-    pool = DamonPool(installation.kernel, journal, second)
-    pool.claim(2, take_over=True)
-    pool.trace(1 << 16)
-    pool.start(0, host_monitor((Range(0, GIB),)))
-    with second.path.open("ab") as torn:
-        torn.write(b'{"number": 5, "record": {"kind": "Kdamo')
-    journal.unlock()
+    for name, value in {"advisor_mode": "scan-time", "run": "1"}.items():
+        kernel.write(f"/sys/kernel/mm/ksm/{name}", value)
+    web.agent.files |= {f"{DAMON_RECLAIM}/min_age": "60000000", f"{DAMON_RECLAIM}/enabled": "Y"}
+    kernel.write("/sys/module/damon_stat/parameters/enabled", "N")
+    sysfs = DamonSysfs(kernel)
+    sysfs.set_slots(2)
+    AccessTrace(kernel).open(1 << 16)
+    sysfs.configure(0, host_monitor((Range(0, GIB),)), sysfs.probe(0))
+    sysfs.command(0, "on")
 
 
 def test_restore_brings_the_baseline_back_from_the_sample(tmp_path: Path) -> None:
@@ -100,7 +71,6 @@ def test_restore_brings_the_baseline_back_from_the_sample(tmp_path: Path) -> Non
     found = installation.baseline()
     leave_behind(installation)
     assert installation.baseline() != found
-    shutil.rmtree(installation.directory)
     shutil.copytree(SAMPLE, installation.directory)
 
     result = installation.restore()
