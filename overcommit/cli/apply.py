@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from overcommit import own_file
 from overcommit.cli import render
 from overcommit.cli.daemon_client import refuse_beside_daemon
 from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
@@ -43,6 +44,11 @@ _POOR_ROUNDS = 2
     metavar="DURATION",
     help="With --wait: begin no round after that.",
 )
+@click.option(
+    "--trust-file",
+    is_flag=True,
+    help="Apply FILE though others could have written it. It is checked as ever.",
+)
 @observe_for_option
 @take_over_option
 @domain_option
@@ -53,11 +59,15 @@ def apply(
     yes: bool,
     wait: bool,
     timeout: float,
+    trust_file: bool,
     observe_for: float | None,
     take_over: bool,
     names: tuple[str, ...],
 ) -> None:
     """Do exactly the saved plan FILE; without one: plan, show, ask, do.
+
+    FILE must belong to root, or to you (with sudo: to who called it), and nobody else may be able to write
+    or replace it. Whatever it says is held against the policy and the host as they are now.
 
     Exit status, over all rounds: 0 all done, or nothing to do; 1 failed; 3 in part; 4 refused, by you or by
     us, and nothing changed. Undo with overcommitctl restore.
@@ -69,10 +79,9 @@ def apply(
     )
     if file is None and not yes:
         require_somebody_to_ask()
-    if file is not None:
-        _require_as_saved(watching=bool(names) or observe_for is not None, wait=wait)
+    _require_as_saved(file, watching=bool(names) or observe_for is not None, wait=wait, trusted=trust_file)
     policy = session.policy()
-    saved = _read(file) if file is not None else None
+    saved = _read(file, trusted=trust_file) if file is not None else None
     if saved is None or saved.needs_damon:
         session.require_damon(take_over=take_over)
     hypervisor = session.hypervisor(read_only=False)
@@ -130,8 +139,12 @@ def _saved_in(file: Path | None) -> Iterator[None]:
         raise StalePlan(str(stale), hint=hint) from stale
 
 
-def _require_as_saved(*, watching: bool, wait: bool) -> None:
-    """Raise `UsageError` for what a saved plan leaves no room for."""
+def _require_as_saved(file: Path | None, *, watching: bool, wait: bool, trusted: bool) -> None:
+    """Raise `UsageError` for what a saved plan leaves no room for, or what is about one, where none is."""
+    if file is None:
+        if trusted:
+            raise UsageError("--trust-file is about a saved plan, and none is named")
+        return
     if watching:
         raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
     if wait:
@@ -191,13 +204,20 @@ def _end(
         raise SystemExit(APPLIED_IN_PART if report.changed else FAILED)
 
 
-def _read(file: Path) -> Plan:
+def _read(file: Path, *, trusted: bool) -> Plan:
+    """The plan in a file, of nobody but root and who runs this, unless it is ``trusted`` all the same."""
+    owners = None if trusted else own_file.callers()
     try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not text"
-        raise UsageError(f"cannot read the plan {file}: {why}") from error
-    return document.loads(text, str(file))
+        data = own_file.read(file, "the plan", most_bytes=document.MOST_BYTES, owners=owners, follow=False)
+        return document.loads(data.decode(), str(file))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the plan {file}: not text") from error
+    except own_file.Untrusted as refused:
+        hint = (
+            "whoever can write it says what root does; make your own with overcommitctl plan -o FILE, "
+            "or add --trust-file"
+        )
+        raise own_file.Untrusted(str(refused), hint=hint) from refused
 
 
 def _tell_nothing(session: Session, generation: Generation, *, complete: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -19,6 +20,7 @@ from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.action import Action, KsmAction, name_of, subject_of
 from overcommit.model.outcome import HostBalance, Outcome, Report, Status
+from overcommit.model.past import Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
 from overcommit.observe.agent import ask_agents
@@ -56,9 +58,11 @@ def do(
     rounds: list[Report],
     *,
     take_over: bool,
+    reserving: Reservation | None = None,
 ) -> None:
     """Do the plan if it is fresh; each action's end is remembered before it is told.
 
+    ``reserving`` counts as promised, as it did when the plan was made.
     What came of it is added to ``rounds``; also what was done before an error or an interruption, if
     anything was.
 
@@ -68,7 +72,10 @@ def do(
         HostError: the journal cannot be written.
     """
     snapshot = ask_agents(observe(session.kernel, hypervisor, session.clock), hypervisor, policy)
-    require_fresh(plan, snapshot, policy, session.past(snapshot.taken_at))
+    past = session.past(snapshot.taken_at)
+    if reserving is not None:
+        past = dataclasses.replace(past, reservations=(*past.reservations, reserving))
+    require_fresh(plan, snapshot, policy, past)
     teller = _JsonTeller() if session.json else _TextTeller(session)
     site = Worksite(
         kernel=session.kernel,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import click
@@ -77,7 +79,7 @@ def plan(
             click.echo(line)
     if output is not None:
         try:
-            output.write_text(document.dumps(made))
+            _save(output, document.dumps(made))
         except OSError as error:
             raise UsageError(f"cannot save the plan to {output}: {error.strerror}") from error
         lifetime = format_duration(made.expires_at - made.created_at)
@@ -91,3 +93,12 @@ def plan(
         session.talk.say("To save a plan and do exactly that: overcommitctl plan -o FILE, then apply FILE")
     if detailed_exitcode and made.runnable:
         raise SystemExit(CHANGES_PENDING)
+
+
+def _save(file: Path, text: str) -> None:
+    """So that only its owner can write it, else `apply` does not take it; it has addresses, too."""
+    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(opened, "w", encoding="utf-8") as writing:
+        if stat.S_ISREG(os.fstat(opened).st_mode):
+            os.fchmod(opened, 0o600)
+        writing.write(text)

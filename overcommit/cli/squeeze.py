@@ -83,6 +83,7 @@ def squeeze(
     missing, wanted = _missing(session, hypervisor, policy, size, purpose)
     try:
         while missing > 0 and clock.monotonic() < deadline:
+            reserving = dataclasses.replace(wanted, size_bytes=wanted.size_bytes + more)
             plan = plan_now(
                 session,
                 hypervisor,
@@ -92,7 +93,7 @@ def squeeze(
                 leave_out=purpose,
                 observe_for=observe_for,
                 take_over=take_over,
-                reserving=dataclasses.replace(wanted, size_bytes=wanted.size_bytes + more),
+                reserving=reserving,
             )
             obstacles = tuple(obstacles_of(plan))
             says = "\n  ".join((f"{format_size(missing)} of {format_size(size)} are missing", *obstacles))
@@ -105,7 +106,16 @@ def squeeze(
                 if not rounds and not yes:
                     _ask(size)
                 with _unless_stale(session):
-                    do(session, hypervisor, generation, plan, policy, rounds, take_over=take_over)
+                    do(
+                        session,
+                        hypervisor,
+                        generation,
+                        plan,
+                        policy,
+                        rounds,
+                        take_over=take_over,
+                        reserving=reserving,
+                    )
             missing, wanted = _missing(session, hypervisor, policy, size, purpose)
             # Compressed swap keeps a part of what is paged out, and what is cold comes in pieces.
             more = max(missing // 2, worthwhile(0))

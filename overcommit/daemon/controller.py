@@ -29,13 +29,14 @@ from overcommit.daemon.watching import Watching
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation, GenerationSummary
-from overcommit.model.action import KsmAction
+from overcommit.model.action import KsmAction, name_of
 from overcommit.model.facts import HostFacts, Incarnation, Snapshot
 from overcommit.model.past import NOTHING_PAST, Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
+from overcommit.plan.authority import excesses
 from overcommit.plan.budget import room_of
 from overcommit.plan.emergency import is_emergency
 from overcommit.plan.planner import make_plan
@@ -66,6 +67,7 @@ class Controller:
         self._say = say
         self.past: Past = NOTHING_PAST
         """What earlier plans left, as far as it is known to this tick."""
+        self._basis = policy_file.policy, NOTHING_PAST
         self._past_known = False
         self._timetable = Timetable()
         self._release_at = -math.inf
@@ -313,6 +315,7 @@ class Controller:
         if self.wanted is not None and policy.reclaim is not ReclaimMode.OFF:
             past = dataclasses.replace(past, reservations=(*past.reservations, self.wanted))
             policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
+        self._basis = policy, past
         return make_plan(
             snapshot,
             heats,
@@ -341,7 +344,11 @@ class Controller:
                 if self.footing.may_give:
                     self.acting.relieve(action, domain)
             elif self.footing.may_take(now) and (needed or not self._patience.waits(action, now)):
-                self.acting.take(action, domain)
+                for too_far in excesses((action,), snapshot, *self._basis, emergency=self.emergency):
+                    self._say(f"{name_of(action)} is not begun: {too_far}")
+                    break
+                else:
+                    self.acting.take(action, domain)
 
     def _ended(self, ended: Ended) -> None:
         """Look anew: the next rung may have its turn."""

@@ -5,10 +5,13 @@ Documentation/admin-guide/mm/ksm.rst and Documentation/ABI/testing/sysfs-kernel-
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 
 from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.kernel import Kernel
+from overcommit.model.action import KSM_SETTINGS
 from overcommit.model.facts import KsmFacts, KsmRun
 from overcommit.units import PAGE_SIZE
 
@@ -58,11 +61,13 @@ def read_setting(kernel: Kernel, name: str) -> str:
 
 
 def write_setting(kernel: Kernel, name: str, value: str) -> None:
-    """Change one of KSM's files.
+    """Change one of KSM's files, of those that we ever write.
 
     Raises:
         OSError: no such file, or the kernel refuses.
     """
+    if name not in KSM_SETTINGS:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), f"{DIRECTORY}: {name!r}")
     kernel.write(f"{DIRECTORY}/{name}", value)
 
 

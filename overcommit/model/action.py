@@ -19,6 +19,11 @@ GUEST_RECLAIM = "guest_reclaim"
 KSM = "ksm"
 """The host's own action: it is not of one domain, so that no class of domains allows or forbids it."""
 HOST = "host"
+KSM_SETTINGS = ("pages_to_scan", "advisor_target_scan_time", "advisor_mode", "run")
+"""The files below ``/sys/kernel/mm/ksm`` that are ever written, in the order in which they are.
+
+A closed set: what a plan or the undo journal calls a setting is joined to that path.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,8 @@
-"""A plan as a JSON document and back. The digest makes later edits visible (rule S12)."""
+"""A plan as a JSON document and back.
+
+The digest makes later edits visible (rule S12). It is no signature: whoever can write the file can make one,
+so that all of it is checked, and what it does once more against the host (`overcommit.plan.freshness`).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ import dataclasses
 import enum
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from overcommit import bounded_json
 from overcommit.errors import StalePlan, UsageError
 from overcommit.model.action import (
     GUEST_RECLAIM,
@@ -25,14 +30,21 @@ from overcommit.model.action import (
     ReportingAction,
     VirtioMemAction,
     name_of,
+    subject_of,
 )
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan, Verdict
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
+from overcommit.plan.soundness import flaws
 
 FORMAT_VERSION = "1.0"
+MOST_BYTES = 64 << 20
+"""Of a document: a thousand domains with a thousand pieces each."""
+_MOST_DEPTH = 16
+_SHOWN = 80
+"""Characters of a foreign text in a message."""
 _HOST_FIELDS = (
     *("name", "kernel", "boot_id", "total_bytes", "available_bytes", "running_domains", "promised_bytes"),
     *("swap_total_bytes", "swap_free_bytes", "reserve_bytes", "reserved_bytes"),
@@ -99,28 +111,73 @@ def dumps(plan: Plan) -> str:
 
 
 def loads(text: str, source: str) -> Plan:
-    """Read a saved plan.
+    """Read a saved plan: only what `dumps` could have written.
 
     Raises:
         UsageError: not a plan, or one of another format.
-        StalePlan: edited since it was written.
+        StalePlan: edited since it was written, and no plan of ours any more, whatever its digest says.
     """
     try:
-        document = json.loads(text)
+        document = bounded_json.loads(text, most_bytes=MOST_BYTES, most_depth=_MOST_DEPTH)
         if document["kind"] != "plan":
-            raise UsageError(f"{source} is not a plan but a {document['kind']}")
+            raise UsageError(f"{source} is not a plan but a {str(document['kind'])[:_SHOWN]}")
         if document["format_version"].partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
-            raise UsageError(f"{source} has format {document['format_version']}, not 1.x")
-        if document.pop("digest") != _digest(document):
-            raise StalePlan(
-                f"{source} was changed after it was written",
-                hint="make a new plan with overcommitctl plan -o FILE",
-            )
-        return _from_document(document)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise UsageError(f"{source} has format {document['format_version'][:_SHOWN]}, not 1.x")
+        if document["digest"] != _digest({k: v for k, v in document.items() if k != "digest"}):
+            raise _changed(source, "")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{source} is not a saved plan", hint="overcommitctl plan -o FILE makes one"
         ) from error
+    try:
+        plan = _from_document(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _changed(source, ": it is not complete") from error
+    for flaw in (*flaws(plan, Plan, "plan"), *_contradictions(plan)):
+        raise _changed(source, f": {flaw}")
+    if not _says_no_more(document, {**to_document(plan), "digest": document["digest"]}):
+        raise _changed(source, ": it has something that no plan has")
+    return plan
+
+
+def _says_no_more(document: Any, written: Any) -> bool:
+    """Whether a document has only what we would write; it may lack what an earlier version did not have."""
+    if isinstance(document, dict):
+        return isinstance(written, dict) and all(
+            key in written and _says_no_more(value, written[key]) for key, value in document.items()
+        )
+    if isinstance(document, list):
+        return (
+            isinstance(written, list | tuple)
+            and len(document) == len(written)
+            and all(map(_says_no_more, document, written))
+        )
+    return type(document) is type(written) and document == written
+
+
+def _changed(source: str, why: str) -> StalePlan:
+    return StalePlan(
+        f"{source} was changed after it was written{why}",
+        hint="make a new plan with overcommitctl plan -o FILE",
+    )
+
+
+def _contradictions(plan: Plan) -> Iterator[str]:
+    """What no plan of ours says, though each value of it might be."""
+    if [action.id for action in plan.actions] != [str(n) for n in range(1, len(plan.actions) + 1)]:
+        yield "its actions are not numbered from 1 on"
+    domains = [domain.incarnation for domain in plan.domains]
+    if len({domain.uuid for domain in domains}) != len(domains):
+        yield "it has a domain twice"
+    seen = set()
+    for action in plan.actions:
+        whose = None if isinstance(action, KsmAction) else action.domain
+        what = (whose, name_of(action), getattr(action, "device", None))
+        if what in seen:
+            yield f"it has {what[1]} of {subject_of(action)[:_SHOWN]} twice"
+        seen.add(what)
+        if whose is not None and whose not in domains:
+            yield f"it acts on {subject_of(action)[:_SHOWN]}, which it does not describe"
 
 
 def _digest(document: dict[str, Any]) -> str:

@@ -22,14 +22,18 @@ from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import DomainPlan, Plan, refusal
 from overcommit.model.policy import Policy
+from overcommit.plan.authority import excesses
 from overcommit.plan.case import bounds_of, guest_bytes, room_on, used_bytes, worthwhile
 from overcommit.plan.eligibility import judge, judge_help, judge_return
+from overcommit.plan.planner import LIFETIME_SECONDS
 from overcommit.plan.rungs.ksm import obstacle
 from overcommit.plan.rungs.reporting import held_free
 from overcommit.plan.swap_budget import judge_swap
 from overcommit.plan.vetoes import quarantined
 from overcommit.units import MIB, format_duration, format_size
 
+_AHEAD_SECONDS = 30.0
+"""A clock that is set back a little makes no plan one of the future."""
 _NO_DEVICE = refusal("its virtio-mem device is gone", "")
 
 
@@ -37,7 +41,7 @@ def require_fresh(plan: Plan, now: Snapshot, policy: Policy, past: Past = NOTHIN
     """Return when every action may still be carried out as written; ``past`` is of now, as the snapshot is.
 
     Raises:
-        StalePlan: the first thing that changed, by name.
+        StalePlan: the first thing that changed, by name, or goes further than a plan made now could.
     """
     if not plan.addresses:
         raise StalePlan(
@@ -46,15 +50,13 @@ def require_fresh(plan: Plan, now: Snapshot, policy: Policy, past: Past = NOTHIN
         )
     for what in _changes(plan, now, policy, past.by_domain()):
         raise StalePlan(f"the plan is stale: {what}", hint="nothing was changed; plan again")
+    for what in excesses(plan.runnable, now, policy, past):
+        raise StalePlan(f"the plan goes too far: {what}", hint="nothing was changed; plan again")
 
 
 def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnation, Past]) -> list[str]:
-    if plan.host.boot_id != now.host.boot_id:
-        return ["this is another host, or it was rebooted since"]
-    if now.taken_at > plan.expires_at:
-        return [f"it expired {now.taken_at - plan.expires_at:.0f} s ago"]
-    if plan.policy_digest != policy.digest:
-        return [f"the policy {policy.source} is not the one it was made with ({plan.policy_source})"]
+    if out_of_date := _out_of_date(plan, now, policy):
+        return [out_of_date]
     by_uuid = {domain.incarnation.uuid: domain for domain in now.domains}
     planned = {domain.incarnation: domain for domain in plan.domains}
     changes = []
@@ -86,6 +88,24 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
         if (room := room_on(now.host, node)) < arriving:
             changes.append(f"memory node {node} has filled: {format_size(room)} can be moved there")
     return changes
+
+
+def _out_of_date(plan: Plan, now: Snapshot, policy: Policy) -> str | None:
+    """Why the plan as a whole is not of this host, time and policy."""
+    if plan.host.boot_id != now.host.boot_id:
+        return "this is another host, or it was rebooted since"
+    if (
+        plan.expires_at > plan.created_at + LIFETIME_SECONDS
+        or plan.created_at > now.taken_at + _AHEAD_SECONDS
+    ):
+        return "its times are none that a plan has"
+    if plan.emergency:
+        return "it was made for an emergency of the host, of that moment"
+    if now.taken_at > plan.expires_at:
+        return f"it expired {now.taken_at - plan.expires_at:.0f} s ago"
+    if plan.policy_digest != policy.digest:
+        return f"the policy {policy.source} is not the one it was made with ({plan.policy_source})"
+    return None
 
 
 def _barred(action: DomainAction, domain: DomainFacts, now: float, past: Past) -> list[str]:

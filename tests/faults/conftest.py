@@ -87,7 +87,7 @@ class Installation:
         with session.generation("apply") as generation:
             snapshot = observe(self.kernel, hypervisor, session.clock)
             snapshot = ask_agents(snapshot, hypervisor, self.policy)
-            require_fresh(plan, snapshot, self.policy)
+            require_fresh(plan, snapshot, self.policy, session.past(snapshot.taken_at))
             site = Worksite(
                 kernel=self.kernel,
                 hypervisor=hypervisor,

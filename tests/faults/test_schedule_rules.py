@@ -13,7 +13,7 @@ from overcommit.apply import lever
 from overcommit.model.facts import Residency
 from overcommit.model.plan import refusal
 from overcommit.observe import facts
-from overcommit.plan import case, document, eligibility, planner
+from overcommit.plan import authority, case, document, eligibility, planner
 from overcommit.testing import Behaviour, FakeGuest
 from overcommit.units import MIB
 from tests.faults.conftest import guests
@@ -48,8 +48,20 @@ def run(life: Life, seconds: float = 150.0) -> None:
 def test_s1_a_floor_that_is_none(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     really = case.bounds_of
     monkeypatch.setattr(case, "bounds_of", lambda *of: really(*of)._replace(floor_bytes=0))
+    monkeypatch.setattr(authority, "bounds_of", case.bounds_of)
     with pytest.raises(Broken, match=r"S1: \w+ holds \d+ MiB, below its floor"):
         run(life)
+
+
+def test_s1_a_planner_that_knows_no_floor_is_not_followed(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be done is asked once more before it begins, by others than who planned it."""
+    really = case.bounds_of
+    monkeypatch.setattr(case, "bounds_of", lambda *of: really(*of)._replace(floor_bytes=0))
+    run(life)
+    assert life.daemon is not None
+    assert life.daemon.has_said("is not begun: domain")
 
 
 def test_s2_a_gap_that_is_taken_for_a_figure(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +181,9 @@ def test_s12_what_is_stale_is_refused_and_would_be_missed(
     kept = change(life, kept)
     assert not apply_kept(life.world, kept, edited=change is edits)
     monkeypatch.setattr(document, "_digest", lambda _document: "the same")
+    monkeypatch.setattr(document, "_says_no_more", lambda *_: True)
+    monkeypatch.setattr(document, "flaws", lambda *_: ())
+    monkeypatch.setattr(document, "_contradictions", lambda _plan: ())
     monkeypatch.setattr("tests.faults.conftest.require_fresh", lambda *_: None)
     text = kept.text.replace(kept.text.rpartition('"digest": "')[2].partition('"')[0], "the same")
     with pytest.raises((Broken, KeyError), match=r"S12: a plan is applied although|uuid="):

@@ -13,6 +13,7 @@ from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, MemoryNode, 
 from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator
+from overcommit.plan.case import guest_reserve
 from overcommit.plan.eligibility import READS, WRITES
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.planner import LIFETIME_SECONDS, make_plan
@@ -59,9 +60,14 @@ def test_a_guest_is_held_against_what_blocks_and_balloon_leave_it_together() -> 
     plan = make_plan(snapshot, {}, POLICY)
     assert [name_of(a) for a in plan.runnable] == ["virtio_mem", "balloon"]
     left = plan.domains[0].target_bytes
-    needs = dataclasses.replace(says, usable_bytes=3 * GIB - left)
+    above = guest_reserve(3 * GIB) // 2
+    needs = dataclasses.replace(says, usable_bytes=3 * GIB - left + above)
     enough = dataclasses.replace(snapshot, domains=(changed(facts, balloon=needs),))
     require_fresh(plan, enough, POLICY)
+    needs = dataclasses.replace(says, usable_bytes=3 * GIB - left + above - MIB)
+    scarce = dataclasses.replace(snapshot, domains=(changed(facts, balloon=needs),))
+    with pytest.raises(StalePlan, match=r"of which it uses 1\.2 GiB now: too little above that"):
+        require_fresh(plan, scarce, POLICY)
     needs = dataclasses.replace(says, usable_bytes=3 * GIB - left - MIB)
     short = dataclasses.replace(snapshot, domains=(changed(facts, balloon=needs),))
     with pytest.raises(StalePlan, match="domain web now uses"):
@@ -362,16 +368,15 @@ HURT = scenarios.domain(
     ),
 )
 TOOK = {"domain": HURT.incarnation, "generation": 7}
+TAKEN = Past(
+    balloons=(LeftBalloon(size_bytes=GIB, baseline_bytes=2 * GIB, **TOOK),),  # type: ignore[arg-type]
+    devices=(LeftDevice(device="virtiomem0", size_bytes=512 * MIB, baseline_bytes=GIB, **TOOK),),  # type: ignore[arg-type]
+)
 BACK = make_plan(
     scenarios.snapshot(HOST, HURT),
     {},
     POLICY,
-    past=Past(
-        balloons=(LeftBalloon(size_bytes=GIB, baseline_bytes=2 * GIB, **TOOK),),  # type: ignore[arg-type]
-        devices=(
-            LeftDevice(device="virtiomem0", size_bytes=512 * MIB, baseline_bytes=GIB, **TOOK),  # type: ignore[arg-type]
-        ),
-    ),
+    past=TAKEN,
     in_pain={HURT.incarnation: "its major faults rise"},
 )
 
@@ -387,7 +392,7 @@ def test_giving_back_needs_neither_the_guests_word_nor_its_class() -> None:
     other_class = defined(silent, labels={"floor": "90%"})
     labels = scenarios.policy({"host": {"domain_overrides": ["floor"]}})
     labels = dataclasses.replace(labels, digest=POLICY.digest)
-    require_fresh(BACK, seen(other_class), labels)
+    require_fresh(BACK, seen(other_class), labels, TAKEN)
 
 
 @pytest.mark.parametrize(

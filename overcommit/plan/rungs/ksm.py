@@ -6,9 +6,9 @@ Whoever else has a hand in KSM keeps it: it has one switch, and two owners would
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from overcommit.model.action import KsmAction
+from overcommit.model.action import KSM_SETTINGS, KsmAction
 from overcommit.model.facts import DomainFacts, KsmFacts, KsmRun, RunState, Snapshot
 from overcommit.model.past import Past
 from overcommit.model.policy import Policy, ReclaimMode
@@ -18,6 +18,12 @@ _SCAN_SECONDS = 750.0
 """For going through all memory once. A page is merged when it was the same in two scans."""
 _LEAST_PAGES, _MOST_PAGES = 100, 20_000
 """Per look: the kernel's default, and what keeps a CPU busy for about all of its 20 ms."""
+_DIGITS = 8
+_VALUES = {
+    "advisor_target_scan_time": f"{_SCAN_SECONDS:.0f}",
+    "advisor_mode": "scan-time",
+    "run": str(KsmRun.RUNNING.value),
+}
 _FEWEST_DOMAINS = 2
 _BUSY_CPU = 0.95
 """Where something waits for a CPU for more of the time, ksmd's work would be done at the guests' expense."""
@@ -29,7 +35,7 @@ def merge(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) -> Ksm
     It comes after everything else, and what it brings is not counted on: that shows only afterwards.
     """
     ksm = snapshot.host.ksm
-    if ksm is None or not _wanted(policy, past, short=short) or obstacle(snapshot) is not None:
+    if ksm is None or not may_start(policy, past, short=short) or obstacle(snapshot) is not None:
         return None
     mergeable = [domain for domain in snapshot.domains if _may_be_merged(domain)]
     amount = sum(_resident(domain) for domain in mergeable)
@@ -66,7 +72,7 @@ def ksm_notes(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) ->
             yield f"KSM runs since generation {ours}: {gain_text(ksm)}"
     elif ksm is not None and runs:
         yield f"KSM is run by {ksm.tuner or 'somebody else'}, and left alone: {gain_text(ksm)}"
-    elif _wanted(policy, past, short=short) and (reason := obstacle(snapshot)):
+    elif may_start(policy, past, short=short) and (reason := obstacle(snapshot)):
         yield f"KSM is not started: {reason}"
 
 
@@ -99,9 +105,26 @@ def gain_text(ksm: KsmFacts) -> str:
     return f"{saved}, net gain {format_size(ksm.profit_bytes)} (less the kernel's bookkeeping)"
 
 
-def _wanted(policy: Policy, past: Past, *, short: bool) -> bool:
+def may_start(policy: Policy, past: Past, *, short: bool) -> bool:
+    """Whether the policy wants it now, and it is not ours already."""
     on_time = policy.reclaim is ReclaimMode.PROACTIVE or (policy.reclaim is ReclaimMode.ON_PRESSURE and short)
     return policy.ksm and on_time and past.ksm_generation is None
+
+
+def foreign_settings(settings: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """What of an action's settings no plan of ours has, in words."""
+    names = [name for name, _ in settings]
+    if names != [name for name in KSM_SETTINGS if name in names] or names[-1:] != ["run"]:
+        yield "KSM would be given settings that no plan gives it"
+        return
+    for name, value in settings:
+        if name == "pages_to_scan":
+            right = value.isascii() and value.isdecimal() and len(value) < _DIGITS
+            right = right and _LEAST_PAGES <= int(value) <= _MOST_PAGES
+        else:
+            right = value == _VALUES[name]
+        if not right:
+            yield f"KSM's {name} would be set to what no plan sets it to"
 
 
 def _may_be_merged(domain: DomainFacts) -> bool:
@@ -121,13 +144,14 @@ def _resident(domain: DomainFacts) -> int:
 
 def _settings(ksm: KsmFacts, amount: int) -> tuple[tuple[str, str], ...]:
     """How fast: by the kernel's own advisor where it has one, which follows what there is to scan."""
-    start = ("run", str(KsmRun.RUNNING.value))
+    start, target, mode = (
+        (name, _VALUES[name]) for name in ("run", "advisor_target_scan_time", "advisor_mode")
+    )
     if ksm.advisor is None:
         looks = _SCAN_SECONDS / max(ksm.sleep_seconds, 0.001)
         pages = math.ceil(amount / PAGE_SIZE / looks)
         return ("pages_to_scan", str(min(max(pages, _LEAST_PAGES), _MOST_PAGES))), start
-    target = ("advisor_target_scan_time", f"{_SCAN_SECONDS:.0f}")
-    return (target, start) if ksm.advisor == "scan-time" else (target, ("advisor_mode", "scan-time"), start)
+    return (target, start) if ksm.advisor == mode[1] else (target, mode, start)
 
 
 def _risk(snapshot: Snapshot, ksm: KsmFacts) -> str:

@@ -1,0 +1,244 @@
+"""Whether an action goes no further than the policy and the host allow at this moment. Pure.
+
+Rules S12 and S13: a plan is a file, and whoever wrote it is not believed. Each bound by which the planner
+makes an action is asked again here, of the facts of now: floor and ceiling, the step of the class, what a
+guest needs by its own word, who may page out, where, how fast, and at what pain. Less than the planner would
+do now is no reason to refuse. The daemon asks the same of what it planned itself a moment ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from overcommit.model.action import (
+    Action,
+    BalloonAction,
+    DemotionAction,
+    DomainAction,
+    GuestReclaimAction,
+    KsmAction,
+    PageoutAction,
+    ReportingAction,
+    VirtioMemAction,
+    frees,
+)
+from overcommit.model.facts import DomainFacts, Snapshot
+from overcommit.model.heat import ColdPiece
+from overcommit.model.past import NOTHING_PAST, Past
+from overcommit.model.policy import DomainClass, Policy, ReclaimMode
+from overcommit.model.ranges import Range, intersect, total_size
+from overcommit.plan.case import bounds_of, guest_bytes, guest_reserve, used_bytes, worthwhile
+from overcommit.plan.eligibility import best_actor
+from overcommit.plan.emergency import emergency_policy
+from overcommit.plan.planner import host_plan
+from overcommit.plan.rungs.ksm import foreign_settings, may_start
+from overcommit.plan.vetoes import left_balloon
+from overcommit.units import format_duration, format_ratio, format_size
+
+
+def excesses(
+    actions: Sequence[Action],
+    now: Snapshot,
+    policy: Policy,
+    past: Past = NOTHING_PAST,
+    *,
+    emergency: bool = False,
+) -> Iterator[str]:
+    """What of actions that would be begun now goes too far; each as a sentence that names the domain.
+
+    ``actions`` are to be all of one plan: what a class or the host allows is for all together. Of domains
+    that are not in ``now`` nothing is said. In an ``emergency`` no step bounds what is taken from a domain.
+    """
+    policy = emergency_policy(policy) if emergency else policy
+    pasts = past.by_domain()
+    short = host_plan(now, policy, past).short_bytes
+    for domain in now.domains:
+        of_it = [a for a in actions if not isinstance(a, KsmAction) and a.domain == domain.incarnation]
+        if of_it:
+            own_past = pasts.get(domain.incarnation, NOTHING_PAST)
+            yield from _of_domain(of_it, domain, policy, own_past, emergency=emergency)
+    for action in actions:
+        if isinstance(action, KsmAction):
+            yield from _of_ksm(action, policy, past, short=short > 0)
+    yield from _together(actions, now, policy, short)
+
+
+def _together(actions: Sequence[Action], now: Snapshot, policy: Policy, short: int) -> Iterator[str]:
+    """What the policy allows of the whole: under pressure no more is taken than is missing."""
+    taking = [a for a in actions if not isinstance(a, KsmAction) and not _relieves(a)]
+    if policy.reclaim is ReclaimMode.OFF and actions:
+        yield "the policy says reclaim: off"
+    if policy.reclaim is ReclaimMode.ON_PRESSURE and taking:
+        ceilings = {d.incarnation: d.definition.maximum_bytes for d in now.domains}
+        slack = sum(2 * worthwhile(ceilings.get(who, 0)) for who in {a.domain for a in taking})
+        given = sum(a.after_bytes - a.before_bytes for a in actions if _relieves(a))
+        if sum(map(frees, taking)) > short + given + slack:
+            yield f"the policy takes only what the host is short of, which is {format_size(short)} now"
+
+
+def _relieves(action: Action) -> bool:
+    return isinstance(action, VirtioMemAction | BalloonAction) and action.relieves
+
+
+def _of_domain(
+    actions: Sequence[DomainAction], domain: DomainFacts, policy: Policy, past: Past, *, emergency: bool
+) -> Iterator[str]:
+    of, name = policy.class_of(domain), domain.name
+    taking = [action for action in actions if not _relieves(action)]
+    for action in actions:
+        if _relieves(action):
+            why = _too_much_given(action, domain, past)
+        else:
+            why = _too_far(action, domain, of, policy)
+        for reason in why:
+            yield f"domain {name}: {reason}"
+    for reason in _size_left(taking, domain, of):
+        yield f"domain {name}: {reason}"
+    ceiling = domain.definition.maximum_bytes
+    allowed = max(worthwhile(ceiling), int(of.step * ceiling))
+    taken = sum(frees(action) for action in taking)
+    if taken > allowed and not emergency:
+        yield (
+            f"domain {name}: {format_size(taken)} would be taken at once, its class allows "
+            f"{format_size(allowed)} ({format_ratio(of.step)})"
+        )
+
+
+def _size_left(actions: Sequence[DomainAction], domain: DomainFacts, of: DomainClass) -> Iterator[str]:
+    """Whether blocks and balloon together leave the guest its floor, and enough to live."""
+    sizing = [action for action in actions if isinstance(action, VirtioMemAction | BalloonAction)]
+    stats, definition = domain.balloon, domain.definition
+    if not sizing or stats is None:
+        return
+    change = sum(action.after_bytes - action.before_bytes for action in sizing)
+    left = guest_bytes(definition, stats) - definition.leaving_bytes + change
+    floor, ceiling = bounds_of(domain, of)
+    used = used_bytes(definition, stats)
+    if left < floor:
+        yield f"it would be left {format_size(left)}, less than its floor of {format_size(floor)}"
+    elif left < used + guest_reserve(ceiling) // 2:
+        yield (
+            f"it would be left {format_size(left)}, of which it uses {format_size(used)} now: too little "
+            "above that"
+        )
+
+
+def _too_far(action: DomainAction, domain: DomainFacts, of: DomainClass, policy: Policy) -> Iterator[str]:
+    """What of one action that takes is more than the planner would do."""
+    ceiling = domain.definition.maximum_bytes
+    match action:
+        case BalloonAction() | VirtioMemAction():
+            yield from _of_size(action, domain)
+            if isinstance(action, BalloonAction) and action.after_bytes < guest_reserve(ceiling):
+                yield f"its balloon would leave {format_size(action.after_bytes)} of its ordinary memory"
+        case ReportingAction():
+            if action.expected_bytes > action.before_bytes - action.after_bytes:
+                yield "more is expected of compacting it than it changes"
+        case GuestReclaimAction():
+            yield from _of_age(action.min_age_seconds, of)
+        case PageoutAction():
+            yield from _of_pageout(action, domain, of, policy)
+        case DemotionAction():
+            yield from _of_demotion(action, domain, of, policy)
+
+
+def _of_size(action: BalloonAction | VirtioMemAction, domain: DomainFacts) -> Iterator[str]:
+    if action.after_bytes >= action.before_bytes:
+        yield "nothing would change"
+    if action.expected_bytes > action.before_bytes - action.after_bytes:
+        yield "more is expected than would be taken"
+    if isinstance(action, VirtioMemAction):
+        yield from _of_blocks(action, domain)
+
+
+def _of_blocks(action: VirtioMemAction, domain: DomainFacts) -> Iterator[str]:
+    device = domain.definition.device(action.device)
+    if device is None:
+        yield "its virtio-mem device is gone"
+    elif action.block_bytes != device.block_bytes or action.after_bytes % max(1, device.block_bytes):
+        yield f"its device {action.device} has blocks of {format_size(device.block_bytes)}"
+
+
+def _of_age(seconds: float, of: DomainClass) -> Iterator[str]:
+    if seconds < of.cold_after_seconds:
+        yield f"its memory is cold only after {format_duration(of.cold_after_seconds)}"
+
+
+def _of_pageout(action: PageoutAction, domain: DomainFacts, of: DomainClass, policy: Policy) -> Iterator[str]:
+    floor, ceiling = bounds_of(domain, of)
+    if action.after_bytes < floor:
+        yield (
+            f"{format_size(action.after_bytes)} of it would stay in memory, less than its floor of "
+            f"{format_size(floor)}"
+        )
+    if action.after_bytes != action.before_bytes - action.expected_bytes:
+        yield "its page-out does not add up"
+    if action.before_bytes > ceiling or action.working_set_bytes > ceiling - action.expected_bytes:
+        yield f"it has no more than {format_size(ceiling)}"
+    actor = policy.pageout_actor or best_actor(domain)
+    if action.actor is not actor:
+        yield f"it is paged out by {actor.value}, not by {action.actor.value}"
+    if action.promotions_limit > of.objective.promotions_per_minute:
+        yield f"its class allows {format_ratio(of.objective.promotions_per_minute)} read back per minute"
+    yield from _of_rate(action, of, policy)
+    if sum(piece.resident_bytes for piece in action.pieces) != action.expected_bytes:
+        yield "the pieces are not what would be paged out"
+    yield from _of_pieces(action.pieces, domain, of)
+
+
+def _of_demotion(
+    action: DemotionAction, domain: DomainFacts, of: DomainClass, policy: Policy
+) -> Iterator[str]:
+    if action.node != policy.cold_node:
+        yield f"the policy names no memory node {action.node} for cold memory"
+    if action.recall_to == action.node or (action.recall_to is not None and action.pieces):
+        yield "a recall goes to another node, of what is in use there"
+    moved = action.after_bytes - action.before_bytes
+    if action.expected_bytes != (moved if action.recall_to is None else -moved):
+        yield "its move does not add up"
+    yield from _of_age(action.cold_after_seconds, of)
+    yield from _of_rate(action, of, policy)
+    yield from _of_pieces(action.pieces, domain, of)
+
+
+def _of_rate(action: PageoutAction | DemotionAction, of: DomainClass, policy: Policy) -> Iterator[str]:
+    most = policy.swap.max_write_bytes_per_second
+    if not 0 < action.max_bytes_per_second <= most:
+        yield f"the policy allows {format_size(most)} per second"
+    if action.psi_some_limit > of.objective.psi_some:
+        yield f"its class allows {format_ratio(of.objective.psi_some)} of its time waiting for memory"
+
+
+def _of_pieces(pieces: Sequence[ColdPiece], domain: DomainFacts, of: DomainClass) -> Iterator[str]:
+    """Each piece is guest RAM of this domain, idle for long enough, and named once."""
+    spans = [Range(piece.start, piece.end) for piece in pieces]
+    in_order = all(a.end <= b.start for a, b in pairwise(spans))
+    if not in_order or any(span.size <= 0 for span in spans):
+        yield "its pieces are in no order, or overlap"
+    elif total_size(intersect(spans, domain.ram)) != total_size(spans):
+        yield "a piece is not in its guest RAM"
+    if any(piece.resident_bytes > piece.end - piece.start for piece in pieces):
+        yield "a piece holds more than its size"
+    if any(piece.idle_seconds < of.cold_after_seconds for piece in pieces):
+        yield f"a piece was idle for less than {format_duration(of.cold_after_seconds)}"
+
+
+def _too_much_given(action: DomainAction, domain: DomainFacts, past: Past) -> Iterator[str]:
+    """A guest gets back what we took of it, no more, and never more than it was defined with."""
+    if isinstance(action, VirtioMemAction):
+        yield from _of_blocks(action, domain)
+        device = domain.definition.device(action.device)
+        took = next((left for left in past.devices if left.device == action.device), None)
+        most = min(device.size_bytes if device else 0, took.baseline_bytes if took else 0)
+    else:
+        left = left_balloon(past)
+        most = min(domain.definition.base_bytes, left.baseline_bytes if left else 0)
+    if action.after_bytes > most:
+        yield f"it would be given {format_size(action.after_bytes)}, it had {format_size(most)} before"
+
+
+def _of_ksm(action: KsmAction, policy: Policy, past: Past, *, short: bool) -> Iterator[str]:
+    if not may_start(policy, past, short=short):
+        yield "the policy does not have KSM started now"
+    yield from foreign_settings(action.settings)
