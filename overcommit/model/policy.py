@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import fnmatch
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from overcommit import units
+from overcommit.model import globs
 from overcommit.model.facts import DomainFacts
+from overcommit.model.rule_index import Having, RuleIndex, applies
 
 MOST_WEIGHT = 1000
 LEAST_WRITE_RATE = units.MIB
 """Bytes per second below which a page-out is not worth its while."""
 _LONGEST_LABEL = 100
-_WILDCARDS = frozenset("*?[")
 _Named = TypeVar("_Named", bound=enum.Enum)
 
 
@@ -100,16 +101,6 @@ class SizeRange(NamedTuple):
     least_bytes: int = 0
     most_bytes: int | None = None
 
-    def includes(self, size: int) -> bool:
-        """Whether a size is one of them."""
-        return self.least_bytes <= size and (self.most_bytes is None or size <= self.most_bytes)
-
-    def covers(self, other: SizeRange) -> bool:
-        """Whether all of the other range lies in this one."""
-        return self.least_bytes <= other.least_bytes and (
-            self.most_bytes is None or (other.most_bytes is not None and other.most_bytes <= self.most_bytes)
-        )
-
 
 ANY_SIZE = SizeRange()
 
@@ -128,27 +119,33 @@ class Selector:
 
     def matches(self, domain: DomainFacts) -> bool:
         """Whether this rule applies to the domain (names match as case-sensitive globs)."""
-        labels = domain.definition.labels
-        return (
-            (self.name is None or fnmatch.fnmatchcase(domain.name, self.name))
-            and (self.uuid is None or domain.incarnation.uuid == self.uuid)
-            and all(labels.get(key) == value for key, value in self.metadata.items())
-            and self.memory.includes(domain.definition.maximum_bytes)
-        )
+        return applies(self, _domain_has(domain))
 
     def covers(self, other: Selector) -> bool:
         """Whether this surely matches whatever the other one matches; two globs are compared as text."""
-        return (
-            (self.name is None or (other.name is not None and _glob_covers(self.name, other.name)))
-            and (self.uuid is None or self.uuid == other.uuid)
-            and self.metadata.items() <= other.metadata.items()
-            and self.memory.covers(other.memory)
+        return applies(self, other.matched)
+
+    @property
+    def matched(self) -> Having:
+        """What all domains have that it matches."""
+        return Having(
+            name=self.name,
+            glob=self.name is not None and globs.is_glob(self.name),
+            uuid=self.uuid,
+            metadata=self.metadata,
+            memory=self.memory,
         )
 
 
-def _glob_covers(pattern: str, other: str) -> bool:
-    plain = not _WILDCARDS & set(other)
-    return pattern == other or (plain and fnmatch.fnmatchcase(other, pattern))
+def _domain_has(domain: DomainFacts) -> Having:
+    size = domain.definition.maximum_bytes
+    return Having(
+        name=domain.name,
+        glob=False,  # whatever characters it has
+        uuid=domain.incarnation.uuid,
+        metadata=domain.definition.labels,
+        memory=(size, size),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +154,28 @@ class Rule:
 
     selector: Selector
     class_name: str
+
+
+class Rules(tuple[Rule, ...]):  # noqa: SLOT001 - what is made of them is kept beside them
+    """Rules in the order in which they are asked; there may be ten thousand, and as many domains."""
+
+    @functools.cached_property
+    def _index(self) -> RuleIndex:
+        return RuleIndex((number, rule.selector) for number, rule in enumerate(self))
+
+    @functools.cached_property
+    def labels(self) -> frozenset[str]:
+        """The labels that they ask for."""
+        return frozenset(key for rule in self for key in rule.selector.metadata)
+
+    def __reduce__(self) -> tuple[type[Rules], tuple[tuple[Rule, ...]]]:
+        """Without the index, which is made again where it is needed."""
+        return Rules, (tuple(self),)
+
+    def first_for(self, domain: DomainFacts) -> Rule | None:
+        """The first that matches a domain."""
+        number = self._index.first(_domain_has(domain))
+        return None if number is None else self[number]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +251,7 @@ class Policy:
     pageout_actor: PageoutActor | None
     cold_node: int | None
     classes: Mapping[str, DomainClass]
-    rules: tuple[Rule, ...]
+    rules: Rules
     default_class: str
     idle_tax: float = 0.75
     ksm: bool = False
@@ -260,15 +279,15 @@ class Policy:
             why_not = None
             if key in self.domain_overrides:
                 chosen, why_not = self._changed(chosen, key, text)
-            elif not any(key in rule.selector.metadata for rule in self.rules):
+            elif key not in self.rules.labels:
                 why_not = "the policy does not list it in domain_overrides"
             if why_not:
                 complaints.append(f"its label {key} is ignored: {why_not}")
         return chosen, tuple(complaints)
 
     def _class_name(self, domain: DomainFacts) -> str:
-        matching = (rule.class_name for rule in self.rules if rule.selector.matches(domain))
-        return next(matching, self.default_class)
+        rule = self.rules.first_for(domain)
+        return self.default_class if rule is None else rule.class_name
 
     def _changed(self, of: DomainClass, key: str, text: str) -> tuple[DomainClass, str | None]:
         """What the label makes of a class, or the class as it is and why.

@@ -8,48 +8,56 @@ out, classes without domains and a host that reclaims nothing are fine.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from overcommit.errors import Complaint
 from overcommit.model.policy import Actuator, DomainClass, GuestHelp, Policy, ReclaimMode, Selector
-from overcommit.policy.yaml_positions import Node
+from overcommit.model.rule_index import RuleIndex
+from overcommit.policy.yaml_positions import Mark, Node
 
 _TAKING = frozenset({Actuator.VIRTIO_MEM, Actuator.BALLOON, Actuator.PAGEOUT})
 """Actuators that the floor holds back."""
 _MOVING = frozenset({Actuator.DEMOTION, Actuator.PAGEOUT})
 """Actuators that go by how long memory is idle."""
 _DAY_SECONDS = 86400
+_MOST_NAMED = 20
+"""Of the classes there are, in a complaint: there may be as many complaints as rules."""
 
 
 def faults(policy: Policy, file: Node) -> Iterator[Complaint]:
     """Classes that do not exist, and rules that match everything or can never apply."""
     yield from _unknown_class(policy, file, ("default_class",), policy.default_class)
-    for index, rule in enumerate(policy.rules):
+    marks = [file.mark_of(("domains", index, "match")) for index in range(len(policy.rules))]
+    indexes = _by_source(policy, marks)
+    for index, (rule, mark) in enumerate(zip(policy.rules, marks, strict=True)):
         yield from _unknown_class(policy, file, ("domains", index, "class"), rule.class_name)
-        mark = file.mark_of(("domains", index, "match"))
         if rule.selector == Selector():
             hint = "write default_class for what no rule matches"
             yield mark.complaint(f"domains.{index}.match: matches every domain: {hint}")
             continue
-        for before, earlier in enumerate(policy.rules[:index]):
-            first = file.mark_of(("domains", before, "match"))
-            # Across files it is the purpose of an override to come before a rule.
-            if (
-                first.source == mark.source
-                and earlier.selector != Selector()
-                and earlier.selector.covers(rule.selector)
-            ):
-                where = f"the rule at line {first.line}"
-                yield mark.complaint(
-                    f"domains.{index}.match: can never apply: {where} matches all of it first"
-                )
-                break
+        first = indexes[mark.source].first(rule.selector.matched)
+        if first is not None and first < index:
+            where = f"the rule at line {marks[first].line}"
+            yield mark.complaint(f"domains.{index}.match: can never apply: {where} matches all of it first")
+
+
+def _by_source(policy: Policy, marks: Sequence[Mark]) -> dict[str, RuleIndex]:
+    """The rules of each file: across files it is the purpose of an override to come before a rule."""
+    rules: dict[str, list[tuple[int, Selector]]] = defaultdict(list)
+    for index, (rule, mark) in enumerate(zip(policy.rules, marks, strict=True)):
+        if rule.selector != Selector():
+            rules[mark.source].append((index, rule.selector))
+    return {source: RuleIndex(each) for source, each in rules.items()}
 
 
 def _unknown_class(policy: Policy, file: Node, path: tuple[str | int, ...], name: str) -> Iterator[Complaint]:
     if name not in policy.classes:
-        close = difflib.get_close_matches(name, policy.classes, n=1)
-        known = close[0] if close else ", ".join(policy.classes) or "none"
+        among = list(itertools.islice(policy.classes, _MOST_NAMED))
+        close = difflib.get_close_matches(name, among, n=1)
+        more = ", …" if len(policy.classes) > len(among) else ""
+        known = close[0] if close else ", ".join(among) + more or "none"
         yield file.mark_of(path).complaint(f"no class {name!r} (known: {known})")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,10 +95,20 @@ def _write_rate(text: str) -> int:
 
 
 def _bound(text: Any) -> SizeRange:
-    match = re.fullmatch(r" *(>=|<=|>|<)(.*)", text) if isinstance(text, str) else None
+    # Most rules have the same few, above all the default.
+    return _bound_of(text) if isinstance(text, str) else _no_bound(text)
+
+
+def _no_bound(text: Any) -> SizeRange:
+    message = f'needs a comparison and a size, like ">=8GiB", not {text!r}'
+    raise ValueError(message)
+
+
+@functools.lru_cache
+def _bound_of(text: str) -> SizeRange:
+    match = re.fullmatch(r" *(>=|<=|>|<)(.*)", text)
     if match is None:
-        message = f'needs a comparison and a size, like ">=8GiB", not {text!r}'
-        raise ValueError(message)
+        return _no_bound(text)
     size = units.parse_size(match[2])
     match match[1]:
         case ">=":

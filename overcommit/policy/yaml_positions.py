@@ -61,15 +61,13 @@ class Node:
         """The node that a path of keys and indices leads to."""
         if not path:
             return self
-        inside: dict[Any, Node]
-        match self.value:
-            case dict():
-                inside = self.value
-            case list():
-                inside = dict(enumerate(self.value))
-            case _:
-                return None
-        return inside[path[0]].at(path[1:]) if path[0] in inside else None
+        inside: Node | None = None
+        match self.value, path[0]:
+            case dict(), key:
+                inside = self.value.get(key)
+            case list(), int(index) if 0 <= index < len(self.value):
+                inside = self.value[index]
+        return inside.at(path[1:]) if inside is not None else None
 
     def mark_of(self, path: Path) -> Mark:
         """Where the value stands, or the innermost that there is of what should contain it."""
@@ -139,14 +137,16 @@ def _refuse_tricks(text: str, source: str) -> None:
     events: Iterable[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
     depth = 0
     for event in events:
-        mark = _mark(source, event.start_mark)
+        trick = None
         if isinstance(event, yaml.AliasEvent):
-            raise _fault(mark, f"an alias (*{event.anchor}) is not allowed: write it out")
-        if getattr(event, "tag", None):
-            raise _fault(mark, f"a tag ({event.tag}) is not allowed")
+            trick = f"an alias (*{event.anchor}) is not allowed: write it out"
+        elif getattr(event, "tag", None):
+            trick = f"a tag ({event.tag}) is not allowed"
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
-            raise _fault(mark, f"nested more than {_DEEPEST} levels deep")
+            trick = f"nested more than {_DEEPEST} levels deep"
+        if trick is not None:
+            raise _fault(_mark(source, event.start_mark), trick)
 
 
 def _construct(loader: Any, node: yaml.Node, source: str) -> Node:
