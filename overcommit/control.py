@@ -12,7 +12,7 @@ from overcommit.adoption import adoption
 from overcommit.clock import Clock
 from overcommit.compaction import Step, Which, compaction
 from overcommit.damon.pool import require_free, undo
-from overcommit.errors import Gone, JournalFailed
+from overcommit.errors import Gone, HostError, JournalFailed
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
@@ -179,7 +179,7 @@ class Control:
             return read_start_time(self.kernel, life.pid) != life.start_time
         except Gone:
             return True
-        except OSError:
+        except (OSError, HostError):
             return False  # nobody knows; the next time may tell
 
     def note(self, outcome: Outcome, generation: Generation, policy: Policy) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from overcommit.clock import Clock
-from overcommit.errors import HostError
+from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import read_signs
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
@@ -55,9 +55,9 @@ def take_pulse(kernel: Kernel, hypervisor: Hypervisor, clock: Clock, domain: Dom
     try:
         if read_start_time(kernel, who.pid) != who.start_time:
             return None  # what was read may be somebody else's, who got its pid
-    except HostError:
+    except Gone:
         return None
-    except OSError:
+    except (OSError, HostError):
         cgroup = balloon = None  # nobody knows whose they are
     return Pulse(at=at, cgroup=cgroup, balloon=balloon)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -28,6 +29,8 @@ LINE_BYTES = 160
 _EVENT = "events/damon/damon_aggregated"
 _SAYS = ": damon_aggregated: target_id="
 """``kdamond.0-162 [000] ..... 50.137218: damon_aggregated: target_id=0 nr_regions=16 4096-8192: 3 1``"""
+_MOST_DIGITS = 10
+"""Of a thread id, which is below 2^22."""
 _OF_FIRST_TARGET, _COUNT_FROM = "0", len("nr_regions=")
 _NEW_REGION = functools.partial(tuple.__new__, AccessRegion)
 """There are thousands a second on a large host, and the constructor has to take its arguments apart."""
@@ -83,6 +86,15 @@ class AccessTrace:
         return True
 
 
+def _instant(head: str) -> float | None:
+    """When, from what is before the event's name; None: it cannot be read."""
+    try:
+        at = float(head[head.rfind(" ") :])
+    except ValueError:
+        return None
+    return at if math.isfinite(at) else None
+
+
 class _Seen(NamedTuple):
     """The latest complete window of a kdamond."""
 
@@ -124,30 +136,37 @@ class WindowAssembler:
                 continue
             who = head[: head.rfind("[")]  # the same for all lines of a kdamond
             thread = threads[who] if who in threads else threads.setdefault(who, self._thread_of(who))
-            if thread is None:
+            regions = self._regions.get(thread) if thread is not None else None
+            if thread is None or regions is None:
                 continue
-            regions = self._regions[thread]
             try:
                 target, count, addresses, accesses, _ = tail.split(" ")
                 if target != _OF_FIRST_TARGET:
                     continue
                 low, _, high = addresses.partition("-")
-                start = int(low)
-                region = _NEW_REGION((start, int(high[:-1]), int(accesses)))
+                start, end = int(low), int(high[:-1])
+                region = _NEW_REGION((start, end, int(accesses)))
                 complete = int(count[_COUNT_FROM:])
             except ValueError:
                 continue  # as good as lost
+            if not start < end:
+                continue
             if regions and start < regions[-1][1]:
                 regions.clear()  # the rest of the window before was lost
                 self._lost.add(thread)
             regions.append(region)
             if len(regions) == complete:
-                yield thread, self._complete(thread, float(head[head.rfind(" ") :]))
+                at = _instant(head)
+                if at is None:
+                    regions.clear()
+                    self._lost.add(thread)
+                else:
+                    yield thread, self._complete(thread, at)
 
     def _thread_of(self, who: str) -> int | None:
         """The kdamond whose lines begin with this, ``kdamond.0-162``; None: none that is followed."""
         number = who.rpartition("-")[2].strip()
-        thread = int(number) if number.isdecimal() else None
+        thread = int(number) if number.isdecimal() and len(number) <= _MOST_DIGITS else None
         return thread if thread in self._regions else None
 
     def _lose_all(self) -> None:

@@ -23,6 +23,7 @@ from overcommit.damon.codec import (
     file,
     section,
 )
+from overcommit.host.figures import number
 from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range
 from overcommit.units import PAGE_SIZE
@@ -271,11 +272,15 @@ def parse_regions(files: Mapping[str, str]) -> tuple[AccessRegion, ...]:
     """The regions under ``schemes/0/tried_regions``, from file contents keyed ``<index>/<field>``.
 
     Sorted by address. An index whose fields are incomplete is left out: the kernel replaced it meanwhile.
+
+    Raises:
+        Unreadable: a field is no number.
     """
     indices = {path.partition("/")[0] for path in files}
     regions = []
     for index in indices:
         fields = [files.get(f"{index}/{name}") for name in REGION_FIELDS]
         if all(fields):
-            regions.append(AccessRegion(*(int(field or 0) for field in fields)))
+            start, end, accesses = (number(field or "", f"tried_regions/{index}") for field in fields)
+            regions.append(AccessRegion(start, end, accesses))
     return tuple(sorted(regions))

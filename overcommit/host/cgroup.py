@@ -10,12 +10,15 @@ import errno
 import re
 from collections.abc import Mapping
 
+from overcommit.host.figures import number, read_number, row, rows
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_pressure
 from overcommit.model.accounts import CgroupLimit, Charge
 from overcommit.model.facts import CgroupMemory, CgroupSigns
 
 ROOT = "/sys/fs/cgroup"
+_STAT = "memory.stat"
+_KINDS = frozenset({"anon", "file", "shmem", "kernel"})
 _SWAPPINESS = ("max", "200")
 """Anonymous memory only (``max``: Linux 6.16), or as good as only (6.9): QEMU's code and files shall stay."""
 
@@ -25,6 +28,7 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
 
     Raises:
         OSError: the process or the cgroup vanished while being read.
+        Unreadable: one of its files is not what it should be.
     """
     path = _charged_group(kernel, kernel.read(f"/proc/{pid}/cgroup"))
     if path is None:
@@ -34,11 +38,11 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
     signs = _signs(kernel, directory, statistics)
     return CgroupMemory(
         path=path,
-        current_bytes=int(kernel.read(f"{directory}/memory.current")),
+        current_bytes=read_number(kernel, f"{directory}/memory.current"),
         swap_bytes=signs.swap_bytes,
-        major_faults=int(statistics.get("pgmajfault", "0")),
+        major_faults=_counted(statistics, "pgmajfault"),
         promoted_pages=signs.promoted_pages,
-        anon_refaults=int(statistics.get("workingset_refault_anon", "0")),
+        anon_refaults=_counted(statistics, "workingset_refault_anon"),
         reclaim=kernel.exists(f"{directory}/memory.reclaim"),
         # In the root of a threaded subtree, as libvirt makes it, this names the processes of all of it.
         shared=kernel.read(f"{directory}/cgroup.procs").split() != [str(pid)],
@@ -52,6 +56,7 @@ def read_signs(kernel: Kernel, path: str) -> CgroupSigns:
 
     Raises:
         OSError: the cgroup vanished.
+        Unreadable: one of its files is not what it should be.
     """
     directory = ROOT + path
     return _signs(kernel, directory, _statistics(kernel, directory))
@@ -65,6 +70,7 @@ def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
 
     Raises:
         OSError: the cgroup vanished.
+        Unreadable: one of its files is not what it should be.
     """
     directory = ROOT + path
     limits = []
@@ -73,18 +79,18 @@ def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
             limits.append((kernel.read(f"{directory}/{name}").strip(), name))
         except FileNotFoundError:  # memory is not accounted for at this level
             continue
-    numbers = [(int(limit), name) for limit, name in limits if limit != "max"]
-    if not numbers:
+    figures = [(number(limit, f"{directory}/{name}"), name) for limit, name in limits if limit != "max"]
+    if not figures:
         return None
-    limit, name = min(numbers)
+    limit, name = min(figures)
     statistics = _statistics(kernel, directory)
     return CgroupLimit(
         path=path,
         file=name,
         limit_bytes=limit,
-        current_bytes=int(kernel.read(f"{directory}/memory.current")),
+        current_bytes=read_number(kernel, f"{directory}/memory.current"),
         # Shared memory, which is no cache to drop, lies on the anonymous lists.
-        cache_bytes=int(statistics["active_file"]) + int(statistics["inactive_file"]),
+        cache_bytes=row(statistics, "active_file", _STAT) + row(statistics, "inactive_file", _STAT),
         own=own,
     )
 
@@ -126,20 +132,25 @@ def reclaim(kernel: Kernel, path: str, most_bytes: int) -> None:
 
 def _signs(kernel: Kernel, directory: str, statistics: Mapping[str, str]) -> CgroupSigns:
     try:
-        swap_bytes = int(kernel.read(f"{directory}/memory.swap.current"))
+        swap_bytes = read_number(kernel, f"{directory}/memory.swap.current")
     except FileNotFoundError:  # swap is not accounted for
         swap_bytes = 0
     # Counted per group since Linux 6.13; before that a major fault is the nearest thing.
-    promoted = statistics.get("pswpin") or statistics.get("pgmajfault", "0")
+    promoted = "pswpin" if "pswpin" in statistics else "pgmajfault"
     return CgroupSigns(
         swap_bytes=swap_bytes,
-        promoted_pages=int(promoted),
+        promoted_pages=_counted(statistics, promoted),
         pressure=read_pressure(kernel, f"{directory}/memory.pressure"),
     )
 
 
 def _statistics(kernel: Kernel, directory: str) -> dict[str, str]:
-    return dict(line.split(" ", 1) for line in kernel.read(f"{directory}/memory.stat").splitlines())
+    return rows(kernel.read(f"{directory}/{_STAT}"))
+
+
+def _counted(statistics: Mapping[str, str], name: str) -> int:
+    """A counter; one that this kernel does not have never counted anything."""
+    return row(statistics, name, _STAT) if name in statistics else 0
 
 
 def _charge(statistics: Mapping[str, str]) -> Charge | None:
@@ -147,10 +158,9 @@ def _charge(statistics: Mapping[str, str]) -> Charge | None:
 
     ``file`` counts shared memory in, as it has page cache.
     """
-    try:
-        anon, file, shmem, kernel = (int(statistics[name]) for name in ("anon", "file", "shmem", "kernel"))
-    except KeyError:
+    if not statistics.keys() >= _KINDS:
         return None
+    anon, file, shmem, kernel = (row(statistics, name, _STAT) for name in ("anon", "file", "shmem", "kernel"))
     return Charge(anon_bytes=anon, shmem_bytes=shmem, cache_bytes=max(0, file - shmem), kernel_bytes=kernel)
 
 

@@ -11,13 +11,14 @@ import enum
 import errno
 import fcntl
 import os
+import re
 import struct
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from overcommit.errors import Gone
+from overcommit.errors import Gone, Unreadable
 from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, chop, normalise
 from overcommit.units import PAGE_SIZE
@@ -125,6 +126,8 @@ _PROCESS_MADVISE = 440
 _IOVEC = struct.Struct("=2Q")
 _MOST_VECTORS = 1024  # UIO_MAXIOV
 _MOST_BYTES = 1 << 30  # well below MAX_RW_COUNT, to which the kernel silently shortens a request
+# What is behind the name in /proc/PID/stat begins with field 3.
+_START_TIME = 22 - 3
 # /proc/PID/pagemap entries, Documentation/admin-guide/mm/pagemap.rst
 _ENTRY_PRESENT, _ENTRY_SWAPPED = 1 << 63, 1 << 62
 
@@ -257,7 +260,7 @@ class LocalKernel:
         except ProcessLookupError as error:
             raise Gone(f"process {pid} has exited") from error
         try:
-            if int(process_statistics(self.read(f"/proc/{pid}/stat"))[19]) != start_time:
+            if start_time_of(self.read(f"/proc/{pid}/stat")) != start_time:
                 raise Gone(f"process {pid} is another one by now")
             for batch in _batches(ranges):
                 _process_madvise(process, batch, advice)
@@ -268,11 +271,26 @@ class LocalKernel:
 
 
 def process_statistics(text: str) -> list[str]:
-    """The fields of ``/proc/PID/stat`` from the state (field 3) on.
+    """The fields of ``/proc/PID/stat`` from the state (field 3) to the start time (field 22) at least.
 
     The name in field 2 may hold spaces and parentheses: it ends at the last one.
+
+    Raises:
+        Unreadable: it has fewer fields, or the start time is no number.
     """
-    return text.rpartition(")")[2].split()
+    fields = text.rpartition(")")[2].split()
+    if len(fields) <= _START_TIME or re.fullmatch(r"[0-9]{1,20}", fields[_START_TIME]) is None:
+        raise Unreadable(f"not the statistics of a process: {text[:40]!a}")
+    return fields
+
+
+def start_time_of(text: str) -> int:
+    """When a process began, in clock ticks since boot: field 22 of its ``/proc/PID/stat``.
+
+    Raises:
+        Unreadable: it is not there.
+    """
+    return int(process_statistics(text)[_START_TIME])
 
 
 def _batches(ranges: Sequence[Range]) -> Iterator[list[Range]]:

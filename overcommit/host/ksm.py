@@ -9,7 +9,9 @@ import errno
 import os
 import re
 
+from overcommit.errors import Unreadable
 from overcommit.host.cgroup import ROOT as CGROUPS
+from overcommit.host.figures import number, read_number, signed_number
 from overcommit.host.kernel import Kernel
 from overcommit.model.action import KSM_SETTINGS
 from overcommit.model.facts import KsmFacts, KsmRun
@@ -25,26 +27,31 @@ def read_ksm(kernel: Kernel) -> KsmFacts | None:
 
     Raises:
         OSError: a file that every KSM has cannot be read.
-        ValueError: one does not hold what it should.
+        Unreadable: one does not hold what it should.
     """
     if not kernel.exists(f"{DIRECTORY}/run"):
         return None
 
-    def number(name: str) -> int:
-        return int(read_setting(kernel, name))
+    def count(name: str) -> int:
+        return number(read_setting(kernel, name), f"{DIRECTORY}/{name}")
 
+    run = count("run")
+    if run not in {known.value for known in KsmRun}:
+        raise Unreadable(f"{DIRECTORY}/run should be 0, 1 or 2, and is {run}")
     return KsmFacts(
-        run=KsmRun(number("run")),
-        pages_to_scan=number("pages_to_scan"),
-        sleep_seconds=number("sleep_millisecs") / 1000,
-        shared_bytes=number("pages_shared") * PAGE_SIZE,
-        sharing_bytes=number("pages_sharing") * PAGE_SIZE,
-        unshared_bytes=number("pages_unshared") * PAGE_SIZE,
-        full_scans=number("full_scans"),
-        profit_bytes=number("general_profit") if _has(kernel, "general_profit") else None,
+        run=KsmRun(run),
+        pages_to_scan=count("pages_to_scan"),
+        sleep_seconds=count("sleep_millisecs") / 1000,
+        shared_bytes=count("pages_shared") * PAGE_SIZE,
+        sharing_bytes=count("pages_sharing") * PAGE_SIZE,
+        unshared_bytes=count("pages_unshared") * PAGE_SIZE,
+        full_scans=count("full_scans"),
+        profit_bytes=signed_number(read_setting(kernel, "general_profit"), "general_profit")
+        if _has(kernel, "general_profit")
+        else None,
         advisor=read_setting(kernel, "advisor_mode") if _has(kernel, "advisor_mode") else None,
         # Only a kernel for hosts with several memory nodes has the choice.
-        across_nodes=not _has(kernel, "merge_across_nodes") or number("merge_across_nodes") == 1,
+        across_nodes=not _has(kernel, "merge_across_nodes") or count("merge_across_nodes") == 1,
         tuner=next((name for name in _TUNERS if kernel.exists(f"{CGROUPS}/system.slice/{name}")), None),
     )
 
@@ -76,10 +83,10 @@ def read_merged(kernel: Kernel, pid: int) -> int | None:
 
     Raises:
         OSError: the process left.
-        ValueError: the file does not hold a number.
+        Unreadable: the file does not hold a number.
     """
     path = f"/proc/{pid}/ksm_merging_pages"
-    return int(kernel.read(path)) * PAGE_SIZE if kernel.exists(path) else None
+    return read_number(kernel, path) * PAGE_SIZE if kernel.exists(path) else None
 
 
 def _has(kernel: Kernel, name: str) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+from overcommit.errors import Unreadable
 from overcommit.host.cgroup import ROOT
+from overcommit.host.figures import excerpt, number
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import parse_meminfo
 from overcommit.model.facts import Gap, MemoryNode
@@ -22,14 +24,17 @@ def read_nodes(kernel: Kernel) -> tuple[tuple[MemoryNode, ...], tuple[Gap, ...]]
         names = kernel.list(DIRECTORY)
     except FileNotFoundError:
         names = ()
-    for nid in sorted(int(match[1]) for name in names if (match := re.fullmatch(r"node(\d+)", name))):
+    for nid in sorted(int(match[1]) for name in names if (match := re.fullmatch(r"node([0-9]{1,5})", name))):
         try:
             text = kernel.read(f"{DIRECTORY}/node{nid}/meminfo")
             figures = parse_meminfo(re.sub(r"^Node \d+ ", "", text, flags=re.MULTILINE))
-            node = MemoryNode(nid=nid, total_bytes=figures["MemTotal"], free_bytes=figures["MemFree"])
-        except (OSError, KeyError) as error:
+        except OSError as error:
             gaps.append(Gap(what=f"memory node {nid}", why=str(error)))
             continue
+        if not {"MemTotal", "MemFree"} <= figures.keys():
+            gaps.append(Gap(what=f"memory node {nid}", why="its meminfo has no MemTotal and MemFree"))
+            continue
+        node = MemoryNode(nid=nid, total_bytes=figures["MemTotal"], free_bytes=figures["MemFree"])
         if node.total_bytes:
             nodes.append(node)
     return tuple(nodes), tuple(gaps)
@@ -43,11 +48,14 @@ def read_placement(kernel: Kernel, cgroup_path: str) -> dict[int, int]:
 
     Raises:
         OSError: the cgroup vanished, or its kernel knows no nodes.
+        Unreadable: memory.numa_stat is not what it should be.
     """
     placement: dict[int, int] = {}
-    for line in kernel.read(f"{ROOT}{cgroup_path}/memory.numa_stat").splitlines():
-        kind, *figures = line.split()
+    for line in kernel.read(f"{ROOT}{cgroup_path}/memory.numa_stat").split("\n"):
+        kind, *figures = line.split(" ")
         for figure in figures if kind in {"anon", "shmem"} else ():
-            node, _, size = figure.removeprefix("N").partition("=")
-            placement[int(node)] = placement.get(int(node), 0) + int(size)
+            match = re.fullmatch(r"N([0-9]{1,5})=(.*)", figure)
+            if match is None:
+                raise Unreadable(f"memory.numa_stat has a figure of no node: {excerpt(figure)}")
+            placement[int(match[1])] = placement.get(int(match[1]), 0) + number(match[2], "memory.numa_stat")
     return placement

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from overcommit.errors import Gone
-from overcommit.host.kernel import Kernel, process_statistics
+from overcommit.errors import Gone, Unreadable
+from overcommit.host.kernel import Kernel, start_time_of
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.units import KIB, MIB
 
@@ -19,6 +19,7 @@ def read_start_time(kernel: Kernel, pid: int) -> int:
 
     Raises:
         Gone: there is no such process.
+        Unreadable: its statistics are not what they should be.
     """
     try:
         statistics = kernel.read(f"/proc/{pid}/stat")
@@ -26,7 +27,7 @@ def read_start_time(kernel: Kernel, pid: int) -> int:
         if error.errno in {errno.ENOENT, errno.ESRCH}:
             raise Gone(f"process {pid} has exited") from error
         raise
-    return int(process_statistics(statistics)[19])
+    return start_time_of(statistics)
 
 
 def runs_domain(kernel: Kernel, pid: int, uuid: str) -> bool:
@@ -49,7 +50,10 @@ def _mappings(smaps: str) -> Iterator[_Mapping]:
         if match := header.match(line):
             span, name, swapped = Range(int(match[1], 16), int(match[2], 16)), match[3], 0
         elif line.startswith("Swap:"):
-            swapped = int(line.split()[1]) * KIB
+            match = re.fullmatch(r"Swap:\s+([0-9]{1,17}) kB", line)
+            if match is None:
+                raise Unreadable(f"smaps has a line {line[:40]!a}")
+            swapped = int(match[1]) * KIB
         elif line.startswith("VmFlags:"):
             yield _Mapping(span, name, frozenset(line.split()[1:]), swapped)
 

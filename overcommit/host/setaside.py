@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from overcommit.errors import Unreadable
+from overcommit.host.figures import number, read_number
 from overcommit.host.kernel import Kernel
 from overcommit.model.accounts import Arc, HugePages
 from overcommit.units import KIB
@@ -21,13 +23,14 @@ def read_huge_pages(kernel: Kernel) -> HugePages:
 
     Raises:
         OSError: a size is there, but cannot be read.
+        Unreadable: a count of it is no number.
     """
     total = free = 0
     for name in kernel.list(HUGE_PAGES) if kernel.exists(HUGE_PAGES) else ():
-        if match := re.fullmatch(r"hugepages-(\d+)kB", name):
+        if match := re.fullmatch(r"hugepages-([0-9]{1,12})kB", name):
             size = int(match[1]) * KIB
-            total += int(kernel.read(f"{HUGE_PAGES}/{name}/nr_hugepages")) * size
-            free += int(kernel.read(f"{HUGE_PAGES}/{name}/free_hugepages")) * size
+            total += read_number(kernel, f"{HUGE_PAGES}/{name}/nr_hugepages") * size
+            free += read_number(kernel, f"{HUGE_PAGES}/{name}/free_hugepages") * size
     return HugePages(total_bytes=total, free_bytes=free)
 
 
@@ -36,12 +39,11 @@ def read_arc(kernel: Kernel) -> Arc | None:
 
     Raises:
         OSError: it is there, but cannot be read.
-        ValueError: it has other rows than OpenZFS 2.x writes.
+        Unreadable: it has other rows than OpenZFS 2.x writes.
     """
     if not kernel.exists(ARC):
         return None
-    rows = dict(re.findall(r"^(\w+) +\d+ +(\d+)$", kernel.read(ARC), re.MULTILINE))
+    rows = dict(re.findall(r"^(\w+) +[0-9]+ +([0-9]+)$", kernel.read(ARC), re.MULTILINE))
     if not {"size", "c_min"} <= rows.keys():
-        message = f"no size and c_min in {ARC}"
-        raise ValueError(message)
-    return Arc(size_bytes=int(rows["size"]), minimum_bytes=int(rows["c_min"]))
+        raise Unreadable(f"no size and c_min in {ARC}")
+    return Arc(size_bytes=number(rows["size"], ARC), minimum_bytes=number(rows["c_min"], ARC))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 
+from overcommit.errors import Unreadable
 from overcommit.model.facts import Definition, VirtioMemDevice
 
 LABELS_NAMESPACE = "urn:overcommit:domain:1"
@@ -39,17 +41,12 @@ def parse_definition(xml: str) -> Definition:
     The XML comes from libvirtd, which serialises it itself; tenants cannot put entities into it.
 
     Raises:
-        ValueError: not a domain definition.
+        Unreadable: not a domain definition.
     """
-    try:
-        root = ET.fromstring(xml)  # noqa: S314
-    except ET.ParseError as error:
-        message = f"not XML: {error}"
-        raise ValueError(message) from error
+    root = _root(xml)
     memory = root.find("./memory")
     if root.tag != "domain" or memory is None:
-        message = "not a domain definition"
-        raise ValueError(message)
+        raise Unreadable("not a domain definition")
     balloon = root.find("./devices/memballoon")
     device = balloon.attrib if balloon is not None else {"model": "none"}
     statistics = root.find("./devices/memballoon/stats")
@@ -63,7 +60,7 @@ def parse_definition(xml: str) -> Definition:
         balloon_model=device.get("model", "none"),
         free_page_reporting=device.get("freePageReporting") == "on",
         autodeflate=device.get("autodeflate") == "on",
-        stats_period_seconds=int(statistics.get("period", "0")) if statistics is not None else 0,
+        stats_period_seconds=_number(statistics.get("period", "0")) if statistics is not None else 0,
         locked=root.find("./memoryBacking/locked") is not None,
         hugepages=root.find("./memoryBacking/hugepages") is not None,
         nosharepages=root.find("./memoryBacking/nosharepages") is not None,
@@ -104,8 +101,12 @@ def _manager(metadata: ET.Element) -> str | None:
 
 
 def resized_device(xml: str, alias: str, requested_bytes: int) -> str | None:
-    """A virtio-mem device's own XML with another size requested; None where there is no such device."""
-    for device in ET.fromstring(xml).findall(_VIRTIO_MEM):  # noqa: S314 - libvirtd's, as above
+    """A virtio-mem device's own XML with another size requested; None where there is no such device.
+
+    Raises:
+        Unreadable: not a domain definition.
+    """
+    for device in _root(xml).findall(_VIRTIO_MEM):
         requested = device.find("./target/requested")
         if requested is not None and _alias(device) == alias:
             requested.set("unit", "KiB")
@@ -122,7 +123,7 @@ def _virtio_mem(device: ET.Element) -> VirtioMemDevice:
         block_bytes=_size(device.find("./target/block")),
         requested_bytes=_size(device.find("./target/requested")),
         current_bytes=_size(device.find("./target/current")),
-        node=int(node.text) if node is not None and node.text else None,
+        node=_number(node.text) if node is not None and node.text else None,
     )
 
 
@@ -132,4 +133,22 @@ def _alias(device: ET.Element) -> str:
 
 
 def _size(element: ET.Element | None) -> int:
-    return 0 if element is None else int(element.text or "0") * _UNITS[element.get("unit", "KiB")]
+    if element is None:
+        return 0
+    unit = element.get("unit", "KiB")
+    if unit not in _UNITS:
+        raise Unreadable(f"<{element.tag}> has the unit {unit[:30]!a}, which is not known")
+    return _number(element.text or "0") * _UNITS[unit]
+
+
+def _root(xml: str) -> ET.Element:
+    try:
+        return ET.fromstring(xml)  # noqa: S314 - libvirtd's
+    except (ET.ParseError, ValueError) as error:  # a character that has no encoding is the latter
+        raise Unreadable(f"not XML: {error}") from error
+
+
+def _number(text: str) -> int:
+    if re.fullmatch(r"\s*[0-9]{1,20}\s*", text) is None:
+        raise Unreadable(f"the definition has {text[:30]!a} where a number should be")
+    return int(text)

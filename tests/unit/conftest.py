@@ -58,6 +58,9 @@ class FileKernel:
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
         raise AssertionError(f"a parser asked for the residency of {pid} in {ram}")
 
+    def count_resident(self, pid: int, ram: Sequence[Range]) -> int:
+        raise AssertionError(f"a parser counted what is resident of {pid} in {ram}")
+
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
         raise AssertionError(f"a parser advised {advice} about {ranges} of {pid} ({start_time})")
 

@@ -83,6 +83,12 @@ def test_what_is_no_line_of_it_is_as_good_as_lost() -> None:
     torn = lines(14.0, FIRST, SECOND)[:-30] + "\n"
     garbled = lines(14.0, FIRST, SECOND).replace("4096-8192", "4096-x")
     strange = lines(14.0, FIRST).replace("-162 ", "-none ")
-    for text in (torn, garbled, strange, "  [LOST in thought, at EVENTS\n"):
+    endless = lines(14.0, FIRST).replace("-162 ", f"-{'9' * 5000} ")
+    backwards = lines(14.0, FIRST, SECOND).replace("4096-8192", "8192-4096")
+    timeless = lines(14.0, FIRST, SECOND).replace("14.000000", "nan")
+    hopeless = lines(14.0, FIRST, SECOND).replace("14.000000", "soon")
+    assert timeless != lines(14.0, FIRST, SECOND)
+    for text in (torn, garbled, strange, endless, backwards, timeless, hopeless):
         assert assemble(text) == []
+    assert assemble("  [LOST in thought, at EVENTS\n") == []
     assert len(assemble(torn, lines(18.0, FIRST, SECOND))) == 1
