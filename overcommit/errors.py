@@ -34,6 +34,11 @@ class OvercommitError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The message as it is shown, a line each; not yet safe for a terminal."""
+        return (str(self),)
+
 
 class UsageError(OvercommitError):
     """The operator's input cannot be used as it is."""
@@ -64,6 +69,11 @@ class PolicyError(UsageError):
     def __init__(self, faults: tuple[Complaint, ...], *, hint: str | None = None) -> None:
         super().__init__("\n".join(str(fault) for fault in faults), hint=hint)
         self.faults = faults
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """A line for each fault."""
+        return tuple(map(str, self.faults))
 
 
 class Refused(OvercommitError):

@@ -27,6 +27,17 @@ With pages of 64 KiB a huge page has 512 MiB: too coarse to tell cold memory by,
 
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1 << 40}
 _TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+# What people type on a command line; in a policy it stays one spelling for each unit.
+_SPOKEN_UNITS = {"m": 60.0, "mins": 60.0, "minute": 60.0, "minutes": 60.0}
+_SPOKEN_UNITS |= {"sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0}
+_SPOKEN_UNITS |= {
+    "hr": 3600.0,
+    "hrs": 3600.0,
+    "hour": 3600.0,
+    "hours": 3600.0,
+    "day": 86400.0,
+    "days": 86400.0,
+}
 # More digits than anything here has; without a bound the product of number and unit can be infinite.
 NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
 SIZE = f"{NUMBER} *({'|'.join(_SIZE_UNITS)})"
@@ -61,6 +72,21 @@ def parse_duration(text: str) -> float:
         message = f"not a duration: {text!r} (write it like 90s or 5min)"
         raise ValueError(message)
     return float(match[1]) * _TIME_UNITS[match[2]]
+
+
+def parse_spoken_duration(text: str) -> float:
+    """As `parse_duration`, and as people say it: ``1m``, ``2 hours``, ``1h 30m``; for command lines.
+
+    Raises:
+        ValueError: not a duration; the unit is mandatory.
+    """
+    units = "|".join(sorted(_TIME_UNITS | _SPOKEN_UNITS, key=len, reverse=True))
+    part = f"{NUMBER} *({units})"
+    if re.fullmatch(rf"{part}(?: *{part})*", text.strip(" ").lower()) is None:
+        message = f"not a duration: {text!r} (write it like 90s, 5min or 2h)"
+        raise ValueError(message)
+    parts = re.findall(part, text.lower())
+    return float(sum(float(number) * (_TIME_UNITS | _SPOKEN_UNITS)[unit] for number, unit in parts))
 
 
 def parse_percentage(text: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ from overcommit.host.swap import ZSWAP
 from overcommit.model.facts import DomainFacts, HostFacts
 from overcommit.model.swap import SwapArea, SwapHazard, SwapKind
 from overcommit.plan.budget import shared_limit
+from overcommit.shown import command, whom
 from overcommit.units import MIB, format_ratio, format_size
 
 
@@ -88,8 +88,8 @@ def _cipher(area: SwapArea) -> str:
 
 def _elsewhere(area: SwapArea, host: HostFacts) -> str:
     """Swap in memory first, so that what lies there has a place to go to."""
-    path = shlex.quote(area.file)
-    return f"{zram_command(host)} && swapoff {path}; then take {path} out of /etc/fstab"
+    off = command("swapoff", area.file)
+    return f"{zram_command(host)} && {off}; then take {area.file} out of /etc/fstab"
 
 
 def zram_command(host: HostFacts) -> str:
@@ -122,7 +122,10 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
                     about=f"domain {domain.name}",
                     text=f"may hold {format_size(own.limit_bytes)} ({own.file}), but was promised "
                     f"{format_size(needed)} with QEMU's own: the kernel {does} it before it has that",
-                    fix=f"virsh memtune {domain.name} --hard-limit -1 --soft-limit -1",
+                    fix=command(
+                        *("virsh", "memtune", whom(domain.incarnation)),
+                        *("--hard-limit", "-1", "--soft-limit", "-1"),
+                    ),
                 )
 
 
@@ -131,4 +134,4 @@ def _raise(path: str, file: str) -> str:
     unit = path.rpartition("/")[2]
     if not unit.endswith((".slice", ".scope", ".service")):
         return f"raise {file} of {path}, or promise less"
-    return f"systemctl set-property {unit} {setting}=infinity, or promise less"
+    return f"{command('systemctl', 'set-property', unit, f'{setting}=infinity')}, or promise less"

@@ -16,7 +16,8 @@ from overcommit.cli.daemon_client import refuse_beside_daemon
 from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.planning import plan_now
-from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.session import Session, as_word, require_root, with_session
+from overcommit.cli.talk import tell
 from overcommit.errors import CutShort, OvercommitError, Refused, StalePlan, UsageError
 from overcommit.host.memory import read_host
 from overcommit.journal import Generation
@@ -79,7 +80,8 @@ def apply(
     )
     if file is None and not yes:
         require_somebody_to_ask()
-    _require_as_saved(file, watching=bool(names) or observe_for is not None, wait=wait, trusted=trust_file)
+    watching = bool(names) or observe_for is not None
+    _require_as_saved(session, file, watching=watching, wait=wait, trusted=trust_file)
     policy = session.policy()
     saved = _read(file, trusted=trust_file) if file is not None else None
     if saved is None or saved.needs_damon:
@@ -116,7 +118,7 @@ def apply(
             _tell_nothing(session, generation, complete=False)
             raise Refused("nothing is done, as you said")
         try:
-            with _saved_in(file):
+            with _saved_in(session, file, take_over=take_over):
                 work(first)
             if wait:
                 _go_on(session, look, work, rounds, deadline)
@@ -128,18 +130,21 @@ def apply(
 
 
 @contextlib.contextmanager
-def _saved_in(file: Path | None) -> Iterator[None]:
+def _saved_in(session: Session, file: Path | None, *, take_over: bool) -> Iterator[None]:
     """Who saved a plan is told how to have a fresh one in its place."""
     try:
         yield
     except StalePlan as stale:
         if file is None:
             raise
-        hint = f"nothing was changed; make a new plan with overcommitctl plan -o {file}"
+        plan = session.again("plan", "-o", str(file), take_over=take_over)
+        hint = f"nothing was changed; make a new plan with {plan}"
         raise StalePlan(str(stale), hint=hint) from stale
 
 
-def _require_as_saved(file: Path | None, *, watching: bool, wait: bool, trusted: bool) -> None:
+def _require_as_saved(
+    session: Session, file: Path | None, *, watching: bool, wait: bool, trusted: bool
+) -> None:
     """Raise `UsageError` for what a saved plan leaves no room for, or what is about one, where none is."""
     if file is None:
         if trusted:
@@ -150,7 +155,7 @@ def _require_as_saved(file: Path | None, *, watching: bool, wait: bool, trusted:
     if wait:
         raise UsageError(
             "a saved plan is applied exactly once: --wait makes new ones",
-            hint="apply the plan first, then run overcommitctl apply --wait without it",
+            hint=f"first {session.again('apply', as_word(file))}, then {session.again('apply', '--wait')}",
         )
 
 
@@ -246,9 +251,9 @@ def _tell(session: Session, report: Report, rounds: int, *, complete: bool) -> N
         _summarize(report, rounds, complete=complete)
         return
     for line in render.report_text(report):
-        click.echo(line)
+        tell(line)
     if any(entry.generation == report.generation for entry in session.journal.outstanding()):
-        session.talk.say(f"generation {report.generation} is in force. To undo: overcommitctl restore")
+        session.talk.say(f"generation {report.generation} is in force. To undo: {session.again('restore')}")
     else:
         session.talk.say("nothing to undo: what a guest needs of it comes back when it touches it")
     if report.moved_bytes:

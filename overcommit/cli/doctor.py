@@ -25,6 +25,7 @@ from overcommit.cli.daemon_client import find_daemon, refuse_beside_daemon
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import Session, with_session
 from overcommit.cli.status import generation_text
+from overcommit.cli.talk import tell
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode, generation_json
 from overcommit.damon.capabilities import FEATURES, Capabilities
@@ -42,6 +43,7 @@ from overcommit.observe.facts import observe, observe_host
 from overcommit.plan.budget import room_of
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import gain_text
+from overcommit.shown import plain
 from overcommit.units import format_duration, format_size
 
 _EVERYTHING = frozenset(Actuator)
@@ -81,16 +83,16 @@ def doctor(session: Session, probe: bool, take_over: bool) -> None:
         for finding in findings:
             colour = {"ok": "green", "warn": "yellow"}.get(finding.level, "red")
             label = click.style(f"{finding.level:<8}", fg=colour)
-            click.echo(f"{label} {finding.about}: {finding.text}")
+            click.echo(f"{label} {plain(finding.about)}: {plain(finding.text)}")
             if finding.fix:
-                click.echo(f"{'':<8}   fix: {finding.fix}")
+                tell(f"{'':<8}   fix: {finding.fix}")
     levels = {finding.level for finding in findings}
     if "fail" in levels:
         raise Unsupported("this host is not ready: see fail above")
     if "conflict" in levels:
         raise Refused("this host is not ready: see conflict above")
     if not session.json:
-        session.talk.say("ready. Next: overcommitctl plan")
+        session.talk.say(f"ready. Next: {session.again('plan', take_over=take_over)}")
 
 
 def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding]:

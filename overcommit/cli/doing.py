@@ -13,6 +13,7 @@ from overcommit.apply.execute import carry_out
 from overcommit.apply.worksite import Worksite
 from overcommit.cli import render
 from overcommit.cli.session import Session
+from overcommit.cli.talk import tell
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import OvercommitError, UsageError
 from overcommit.host.memory import read_host
@@ -35,7 +36,7 @@ def show(session: Session, plan: Plan) -> None:
             _emit("planned", action, expected_bytes=action.expected_bytes, blocked=action.blocked)
         return
     for line in render.plan_text(plan):
-        click.echo(line)
+        tell(line)
 
 
 def require_somebody_to_ask() -> None:
@@ -125,7 +126,7 @@ class _TextTeller:
 
     def finished(self, outcome: Outcome) -> None:
         self._talk.done()
-        click.echo(render.outcome_text(outcome))
+        tell(render.outcome_text(outcome))
 
 
 class _JsonTeller:

@@ -8,12 +8,15 @@ import click
 
 from overcommit.cli import render
 from overcommit.cli.daemon_client import find_daemon, own_watch, plan_of, refuse_options
+from overcommit.cli.naming import names_of
 from overcommit.cli.plan import observe_for_option, take_over_option
-from overcommit.cli.planning import look_and_plan, require_known
-from overcommit.cli.session import Session, with_session
+from overcommit.cli.planning import look_and_plan
+from overcommit.cli.session import PROGRAM, Session, with_session
+from overcommit.cli.talk import tell
 from overcommit.model.action import KsmAction
 from overcommit.model.plan import Plan
 from overcommit.plan import document
+from overcommit.shown import command
 
 
 @click.command()
@@ -34,18 +37,18 @@ def explain(session: Session, domain: str, observe_for: float | None, take_over:
         )
     else:
         given = own_watch(session, observe_for, take_over=take_over)
-        refuse_options(daemon, given, f"overcommitctl explain {domain}")
+        refuse_options(daemon, given, command(PROGRAM, "explain", domain))
         made = _about(domain, plan_of(daemon, session))
     if session.json:
         click.echo(document.dumps(made), nl=False)
         return
     for line in render.explain_text(made):
-        click.echo(line)
+        tell(line)
 
 
-def _about(name: str, plan: Plan) -> Plan:
+def _about(word: str, plan: Plan) -> Plan:
     """The part of a plan for the whole host that is about one domain."""
-    require_known((name,), {domain.incarnation.name for domain in plan.domains})
+    (name,) = names_of((word,), {domain.incarnation.uuid: domain.incarnation.name for domain in plan.domains})
     return dataclasses.replace(
         plan,
         domains=tuple(domain for domain in plan.domains if domain.incarnation.name == name),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import click
 
-from overcommit.cli.plan import as_seconds
+from overcommit.cli.moments import parse_moment
+from overcommit.cli.naming import nearest
 from overcommit.cli.remembered import event_json, events_text, in_force
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.talk import tell
+from overcommit.errors import OvercommitError, UsageError
+
+_ALL = 20_000
+"""More events are not kept."""
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[DOMAIN]...")
-@click.option("--since", callback=as_seconds, metavar="DURATION", help="No older than that, like 24h.")
+@click.option("--since", metavar="TIME", help="No older than 24h, say, or since yesterday, or 2026-11-29.")
 @click.option(
     "-n",
     "--number",
@@ -23,14 +30,16 @@ from overcommit.cli.session import Session, require_root, with_session
     help="No more than the newest so many.",
 )
 @with_session
-def history(session: Session, names: tuple[str, ...], since: float | None, number: int) -> None:
+def history(session: Session, names: tuple[str, ...], since: str | None, number: int) -> None:
     """Tell what was taken from whom, when, why and how it ended; also restores and reservations.
 
     The newest comes last. What was done is remembered for 90 days, as far as 20000 events reach.
     """
     require_root()
-    after = 0.0 if since is None else session.clock.now() - since
+    after = 0.0 if since is None else _moment(session, since)
     events = session.ledger.events(about=names, since=after, most=number)
+    if names and not any(event.about in names for event in events):
+        _require_known(session, names)
     changes = session.in_force()
     stands = [in_force(event, changes) for event in events]
     if session.json:
@@ -38,6 +47,37 @@ def history(session: Session, names: tuple[str, ...], since: float | None, numbe
         click.echo(json.dumps({"kind": "history", "events": found}, indent=1))
     elif events:
         for line in events_text(events, stands):
-            click.echo(line)
+            tell(line)
     else:
-        click.echo("Nothing is remembered of that: overcommit changed nothing here, or it is too long ago.")
+        tell("Nothing is remembered of that: overcommit changed nothing here, or it is too long ago.")
+
+
+def _moment(session: Session, text: str) -> float:
+    try:
+        return parse_moment(text, session.clock.now())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--since") from error
+
+
+def _require_known(session: Session, names: Sequence[str]) -> None:
+    """Raise `UsageError` for a name of which nothing is remembered, and that no running domain has.
+
+    Where libvirt does not tell what runs, every name may be right.
+    """
+    remembered = {event.about for event in session.ledger.events(since=0.0, most=_ALL) if event.about}
+    unknown = [name for name in names if name not in remembered]
+    if not unknown:
+        return
+    try:
+        running = {listed.name for listed in session.hypervisor(read_only=True).domains()}
+    except OvercommitError:
+        return
+    for name in unknown:
+        if name not in running:
+            near = nearest(name, remembered | running)
+            raise UsageError(
+                f"no domain {name!r} runs, and nothing is remembered of one",
+                hint=f"did you mean {near}?"
+                if near
+                else "overcommitctl history shows all that is remembered",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -16,26 +17,42 @@ from overcommit.cli.apply import apply
 from overcommit.cli.doctor import doctor
 from overcommit.cli.explain import explain
 from overcommit.cli.history import history
+from overcommit.cli.naming import nearest
 from overcommit.cli.pause import pause, resume
 from overcommit.cli.plan import plan
 from overcommit.cli.release import release
 from overcommit.cli.reserve import reserve
 from overcommit.cli.restore import restore
 from overcommit.cli.service import service
-from overcommit.cli.session import Interrupted
+from overcommit.cli.session import PROGRAM, Interrupted
 from overcommit.cli.status import status
 from overcommit.cli.talk import fail
 from overcommit.cli.validate import validate
 from overcommit.errors import OvercommitError, UsageError
+from overcommit.shown import plain
 
-PROGRAM = "overcommitctl"
 INTERRUPTED = 130
 USAGE = UsageError.exit_code
 _COMPLETE = "_OVERCOMMITCTL_COMPLETE"
 """The variable with which a shell's completion script asks us."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Verbs(click.Group):
+    """The verbs; of one that there is not, the nearest is named."""
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See `click.Group.resolve_command`."""
+        word = arguments[0]
+        if word.startswith("-") or self.get_command(context, word) is not None:
+            return super().resolve_command(context, arguments)
+        near = nearest(word, self.list_commands(context))
+        hint = f"did you mean {near}?" if near else f"verbs: {', '.join(self.list_commands(context))}"
+        raise UsageError(f"No such command {word!r}", hint=hint)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM)
 def overcommitctl() -> None:
     """Take back guest memory that is not in use, verify what came back, and undo it all.
@@ -82,6 +99,14 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _show(error: click.ClickException) -> None:
+    """As click does, with what was typed in a line each."""
+    said = io.StringIO()
+    error.show(file=said)
+    for line in said.getvalue().splitlines():
+        click.echo(plain(line), err=True)
+
+
 def main() -> None:
     """Run, and end with one of the documented exit statuses."""
     for ending in _ENDINGS:
@@ -94,18 +119,18 @@ def main() -> None:
     except OvercommitError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        fail(str(error), error.hint)
+        fail(error.lines, error.hint)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(USAGE)
     except Interrupted as error:
-        fail("interrupted; DAMON was given back", error.hint)
+        fail(["interrupted; DAMON was given back"], error.hint)
         sys.exit(INTERRUPTED)
     except (KeyboardInterrupt, click.Abort):
-        fail("interrupted", None)
+        fail(["interrupted"], None)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone; DAMON was given back on the way here.
@@ -114,5 +139,5 @@ def main() -> None:
     except OSError as error:
         if "--debug" in sys.argv:
             raise
-        fail(f"{error.filename or 'the host'}: {error.strerror}", "--debug shows where")
+        fail([f"{error.filename or 'the host'}: {error.strerror}"], "--debug shows where")
         sys.exit(OvercommitError.exit_code)

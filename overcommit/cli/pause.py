@@ -10,6 +10,7 @@ import click
 from overcommit.cli.daemon_client import require_daemon
 from overcommit.cli.plan import as_seconds
 from overcommit.cli.session import Session, with_session
+from overcommit.cli.talk import tell
 from overcommit.daemon.protocol import Verb
 
 
@@ -43,4 +44,4 @@ def _tell(session: Session, verb: Verb, answer: dict[str, Any]) -> None:
     if session.json:
         click.echo(json.dumps({"kind": verb.value, **answer}, indent=1))
     else:
-        click.echo(answer["sentence"])
+        tell(answer["sentence"])

@@ -11,10 +11,11 @@ import click
 from overcommit.cli import render
 from overcommit.cli.daemon_client import find_daemon, own_watch, plan_of, refuse_options
 from overcommit.cli.planning import look_and_plan
-from overcommit.cli.session import Session, with_session
+from overcommit.cli.session import Session, as_word, with_session
+from overcommit.cli.talk import tell
 from overcommit.errors import UsageError
 from overcommit.plan import document
-from overcommit.units import format_duration, parse_duration
+from overcommit.units import format_duration, parse_spoken_duration
 
 CHANGES_PENDING = 2
 _IT_ACTS = "overcommitd applies its plans itself; overcommitctl status shows whether it does now"
@@ -23,7 +24,7 @@ _IT_ACTS = "overcommitd applies its plans itself; overcommitctl status shows whe
 def as_seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
     """The value of an option that is a duration."""
     try:
-        return None if text is None else parse_duration(text)
+        return None if text is None else parse_spoken_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -76,21 +77,26 @@ def plan(
         click.echo(document.dumps(made), nl=False)
     else:
         for line in render.plan_text(made):
-            click.echo(line)
+            tell(line)
     if output is not None:
         try:
             _save(output, document.dumps(made))
         except OSError as error:
             raise UsageError(f"cannot save the plan to {output}: {error.strerror}") from error
         lifetime = format_duration(made.expires_at - made.created_at)
-        session.talk.say(
-            f"saved to {output}, good for {lifetime} or until the first change. "
-            + (f"To do exactly this:\n  overcommitctl apply {output}" if daemon is None else _IT_ACTS)
-        )
+        session.talk.say(f"saved to {output}, good for {lifetime} or until the first change.")
+        if daemon is None:
+            session.talk.say("To do exactly this:")
+            session.talk.say(f"  {session.again('apply', as_word(output), take_over=take_over)}")
+        else:
+            session.talk.say(_IT_ACTS)
     elif daemon is not None:
         session.talk.say(_IT_ACTS)
     elif made.runnable and not session.json:
-        session.talk.say("To save a plan and do exactly that: overcommitctl plan -o FILE, then apply FILE")
+        chosen = [word for name in names for word in ("--domain", name)]
+        session.talk.say("To save a plan and do exactly that:")
+        session.talk.say(f"  {session.again('plan', *chosen, '-o', 'plan.json', take_over=take_over)}")
+        session.talk.say(f"  {session.again('apply', 'plan.json', take_over=take_over)}")
     if detailed_exitcode and made.runnable:
         raise SystemExit(CHANGES_PENDING)
 

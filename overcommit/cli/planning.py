@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from overcommit.classify.idle import classify, judge_host
+from overcommit.cli.naming import names_of
 from overcommit.cli.session import Session, require_root
 from overcommit.damon.pool import DamonPool
-from overcommit.errors import UsageError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Gap, Snapshot
@@ -28,25 +27,16 @@ from overcommit.units import format_duration
 _SHORT_LOOK_SECONDS = 5 * WINDOW_SECONDS
 
 
-def require_known(names: Sequence[str], known: Collection[str]) -> None:
-    """Raise `UsageError` for the first of the names that no running domain has."""
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"running: {', '.join(sorted(known)) or 'none'}"
-            raise UsageError(f"no running domain {name!r}", hint=hint)
-
-
 def select(snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
-    """Only the domains named (all when none is).
+    """Only the domains named, or meant by their UUID (all when none is).
 
     Raises:
         UsageError: no such running domain.
     """
-    require_known(names, {domain.name for domain in snapshot.domains})
     if not names:
         return snapshot
-    return dataclasses.replace(snapshot, domains=tuple(d for d in snapshot.domains if d.name in names))
+    meant = names_of(names, {d.incarnation.uuid: d.name for d in snapshot.domains})
+    return dataclasses.replace(snapshot, domains=tuple(d for d in snapshot.domains if d.name in meant))
 
 
 def look_and_plan(
@@ -103,6 +93,7 @@ def plan_now(
     """
     before = observe(session.kernel, hypervisor, session.clock)
     first = select(before, names)
+    names = tuple(domain.name for domain in first.domains) if names else ()
     first = dataclasses.replace(first, domains=tuple(d for d in first.domains if d.name != leave_out))
     domains = [d for d in first.domains if watchable(d)]
     seconds = observe_for if observe_for is not None else _long_enough(first, domains, policy)

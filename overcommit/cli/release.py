@@ -10,6 +10,7 @@ import click
 
 from overcommit.cli.daemon_client import find_daemon
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.talk import tell
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.revoking import release as end_quarantines
 from overcommit.daemon.status import quarantine_json
@@ -29,9 +30,9 @@ def release(session: Session, domain: str) -> None:
         click.echo(json.dumps({"kind": "release", "released": released}, indent=1))
         return
     for quarantine in released:
-        click.echo(f"{domain}: {quarantine['actuator']} may be used again, although {quarantine['reason']}")
+        tell(f"{domain}: {quarantine['actuator']} may be used again, although {quarantine['reason']}")
     if not released:
-        click.echo(f"{domain} is not in quarantine.")
+        tell(f"{domain} is not in quarantine.")
 
 
 def _release(session: Session, domain: str) -> Sequence[Mapping[str, Any]]:

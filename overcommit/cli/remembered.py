@@ -14,6 +14,7 @@ from overcommit.journal import Entry
 from overcommit.model.history import RESERVE, Event
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
+from overcommit.shown import Subject, command, plain, whom
 from overcommit.units import PAGE_SIZE, format_duration, format_size
 
 _NARROWEST = 60
@@ -45,8 +46,12 @@ def quarantine_text(quarantine: Mapping[str, Any]) -> str:
     """A quarantine, as a document has it, in one line."""
     return (
         f"{quarantine['domain']}: no {quarantine['actuator']} until {local_time(quarantine['until'])}: "
-        f"{quarantine['reason']}; overcommitctl release {quarantine['domain']} ends that"
+        f"{quarantine['reason']}; {command('overcommitctl', 'release', _named(quarantine))} ends that"
     )
+
+
+def _named(quarantine: Mapping[str, Any]) -> str:
+    return whom(Subject(name=quarantine["domain"], uuid=quarantine["uuid"]))
 
 
 def in_force(event: Event, changes: Iterable[Entry]) -> bool | None:
@@ -76,13 +81,13 @@ def event_json(event: Event, *, stands: bool | None) -> dict[str, Any]:
 def events_text(events: Sequence[Event], stands: Sequence[bool | None]) -> Iterator[str]:
     """A table with a line for each event, and under it, wrapped, why it was done and how it went."""
     header = ("time", "domain", "what", "status", "got of expected", "read back", "to undo")
-    head, *lines = render.table(header, (_row(e, s) for e, s in zip(events, stands, strict=True)))
+    head, *lines = render.table(header, (_row(e, s) for e, s in zip(events, stands, strict=True)), names=(1,))
     yield head
     width = max(_NARROWEST, shutil.get_terminal_size().columns)
     for event, line in zip(events, lines, strict=True):
         yield line
         for text in (f"because {event.because}" if event.because else "", event.detail):
-            yield from textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 8)
+            yield from textwrap.wrap(plain(text), width, initial_indent=" " * 6, subsequent_indent=" " * 8)
 
 
 def _row(event: Event, stands: bool | None) -> tuple[str, ...]:

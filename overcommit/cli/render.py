@@ -1,9 +1,11 @@
-"""Plans, reports and tables as text: one line per thing, nothing cut off, readable without colour."""
+"""Plans, reports and tables as text: one line per thing, readable without colour.
+
+Nothing is cut off but a long name in a table.
+"""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from overcommit.model.action import (
     Action,
@@ -23,6 +25,7 @@ from overcommit.model.outcome import Controller, Outcome, Report
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator
 from overcommit.plan.budget import zfs_text
+from overcommit.shown import columns, fitted, plain
 from overcommit.units import format_duration, format_size
 
 UNKNOWN = "?"
@@ -39,20 +42,21 @@ def size(value: int | None) -> str:
     return UNKNOWN if value is None else format_size(value)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Columns wide enough for their longest cell; the first to the left, the others to the right."""
-    lines = [header, *rows]
-    widths = [max(_width(line[column]) for line in lines) for column in range(len(header))]
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, names: Collection[int] = (0,)
+) -> Iterator[str]:
+    """Columns wide enough for their longest cell; the first to the left, the others to the right.
+
+    The columns with ``names`` that others give are no wider than a name has to be.
+    """
+    shown = (tuple(plain(cell) for cell in row) for row in rows)
+    cut = (tuple(fitted(cell) if i in names else cell for i, cell in enumerate(row)) for row in shown)
+    lines = [header, *cut]
+    widths = [max(columns(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
-        padding = [" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)]
+        padding = [" " * (width - columns(cell)) for cell, width in zip(line, widths, strict=True)]
         cells = [line[0] + padding[0], *(p + cell for p, cell in zip(padding[1:], line[1:], strict=True))]
         yield "  " + "  ".join(cells).rstrip()
-
-
-def _width(text: str) -> int:
-    """Columns of a terminal: East Asian characters take two, combining marks none."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
 def plan_text(plan: Plan) -> Iterator[str]:

@@ -11,9 +11,9 @@ import click
 from overcommit.cli.daemon_client import Daemon, find_daemon, own_watch, refuse_options
 from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
 from overcommit.cli.remembered import local_time, reservation_of, reservation_text
-from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.session import PROGRAM, Session, require_root, with_session
 from overcommit.cli.squeeze import Squeezed, squeeze
-from overcommit.cli.talk import fail
+from overcommit.cli.talk import fail, tell
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.revoking import cancel as cancel_promise
 from overcommit.daemon.revoking import promises
@@ -24,6 +24,7 @@ from overcommit.model.history import RESERVE
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
 from overcommit.model.policy import ReclaimMode
+from overcommit.shown import command
 from overcommit.units import format_size, parse_size
 
 FREED_TOO_LITTLE = 3
@@ -95,7 +96,7 @@ def reserve(
         _list(session, daemon)
     elif daemon is not None:
         given = own_watch(session, observe_for, take_over=take_over)
-        refuse_options(daemon, given, f"overcommitctl reserve {size}")
+        refuse_options(daemon, given, _reserved_so(size, purpose, timeout=timeout, hold=hold))
         _ask(session, daemon, size, purpose, timeout=timeout, hold=hold)
     else:
         _reserve(
@@ -110,6 +111,13 @@ def reserve(
         )
 
 
+def _reserved_so(size: int, purpose: str | None, *, timeout: float, hold: float) -> str:
+    """The command for that of the daemon, which has a watch and a policy of its own."""
+    whose = () if purpose is None else (f"--for={purpose}",)
+    limits = (f"--timeout={timeout:.0f}s", f"--hold={hold:.0f}s")
+    return command(PROGRAM, "reserve", str(size), *whose, *limits)
+
+
 def _list(session: Session, daemon: Daemon | None) -> None:
     promised: Sequence[Reservation]
     if daemon is None:
@@ -122,9 +130,9 @@ def _list(session: Session, daemon: Daemon | None) -> None:
         click.echo(json.dumps({"kind": "reservations", "reservations": found}, indent=1))
         return
     for reservation in promised:
-        click.echo(reservation_text(reservation, session.clock.now()))
+        tell(reservation_text(reservation, session.clock.now()))
     if not promised:
-        click.echo("Nothing is reserved.")
+        tell("Nothing is reserved.")
 
 
 def _cancel(session: Session, daemon: Daemon | None, number: int) -> None:
@@ -135,7 +143,7 @@ def _cancel(session: Session, daemon: Daemon | None, number: int) -> None:
     if session.json:
         click.echo(json.dumps({"kind": "cancel", "reservation": ended}, indent=1))
     else:
-        click.echo(f"reservation {number} of {format_size(ended['size_bytes'])} taken back.")
+        tell(f"reservation {number} of {format_size(ended['size_bytes'])} taken back.")
 
 
 def _reserve(
@@ -206,10 +214,10 @@ def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) 
         }
         click.echo(json.dumps(line))
         return
-    click.echo(reservation_text(reservation, session.clock.now()))
+    tell(reservation_text(reservation, session.clock.now()))
     session.talk.say(
         "plan and apply keep that much free until then. To end it sooner: "
-        f"overcommitctl reserve --cancel {reservation.id}"
+        f"{session.again('reserve', '--cancel', str(reservation.id))}"
     )
 
 
@@ -219,7 +227,7 @@ def _interrupted(session: Session, size: int, purpose: str | None, result: Squee
     if session.json:
         click.echo(json.dumps(_refusal_json(result.missing_bytes, result.freed_bytes, result.obstacles)))
     else:
-        click.echo(f"{format_size(size)} are not reserved; {format_size(result.freed_bytes)} were freed")
+        tell(f"{format_size(size)} are not reserved; {format_size(result.freed_bytes)} were freed")
 
 
 def _refuse(session: Session, size: int, purpose: str | None, result: Squeezed) -> NoReturn:
@@ -257,7 +265,7 @@ def _tell_refused(
     hint = "; ".join(obstacles) or "end something that uses memory, or reserve less"
     if not changed:
         raise Refused(sentence, hint=hint)
-    fail(f"{sentence}, {format_size(freed_bytes)} were freed", hint)
+    fail([f"{sentence}, {format_size(freed_bytes)} were freed"], hint)
     raise SystemExit(FREED_TOO_LITTLE)
 
 

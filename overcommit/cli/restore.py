@@ -15,6 +15,7 @@ from overcommit.apply.restore import Restored
 from overcommit.apply.restore import restore as put_back
 from overcommit.cli.daemon_client import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.talk import tell
 from overcommit.errors import HostError, JournalFailed, OvercommitError
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.domain_xml import parse_definition
@@ -73,15 +74,15 @@ def restore(session: Session, generation: int | None) -> None:
         click.echo(json.dumps({"kind": "restore", **dataclasses.asdict(result)}, indent=1))
     else:
         for sentence in result.done:
-            click.echo(f"  {sentence}")
+            tell(f"  {sentence}")
         for sentence in result.under_way:
-            click.echo(f"  {sentence}; it needs no help, and another restore will see it there")
+            tell(f"  {sentence}; it needs no help, and another restore will see it there")
         for sentence in result.left:
-            click.echo(f"  NOT restored: {sentence}")
+            tell(f"  NOT restored: {sentence}")
         if result == NOTHING:
-            click.echo(_nothing(session, generation))
+            tell(_nothing(session, generation))
     if result.left:
-        session.talk.say("run overcommitctl restore again when that is mended")
+        session.talk.say(f"run {session.again('restore')} again when that is mended")
         raise SystemExit(RESTORED_IN_PART)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from overcommit.cli.session import Session, with_session
+from overcommit.cli.talk import tell
 from overcommit.errors import Conflict, Refused, Unsupported, UsageError
 
 DIRECTORY = Path("/etc/systemd/system")
@@ -50,7 +51,7 @@ def service(
     if session.json:
         click.echo(json.dumps({"kind": "service", "path": str(path), "installed": installing}, indent=1))
     else:
-        click.echo(said)
+        tell(said)
     session.talk.say(f"then: {then}")
 
 

@@ -25,7 +25,10 @@ from overcommit.journal import DEFAULT_DIRECTORY, Generation, Journal
 from overcommit.ledger import Ledger
 from overcommit.model.policy import Policy
 from overcommit.policy import loader
+from overcommit.shown import command
 
+PROGRAM = "overcommitctl"
+DEFAULT_URI = "qemu:///system"
 _ATTEMPTS, _AGAIN_SECONDS = 7, 0.5
 """Libvirt may be away for three seconds; a restart of its daemon takes less (1.3 s, measured)."""
 
@@ -51,6 +54,17 @@ class Session(Control):
     json: bool
     talk: Talk
 
+    def again(self, verb: str, *words: str, take_over: bool = False) -> str:
+        """A command of ours for the operator's next step: on the same host, by the same policy."""
+        options: list[str] = []
+        if self.connect_uri != DEFAULT_URI:
+            options += ["--connect", self.connect_uri]
+        if self.policy_path is not None and verb != "restore":  # which needs none
+            options += ["--policy", str(self.policy_path)]
+        if take_over:
+            options.append("--take-over")
+        return command(PROGRAM, verb, *words, *options)
+
     def policy(self) -> Policy:
         """The policy named, the host's own, or the shipped default."""
         return loader.load(self.policy_path)
@@ -65,7 +79,7 @@ class Session(Control):
                 yield generation
         except (KeyboardInterrupt, click.Abort) as error:
             stays = any(entry.generation == number for entry in self.journal.outstanding())
-            hint = "overcommitctl restore undoes what had been done" if stays else None
+            hint = f"{self.again('restore')} undoes what had been done" if stays else None
             raise Interrupted(hint=hint) from error
 
     def hypervisor(self, *, read_only: bool) -> Hypervisor:
@@ -98,7 +112,7 @@ def require_root() -> None:
 def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command the common options, and a `Session` as its first argument."""
 
-    @click.option("--connect", default="qemu:///system", show_default=True, help="Libvirt URI.")
+    @click.option("--connect", default=DEFAULT_URI, show_default=True, help="Libvirt URI.")
     @click.option(
         "--policy",
         "policy_path",
@@ -143,3 +157,8 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
             kernel.close()
 
     return wrapped
+
+
+def as_word(path: Path) -> str:
+    """A file as a word of a command, which no command takes for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)

@@ -79,7 +79,8 @@ def squeeze(
     rounds: list[Report] = []
     obstacles: tuple[str, ...] = ()
     interruption: KeyboardInterrupt | None = None
-    said, more = "", 0
+    said: tuple[str, ...] = ()
+    more = 0
     missing, wanted = _missing(session, hypervisor, policy, size, purpose)
     try:
         while missing > 0 and clock.monotonic() < deadline:
@@ -96,9 +97,11 @@ def squeeze(
                 reserving=reserving,
             )
             obstacles = tuple(obstacles_of(plan))
-            says = "\n  ".join((f"{format_size(missing)} of {format_size(size)} are missing", *obstacles))
+            says = (f"{format_size(missing)} of {format_size(size)} are missing", *obstacles)
             if says != said:
-                session.talk.say(says)
+                session.talk.say(says[0])
+                for obstacle in obstacles:
+                    session.talk.say(f"  {obstacle}")
                 said = says
             if plan.runnable:
                 if session.json or not rounds:

@@ -10,9 +10,10 @@ import click
 
 from overcommit.cli import render
 from overcommit.cli.daemon_client import Daemon, find_daemon, refuse_options
-from overcommit.cli.planning import require_known
+from overcommit.cli.naming import names_of
 from overcommit.cli.remembered import local_time, quarantine_text, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.talk import tell
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode, status_document
 from overcommit.observe.facts import observe
@@ -32,14 +33,14 @@ def status(session: Session, names: tuple[str, ...]) -> None:
     """
     daemon = find_daemon()
     seen = _look(session) if daemon is None else _ask(session, daemon)
-    require_known(names, {domain["name"] for domain in seen["domains"]})
+    meant = names_of(names, {domain["uuid"]: domain["name"] for domain in seen["domains"]})
     if names:
-        seen["domains"] = [domain for domain in seen["domains"] if domain["name"] in names]
+        seen["domains"] = [domain for domain in seen["domains"] if domain["name"] in meant]
     if session.json:
         click.echo(json.dumps(seen, indent=1))
         return
     for line in _text(seen, session.clock.now()):
-        click.echo(line)
+        tell(line)
 
 
 def _look(session: Session) -> dict[str, Any]:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
+from overcommit.shown import plain
+
 _QUIET_REPEAT_SECONDS = 10.0
+
+
+def tell(line: str) -> None:
+    """A line of text on stdout; what is for programs goes there by itself."""
+    click.echo(plain(line))
 
 
 class Talk:
@@ -25,12 +32,13 @@ class Talk:
         """A step that has begun or ended."""
         if not self._quiet:
             self._close_line()
-            click.echo(sentence, err=True)
+            click.echo(plain(sentence), err=True)
 
     def progress(self, sentence: str) -> None:
         """Where the current step stands; only the latest matters."""
         if self._quiet:
             return
+        sentence = plain(sentence)
         if self._terminal:
             click.echo(f"\r\x1b[K{sentence}", err=True, nl=False)
             self._open = True
@@ -48,9 +56,9 @@ class Talk:
             self._open = False
 
 
-def fail(message: str, hint: str | None, **style: Any) -> None:
-    """An error: one line (or one per fault of a policy) plus a hint."""
-    for line in message.splitlines():
-        click.echo(f"{click.style('error:', fg='red', **style)} {line}", err=True)
+def fail(lines: Sequence[str], hint: str | None) -> None:
+    """An error: a line (or one for each fault of a policy) and a hint."""
+    for line in lines:
+        click.echo(f"{click.style('error:', fg='red')} {plain(line)}", err=True)
     if hint:
-        click.echo(f"hint:  {hint}", err=True)
+        click.echo(f"hint:  {plain(hint)}", err=True)

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from overcommit.cli import render
+from overcommit.cli.talk import tell
 from overcommit.errors import Complaint, PolicyError, UsageError
 from overcommit.model.policy import ANY_SIZE, OVERRIDES, Actuator, DomainClass, GuestHelp, Policy, Selector
 from overcommit.policy import json_schema, loader
+from overcommit.shown import plain
 from overcommit.units import MIB, format_duration, format_ratio, format_size
 
 
@@ -38,9 +40,9 @@ def validate(file: Path | None, as_json: bool, strict: bool, schema: bool) -> No
         return
     loaded = loader.parse_all(texts)
     for line in _summary(loaded.policy, sources):
-        click.echo(line)
+        tell(line)
     for warning in loaded.warnings:
-        click.echo(f"{warning.place}: warning: {warning.message}", err=True)
+        click.echo(plain(f"{warning.place}: warning: {warning.message}"), err=True)
     if strict and loaded.warnings:
         raise UsageError(f"{len(loaded.warnings)} warning(s), which --strict does not let pass")
 

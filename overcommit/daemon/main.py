@@ -18,6 +18,7 @@ from overcommit import __version__
 from overcommit.damon.worker import DamonWorker
 from overcommit.errors import HostError, OvercommitError, Unsupported, UsageError
 from overcommit.host.kernel import LocalKernel
+from overcommit.shown import plain
 
 PROGRAM = "overcommitd"
 _ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -101,10 +102,10 @@ def main() -> None:
     try:
         overcommitd(sys.argv[1:])
     except OvercommitError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        for line in error.lines:
+            print(f"error: {plain(line)}", file=sys.stderr)
         if error.hint:
-            print(f"hint:  {error.hint}", file=sys.stderr)
+            print(f"hint:  {plain(error.hint)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         print(f"error: {error.filename or 'the host'}: {error.strerror}", file=sys.stderr)

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Mapping
 
 from overcommit.clock import Clock
+from overcommit.shown import plain
 
 _USEC = 1_000_000
 
@@ -52,7 +53,7 @@ class ServiceManager:
 
 
 def _status(sentence: str) -> str:
-    return f"STATUS={' '.join(sentence.splitlines())}"
+    return f"STATUS={plain(' '.join(sentence.split(chr(10))))}"
 
 
 def _watchdog(environment: Mapping[str, str]) -> float | None:

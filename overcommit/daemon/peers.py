@@ -10,6 +10,7 @@ import struct
 from typing import NamedTuple
 
 from overcommit.errors import UsageError
+from overcommit.shown import command
 
 DEFAULT_GROUP = "overcommit"
 _SO_PEERGROUPS = 59
@@ -36,7 +37,9 @@ def find_group(name: str | None) -> Group | None:
     except KeyError as error:
         if name is None:
             return None
-        raise UsageError(f"no group {name!r} on this host", hint=f"groupadd --system {name}") from error
+        raise UsageError(
+            f"no group {name!r} on this host", hint=command("groupadd", "--system", name)
+        ) from error
 
 
 class Rank(enum.Enum):

@@ -32,15 +32,19 @@ def cancel(control: Control, number: int) -> Reservation:
     return reservation
 
 
-def release(control: Control, name: str) -> tuple[Quarantine, ...]:
-    """End the quarantines of a domain.
+def release(control: Control, who: str) -> tuple[Quarantine, ...]:
+    """End the quarantines of a domain, which is named or meant by its UUID.
 
     Raises:
         HostError: the disk refuses; those that are not ended stand.
     """
-    found = tuple(q for q in control.past(control.clock.now()).quarantines if q.domain.name == name)
+    found = tuple(
+        q for q in control.past(control.clock.now()).quarantines if who in {q.domain.name, q.domain.uuid}
+    )
     for quarantine in found:
         detail = f"not held against it any more: {quarantine.reason}"
-        event = control.happened(RELEASE, Status.DONE, detail, about=name, domain=quarantine.domain)
+        event = control.happened(
+            RELEASE, Status.DONE, detail, about=quarantine.domain.name, domain=quarantine.domain
+        )
         control.ledger.record(event)
     return found

@@ -29,6 +29,7 @@ from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
 from overcommit.journal import DEFAULT_DIRECTORY, Journal
 from overcommit.ledger import Ledger
 from overcommit.policy import apart
+from overcommit.shown import plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +97,14 @@ def _put_together(
 
 
 def _say(sentence: str) -> None:
-    print(f"{datetime.now().astimezone():%H:%M:%S} {sentence}", file=sys.stderr, flush=True)
+    print(f"{datetime.now().astimezone():%H:%M:%S} {_line(sentence)}", file=sys.stderr, flush=True)
 
 
 def _say_to_journal(sentence: str) -> None:
     """It has the time itself."""
-    print(" ".join(sentence.splitlines()), file=sys.stderr, flush=True)
+    print(_line(sentence), file=sys.stderr, flush=True)
+
+
+def _line(sentence: str) -> str:
+    """One line, whatever the names in it are: each line of a log is one message of ours."""
+    return plain(" ".join(sentence.split("\n")))

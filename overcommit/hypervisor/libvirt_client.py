@@ -19,6 +19,7 @@ from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, res
 from overcommit.hypervisor.events import Notify, subscribe
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
+from overcommit.shown import command
 from overcommit.units import KIB
 
 CALL_DEADLINE_SECONDS = 10.0
@@ -114,7 +115,7 @@ class LibvirtClient:
         except self._libvirt.libvirtError as error:
             raise Unsupported(
                 f"cannot connect to libvirt at {uri}: {error.get_error_message()}",
-                hint="is libvirtd (or virtqemud) running? try: virsh -c " + uri + " list",
+                hint="is libvirtd (or virtqemud) running? try: " + command("virsh", "-c", uri, "list"),
             ) from error
 
     def watch(self, notify: Notify | None) -> None:

@@ -17,6 +17,7 @@ from overcommit.hypervisor.events import EventLoop, Notify
 from overcommit.hypervisor.libvirt_client import LIBVIRTD, LibvirtClient, binding, run_directory
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats
+from overcommit.shown import command
 
 DEADLINE_SECONDS = 5.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
@@ -209,5 +210,5 @@ class ReconnectingLibvirt:
     def _unreachable(self, why: str) -> HostError:
         return HostError(
             f"libvirt is not reachable: {why}",
-            hint=f"is libvirtd (or virtqemud) running? try: virsh -c {self._uri} list",
+            hint=f"is libvirtd (or virtqemud) running? try: {command('virsh', '-c', self._uri, 'list')}",
         )

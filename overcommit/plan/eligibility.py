@@ -8,6 +8,7 @@ from types import MappingProxyType
 from overcommit.model.facts import Definition, DomainFacts, HostFacts, RunState
 from overcommit.model.plan import Verdict, refusal
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
+from overcommit.shown import command, whom
 from overcommit.units import format_size
 
 OK = Verdict(ok=True)
@@ -155,9 +156,12 @@ def _against_hugepages(definition: Definition) -> Iterator[Verdict]:
 
 def _against_now(domain: DomainFacts) -> Iterator[Verdict]:
     if domain.state is RunState.PAUSED:
-        yield refusal("the domain is paused", f"virsh resume {domain.name}")
+        yield refusal("the domain is paused", command("virsh", "resume", whom(domain.incarnation)))
     elif domain.state is not RunState.RUNNING:
-        yield refusal("the domain is not running normally", f"virsh domstate {domain.name} --reason")
+        yield refusal(
+            "the domain is not running normally",
+            command("virsh", "domstate", whom(domain.incarnation), "--reason"),
+        )
     if domain.busy_with:
         yield refusal(f"busy with {domain.busy_with}", "wait until it is over")
     yield from _missing(domain, "job state")
@@ -243,7 +247,7 @@ def _against_statistics(domain: DomainFacts) -> Iterator[Verdict]:
     if period == 0:
         yield refusal(
             "guest statistics are frozen: no polling period",
-            f"virsh dommemstat {domain.name} --period 5 --live",
+            command("virsh", "dommemstat", whom(domain.incarnation), "--period", "5", "--live"),
         )
     if balloon.age_seconds > 2 * period + 2:
         yield refusal(

@@ -13,6 +13,7 @@ from overcommit.model.past import LeftBalloon, Past
 from overcommit.model.plan import Drift, Verdict, refusal
 from overcommit.model.policy import Actuator, DomainClass
 from overcommit.model.restraint import Restraint
+from overcommit.shown import command, whom
 from overcommit.units import MIB, format_duration, format_size
 
 BALLOON_SIZE = "balloon size"
@@ -72,7 +73,7 @@ def quarantined(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, V
     return {
         quarantine.actuator: refusal(
             f"in quarantine for {format_duration(quarantine.until - now)} more: {quarantine.reason}",
-            f"it ends by itself; overcommitctl release {domain.name} ends it now",
+            f"it ends by itself; {command('overcommitctl', 'release', whom(domain.incarnation))} ends it now",
         )
         for quarantine in past.quarantines
         if quarantine.until > now

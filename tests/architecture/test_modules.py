@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,38 @@ def test_import_contracts_hold() -> None:
     program = Path(sys.executable).with_name("lint-imports")
     checked = subprocess.run([program, "--no-cache"], cwd=ROOT, text=True, capture_output=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+_PROGRAMS = "overcommitctl|virsh|systemctl|groupadd|modprobe|swapoff|swapon|mkswap"
+A_COMMAND_BEGINS = re.compile(rf"\b(?:{_PROGRAMS}) [^;:.(]*$")
+ONE_OF_OURS = {"drift.generation", "ours", "generation", "number"}
+"""Numbers that we gave ourselves."""
+
+
+def unquoted(tree: ast.AST) -> list[str]:
+    """What is put into a command by hand, and not by `overcommit.shown.command`."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.JoinedStr):
+            continue
+        before = ""
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue):
+                value = ast.unparse(part.value)
+                if A_COMMAND_BEGINS.search(before) and value not in ONE_OF_OURS:
+                    found.append(f"line {node.lineno}: {before}{{{value}}}")
+                before += "x"
+            elif isinstance(part, ast.Constant):
+                before += str(part.value)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_command_that_is_shown_is_quoted_for_a_shell(path: Path) -> None:
+    assert unquoted(ast.parse(path.read_text())) == []
+
+
+def test_a_command_put_together_by_hand_is_seen() -> None:
+    assert unquoted(ast.parse('f"fix: virsh resume {domain.name}"')) != []
+    assert unquoted(ast.parse('f"{what}; overcommitctl release {name} ends that"')) != []
+    assert unquoted(ast.parse("f\"try {command('virsh', 'resume', name)}: {why}\"")) == []

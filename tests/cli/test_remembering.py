@@ -253,6 +253,21 @@ def test_a_part_of_history(run: Run, policy: Path, host: FakeHost) -> None:
     host.advance(60)
     assert events(run, "--since", "59s") == []
     assert len(events(run, "--since", "2min")) == 2
+    for since in ("2m", "2 minutes", "1h 1s"):
+        assert len(events(run, "--since", since)) == 2
+    assert len(events(run, "--since", "2001-01-01")) == 2
+
+
+def test_history_of_a_domain_that_there_is_not(run: Run, policy: Path, host: FakeHost) -> None:
+    run("apply", "--yes", "--policy", policy)
+    ended = run("history", "cld")
+    assert (ended.status, ended.out) == (USAGE, "")
+    assert ended.err == (
+        "error: no domain 'cld' runs, and nothing is remembered of one\nhint:  did you mean cold?\n"
+    )
+    host.guests[1].name = "new"
+    assert run("history", "new").status == 0, "it runs, and nothing was done to it"
+    assert run("history", "free").status == 0, "it does not run any more"
 
 
 def test_what_is_free_is_promised_at_once(run: Run, policy: Path, host: FakeHost) -> None:
@@ -484,6 +499,7 @@ def test_another_life_of_the_domain_is_not_held_to_account(
 @pytest.mark.usefixtures("stuck")
 def test_an_operator_can_end_a_quarantine(run: Run) -> None:
     assert run("release", "cold").out == "cold is not in quarantine.\n"
+    assert "; overcommitctl release free ends that" in run("status").out
     ended = run("release", "free")
     assert ended.status == 0
     assert ended.out.startswith("free: balloon may be used again, although its balloon stood still")
@@ -543,7 +559,11 @@ def test_a_saved_plan_is_applied_once(run: Run, policy: Path) -> None:
     ended = run("apply", plan, "--wait", "--policy", policy)
     assert ended.status == USAGE
     assert "a saved plan is applied exactly once" in ended.err
-    assert "hint:  apply the plan first" in ended.err
+    first, then = (
+        f"overcommitctl apply {plan} --policy {policy}",
+        f"overcommitctl apply --wait --policy {policy}",
+    )
+    assert f"hint:  first {first}, then {then}\n" in ended.err
 
 
 @pytest.fixture
@@ -657,9 +677,8 @@ def test_only_who_saved_a_plan_is_told_to_save_another(
         REFUSED,
         True,
     )
-    assert ended.err.endswith(
-        f"hint:  nothing was changed; make a new plan with overcommitctl plan -o {saved}\n"
-    )
+    again = f"overcommitctl plan -o {saved} --policy {policy}"
+    assert ended.err.endswith(f"hint:  nothing was changed; make a new plan with {again}\n")
     mocker.patch(
         "overcommit.cli.doing.require_fresh",
         side_effect=StalePlan("the plan is stale: so it is", hint="plan again"),

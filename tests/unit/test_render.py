@@ -1,4 +1,4 @@
-"""Text for people: nothing cut off, columns that line up, whatever a domain is called."""
+"""Text for people: columns that line up, whatever a domain is called."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def cells(text: str) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_never_cut_and_never_moves_a_column(name: str) -> None:
+def test_a_name_never_moves_a_column_and_is_cut_only_where_it_would_widen_the_table(name: str) -> None:
     header, row, other = render.table(("domain", "size"), [(name, "1.0 GiB"), ("b", "22 B")])
-    assert name in row
+    assert (name if len(name) < 40 else f"{'x' * 16}…{'x' * 15}  ") in row
+    assert cells(row) < 50
     assert row.endswith("  1.0 GiB")
     assert cells(header) == cells(row) == cells(other)
 
@@ -56,7 +57,8 @@ def test_a_plan_names_its_domains_in_full(name: str) -> None:
     idle = scenarios.heat(facts, [(300.0, GIB)], watched=300.0, policy=policy)
     plan = make_plan(scenarios.snapshot(scenarios.host(), facts), {facts.incarnation.uuid: idle}, policy)
     text = list(render.plan_text(plan))
-    assert any(line.startswith(f"  {name}  ") and "standard" in line for line in text)
+    shown = name if len(name) < 40 else f"{'x' * 16}…{'x' * 15}"
+    assert any(line.startswith(f"  {shown}  ") and "standard" in line for line in text)
     assert any(line.startswith(f"  ~ {name}  balloon  ") for line in text)
     assert text[-1].startswith("Plan: 2 to change, 0 blocked.")
 
