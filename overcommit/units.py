@@ -180,3 +180,24 @@ def format_duration(seconds: float) -> str:
 def format_ratio(ratio: float) -> str:
     """A ratio as a percentage with as many decimals as it needs."""
     return f"{ratio * 100:.3g}%"
+
+
+def parse_nodes(text: str) -> frozenset[int]:
+    """The numbers of memory nodes in a list as the kernel and libvirt write it: ``0-1,3``, ``0-3,^2``.
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    listed, left_out = set[int](), set[int]()
+    for part in filter(None, text.strip().split(",")):
+        match = _NODE_RANGE.fullmatch(part)
+        low, high = (int(match[2]), int(match[3] or match[2])) if match else (1, 0)
+        if match is None or low > high:
+            message = f"not a list of memory nodes: {text[:60]!a}"
+            raise ValueError(message)
+        (left_out if match[1] else listed).update(range(low, high + 1))
+    return frozenset(listed - left_out)
+
+
+_NODE_RANGE = re.compile(r"(\^?)([0-9]{1,4})(?:-([0-9]{1,4}))?", re.ASCII)
+"""The kernel itself has 1,024 nodes at most (CONFIG_NODES_SHIFT)."""

@@ -26,7 +26,6 @@ from overcommit.model.facts import (
     Incarnation,
     KsmFacts,
     KsmRun,
-    MemoryNode,
     Pressure,
     Residency,
     RunState,
@@ -34,6 +33,7 @@ from overcommit.model.facts import (
     VirtioMemDevice,
 )
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
+from overcommit.model.nodes import MemoryNode
 from overcommit.model.policy import Policy
 from overcommit.model.ranges import Range, intersect, normalise
 from overcommit.model.swap import BlockDevice, SwapArea, SwapKind
@@ -141,6 +141,8 @@ def domain(
     overhead: int = 0,
     cache: int = 0,
     limits: Sequence[CgroupLimit] = (),
+    swap_limits: Sequence[CgroupLimit] = (),
+    allowed_nodes: frozenset[int] | None = None,
     agent: AgentFacts | None = None,
     merged: int | None = None,
     **overrides: Any,
@@ -182,6 +184,8 @@ def domain(
         residency=Residency(resident=first_bytes(ram, resident), swapped_bytes=swapped) if known else None,
         placement=None if "placement" in missing else placement,
         limits=None if missing.keys() & {"cgroup", "cgroup limits"} else tuple(limits),
+        swap_limits=None if missing.keys() & {"cgroup", "cgroup limits"} else tuple(swap_limits),
+        allowed_nodes=allowed_nodes,
         agent=agent,
         merged_bytes=merged,
         gaps=tuple(Gap(what=what, why=why) for what, why in missing.items()),

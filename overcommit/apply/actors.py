@@ -12,7 +12,7 @@ from overcommit.apply.kdamonds import DamosFvaddr, DamosPaddr, ranges_of
 from overcommit.apply.pace import Pace
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import HostError
-from overcommit.host.cgroup import reclaim
+from overcommit.host.cgroup import read_limits, reclaim
 from overcommit.host.kernel import Advice, Kernel
 from overcommit.host.memory import read_swap_free
 from overcommit.model.action import PageoutAction
@@ -20,6 +20,7 @@ from overcommit.model.facts import DomainFacts
 from overcommit.model.outcome import Controller
 from overcommit.model.policy import PageoutActor
 from overcommit.model.ranges import Range
+from overcommit.plan.limits import no_swap, tightest
 from overcommit.units import MIB
 
 _MOST_AHEAD_SECONDS = 20.0
@@ -137,15 +138,28 @@ class MemcgReclaim:
         self.ahead = self._ahead_bytes > 0 and most <= 0
         if most <= 0:
             return True
+        try:
+            reclaim(self._kernel, self._group, min(most, self._room()))
+        except (OSError, ValueError) as error:
+            raise HostError(f"the kernel does not reclaim from {self._group}: {error}") from error
+        return True
+
+    def _room(self) -> int:
+        """What swap, and the limits of the group and of those above, still take.
+
+        Raises:
+            HostError: nothing: with nowhere to put anonymous pages the kernel would take the files of QEMU.
+            OSError, ValueError: the group vanished, or its limits are no numbers.
+        """
         room = read_swap_free(self._kernel) - _OVERSHOOT_BYTES
         if room <= 0:
-            # With nowhere to put anonymous pages the kernel would take the files of QEMU instead.
             raise HostError("stopped: swap is full")
-        try:
-            reclaim(self._kernel, self._group, min(most, room))
-        except OSError as error:
-            raise HostError(f"the kernel does not reclaim from {self._group}: {error.strerror}") from error
-        return True
+        bound = tightest(read_limits(self._kernel, self._group).swap)
+        if bound is None:
+            return room
+        if bound.room_bytes <= _OVERSHOOT_BYTES:
+            raise HostError(f"stopped: its cgroup may {no_swap(bound.limit)}")
+        return min(room, bound.room_bytes - _OVERSHOOT_BYTES)
 
     def _account(self, left_bytes: int) -> None:
         """What is taken above what was allowed so far, since reclaim takes more than it is asked for."""

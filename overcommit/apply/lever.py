@@ -6,6 +6,7 @@ A guest is watched for pain after each step. What sets its size is its balloon o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,10 +18,11 @@ from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.journal import GuestRecord
-from overcommit.model.action import BalloonAction, VirtioMemAction
+from overcommit.model.action import RELIEF_REASONS, BalloonAction, VirtioMemAction
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.plan.case import guest_reserve, worthwhile
+from overcommit.plan.limits import Place, Rooms, own_place
 from overcommit.units import MIB, format_size
 
 _TOLERANCE_BYTES = MIB
@@ -81,9 +83,10 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
         HostError: the journal cannot be written, and has no way back; nothing was changed then.
     """
     began = site.clock.monotonic()
-    reached = action.before_bytes
+    reached, asked = action.before_bytes, action
     try:
         site.require_willing(domain)
+        action, bound = _within_limits(site, action, domain, lever)
     except HostError as error:
         return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
     try:
@@ -125,8 +128,35 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
     finally:
         if nudge is not None:
             nudge.end()
-    says = f"{lever.name} at {format_size(reached)}{unnoted}"
-    return _outcome(site, action, end._replace(detail=says), began)
+    says = f"{lever.name} at {format_size(reached)}{bound}{unnoted}"
+    status = Status.DONE if action is asked else Status.PARTIAL
+    return _outcome(site, action, end._replace(status=status, detail=says), began)
+
+
+def _within_limits(
+    site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
+) -> tuple[SizeAction, str]:
+    """The action as far as the limits of the domain's cgroup let the guest use what it gets, and what to say.
+
+    They may have been lowered, or others may have taken what was left, since it was planned. What gives a
+    guest all that it had before us is not bounded: it had that under the same limits.
+
+    Raises:
+        HostError: they leave it nothing, or cannot be read.
+    """
+    if action.reason not in RELIEF_REASONS:
+        return action, ""
+    place = Place(site.limits(domain).memory)
+    rooms, own = Rooms([place]), own_place(place.limits)
+    if own.limits:
+        rooms.take(own, max(0, _guest_bytes(site, domain) - site.resident_bytes(domain)))
+    room, size = rooms.room(place), action.after_bytes - action.before_bytes
+    if room is None or room.size_bytes >= size:
+        return action, ""
+    size = room.size_bytes // lever.unit_bytes * lever.unit_bytes
+    if not size:
+        raise HostError(f"it may hold no more ({room.why})")
+    return dataclasses.replace(action, after_bytes=action.before_bytes + size), f"; no more ({room.why})"
 
 
 def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:

@@ -12,6 +12,7 @@ from overcommit.model.action import PageoutAction
 from overcommit.model.facts import CgroupMemory, DomainFacts
 from overcommit.model.outcome import Controller, Outcome, Status
 from overcommit.model.pain import PainBounds
+from overcommit.plan.limits import no_swap, tightest
 from overcommit.units import MIB, format_size
 
 _POLL_SECONDS = 1.0
@@ -34,12 +35,17 @@ def page_out(
     began = site.clock.monotonic()
     freed = promoted = 0
     wanted, failure = action.expected_bytes, None
-    finished, stopped_by = False, ""
+    finished, stopped_by, bounded = False, "", ""
     controller: Controller | None = None
     try:
         site.require_willing(domain)
         before = site.resident_bytes(domain)
         wanted = max(0, min(wanted, before - action.after_bytes))
+        bound = tightest(site.limits(domain).swap)
+        if bound is not None and bound.room_bytes < min(wanted, MIB):
+            raise HostError(f"its cgroup may {no_swap(bound.limit)}")
+        if bound is not None and bound.room_bytes < wanted:
+            wanted, bounded = bound.room_bytes, f"its cgroup may {no_swap(bound.limit)}"
         if wanted < MIB:
             finished = True
         else:
@@ -66,14 +72,14 @@ def page_out(
             promoted = promoted_since(site, domain, cgroup)
     except (HostError, Conflict) as error:
         failure = failure or str(error)
-    enough = finished or freed >= _ENOUGH_SHARE * wanted
+    enough = not bounded and (finished or freed >= _ENOUGH_SHARE * wanted)
     return Outcome(
         action=action,
         status=Status.of(freed, enough=enough, failure=failure),
         freed_bytes=freed,
         promoted_pages=promoted,
         seconds=site.clock.monotonic() - began,
-        detail=failure or (_complete(action.expected_bytes - wanted) if enough else stopped_by),
+        detail=failure or (_complete(action.expected_bytes - wanted) if enough else bounded or stopped_by),
         controller=controller,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from overcommit.clock import Clock
 from overcommit.errors import Gone, HostError
-from overcommit.host.cgroup import read_cgroup
+from overcommit.host.cgroup import NO_LIMITS, Limits, read_cgroup, read_limits
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import Hypervisor
@@ -70,6 +70,23 @@ class Worksite:
         resident = self.kernel.count_resident(domain.incarnation.pid, domain.ram)
         self.require_alive(domain)
         return resident
+
+    def limits(self, domain: DomainFacts) -> Limits:
+        """What bounds the domain now; nothing does that has no cgroup.
+
+        Raises:
+            Gone: the domain left.
+            HostError: its limits cannot be read.
+        """
+        if domain.cgroup is None:
+            return NO_LIMITS
+        try:
+            return read_limits(self.kernel, domain.cgroup.path)
+        except (OSError, ValueError) as error:
+            self.require_alive(domain)
+            raise HostError(
+                f"cannot read the limits of the cgroup of domain {domain.name}: {error}"
+            ) from error
 
     def cgroup(self, domain: DomainFacts) -> CgroupMemory | None:
         """The domain's cgroup figures now.

@@ -12,7 +12,9 @@ from overcommit.host.swap import ZSWAP
 from overcommit.model.facts import DomainFacts, HostFacts
 from overcommit.model.swap import SwapArea, SwapHazard, SwapKind
 from overcommit.plan.budget import shared_limit
-from overcommit.shown import command, whom
+from overcommit.plan.case import worthwhile
+from overcommit.plan.limits import no_swap, raise_text, tightest
+from overcommit.shown import command
 from overcommit.units import MIB, format_ratio, format_size
 
 
@@ -110,7 +112,7 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
             text=f"{limit.file} {format_size(limit.limit_bytes)} for all guests in it, which were promised "
             f"{format_size(promised)} with QEMU's own; {format_size(limit.current_bytes)} are charged, "
             f"{format_size(limit.cache_bytes)} of that cache",
-            fix=_raise(limit.path, limit.file) if short else "",
+            fix=f"{raise_text(limit)}, or promise less" if short else "",
         )
     for domain in domains:
         needed = domain.definition.maximum_bytes + (domain.overhead_bytes or 0)
@@ -122,16 +124,37 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
                     about=f"domain {domain.name}",
                     text=f"may hold {format_size(own.limit_bytes)} ({own.file}), but was promised "
                     f"{format_size(needed)} with QEMU's own: the kernel {does} it before it has that",
-                    fix=command(
-                        *("virsh", "memtune", whom(domain.incarnation)),
-                        *("--hard-limit", "-1", "--soft-limit", "-1"),
-                    ),
+                    fix=raise_text(own, domain.incarnation),
                 )
+        bound = tightest(domain.swap_limits)
+        if bound is not None and bound.limit.own and bound.room_bytes < worthwhile(0):
+            yield Finding(
+                level="warn",
+                about=f"domain {domain.name}",
+                text=f"its cgroup may {no_swap(bound.limit)}: nothing of it can be paged out",
+                fix=raise_text(bound.limit, domain.incarnation),
+            )
+    yield from _shared_swap_findings(domains)
 
 
-def _raise(path: str, file: str) -> str:
-    setting = "MemoryMax" if file == "memory.max" else "MemoryHigh"
-    unit = path.rpartition("/")[2]
-    if not unit.endswith((".slice", ".scope", ".service")):
-        return f"raise {file} of {path}, or promise less"
-    return f"{command('systemctl', 'set-property', unit, f'{setting}=infinity')}, or promise less"
+def _shared_swap_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
+    """Slices that bound what the guests in them may have in swap, each said once."""
+    below: dict[str, list[DomainFacts]] = {}
+    limits = {}
+    for domain in domains:
+        for limit in domain.swap_limits or ():
+            if not limit.own:
+                below.setdefault(limit.path, []).append(domain)
+                limits[limit.path] = limit
+    for path, limit in limits.items():
+        full = limit.room_bytes < worthwhile(0)
+        what = f"of {len(below[path])} domain(s) in it "
+        yield Finding(
+            level="warn" if full else "ok",
+            about=f"swap limit of {path}",
+            text=f"its cgroup may {no_swap(limit)}: nothing {what}can be paged out"
+            if full
+            else f"{limit.file} {format_size(limit.limit_bytes)}, {format_size(limit.current_bytes)} in use: "
+            f"{format_size(limit.room_bytes)} {what}can still be paged out",
+            fix=raise_text(limit) if full else "",
+        )

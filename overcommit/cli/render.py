@@ -137,7 +137,8 @@ def _worst_parts(worst: WorstCase) -> str:
             f"{format_duration(worst.seconds)} ({format_size(worst.max_write_bytes_per_second)}/s)"
         )
     if worst.nowhere_bytes:
-        parts.append(f"{format_size(worst.nowhere_bytes)} finds no room")
+        bounds = f" ({'; '.join(worst.bounds)})" if worst.bounds else ""
+        parts.append(f"{format_size(worst.nowhere_bytes)} finds no room{bounds}")
     return ", ".join(parts)
 
 

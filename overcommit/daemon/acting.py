@@ -132,6 +132,7 @@ class Acting:
         return Grant(
             room_bytes=sum(action.expected_bytes for action in page_outs),
             bytes_per_second=sum(action.max_bytes_per_second for action in page_outs),
+            each={action.domain.uuid: action.expected_bytes for action in page_outs},
         )
 
     def stop_page_outs(self, because: str) -> None:

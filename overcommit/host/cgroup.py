@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from overcommit.host.figures import number, read_number, row, rows
 from overcommit.host.kernel import Kernel
@@ -63,7 +64,7 @@ def read_signs(kernel: Kernel, path: str) -> CgroupSigns:
 
 
 def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
-    """What a cgroup may be charged at most, None: as much as there is.
+    """What memory a cgroup may be charged at most, None: as much as there is.
 
     Above ``memory.high`` the kernel reclaims and throttles, at ``memory.max`` it kills
     (Documentation/admin-guide/cgroup-v2.rst): a guest gets no further than the lower of the two.
@@ -72,27 +73,84 @@ def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
         OSError: the cgroup vanished.
         Unreadable: one of its files is not what it should be.
     """
-    directory = ROOT + path
-    limits = []
-    for name in ("memory.max", "memory.high"):
-        try:
-            limits.append((kernel.read(f"{directory}/{name}").strip(), name))
-        except FileNotFoundError:  # memory is not accounted for at this level
-            continue
-    figures = [(number(limit, f"{directory}/{name}"), name) for limit, name in limits if limit != "max"]
-    if not figures:
+    lowest = _lowest(kernel, path, ("memory.max", "memory.high"))
+    if lowest is None:
         return None
-    limit, name = min(figures)
-    statistics = _statistics(kernel, directory)
+    statistics = _statistics(kernel, ROOT + path)
     return CgroupLimit(
         path=path,
-        file=name,
-        limit_bytes=limit,
-        current_bytes=read_number(kernel, f"{directory}/memory.current"),
+        file=lowest[1],
+        limit_bytes=lowest[0],
+        current_bytes=read_number(kernel, f"{ROOT}{path}/memory.current"),
         # Shared memory, which is no cache to drop, lies on the anonymous lists.
         cache_bytes=row(statistics, "active_file", _STAT) + row(statistics, "inactive_file", _STAT),
         own=own,
     )
+
+
+def read_swap_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
+    """How much of a cgroup may be in swap at most, None: as much as there is.
+
+    At ``memory.swap.max`` anonymous memory stays where it is; above ``memory.swap.high`` each further
+    allocation of the group is throttled (Documentation/admin-guide/cgroup-v2.rst).
+
+    Raises:
+        OSError: the cgroup vanished.
+        Unreadable: one of its files is not what it should be.
+    """
+    lowest = _lowest(kernel, path, ("memory.swap.max", "memory.swap.high"))
+    if lowest is None:
+        return None
+    return CgroupLimit(
+        path=path,
+        file=lowest[1],
+        limit_bytes=lowest[0],
+        current_bytes=read_number(kernel, f"{ROOT}{path}/memory.swap.current"),
+        cache_bytes=0,
+        own=own,
+    )
+
+
+class Limits(NamedTuple):
+    """The limits of a domain's cgroup and of those above, nearest first."""
+
+    memory: tuple[CgroupLimit, ...]
+    swap: tuple[CgroupLimit, ...]
+
+
+NO_LIMITS = Limits((), ())
+_OfOne = tuple[CgroupLimit | None, CgroupLimit | None]
+
+
+def read_limits(kernel: Kernel, path: str, known: dict[str, _OfOne] | None = None) -> Limits:
+    """What bounds a domain in that cgroup; ``known`` are groups that were read already, and takes in others.
+
+    Raises:
+        OSError: the cgroup vanished.
+        Unreadable: one of its files is not what it should be.
+    """
+    known = {} if known is None else known
+    found = []
+    for group, own in groups_above(path):
+        if group not in known:
+            known[group] = read_limit(kernel, group, own=own), read_swap_limit(kernel, group, own=own)
+        found.append(known[group])
+    return Limits(
+        memory=tuple(memory for memory, _ in found if memory is not None),
+        swap=tuple(swap for _, swap in found if swap is not None),
+    )
+
+
+def _lowest(kernel: Kernel, path: str, names: Iterable[str]) -> tuple[int, str] | None:
+    """The lowest number that one of the files has; one that is not there is of a level without accounting."""
+    limits = []
+    for name in names:
+        try:
+            limits.append((kernel.read(f"{ROOT}{path}/{name}").strip(), name))
+        except FileNotFoundError:
+            continue
+    figures = [(number(limit, f"{ROOT}{path}/{name}"), name) for limit, name in limits if limit != "max"]
+    return min(figures, default=None)
 
 
 def groups_above(path: str) -> tuple[tuple[str, bool], ...]:

@@ -9,8 +9,12 @@ from overcommit.host.cgroup import ROOT
 from overcommit.host.figures import excerpt, number
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import parse_meminfo
-from overcommit.model.facts import Gap, MemoryNode
+from overcommit.model.facts import Gap
+from overcommit.model.nodes import MemoryNode
+from overcommit.units import parse_nodes
 
+_DROPPABLE = ("Active(file)", "Inactive(file)", "SReclaimable")
+"""What MemAvailable counts beside free memory (mm/show_mem.c, si_mem_available)."""
 DIRECTORY = "/sys/devices/system/node"
 
 
@@ -34,10 +38,33 @@ def read_nodes(kernel: Kernel) -> tuple[tuple[MemoryNode, ...], tuple[Gap, ...]]
         if not {"MemTotal", "MemFree"} <= figures.keys():
             gaps.append(Gap(what=f"memory node {nid}", why="its meminfo has no MemTotal and MemFree"))
             continue
-        node = MemoryNode(nid=nid, total_bytes=figures["MemTotal"], free_bytes=figures["MemFree"])
+        node = MemoryNode(
+            nid=nid,
+            total_bytes=figures["MemTotal"],
+            free_bytes=figures["MemFree"],
+            droppable_bytes=sum(figures.get(name, 0) for name in _DROPPABLE),
+        )
         if node.total_bytes:
             nodes.append(node)
     return tuple(nodes), tuple(gaps)
+
+
+def read_allowed(kernel: Kernel, pid: int) -> frozenset[int] | None:
+    """The nodes that a process may have memory on, by its cpuset; None where the kernel does not say.
+
+    ``Mems_allowed_list`` of ``/proc/PID/status`` (Documentation/filesystems/proc.rst).
+
+    Raises:
+        OSError: the process left.
+        Unreadable: it is no list of nodes.
+    """
+    match = re.search(r"^Mems_allowed_list:[ \t]*(.*)$", kernel.read(f"/proc/{pid}/status"), re.MULTILINE)
+    if match is None:
+        return None
+    try:
+        return parse_nodes(match[1])
+    except ValueError as error:
+        raise Unreadable(f"Mems_allowed_list of process {pid}: {excerpt(match[1])}") from error
 
 
 def read_placement(kernel: Kernel, cgroup_path: str) -> dict[int, int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from overcommit.errors import Unreadable
 from overcommit.model.facts import Definition, VirtioMemDevice
+from overcommit.model.nodes import NodeBinding
+from overcommit.units import parse_nodes
 
 LABELS_NAMESPACE = "urn:overcommit:domain:1"
 """Namespace of ``<overcommit:labels tier="batch"/>`` in a domain's ``<metadata>``."""
@@ -66,6 +68,7 @@ def parse_definition(xml: str) -> Definition:
         nosharepages=root.find("./memoryBacking/nosharepages") is not None,
         shared=access is not None and access.get("mode") == "shared",
         launch_security=security.get("type") if security is not None else None,
+        bindings=tuple(binding for binding in _bindings(root) if binding.nodes),
         bound=any(wish.get("mode") != "preferred" for wish in root.findall("./numatune/*")),
         passthrough=tuple(what for what, path in _PASSTHROUGH.items() if root.find(path) is not None),
         labels=dict(labels.attrib) if labels is not None else {},
@@ -75,6 +78,29 @@ def parse_definition(xml: str) -> Definition:
         manager=next(filter(None, map(_manager, root.findall("./metadata/*"))), None),
         agent_connected=agent.get("state") == "connected" if agent is not None else None,
     )
+
+
+_BINDING = {"strict", "restrictive"}
+"""What is bound falls back to no other node; ``strict`` is what libvirt takes where nothing is said."""
+
+
+def _bindings(root: ET.Element) -> Iterator[NodeBinding]:
+    """Of cells and memory devices with nodes of their own, and of the rest."""
+    rest = root.find("./numatune/memory")
+    mode = rest.get("mode", "strict") if rest is not None else "strict"
+    cells = {cell.get("id"): cell for cell in root.findall("./cpu/numa/cell")}
+    for node in root.findall("./numatune/memnode"):
+        cell = cells.get(node.get("cellid"))
+        if node.get("mode", "strict") in _BINDING and cell is not None:
+            size = _bytes(cell, cell.get("memory", "0"))
+            yield NodeBinding(nodes=_nodes(node.get("nodeset", "")), size_bytes=size)
+    for device in root.findall("./devices/memory"):
+        mask = device.find("./source/nodemask")
+        if device.get("model") in {"dimm", "virtio-mem"} and mask is not None and mode in _BINDING:
+            size = _size(device.find("./target/size"))
+            yield NodeBinding(nodes=_nodes(mask.text or ""), size_bytes=size)
+    if rest is not None and mode in _BINDING and rest.get("nodeset"):
+        yield NodeBinding(nodes=_nodes(rest.get("nodeset", "")))
 
 
 def claim_element(claim: Mapping[str, int]) -> str:
@@ -133,12 +159,22 @@ def _alias(device: ET.Element) -> str:
 
 
 def _size(element: ET.Element | None) -> int:
-    if element is None:
-        return 0
+    return 0 if element is None else _bytes(element, element.text or "0")
+
+
+def _bytes(element: ET.Element, text: str) -> int:
+    """A number in the unit that the element names."""
     unit = element.get("unit", "KiB")
     if unit not in _UNITS:
         raise Unreadable(f"<{element.tag}> has the unit {unit[:30]!a}, which is not known")
-    return _number(element.text or "0") * _UNITS[unit]
+    return _number(text) * _UNITS[unit]
+
+
+def _nodes(text: str) -> frozenset[int]:
+    try:
+        return parse_nodes(text)
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
 
 
 def _root(xml: str) -> ET.Element:

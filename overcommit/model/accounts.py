@@ -27,9 +27,10 @@ class Charge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupLimit:
-    """How much a cgroup may be charged at most: the lower of its ``memory.max`` and ``memory.high``.
+    """How much a cgroup may be charged at most, of memory or of swap, by the ``file`` that says so.
 
-    ``own``: it is one domain's. Else it is a slice, and holds for all below it together.
+    ``own``: it is one domain's. Else it is a slice, and holds for all below it together. ``cache_bytes`` of
+    what is charged would be dropped to make room, which swap has none of.
     """
 
     path: str

@@ -13,7 +13,8 @@ class WorstCase:
     memory has, what paging others out makes room for, and what finds room nowhere. For the second,
     ``pushed_bytes`` go to swap, more than they make room for where swap is compressed memory; at the policy's
     ``max_write_bytes_per_second`` that takes ``seconds``. What the host itself may want is not foreseen.
-    ``rests_on`` says what these figures rest on without its being measured, or being there yet.
+    ``rests_on`` says what these figures rest on without its being measured, or being there yet; ``bounds``
+    what keeps which guests from room that the host has.
     """
 
     wanted_bytes: int
@@ -24,6 +25,7 @@ class WorstCase:
     max_write_bytes_per_second: int
     seconds: float
     rests_on: tuple[str, ...] = ()
+    bounds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
+from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.ranges import Range, total_size
 from overcommit.model.swap import SwapArea, SwapTraffic
 
@@ -73,7 +74,8 @@ class VirtioMemDevice:
 class Definition:
     """What the live domain XML says about memory.
 
-    ``bound``: to chosen nodes of the host; ``nosharepages``: the kernel shall not merge it with others'.
+    ``bound``: to chosen nodes of the host, as ``bindings`` say where it is sure; ``nosharepages``: the kernel
+    shall not merge it with others'.
     ``maximum_bytes`` counts virtio-mem devices with their full size.
     ``os`` is libosinfo's name of the guest's system, ``manager`` who made the domain, where they say so.
     ``agent_connected`` is None where there is no channel for a guest agent. ``claim`` has the sizes that its
@@ -91,6 +93,7 @@ class Definition:
     shared: bool = False
     launch_security: str | None = None
     bound: bool = False
+    bindings: tuple[NodeBinding, ...] = ()
     passthrough: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     claim: Mapping[str, int] = field(default_factory=dict)
@@ -225,10 +228,11 @@ class DomainFacts:
 
     ``ram`` is guest RAM in QEMU's address space. Where it cannot be told from the rest it is empty, a gap
     says so, and ``process`` is all of QEMU's larger memory, to look at only. ``residency`` is of either.
-    ``placement`` has the guest's bytes by memory node, where the host has several. ``limits`` are of its
-    cgroup and those above, nearest first; None: not known. ``agent`` is None unless its agent was asked,
-    which its owner must have allowed. ``merged_bytes`` of the process are pages that may serve others as well
-    (KSM), None on a kernel that does not tell.
+    ``placement`` has the guest's bytes by memory node, where the host has several, and ``allowed_nodes``
+    those that QEMU may have memory on; None: not known. ``limits`` are of its cgroup and those above, nearest
+    first, of memory; ``swap_limits`` of swap; None: not known. ``agent`` is
+    None unless its agent was asked, which its owner must have allowed. ``merged_bytes`` of the process are
+    pages that may serve others as well (KSM), None on a kernel that does not tell.
     """
 
     incarnation: Incarnation
@@ -241,7 +245,9 @@ class DomainFacts:
     process: tuple[Range, ...] = ()
     residency: Residency | None = None
     placement: Mapping[int, int] | None = None
+    allowed_nodes: frozenset[int] | None = None
     limits: tuple[CgroupLimit, ...] | None = None
+    swap_limits: tuple[CgroupLimit, ...] | None = None
     agent: AgentFacts | None = None
     merged_bytes: int | None = None
     gaps: tuple[Gap, ...] = ()
@@ -273,15 +279,6 @@ class DomainFacts:
             return None
         ram = 0 if self.definition.hugepages else self.residency.resident_bytes
         return max(0, self.cgroup.charge.held_bytes - ram)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryNode:
-    """One memory node of the host, online; ``free_bytes`` does not count what the kernel could make free."""
-
-    nid: int
-    total_bytes: int
-    free_bytes: int
 
 
 class KsmRun(enum.Enum):

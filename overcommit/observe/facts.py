@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from overcommit.clock import Clock
 from overcommit.errors import Gone, HostError
-from overcommit.host.cgroup import groups_above, read_cgroup, read_limit
+from overcommit.host.cgroup import read_cgroup, read_limits
 from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import read_ksm, read_merged
 from overcommit.host.memory import read_host
-from overcommit.host.nodes import read_nodes, read_placement
+from overcommit.host.nodes import read_allowed, read_nodes, read_placement
 from overcommit.host.process import (
     find_guest_ram,
     find_process_memory,
@@ -27,7 +27,6 @@ from overcommit.hypervisor.guest_figures import doubt_gap, read_balloon, read_de
 from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import (
-    CgroupMemory,
     Definition,
     DomainFacts,
     Gap,
@@ -52,11 +51,11 @@ def observe(kernel: Kernel, hypervisor: Hypervisor, clock: Clock) -> Snapshot:
     host, unreadable = observe_host(kernel)
     domains: list[DomainFacts] = []
     gaps: list[Gap] = list(unreadable)
-    limit = functools.cache(functools.partial(read_limit, kernel))
+    limits: dict[str, tuple[CgroupLimit | None, CgroupLimit | None]] = {}
     for listed in hypervisor.domains():
         try:
             domains.append(
-                _observe_domain(kernel, hypervisor, clock, listed, limit, placed=len(host.nodes) > 1)
+                _observe_domain(kernel, hypervisor, clock, listed, limits, placed=len(host.nodes) > 1)
             )
         except Gone:
             continue
@@ -118,7 +117,7 @@ def _observe_domain(
     hypervisor: Hypervisor,
     clock: Clock,
     listed: ListedDomain,
-    limit: Callable[..., CgroupLimit | None],
+    known: dict[str, tuple[CgroupLimit | None, CgroupLimit | None]],
     *,
     placed: bool,
 ) -> DomainFacts:
@@ -139,9 +138,10 @@ def _observe_domain(
     cgroup = attempt("cgroup", lambda: read_cgroup(kernel, pid))
     if cgroup is None and not any(gap.what == "cgroup" for gap in gaps):
         gaps.append(Gap(what="cgroup", why="no cgroup v2 with memory accounting"))
-    limits = attempt("cgroup limits", lambda: _limits(limit, cgroup)) if cgroup else None
+    limits = attempt("cgroup limits", lambda: read_limits(kernel, cgroup.path, known)) if cgroup else None
     group = cgroup.path if cgroup and placed else None
     placement = attempt("placement", lambda: read_placement(kernel, group)) if group else None
+    allowed = attempt("allowed memory nodes", lambda: read_allowed(kernel, pid)) if placed else None
     ram = attempt("guest RAM", lambda: locate_ram(kernel, pid, definition.maximum_bytes))
     process: tuple[Range, ...] | None = ()
     if ram == ():
@@ -162,8 +162,10 @@ def _observe_domain(
         process=process or (),
         residency=residency,
         placement=placement,
+        allowed_nodes=allowed,
         merged_bytes=merged,
-        limits=limits,
+        limits=limits.memory if limits else None,
+        swap_limits=limits.swap if limits else None,
         gaps=tuple(gaps),
     )
 
@@ -184,11 +186,6 @@ def _residency(kernel: Kernel, pid: int, memory: Sequence[Range], definition: De
     if not definition.shared:
         return residency
     return dataclasses.replace(residency, swapped_bytes=swapped_of(kernel.read(f"/proc/{pid}/smaps"), memory))
-
-
-def _limits(limit: Callable[..., CgroupLimit | None], cgroup: CgroupMemory) -> tuple[CgroupLimit, ...]:
-    found = (limit(path, own=own) for path, own in groups_above(cgroup.path))
-    return tuple(each for each in found if each is not None)
 
 
 def locate_ram(kernel: Kernel, pid: int, maximum_bytes: int) -> tuple[Range, ...]:

@@ -17,9 +17,10 @@ from overcommit.model.action import (
     VirtioMemAction,
     frees,
 )
-from overcommit.model.facts import HostFacts
+from overcommit.model.facts import HostFacts, Incarnation
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.case import Case, spare_bytes, worthwhile
+from overcommit.plan.limits import Place, Room, Rooms, memory_place, memory_rooms, swap_place, swap_rooms
 from overcommit.plan.rungs.pageout import coldest
 from overcommit.plan.sharing import Burden, share
 from overcommit.plan.swap_budget import SwapVerdict
@@ -55,8 +56,8 @@ def arbitrate(
         return []
     # An emergency helps only guests that are near their own OOM: they may draw on more of the reserve.
     room = max(0, available_bytes - round(policy.reserve * host.total_bytes) // (4 if emergency else 2))
-    given = list(_relieve(candidates, room))
-    purse = _Purse(swap)
+    given = list(_relieve(candidates, room, host))
+    purse = _Purse(swap, swap_rooms((candidate.case.domain for candidate in candidates), swap.granted))
     most = [_most(candidate, stepwise=not emergency) for candidate in candidates]
     if policy.reclaim is ReclaimMode.PROACTIVE:
         return [*given, *(a for c, limit in zip(candidates, most, strict=True) for a in purse.take(c, limit))]
@@ -67,24 +68,52 @@ def arbitrate(
     return [*given, *(action for index in order for action in paid[index])]
 
 
-def _relieve(candidates: Iterable[Candidate], room: int) -> Iterable[VirtioMemAction | BalloonAction]:
+_Relief = VirtioMemAction | BalloonAction
+
+
+def _relieve(candidates: Sequence[Candidate], room: int, host: HostFacts) -> Iterable[_Relief]:
     """The reliefs, as far as the host has memory for them: half of its reserve is for such cases.
 
     Where it has too little, who wants less than an equal part gets all of it, and the others share the rest.
+    So it is with what limits of cgroups and memory nodes leave to those that they bound.
     """
-    reliefs = [action for candidate in candidates for action in candidate.reliefs]
-    wanted = [action.after_bytes - action.before_bytes for action in reliefs]
-    granted = [0] * len(reliefs)
-    for done, index in enumerate(sorted(range(len(reliefs)), key=lambda index: wanted[index])):
-        unit = _unit(reliefs[index])
+    reliefs = [
+        (memory_place(candidate.case.domain, host), action)
+        for candidate in candidates
+        for action in candidate.reliefs
+    ]
+    below = memory_rooms((candidate.case.domain for candidate in candidates), host)
+    wanted = [action.after_bytes - action.before_bytes for _, action in reliefs]
+    granted: list[_Relief] = [action for _, action in reliefs]
+    order = sorted(range(len(reliefs)), key=lambda index: wanted[index])
+    for done, index in enumerate(order):
+        place, action = reliefs[index]
+        unit = _unit(action)
         part = max(room // (len(reliefs) - done), unit)
-        granted[index] = min(wanted[index], part // unit * unit, room // unit * unit)
-        room -= granted[index]
-    for action, size in zip(reliefs, granted, strict=True):
-        if size < _unit(action):
-            yield dataclasses.replace(action, blocked="the host itself has no memory left to give")
+        size = min(wanted[index], part // unit * unit, room // unit * unit)
+        bound = below.room(place, [reliefs[later][0] for later in order[done + 1 :]])
+        if bound is not None and bound.size_bytes < size:
+            size = bound.size_bytes // unit * unit
+            granted[index] = _given_less(action, size, bound)
         else:
-            yield dataclasses.replace(action, after_bytes=action.before_bytes + size)
+            granted[index] = _given(action, size)
+        room -= size
+        below.take(place, size)
+    return granted
+
+
+def _given(action: _Relief, size: int) -> _Relief:
+    if size < _unit(action):
+        return dataclasses.replace(action, blocked="the host itself has no memory left to give")
+    return dataclasses.replace(action, after_bytes=action.before_bytes + size)
+
+
+def _given_less(action: _Relief, size: int, bound: Room) -> _Relief:
+    """What a limit leaves of it, and that it does."""
+    if size < _unit(action):
+        return dataclasses.replace(action, blocked=f"it may hold no more ({bound.why})")
+    because = f"{action.because}; it may hold no more than that ({bound.why})"
+    return dataclasses.replace(action, after_bytes=action.before_bytes + size, because=because)
 
 
 def _most(candidate: Candidate, *, stepwise: bool) -> int:
@@ -138,11 +167,13 @@ _Taking = ReportingAction | VirtioMemAction | BalloonAction | PageoutAction
 
 
 class _Purse:
-    """What page-outs may put into swap (rule S7), as long as it lasts."""
+    """What page-outs may put into swap (rule S7), as long as it lasts; ``below`` the limits of cgroups."""
 
-    def __init__(self, swap: SwapVerdict) -> None:
+    def __init__(self, swap: SwapVerdict, below: Rooms) -> None:
         self._room = swap.room_bytes
         self._full = swap.bound
+        self._below = below
+        self._places: dict[Incarnation, Place] = {}
 
     def take(self, candidate: Candidate, limit: int) -> list[DomainAction]:
         """At most ``limit`` bytes of what a domain offers, by the cheapest rungs that have them.
@@ -164,19 +195,32 @@ class _Purse:
                 if isinstance(offer, VirtioMemAction):
                     kept += offer.before_bytes - offer.after_bytes - offer.expected_bytes
                 continue
-            granted = _limited(wanted, self._room) if isinstance(wanted, PageoutAction) else wanted
-            if granted.expected_bytes < min(wanted.expected_bytes, worthwhile(0)):
-                taken.append(dataclasses.replace(wanted, blocked=self._full))
-                continue
-            if isinstance(granted, PageoutAction):
-                self._room -= granted.expected_bytes
-            limit -= granted.expected_bytes
+            granted = self._swap_out(candidate, wanted) if isinstance(wanted, PageoutAction) else wanted
+            if granted.blocked is None:
+                limit -= granted.expected_bytes
             taken.append(granted)
         return taken
 
+    def _swap_out(self, candidate: Candidate, wanted: PageoutAction) -> PageoutAction:
+        """As much of it as there is room for in swap; blocked, where that is too little."""
+        place, most, why = swap_place(candidate.case.domain), self._room, self._full
+        bound = self._below.room(place)
+        if bound is not None and bound.size_bytes < most:
+            most, why = bound.size_bytes, f"other page-outs take what {bound.why} leaves"
+        granted = _coldest_of(wanted, most)
+        if granted.expected_bytes < min(wanted.expected_bytes, worthwhile(0)):
+            return dataclasses.replace(wanted, blocked=why)
+        self._places[wanted.domain] = place
+        self._room -= granted.expected_bytes
+        self._below.take(place, granted.expected_bytes)
+        return granted
+
     def put_back(self, actions: Iterable[Action]) -> None:
         """They are not done after all."""
-        self._room += _worth(action for action in actions if isinstance(action, PageoutAction))
+        for action in actions:
+            if isinstance(action, PageoutAction) and action.blocked is None:
+                self._room += action.expected_bytes
+                self._below.take(self._places[action.domain], -action.expected_bytes)
 
 
 def _limited(action: _Taking, most: int) -> _Taking:
@@ -194,6 +238,13 @@ def _limited(action: _Taking, most: int) -> _Taking:
             after_bytes=action.after_bytes + surplus,
             expected_bytes=action.expected_bytes - surplus,
         )
+    return _coldest_of(action, most)
+
+
+def _coldest_of(action: PageoutAction, most: int) -> PageoutAction:
+    """The same page-out of at most ``most`` bytes."""
+    if action.expected_bytes <= most:
+        return action
     pieces = coldest(action.pieces, most)
     kept = sum(piece.resident_bytes for piece in pieces)
     return dataclasses.replace(

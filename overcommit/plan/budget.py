@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
 from overcommit.model.policy import Policy
 from overcommit.model.swap import SwapKind
+from overcommit.plan.worst_case import Sink, ceiling_of, resident_of, worst_case
 from overcommit.units import MIB, format_size
 
 ASSUMED_RATIO = 3.0
@@ -34,9 +34,16 @@ def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
     ordinary = host.total_bytes - huge
     room = room_of(host, domains)
     free = room.free_bytes
-    guests = min(sum(_resident(d) for d in domains) - _saved(host, domains), ordinary - free)
+    guests = min(sum(resident_of(d) for d in domains) - _saved(host, domains), ordinary - free)
     overhead = min(sum(d.overhead_bytes or 0 for d in domains), ordinary - free - guests)
-    worst, unknown = _worst_case(host, domains, policy, room.available_bytes), tuple(_unknown(host, domains))
+    worst = worst_case(
+        snapshot,
+        policy,
+        available=room.available_bytes,
+        saved=_saved(host, domains),
+        sinks=_sinks(host, policy, sum(d.residency.swapped_bytes for d in domains if d.residency)),
+    )
+    unknown = tuple(_unknown(host, domains))
     return HostBudget(
         total_bytes=host.total_bytes,
         huge_pages_bytes=huge,
@@ -48,7 +55,7 @@ def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
         available_bytes=room.available_bytes,
         free_now_bytes=room.free_now_bytes,
         limit=room.limit,
-        promised_bytes=sum(_ceiling(d) for d in domains) + overhead,
+        promised_bytes=sum(ceiling_of(d) for d in domains) + overhead,
         worst_case=dataclasses.replace(worst, rests_on=(*_behind(worst, room, host), *unknown)),
         rests_on=(*_compression(host), *unknown),
     )
@@ -92,10 +99,12 @@ def budget_notes(budget: HostBudget, host: HostFacts, policy: Policy) -> Iterato
             f"promised {format_size(budget.promised_bytes)} is more than max_overcommit "
             f"{policy.max_overcommit:g} x {format_size(budget.ordinary_bytes)}"
         )
-    if budget.worst_case.nowhere_bytes:
+    worst = budget.worst_case
+    if worst.nowhere_bytes:
+        where = "no room" if worst.bounds else "room neither in memory nor in the swap that the policy allows"
         yield (
-            f"if every guest wanted all its memory now, {format_size(budget.worst_case.nowhere_bytes)} "
-            "would find room neither in memory nor in the swap that the policy allows"
+            f"if every guest wanted all its memory now, {format_size(worst.nowhere_bytes)} would find "
+            + "; ".join((where, *worst.bounds))
         )
     exposed = [area.path for area in host.swap if area.exposed]
     if exposed:
@@ -121,31 +130,12 @@ def shared_limit(domains: Iterable[DomainFacts]) -> CgroupLimit | None:
     return min(common, key=lambda limit: limit.room_bytes, default=None)
 
 
-def _ceiling(domain: DomainFacts) -> int:
-    """What was promised of ordinary memory: huge pages were set aside when the guest began."""
-    return 0 if domain.definition.hugepages else domain.definition.maximum_bytes
-
-
-def _resident(domain: DomainFacts) -> int:
-    """What is held of that; nothing, where it is not known."""
-    if domain.definition.hugepages or domain.residency is None:
-        return 0
-    return domain.residency.resident_bytes
-
-
 def _saved(host: HostFacts, domains: Iterable[DomainFacts]) -> int:
     """Of what guests hold, what is there once for several of them: who writes to it wants it for himself."""
-    return min(host.ksm.sharing_bytes, sum(_resident(d) for d in domains)) if host.ksm else 0
+    return min(host.ksm.sharing_bytes, sum(resident_of(d) for d in domains)) if host.ksm else 0
 
 
-class _Sink(NamedTuple):
-    """Somewhere to push memory to, in what order; ``kept`` is the share that stays in memory, compressed."""
-
-    room_bytes: int
-    kept: float
-
-
-def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[_Sink]:
+def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[Sink]:
     """The room in swap that the policy allows, the dearest first.
 
     What guests have there makes room when it comes back, at no cost. Then it is zram's turn, and a disk's
@@ -155,18 +145,18 @@ def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[_Sink]:
     swapped = min(swapped, host.swap_used_bytes)
     room = max(0, allowed - host.swap_used_bytes + swapped)
     exchanged = min(room, swapped)
-    yield _Sink(exchanged, 0.0)
+    yield Sink(exchanged, 0.0)
     room -= exchanged
     zram = min(room, sum(a.size_bytes - a.used_bytes for a in host.swap if a.kind is SwapKind.ZRAM))
-    yield _Sink(zram, kept_share(host.zram))
+    yield Sink(zram, kept_share(host.zram))
     disk = room - zram
     if host.zswap is not None and host.zswap.enabled:
         pool = max(0, round(host.zswap.most * host.total_bytes) - host.zswap.pool.used_bytes)
         kept = kept_share(host.zswap.pool)
         compressed = min(disk, int(pool / kept))
-        yield _Sink(compressed, kept)
+        yield Sink(compressed, kept)
         disk -= compressed
-    yield _Sink(disk, 0.0)
+    yield Sink(disk, 0.0)
 
 
 def kept_share(pool: Compressed | None) -> float:
@@ -178,28 +168,6 @@ def kept_share(pool: Compressed | None) -> float:
 
 def _tells(pool: Compressed) -> bool:
     return pool.stored_bytes >= _TELLING_BYTES and pool.used_bytes > 0
-
-
-def _worst_case(host: HostFacts, domains: Iterable[DomainFacts], policy: Policy, available: int) -> WorstCase:
-    domains = tuple(domains)
-    wanted = sum(max(0, _ceiling(d) - _resident(d)) for d in domains) + _saved(host, domains)
-    memory = min(wanted, available)
-    missing, pushed = wanted - memory, 0
-    for sink in _sinks(host, policy, sum(d.residency.swapped_bytes for d in domains if d.residency)):
-        gained = min(missing, math.floor(sink.room_bytes * (1 - sink.kept)))
-        if gained:
-            pushed += min(sink.room_bytes, math.ceil(gained / (1 - sink.kept)))
-        missing -= gained
-    rate = policy.swap.max_write_bytes_per_second
-    return WorstCase(
-        wanted_bytes=wanted,
-        memory_bytes=memory,
-        swap_bytes=wanted - memory - missing,
-        nowhere_bytes=missing,
-        pushed_bytes=pushed,
-        max_write_bytes_per_second=rate,
-        seconds=pushed / rate,
-    )
 
 
 def _behind(worst: WorstCase, room: Room, host: HostFacts) -> Iterator[str]:

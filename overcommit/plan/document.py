@@ -271,7 +271,8 @@ def _budget_from_json(data: dict[str, Any]) -> HostBudget:
 
 
 def _worst_case_from_json(data: dict[str, Any]) -> WorstCase:
-    return WorstCase(**{**data, "rests_on": tuple(data.get("rests_on", ()))})
+    sentences = {name: tuple(data.get(name, ())) for name in ("rests_on", "bounds")}
+    return WorstCase(**{**data, **sentences})
 
 
 def _incarnation_from_json(data: dict[str, Any]) -> Incarnation:

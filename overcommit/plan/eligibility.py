@@ -8,6 +8,8 @@ from types import MappingProxyType
 from overcommit.model.facts import Definition, DomainFacts, HostFacts, RunState
 from overcommit.model.plan import Verdict, refusal
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
+from overcommit.plan.case import worthwhile
+from overcommit.plan.limits import no_swap, raise_text, tightest
 from overcommit.shown import command, whom
 from overcommit.units import format_size
 
@@ -304,6 +306,9 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
     yield from _against_now(domain)
     if host.swap_total_bytes == 0:
         yield refusal("the host has no swap", "add zram or a swap device; without one nothing can move")
+    bound = tightest(domain.swap_limits)
+    if bound is not None and bound.room_bytes < worthwhile(0):
+        yield refusal(f"its cgroup may {no_swap(bound.limit)}", raise_text(bound.limit, domain.incarnation))
     yield from _against_blind(domain)
     if actor not in {None, PageoutActor.DAMOS_FVADDR} and domain.cgroup and domain.cgroup.shared:
         yield refusal(
@@ -315,7 +320,7 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
             "its cgroup has no memory.reclaim",
             "Linux 5.19 or later is needed, or another pageout_actor in the policy",
         )
-    yield from _missing(domain, "guest RAM", "residency")
+    yield from _missing(domain, "guest RAM", "residency", "cgroup limits")
 
 
 def _missing(domain: DomainFacts, *needed: str) -> Iterator[Verdict]:

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from overcommit.model.action import DomainAction, PageoutAction
@@ -39,10 +40,14 @@ class SwapFlow:
 
 
 class Grant(NamedTuple):
-    """What page-outs under way may still put into swap, and how fast, all of them together."""
+    """What page-outs under way may still put into swap, and how fast, all of them together.
+
+    ``each`` has the bytes of each of them by the domain's UUID: limits of cgroups are not of all domains.
+    """
 
     room_bytes: int = 0
     bytes_per_second: int = 0
+    each: Mapping[str, int] = MappingProxyType({})
 
 
 NO_GRANT = Grant()
@@ -54,7 +59,7 @@ class SwapVerdict:
 
     They may put ``room_bytes`` into swap; ``bound`` says what allows no more. ``at_once`` of them may run at
     the same time, together at ``bytes_per_second``. ``halt`` is why those that run shall end. ``unknown`` is
-    what could not be judged.
+    what could not be judged. ``granted`` is to page-outs under way, by the domain's UUID.
     """
 
     room_bytes: int
@@ -63,6 +68,7 @@ class SwapVerdict:
     at_once: int = 1
     halt: str | None = None
     unknown: tuple[str, ...] = ()
+    granted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def why_not(self) -> str | None:
@@ -103,6 +109,7 @@ def judge_swap(
         at_once=at_once,
         halt=_halt(host, budget, areas),
         unknown=tuple(_unknown(host, flow)),
+        granted=granted.each,
     )
 
 

@@ -69,23 +69,30 @@ def _disk_statistics(host: FakeHost) -> str:
 def _slice_files(host: FakeHost) -> Files:
     directory = f"{CGROUPS}{SLICE}"
     return {
-        f"{directory}/memory.max": lambda: (
-            "max\n" if host.slice_limit_bytes is None else f"{host.slice_limit_bytes}\n"
-        ),
+        f"{directory}/memory.max": lambda: _limit(host.slice_limit_bytes),
         f"{directory}/memory.high": lambda: "max\n",
+        f"{directory}/memory.swap.max": lambda: _limit(host.slice_swap_limit_bytes),
+        f"{directory}/memory.swap.high": lambda: "max\n",
+        f"{directory}/memory.swap.current": lambda: f"{sum(len(g.swapped) for g in host.guests) * MIB}\n",
         f"{directory}/memory.current": lambda: f"{sum(_charged(guest) for guest in host.guests)}\n",
         f"{directory}/memory.stat": lambda: "active_file 0\ninactive_file 0\n",
     }
 
 
 def charge_files(guest: FakeGuest) -> Files:
-    """What a guest's cgroup is charged, and its limits: none."""
+    """What a guest's cgroup is charged, and its limits."""
     directory = f"{CGROUPS}{guest.cgroup}"
     return {
         f"{directory}/memory.current": lambda: f"{_charged(guest)}\n",
-        f"{directory}/memory.max": lambda: "max\n",
+        f"{directory}/memory.max": lambda: _limit(guest.limit_bytes),
         f"{directory}/memory.high": lambda: "max\n",
+        f"{directory}/memory.swap.max": lambda: _limit(guest.swap_limit_bytes),
+        f"{directory}/memory.swap.high": lambda: "max\n",
     }
+
+
+def _limit(size: int | None) -> str:
+    return "max\n" if size is None else f"{size}\n"
 
 
 def charge_statistics(guest: FakeGuest) -> str:

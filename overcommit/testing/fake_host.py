@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from overcommit.model.ranges import Range
 from overcommit.testing.fake_agent import FakeAgent
+from overcommit.testing.fake_limits import swap_room
 from overcommit.units import GIB, MIB, PAGE_SIZE
 
 STATISTICS_PERIOD_SECONDS = 2
@@ -36,7 +37,8 @@ class FakeGuest:
     for reclaim, and ``demoted`` ones lie on the host's second memory node. ``common`` chunks hold the same as
     those of that number in other guests. Free page reporting gives the host what is free, but for
     ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be forked; without that it looks
-    like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes ``overhead_bytes`` beyond it.
+    like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes ``overhead_bytes`` beyond it. Its
+    cgroup may have limits of memory and of swap.
     ``says_usable_bytes`` is what it says that it has left, whatever it has; None: the truth.
 
     The last ``device_bytes`` of its memory are a virtio-mem device, in a block of RAM of its own. The guest
@@ -60,6 +62,8 @@ class FakeGuest:
     marks_ram: bool = True
     shared: bool = False
     overhead_bytes: int = 0
+    limit_bytes: int | None = None
+    swap_limit_bytes: int | None = None
     device_bytes: int = 0
     unmovable: set[int] = field(default_factory=set)
     plugged_bytes: int = 0
@@ -207,6 +211,7 @@ class FakeHost:
     arc_bytes: int = 0
     arc_minimum_bytes: int = 0
     slice_limit_bytes: int | None = None
+    slice_swap_limit_bytes: int | None = None
     saved_bytes: int = 0
     boot_id: str = "11111111-2222-3333-4444-555555555555"
     uptime: float = 100.0
@@ -278,10 +283,10 @@ class FakeHost:
         return self.page_out(guest, order, most_bytes)
 
     def page_out(self, guest: FakeGuest, chunks: Sequence[int], most_bytes: int) -> int:
-        """Move resident chunks to swap while there is room; returns the bytes moved."""
+        """Move resident chunks to swap while there is room below all limits; returns the bytes moved."""
         moved = 0
         for chunk in chunks:
-            full = self.swap_used_bytes + MIB > self.swap_total_bytes
+            full = swap_room(self, guest) < MIB
             if chunk in guest.resident and moved + MIB <= most_bytes and not full:
                 guest.resident.discard(chunk)
                 guest.swapped.add(chunk)

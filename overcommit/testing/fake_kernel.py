@@ -244,6 +244,7 @@ def _process_files(guest: FakeGuest, version: tuple[int, int], ksm: FakeKsm) -> 
         f"{process}/stat": lambda: f"{guest.pid} (qemu (kvm)) S " + "0 " * 18 + f"{guest.start_time} 0 0\n",
         f"{process}/cmdline": lambda: f"qemu\0-name\0guest={guest.name}\0-uuid\0{guest.uuid}\0",
         f"{process}/comm": lambda: "qemu-system-x86\n",
+        f"{process}/status": lambda: "Name:\tqemu-system-x86\nMems_allowed_list:\t0-1\n",
         f"{process}/ksm_merging_pages": lambda: f"{ksm.merged_pages(guest)}\n",
         f"{process}/cgroup": lambda: f"0::{guest.cgroup}/emulator\n",
         f"{process}/smaps": lambda: "".join(

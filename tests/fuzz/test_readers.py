@@ -54,7 +54,9 @@ XML = """<domain type='kvm' id='3'><name>web</name><uuid>c7a5fdbd-edaf-9455-926a
 <metadata><c:claim xmlns:c='urn:overcommit:claim:1'><had what='balloon' bytes='1073741824'/></c:claim>
 </metadata>
 <memory unit='KiB'>2097152</memory><currentMemory unit='KiB'>2097152</currentMemory>
-<memoryBacking><access mode='shared'/></memoryBacking><numatune><memory mode='strict' nodeset='0'/></numatune>
+<memoryBacking><access mode='shared'/></memoryBacking><numatune><memory mode='strict' nodeset='0'/>
+<memnode cellid='0' mode='strict' nodeset='0-1,^1'/></numatune>
+<cpu><numa><cell id='0' cpus='0' memory='1048576' unit='KiB'/></numa></cpu>
 <devices><memory model='virtio-mem'><target><size unit='KiB'>1048576</size><node>0</node>
 <block unit='KiB'>2048</block><requested unit='KiB'>524288</requested><current unit='KiB'>524288</current>
 </target><alias name='ua-hot'/></memory>
@@ -79,6 +81,7 @@ FILES: dict[str, str] = {
     "/proc/7/cgroup": f"0::{GROUP}/libvirt/emulator\n",
     "/proc/7/cmdline": "qemu\0-name\0guest=web\0-uuid\0c7a5fdbd-edaf-9455-926a-d65c16db1809\0",
     "/proc/7/smaps": SMAPS,
+    "/proc/7/status": "Name:\tqemu\nMems_allowed_list:\t0-1\n",
     "/proc/7/ksm_merging_pages": "25\n",
     "/sys/block/zram0/mm_stat": "1048576 300000 409600 0 409600 0 0 0 0\n",
     f"{BLOCK}/zram0/mm_stat": "1048576 300000 409600 0 409600 0 0 0 0\n",
@@ -120,6 +123,8 @@ FILES: dict[str, str] = {
     f"{C}/memory.swap.current": "1048576\n",
     f"{C}/memory.max": "4294967296\n",
     f"{C}/memory.high": "max\n",
+    f"{C}/memory.swap.max": "8589934592\n",
+    f"{C}/memory.swap.high": "max\n",
     f"{C}/memory.stat": MEMORY_STAT,
     f"{C}/memory.numa_stat": "anon N0=109879296 N1=4096\nfile N0=0 N1=0\nshmem N0=8192 N1=1000\n",
     f"{C}/memory.pressure": PSI,
@@ -153,6 +158,8 @@ READERS: dict[Callable[..., object], OfFiles] = {
     block.read_name: lambda host: block.read_name(host, "/sys/dev/block/8:2"),
     cgroup.read_cgroup: lambda host: cgroup.read_cgroup(host, 7),
     cgroup.read_limit: lambda host: cgroup.read_limit(host, GROUP, own=True),
+    cgroup.read_limits: lambda host: cgroup.read_limits(host, GROUP),
+    cgroup.read_swap_limit: lambda host: cgroup.read_swap_limit(host, GROUP, own=True),
     cgroup.read_signs: lambda host: cgroup.read_signs(host, GROUP),
     figures.read_number: lambda host: figures.read_number(host, f"{C}/memory.current"),
     ksm.read_ksm: ksm.read_ksm,
@@ -164,6 +171,7 @@ READERS: dict[Callable[..., object], OfFiles] = {
     memory.read_swap_free: memory.read_swap_free,
     memory.read_system_ram: memory.read_system_ram,
     memory.read_zram: lambda host: memory.read_zram(host, memory.parse_swaps(SWAPS)),
+    nodes.read_allowed: lambda host: nodes.read_allowed(host, 7),
     nodes.read_nodes: nodes.read_nodes,
     nodes.read_placement: lambda host: nodes.read_placement(host, GROUP),
     process.read_start_time: lambda host: process.read_start_time(host, 7),

@@ -22,11 +22,11 @@ from overcommit.model.facts import (
     Incarnation,
     KsmFacts,
     KsmRun,
-    MemoryNode,
     RunState,
     VirtioMemDevice,
 )
 from overcommit.model.heat import Heat
+from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine, Reservation, Settling
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
@@ -250,7 +250,7 @@ def _zswap(words: Words | None) -> Zswap | None:
     return Zswap(enabled=True, most=parse_percentage(words["most"]), pool=pool)
 
 
-def _limits(words: Mapping[str, Words]) -> list[CgroupLimit]:
+def _limits(words: Mapping[str, Words], *, own: bool = False) -> list[CgroupLimit]:
     return [
         CgroupLimit(
             path=path,
@@ -258,7 +258,7 @@ def _limits(words: Mapping[str, Words]) -> list[CgroupLimit]:
             limit_bytes=_size(about["limit"]),
             current_bytes=_size(about["current"]),
             cache_bytes=_size(about.get("cache", 0)),
-            own=False,
+            own=own,
         )
         for path, about in words.items()
     ]
@@ -278,6 +278,7 @@ def _ksm(words: Words) -> KsmFacts:
 
 def _node(nid: int, words: Words) -> MemoryNode:
     node = scenarios.node(nid, _size(words.pop("size")), _size(words.pop("free")))
+    node = dataclasses.replace(node, droppable_bytes=_size(words.pop("droppable", 0)))
     scenarios.require(not words, f"unknown words about node {nid}: {', '.join(words)}")
     return node
 
@@ -289,6 +290,7 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
     definition["virtio_mem"] = tuple(
         _device(alias, dict(about)) for alias, about in words.pop("devices", {}).items()
     )
+    definition["bindings"] = tuple(_binding(dict(about)) for about in words.pop("bindings", ()))
     balloonable = size - sum(device.size_bytes for device in definition["virtio_mem"])
     plugged = sum(device.current_bytes for device in definition["virtio_mem"])
     resident, idle = words.pop("resident", None), words.pop("idle", None)
@@ -306,8 +308,10 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         shared_cgroup=words.pop("shared_cgroup", False),
         overhead=_size(words.pop("overhead", 0)),
         cache=_size(words.pop("cache", 0)),
-        limits=_limits(words.pop("slices", {})),
+        limits=[*_limits(words.pop("slices", {})), *_limits(words.pop("own", {}), own=True)],
+        swap_limits=[*_limits(words.pop("swap_slices", {})), *_limits(words.pop("own_swap", {}), own=True)],
         agent=_agent(words.pop("agent", None)),
+        allowed_nodes=frozenset(words.pop("allowed_nodes")) if "allowed_nodes" in words else None,
         merged=None if "merged" not in words else _size(words.pop("merged")),
         placement={nid: _size(amount) for nid, amount in words.pop("placement", {}).items()} or None,
         **definition,
@@ -317,6 +321,13 @@ def _domain(name: str, words: Words, policy: Policy) -> tuple[DomainFacts, Heat 
         return facts, None
     layout = [(parse_duration(seconds), _size(amount)) for seconds, amount in idle.items()]
     return facts, scenarios.heat(facts, layout, watched=watched, policy=policy)
+
+
+def _binding(words: Words) -> NodeBinding:
+    size = words.pop("size", None)
+    nodes = frozenset(words.pop("nodes"))
+    scenarios.require(not words, f"unknown words about a binding: {', '.join(words)}")
+    return NodeBinding(nodes=nodes, size_bytes=None if size is None else _size(size))
 
 
 def _device(alias: str, words: Words) -> VirtioMemDevice:

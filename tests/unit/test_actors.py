@@ -10,6 +10,7 @@ from pytest_mock import MockerFixture
 from overcommit.apply import actors
 from overcommit.apply.actors import MemcgReclaim
 from overcommit.apply.pace import Pace
+from overcommit.host.cgroup import NO_LIMITS
 from overcommit.model.pain import PainBounds
 from overcommit.testing.fake_kernel import FakeKernel
 from overcommit.units import MIB
@@ -22,6 +23,7 @@ def test_reclaim_that_takes_more_is_asked_for_less(mocker: MockerFixture, more: 
     """Over any stretch the rate is kept to within one request, and it is used."""
     kernel = mocker.create_autospec(FakeKernel, instance=True)
     mocker.patch.object(actors, "read_swap_free", return_value=8192 * MIB)
+    mocker.patch.object(actors, "read_limits", return_value=NO_LIMITS)
     asked: list[int] = []
     mocker.patch.object(actors, "reclaim", side_effect=lambda _kernel, _group, size: asked.append(size))
     actor = MemcgReclaim(kernel, mocker.Mock(max_bytes_per_second=RATE), "/group", ())
@@ -42,6 +44,7 @@ def test_a_rest_does_not_make_good_what_was_taken_too_fast(mocker: MockerFixture
     """While the domain is in pain nothing is allowed, so that nothing is paid back either."""
     kernel = mocker.create_autospec(FakeKernel, instance=True)
     mocker.patch.object(actors, "read_swap_free", return_value=8192 * MIB)
+    mocker.patch.object(actors, "read_limits", return_value=NO_LIMITS)
     reclaim = mocker.patch.object(actors, "reclaim")
     actor = MemcgReclaim(kernel, mocker.Mock(max_bytes_per_second=RATE), "/group", ())
     bounds = PainBounds(psi_some=1.0, promoted_pages_per_minute=1000.0)

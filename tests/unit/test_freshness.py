@@ -9,7 +9,8 @@ import pytest
 
 from overcommit.errors import StalePlan
 from overcommit.model.action import DemotionAction, name_of, subject_of
-from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, MemoryNode, RunState, Snapshot
+from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, RunState, Snapshot
+from overcommit.model.nodes import MemoryNode
 from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator

@@ -9,7 +9,8 @@ import pytest
 
 from overcommit.host.kernel import Kernel
 from overcommit.host.nodes import DIRECTORY, read_nodes, read_placement
-from overcommit.model.facts import Gap, MemoryNode
+from overcommit.model.facts import Gap
+from overcommit.model.nodes import MemoryNode
 from overcommit.units import KIB
 
 KernelWith = Callable[[Mapping[str, str | OSError]], Kernel]

@@ -10,6 +10,7 @@ from overcommit.units import (
     format_ratio,
     format_size,
     parse_duration,
+    parse_nodes,
     parse_percentage,
     parse_size,
 )
@@ -101,3 +102,17 @@ def test_duration_is_written(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("ratio", "text"), [(0.01, "1%"), (0.0005, "0.05%"), (0.1234, "12.3%"), (1, "100%")])
 def test_ratio_is_written(ratio: float, text: str) -> None:
     assert format_ratio(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes"),
+    [("0", {0}), ("0-2,5", {0, 1, 2, 5}), ("0-3,^2", {0, 1, 3}), ("^1,0-1", {0}), ("", set()), (" 1\n", {1})],
+)
+def test_lists_of_memory_nodes(text: str, nodes: set[int]) -> None:
+    assert parse_nodes(text) == nodes
+
+
+@pytest.mark.parametrize("text", ["1-0", "x", "-1", "0,,1-", "99999", "0-99999", "0 1", "\u0661", "^"])
+def test_what_is_no_list_of_memory_nodes(text: str) -> None:
+    with pytest.raises(ValueError, match="not a list of memory nodes"):
+        parse_nodes(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from overcommit.model.action import BalloonAction, VirtioMemAction
+from overcommit.model.action import GUEST_IN_PAIN, GUEST_IS_SHORT, BalloonAction, VirtioMemAction
 from overcommit.model.facts import BalloonStats
 from overcommit.model.past import LeftBalloon, LeftDevice, Past
 from overcommit.model.policy import Actuator
@@ -34,13 +34,13 @@ def need_of(case: Case, stats: BalloonStats) -> Need | None:
     """
     ceiling, definition = case.bounds.ceiling_bytes, case.domain.definition
     if case.pain is not None and not case.emergency:
-        return Need(ceiling, "guest_in_pain", case.pain)
+        return Need(ceiling, GUEST_IN_PAIN, case.pain)
     reserve, used = guest_reserve(ceiling), used_bytes(definition, stats)
     size = guest_bytes(definition, stats)
     if size - used >= reserve // (4 if case.emergency else 2):
         return None
     because = f"the guest has only {format_size(size - used)} available of {format_size(size)}"
-    return Need(used + reserve, "guest_is_short", because)
+    return Need(used + reserve, GUEST_IS_SHORT, because)
 
 
 def relieve(case: Case, past: Past) -> Iterator[VirtioMemAction | BalloonAction]:

@@ -1,0 +1,161 @@
+"""What bounds a domain below the host: limits of cgroups, its own and those above, and memory nodes.
+
+What is taken below a limit is gone for all that lie below it. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from overcommit.model.accounts import CgroupLimit
+from overcommit.model.facts import DomainFacts, HostFacts, Incarnation
+from overcommit.plan.case import guest_bytes
+from overcommit.plan.nodes import Nodes, draw, free_on_nodes, nodes_of, nodes_text
+from overcommit.shown import command, whom
+from overcommit.units import format_size
+
+_SETTINGS = {
+    "memory.max": "MemoryMax",
+    "memory.high": "MemoryHigh",
+    "memory.swap.max": "MemorySwapMax",
+    "memory.swap.high": "MemorySwapHigh",
+}
+_MEMTUNE = {
+    "memory.max": "--hard-limit",
+    "memory.high": "--soft-limit",
+    "memory.swap.max": "--swap-hard-limit",
+}
+"""What libvirt calls them on cgroup v2 (src/util/vircgroupv2.c); it does not know the other."""
+_UNITS = (".slice", ".scope", ".service")
+
+
+class Bound(NamedTuple):
+    """The least room that limits leave, and the limit that leaves no more."""
+
+    room_bytes: int
+    limit: CgroupLimit
+
+
+def tightest(limits: Sequence[CgroupLimit] | None) -> Bound | None:
+    """Where the first limit is met; None where there is none, or where it is not known."""
+    rooms = (Bound(limit.room_bytes, limit) for limit in limits or ())
+    return min(rooms, key=lambda bound: bound.room_bytes, default=None)
+
+
+class Place(NamedTuple):
+    """What one domain is bounded by: limits of cgroups, and memory nodes."""
+
+    limits: Sequence[CgroupLimit] = ()
+    nodes: Nodes = None
+
+
+class Room(NamedTuple):
+    """How much is left, and in words why it is no more."""
+
+    size_bytes: int
+    why: str
+
+
+class Rooms:
+    """What is left below each limit, and on each memory node, while it is given out."""
+
+    def __init__(self, places: Iterable[Place], free_on_nodes: Mapping[int, int] | None = None) -> None:
+        self._left: dict[str, int] = {}
+        self._nodes = dict(free_on_nodes or {})
+        for place in places:
+            for limit in place.limits:
+                left = self._left.get(limit.path, limit.room_bytes)
+                self._left[limit.path] = min(left, limit.room_bytes)
+
+    def room(self, place: Place, waiting: Sequence[Place] = ()) -> Room | None:
+        """What is left there; None: nothing bounds it.
+
+        It is an equal part of that where others are ``waiting`` for the same.
+        """
+        rooms = [
+            Room(max(0, self._left[limit.path]) // (1 + _below(limit, waiting)), limit_text(limit))
+            for limit in place.limits
+        ]
+        if place.nodes is not None:
+            others = sum(other.nodes is not None and bool(other.nodes & place.nodes) for other in waiting)
+            free = sum(self._nodes.get(node, 0) for node in place.nodes)
+            rooms.append(Room(free // (1 + others), f"it must lie on {nodes_text(place.nodes)}"))
+        return min(rooms, key=lambda room: room.size_bytes, default=None)
+
+    def take(self, place: Place, size: int) -> None:
+        """Take so much from all that bounds it; a negative size puts it back below the limits."""
+        for limit in place.limits:
+            self._left[limit.path] -= size
+        if place.nodes is not None:
+            draw(self._nodes, place.nodes, size)
+
+
+def _below(limit: CgroupLimit, places: Iterable[Place]) -> int:
+    """How many lie below a limit."""
+    return sum(any(limit.path == other.path for other in place.limits) for place in places)
+
+
+def memory_place(domain: DomainFacts, host: HostFacts) -> Place:
+    """Where a domain's memory must find room."""
+    return Place(domain.limits or (), nodes_of(domain, host))
+
+
+def swap_place(domain: DomainFacts) -> Place:
+    """Where what is paged out of a domain must."""
+    return Place(domain.swap_limits or ())
+
+
+def memory_rooms(domains: Iterable[DomainFacts], host: HostFacts) -> Rooms:
+    """What domains may still be given: what a guest has already it may fill, and is charged for first."""
+    domains = tuple(domains)
+    rooms = Rooms((memory_place(domain, host) for domain in domains), free_on_nodes(host))
+    for domain in domains:
+        if domain.balloon is not None and domain.residency is not None:
+            unheld = guest_bytes(domain.definition, domain.balloon) - domain.residency.resident_bytes
+            rooms.take(own_place(domain.limits or ()), max(0, unheld))
+    return rooms
+
+
+def own_place(limits: Sequence[CgroupLimit]) -> Place:
+    """The limits that bound nobody else."""
+    return Place([limit for limit in limits if limit.own])
+
+
+def limit_text(limit: CgroupLimit) -> str:
+    """A limit as an operator finds it."""
+    size = format_size(limit.limit_bytes) if limit.limit_bytes else "0"
+    return f"{limit.file} {size} of {'its own cgroup' if limit.own else unit_of(limit.path)}"
+
+
+def unit_of(path: str) -> str:
+    """The unit of systemd that a cgroup is, or its path where it is none."""
+    name = path.rpartition("/")[2]
+    return name if name.endswith(_UNITS) else path
+
+
+def no_swap(limit: CgroupLimit) -> str:
+    """Why nothing more of a domain can be paged out, to follow "its cgroup may"."""
+    if not limit.limit_bytes:
+        return f"not swap ({limit_text(limit)})"
+    return f"swap no more ({limit_text(limit)}, {format_size(limit.current_bytes)} of it in use)"
+
+
+def raise_text(limit: CgroupLimit, domain: Incarnation | None = None) -> str:
+    """What gives more room, to be pasted; ``domain`` is whose own cgroup it may be."""
+    options = _MEMTUNE.get(limit.file)
+    if limit.own and domain is not None and options:
+        return command("virsh", "memtune", whom(domain), options, "-1")
+    unit = unit_of(limit.path.removesuffix("/libvirt"))
+    if not unit.endswith(_UNITS):
+        return f"raise {limit.file} of {limit.path}"
+    return command("systemctl", "set-property", unit, f"{_SETTINGS[limit.file]}=infinity")
+
+
+def swap_rooms(domains: Iterable[DomainFacts], granted: Mapping[str, int]) -> Rooms:
+    """What domains may still have in swap; ``granted`` by UUID to page-outs under way is taken off."""
+    domains = tuple(domains)
+    rooms = Rooms(map(swap_place, domains))
+    for domain in domains:
+        rooms.take(swap_place(domain), granted.get(domain.incarnation.uuid, 0))
+    return rooms

@@ -1,0 +1,91 @@
+"""Memory nodes that a domain's memory is bound to: what is free there, and what it wants there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from overcommit.model.facts import DomainFacts, HostFacts
+
+Nodes = frozenset[int] | None
+"""Where memory may lie; None: anywhere."""
+
+
+def free_on_nodes(host: HostFacts) -> dict[int, int]:
+    """Bytes by node that guests can get there: free, and what the kernel would drop for them.
+
+    Together they are no more than MemAvailable, which knows what the kernel keeps for itself. ZFS's cache is
+    not in it: nobody knows on which nodes that lies.
+    """
+    found = {node.nid: node.free_bytes + node.droppable_bytes for node in host.nodes}
+    total = sum(found.values())
+    if total > host.mem_available_bytes:
+        found = {nid: size * host.mem_available_bytes // total for nid, size in found.items()}
+    return found
+
+
+def nodes_of(domain: DomainFacts, host: HostFacts) -> Nodes:
+    """The nodes that any of its memory may lie on; None where it is not bound, or to all that there are."""
+    parts = [nodes for nodes, _ in _parts(domain, host)]
+    if any(nodes is None for nodes in parts):
+        return None
+    return _unless_all(frozenset(node for nodes in parts for node in nodes or ()), host)
+
+
+def shares_on_nodes(
+    domain: DomainFacts, host: HostFacts, wanted: int
+) -> Iterator[tuple[Nodes, int, Mapping[int, int]]]:
+    """The parts of a domain that are bound to other nodes each: where, what of ``wanted`` it wants, and has.
+
+    What lies on a node is taken for the part that is bound most narrowly.
+    """
+    lying = dict(domain.placement or {})
+    parts = sorted(_parts(domain, host), key=lambda part: (part[0] is None, len(part[0] or ())))
+    for index, (nodes, size) in enumerate(parts):
+        held = draw(lying, tuple(lying) if nodes is None else nodes, size)
+        last = index == len(parts) - 1
+        want = wanted if last else min(wanted, max(0, size - sum(held.values())))
+        wanted -= want
+        yield nodes, want, held
+
+
+def nodes_text(nodes: Iterable[int]) -> str:
+    """Nodes, for people."""
+    several = sorted(nodes)
+    return f"memory node{'s' if len(several) > 1 else ''} {', '.join(map(str, several))}"
+
+
+def _parts(domain: DomainFacts, host: HostFacts) -> Iterator[tuple[Nodes, int]]:
+    """What is bound, and how much it is; the kernel's word (its cpuset) bounds all of it."""
+    definition, left = domain.definition, domain.definition.maximum_bytes
+    for binding in definition.bindings:
+        if binding.size_bytes is not None:
+            size = min(left, binding.size_bytes)
+            left -= size
+            yield _effective(binding.nodes, domain, host), size
+    rest = next((b.nodes for b in definition.bindings if b.size_bytes is None), None)
+    if left or not definition.bindings:
+        yield _effective(rest, domain, host), left
+
+
+def _effective(nodes: Nodes, domain: DomainFacts, host: HostFacts) -> Nodes:
+    allowed = domain.allowed_nodes
+    if nodes is not None and allowed is not None:
+        nodes = nodes & allowed or nodes
+    return _unless_all(allowed if nodes is None else nodes, host)
+
+
+def _unless_all(nodes: Nodes, host: HostFacts) -> Nodes:
+    present = {node.nid for node in host.nodes}
+    return None if nodes is None or nodes >= present else nodes
+
+
+def draw(left: dict[int, int], nodes: Iterable[int], size: int) -> dict[int, int]:
+    """Take so much from the nodes, as far as it is left there, from where most is; what came from each."""
+    taken = {}
+    for node in sorted(nodes, key=lambda node: (-left.get(node, 0), node)):
+        part = min(size, left.get(node, 0))
+        if part > 0:
+            left[node] -= part
+            taken[node] = part
+            size -= part
+    return taken

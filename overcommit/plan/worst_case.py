@@ -1,0 +1,242 @@
+"""Every guest wants all that it was promised, now: where would that come from?
+
+What a guest wants beyond its own limit finds no room: below that there is nobody else whose memory could
+make some. For what it wants beyond a limit that it shares, or on memory nodes that it is bound to, others'
+memory there can make room, as far as that may go to swap. Guests that are bound alike are one group. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from overcommit.model.accounts import CgroupLimit
+from overcommit.model.budget import WorstCase
+from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
+from overcommit.model.policy import Policy
+from overcommit.plan.limits import limit_text, no_swap, tightest
+from overcommit.plan.nodes import Nodes, draw, free_on_nodes, nodes_text, shares_on_nodes
+from overcommit.units import format_size
+
+_FEW = 3
+"""Domains that one sentence can name."""
+
+
+class Sink(NamedTuple):
+    """Somewhere to push memory to, in what order; ``kept`` is the share that stays in memory, compressed."""
+
+    room_bytes: int
+    kept: float
+
+
+@dataclass(slots=True)
+class _Group:
+    """What guests that are bound alike want, have got, and could push out.
+
+    ``on_node`` has their own bytes by node. ``swap`` is what their own limits let them push out; None: no
+    limit does. ``dry`` are such limits.
+    """
+
+    nodes: Nodes
+    limits: tuple[CgroupLimit, ...]
+    swap_limits: tuple[CgroupLimit, ...]
+    names: list[str] = field(default_factory=list)
+    missing: int = 0
+    on_node: dict[int, int] = field(default_factory=dict)
+    pushable: int = 0
+    swapped: int = 0
+    dry: list[CgroupLimit] = field(default_factory=list)
+
+
+def worst_case(
+    snapshot: Snapshot, policy: Policy, *, available: int, saved: int, sinks: Iterable[Sink]
+) -> WorstCase:
+    """What ``available`` memory has of it, what ``sinks`` make room for, and what finds none.
+
+    ``saved`` is merged: who writes to it wants it for himself, and nobody knows who that is.
+    """
+    host, why = snapshot.host, list[str]()
+    groups, wanted = _groups(snapshot, why)
+    groups.append(_Group(None, (), (), missing=saved, pushable=saved))
+    wanted += saved
+    groups.sort(key=_most_bound)
+    room = _Room(host, available, groups)
+    memory = sum(map(room.give, groups))
+    swapped = pushed = 0
+    for sink in sinks:
+        gained, out = room.push(groups, sink)
+        swapped, pushed = swapped + gained, pushed + out
+    why += room.reasons(groups)
+    rate = policy.swap.max_write_bytes_per_second
+    return WorstCase(
+        wanted_bytes=wanted,
+        memory_bytes=memory,
+        swap_bytes=swapped,
+        nowhere_bytes=wanted - memory - swapped,
+        pushed_bytes=pushed,
+        max_write_bytes_per_second=rate,
+        seconds=pushed / rate,
+        bounds=tuple(why),
+    )
+
+
+def ceiling_of(domain: DomainFacts) -> int:
+    """What was promised of ordinary memory: huge pages were set aside when the guest began."""
+    return 0 if domain.definition.hugepages else domain.definition.maximum_bytes
+
+
+def resident_of(domain: DomainFacts) -> int:
+    """What is held of that; nothing, where it is not known."""
+    if domain.definition.hugepages or domain.residency is None:
+        return 0
+    return domain.residency.resident_bytes
+
+
+def _most_bound(group: _Group) -> tuple[bool, int, int]:
+    """Who can go nowhere else is served first."""
+    return group.nodes is None, len(group.nodes or ()), -len(group.limits)
+
+
+def _groups(snapshot: Snapshot, why: list[str]) -> tuple[list[_Group], int]:
+    """The guests by what bounds them, with what their own limits let them want, and all that they want."""
+    groups: dict[tuple[Nodes, tuple[str, ...], tuple[str, ...]], _Group] = {}
+    all_wanted = 0
+    for domain in snapshot.domains:
+        wanted = max(0, ceiling_of(domain) - resident_of(domain))
+        all_wanted += wanted
+        limits, swap_limits = _shared(domain.limits), _shared(domain.swap_limits)
+        left = _within_its_own(domain, wanted, why)
+        parts = list(shares_on_nodes(domain, snapshot.host, wanted))
+        for nodes, want, held in parts:
+            key = nodes, tuple(limit.path for limit in limits), tuple(limit.path for limit in swap_limits)
+            group = groups.setdefault(key, _Group(nodes, limits, swap_limits))
+            part = min(want, left)
+            left -= part
+            group.missing += part
+            group.names.append(domain.name)
+            for node, size in held.items():
+                group.on_node[node] = group.on_node.get(node, 0) + size
+            _add_pushable(group, domain, want + sum(held.values()) if len(parts) > 1 else ceiling_of(domain))
+        group.swapped += domain.residency.swapped_bytes if domain.residency else 0
+    return list(groups.values()), all_wanted
+
+
+def _within_its_own(domain: DomainFacts, wanted: int, why: list[str]) -> int:
+    """What of it the domain's own limit leaves it."""
+    bound = tightest([limit for limit in domain.limits or () if limit.own])
+    if bound is None or bound.room_bytes >= wanted:
+        return wanted
+    why.append(
+        f"{format_size(wanted - bound.room_bytes)} of {domain.name}, because of {limit_text(bound.limit)}"
+    )
+    return bound.room_bytes
+
+
+def _add_pushable(group: _Group, domain: DomainFacts, size: int) -> None:
+    """What of a domain may go to swap when it has all that it wants, what is there already counted in."""
+    most = min(size, ceiling_of(domain))
+    own = tightest([limit for limit in domain.swap_limits or () if limit.own])
+    swapped = domain.residency.swapped_bytes if domain.residency else 0
+    if own is not None and own.room_bytes + swapped < most:
+        most = own.room_bytes + swapped
+        group.dry.append(own.limit)
+    group.pushable += most
+
+
+def _shared(limits: Sequence[CgroupLimit] | None) -> tuple[CgroupLimit, ...]:
+    return tuple(limit for limit in limits or () if not limit.own)
+
+
+class _Room:
+    """What is left of the host's memory, of its nodes and below its slices, while it is given out."""
+
+    def __init__(self, host: HostFacts, available: int, groups: Sequence[_Group]) -> None:
+        self._available = available
+        self._nodes = free_on_nodes(host)
+        self._memory: dict[str, int] = {}
+        self._swap: dict[str, int] = {}
+        for group in groups:
+            for limit in group.limits:
+                self._memory[limit.path] = limit.room_bytes
+            for limit in group.swap_limits:
+                # What comes back from swap leaves its room there to others.
+                left = self._swap.get(limit.path, limit.room_bytes)
+                self._swap[limit.path] = min(limit.limit_bytes, left + group.swapped)
+        self._unused = 0
+
+    def give(self, group: _Group) -> int:
+        """As much of memory as the group can have; what it lacks is less by that."""
+        most = min((group.missing, self._available, *(self._memory[limit.path] for limit in group.limits)))
+        if group.nodes is not None:
+            most = min(most, sum(self._nodes.get(node, 0) for node in group.nodes))
+            for node, size in draw(self._nodes, group.nodes, most).items():
+                group.on_node[node] = group.on_node.get(node, 0) + size
+        self._available -= most
+        for limit in group.limits:
+            self._memory[limit.path] -= most
+        group.missing -= most
+        return most
+
+    def push(self, groups: Sequence[_Group], sink: Sink) -> tuple[int, int]:
+        """What pushing memory into a sink makes room for, and how much goes there for that."""
+        left, gained, out = sink.room_bytes, 0, 0
+        share = 1 - sink.kept
+        pushers = [group for group in groups if group.pushable]
+        for wanting in groups:
+            for pushing in (wanting, *pushers):
+                if not wanting.missing or not left:
+                    break
+                most = min(left, self._pushable(pushing, wanting))
+                gain = min(wanting.missing, math.floor(most * share), self._enters(wanting, pushing))
+                if gain <= 0:
+                    continue
+                size = min(most, math.ceil(gain / share))
+                self._pushed(pushing, wanting, size, gain)
+                left, gained, out = left - size, gained + gain, out + size
+        self._unused += math.floor(left * share)
+        return gained, out
+
+    def _pushable(self, pushing: _Group, wanting: _Group) -> int:
+        """What of a group may go to swap, and makes room where it is wanted."""
+        most = min((pushing.pushable, *(self._swap[limit.path] for limit in pushing.swap_limits)))
+        if wanting.nodes is None:
+            return most
+        return min(most, sum(pushing.on_node.get(node, 0) for node in wanting.nodes))
+
+    def _enters(self, wanting: _Group, pushing: _Group) -> int:
+        """What may come below the limits of one group when another outside of them makes room."""
+        inside = {limit.path for limit in pushing.limits}
+        entered = (self._memory[limit.path] for limit in wanting.limits if limit.path not in inside)
+        return min((wanting.missing, *entered))
+
+    def _pushed(self, pushing: _Group, wanting: _Group, size: int, gain: int) -> None:
+        pushing.pushable -= size
+        wanting.missing -= gain
+        for limit in pushing.swap_limits:
+            self._swap[limit.path] -= size
+        inside = {limit.path for limit in pushing.limits}
+        for limit in wanting.limits:
+            if limit.path not in inside:
+                self._memory[limit.path] -= gain
+        if wanting.nodes is not None:
+            draw(pushing.on_node, wanting.nodes, size)
+
+    def reasons(self, groups: Sequence[_Group]) -> Iterator[str]:
+        """What keeps which guests from memory or swap that the host has left."""
+        dry = [limit for group in groups for limit in (*group.swap_limits, *group.dry)]
+        dry = [limit for limit in dry if not self._swap.get(limit.path, 0)] if self._unused else []
+        for group in groups:
+            if not group.missing or not self._available + self._unused:
+                continue
+            names = sorted(set(group.names))
+            whose = ", ".join(names) if len(names) <= _FEW else f"{len(names)} domains"
+            what = f"{format_size(group.missing)} of {whose}"
+            tight = [limit for limit in group.limits if not self._memory[limit.path]]
+            if group.nodes is not None:
+                yield f"{what}, which must lie on {nodes_text(group.nodes)}"
+            elif tight:
+                yield f"{what}, because of {limit_text(tight[0])}"
+            elif dry:
+                yield f"{what}: its cgroup may {no_swap(dry[0])}"

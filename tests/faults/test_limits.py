@@ -1,0 +1,142 @@
+"""Limits of cgroups at the moment of acting: they may be other ones than those that were planned with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from overcommit.apply.balloon import move_balloon
+from overcommit.apply.steps import run
+from overcommit.apply.worksite import Worksite
+from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction
+from overcommit.model.outcome import Status
+from overcommit.model.policy import PageoutActor
+from overcommit.testing import FakeGuest
+from overcommit.units import MIB
+from tests.faults.daemon import Disk, World, policy_text
+
+ACTORS = [actor.value for actor in PageoutActor]
+
+
+def page_outs(world: World) -> int:
+    return sum(len(guest.swapped) for guest in world.host.guests) * MIB
+
+
+@pytest.mark.parametrize("actor", ACTORS)
+def test_a_slice_that_may_not_swap_keeps_all_in_memory(tmp_path: Path, disk: Disk, actor: str) -> None:
+    del disk
+    world = World(tmp_path, policy_text(actor=actor))
+    world.host.slice_swap_limit_bytes = 0
+    daemon = world.daemon()
+    daemon.run_for(240.0)
+    assert page_outs(world) == 0
+    plan = daemon.controller.plan
+    assert plan is not None
+    assert not any(isinstance(action, PageoutAction) for action in plan.actions)
+
+
+@pytest.mark.parametrize("actor", ACTORS)
+def test_all_guests_of_a_slice_together_keep_to_its_limit(tmp_path: Path, disk: Disk, actor: str) -> None:
+    del disk
+    world = World(tmp_path, policy_text(actor=actor))
+    world.host.slice_swap_limit_bytes = 24 * MIB
+    daemon, most = world.daemon(), 0
+
+    def look() -> None:
+        nonlocal most
+        asked = [a for a in daemon.controller.acting.actions if isinstance(a, PageoutAction)]
+        most = max(most, sum(action.expected_bytes for action in asked))
+
+    daemon.run_for(300.0, look)
+    assert 0 < page_outs(world) <= 24 * MIB
+    assert most <= 24 * MIB, "no more is begun together than the slice takes"
+
+
+@pytest.mark.parametrize("actor", ACTORS)
+def test_a_limit_that_was_lowered_after_the_plan_is_seen_by_the_actor(
+    tmp_path: Path, disk: Disk, mocker: MockerFixture, actor: str
+) -> None:
+    """Here after it was found to be fresh, too: else the plan would be refused for that."""
+    del disk
+    mocker.patch("tests.faults.conftest.require_fresh")
+    world = World(tmp_path, policy_text(actor=actor))
+    verbs = world.verbs
+    plan = verbs.plan()
+    assert any(isinstance(action, PageoutAction) for action in plan.runnable)
+    for guest in world.host.guests:
+        guest.swap_limit_bytes = 0
+    report = verbs.apply(plan)
+    ended = [outcome for outcome in report.outcomes if isinstance(outcome.action, PageoutAction)]
+    assert ended
+    for outcome in ended:
+        assert outcome.status is Status.FAILED
+        assert "its cgroup may not swap (memory.swap.max 0 of its own cgroup)" in outcome.detail
+    assert page_outs(world) == 0
+
+
+def test_a_limit_that_others_reach_meanwhile_ends_a_reclaim(tmp_path: Path, disk: Disk) -> None:
+    """The kernel would take the files of QEMU instead."""
+    del disk
+    world = World(tmp_path, policy_text(actor="memcg-reclaim"))
+    verbs, asked = world.verbs, []
+    plan = verbs.plan()
+
+    def fill(path: str, _value: str) -> None:
+        if path.endswith("memory.reclaim"):
+            asked.append(path)
+            world.host.slice_swap_limit_bytes = page_outs(world) + MIB
+
+    world.host.after_write = fill
+    report = verbs.apply(plan)
+    first = next(o for o in report.outcomes if isinstance(o.action, PageoutAction))
+    assert "its cgroup may swap no more (memory.swap.max" in first.detail
+    assert 0 < first.freed_bytes < first.action.expected_bytes
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "left_at"),
+    [(None, Status.DONE, 100), (90, Status.PARTIAL, 70), (80, Status.FAILED, 60), (40, Status.FAILED, 60)],
+)
+def test_a_guest_in_pain_gets_what_its_limit_leaves_at_that_moment(
+    tmp_path: Path, disk: Disk, limit: int | None, status: Status, left_at: int
+) -> None:
+    """Of 60 MiB that it has it holds 40, and may still fill the others; QEMU takes 20 beyond that."""
+    del disk
+    guest = FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(40)), overhead_bytes=20 * MIB)
+    world = World(tmp_path, inhabitants=[guest])
+    guest.balloon_bytes = guest.balloon_target_bytes = 60 * MIB
+    guest.limit_bytes = None if limit is None else limit * MIB
+    daemon = world.daemon(observe=True)
+    daemon.run_for(5.0)
+    assert daemon.controller.snapshot is not None
+    (domain,) = daemon.controller.snapshot.domains
+    action = BalloonAction(
+        id="1",
+        domain=domain.incarnation,
+        before_bytes=60 * MIB,
+        after_bytes=100 * MIB,
+        expected_bytes=0,
+        reason=GUEST_IN_PAIN,
+        because="it hurts",
+        risk="none",
+    )
+    site = Worksite(
+        kernel=world.kernel,
+        hypervisor=world.libvirt,
+        clock=world.clock,
+        generation=daemon.controller._generation,
+        progress=lambda _: None,
+    )
+    outcome = run(move_balloon(site, action, domain), world.clock)
+    assert outcome.status is status
+    assert guest.balloon_bytes == left_at * MIB
+    assert ("no more (memory.max" in outcome.detail) is (limit is not None)
+    released = dataclasses.replace(
+        action, before_bytes=left_at * MIB, after_bytes=128 * MIB, reason="released"
+    )
+    assert run(move_balloon(site, released, domain), world.clock).status is Status.DONE
+    assert guest.balloon_bytes == 128 * MIB, "what it had before us it gets back, whatever its limit"
