@@ -15,7 +15,7 @@ import click
 from integration.lab import accel, box, state, wheel
 from integration.lab import soak as soak_run
 from integration.lab.errors import HostVmDiedError, LabError
-from integration.lab.guests import Balloon, GuestSpec
+from integration.lab.guests import Backing, Balloon, GuestSpec
 from integration.lab.hostvm import HostVm
 from integration.lab.image import build as image_build
 from integration.lab.lab import Lab
@@ -230,7 +230,7 @@ _on_off = click.Choice(["on", "off"])
 @click.option("--set", "settings", multiple=True, callback=_settings, metavar="KEY=VALUE")
 @click.option(
     "--balloon", type=click.Choice(get_args(Balloon)), default="virtio", show_default=True,
-    help="nodriver: there is a device, but the guest loads no driver; needy, phantom: it lies over it.",
+    help="nodriver: a device, but no driver for it in the guest; needy, phantom, absurd: it lies over it.",
 )  # fmt: skip
 @click.option("--no-balloon", is_flag=True, help="The same as --balloon none.")
 @click.option("--fpr", type=_on_off, default="on", show_default=True, help="Free page reporting.")
@@ -240,6 +240,16 @@ _on_off = click.Choice(["on", "off"])
 @click.option("--hugepages", is_flag=True)
 @click.option("--locked", is_flag=True)
 @click.option("--shared", is_flag=True)
+@click.option(
+    "--backing",
+    type=click.Choice(get_args(Backing)),
+    default="",
+    help="cell: a memfd that its NUMA cell shares; file: a file on the host's disk.",
+)
+@click.option("--nvdimm", default="", help="Persistent memory of that size, in a file.")
+@click.option("--plug-pages", default="", help="Size of the huge pages that --plug is made of.")
+@click.option("--tpm", is_flag=True, help="Emulate a TPM.")
+@click.option("--vfio", default="", help="A PCI device of the host VM, by QEMU's command line.")
 @click.option("--agent", is_flag=True, help="Run QEMU's guest agent in the guest.")
 @click.option("--block-rpcs", default="", help="What the agent refuses, separated by commas.")
 @click.option("--swap", default="", help="Size of a swap disk in the guest; none by default.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from integration.lab.image.build import Image
     from integration.lab.machine import Machine
 
+QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 CHANNEL: Final = "org.overcommit.lab"
 AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
 PING_AGAIN: Final = 3.0
@@ -33,9 +34,11 @@ DISK_WORKLOADS: Final = ("pagecache",)
 SERVER_WORKLOADS: Final = ("kv",)
 #: MiB in which virtio-mem plugs and unplugs; no less than a transparent huge page.
 PLUG_BLOCK: Final = "2"
-Balloon = Literal["virtio", "none", "nodriver", "needy", "phantom"]
+Balloon = Literal["virtio", "none", "nodriver", "needy", "phantom", "absurd"]
+#: What is behind guest RAM: a memfd that its NUMA cell shares, or a file on the host's disk.
+Backing = Literal["", "cell", "file"]
 #: How a guest's init starts the program that lies instead of the driver (guest/liar.c).
-LIARS: Final = ("needy", "phantom")
+LIARS: Final = ("needy", "phantom", "absurd")
 
 #: A guest's kernel command line: what a small emulated machine does not have is not searched for.
 KERNEL_WORDS: Final = (
@@ -51,11 +54,14 @@ class GuestSpec:
     """What a guest shall be.
 
     ``balloon="nodriver"`` gives it the device and tells its init not to load the driver, which is
-    how a guest looks that ignores the balloon. ``"needy"`` and ``"phantom"`` lie to the host over that
-    device (guest/liar.c). ``swap`` is the size of a swap disk of its own. ``plug`` is memory beside
+    how a guest looks that ignores the balloon. ``"needy"``, ``"phantom"`` and ``"absurd"`` lie to the host
+    over that device (guest/liar.c). ``swap`` is the size of a swap disk of its own. ``plug`` is memory beside
     ``memory``, in a virtio-mem device; all of it is plugged at first. ``agent`` gives it the channel and
     QEMU's guest agent, which refuses the commands ``block_rpcs``; with the setting ``agent=off`` the channel
-    only. One that ``reboots`` comes back when it is reset; the others end, so that a crash shows.
+    only. One that ``reboots`` comes back when it is reset; the others end, so that a crash shows. ``nvdimm``
+    is the size of a persistent memory device, in a file. ``plug_pages`` is the size of the huge pages that
+    its virtio-mem device is made of. ``tpm`` emulates one. ``vfio`` is the host's PCI device that it gets by
+    QEMU's command line, which libvirt does not look into.
     """
 
     name: str
@@ -78,6 +84,11 @@ class GuestSpec:
     machine: str = "pc"
     plug: str = ""
     reboots: bool = False
+    backing: Backing = ""
+    nvdimm: str = ""
+    plug_pages: str = ""
+    tpm: bool = False
+    vfio: str = ""
 
     def command_line(self) -> str:
         """The guest's kernel command line."""
@@ -105,6 +116,16 @@ class GuestSpec:
         return f"/var/log/libvirt/qemu/{self.name}.console"
 
     @property
+    def nvdimm_file(self) -> str:
+        """What is behind the guest's persistent memory, inside of the host VM."""
+        return f"/var/lib/lab/{self.name}.nvdimm"
+
+    @property
+    def devices_mib(self) -> int:
+        """The memory that it has beside ``memory``, in devices."""
+        return sum(mebibytes(size) for size in (self.plug, self.nvdimm) if size)
+
+    @property
     def swap_file(self) -> str:
         """What is behind the guest's swap disk, inside of the host VM."""
         return f"/var/lib/lab/{self.name}.swap"
@@ -130,13 +151,12 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
     domain = ET.Element("domain", type="kvm")
     mebi = str(mebibytes(spec.memory))
     _element(domain, "name", spec.name)
-    if spec.plug:
-        _element(
-            domain, "maxMemory", str(mebibytes(spec.memory) + mebibytes(spec.plug)), unit="MiB", slots="1"
-        )
+    if spec.devices_mib:
+        most = str(mebibytes(spec.memory) + spec.devices_mib)
+        _element(domain, "maxMemory", most, unit="MiB", slots="2")
     _element(domain, "memory", mebi, unit="MiB")
     _element(domain, "currentMemory", mebi, unit="MiB")
-    if spec.hugepages or spec.locked or spec.shared:
+    if spec.hugepages or spec.locked or spec.shared or spec.backing:
         backing = _element(domain, "memoryBacking")
         if spec.hugepages:
             _element(backing, "hugepages")
@@ -145,6 +165,8 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
         if spec.shared:
             _element(backing, "source", type="memfd")
             _element(backing, "access", mode="shared")
+        if spec.backing:
+            _element(backing, "source", type="memfd" if spec.backing == "cell" else "file")
     _element(domain, "vcpu", str(spec.vcpus))
     system = _element(domain, "os")
     _element(system, "type", "hvm", arch="x86_64", machine=spec.machine)
@@ -155,13 +177,19 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
     # QEMU would pulse its line 90 times a second, masked by a guest that keeps time by another clock.
     _element(_element(domain, "clock", offset="utc"), "timer", name="hpet", present="no")
     processor = _element(domain, "cpu", mode="host-passthrough")
-    if spec.plug:
+    if spec.devices_mib or spec.backing == "cell":
         cpus = f"0-{spec.vcpus - 1}"
-        _element(_element(processor, "numa"), "cell", id="0", cpus=cpus, memory=mebi, unit="MiB")
+        cell = _element(_element(processor, "numa"), "cell", id="0", cpus=cpus, memory=mebi, unit="MiB")
+        if spec.backing == "cell":
+            cell.set("memAccess", "shared")
     _element(domain, "on_poweroff", "destroy")
     _element(domain, "on_reboot", "restart" if spec.reboots else "destroy")
     _element(domain, "on_crash", "destroy")
     _add_devices(_element(domain, "devices"), spec)
+    if spec.vfio:
+        line = ET.SubElement(domain, f"{{{QEMU_NAMESPACE}}}commandline")
+        for word in ("-device", f"vfio-pci,host={spec.vfio}"):
+            ET.SubElement(line, f"{{{QEMU_NAMESPACE}}}arg", value=word)
     return ET.tostring(domain, encoding="unicode")
 
 
@@ -183,12 +211,25 @@ def _add_devices(devices: ET.Element, spec: GuestSpec) -> None:
         _element(disk, "readonly")
         _element(disk, "shareable")
     if spec.plug:
-        target = _element(_element(devices, "memory", model="virtio-mem"), "target")
+        device = _element(devices, "memory", model="virtio-mem")
+        if spec.plug_pages:
+            pages = str(mebibytes(spec.plug_pages))
+            _element(_element(device, "source"), "pagesize", pages, unit="MiB")
+        target = _element(device, "target")
         size = str(mebibytes(spec.plug))
         _element(target, "size", size, unit="MiB")
         _element(target, "node", "0")
         _element(target, "block", PLUG_BLOCK, unit="MiB")
         _element(target, "requested", size, unit="MiB")
+    if spec.nvdimm:
+        device = _element(devices, "memory", model="nvdimm")
+        _element(_element(device, "source"), "path", spec.nvdimm_file)
+        target = _element(device, "target")
+        _element(target, "size", str(mebibytes(spec.nvdimm)), unit="MiB")
+        _element(target, "node", "0")
+    if spec.tpm:
+        tpm = _element(devices, "tpm", model="tpm-crb")
+        _element(tpm, "backend", type="emulator", version="2.0")
     if spec.swap:
         disk = _element(devices, "disk", type="file", device="disk")
         # Nothing of it may stay in the host's page cache, which would be the guest's memory by another name.
@@ -233,6 +274,8 @@ class Guests:
         begin = time.monotonic()
         kernel, initrd = self._provide(spec, image)
         xml = domain_xml(spec, kernel, initrd)
+        if spec.nvdimm:
+            self._vm.run(f"truncate -s {mebibytes(spec.nvdimm)}M {spec.nvdimm_file}")
         if spec.swap:
             disk = spec.swap_file
             self._vm.run(f"rm -f {disk}; truncate -s {mebibytes(spec.swap)}M {disk} && mkswap -q {disk}")
@@ -317,9 +360,10 @@ class Guests:
     # --- parts
 
     def _change_huge_pages(self, spec: GuestSpec, sign: str) -> None:
-        """The host has as many huge pages as such guests have memory."""
-        if spec.hugepages:
-            path, pages = "/proc/sys/vm/nr_hugepages", mebibytes(spec.memory) // 2
+        """The host has as many huge pages as such guests, or their devices, have memory."""
+        huge = (spec.memory if spec.hugepages else "", spec.plug if spec.plug_pages else "")
+        if pages := sum(mebibytes(size) for size in huge if size) // 2:
+            path = "/proc/sys/vm/nr_hugepages"
             self._vm.run(f"echo $(( $(cat {path}) {sign} {pages} )) > {path}")
 
     def _record(self, spec: GuestSpec) -> None:

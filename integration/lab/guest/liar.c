@@ -1,11 +1,13 @@
 /*
  * A guest's balloon device driven from user space, because the kernel's driver cannot lie.
  *
- *   liar needy|phantom
+ *   liar needy|phantom|absurd
  *
  *   needy    says in its statistics that nothing of its memory is available; leaves the balloon where it is
  *   phantom  says that all of it is available; tells the host at once that the balloon is where the host
  *            wants it, without giving a page
+ *   absurd   says of everything that it is 2^64 - 1, and that the balloon holds 16 TiB: QEMU subtracts that from
+ *            the guest's memory, and reports what is left as a number close to 2^64
  *
  * Runs as root in a guest that did not load virtio_balloon. It takes the device from its PCI driver, maps the
  * modern virtio registers, and serves the statistics queue by polling: without interrupts, and with one page
@@ -53,6 +55,7 @@ enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_DEVICE = 4 };
 #define STATS_QUEUE 2
 #define QUEUE_SIZE 1
 #define NO_INTERRUPT 1
+#define ABSURD UINT64_MAX
 
 struct common {
 	uint32_t device_feature_select, device_feature, driver_feature_select, driver_feature;
@@ -307,7 +310,7 @@ static void tell(struct device *d, struct shared *s, uint64_t available_bytes, u
 		[TAG_MEMTOT] = total_bytes, [TAG_MEMFREE] = available_bytes, [TAG_AVAIL] = available_bytes
 	};
 	for (uint16_t tag = 0; tag < TAGS; tag++)
-		s->stats[tag] = (struct stat_entry){ tag, values[tag] };
+		s->stats[tag] = (struct stat_entry){ tag, total_bytes == ABSURD ? ABSURD : values[tag] };
 	atomic_fetch_add(&s->available.index, 1);
 	*d->notify = STATS_QUEUE;
 }
@@ -315,9 +318,9 @@ static void tell(struct device *d, struct shared *s, uint64_t available_bytes, u
 int main(int argc, char **argv)
 {
 	const char *role = argc == 2 ? argv[1] : "";
-	bool phantom = !strcmp(role, "phantom");
-	if (!phantom && strcmp(role, "needy") != 0)
-		fail("needy or phantom, not '%s'", role);
+	bool phantom = !strcmp(role, "phantom"), absurd = !strcmp(role, "absurd");
+	if (!phantom && !absurd && strcmp(role, "needy") != 0)
+		fail("needy, phantom or absurd, not '%s'", role);
 	/* Elsewhere this would be the machine's own balloon. */
 	if (access("/bin/workload", X_OK))
 		fail("only in a guest of the lab");
@@ -334,7 +337,9 @@ int main(int argc, char **argv)
 	negotiate(&d);
 	start_queue(&d, s, address);
 	sysinfo(&memory);
-	uint64_t total = (uint64_t)memory.totalram * memory.mem_unit;
+	uint64_t total = absurd ? ABSURD : (uint64_t)memory.totalram * memory.mem_unit;
+	if (absurd)
+		d.balloon->actual = UINT32_MAX;
 	fprintf(stderr, "liar: %s, by %s\n", role, d.name);
 	for (;;) {
 		if (phantom) {

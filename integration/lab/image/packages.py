@@ -14,7 +14,7 @@ HOST_PACKAGES: Final = (
     "sudo", "rsync", "iproute2", "procps", "psmisc", "linux-image-cloud-amd64",
     # a KVM host
     "libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86",
-    "qemu-utils",
+    "qemu-utils", "swtpm", "swtpm-tools",
     # what the product needs at run time, and the tool its results are checked against
     "python3", "python3-venv", "python3-pip", "python3-installer", "python3-libvirt",
     "python3-yaml", "python3-pydantic", "python3-tenacity", "python3-click",

@@ -77,8 +77,8 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((), "needy or phantom, not ''"),
-        (("honest",), "needy or phantom, not 'honest'"),
+        ((), "needy, phantom or absurd, not ''"),
+        (("honest",), "needy, phantom or absurd, not 'honest'"),
         *(((role,), "only in a guest of the lab") for role in LIARS),
     ],
 )
