@@ -49,9 +49,12 @@ class Worksite:
             HostError: libvirt does not say.
         """
         uuid = domain.incarnation.uuid
-        state = next((d.state for d in self.hypervisor.domains() if d.uuid == uuid), None)
+        try:
+            state = self.hypervisor.state(uuid)
+        except Gone:
+            return "the domain is gone now"
         if state is not RunState.RUNNING:
-            return f"the domain is {state.value if state else 'gone'} now"
+            return f"the domain is {state.value} now"
         busy_with = self.hypervisor.busy_with(uuid)
         return f"the domain is busy with {busy_with}" if busy_with else None
 

@@ -17,6 +17,7 @@ from overcommit.model.action import (
     BalloonAction,
     DemotionAction,
     DomainAction,
+    KsmAction,
     PageoutAction,
     VirtioMemAction,
     name_of,
@@ -25,6 +26,7 @@ from overcommit.model.action import (
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.outcome import Outcome
 from overcommit.model.past import Past
+from overcommit.model.plan import Plan
 from overcommit.plan.swap_budget import Grant
 from overcommit.units import MIB, format_size
 
@@ -86,9 +88,39 @@ class Acting:
         for ended in self._jobs.step():
             self._ended(ended)
 
+    def carry_out(
+        self,
+        plan: Plan,
+        domains: Mapping[Incarnation, DomainFacts],
+        *,
+        may_give: Callable[[], bool],
+        may_take: Callable[[Action], bool],
+        too_far: Callable[[Action], str | None],
+    ) -> None:
+        """Begin what a plan says, as far as there is room.
+
+        ``too_far`` says why an action must not be begun. It looks at all domains, and is asked only of what
+        would be begun: there may be as many actions as domains.
+        """
+        for action in plan.runnable:
+            domain = None if isinstance(action, KsmAction) else domains[action.domain]
+            if gives(action):
+                if may_give():
+                    self.relieve(action, domain)
+            elif self.may_take(action) and may_take(action):
+                if why := too_far(action):
+                    self._say(f"{name_of(action)} is not begun: {why}")
+                else:
+                    self._begin(action, domain, giving=False)
+
+    def may_take(self, action: Action) -> bool:
+        """Whether nothing is at work there, nor enough elsewhere, for an action that takes to be begun."""
+        at_work = self._jobs.of(None if isinstance(action, KsmAction) else action.domain)
+        return self.room > 0 and at_work is None and (self._watching.can_lend or not _needs_slot(action))
+
     def take(self, action: Action, domain: DomainFacts | None) -> None:
-        """Begin an action that takes, unless something is at work there or enough is elsewhere."""
-        if self.room > 0:
+        """Begin an action that takes, if it may be."""
+        if self.may_take(action):
             self._begin(action, domain, giving=False)
 
     def relieve(self, action: Action, domain: DomainFacts | None) -> None:

@@ -16,7 +16,7 @@ from overcommit.apply.lever import REBOOTS
 from overcommit.classify.idle import judge_host
 from overcommit.control import Control
 from overcommit.daemon.accounting import Accounting
-from overcommit.daemon.acting import Acting, gives
+from overcommit.daemon.acting import Acting
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.footing import Footing, Loss
 from overcommit.daemon.jobs import Ended
@@ -29,7 +29,7 @@ from overcommit.daemon.watching import Watching
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation, GenerationSummary
-from overcommit.model.action import KsmAction, name_of
+from overcommit.model.action import Action
 from overcommit.model.facts import HostFacts, Incarnation, Snapshot
 from overcommit.model.past import NOTHING_PAST, Past, Reservation
 from overcommit.model.plan import Plan
@@ -336,19 +336,18 @@ class Controller:
         return {who: pain for who, pain in pains.items() if pain is not None}
 
     def _act(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
-        domains = {domain.incarnation: domain for domain in snapshot.domains}
         needed = self.emergency or self.wanted is not None
-        for action in plan.runnable:
-            domain = None if isinstance(action, KsmAction) else domains[action.domain]
-            if gives(action):
-                if self.footing.may_give:
-                    self.acting.relieve(action, domain)
-            elif self.footing.may_take(now) and (needed or not self._patience.waits(action, now)):
-                for too_far in excesses((action,), snapshot, *self._basis, emergency=self.emergency):
-                    self._say(f"{name_of(action)} is not begun: {too_far}")
-                    break
-                else:
-                    self.acting.take(action, domain)
+
+        def may_take(action: Action) -> bool:
+            return self.footing.may_take(now) and (needed or not self._patience.waits(action, now))
+
+        def too_far(action: Action) -> str | None:
+            return next(excesses((action,), snapshot, *self._basis, emergency=self.emergency), None)
+
+        domains = {domain.incarnation: domain for domain in snapshot.domains}
+        self.acting.carry_out(
+            plan, domains, may_give=lambda: self.footing.may_give, may_take=may_take, too_far=too_far
+        )
 
     def _ended(self, ended: Ended) -> None:
         """Look anew: the next rung may have its turn."""

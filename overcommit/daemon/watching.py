@@ -7,6 +7,7 @@ slots are claimed, and they go on from what was known, which is ours and not the
 from __future__ import annotations
 
 import contextlib
+import heapq
 from collections.abc import Sequence
 
 from overcommit.clock import Clock
@@ -40,6 +41,7 @@ class Watching:
         self._pool = self._unclaimed()
         self._watch: Watch | None = None
         self._slots: dict[Incarnation, int] = {}
+        self._free: list[int] = []
         self._monitors = self._size = 0
         self._cramped = False
         self._actors: set[int] = set()
@@ -104,16 +106,21 @@ class Watching:
         """What is known of one life of a domain."""
         if self._watch is None or incarnation not in self._slots:
             return None
-        return self._watch.idle.get(incarnation.uuid)
+        return self._watch.idle_of(incarnation.uuid)
 
     @property
     def host(self) -> IdleMap | None:
         """What is known of the host's memory."""
         return self._watch.host if self._watch else None
 
+    @property
+    def can_lend(self) -> bool:
+        """Whether an actor finds a free slot: not when all are in use, or more must be claimed first."""
+        return bool(self._actors) and not self._cramped
+
     def borrow(self) -> int | None:
-        """A free slot for an actor; None when all are in use, or when more must be claimed first."""
-        return self._actors.pop() if self._actors and not self._cramped else None
+        """A free slot for an actor, None without one."""
+        return self._actors.pop() if self.can_lend else None
 
     def give_back(self, slot: int) -> None:
         """An actor is done with its slot; a kdamond that could not be stopped is, before another uses it."""
@@ -128,6 +135,7 @@ class Watching:
         pool, watch = self._pool, self._watch
         self._pool, self._watch = self._unclaimed(), None
         self._slots.clear()
+        self._free.clear()
         self._actors.clear()
         self._unstopped.clear()
         if watch is not None:
@@ -146,6 +154,7 @@ class Watching:
         try:
             self._pool.claim(self._size, take_over=self._take_over)
             self._actors = set(range(first_actor, first_actor + ACTOR_SLOTS))
+            self._free = list(range(self._monitors))
             self._watch = self._open(self._pool, domains)
             self._watch.add_host(self._monitors)
             for domain in domains:
@@ -186,14 +195,15 @@ class Watching:
         return Watch(self._control.kernel, self._hypervisor, pool, clock, open_source(pool, clock, regions))
 
     def _add(self, watch: Watch, domain: DomainFacts, known: IdleMap | None) -> None:
-        slot = min(set(range(self._monitors)) - set(self._slots.values()))
+        slot = heapq.heappop(self._free)  # the lowest
         watch.add(slot, domain, known)
         if domain.incarnation.uuid not in watch.lost:
             self._slots[domain.incarnation] = slot
         else:
             watch.drop(domain.incarnation.uuid)
+            heapq.heappush(self._free, slot)
 
     def _leave(self, incarnation: Incarnation) -> None:
-        del self._slots[incarnation]
+        heapq.heappush(self._free, self._slots.pop(incarnation))
         if self._watch is not None:
             self._watch.drop(incarnation.uuid)

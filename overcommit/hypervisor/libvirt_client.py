@@ -86,6 +86,11 @@ def run_directory(uri: str) -> Path:
     return Path("/run/libvirt/qemu")
 
 
+def _state_of(number: int) -> RunState:
+    """By virDomainState."""
+    return {1: RunState.RUNNING, 3: RunState.PAUSED}.get(number, RunState.OTHER)
+
+
 class LibvirtClient:
     """`overcommit.hypervisor.port.Hypervisor` over libvirt-python."""
 
@@ -185,6 +190,13 @@ class LibvirtClient:
     def domains(self) -> tuple[ListedDomain, ...]:
         """See `Hypervisor.domains`."""
         return tuple(sorted(self._bounded("list domains", self._list_active)))
+
+    def state(self, uuid: str) -> RunState:
+        """See `Hypervisor.state`."""
+        return self._bounded(
+            f"say its state (domain {uuid})",
+            lambda: _state_of(self._connection.lookupByUUIDString(uuid).state()[0]),
+        )
 
     def xml(self, uuid: str) -> str:
         """See `Hypervisor.xml`."""
@@ -287,11 +299,10 @@ class LibvirtClient:
         return self._on_domain(uuid, "ask its guest agent", ask, seconds=patience)
 
     def _list_active(self) -> list[ListedDomain]:
-        states = {1: RunState.RUNNING, 3: RunState.PAUSED}
         listed = []
         for domain in self._connection.listAllDomains(self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
             try:
-                state = states.get(domain.state()[0], RunState.OTHER)
+                state = _state_of(domain.state()[0])
                 maximum = domain.maxMemory() * KIB
             except self._libvirt.libvirtError:
                 continue  # it left between the two calls

@@ -37,6 +37,10 @@ class Hypervisor(Protocol):
         """The active domains, sorted by name."""
         ...
 
+    def state(self, uuid: str) -> RunState:
+        """Whether one domain runs now, without asking its monitor nor about any other."""
+        ...
+
     def xml(self, uuid: str) -> str:
         """The live definition."""
         ...

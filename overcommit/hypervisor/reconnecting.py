@@ -16,7 +16,7 @@ from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.events import EventLoop, Notify
 from overcommit.hypervisor.libvirt_client import LIBVIRTD, LibvirtClient, binding, run_directory
 from overcommit.hypervisor.port import ListedDomain
-from overcommit.model.facts import BalloonStats
+from overcommit.model.facts import BalloonStats, RunState
 from overcommit.shown import command
 
 DEADLINE_SECONDS = 5.0
@@ -72,6 +72,10 @@ class ReconnectingLibvirt:
     def domains(self) -> tuple[ListedDomain, ...]:
         """See `Hypervisor.domains`."""
         return self._ask(lambda client: client.domains())
+
+    def state(self, uuid: str) -> RunState:
+        """See `Hypervisor.state`."""
+        return self._ask(lambda client: client.state(uuid))
 
     def busy_with(self, uuid: str) -> str | None:
         """See `Hypervisor.busy_with`; what holds its monitor is told also while a call about it hangs."""

@@ -75,12 +75,19 @@ class Past:
     devices: tuple[LeftDevice, ...] = ()
     settlings: tuple[Settling, ...] = ()
     ksm_generation: int | None = None
+    _taken: Mapping[Incarnation, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        taken: dict[Incarnation, int] = {}
+        lefts: tuple[LeftBalloon | LeftDevice, ...] = (*self.balloons, *self.devices)
+        for left in lefts:
+            gave = max(0, left.baseline_bytes - left.size_bytes)
+            taken[left.domain] = taken.get(left.domain, 0) + gave
+        object.__setattr__(self, "_taken", taken)  # each of thousands of domains is asked after in each tick
 
     def taken_from(self, domain: Incarnation) -> int:
         """Bytes that a guest gave by balloon and blocks, and did not get back."""
-        balloons = (b.baseline_bytes - b.size_bytes for b in self.balloons if b.domain == domain)
-        devices = (d.baseline_bytes - d.size_bytes for d in self.devices if d.domain == domain)
-        return sum(max(0, taken) for taken in (*balloons, *devices))
+        return self._taken.get(domain, 0)
 
     def by_domain(self) -> Mapping[Incarnation, Past]:
         """What is about each domain; one without a past is not there."""

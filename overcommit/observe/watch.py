@@ -79,7 +79,8 @@ class Watch:
         self._clock = clock
         self._source = source
         self._sentinel = Sentinel()
-        self._monitors: list[_Monitor] = []
+        self._of_domains: dict[str, _Monitor] = {}
+        self._of_host: _Monitor | None = None
         self._kernel_tunes = source.follows_tuning and pool.capabilities.offers(_GOAL)
         self.lost: dict[str, str] = {}
         self.no_host: str | None = None
@@ -92,12 +93,17 @@ class Watch:
     @property
     def idle(self) -> dict[str, IdleMap]:
         """What is known of each domain that is watched, by UUID."""
-        return {m.domain.incarnation.uuid: m.idle for m in self._monitors if m.domain is not None}
+        return {uuid: watched.idle for uuid, watched in self._of_domains.items()}
+
+    def idle_of(self, uuid: str) -> IdleMap | None:
+        """What is known of one domain; there may be thousands, each asked after in every tick."""
+        watched = self._of_domains.get(uuid)
+        return watched.idle if watched is not None else None
 
     @property
     def host(self) -> IdleMap | None:
         """What is known of the host's memory."""
-        return next((m.idle for m in self._monitors if m.domain is None), None)
+        return self._of_host.idle if self._of_host is not None else None
 
     @property
     def seen_seconds(self) -> float:
@@ -120,7 +126,7 @@ class Watch:
         except HostError as error:
             self.lost[domain.incarnation.uuid] = str(error)
         else:
-            self._monitors.append(watched)
+            self._of_domains[domain.incarnation.uuid] = watched
 
     def add_host(self, slot: int) -> None:
         """Begin to watch the host's memory; why that cannot be is in ``no_host``.
@@ -137,14 +143,12 @@ class Watch:
         except (HostError, OSError) as error:
             self.no_host = str(error)
         else:
-            self._monitors.append(watched)
+            self._of_host = watched
 
     def drop(self, uuid: str) -> None:
         """Watch a domain no longer, if it is watched; what was known of it is gone."""
-        for watched in self._monitors:
-            if watched.domain is not None and watched.domain.incarnation.uuid == uuid:
-                self._end(watched)
-                break
+        if uuid in self._of_domains:
+            self._end(self._of_domains[uuid])
         self.lost.pop(uuid, None)
 
     def look(self) -> None:
@@ -157,7 +161,7 @@ class Watch:
             HostError: libvirt does not list its domains.
         """
         self._source.collect()
-        came = [(watched, self._windows_of(watched)) for watched in tuple(self._monitors)]
+        came = [(watched, self._windows_of(watched)) for watched in self._monitors()]
         if not any(windows for _, windows in came):
             return
         listed = {each.uuid: each for each in self._hypervisor.domains()}
@@ -178,8 +182,11 @@ class Watch:
 
     def close(self) -> None:
         """Stop all monitors."""
-        for watched in self._monitors:
+        for watched in self._monitors():
             self._pool.stop(watched.slot)
+
+    def _monitors(self) -> tuple[_Monitor, ...]:
+        return (*self._of_domains.values(), *((self._of_host,) if self._of_host is not None else ()))
 
     def _new(self, slot: int, domain: DomainFacts | None, ram: tuple[Range, ...]) -> _Monitor:
         began = idle.begin(ram, self._clock.monotonic())
@@ -224,7 +231,10 @@ class Watch:
 
     def _end(self, watched: _Monitor) -> None:
         """It is none of ours any more, even where it cannot be stopped now."""
-        self._monitors.remove(watched)
+        if watched.domain is None:
+            self._of_host = None
+        else:
+            del self._of_domains[watched.domain.incarnation.uuid]
         self._source.end(watched.slot)
         self._pool.stop(watched.slot)
 
@@ -266,14 +276,14 @@ class Watch:
 
         ``commit`` would do, but before Linux 6.15 one that fails ends the kdamond and says nothing.
         """
+        assert watched.domain is not None
         self._end(watched)
         try:
             self._start(watched, target)
         except HostError as error:
-            assert watched.domain is not None
             self.lost[watched.domain.incarnation.uuid] = str(error)
         else:
-            self._monitors.append(watched)
+            self._of_domains[watched.domain.incarnation.uuid] = watched
 
 
 def duration_for(cold_after: float) -> float:

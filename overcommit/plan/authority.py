@@ -23,7 +23,7 @@ from overcommit.model.action import (
     VirtioMemAction,
     frees,
 )
-from overcommit.model.facts import DomainFacts, Snapshot
+from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.heat import ColdPiece
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.policy import DomainClass, Policy, ReclaimMode
@@ -53,9 +53,12 @@ def excesses(
     policy = emergency_policy(policy) if emergency else policy
     pasts = past.by_domain()
     short = host_plan(now, policy, past).short_bytes
+    of_domains: dict[Incarnation, list[DomainAction]] = {}
+    for action in actions:
+        if not isinstance(action, KsmAction):
+            of_domains.setdefault(action.domain, []).append(action)
     for domain in now.domains:
-        of_it = [a for a in actions if not isinstance(a, KsmAction) and a.domain == domain.incarnation]
-        if of_it:
+        if of_it := of_domains.get(domain.incarnation):
             own_past = pasts.get(domain.incarnation, NOTHING_PAST)
             yield from _of_domain(of_it, domain, policy, own_past, emergency=emergency)
     for action in actions:

@@ -37,13 +37,17 @@ class FakeHypervisor:
                 ListedDomain(
                     guest.name,
                     guest.uuid,
-                    RunState.PAUSED if guest.paused else RunState.RUNNING,
+                    _state_of(guest),
                     f"/run/libvirt/qemu/{guest.name}.pid",
                     guest.memory_bytes,
                 )
                 for guest in self._host.guests
             )
         )
+
+    def state(self, uuid: str) -> RunState:
+        """See `Hypervisor.state`."""
+        return _state_of(self._find(uuid))
 
     def xml(self, uuid: str) -> str:
         """See `Hypervisor.xml`."""
@@ -135,6 +139,10 @@ class FakeHypervisor:
         if guest.behaviour is Behaviour.HUNG:
             raise HostError(f"libvirt did not answer for {guest.name} within 10 s")
         return guest
+
+
+def _state_of(guest: FakeGuest) -> RunState:
+    return RunState.PAUSED if guest.paused else RunState.RUNNING
 
 
 def _metadata(guest: FakeGuest) -> str:

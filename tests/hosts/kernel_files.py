@@ -299,6 +299,9 @@ class HostLibvirt:
             for machine in self._machines.values()
         )
 
+    def state(self, uuid: str) -> RunState:
+        return self._machines[uuid].state
+
     def xml(self, uuid: str) -> str:
         return self._machines[uuid].xml
 

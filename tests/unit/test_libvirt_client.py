@@ -98,6 +98,12 @@ def test_domains_are_listed_with_their_pid_files(client: LibvirtClient, tmp_path
     (domain,) = client.domains()
     assert (domain.name, domain.state) == ("test", RunState.RUNNING)
     assert domain.pid_file == str(tmp_path / "test.pid")
+    assert client.state(domain.uuid) is RunState.RUNNING
+
+
+def test_the_state_of_a_domain_that_is_gone_is_not_made_up(client: LibvirtClient) -> None:
+    with pytest.raises(Gone):
+        client.state(NOBODY)
 
 
 def test_paused_domain_is_listed_as_paused(client: LibvirtClient, uuid: str) -> None:
@@ -105,6 +111,7 @@ def test_paused_domain_is_listed_as_paused(client: LibvirtClient, uuid: str) -> 
     handle.suspend()
     try:
         assert client.domains()[0].state is RunState.PAUSED
+        assert client.state(uuid) is RunState.PAUSED
     finally:
         handle.resume()
 
