@@ -11,12 +11,17 @@ from pathlib import Path
 
 import click
 
-from overcommit.cli.session import Session, with_session
+from overcommit.cli.doing import agreed
+from overcommit.cli.session import PROGRAM, Session, with_session
 from overcommit.cli.talk import tell
-from overcommit.errors import Conflict, Refused, Unsupported, UsageError
+from overcommit.damon.owners import Owner, find_owners
+from overcommit.damon.sysfs import DamonSysfs
+from overcommit.errors import Conflict, OvercommitError, Refused, Unsupported, UsageError
+from overcommit.shown import command, plain
 
 DIRECTORY = Path("/etc/systemd/system")
 _NAME = "overcommitd.service"
+_TAKE_OVER = "--take-over"
 _OURS = "# Written by: overcommitctl service --install."
 """The first line of what this verb wrote begins so."""
 
@@ -42,17 +47,53 @@ def service(
     if printing:
         click.echo(unit(options), nl=False)
         return
+    in_the_way: tuple[Owner, ...] = ()
     if installing:
+        in_the_way = _in_the_way(session, options)
+        if _may_be_moved(in_the_way) and _wanted(in_the_way):
+            options, in_the_way = (*options, _TAKE_OVER), ()
         _write(path, unit(options))
         said, then = f"wrote {path}", "systemctl daemon-reload && systemctl enable --now overcommitd"
     else:
         _remove(path)
         said, then = f"removed {path}", "systemctl daemon-reload"
     if session.json:
-        click.echo(json.dumps({"kind": "service", "path": str(path), "installed": installing}, indent=1))
+        found = {"kind": "service", "path": str(path), "installed": installing}
+        click.echo(json.dumps({**found, "conflicts": [owner.what for owner in in_the_way]}, indent=1))
     else:
         tell(said)
+    for owner in in_the_way:
+        session.talk.say(f"overcommitd will not start: {owner.what}")
+    if _may_be_moved(in_the_way):
+        session.talk.say("To have it moved aside while overcommitd works, and put back afterwards, first:")
+        session.talk.say(f"  {command(PROGRAM, 'service', '--install', '--', *options, _TAKE_OVER)}")
+    elif in_the_way:
+        session.talk.say(f"first: {in_the_way[0].remedy}")
     session.talk.say(f"then: {then}")
+
+
+def _in_the_way(session: Session, options: Sequence[str]) -> tuple[Owner, ...]:
+    """Who has DAMON now, so that overcommitd refuses to start; nobody where that cannot be told."""
+    try:
+        if session.left_in_damon():
+            return ()  # it is ours
+        owners = find_owners(session.kernel, DamonSysfs(session.kernel))
+    except (OvercommitError, OSError):
+        return ()
+    return tuple(owner for owner in owners if not (owner.can_take_over and _TAKE_OVER in options))
+
+
+def _may_be_moved(owners: Sequence[Owner]) -> bool:
+    return bool(owners) and all(owner.can_take_over for owner in owners)
+
+
+def _wanted(owners: Sequence[Owner]) -> bool:
+    """Whether the operator, where there is one to ask, wants them moved aside."""
+    if not sys.stdin.isatty():
+        return False
+    for owner in owners:
+        click.echo(plain(f"{owner.what}: overcommitd does not start beside that"), err=True)
+    return agreed("Have overcommitd move it aside while it works, and put it back afterwards?")
 
 
 def unit(options: Sequence[str]) -> str:
@@ -65,8 +106,8 @@ def unit(options: Sequence[str]) -> str:
     if not (programs / "overcommitd").exists():
         raise Unsupported(f"no overcommitd in {programs}", hint="install the package: pip install")
     template = importlib.resources.files("overcommit.daemon").joinpath(_NAME).read_text()
-    command = " ".join(_quoted(word) for word in (str(programs / "overcommitd"), *options))
-    return template.replace("@OVERCOMMITD@", command).replace(
+    begins = " ".join(_quoted(word) for word in (str(programs / "overcommitd"), *options))
+    return template.replace("@OVERCOMMITD@", begins).replace(
         "@OVERCOMMITCTL@", _quoted(str(programs / "overcommitctl"))
     )
 

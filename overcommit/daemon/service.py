@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from overcommit.journal import DEFAULT_DIRECTORY, Journal
 from overcommit.ledger import Ledger
 from overcommit.policy import apart
 from overcommit.shown import plain
+
+_TURN_SECONDS = 60.0
+"""Shorter than systemd waits for our start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,7 @@ def _put_together(
     policy_file = PolicyFile(options.policy, apart.Reader)
     ending.callback(policy_file.close)
     members = find_group(options.group)
+    wait_for_turn(control)
     if not control.left_in_damon():
         require_free(kernel, take_over=options.take_over)
     generation = ending.enter_context(control.generation("daemon"))
@@ -94,6 +99,22 @@ def _put_together(
     server = ControlServer(socket_path(os.environ), members, wakes.poke, say=say)
     ending.callback(server.close)
     return Loop(control, controller, wakes, server, ServiceManager(clock, os.environ), say=say)
+
+
+def wait_for_turn(control: Control) -> None:
+    """Let a verb that is at work end first, for a while: refused, we would not be started again.
+
+    Ends at once when we are told to stop, too.
+    """
+    deadline = control.clock.monotonic() + _TURN_SECONDS
+    said = False
+    while (holder := control.journal.holder()) is not None and control.clock.monotonic() < deadline:
+        if signal.sigpending():
+            return
+        if not said:
+            control.say(f"waiting for another controller to end: {holder}")
+            said = True
+        control.clock.wait(1.0)
 
 
 def _say(sentence: str) -> None:

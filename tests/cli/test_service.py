@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from overcommit.apply.returning import LONGEST_SECONDS
 from overcommit.cli import service
+from overcommit.damon.owners import ModuleOwner, Owner
+from overcommit.errors import Conflict, PolicyError, Refused, Unsupported, UsageError
 from tests.cli.conftest import Ended, Run
 
 REFUSED, UNSUPPORTED, USAGE = 4, 5, 64
@@ -29,6 +32,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     link = tmp_path / "overcommitctl"
     link.symlink_to(directory / "overcommitctl")
     monkeypatch.setattr(service, "DIRECTORY", tmp_path / "etc" / "units")
+    monkeypatch.setattr(service, "find_owners", lambda _kernel, _sysfs: ())
     # `run` names the program as a shell would find it; a script is told its whole path.
     monkeypatch.setattr("overcommit.cli.service.Path", lambda _argument: Path(link))
     return directory
@@ -64,6 +68,7 @@ def test_what_the_unit_promises(run: Run, programs: Path) -> None:
         "NotifyAccess": "main",
         "WatchdogSec": "60",
         "Restart": "on-failure",
+        "RestartPreventExitStatus": "4 5 64",
         "StateDirectory": "overcommit",
         "RuntimeDirectory": "overcommit",
         "MemoryMin": "64M",
@@ -102,7 +107,8 @@ def test_install_again_and_remove(run: Run, programs: Path, tmp_path: Path) -> N
     assert value(written(tmp_path).read_text(), "ExecStart").endswith("overcommitd --take-over")
     assert written(tmp_path).stat().st_mode & 0o777 == 0o644
     ended = run("service", "--remove", "--json")
-    assert json.loads(ended.out) == {"kind": "service", "path": str(written(tmp_path)), "installed": False}
+    told = {"kind": "service", "path": str(written(tmp_path)), "installed": False, "conflicts": []}
+    assert json.loads(ended.out) == told
     assert not written(tmp_path).exists()
     assert run("service", "--remove").status == REFUSED
 
@@ -128,3 +134,61 @@ def test_where_the_daemon_is_not_installed(run: Run, programs: Path) -> None:
 @pytest.mark.parametrize("options", [(), ("--print", "--install")])
 def test_one_thing_at_a_time(run: Run, options: tuple[str, ...]) -> None:
     assert run("service", *options).status == USAGE
+
+
+def test_what_is_no_better_in_five_seconds_is_not_tried_again(run: Run, programs: Path) -> None:
+    """systemd.service(5): these statuses of the main process prevent a restart, whatever Restart= says."""
+    assert programs.is_dir()
+    prevented = set(map(int, value(run("service", "--print").out, "RestartPreventExitStatus").split()))
+    lasting = {kind.exit_code for kind in (Refused, Conflict, Unsupported, UsageError, PolicyError)}
+    assert prevented == lasting
+    assert 1 not in prevented, "a host that said no may say yes"
+
+
+STAT = ModuleOwner(
+    module="damon_stat",
+    what="the kernel module damon_stat runs DAMON",
+    remedy="x",
+    can_take_over=True,
+)
+DAMO = Owner(what="kdamond 0 is another tool's", remedy="stop it with damo stop", can_take_over=False)
+
+
+def test_a_kernel_that_uses_damon_itself_is_told_of_and_the_command_for_it_works(
+    run: Run, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert programs.is_dir()
+    monkeypatch.setattr(service, "find_owners", lambda _kernel, _sysfs: (STAT,))
+    ended = run("service", "--install", "--", "--policy", "/etc/a b.yaml")
+    assert (ended.status, ended.out) == (0, f"wrote {written(tmp_path)}\n")
+    refused, why, again, then = ended.err.splitlines()
+    assert refused == "overcommitd will not start: the kernel module damon_stat runs DAMON"
+    assert why.startswith("To have it moved aside")
+    assert then.startswith("then: systemctl ")
+    program, *arguments = shlex.split(again)
+    assert program == "overcommitctl"
+    ended = run(*arguments)
+    assert (ended.status, ended.err) == (0, f"{then}\n")
+    assert value(written(tmp_path).read_text(), "ExecStart").endswith('--policy "/etc/a b.yaml" --take-over')
+    told = json.loads(run("service", "--install", "--json").out)
+    assert (told["installed"], told["conflicts"]) == (True, [STAT.what])
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_who_is_at_a_terminal_is_asked(
+    run: Run, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agrees: bool
+) -> None:
+    assert programs.is_dir()
+    monkeypatch.setattr(service, "find_owners", lambda _kernel, _sysfs: (STAT,))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr(service, "agreed", lambda _question: agrees)
+    ended = run("service", "--install")
+    assert value(written(tmp_path).read_text(), "ExecStart").endswith("--take-over") is agrees
+    assert ("will not start" in ended.err) is not agrees
+
+
+def test_another_tool_is_not_moved_aside(run: Run, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert programs.is_dir()
+    monkeypatch.setattr(service, "find_owners", lambda _kernel, _sysfs: (DAMO, STAT))
+    ended = run("service", "--install", "--", "--take-over")
+    assert f"overcommitd will not start: {DAMO.what}\nfirst: {DAMO.remedy}\n" in ended.err

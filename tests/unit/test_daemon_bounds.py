@@ -37,8 +37,11 @@ class Server:
     def orders(self):
         return ()
 
-    def publish(self, status, plan):
+    def publish(self, status, plan, sums):
         pass
+
+    def tend(self):
+        return None
 
 directory = pathlib.Path(sys.argv[1])
 (directory / "policy.yaml").write_text('''
