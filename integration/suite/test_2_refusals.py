@@ -47,7 +47,7 @@ def test_each_guest_that_cannot_is_named_with_the_reason(host: Host) -> None:
 def test_a_guest_destroyed_between_plan_and_apply_refuses_the_whole_plan(host: Host) -> None:
     """Applied exactly or refused: the other action of the same plan is not carried out either."""
     for name in ("stays", "leaves"):
-        settings = {"total": "80M", "after": "1"}
+        settings = {"total": "160M", "after": "1"}
         spec = GuestSpec(name, "256M", "freed", settings, free_page_reporting=False)
         host.lab.guest_add(spec)
         host.await_workload(name, "freed")
