@@ -124,3 +124,22 @@ class Implausible(HostError):
 
 class Gone(HostError):
     """The domain, or the QEMU process behind it, is no longer there."""
+
+
+UNCONTAINED = (JournalFailed, MemoryError)
+"""What is never one domain's own: without the journal nothing may be changed, and after the other nothing is
+sure. What is no `Exception` (a signal, the end of the program) is contained nowhere either."""
+_LONGEST = 300
+
+
+def in_a_line(error: Exception) -> str:
+    """What went wrong and, where nobody expected it, at which line: printable, and not long."""
+    said = str(error)
+    if not isinstance(error, OvercommitError):
+        place, trace = "", error.__traceback__
+        while trace is not None:
+            file = trace.tb_frame.f_code.co_filename.replace("\\", "/").rpartition("/overcommit/")
+            place = f" at overcommit/{file[2]}:{trace.tb_lineno}" if file[1] else place
+            trace = trace.tb_next
+        said = f"unexpected {type(error).__name__}{place}: {said[:_LONGEST]}"
+    return "".join(letter if letter.isprintable() else "?" for letter in said)[:_LONGEST]

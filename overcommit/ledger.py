@@ -262,6 +262,8 @@ class Ledger:
                     message = f"is of version {version}, which another version of overcommit made"
                     raise _Unintelligible(message)
                 return work(connection)
+        except (OverflowError, UnicodeEncodeError) as error:  # what was to be written, not what is there
+            raise HostError(f"cannot keep in the history what no column takes: {error}") from error
         except ValueError as error:
             raise _Unintelligible(f"cannot be understood ({error})") from error
         except OSError as error:

@@ -14,6 +14,7 @@ from overcommit.apply.steps import Steps, run
 from overcommit.apply.virtio_mem import resize
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
+from overcommit.errors import UNCONTAINED, OvercommitError, in_a_line
 from overcommit.host.memory import read_host
 from overcommit.model.action import (
     Action,
@@ -26,7 +27,7 @@ from overcommit.model.action import (
     VirtioMemAction,
 )
 from overcommit.model.facts import DomainFacts, Snapshot
-from overcommit.model.outcome import HostBalance, Outcome, Report
+from overcommit.model.outcome import HostBalance, Outcome, Report, Status
 from overcommit.model.plan import Plan
 
 _SETTLE_SECONDS = 2.0
@@ -87,7 +88,7 @@ def carry_out(
     for action in _in_order(site, plan):
         started(action)
         domain = None if isinstance(action, KsmAction) else facts[action.domain]
-        outcome = run(carry_out_one(site, pool, action, domain, slot=0), site.clock)
+        outcome = _contained(site, pool, action, domain)
         outcomes.append(outcome)
         finished(outcome)
     return Report(
@@ -95,6 +96,26 @@ def carry_out(
         outcomes=tuple(outcomes),
         balance=HostBalance.between(snapshot.host, read_host(site.kernel)),
     )
+
+
+def _contained(site: Worksite, pool: DamonPool, action: Action, domain: DomainFacts | None) -> Outcome:
+    """Do one action; what nobody expected of it ends it, and none of the others."""
+    began = site.clock.monotonic()
+    try:
+        return run(carry_out_one(site, pool, action, domain, slot=0), site.clock)
+    except (OvercommitError, *UNCONTAINED):
+        raise
+    except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this action's
+        if pool.may_be_on(0):
+            pool.stop(0)
+        return Outcome(
+            action=action,
+            status=Status.FAILED,
+            freed_bytes=0,
+            promoted_pages=0,
+            seconds=site.clock.monotonic() - began,
+            detail=in_a_line(error),
+        )
 
 
 def _in_order(site: Worksite, plan: Plan) -> Iterator[Action]:

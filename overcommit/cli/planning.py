@@ -9,6 +9,7 @@ from overcommit.classify.idle import classify, judge_host
 from overcommit.cli.naming import names_of
 from overcommit.cli.session import Session, require_root
 from overcommit.damon.pool import DamonPool
+from overcommit.errors import UNCONTAINED, in_a_line
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Gap, Snapshot
@@ -118,7 +119,8 @@ def plan_now(
     past = session.past(now.taken_at)
     if reserving is not None:
         past = dataclasses.replace(past, reservations=(*past.reservations, reserving))
-    heats = _heats(first, now, watched, policy)
+    heats, unjudged = _heats(first, now, watched, policy)
+    now = dataclasses.replace(now, gaps=(*now.gaps, *unjudged))
     swap = SwapWatch.begin(before.host).after(now.host, now.taken_at - before.taken_at)
     return make_plan(
         now,
@@ -175,20 +177,25 @@ def _long_enough(snapshot: Snapshot, domains: Sequence[DomainFacts], policy: Pol
     return duration_for(max(needed)) if needed else _SHORT_LOOK_SECONDS
 
 
-def _heats(first: Snapshot, now: Snapshot, watched: Watched, policy: Policy) -> dict[str, Heat]:
-    """What was seen, for those who still live the life that was watched."""
+def _heats(
+    first: Snapshot, now: Snapshot, watched: Watched, policy: Policy
+) -> tuple[dict[str, Heat], tuple[Gap, ...]]:
+    """What was seen, for those who still live the life that was watched, and for whom that failed."""
     same_life = {domain.incarnation for domain in first.domains}
-    return {
-        domain.incarnation.uuid: classify(
-            watched.idle[domain.incarnation.uuid],
-            domain.residency.resident,
-            cold_after=policy.class_of(domain).cold_after_seconds,
-        )
-        for domain in now.domains
-        if domain.incarnation in same_life
-        and domain.incarnation.uuid in watched.idle
-        and domain.residency is not None
-    }
+    heats: dict[str, Heat] = {}
+    gaps: list[Gap] = []
+    for domain in now.domains:
+        seen = watched.idle.get(domain.incarnation.uuid) if domain.incarnation in same_life else None
+        if seen is None or domain.residency is None:
+            continue
+        try:
+            cold_after = policy.class_of(domain).cold_after_seconds
+            heats[domain.incarnation.uuid] = classify(seen, domain.residency.resident, cold_after=cold_after)
+        except UNCONTAINED:
+            raise
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this domain's
+            gaps.append(Gap(what=f"accesses of domain {domain.name}", why=in_a_line(error)))
+    return heats, tuple(gaps)
 
 
 def _lost(first: Snapshot, now: Snapshot, watched: Watched) -> tuple[Gap, ...]:

@@ -8,6 +8,7 @@ from overcommit.apply.execute import carry_out_one
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.control import Control
+from overcommit.daemon.faults import Boundary
 from overcommit.daemon.jobs import Ended, Jobs
 from overcommit.daemon.watching import Watching
 from overcommit.hypervisor.port import Hypervisor
@@ -32,6 +33,11 @@ from overcommit.units import MIB, format_size
 
 _MOST_TAKING = 4
 """Domains that memory is taken from at a time."""
+
+
+def domain_of(action: Action) -> Incarnation | None:
+    """The domain that an action is about; None: it is the host's."""
+    return None if isinstance(action, KsmAction) else action.domain
 
 
 def gives(action: Action) -> bool:
@@ -92,6 +98,7 @@ class Acting:
         self,
         plan: Plan,
         domains: Mapping[Incarnation, DomainFacts],
+        boundary: Boundary,
         *,
         may_give: Callable[[], bool],
         may_take: Callable[[Action], bool],
@@ -103,19 +110,21 @@ class Acting:
         would be begun: there may be as many actions as domains.
         """
         for action in plan.runnable:
-            domain = None if isinstance(action, KsmAction) else domains[action.domain]
-            if gives(action):
-                if may_give():
-                    self.relieve(action, domain)
-            elif self.may_take(action) and may_take(action):
-                if why := too_far(action):
-                    self._say(f"{name_of(action)} is not begun: {why}")
-                else:
-                    self._begin(action, domain, giving=False)
+            who = domain_of(action)
+            domain = domains[who] if who else None
+            with boundary.around(who):
+                if gives(action):
+                    if may_give():
+                        self.relieve(action, domain)
+                elif self.may_take(action) and may_take(action):
+                    if why := too_far(action):
+                        self._say(f"{name_of(action)} is not begun: {why}")
+                    else:
+                        self._begin(action, domain, giving=False)
 
     def may_take(self, action: Action) -> bool:
         """Whether nothing is at work there, nor enough elsewhere, for an action that takes to be begun."""
-        at_work = self._jobs.of(None if isinstance(action, KsmAction) else action.domain)
+        at_work = self._jobs.of(domain_of(action))
         return self.room > 0 and at_work is None and (self._watching.can_lend or not _needs_slot(action))
 
     def take(self, action: Action, domain: DomainFacts | None) -> None:

@@ -13,13 +13,14 @@ import math
 from collections.abc import Callable
 
 from overcommit.apply.lever import REBOOTS
-from overcommit.classify.idle import judge_host
 from overcommit.control import Control
 from overcommit.daemon.accounting import Accounting
-from overcommit.daemon.acting import Acting
+from overcommit.daemon.acting import Acting, domain_of
+from overcommit.daemon.faults import Boundary
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.footing import Footing, Loss
 from overcommit.daemon.jobs import Ended
+from overcommit.daemon.judging import aimed, emergency_now, host_heat, is_short, judge_all, knows_cold_now
 from overcommit.daemon.learning import Learning
 from overcommit.daemon.patience import Patience
 from overcommit.daemon.policy_file import PolicyFile
@@ -33,12 +34,10 @@ from overcommit.model.action import Action
 from overcommit.model.facts import HostFacts, Incarnation, Snapshot
 from overcommit.model.past import NOTHING_PAST, Past, Reservation
 from overcommit.model.plan import Plan
-from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.model.policy import Policy
 from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.authority import excesses
-from overcommit.plan.budget import room_of
-from overcommit.plan.emergency import is_emergency
 from overcommit.plan.planner import make_plan
 from overcommit.units import format_duration
 
@@ -77,6 +76,7 @@ class Controller:
         self._learning = Learning(control)
         self.watching = Watching(control, hypervisor, generation, take_over=take_over)
         self.acting = Acting(control, hypervisor, generation, self.watching, ended=self._ended, say=say)
+        self.boundary = Boundary(control.clock, say)
         self.footing = footing
         self.followed: dict[Incarnation, Followed] = {}
         self.host: HostFacts | None = None
@@ -118,8 +118,10 @@ class Controller:
             self._release_at = now + PLAN_SECONDS
             self._know_past()
             because = self.footing.reason(now) or ""
-            latest = {who: followed.latest for who, followed in self.followed.items()}
-            self.acting.give_back(self.past, latest, because)
+            pasts = self.past.by_domain()
+            for who in [who for who in self.followed if who in pasts]:
+                with self.boundary.around(who):
+                    self.acting.give_back(pasts[who], {who: self.followed[who].latest}, because)
 
     def step(self) -> None:
         """Go on with what is at work; to be called between ticks, when `acting.due` says so."""
@@ -184,22 +186,33 @@ class Controller:
     def _feel(self) -> None:
         """Take each domain's pulse; those that feel too much are let alone in this tick, not the next."""
         for who, followed in list(self.followed.items()):
-            pulse = take_pulse(self._control.kernel, self._hypervisor, self._control.clock, followed.domain)
-            if pulse is None:
-                self.replan_soon()
-                continue
-            taken, taking = self.past.taken_from(who), self.acting.takes_from(who)
-            followed.feel(pulse, taken_bytes=taken, taking=taking)
-            why_not = followed.grip.why_not
-            if why_not is not None and taking:
-                self.acting.stop(who, why_not)
-            if self.footing.may_give and (followed.boots or (taken and followed.silent)):
-                self.acting.stop(who, REBOOTS)
-                self._know_past()
-                self.acting.give_back(self.past, {who: followed.latest}, REBOOTS)
-            if taken and (followed.short or followed.suffers):
-                self.acting.stop(who, "the guest is short of memory")
-                self._timetable.at_once()
+            with self.boundary.around(who):
+                self._feel_one(who, followed)
+        for who in self.boundary.hopeless():
+            with self.boundary.around(who):
+                self._give_up(who, "it rests")
+
+    def _feel_one(self, who: Incarnation, followed: Followed) -> None:
+        pulse = take_pulse(self._control.kernel, self._hypervisor, self._control.clock, followed.domain)
+        if pulse is None:
+            self.replan_soon()
+            return
+        taken, taking = self.past.taken_from(who), self.acting.takes_from(who)
+        followed.feel(pulse, taken_bytes=taken, taking=taking)
+        why_not = self.boundary.why_not(who) or followed.grip.why_not
+        if why_not is not None and taking:
+            self.acting.stop(who, why_not)
+        if followed.boots or (taken and followed.silent):
+            self._give_up(who, REBOOTS)
+        if taken and (followed.short or followed.suffers):
+            self.acting.stop(who, "the guest is short of memory")
+            self._timetable.at_once()
+
+    def _give_up(self, who: Incarnation, because: str) -> None:
+        if self.footing.may_give:
+            self.acting.stop(who, because)
+            self._know_past()
+            self.acting.give_back(self.past, {who: self.followed[who].latest}, because)
 
     def _look(self, now: float) -> None:
         """Take in what the monitors saw."""
@@ -218,22 +231,10 @@ class Controller:
 
     def _wants_plan(self, now: float) -> bool:
         domains = self.snapshot.domains if self.snapshot else ()
-        host, reserve = self.host, self.policy.reserve
-        short = host is not None and room_of(host, domains).available_bytes < reserve * host.total_bytes
+        short = self.host is not None and is_short(self.host, domains, self.policy)
         # What was lost and is there again is noticed by a plan.
-        asked = short or bool(self.footing.lost) or self._knows_cold_now()
+        asked = short or bool(self.footing.lost) or knows_cold_now(self.followed, self.watching)
         return self._timetable.is_due(now, asked=asked)
-
-    def _knows_cold_now(self) -> bool:
-        """Whether a domain was watched for too short a time when all was planned, and is not any more."""
-        for who, followed in self.followed.items():
-            heat = followed.heat
-            if heat is None or heat.cold_bytes is not None:
-                continue
-            idle = self.watching.idle(who)
-            if idle is not None and idle.window_seconds >= heat.cold_after_seconds:
-                return True
-        return False
 
     def _plan_anew(self, now: float, *, act: bool = True) -> None:
         self._timetable.planned(now, carried_out=act)
@@ -257,13 +258,15 @@ class Controller:
         self.host, self.snapshot = snapshot.host, snapshot
         self._control.tidy(self._generation, snapshot.domains, at_rest=not self.acting.actions)
         self.look_back()  # what it has ends by itself, too, and verbs beside us write to the ledger
-        if act and self.footing.may_give:
-            self.acting.end_claims(self.past, snapshot.domains)
+        for domain in snapshot.domains if act and self.footing.may_give else ():
+            with self.boundary.around(domain.incarnation):
+                self.acting.end_claims(self.past, (domain,))
         self._learning.keep_news(self.followed)
         self.plan = self._make_plan(snapshot)
         self.snapshot = snapshot = snapshot.without_places
         for domain in snapshot.domains:
-            self.followed[domain.incarnation].domain = domain
+            if (followed := self.followed.get(domain.incarnation)) is not None:
+                followed.domain = domain
         if act:
             self._act(self.plan, snapshot, now)
 
@@ -275,15 +278,17 @@ class Controller:
         """Know each life that runs, and have it watched."""
         alive = {domain.incarnation: domain for domain in snapshot.domains}
         self._patience.keep(alive)
+        self.boundary.keep(alive)
         for gone in self.followed.keys() - alive.keys():
             del self.followed[gone]
         for who, domain in alive.items():
-            if who in self.followed:
-                for sentence in self.followed[who].see(domain):
-                    self._say(sentence)
-            else:
-                grip = self._learning.grip_of(who, self.policy.class_of(domain))
-                self.followed[who] = Followed(domain=domain, grip=grip)
+            with self.boundary.around(who):
+                if who in self.followed:
+                    for sentence in self.followed[who].see(domain):
+                        self._say(sentence)
+                else:
+                    grip = self._learning.grip_of(who, self.policy.class_of(domain))
+                    self.followed[who] = Followed(domain=domain, grip=grip)
         try:
             self.watching.follow(snapshot.domains, busy=self.acting.in_slots)
         except JournalFailed as error:
@@ -294,59 +299,53 @@ class Controller:
             self.footing = self.footing.regained(Loss.DAMON)
 
     def _make_plan(self, snapshot: Snapshot) -> Plan:
-        policy, heats, restraints = self.policy, {}, {}
-        self.emergency = is_emergency(snapshot, policy, before=self.emergency, stalled=self._stalled)
+        self.emergency = emergency_now(snapshot, self.policy, before=self.emergency, stalled=self._stalled)
         self._stalled = False
-        for who, followed in self.followed.items():
-            restraint = followed.restraint
-            if self.wanted_for == who.name:
-                restraint = dataclasses.replace(restraint, why_not="memory is being reserved for it")
-            restraints[who] = restraint
-            heat = followed.judge(self.watching.idle(who), policy, boldly=self.emergency)
-            if heat is not None:
-                heats[who.uuid] = heat
-        host_heat = None
-        if self.watching.host is not None:
-            idle_after = policy.classes[policy.default_class].cold_after_seconds
-            host_heat = judge_host(
-                self.watching.host, lru_bytes=snapshot.host.lru_bytes, idle_after=idle_after
-            )
-        past = self.past
-        if self.wanted is not None and policy.reclaim is not ReclaimMode.OFF:
-            past = dataclasses.replace(past, reservations=(*past.reservations, self.wanted))
-            policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
-        self._basis = policy, past
-        return make_plan(
+        judged = judge_all(
+            self.followed,
+            self.watching,
+            self.policy,
+            self.boundary,
+            self.past,
+            wanted_for=self.wanted_for,
+            boldly=self.emergency,
+        )
+        policy, past = self._basis = aimed(self.policy, self.past, self.wanted)
+        plan = make_plan(
             snapshot,
-            heats,
+            judged.heats,
             policy,
-            host_heat,
+            host_heat(self.watching, snapshot.host, policy),
             past=past,
-            restraints=restraints,
+            restraints=judged.restraints,
             swap=self._accounting.swap(
                 policy.swap, granted=self.acting.granted, at_once=max(1, self.acting.room)
             ),
-            in_pain=self._in_pain(),
+            in_pain=judged.pains,
             emergency=self.emergency,
         )
-
-    def _in_pain(self) -> dict[Incarnation, str]:
-        """The guests that say that they suffer, while we have memory of theirs."""
-        pains = {who: f.suffers for who, f in self.followed.items() if self.past.taken_from(who)}
-        return {who: pain for who, pain in pains.items() if pain is not None}
+        for left_out in plan.left_out:
+            self.boundary.failed(left_out.domain, left_out.why)
+        return plan
 
     def _act(self, plan: Plan, snapshot: Snapshot, now: float) -> None:
         needed = self.emergency or self.wanted is not None
 
         def may_take(action: Action) -> bool:
-            return self.footing.may_take(now) and (needed or not self._patience.waits(action, now))
+            rests = self.boundary.why_not(domain_of(action))  # whatever emergency there is
+            willing = needed or not self._patience.waits(action, now)
+            return not rests and self.footing.may_take(now) and willing
 
         def too_far(action: Action) -> str | None:
             return next(excesses((action,), snapshot, *self._basis, emergency=self.emergency), None)
 
-        domains = {domain.incarnation: domain for domain in snapshot.domains}
         self.acting.carry_out(
-            plan, domains, may_give=lambda: self.footing.may_give, may_take=may_take, too_far=too_far
+            plan,
+            {domain.incarnation: domain for domain in snapshot.domains},
+            self.boundary,
+            may_give=lambda: self.footing.may_give,
+            may_take=may_take,
+            too_far=too_far,
         )
 
     def _ended(self, ended: Ended) -> None:
@@ -355,6 +354,8 @@ class Controller:
         self.replan_soon()
         if isinstance(ended.error, JournalFailed):
             self._lose(Loss.DISK, str(ended.error), self._control.clock.monotonic())
+        if ended.fault and (who := domain_of(ended.action)) is not None:
+            self.boundary.failed(who, str(ended.error))
         if ended.outcome is not None:
             self._patience.ended(ended.outcome, self._control.clock.monotonic())
             self._control.note(ended.outcome, self._generation, self.policy)

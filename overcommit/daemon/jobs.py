@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from overcommit.apply.steps import Steps
 from overcommit.clock import Clock
-from overcommit.errors import HostError, OvercommitError
+from overcommit.errors import UNCONTAINED, HostError, OvercommitError, in_a_line
 from overcommit.model.action import Action, KsmAction
 from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Outcome
@@ -18,12 +19,16 @@ _MOST_STEPS_TO_END = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A job that is over: its outcome, or the error that kept the journal from being written."""
+    """A job that is over: its outcome, or the error that kept the journal from being written.
+
+    ``fault``: nobody expected that error, and it is of that domain.
+    """
 
     action: Action
     slot: int | None
     outcome: Outcome | None
     error: OvercommitError | None
+    fault: bool = False
 
 
 class _Stop:
@@ -122,8 +127,8 @@ class Jobs:
             ended = self._go_on(domain)
             if ended is not None:
                 return ended
-        job.steps.close()  # it does not listen: as if we had died, and restore knows the way back
         del self._jobs[domain]
+        _let_go(job)  # it does not listen: as if we had died, and restore knows the way back
         return Ended(action=job.action, slot=job.slot, outcome=None, error=None)
 
     def stop_all(self, because: str) -> Iterator[Ended]:
@@ -136,12 +141,13 @@ class Jobs:
     def close(self) -> None:
         """Leave all that is still at work where it is."""
         for job in self._jobs.values():
-            job.steps.close()
+            _let_go(job)
         self._jobs.clear()
 
     def _go_on(self, key: Incarnation | None) -> Ended | None:
         job = self._jobs[key]
         outcome = error = None
+        fault = False
         try:
             job.due = self._clock.monotonic() + next(job.steps)
             return None
@@ -151,5 +157,15 @@ class Jobs:
             error = failure
         except OSError as failure:
             error = HostError(f"{failure.filename or 'the host'}: {failure.strerror}")
+        except UNCONTAINED:
+            raise
+        except Exception as failure:  # noqa: BLE001 - the boundary: what is of one domain ends no other's job
+            error, fault = HostError(in_a_line(failure)), True
         del self._jobs[key]
-        return Ended(action=job.action, slot=job.slot, outcome=outcome, error=error)
+        return Ended(action=job.action, slot=job.slot, outcome=outcome, error=error, fault=fault)
+
+
+def _let_go(job: _Job) -> None:
+    """End it where it is; what it cannot put in order then the journal has."""
+    with contextlib.suppress(OvercommitError, OSError):
+        job.steps.close()

@@ -43,6 +43,9 @@ def _parts(controller: Controller, now: float) -> Iterator[str]:
     resting = [who.name for who, f in controller.followed.items() if f.grip.why_not]
     if resting:
         yield f"resting: {_some(sorted(resting))}"
+    faulty = [who.name for who in controller.followed if controller.boundary.why_not(who)]
+    if faulty:
+        yield f"left alone, for something went wrong with it: {_some(sorted(faulty))}"
     if controller.wanted is not None:
         yield "frees memory for a reservation"
     if plan.host.headroom_bytes < 0 and not controller.emergency:
@@ -75,10 +78,13 @@ def status_of(controller: Controller, control: Control, sentence: str) -> dict[s
     )
     planned = controller.plan.domains if controller.plan else ()
     targets = {domain.incarnation: domain.target_bytes for domain in planned}
-    standings = {
-        who: _standing(controller, who, followed, target_bytes=targets.get(who))
-        for who, followed in controller.followed.items()
-    }
+    standings = {}
+    for who, followed in controller.followed.items():
+        with controller.boundary.around(who):
+            standings[who] = _standing(controller, who, followed, target_bytes=targets.get(who))
+        if who not in standings:
+            rests = controller.boundary.why_not(who)
+            standings[who] = Standing(why_not=rests, faults=_faults(controller, who))
     return status_document(
         controller.snapshot,
         controller.policy,
@@ -108,6 +114,12 @@ def _standing(
         cold_after_seconds=restraint.cold_after_seconds,
         outside_share=grip.outside_share,
         doing=name_of(doing) if doing else None,
-        why_not=restraint.why_not,
+        why_not=controller.boundary.why_not(who) or restraint.why_not,
         held=restraint.sentence if grip.firmer and restraint.why_not is None else None,
+        faults=_faults(controller, who),
     )
+
+
+def _faults(controller: Controller, who: Incarnation) -> dict[str, Any] | None:
+    faults = controller.boundary.of(who)
+    return {"count": faults.count, "last": faults.last, "at": faults.at} if faults else None

@@ -16,7 +16,7 @@ from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy
 from overcommit.model.swap import SwapArea
 from overcommit.plan.budget import shared_limit, zfs_text
-from overcommit.plan.planner import host_plan
+from overcommit.plan.planner import account
 from overcommit.plan.swap_budget import filled_next
 from overcommit.units import format_size
 
@@ -57,7 +57,8 @@ class Standing:
 
     ``reclaimed_bytes`` is what it took and has not given back; ``outside_share`` is how much of the last day
     the domain felt more than it may. ``doing``, ``why_not`` and ``held`` are phrases: what is done, why
-    nothing is taken, and why less is taken than its class says.
+    nothing is taken, and why less is taken than its class says. ``faults`` are what went wrong with it
+    (`overcommit.daemon.faults.Faults`): ``count``, the ``last`` in words, ``at`` seconds since the epoch.
     """
 
     target_bytes: int | None = None
@@ -69,6 +70,7 @@ class Standing:
     doing: str | None = None
     why_not: str | None = None
     held: str | None = None
+    faults: Mapping[str, Any] | None = None
 
 
 _UNKNOWN = Standing()
@@ -86,7 +88,7 @@ def status_document(
     """What ``overcommitctl status`` shows; of ``generations`` only those that have something to undo now."""
     alive = {domain.incarnation for domain in snapshot.domains}
     in_force = [g for g in of_boot(generations, snapshot.host.boot_id) if g.outstanding]
-    host = _host(snapshot, host_plan(snapshot, policy, past))
+    host = _host(snapshot, account(snapshot, policy, past)[0])
     return {
         "kind": "status",
         "mode": (service.mode if service else Mode.MANUAL).value,

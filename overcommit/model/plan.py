@@ -46,6 +46,14 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A domain without which the plan was made, and ``why``: with it there would be none."""
+
+    domain: Incarnation
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DomainPlan:
     """A domain as the plan saw it.
 
@@ -133,6 +141,7 @@ class Plan:
     drift: tuple[Drift, ...] = ()
     notes: tuple[str, ...] = ()
     emergency: bool = False
+    left_out: tuple[LeftOut, ...] = ()
     addresses: bool = True
 
     def without_addresses(self) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
-from overcommit.errors import Gone, HostError
+from overcommit.errors import UNCONTAINED, Gone, in_a_line
 from overcommit.hypervisor.guest_agent import GuestAgent
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.facts import AgentFacts, DomainFacts, Incarnation, Snapshot
@@ -50,6 +50,9 @@ def _asked(domain: DomainFacts, hypervisor: Hypervisor, policy: Policy) -> Domai
             reclaims = None if enabled is None else enabled == "Y"
     except Gone:
         return domain  # whoever wants to do something with it will notice
-    except HostError as error:
-        return dataclasses.replace(domain, agent=AgentFacts(trouble=str(error)))
+    except UNCONTAINED:
+        raise
+    except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this domain's
+        trouble = in_a_line(error)
+        return dataclasses.replace(domain, agent=AgentFacts(trouble=trouble))
     return dataclasses.replace(domain, agent=AgentFacts(commands=commands, reclaims=reclaims))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from overcommit.clock import Clock
-from overcommit.errors import Gone, HostError
+from overcommit.errors import UNCONTAINED, Gone, HostError, in_a_line
 from overcommit.host.cgroup import read_cgroup, read_limits
 from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import read_ksm, read_merged
@@ -59,8 +59,10 @@ def observe(kernel: Kernel, hypervisor: Hypervisor, clock: Clock) -> Snapshot:
             )
         except Gone:
             continue
-        except (HostError, OSError, ValueError) as error:
-            gaps.append(Gap(what=f"domain {listed.name}", why=str(error)))
+        except UNCONTAINED:
+            raise
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this domain's
+            gaps.append(Gap(what=f"domain {listed.name}", why=gap_text(error)))
     return Snapshot(taken_at=clock.now(), host=host, domains=tuple(domains), gaps=tuple(gaps))
 
 
@@ -176,9 +178,17 @@ def _attempt(gaps: list[Gap], what: str, call: Callable[[], _T]) -> _T | None:
         return call()
     except Gone:
         raise
-    except (HostError, OSError, ValueError) as error:
-        gaps.append(Gap(what=what, why=str(error)))
+    except UNCONTAINED:
+        raise
+    except Exception as error:  # noqa: BLE001 - a boundary, as above
+        gaps.append(Gap(what=what, why=gap_text(error)))
         return None
+
+
+def gap_text(error: Exception) -> str:
+    """Why something could not be read; where in this program only if nobody expected it."""
+    expected = isinstance(error, HostError | OSError | ValueError)
+    return str(error) if expected else in_a_line(error)
 
 
 def _residency(kernel: Kernel, pid: int, memory: Sequence[Range], definition: Definition) -> Residency:

@@ -23,7 +23,7 @@ from overcommit.damon.schemes import (
 )
 from overcommit.damon.tree import Target
 from overcommit.damon.tuning import AGGREGATIONS, access_ratio, tuned
-from overcommit.errors import Gone, HostError
+from overcommit.errors import UNCONTAINED, Gone, HostError, OvercommitError, in_a_line
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_system_ram
 from overcommit.host.process import read_start_time
@@ -173,12 +173,18 @@ class Watch:
             if domain is not None and (now is None or now.state is not RunState.RUNNING):
                 watched.idle = idle.begin(watched.ram, self._clock.monotonic())
                 continue
-            for window in windows:
-                watched.idle = idle.update(
-                    watched.idle, window.regions, window.ended_at, window=window.seconds
-                )
-            if now is not None:
-                self._keep_up(watched, now, windows)
+            try:
+                self._take_in(watched, now, windows)
+            except (OvercommitError, OSError, *UNCONTAINED):
+                raise
+            except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this monitor's
+                self._lose(watched, in_a_line(error))
+
+    def _take_in(self, watched: _Monitor, now: ListedDomain | None, windows: Sequence[Window]) -> None:
+        for window in windows:
+            watched.idle = idle.update(watched.idle, window.regions, window.ended_at, window=window.seconds)
+        if now is not None:
+            self._keep_up(watched, now, windows)
 
     def close(self) -> None:
         """Stop all monitors."""

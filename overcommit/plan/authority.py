@@ -31,7 +31,7 @@ from overcommit.model.ranges import Range, intersect, total_size
 from overcommit.plan.case import bounds_of, guest_bytes, guest_reserve, used_bytes, worthwhile
 from overcommit.plan.eligibility import best_actor
 from overcommit.plan.emergency import emergency_policy
-from overcommit.plan.planner import host_plan
+from overcommit.plan.planner import account
 from overcommit.plan.rungs.ksm import foreign_settings, may_start
 from overcommit.plan.vetoes import left_balloon
 from overcommit.units import format_duration, format_ratio, format_size
@@ -52,7 +52,7 @@ def excesses(
     """
     policy = emergency_policy(policy) if emergency else policy
     pasts = past.by_domain()
-    short = host_plan(now, policy, past).short_bytes
+    short = account(now, policy, past)[0].short_bytes
     of_domains: dict[Incarnation, list[DomainAction]] = {}
     for action in actions:
         if not isinstance(action, KsmAction):

@@ -35,7 +35,7 @@ from overcommit.model.action import (
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
-from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan, Verdict
+from overcommit.model.plan import DomainPlan, Drift, HostPlan, LeftOut, Plan, Verdict
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 from overcommit.plan.soundness import flaws
 
@@ -94,6 +94,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "drift": [_drift_to_json(d) for d in plan.drift],
         "notes": list(plan.notes),
         "emergency": plan.emergency,
+        "left_out": [{**_incarnation_to_json(each.domain), "why": each.why} for each in plan.left_out],
         "addresses": plan.addresses,
         "summary": {
             "change": len(plan.actions) - blocked,
@@ -248,6 +249,10 @@ def _from_document(document: dict[str, Any]) -> Plan:
         drift=tuple(Drift(**{**d, "domain": _incarnation_from_json(d["domain"])}) for d in document["drift"]),
         notes=tuple(document["notes"]),
         emergency=document["emergency"],
+        left_out=tuple(
+            LeftOut(domain=_incarnation_from_json(each), why=each["why"])
+            for each in document.get("left_out", ())
+        ),
         addresses=document.get("addresses", True) is not False,
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from overcommit.errors import in_a_line
 from overcommit.model.action import (
     Action,
     BalloonAction,
@@ -14,10 +15,10 @@ from overcommit.model.action import (
     VirtioMemAction,
     kind_of,
 )
-from overcommit.model.facts import Incarnation, Snapshot
+from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.past import NOTHING_PAST, Past
-from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
+from overcommit.model.plan import DomainPlan, Drift, HostPlan, LeftOut, Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.model.restraint import Restraint
 from overcommit.plan.arbiter import Candidate, arbitrate
@@ -25,6 +26,7 @@ from overcommit.plan.budget import make_budget
 from overcommit.plan.case import Case, guest_bytes, room_on
 from overcommit.plan.eligibility import judge, judge_help, judge_return
 from overcommit.plan.emergency import emergency_note, emergency_policy
+from overcommit.plan.isolating import Spoiler, without_spoilers
 from overcommit.plan.notes import notes, swap_notes
 from overcommit.plan.promises import promised
 from overcommit.plan.rungs.ksm import ksm_notes, merge
@@ -69,12 +71,79 @@ def make_plan(
     """
     swap = swap or judge_swap(snapshot.host, policy.swap)
     written, policy = policy, emergency_policy(policy) if emergency else policy
-    host = host_plan(snapshot, policy, past, host_heat)
     pasts = past.by_domain()
-    considered = [d for d in snapshot.domains if only is None or d.incarnation in only]
-    chosen = dataclasses.replace(snapshot, domains=tuple(considered))
     held = {} if emergency else restraints or {}
-    candidates = list(_consider_all(chosen, heats, policy, pasts, held, in_pain or {}, emergency=emergency))
+
+    host, unaccounted = account(snapshot, policy, past, host_heat)
+
+    def plan(domains: Sequence[DomainFacts]) -> Plan:
+        chosen = [domain for domain in domains if only is None or domain.incarnation in only]
+        candidates = _consider_all(
+            _among(snapshot, chosen), heats, policy, pasts, held, in_pain or {}, emergency=emergency
+        )
+        return _written(
+            _among(snapshot, domains),
+            tuple(candidates),
+            host,
+            written,
+            policy,
+            past,
+            swap,
+            emergency=emergency,
+            merges=only is None,
+        )
+
+    uncounted = {spoiler.domain.incarnation for spoiler in unaccounted}
+    sound = [domain for domain in snapshot.domains if domain.incarnation not in uncounted]
+    made, unplanned = without_spoilers(sound, plan)
+    left_out = (
+        *_left_out(unaccounted, "what it has cannot be counted, and is not in the account of the host"),
+        *_left_out(unplanned, "nothing can be planned for it"),
+    )
+    return dataclasses.replace(
+        made, left_out=left_out, notes=(*made.notes, *(left_out_text(each) for each in left_out))
+    )
+
+
+def account(
+    snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | None = None
+) -> tuple[HostPlan, tuple[Spoiler, ...]]:
+    """See `host_plan`; of the domains that can be counted, and those that cannot."""
+
+    def count(domains: Sequence[DomainFacts]) -> HostPlan:
+        return host_plan(_among(snapshot, domains), policy, past, heat)
+
+    return without_spoilers(snapshot.domains, count)
+
+
+def left_out_text(left_out: LeftOut) -> str:
+    """What is told of it beside a plan."""
+    return f"left out: domain {left_out.domain.name}: {left_out.why}; nothing is done to it"
+
+
+def _among(snapshot: Snapshot, domains: Sequence[DomainFacts]) -> Snapshot:
+    return dataclasses.replace(snapshot, domains=tuple(domains))
+
+
+def _left_out(spoilers: Iterable[Spoiler], what: str) -> Iterator[LeftOut]:
+    for domain, error in spoilers:
+        yield LeftOut(domain=domain.incarnation, why=f"{what}: {in_a_line(error)}")
+
+
+def _written(
+    snapshot: Snapshot,
+    candidates: Sequence[Candidate],
+    host: HostPlan,
+    written: Policy,
+    policy: Policy,
+    past: Past,
+    swap: SwapVerdict,
+    *,
+    emergency: bool,
+    merges: bool,
+) -> Plan:
+    """The plan of what these candidates allow; ``written`` is the policy as its owner wrote it."""
+    pasts = past.by_domain()
     short = host.short_bytes
     shared_out = arbitrate(
         candidates,
@@ -87,7 +156,7 @@ def make_plan(
     )
     # In an emergency no domain's page-out waits for the others' balloons.
     actions: list[Action] = [*spread(shared_out if emergency else sorted(shared_out, key=_order), swap)]
-    if only is None and (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
+    if merges and (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
         actions.append(merging)
     numbered = tuple(
         dataclasses.replace(action, id=str(number)) for number, action in enumerate(actions, start=1)

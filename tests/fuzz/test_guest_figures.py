@@ -91,6 +91,7 @@ def test_no_daemon_ends_by_a_guests_figures_and_no_other_guest_pays(lies: list[d
             daemon.run_for(200, each=lambda: _unbroken(world))
             status = daemon.server.status
             assert {domain["name"] for domain in status["domains"]} == {"g1", "g9"}
+            assert not any(domain["faults"] for domain in status["domains"])
             served = next(domain for domain in status["domains"] if domain["name"] == "g1")
             assert served["reclaimed_bytes"] > 0
             assert all(len(str(number)) < 20 for number in _numbers(status))
