@@ -251,7 +251,7 @@ def _memory(host: HostFacts, unreadable: Sequence[Gap], settings: HostSettings) 
         yield Finding(level="ok", about=f"memory node {node.nid}", text=sizes)
     for gap in unreadable:
         yield Finding(level="warn", about=gap.what, text=f"cannot be read: {gap.why}")
-    if not host.swap and not any(gap.what == "swap" for gap in unreadable):
+    if not host.swap and host.swap_unread is None:
         yield Finding(
             level="warn",
             about="swap",
