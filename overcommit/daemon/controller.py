@@ -26,9 +26,11 @@ from overcommit.daemon.patience import Patience
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.pulse import take_pulse
 from overcommit.daemon.timetable import PLAN_SECONDS, Timetable
+from overcommit.daemon.wall_clock import WallClock
 from overcommit.daemon.watching import Watching
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
+from overcommit.hypervisor.surveying import Survey
 from overcommit.journal import Generation, GenerationSummary
 from overcommit.model.action import Action
 from overcommit.model.facts import HostFacts, Incarnation, Snapshot
@@ -39,9 +41,7 @@ from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.authority import excesses
 from overcommit.plan.planner import make_plan
-from overcommit.units import format_duration
 
-_CLOCK_TOLERANCE_SECONDS = 30.0
 _CLOCK_HOLD_SECONDS = 60.0
 
 
@@ -71,10 +71,11 @@ class Controller:
         self._timetable = Timetable()
         self._release_at = -math.inf
         self._observed = True
-        self._skew: float | None = None
+        self._wall_clock = WallClock(control.clock)
         self._accounting = Accounting(control)
         self._learning = Learning(control)
-        self.watching = Watching(control, hypervisor, generation, take_over=take_over)
+        self._survey = Survey(hypervisor, control.clock)
+        self.watching = Watching(control, self._survey, generation, take_over=take_over)
         self.acting = Acting(control, hypervisor, generation, self.watching, ended=self._ended, say=say)
         self.boundary = Boundary(control.clock, say)
         self.footing = footing
@@ -108,6 +109,7 @@ class Controller:
         if new_policy:
             replan = self._read_policy() or replan
         self._read_host(now)
+        self._survey.renew()
         self._feel()
         self._look(now)
         if replan or self._wants_plan(now):
@@ -161,11 +163,7 @@ class Controller:
 
     def _check_clock(self, now: float) -> None:
         """Stop taking for a while when the wall clock jumped: ages of statistics and leases hang on it."""
-        skew = self._control.clock.now() - now
-        before, self._skew = self._skew, skew
-        if before is not None and abs(skew - before) > _CLOCK_TOLERANCE_SECONDS:
-            way = "forward" if skew > before else "back"
-            why = f"it jumped {way} by {format_duration(abs(skew - before))}"
+        if why := self._wall_clock.jumped():
             self._lose(Loss.CLOCK, why, now, anew=True)
             self._past_known = False
         elif (lost := self.footing.lost.get(Loss.CLOCK)) and now - lost.since >= _CLOCK_HOLD_SECONDS:
@@ -193,7 +191,8 @@ class Controller:
                 self._give_up(who, "it rests")
 
     def _feel_one(self, who: Incarnation, followed: Followed) -> None:
-        pulse = take_pulse(self._control.kernel, self._hypervisor, self._control.clock, followed.domain)
+        said = self._survey.said(who.uuid)
+        pulse = take_pulse(self._control.kernel, self._control.clock, followed.domain, said)
         if pulse is None:
             self.replan_soon()
             return
@@ -239,7 +238,7 @@ class Controller:
     def _plan_anew(self, now: float, *, act: bool = True) -> None:
         self._timetable.planned(now, carried_out=act)
         try:
-            snapshot = observe(self._control.kernel, self._hypervisor, self._control.clock)
+            snapshot = observe(self._control.kernel, self._hypervisor, self._control.clock, self._survey.told)
         except HostError as error:
             self._lose(Loss.LIBVIRT, str(error), now)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from overcommit.clock import Clock
@@ -9,8 +10,7 @@ from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import read_signs
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
-from overcommit.hypervisor.guest_figures import read_balloon
-from overcommit.hypervisor.port import Hypervisor
+from overcommit.hypervisor.guest_figures import surveyed_balloon
 from overcommit.model.facts import BalloonStats, CgroupSigns, DomainFacts
 from overcommit.model.heat import Heat
 from overcommit.plan.case import guest_reserve, used_bytes
@@ -35,8 +35,8 @@ class Pulse:
         return max(0, guest_reserve(domain.definition.maximum_bytes) // 2 - usable)
 
 
-def take_pulse(kernel: Kernel, hypervisor: Hypervisor, clock: Clock, domain: DomainFacts) -> Pulse | None:
-    """A domain's counters now; None when this life of it is over."""
+def take_pulse(kernel: Kernel, clock: Clock, domain: DomainFacts, said: BalloonStats | None) -> Pulse | None:
+    """A domain's counters now, and what its guest said in the survey; None when this life of it is over."""
     who = domain.incarnation
     at = clock.monotonic()
     cgroup = balloon = None
@@ -45,13 +45,9 @@ def take_pulse(kernel: Kernel, hypervisor: Hypervisor, clock: Clock, domain: Dom
             cgroup = read_signs(kernel, domain.cgroup.path)
     except (OSError, ValueError):
         cgroup = None
-    if domain.definition.balloon_model != "none":
-        try:
-            if hypervisor.busy_with(who.uuid) is None:
-                most = domain.definition.maximum_bytes
-                balloon = read_balloon(hypervisor, who.uuid, now=clock.now(), most_bytes=most)
-        except HostError:
-            balloon = None
+    if domain.definition.balloon_model != "none" and said is not None:
+        with contextlib.suppress(HostError):
+            balloon = surveyed_balloon(said, domain.definition)
     try:
         if read_start_time(kernel, who.pid) != who.start_time:
             return None  # what was read may be somebody else's, who got its pid

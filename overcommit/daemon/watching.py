@@ -16,12 +16,11 @@ from overcommit.damon.access import open_source
 from overcommit.damon.pool import DamonPool, require_free
 from overcommit.damon.schemes import monitor_limits
 from overcommit.errors import HostError, OvercommitError
-from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.heat import IdleMap
 from overcommit.observe.facts import watchable
-from overcommit.observe.watch import Watch
+from overcommit.observe.watch import Lists, Watch
 
 ACTOR_SLOTS = 2
 """Page-outs and demotions by a kdamond that can be at work at a time."""
@@ -31,11 +30,9 @@ _SPARE_SHARE, _LEAST_SPARE = 0.5, 4
 class Watching:
     """Keeps DAMON for us as long as there is something to watch."""
 
-    def __init__(
-        self, control: Control, hypervisor: Hypervisor, generation: Generation, *, take_over: bool
-    ) -> None:
+    def __init__(self, control: Control, lists: Lists, generation: Generation, *, take_over: bool) -> None:
         self._control = control
-        self._hypervisor = hypervisor
+        self._lists = lists
         self._generation = generation
         self._take_over = take_over
         self._pool = self._unclaimed()
@@ -192,7 +189,7 @@ class Watching:
         clock: Clock = self._control.clock
         regions = [monitor_limits(domain.memory).maximum for domain in domains]
         regions += [max(regions)] * (self._monitors - len(domains))
-        return Watch(self._control.kernel, self._hypervisor, pool, clock, open_source(pool, clock, regions))
+        return Watch(self._control.kernel, self._lists, pool, clock, open_source(pool, clock, regions))
 
     def _add(self, watch: Watch, domain: DomainFacts, known: IdleMap | None) -> None:
         slot = heapq.heappop(self._free)  # the lowest

@@ -53,7 +53,15 @@ def read_balloon(hypervisor: Hypervisor, uuid: str, *, now: float, most_bytes: i
         Implausible: the guest has its balloon at a size that cannot be.
         HostError: libvirt does not say.
     """
-    stats = hypervisor.balloon(uuid, now=now)
+    return believed_balloon(hypervisor.balloon(uuid, now=now), most_bytes=most_bytes)
+
+
+def believed_balloon(stats: BalloonStats, *, most_bytes: int) -> BalloonStats:
+    """What a guest says, as far as it can be: see `read_balloon`.
+
+    Raises:
+        Implausible: the guest has its balloon at a size that cannot be.
+    """
     if not 0 <= stats.actual_bytes <= most_bytes:
         raise Implausible(
             f"the guest says that its balloon leaves it {_said(stats.actual_bytes)}, and was promised "
@@ -66,6 +74,17 @@ def read_balloon(hypervisor: Hypervisor, uuid: str, *, now: float, most_bytes: i
     unknown: dict[str, Any] = dict.fromkeys(doubts)
     said = tuple(f"{_NAMES[name]}: {_said(value)}" for name, value in doubts.items())
     return dataclasses.replace(stats, **unknown, doubts=said)
+
+
+def surveyed_balloon(said: BalloonStats, definition: Definition) -> BalloonStats:
+    """What a guest says in a survey, where plugged memory counts as the balloon's, as far as it can be.
+
+    Raises:
+        Implausible: the guest has its balloon at a size that cannot be.
+    """
+    ordinary = said.actual_bytes - definition.plugged_bytes
+    stats = dataclasses.replace(said, actual_bytes=ordinary)
+    return believed_balloon(stats, most_bytes=definition.maximum_bytes)
 
 
 def doubt_gap(stats: BalloonStats, most_bytes: int) -> Gap | None:

@@ -14,10 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from overcommit.clock import Clock, SystemClock
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
+from overcommit.hypervisor.bulk import Told, ask_all, state_of
 from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, resized_device
 from overcommit.hypervisor.events import Notify, subscribe
-from overcommit.hypervisor.port import ListedDomain
+from overcommit.hypervisor.port import ListedDomain, Surveyed
 from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
 from overcommit.shown import command
 from overcommit.units import KIB
@@ -43,6 +44,10 @@ _JOBS = {
     10: "the removal of a snapshot",
 }
 """virDomainJobOperation."""
+SURVEYS = ("survey 1", "survey 2", "survey 3")
+"""The subjects of surveys: so many QEMUs may hang on a connection, one survey each."""
+_SECONDS_A_DOMAIN = 0.01
+"""How much longer a survey may take for each: libvirtd asks one QEMU after the other, 1 to 2 ms each."""
 LIBVIRTD = "libvirtd"
 """The subject of calls that ask no QEMU."""
 _VERSIONS = "versions"
@@ -86,9 +91,24 @@ def run_directory(uri: str) -> Path:
     return Path("/run/libvirt/qemu")
 
 
-def _state_of(number: int) -> RunState:
-    """By virDomainState."""
-    return {1: RunState.RUNNING, 3: RunState.PAUSED}.get(number, RunState.OTHER)
+def _balloon_of(values: Mapping[str, int], now: float) -> BalloonStats:
+    """What virDomainMemoryStats says; ``last_update`` is host time, so a guest cannot fake freshness."""
+
+    def size(key: str) -> int | None:
+        return values[key] * KIB if key in values else None
+
+    updated = values.get("last_update", 0)
+    return BalloonStats(
+        actual_bytes=values["actual"] * KIB,
+        age_seconds=max(0.0, now - updated) if updated else None,
+        usable_bytes=size("usable"),
+        unused_bytes=size("unused"),
+        total_bytes=size("available"),
+        cache_bytes=size("disk_caches"),
+        swap_in_bytes=size("swap_in"),
+        swap_out_bytes=size("swap_out"),
+        major_faults=values.get("major_fault"),
+    )
 
 
 class LibvirtClient:
@@ -114,6 +134,7 @@ class LibvirtClient:
         self._deadline_seconds = deadline_seconds
         self._calls = Calls(clock or SystemClock(), most=_MOST_CALLS)
         self._unsubscribe: Callable[[], None] | None = None
+        self._surveyed = 0
         opener = self._libvirt.openReadOnly if read_only else self._libvirt.open
         try:
             self._connection: Any = opener(uri)
@@ -191,11 +212,24 @@ class LibvirtClient:
         """See `Hypervisor.domains`."""
         return tuple(sorted(self._bounded("list domains", self._list_active)))
 
+    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+        """See `Hypervisor.survey`. One that hangs with a QEMU stays behind: the next leaves that QEMU out."""
+        waiting = [subject for subject in SURVEYS if self.waiting_seconds(subject) is not None]
+        subject = next((subject for subject in SURVEYS if subject not in waiting), SURVEYS[0])
+        told = self._bounded(
+            "tell of all domains",
+            lambda: ask_all(self._libvirt, self._connection),
+            subject=subject,
+            seconds=self._deadline_seconds + _SECONDS_A_DOMAIN * self._surveyed,
+        )
+        self._surveyed = len(told)
+        return tuple(sorted((self._surveyed_of(each, now) for each in told), key=lambda each: each.domain))
+
     def state(self, uuid: str) -> RunState:
         """See `Hypervisor.state`."""
         return self._bounded(
             f"say its state (domain {uuid})",
-            lambda: _state_of(self._connection.lookupByUUIDString(uuid).state()[0]),
+            lambda: state_of(self._connection.lookupByUUIDString(uuid).state()[0]),
         )
 
     def xml(self, uuid: str) -> str:
@@ -243,26 +277,12 @@ class LibvirtClient:
         return _JOBS.get(job.get("operation", 0), "a libvirt job")
 
     def balloon(self, uuid: str, *, now: float) -> BalloonStats:
-        """See `Hypervisor.balloon`. ``last_update`` is host time, so a guest cannot fake freshness."""
+        """See `Hypervisor.balloon`."""
         values = self._on_domain(uuid, "read its balloon", lambda d: d.memoryStats())
-
-        def size(key: str) -> int | None:
-            return values[key] * KIB if key in values else None
 
         if "actual" not in values:
             raise HostError(f"libvirt does not say how large the balloon of domain {uuid} is")
-        updated = values.get("last_update", 0)
-        return BalloonStats(
-            actual_bytes=values["actual"] * KIB,
-            age_seconds=max(0.0, now - updated) if updated else None,
-            usable_bytes=size("usable"),
-            unused_bytes=size("unused"),
-            total_bytes=size("available"),
-            cache_bytes=size("disk_caches"),
-            swap_in_bytes=size("swap_in"),
-            swap_out_bytes=size("swap_out"),
-            major_faults=values.get("major_fault"),
-        )
+        return _balloon_of(values, now)
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
         """See `Hypervisor.set_balloon`. Only the live domain: the definition is the operator's."""
@@ -298,17 +318,27 @@ class LibvirtClient:
         patience = seconds + self._deadline_seconds
         return self._on_domain(uuid, "ask its guest agent", ask, seconds=patience)
 
+    def _surveyed_of(self, told: Told, now: float) -> Surveyed:
+        pid_file, maximum = self._pid_file(told.name), told.maximum_kib * KIB
+        return Surveyed(
+            ListedDomain(told.name, told.uuid, told.state, pid_file, maximum),
+            None if told.figures is None else _balloon_of(told.figures, now),
+        )
+
     def _list_active(self) -> list[ListedDomain]:
         listed = []
         for domain in self._connection.listAllDomains(self._libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
             try:
-                state = _state_of(domain.state()[0])
+                state = state_of(domain.state()[0])
                 maximum = domain.maxMemory() * KIB
             except self._libvirt.libvirtError:
                 continue  # it left between the two calls
-            pid_file = str(self._run_directory / f"{domain.name()}.pid")
+            pid_file = self._pid_file(domain.name())
             listed.append(ListedDomain(domain.name(), domain.UUIDString(), state, pid_file, maximum))
         return listed
+
+    def _pid_file(self, name: str) -> str:
+        return str(self._run_directory / f"{name}.pid")
 
     def _on_domain(
         self, uuid: str, doing: str, call: Callable[[Any], _T], *, seconds: float | None = None

@@ -21,6 +21,17 @@ class ListedDomain(NamedTuple):
     maximum_bytes: int
 
 
+class Surveyed(NamedTuple):
+    """A running domain, and what its guest says.
+
+    ``balloon`` is None where its QEMU could not be asked at once, or the guest is paused. Its
+    ``actual_bytes`` have the plugged memory in them, as libvirt counts where it tells of all.
+    """
+
+    domain: ListedDomain
+    balloon: BalloonStats | None
+
+
 class Hypervisor(Protocol):
     """A connection; every call is bounded in time.
 
@@ -35,6 +46,10 @@ class Hypervisor(Protocol):
 
     def domains(self) -> tuple[ListedDomain, ...]:
         """The active domains, sorted by name."""
+        ...
+
+    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+        """The active domains with what their guests say, sorted by name: one call, however many there are."""
         ...
 
     def state(self, uuid: str) -> RunState:

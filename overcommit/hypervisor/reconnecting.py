@@ -14,8 +14,8 @@ from overcommit.clock import Clock
 from overcommit.errors import HostError, OvercommitError
 from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.events import EventLoop, Notify
-from overcommit.hypervisor.libvirt_client import LIBVIRTD, LibvirtClient, binding, run_directory
-from overcommit.hypervisor.port import ListedDomain
+from overcommit.hypervisor.libvirt_client import LIBVIRTD, SURVEYS, LibvirtClient, binding, run_directory
+from overcommit.hypervisor.port import ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, RunState
 from overcommit.shown import command
 
@@ -72,6 +72,18 @@ class ReconnectingLibvirt:
     def domains(self) -> tuple[ListedDomain, ...]:
         """See `Hypervisor.domains`."""
         return self._ask(lambda client: client.domains())
+
+    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+        """See `Hypervisor.survey`.
+
+        One that hangs with a QEMU is tried once more, which leaves that QEMU out.
+        """
+        try:
+            return self._survey(now)
+        except HostError:
+            if not any(self._hanging_surveys(client) for client in self._for_monitors):
+                raise
+            return self._survey(now)
 
     def state(self, uuid: str) -> RunState:
         """See `Hypervisor.state`."""
@@ -136,6 +148,23 @@ class ReconnectingLibvirt:
                 self._require_life(control)
             raise
 
+    def _survey(self, now: float) -> tuple[Surveyed, ...]:
+        control = self._reached()
+        client = self._for_monitor_of(None)
+        before = self._hanging_surveys(client)
+        try:
+            return client.survey(now=now)
+        except HostError as error:
+            if not client.is_open():
+                raise self._unreachable(str(error)) from error
+            if self._hanging_surveys(client) > before:
+                self._require_life(control)
+            raise
+
+    @staticmethod
+    def _hanging_surveys(client: LibvirtClient) -> int:
+        return sum(client.waiting_seconds(subject) is not None for subject in SURVEYS)
+
     def _require_life(self, control: LibvirtClient) -> None:
         """Tell a QEMU that hangs from a libvirtd that does: the latter would hold up each call in turn."""
         try:
@@ -152,14 +181,18 @@ class ReconnectingLibvirt:
         self._require_answer(self._control)
         return self._control
 
-    def _for_monitor_of(self, uuid: str) -> LibvirtClient:
-        """The connection with a call about this domain that has not returned, or one with room for a call."""
+    def _for_monitor_of(self, uuid: str | None) -> LibvirtClient:
+        """The connection with a call about this domain that has not returned, or one with room for a call.
+
+        None: for a survey.
+        """
         self._for_monitors = [client for client in self._for_monitors if not self._was_lost(client)]
         for client in self._for_monitors:
-            if client.waiting_seconds(uuid) is not None:
+            if uuid is not None and client.waiting_seconds(uuid) is not None:
                 return client
         for client in self._for_monitors:
-            if not client.is_full():
+            full = uuid is None and self._hanging_surveys(client) == len(SURVEYS)
+            if not client.is_full() and not full:
                 return client
         if len(self._for_monitors) == _MOST_FOR_MONITORS:
             return self._for_monitors[0]  # which says that it is full

@@ -23,10 +23,11 @@ from overcommit.host.process import (
 )
 from overcommit.host.setaside import read_arc, read_huge_pages
 from overcommit.host.swap import read_areas, read_traffic, read_zswap
-from overcommit.hypervisor.guest_figures import doubt_gap, read_balloon, read_definition
-from overcommit.hypervisor.port import Hypervisor, ListedDomain
+from overcommit.hypervisor.guest_figures import doubt_gap, read_balloon, read_definition, surveyed_balloon
+from overcommit.hypervisor.port import Hypervisor, ListedDomain, Surveyed
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import (
+    BalloonStats,
     Definition,
     DomainFacts,
     Gap,
@@ -41,8 +42,10 @@ from overcommit.model.ranges import Range
 _T = TypeVar("_T")
 
 
-def observe(kernel: Kernel, hypervisor: Hypervisor, clock: Clock) -> Snapshot:
-    """Look at everything once.
+def observe(
+    kernel: Kernel, hypervisor: Hypervisor, clock: Clock, surveyed: Sequence[Surveyed] | None = None
+) -> Snapshot:
+    """Look at everything once; ``surveyed`` is a survey of a moment ago, which saves asking.
 
     Raises:
         HostError: libvirt does not list its domains.
@@ -52,10 +55,12 @@ def observe(kernel: Kernel, hypervisor: Hypervisor, clock: Clock) -> Snapshot:
     domains: list[DomainFacts] = []
     gaps: list[Gap] = list(unreadable)
     limits: dict[str, tuple[CgroupLimit | None, CgroupLimit | None]] = {}
-    for listed in hypervisor.domains():
+    if surveyed is None:
+        surveyed = [Surveyed(listed, None) for listed in hypervisor.domains()]
+    for listed, said in surveyed:
         try:
             domains.append(
-                _observe_domain(kernel, hypervisor, clock, listed, limits, placed=len(host.nodes) > 1)
+                _observe_domain(kernel, hypervisor, clock, listed, said, limits, placed=len(host.nodes) > 1)
             )
         except Gone:
             continue
@@ -119,6 +124,7 @@ def _observe_domain(
     hypervisor: Hypervisor,
     clock: Clock,
     listed: ListedDomain,
+    said: BalloonStats | None,
     known: dict[str, tuple[CgroupLimit | None, CgroupLimit | None]],
     *,
     placed: bool,
@@ -133,7 +139,12 @@ def _observe_domain(
     if busy_with is None and definition.balloon_model != "none":
         most = definition.maximum_bytes
         balloon = attempt(
-            "balloon", lambda: read_balloon(hypervisor, listed.uuid, now=clock.now(), most_bytes=most)
+            "balloon",
+            lambda: (
+                read_balloon(hypervisor, listed.uuid, now=clock.now(), most_bytes=most)
+                if said is None
+                else surveyed_balloon(said, definition)
+            ),
         )
         if balloon is not None and (doubt := doubt_gap(balloon, most)) is not None:
             gaps.append(doubt)

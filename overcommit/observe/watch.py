@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from overcommit.classify import idle
 from overcommit.clock import Clock
@@ -67,14 +68,22 @@ class _Monitor:
     untuned: list[tuple[AccessRegion, ...]] = field(default_factory=list)
 
 
+class Lists(Protocol):
+    """Whoever lists the active domains: a hypervisor, or one survey of it for several who look."""
+
+    def domains(self) -> tuple[ListedDomain, ...]:
+        """See `overcommit.hypervisor.port.Hypervisor.domains`."""
+        ...
+
+
 class Watch:
     """Monitors in slots 0.. of a pool: one for each domain, one for the host."""
 
     def __init__(
-        self, kernel: Kernel, hypervisor: Hypervisor, pool: DamonPool, clock: Clock, source: AccessSource
+        self, kernel: Kernel, lists: Lists, pool: DamonPool, clock: Clock, source: AccessSource
     ) -> None:
         self._kernel = kernel
-        self._hypervisor = hypervisor
+        self._lists = lists
         self._pool = pool
         self._clock = clock
         self._source = source
@@ -164,7 +173,7 @@ class Watch:
         came = [(watched, self._windows_of(watched)) for watched in self._monitors()]
         if not any(windows for _, windows in came):
             return
-        listed = {each.uuid: each for each in self._hypervisor.domains()}
+        listed = {each.uuid: each for each in self._lists.domains()}
         for watched, windows in came:
             domain = watched.domain
             if not windows:

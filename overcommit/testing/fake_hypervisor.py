@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element
-from overcommit.hypervisor.port import ListedDomain
+from overcommit.hypervisor.port import ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, RunState
 from overcommit.testing.fake_host import (
     DEVICE_BLOCK_BYTES,
@@ -44,6 +45,21 @@ class FakeHypervisor:
                 for guest in self._host.guests
             )
         )
+
+    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+        """See `Hypervisor.survey`."""
+        guests = {guest.uuid: guest for guest in self._host.guests}
+
+        def balloon(guest: FakeGuest) -> BalloonStats | None:
+            if guest.paused or guest.balloon_model == "none":
+                return None
+            try:
+                stats = self.balloon(guest.uuid, now=now)
+            except HostError:
+                return None
+            return dataclasses.replace(stats, actual_bytes=stats.actual_bytes + guest.plugged_bytes)
+
+        return tuple(Surveyed(listed, balloon(guests[listed.uuid])) for listed in self.domains())
 
     def state(self, uuid: str) -> RunState:
         """See `Hypervisor.state`."""

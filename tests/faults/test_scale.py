@@ -129,3 +129,18 @@ def test_those_that_take_memory_do_not_have_all_domains_listed(tmp_path: Path) -
 
     shape = {"memory_bytes": 128 * MIB, "resident": range(110), "balloon_model": "none"}
     assert measured(tmp_path / "x", 12, calls, **shape) <= 2  # plans
+
+
+@pytest.mark.parametrize("balloons", ["none", "virtio"])
+def test_domains_at_rest_cost_no_calls_to_libvirt(tmp_path: Path, balloons: str) -> None:
+    def calls(here: World, daemon: Daemon) -> Counter[str]:
+        counts: Counter[str] = vars(here.libvirt)["counts"]
+        counts.clear()
+        for _ in range(4):
+            here.host.advance(5.0)
+            daemon.controller.tick()
+        return counts
+
+    shape = {"balloon_model": balloons, "hot": range(12)}  # nothing is cold: nothing is planned in between
+    few, many = (measured(tmp_path / str(count), count, calls, **shape) for count in (FEW, MANY))
+    assert few == many == Counter({"survey": 4})

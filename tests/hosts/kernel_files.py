@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from overcommit.hypervisor.port import ListedDomain
+from overcommit.hypervisor.port import ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, Residency, RunState
 from overcommit.model.heat import IdleSpan
 from overcommit.model.ranges import Range, intersect, normalise
@@ -298,6 +298,9 @@ class HostLibvirt:
             )
             for machine in self._machines.values()
         )
+
+    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+        raise AssertionError(f"only observed: {now}")
 
     def state(self, uuid: str) -> RunState:
         return self._machines[uuid].state

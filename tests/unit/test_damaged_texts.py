@@ -50,9 +50,9 @@ def test_it_is_a_gap_of_each_domain(kernel: DamagedKernel, damage: tuple[str, st
 def test_a_process_whose_statistics_make_no_sense_is_not_over(kernel: DamagedKernel) -> None:
     hypervisor, clock = FakeHypervisor(kernel.host), FakeClock(kernel.host)
     domain = observe(kernel, hypervisor, clock).domains[0]
-    assert take_pulse(kernel, hypervisor, clock, domain) is not None
+    assert take_pulse(kernel, clock, domain, None) is not None
     kernel.damage = ("/stat", "500 (qemu")
-    pulse = take_pulse(kernel, hypervisor, clock, domain)
+    pulse = take_pulse(kernel, clock, domain, None)
     assert pulse is not None, "it would be taken for a domain that ended"
     assert (pulse.cgroup, pulse.balloon) == (None, None)
 

@@ -130,6 +130,15 @@ def test_balloon_figures_are_in_bytes_and_as_old_as_they_are(client: LibvirtClie
     assert stats.age_seconds == 7.5
 
 
+def test_a_survey_says_what_is_said_of_each_domain(client: LibvirtClient, uuid: str) -> None:
+    """The test driver has no figures of balloons in bulk: each domain is asked by itself."""
+    now = 627319920 + 7.5
+    (told,) = client.survey(now=now)
+    assert told.domain == client.domains()[0]
+    # It has no balloon statistics without the resident size of a process.
+    assert told.balloon == client.balloon(uuid, now=now)
+
+
 def test_statistics_from_the_future_are_fresh_not_negative(client: LibvirtClient, uuid: str) -> None:
     assert client.balloon(uuid, now=0.0).age_seconds == 0.0
 

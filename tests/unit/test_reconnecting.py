@@ -12,6 +12,7 @@ from overcommit.errors import Gone, HostError, UsageError
 from overcommit.hypervisor import libvirt_client, reconnecting
 from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
+from overcommit.model.facts import RunState
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.testing import FakeClock, FakeHost
 from overcommit.units import MIB
@@ -39,6 +40,9 @@ def libvirtd(mocker: MockerFixture) -> Iterator[StandIn]:
     ) -> object:
         """Only what hangs runs into a deadline, however slow this machine is."""
         hung = libvirtd.hung_domains.get(subject, libvirtd.let_go)
+        if subject.startswith("survey"):
+            holding = libvirtd.hung_domains.keys() - libvirtd.jobs
+            hung = libvirtd.hung_domains[min(holding)] if holding else hung
         return bounded(self, subject, doing, call, seconds=PATIENCE if hung.is_set() else seconds)
 
     mocker.patch.object(Calls, "bounded", patient)
@@ -291,3 +295,49 @@ def test_closing_ends_all_threads_that_do_not_hang(libvirtd: StandIn, clock: Fak
     libvirt.close()
     until(lambda: set(threading.enumerate()) <= before)
     assert all(connection.is_closed for connection in libvirtd.opened)
+
+
+def test_all_domains_are_told_of_in_one_call(libvirt: ReconnectingLibvirt, libvirtd: StandIn) -> None:
+    told = libvirt.survey(now=107.5)
+    assert libvirtd.bulk_calls == 1
+    assert [each.domain.uuid for each in told] == sorted(DOMAINS, key=lambda uuid: f"name-of-{uuid}")
+    for each in told:
+        assert (each.domain.state, each.domain.maximum_bytes) == (RunState.RUNNING, MIB)
+        assert each.balloon is not None
+        assert (each.balloon.actual_bytes, each.balloon.usable_bytes) == (768 << 10, 256 << 10)
+        assert each.balloon.age_seconds == 7.5
+
+
+def test_a_qemu_that_hangs_is_left_out_of_the_survey_and_the_others_are_not(
+    libvirt: ReconnectingLibvirt, libvirtd: StandIn
+) -> None:
+    for hung in (DOMAINS[3], DOMAINS[7], DOMAINS[5]):
+        libvirtd.hang(hung)
+        told = {each.domain.uuid: each for each in libvirt.survey(now=107.5)}
+        assert told.keys() == set(DOMAINS)
+        silent = {uuid for uuid, each in told.items() if each.balloon is None}
+        assert silent == set(libvirtd.hung_domains)
+    before = libvirtd.bulk_calls
+    libvirt.survey(now=107.5)
+    assert libvirtd.bulk_calls == before + 1
+    assert balloon(libvirt, DOMAINS[0]) == MIB  # there is room for other calls
+
+
+def test_a_libvirtd_that_hangs_is_not_asked_twice_for_a_survey(
+    libvirt: ReconnectingLibvirt, libvirtd: StandIn
+) -> None:
+    libvirt.survey(now=0.0)
+    libvirtd.let_go.clear()
+    for _ in range(2):
+        with pytest.raises(HostError, match=UNREACHABLE):
+            libvirt.survey(now=0.0)
+    assert libvirtd.bulk_calls == 2
+
+
+def test_a_driver_that_cannot_tell_of_all_is_asked_of_each(
+    libvirt: ReconnectingLibvirt, libvirtd: StandIn
+) -> None:
+    libvirtd.knows_bulk = False
+    told = libvirt.survey(now=0.0)
+    assert len(told) == len(DOMAINS)
+    assert all(each.domain.maximum_bytes == MIB for each in told)

@@ -1,0 +1,84 @@
+"""What libvirt tells of all domains in one call (virConnectGetAllDomainStats).
+
+With NOWAIT a domain whose job somebody else holds is left without its guest's figures, and nobody is waited
+for. A QEMU that hangs while it is asked holds up the call all the same, and has its job taken from then on:
+the next call leaves it out. A driver that has no such call (QEMU's has) is asked of each domain by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from overcommit.model.facts import RunState
+
+_NO_SUPPORT, _ARGUMENT_UNSUPPORTED = 3, 74
+"""VIR_ERR_NO_SUPPORT; VIR_ERR_ARGUMENT_UNSUPPORTED: a flag that this libvirtd does not know."""
+_MAXIMUM, _CURRENT = "balloon.maximum", "balloon.current"
+_ASKED = ("balloon.last-update", "balloon.rss")
+"""What is there only if the QEMU was asked."""
+
+
+class Told(NamedTuple):
+    """Of one domain: ``figures`` as `virDomainMemoryStats` names them (KiB), None where nobody was asked."""
+
+    name: str
+    uuid: str
+    state: RunState
+    maximum_kib: int
+    figures: Mapping[str, int] | None
+
+
+def state_of(number: int) -> RunState:
+    """By virDomainState."""
+    return {1: RunState.RUNNING, 3: RunState.PAUSED}.get(number, RunState.OTHER)
+
+
+def ask_all(libvirt: Any, connection: Any) -> list[Told]:
+    """All active domains.
+
+    Raises:
+        libvirtError: libvirtd refused.
+    """
+    what = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON
+    active = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+    try:
+        records = connection.getAllDomainStats(
+            what, active | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in {_NO_SUPPORT, _ARGUMENT_UNSUPPORTED}:
+            raise
+        listed = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        records = [(domain, {}) for domain in listed]
+    told = []
+    for domain, values in records:
+        try:
+            told.append(_told(domain, values if _MAXIMUM in values else _alone(libvirt, domain)))
+        except libvirt.libvirtError:
+            continue  # it left meanwhile
+    return told
+
+
+def _told(domain: Any, values: Mapping[str, Any]) -> Told:
+    state = state_of(values["state.state"])
+    figures = None
+    if state is RunState.RUNNING and _CURRENT in values and any(key in values for key in _ASKED):
+        figures = {
+            key.removeprefix("balloon.").replace("-", "_"): value
+            for key, value in values.items()
+            if key.startswith("balloon.")
+        }
+        figures["actual"] = figures.pop("current")
+    return Told(domain.name(), domain.UUIDString(), state, values[_MAXIMUM], figures)
+
+
+def _alone(libvirt: Any, domain: Any) -> dict[str, Any]:
+    """The same of a driver that tells of each by itself."""
+    values = {"state.state": domain.state()[0], _MAXIMUM: domain.maxMemory()}
+    try:
+        figures = domain.memoryStats()
+    except libvirt.libvirtError:
+        return values
+    named = {"actual": "current", "last_update": "last-update"}
+    return values | {f"balloon.{named.get(key, key)}": value for key, value in figures.items()}

@@ -1,0 +1,44 @@
+"""One survey of all domains for all who look in a tick: whoever lists them asks nobody."""
+
+from __future__ import annotations
+
+from overcommit.clock import Clock
+from overcommit.errors import HostError
+from overcommit.hypervisor.port import Hypervisor, ListedDomain, Surveyed
+from overcommit.model.facts import BalloonStats
+
+
+class Survey:
+    """The latest survey."""
+
+    def __init__(self, hypervisor: Hypervisor, clock: Clock) -> None:
+        self._hypervisor = hypervisor
+        self._clock = clock
+        self._said: dict[str, BalloonStats | None] = {}
+        self._error = HostError("the hypervisor was not asked for its domains")
+        self.told: tuple[Surveyed, ...] | None = None
+        """None where the hypervisor did not answer."""
+
+    def renew(self) -> None:
+        """Ask anew; whoever needs an answer that does not come is told why."""
+        self.told, self._said = None, {}
+        try:
+            self.told = self._hypervisor.survey(now=self._clock.now())
+        except HostError as error:
+            self._error = error
+        else:
+            self._said = {each.domain.uuid: each.balloon for each in self.told}
+
+    def domains(self) -> tuple[ListedDomain, ...]:
+        """The active domains.
+
+        Raises:
+            HostError: the hypervisor did not answer.
+        """
+        if self.told is None:
+            raise self._error
+        return tuple(each.domain for each in self.told)
+
+    def said(self, uuid: str) -> BalloonStats | None:
+        """What a domain's guest says, None where it is not known."""
+        return self._said.get(uuid)
