@@ -12,12 +12,14 @@ from overcommit.adoption import adoption
 from overcommit.clock import Clock
 from overcommit.compaction import Step, Which, compaction
 from overcommit.damon.pool import require_free, undo
-from overcommit.errors import Gone, HostError, JournalFailed
+from overcommit.errors import Gone, HostError, JournalFailed, OvercommitError, Refused
+from overcommit.host.cgroup import read_cgroup
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
 from overcommit.journal import (
     OF_GUESTS,
+    ActionBegun,
     BalloonMoved,
     Entry,
     Generation,
@@ -27,6 +29,7 @@ from overcommit.journal import (
     of_boot,
 )
 from overcommit.ledger import Ledger
+from overcommit.model.action import HOST, Action, KsmAction, name_of
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.history import Event, event_of
 from overcommit.model.outcome import Outcome, Status
@@ -36,6 +39,9 @@ from overcommit.plan import settling
 from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
 from overcommit.units import MIB, format_size
 
+MEND = "overcommitctl restore puts back what can be, and sets the damaged file aside"
+"""What helps against a damaged journal."""
+_DIED = "interrupted: its controller died"
 _MOST_ROUNDS = 3
 """What `compaction` puts on disk first, it settles the next time."""
 
@@ -63,6 +69,7 @@ class Control:
         try:
             for sentence in self.clean_up_damon():
                 self.say(f"cleaned up after a controller that died: {sentence}")
+            self.note_interrupted(_DIED)
             with self.opened(command) as generation:
                 yield generation
         finally:
@@ -77,8 +84,24 @@ class Control:
         try:
             yield generation
         finally:
-            if not any(e.generation == generation.number for e in self.journal.outstanding()):
+            self.note_interrupted("interrupted")
+            left = (*self.journal.outstanding(), *self.journal.begun())
+            if not any(entry.generation == generation.number for entry in left):
                 self.journal.discard(generation)
+
+    def require_whole(self, refused: Generation | None = None) -> None:
+        """Return when all of the undo journal that counts in this boot can be read; else nothing is taken.
+
+        A generation that the disk ``refused`` something must take records again, too.
+
+        Raises:
+            Refused: a line cannot be read; it is named.
+            JournalFailed: the disk refuses still.
+        """
+        if refused is not None:
+            refused.require_writable()
+        for fault in self.journal.faults(read_boot_id(self.kernel)):
+            raise Refused(f"nothing is taken, for the undo journal is damaged: {fault}", hint=MEND)
 
     def require_damon(self, *, take_over: bool) -> None:
         """Refuse before anything is touched when DAMON belongs to somebody else.
@@ -194,6 +217,68 @@ class Control:
                 policy_digest=policy.digest,
             )
         )
+        self._settle_begun(outcome.action)
+
+    def note_interrupted(self, why: str, action: Action | None = None) -> None:
+        """Remember how actions ended of which nobody told the end, or that one; ``why`` it ended so.
+
+        To be called by the only controller, when none of them is at work.
+        """
+        for entry in self.journal.begun():
+            if action is None or _is_begun(entry, action):
+                self.ledger.note(self.interrupted(entry, why))
+                self._settle(entry)
+
+    def interrupted(self, entry: Entry, why: str) -> Event:
+        """What became of an action that was begun, as far as the host still shows it."""
+        begun = entry.record
+        assert isinstance(begun, ActionBegun)
+        gone = None
+        if entry.boot_id != read_boot_id(self.kernel):
+            detail = f"{why}; the host was rebooted since"
+        elif begun.domain is None:
+            detail = why
+        elif (found := self._now_in_memory(begun)) is None:
+            detail = f"{why}; the domain ended since"
+        else:
+            resident, swapped = found
+            gone = max(0, (begun.resident_bytes or resident) - resident)
+            detail = f"{why}; {format_size(gone)} had gone, {format_size(swapped)} of the domain in swap now"
+        status = Status.PARTIAL if gone is not None and gone >= MIB else Status.FAILED
+        return self.happened(
+            begun.what,
+            status,
+            detail,
+            about=HOST if begun.domain is None else begun.domain.name,
+            domain=begun.domain,
+            expected_bytes=begun.expected_bytes,
+            freed_bytes=gone,
+            because=begun.because,
+        )
+
+    def _now_in_memory(self, begun: ActionBegun) -> tuple[int, int] | None:
+        """What is resident of the domain, and in swap; None: it does not live that life any more."""
+        who = begun.domain
+        try:
+            if who is None or read_start_time(self.kernel, who.pid) != who.start_time:
+                return None
+            residency = self.kernel.residency(who.pid, begun.ram)
+            group = read_cgroup(self.kernel, who.pid)  # knows what of shared memory is in swap, too
+        except (OSError, OvercommitError):
+            return None
+        swapped = residency.swapped_bytes if group is None else max(group.swap_bytes, residency.swapped_bytes)
+        return sum(span.size for span in residency.resident), swapped
+
+    def _settle_begun(self, action: Action) -> None:
+        for entry in self.journal.begun():
+            if _is_begun(entry, action):
+                self._settle(entry)
+
+    def _settle(self, entry: Entry) -> None:
+        try:
+            self.journal.settle(entry)
+        except JournalFailed as error:
+            self.say(f"{error}: how it ended will be told once more, as interrupted")
 
     def happened(self, kind: str, status: Status, detail: str, **about: Any) -> Event:
         """What this run did besides actions, as an event of now."""
@@ -217,6 +302,12 @@ class Control:
             HostError: the kernel or the disk refused; it can be tried again.
         """
         return undo(self.kernel, self.journal, self.left_in_damon())
+
+
+def _is_begun(entry: Entry, action: Action) -> bool:
+    domain = None if isinstance(action, KsmAction) else action.domain
+    begun = entry.record
+    return isinstance(begun, ActionBegun) and (begun.domain, begun.what) == (domain, name_of(action))
 
 
 def _sizes(domains: Iterable[DomainFacts]) -> Iterator[tuple[Which, int]]:

@@ -1,168 +1,68 @@
 """The undo journal: what to put back, on disk before anything is changed (rules S3, S4, S10).
 
 One file per generation, one JSON object per line, each line fsynced before the write it describes. A
-record stays outstanding until a ``settled`` line follows, which is written after the undo.
+record stays outstanding until a ``settled`` line follows, which is written after the undo. A line that cannot
+be read is a `Fault`: it is named, nothing more is taken, and what the other lines tell is put back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import itertools
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
 
 from overcommit.controller_lock import ControllerLock
-from overcommit.journal_file import append, lines
+from overcommit.errors import JournalFailed, Refused
+from overcommit.journal_contents import NOT_ON_DISK, Content, content_of
+from overcommit.journal_file import FORMAT, append
+from overcommit.journal_records import (
+    OF_GUESTS,
+    ActionBegun,
+    BalloonMoved,
+    Entry,
+    Fault,
+    GenerationSummary,
+    GuestReclaimSet,
+    GuestRecord,
+    KdamondStarted,
+    KsmStarted,
+    MemoryDeviceResized,
+    ModuleTakenOver,
+    PoolClaimed,
+    Record,
+    TraceOpened,
+    of_boot,
+    to_json,
+)
 from overcommit.model.facts import Incarnation
 
+__all__ = [
+    "DEFAULT_DIRECTORY",
+    "OF_GUESTS",
+    "ActionBegun",
+    "BalloonMoved",
+    "Entry",
+    "Fault",
+    "Generation",
+    "GenerationSummary",
+    "GuestReclaimSet",
+    "GuestRecord",
+    "Journal",
+    "KdamondStarted",
+    "KsmStarted",
+    "MemoryDeviceResized",
+    "ModuleTakenOver",
+    "PoolClaimed",
+    "Record",
+    "TraceOpened",
+    "of_boot",
+]
 DEFAULT_DIRECTORY = Path("/var/lib/overcommit")
 _KEPT_GENERATIONS = 200
 """Files of the newest that are kept when nothing in them is left to undo, for whoever looks into one."""
 _LONG_BYTES = 256 * 1024
 """A file as long as that, of a thousand lines or so, is followed by another."""
-_OWED = 1 << 40
-"""Number of an entry that is not on disk yet: newer than all that are."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleTakenOver:
-    """A kernel module that ran DAMON exclusively was turned off; its ``enabled`` read ``before``."""
-
-    module: str
-    before: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolClaimed:
-    """The kdamond slots were set to ``size``; ``before`` is the whole configuration found there.
-
-    Each slot of ours carries ``mark`` (`overcommit.damon.pool`); 0: written before there were marks.
-    """
-
-    size: int
-    before: Mapping[str, str]
-    mark: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KdamondStarted:
-    """One of our slots was turned on for ``what``; ``fingerprint`` tells it from anybody else's."""
-
-    slot: int
-    what: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceOpened:
-    """An instance of the kernel's tracing was made for us, at ``path``."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BalloonMoved:
-    """A balloon target was changed from ``before_bytes``."""
-
-    domain: Incarnation
-    before_bytes: int
-    after_bytes: int
-
-    @property
-    def what(self) -> str:
-        """What was moved, for people, and to tell it from the domain's others."""
-        return "balloon"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryDeviceResized:
-    """What is requested of a virtio-mem device was changed from ``before_bytes``."""
-
-    domain: Incarnation
-    device: str
-    before_bytes: int
-    after_bytes: int
-
-    @property
-    def what(self) -> str:
-        """See `BalloonMoved.what`."""
-        return f"device {self.device}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KsmStarted:
-    """KSM was set going; files below ``/sys/kernel/mm/ksm`` read ``before``, and were to read ``after``.
-
-    In the order in which they were written. A file that was not written itself, but that the kernel sets
-    anew when another is put back, has the value it will have by then in ``after``.
-    """
-
-    before: Mapping[str, str]
-    after: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestReclaimSet:
-    """DAMON_RECLAIM's parameters were set in a guest; both by name, in the order in which they were set."""
-
-    domain: Incarnation
-    before: Mapping[str, str]
-    after: Mapping[str, str]
-
-
-GuestRecord = BalloonMoved | MemoryDeviceResized
-"""What was changed of a guest's own memory; libvirt gives it back."""
-OF_GUESTS = (BalloonMoved, MemoryDeviceResized, GuestReclaimSet)
-"""What takes libvirt to put back; all else is the host's own."""
-Record = (
-    ModuleTakenOver | PoolClaimed | KdamondStarted | TraceOpened | GuestRecord | GuestReclaimSet | KsmStarted
-)
-_KINDS = {kind.__name__: kind for kind in get_args(Record)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A record with its place: undone newest first."""
-
-    generation: int
-    number: int
-    boot_id: str
-    record: Record
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationSummary:
-    """One past or unfinished generation."""
-
-    number: int
-    command: str
-    started_at: float
-    boot_id: str
-    outstanding: int
-
-
-_OfBoot = TypeVar("_OfBoot", Entry, GenerationSummary)
-
-
-def of_boot(found: Iterable[_OfBoot], boot_id: str) -> list[_OfBoot]:
-    """Those of that boot: what was changed in another one went with it, and none of it is in force."""
-    return [one for one in found if one.boot_id == boot_id]
-
-
-def _to_json(record: Record) -> dict[str, Any]:
-    return {"kind": type(record).__name__, **dataclasses.asdict(record)}
-
-
-def _from_json(data: dict[str, Any]) -> Record:
-    values = dict(data)
-    kind = _KINDS[values.pop("kind")]
-    if kind in OF_GUESTS:
-        values["domain"] = Incarnation(**values["domain"])
-    record: Record = kind(**values)
-    return record
 
 
 class Generation:
@@ -190,7 +90,7 @@ class Generation:
 
         Only for what restore has a way back from; if we die before, later plans take it for somebody else's.
         """
-        entry = Entry(generation=self.number, number=_OWED, boot_id=self._boot_id, record=record)
+        entry = Entry(generation=self.number, number=NOT_ON_DISK, boot_id=self._boot_id, record=record)
         self._journal.owed[record.domain, record.what] = entry
 
     def require_writable(self) -> None:
@@ -218,7 +118,8 @@ class Generation:
         if self.path.stat().st_size < _LONG_BYTES:
             return
         new = self._journal.begin(self.command, boot_id=self._boot_id, started_at=now)
-        if not any(entry.generation == self.number for entry in self._journal.outstanding()):
+        left = (*self._journal.outstanding(), *self._journal.begun())
+        if not any(entry.generation == self.number for entry in left):
             self._journal.discard(self)
         self.number, self.path, self._next = new.number, new.path, 0
 
@@ -241,18 +142,13 @@ class Generation:
 
     def _write(self, record: Record) -> Entry:
         entry = Entry(generation=self.number, number=self._next, boot_id=self._boot_id, record=record)
-        append(self.path, {"number": entry.number, "record": _to_json(record)})
-        self._next += 1
+        try:
+            data = to_json(record)
+        except ValueError as error:
+            raise JournalFailed(f"what is to be changed cannot be put on record: {error}") from error
+        self._next += 1  # also of one that the disk refuses: no two lines have the same number
+        append(self.path, {"number": entry.number, "boot_id": entry.boot_id, "record": data})
         return entry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Content:
-    """What a file says, as long as it has this ``stamp``; ``head`` is None where its first line is torn."""
-
-    stamp: tuple[int, int, int]
-    head: GenerationSummary | None
-    outstanding: tuple[Entry, ...]
 
 
 class Journal:
@@ -261,13 +157,25 @@ class Journal:
     def __init__(self, directory: Path = DEFAULT_DIRECTORY) -> None:
         self._directory = directory
         self._lock = ControllerLock(directory)
-        self._read: dict[int, _Content] = {}
+        self._read: dict[int, Content] = {}
         self.owed: dict[tuple[Incarnation, str], Entry] = {}
         """See `Generation.owe`: the latest of each balloon and device."""
 
     def lock(self) -> None:
-        """See `ControllerLock.take`."""
+        """See `ControllerLock.take`.
+
+        Raises:
+            Conflict: another controller is at work.
+            Refused: a newer version wrote something of it, which would be lost on this one.
+        """
         self._lock.take()
+        for fault in self.faults():
+            if fault.damage.newer:
+                self._lock.leave()
+                raise Refused(
+                    f"the undo journal is not ours to work with: {fault}",
+                    hint="nothing was changed; use the overcommit that wrote it, or a newer one",
+                )
 
     def unlock(self) -> None:
         """See `ControllerLock.leave`."""
@@ -285,18 +193,19 @@ class Journal:
         """
         number = max((number for number, _ in self._files()), default=0) + 1
         path = self._path(number)
-        append(path, {"command": command, "boot_id": boot_id, "started_at": started_at})
+        head = {"command": command, "boot_id": boot_id, "started_at": started_at}
+        append(path, {"format": FORMAT, **head})
         directory = os.open(self._directory, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-        self._prune()
+        self._prune(boot_id)
         return Generation(self, path, number, boot_id=boot_id, command=command)
 
     def settle(self, entry: Entry) -> None:
         """Note that the entry has been undone (or has nothing left to undo)."""
-        if entry.number == _OWED:
+        if entry.number == NOT_ON_DISK:
             self.owed = {which: owed for which, owed in self.owed.items() if owed != entry}
             return
         append(self._path(entry.generation), {"settled": entry.number})
@@ -311,11 +220,45 @@ class Journal:
         entries += self.owed.values()
         return tuple(sorted(entries, key=lambda e: (e.generation, e.number), reverse=True))
 
+    def begun(self) -> tuple[Entry, ...]:
+        """The actions that were begun, and whose end is not in the history (`ActionBegun`), oldest first."""
+        return tuple(entry for content in self._contents() for entry in content.begun)
+
+    def faults(self, boot_id: str | None = None) -> tuple[Fault, ...]:
+        """The lines that cannot be read; not those of another boot than ``boot_id``, where that is known."""
+        return tuple(
+            fault
+            for content in self._contents()
+            for fault in content.faults
+            if boot_id is None or fault.boot_id in {boot_id, None} or fault.damage.newer
+        )
+
+    def set_aside(self, file: str) -> str:
+        """Give a damaged file of which all that can be read is undone another name, which nobody reads.
+
+        Returns:
+            Its name.
+
+        Raises:
+            JournalFailed: the disk refuses.
+        """
+        path = self._directory / file
+        name = next(
+            each
+            for n in itertools.count(1)
+            if not (self._directory / (each := f"{file}.damaged-{n}")).exists()
+        )
+        try:
+            path.rename(path.with_name(name))
+        except OSError as error:
+            raise JournalFailed(f"cannot set {file} aside: {error.strerror}") from error
+        return name
+
     def generations(self) -> tuple[GenerationSummary, ...]:
         """All generations, oldest first."""
         return tuple(content.head for content in self._contents() if content.head is not None)
 
-    def _contents(self) -> list[_Content]:
+    def _contents(self) -> list[Content]:
         """What the files say, oldest first; only those are read that are not as they were the last time."""
         before, self._read = self._read, {}
         for number, path in self._files():
@@ -324,16 +267,17 @@ class Journal:
                 stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
                 content = before.get(number)
                 if content is None or content.stamp != stamp:
-                    content = _content(number, path, stamp)
+                    content = content_of(number, path, stamp)
             except FileNotFoundError:  # the controller at work has no more use for it
                 continue
             self._read[number] = content
         return list(self._read.values())
 
-    def _prune(self) -> None:
-        needed = {entry.generation for entry in self.outstanding()}
+    def _prune(self, boot_id: str) -> None:
+        needed = {entry.generation for entry in (*self.outstanding(), *self.begun())}
+        damaged = {fault.file for fault in self.faults(boot_id)}
         for number, path in self._files()[:-_KEPT_GENERATIONS]:
-            if number not in needed:
+            if number not in needed and path.name not in damaged:
                 with contextlib.suppress(OSError):  # it is in nobody's way
                     path.unlink()
 
@@ -343,25 +287,6 @@ class Journal:
     def _files(self) -> list[tuple[int, Path]]:
         if not self._directory.is_dir():
             return []
-        paths = sorted(self._directory.glob("generation-*.jsonl"))
-        return [(int(path.stem.rpartition("-")[2]), path) for path in paths]
-
-
-def _content(number: int, path: Path, stamp: tuple[int, int, int]) -> _Content:
-    found = list(lines(path))
-    if not found or "boot_id" not in found[0]:
-        return _Content(stamp=stamp, head=None, outstanding=())
-    head = found[0]
-    settled = {line["settled"] for line in found if "settled" in line}
-    outstanding = tuple(
-        Entry(
-            generation=number,
-            number=line["number"],
-            boot_id=head["boot_id"],
-            record=_from_json(line["record"]),
-        )
-        for line in found
-        if "record" in line and line["number"] not in settled
-    )
-    summary = GenerationSummary(number=number, outstanding=len(outstanding), **head)
-    return _Content(stamp=stamp, head=summary, outstanding=outstanding)
+        paths = sorted(self._directory.glob("generation-[0-9]*.jsonl"))
+        numbers = [(path.stem.rpartition("-")[2], path) for path in paths]
+        return [(int(number), path) for number, path in numbers if number.isdecimal() and number.isascii()]

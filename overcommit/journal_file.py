@@ -1,35 +1,78 @@
 """A file of the undo journal: lines of JSON, each on disk before the next thing is done.
 
-A torn line (power loss while appending) describes a write that never happened, and is left out.
+Each line carries a checksum of what it says, so that one that a disk or a hand has changed is not obeyed.
+Files of format 1 have none, and are read as they are. What cannot be read is named, and the other lines are
+read all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from overcommit import bounded_json
 from overcommit.errors import JournalFailed
+
+FORMAT = 2
+"""1 had no checksums."""
+_HEAD_OF_1 = {"command", "boot_id", "started_at"}
+_SUM = "crc32"
+_MOST_LINE_BYTES = 16 << 20
+"""The configuration of all slots of DAMON that another tool left is one line."""
+_MOST_FILE_BYTES = 64 << 20
+_MOST_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """A line that cannot be obeyed, and why.
+
+    ``torn``: it is the last one, and was cut short; what it describes was never done, for the line is whole
+    on disk before. ``newer`` is a whole file of a later version.
+    """
+
+    line: int
+    why: str
+    torn: bool = False
+    newer: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """What a file says, in order, each with its line's number."""
+
+    found: tuple[tuple[int, dict[str, Any]], ...]
+    damages: tuple[Damage, ...]
 
 
 def append(path: Path, data: Mapping[str, Any]) -> None:
-    """Put a line on disk.
+    """Put a line on disk; of one that does not fit, nothing stays.
 
     Raises:
         JournalFailed: the disk refuses.
     """
+    text = _canonical(data)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             end = os.lseek(descriptor, 0, os.SEEK_END)
             torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-            line = b"\n" * torn + json.dumps(data).encode() + b"\n"
-            if os.write(descriptor, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-            os.fsync(descriptor)
+            line = b"\n" * torn + json.dumps({**data, _SUM: _checksum(text)}).encode() + b"\n"
+            try:
+                if os.write(descriptor, line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+                os.fsync(descriptor)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, end)
+                raise
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -39,12 +82,69 @@ def append(path: Path, data: Mapping[str, Any]) -> None:
         ) from error
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """What is there, in order."""
-    for text in path.read_text(errors="replace").splitlines():
+def read(path: Path) -> Lines:
+    """All that a file says, and what of it cannot be read; one that is empty was never begun.
+
+    Raises:
+        OSError: the file as a whole cannot be read.
+    """
+    if path.stat().st_size > _MOST_FILE_BYTES:
+        return Lines(found=(), damages=(Damage(line=1, why="the file is longer than any that was written"),))
+    content = path.read_bytes()
+    texts = content.split(b"\n")
+    found: list[tuple[int, dict[str, Any], bool]] = []
+    damages: list[Damage] = []
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            continue
         try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # torn by a power loss; its write was never made
-        if isinstance(line, dict):
-            yield line
+            line, summed = _understood(text)
+        except ValueError as error:
+            torn = number == len(texts)  # whole lines end with a line feed
+            damages.append(Damage(line=number, why="it was cut short" if torn else str(error), torn=torn))
+            continue
+        if line.get("format", 0) > FORMAT:
+            why = f"it is of format {line['format']}, which a newer overcommit wrote; this one reads {FORMAT}"
+            return Lines(found=(), damages=(Damage(line=number, why=why, newer=True),))
+        found.append((number, line, summed))
+    if found and not _is_of_format_1(found):
+        damages += [Damage(line=n, why="it has no checksum") for n, _, summed in found if not summed]
+        found = [one for one in found if one[2]]
+    damages.sort(key=lambda damage: damage.line)
+    return Lines(found=tuple((number, line) for number, line, _ in found), damages=tuple(damages))
+
+
+def _understood(text: bytes) -> tuple[dict[str, Any], bool]:
+    """What a line says, and whether it had a checksum, which was right.
+
+    Raises:
+        ValueError: why it cannot be obeyed.
+    """
+    line = bounded_json.loads(text, most_bytes=_MOST_LINE_BYTES, most_depth=_MOST_DEPTH)
+    if not isinstance(line, dict):
+        message = "it is no object"
+        raise ValueError(message)
+    if _SUM not in line:
+        return line, False
+    if line.pop(_SUM) != _checksum(_canonical(line)):
+        message = "its checksum does not match"
+        raise ValueError(message)
+    version = line.get("format", FORMAT)
+    if isinstance(version, bool) or not isinstance(version, int):
+        message = "its format is no number"
+        raise ValueError(message)
+    return line, True
+
+
+def _is_of_format_1(found: list[tuple[int, dict[str, Any], bool]]) -> bool:
+    """Whether lines may lack a checksum; lines that were added to such a file later have one."""
+    return bool(found) and found[0][1].keys() == _HEAD_OF_1 and not found[0][2]
+
+
+def _canonical(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
+def _checksum(text: str) -> str:
+    """CRC-32 (ISO-HDLC, as zlib has it): finds every error within 32 bits in a row."""
+    return f"{zlib.crc32(text.encode()):08x}"

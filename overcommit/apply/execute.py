@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 from overcommit.apply.balloon import move_balloon
@@ -14,8 +15,9 @@ from overcommit.apply.steps import Steps, run
 from overcommit.apply.virtio_mem import resize
 from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
-from overcommit.errors import UNCONTAINED, OvercommitError, in_a_line
+from overcommit.errors import UNCONTAINED, HostError, OvercommitError, in_a_line
 from overcommit.host.memory import read_host
+from overcommit.journal import ActionBegun
 from overcommit.model.action import (
     Action,
     BalloonAction,
@@ -25,11 +27,13 @@ from overcommit.model.action import (
     PageoutAction,
     ReportingAction,
     VirtioMemAction,
+    name_of,
 )
 from overcommit.model.facts import DomainFacts, Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report, Status
 from overcommit.model.plan import Plan
 
+_MOST_TEXT, _MOST_BLOCKS = 2048, 1024
 _SETTLE_SECONDS = 2.0
 """Between what guests give themselves and page-out, so that each counter belongs to one mechanism only."""
 
@@ -40,10 +44,18 @@ def carry_out_one(
     """Do one action, on the domain that it is about; None for KSM, which is the host's.
 
     Where it takes a kdamond, that is in this ``slot`` of the pool, which is claimed and large enough by then.
+    That it is begun is on record before it begins; who notes its end settles that (`Control.note`).
 
     Raises:
         HostError: the journal cannot be written.
     """
+    begin(site, action, domain)
+    return (yield from _steps(site, pool, action, domain, slot=slot))
+
+
+def _steps(
+    site: Worksite, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int
+) -> Steps[Outcome]:
     if isinstance(action, KsmAction):
         return start_merging(site, action)
     assert domain is not None
@@ -60,6 +72,31 @@ def carry_out_one(
             return demote(site, pool, action, domain, slot=slot)
         case PageoutAction():
             return page_out(site, pool, action, domain, slot=slot)
+
+
+def begin(site: Worksite, action: Action, domain: DomainFacts | None) -> None:
+    """Put on record that an action begins.
+
+    Raises:
+        HostError: the disk refuses. A guest gets its memory back all the same.
+    """
+    resident = None
+    if domain is not None:
+        with contextlib.suppress(HostError, OSError):
+            resident = site.resident_bytes(domain)
+    begun = ActionBegun(
+        domain=None if isinstance(action, KsmAction) else action.domain,
+        what=name_of(action),
+        because=action.because[:_MOST_TEXT],
+        expected_bytes=action.expected_bytes,
+        resident_bytes=resident,
+        ram=domain.ram[:_MOST_BLOCKS] if domain is not None else (),
+    )
+    try:
+        site.generation.record(begun)
+    except HostError:
+        if not (isinstance(action, VirtioMemAction | BalloonAction) and action.relieves):
+            raise
 
 
 def carry_out(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import (
     BalloonMoved,
     Entry,
+    Fault,
     GuestReclaimSet,
     GuestRecord,
     Journal,
@@ -69,7 +71,7 @@ def restore(
     damon: list[Entry] = []
     given: dict[_Which, list[tuple[Entry, GuestRecord]]] = {}
     others: list[tuple[Entry, GuestReclaimSet | KsmStarted]] = []
-    outstanding = journal.outstanding()
+    outstanding, faults = journal.outstanding(), journal.faults(boot_id)
     for entry in (entry for entry in outstanding if entry.generation >= since):
         if entry.boot_id != boot_id:
             past.append(entry)
@@ -85,6 +87,10 @@ def restore(
     except (OvercommitError, OSError) as error:
         left.append(str(error))
     own = _own_sizes(outstanding, boot_id)
+    if faults:
+        given = {which: _as_claimed(connect, which, history) for which, history in given.items()}
+        for which, history in given.items():
+            own[which] = max(own[which], history[-1][1].before_bytes)
     guests = _give_all_back(kernel, journal, clock, connect, given, own, progress)
     done += guests.done
     left += guests.left
@@ -94,7 +100,43 @@ def restore(
         if settled:
             left += _settle(journal, (entry,))
     left += _settle(journal, past)
+    for fault in faults:
+        said, harmless = _set_aside(journal, fault, since)
+        (done if harmless else left).append(said)
     return Restored(done=tuple(done), left=tuple(dict.fromkeys(left)), under_way=guests.under_way)
+
+
+def _as_claimed(
+    connect: Callable[[], Hypervisor], which: _Which, history: Sequence[tuple[Entry, GuestRecord]]
+) -> list[tuple[Entry, GuestRecord]]:
+    """The same, but where the domain carries that it had more: the line that said so may be lost."""
+    domain, what = which
+    entry, oldest = history[-1]
+    with contextlib.suppress(OvercommitError, OSError, ValueError):
+        definition = read_definition(connect(), domain.uuid).definition
+        had = min(definition.claim.get(what, 0), definition.maximum_bytes)
+        if had > oldest.before_bytes:
+            return [*history[:-1], (entry, dataclasses.replace(oldest, before_bytes=had))]
+    return list(history)
+
+
+def _set_aside(journal: Journal, fault: Fault, since: int) -> tuple[str, bool]:
+    """Put a damaged file out of the way once nothing is left in it; what is to be said, if that is all.
+
+    A last line that was cut short describes nothing that was done.
+    """
+    number = int(fault.file.rpartition("-")[2].partition(".")[0])
+    needed = any(entry.generation == number for entry in (*journal.outstanding(), *journal.begun()))
+    if needed or number < since or fault.damage.newer:
+        return str(fault), False
+    if fault.file in {other.file for other in journal.faults()}:
+        try:
+            journal.set_aside(fault.file)
+        except JournalFailed as error:
+            return f"{fault}; {error}", False
+    if fault.damage.torn:
+        return f"{fault}: what it was to tell was never done, and the file is set aside", True
+    return f"{fault}: what it told is not known, and not put back; the file is set aside", False
 
 
 def _own_sizes(outstanding: Iterable[Entry], boot_id: str) -> dict[_Which, int]:

@@ -77,6 +77,7 @@ def do(
     if reserving is not None:
         past = dataclasses.replace(past, reservations=(*past.reservations, reserving))
     require_fresh(plan, snapshot, policy, past)
+    session.require_whole()
     teller = _JsonTeller() if session.json else _TextTeller(session)
     site = Worksite(
         kernel=session.kernel,

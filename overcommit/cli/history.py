@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -13,6 +13,7 @@ from overcommit.cli.remembered import event_json, events_text, in_force
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
 from overcommit.errors import OvercommitError, UsageError
+from overcommit.model.history import Event
 
 _ALL = 20_000
 """More events are not kept."""
@@ -38,6 +39,8 @@ def history(session: Session, names: tuple[str, ...], since: str | None, number:
     require_root()
     after = 0.0 if since is None else _moment(session, since)
     events = session.ledger.events(about=names, since=after, most=number)
+    session.tell_damage()
+    events = (*events, *_open_ends(session, names, after))[-number:]
     if names and not any(event.about in names for event in events):
         _require_known(session, names)
     changes = session.in_force()
@@ -81,3 +84,12 @@ def _require_known(session: Session, names: Sequence[str]) -> None:
                 if near
                 else "overcommitctl history shows all that is remembered",
             )
+
+
+def _open_ends(session: Session, names: tuple[str, ...], after: float) -> Iterator[Event]:
+    """What was begun and has not ended: it is under way, or was interrupted and nobody has told yet how."""
+    holder = session.journal.holder()
+    for entry in session.journal.begun():
+        event = session.interrupted(entry, "interrupted" if holder is None else f"under way ({holder})")
+        if event.at >= after and (not names or event.about in names):
+            yield event

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -17,6 +17,7 @@ from overcommit.cli.daemon_client import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
 from overcommit.errors import HostError, JournalFailed, OvercommitError
+from overcommit.host.cgroup import read_cgroup
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor
@@ -24,7 +25,13 @@ from overcommit.journal import GuestRecord, of_boot
 from overcommit.model.history import RESTORE
 from overcommit.model.outcome import Status
 from overcommit.observe.facts import identify, observe
+from overcommit.shown import plain
+from overcommit.units import MIB, format_size
 
+_MOST_NAMED = 8
+_AS_FOUND = "Nothing to restore: the host is as we found it."
+_NOT_IN_FORCE = "Nothing to restore: nothing that we set is in force."
+"""But some of its memory is not where it was."""
 RESTORED_IN_PART = 3
 NOTHING = Restored(done=(), left=())
 
@@ -51,6 +58,7 @@ def restore(session: Session, generation: int | None) -> None:
     connect = functools.cache(functools.partial(session.hypervisor, read_only=False))
     session.journal.lock()
     try:
+        session.note_interrupted("interrupted: its controller died")
         first = () if generation else _damon_first(session)
         unknown = () if generation else _adopt(session, connect)
         result = put_back(
@@ -79,8 +87,12 @@ def restore(session: Session, generation: int | None) -> None:
             tell(f"  {sentence}; it needs no help, and another restore will see it there")
         for sentence in result.left:
             tell(f"  NOT restored: {sentence}")
+        swap = () if generation else tuple(_in_swap(session, connect))
         if result == NOTHING:
-            tell(_nothing(session, generation))
+            nothing = _nothing(session, generation)
+            tell(_NOT_IN_FORCE if swap and nothing == _AS_FOUND else nothing)
+        for sentence in swap:
+            tell(f"  {sentence}")
     if result.left:
         session.talk.say(f"run {session.again('restore')} again when that is mended")
         raise SystemExit(RESTORED_IN_PART)
@@ -127,6 +139,25 @@ def _is_news(session: Session, hypervisor: Hypervisor) -> bool:
     return False
 
 
+def _in_swap(session: Session, connect: Callable[[], Hypervisor]) -> Iterator[str]:
+    """What guests have in swap now, whoever put it there: until they read it back it is not as it was."""
+    swapped: dict[str, int] = {}
+    with contextlib.suppress(OvercommitError, OSError):  # that libvirt is away was said already
+        for listed in connect().domains():
+            with contextlib.suppress(OvercommitError, OSError):
+                group = read_cgroup(session.kernel, identify(session.kernel, listed).pid)
+                if group is not None and group.swap_bytes >= MIB:
+                    swapped[listed.name] = group.swap_bytes
+    if swapped:
+        most = sorted(swapped, key=lambda name: -swapped[name])[:_MOST_NAMED]
+        named = ", ".join(f"{plain(name)} {format_size(swapped[name])}" for name in most)
+        more = f" and {len(swapped) - len(most)} more" if len(swapped) > len(most) else ""
+        yield (
+            f"{format_size(sum(swapped.values()))} of guests are in swap ({named}{more}): each page "
+            "comes back when its guest touches it"
+        )
+
+
 def _nothing(session: Session, generation: int | None) -> str:
     stands = [
         f"generation {g.number} ({g.command}): {g.outstanding} change(s)"
@@ -134,5 +165,5 @@ def _nothing(session: Session, generation: int | None) -> str:
         if g.outstanding
     ]
     if not stands:
-        return "Nothing to restore: the host is as we found it."
+        return _AS_FOUND
     return f"Nothing of generation {generation} or later is outstanding; still in force: {', '.join(stands)}"

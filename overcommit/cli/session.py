@@ -15,10 +15,11 @@ import tenacity
 
 from overcommit.cli.talk import Talk
 from overcommit.clock import SystemClock
-from overcommit.control import Control
+from overcommit.control import MEND, Control
 from overcommit.damon.worker import DamonWorker
 from overcommit.errors import Unsupported
 from overcommit.host.kernel import LocalKernel
+from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import DEFAULT_DIRECTORY, Generation, Journal
@@ -81,6 +82,11 @@ class Session(Control):
             stays = any(entry.generation == number for entry in self.journal.outstanding())
             hint = f"{self.again('restore')} undoes what had been done" if stays else None
             raise Interrupted(hint=hint) from error
+
+    def tell_damage(self) -> None:
+        """Say what of the undo journal cannot be read, and what helps."""
+        for fault in self.journal.faults(read_boot_id(self.kernel)):
+            self.talk.say(f"the undo journal is damaged: {fault}; nothing is taken. {MEND}")
 
     def hypervisor(self, *, read_only: bool) -> Hypervisor:
         """A connection to libvirt; one that is just being restarted is waited for.

@@ -49,6 +49,7 @@ def _look(session: Session) -> dict[str, Any]:
     hypervisor = session.hypervisor(read_only=True)
     snapshot = observe(session.kernel, hypervisor, session.clock)
     past = session.past(snapshot.taken_at)
+    session.tell_damage()
     return status_document(snapshot, policy, past, session.journal.generations())
 
 

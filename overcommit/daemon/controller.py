@@ -28,7 +28,7 @@ from overcommit.daemon.pulse import take_pulse
 from overcommit.daemon.timetable import PLAN_SECONDS, Timetable
 from overcommit.daemon.wall_clock import WallClock
 from overcommit.daemon.watching import Watching
-from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
+from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError, Refused
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.hypervisor.surveying import Survey
 from overcommit.journal import Generation, GenerationSummary
@@ -358,6 +358,7 @@ class Controller:
         if ended.outcome is not None:
             self._patience.ended(ended.outcome, self._control.clock.monotonic())
             self._control.note(ended.outcome, self._generation, self.policy)
+        self._control.note_interrupted(str(ended.error or "left where it was"), ended.action)
 
     # --- state ---
 
@@ -376,12 +377,10 @@ class Controller:
             self.watching.close()
 
     def _require_disk(self, now: float) -> None:
-        """Whether the journal takes records again, asked only when it did not."""
-        if Loss.DISK not in self.footing.lost:
-            return
+        """Whether the journal can be read, and takes records again; that is asked only when it did not."""
         try:
-            self._generation.require_writable()
-        except JournalFailed as error:
+            self._control.require_whole(self._generation if Loss.DISK in self.footing.lost else None)
+        except (JournalFailed, Refused) as error:
             self._lose(Loss.DISK, str(error), now)
         else:
             self.footing = self.footing.regained(Loss.DISK)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.host.kernel import Kernel
-
-MODULES = ("damon_stat", "damon_reclaim", "damon_lru_sort")
+from overcommit.journal_checks import MODULES as MODULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,207 @@
+"""What the undo journal says: its records, and how they are written as JSON and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+from overcommit.journal_checks import require_right
+from overcommit.journal_file import Damage
+from overcommit.model.facts import Incarnation
+from overcommit.model.ranges import Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleTakenOver:
+    """A kernel module that ran DAMON exclusively was turned off; its ``enabled`` read ``before``."""
+
+    module: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolClaimed:
+    """The kdamond slots were set to ``size``; ``before`` is the whole configuration found there.
+
+    Each slot of ours carries ``mark`` (`overcommit.damon.pool`); 0: written before there were marks.
+    """
+
+    size: int
+    before: Mapping[str, str]
+    mark: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KdamondStarted:
+    """One of our slots was turned on for ``what``; ``fingerprint`` tells it from anybody else's."""
+
+    slot: int
+    what: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceOpened:
+    """An instance of the kernel's tracing was made for us, at ``path``."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalloonMoved:
+    """A balloon target was changed from ``before_bytes``."""
+
+    domain: Incarnation
+    before_bytes: int
+    after_bytes: int
+
+    @property
+    def what(self) -> str:
+        """What was moved, for people, and to tell it from the domain's others."""
+        return "balloon"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryDeviceResized:
+    """What is requested of a virtio-mem device was changed from ``before_bytes``."""
+
+    domain: Incarnation
+    device: str
+    before_bytes: int
+    after_bytes: int
+
+    @property
+    def what(self) -> str:
+        """See `BalloonMoved.what`."""
+        return f"device {self.device}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KsmStarted:
+    """KSM was set going; files below ``/sys/kernel/mm/ksm`` read ``before``, and were to read ``after``.
+
+    In the order in which they were written. A file that was not written itself, but that the kernel sets
+    anew when another is put back, has the value it will have by then in ``after``.
+    """
+
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestReclaimSet:
+    """DAMON_RECLAIM's parameters were set in a guest; both by name, in the order in which they were set."""
+
+    domain: Incarnation
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionBegun:
+    """An action is begun (rule S15); settled when how it ended is in the history. Nothing to undo by itself.
+
+    ``domain`` is None for the host's own. ``resident_bytes`` of its ``ram`` were in memory then, None: not
+    known.
+    """
+
+    domain: Incarnation | None
+    what: str
+    because: str
+    expected_bytes: int
+    resident_bytes: int | None
+    ram: tuple[Range, ...]
+
+
+GuestRecord = BalloonMoved | MemoryDeviceResized
+"""What was changed of a guest's own memory; libvirt gives it back."""
+OF_GUESTS = (BalloonMoved, MemoryDeviceResized, GuestReclaimSet)
+"""What takes libvirt to put back; all else is the host's own."""
+Record = (
+    ModuleTakenOver
+    | PoolClaimed
+    | KdamondStarted
+    | TraceOpened
+    | GuestRecord
+    | GuestReclaimSet
+    | KsmStarted
+    | ActionBegun
+)
+_KINDS = {kind.__name__: kind for kind in get_args(Record)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record with its place: undone newest first."""
+
+    generation: int
+    number: int
+    boot_id: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationSummary:
+    """One past or unfinished generation."""
+
+    number: int
+    command: str
+    started_at: float
+    boot_id: str
+    outstanding: int
+
+
+_OfBoot = TypeVar("_OfBoot", Entry, GenerationSummary)
+
+
+def of_boot(found: Iterable[_OfBoot], boot_id: str) -> list[_OfBoot]:
+    """Those of that boot: what was changed in another one went with it, and none of it is in force."""
+    return [one for one in found if one.boot_id == boot_id]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A line that cannot be obeyed; ``boot_id`` is None where the file does not say of which boot it is."""
+
+    file: str
+    damage: Damage
+    boot_id: str | None
+
+    def __str__(self) -> str:
+        if self.damage.newer:
+            return f"{self.file}: {self.damage.why}"
+        return f"{self.file} line {self.damage.line} cannot be read: {self.damage.why}"
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """What is written of a record.
+
+    Raises:
+        ValueError: it could not be read back.
+    """
+    values = dataclasses.asdict(record)
+    kind = type(record).__name__
+    require_right(kind, values)
+    return {"kind": kind, **values}
+
+
+def from_json(data: Any) -> Record:
+    """The record that this was written of.
+
+    Raises:
+        ValueError: no record of ours says so.
+    """
+    if not isinstance(data, dict):
+        message = "its record is no object"
+        raise ValueError(message)
+    values = dict(data)
+    kind = values.pop("kind", None)
+    require_right(kind, values)
+    if values.get("domain") is not None:
+        values["domain"] = Incarnation(**values["domain"])
+    if "ram" in values:
+        values["ram"] = tuple(Range(*each) for each in values["ram"])
+    record: Record = _KINDS[kind](**values)
+    return record
