@@ -14,7 +14,7 @@ from typing import NamedTuple
 from overcommit.apply.claims import drop, stake
 from overcommit.apply.returning import LONGEST_SECONDS, Nudge
 from overcommit.apply.steps import Steps
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.worksite import Held, Worksite
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.journal import GuestRecord
@@ -168,36 +168,43 @@ def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Leve
     began = site.clock.monotonic()
     try:
         site.require_willing(domain)
-        before = site.resident_bytes(domain)
+        before = site.held(domain)
         faults = _major_faults(site, domain)
         guest = _guest_bytes(site, domain)
     except HostError as error:
         return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
     site.generation.record(lever.record(action.after_bytes))
     _tell_domain(site, action.domain, lever, action.after_bytes)
-    freed = promoted = 0
+    given, promoted = Held(0, 0), 0
     end = yield from _go_down(site, action, domain, lever, guest)
     left_at = action.before_bytes if end.left_at is None else end.left_at
     try:
-        freed = before - site.resident_bytes(domain)
-        due = _due(action, before, guest, left_at)
+        given = before.given_up(site.held(domain))
         works = end.status is not Status.FAILED and not end.stopped
-        if works and due >= worthwhile(guest) and freed < _PHANTOM_SHARE * due:
+        if works and _is_phantom(given, action, before, guest, left_at):
             end = end._replace(fault=Fault.PHANTOM)
             unnoted = _leave(site, domain, lever, action.before_bytes, told=left_at)
             detail = (
                 f"the guest gave {format_size(action.before_bytes - left_at)} but the host "
-                f"got {format_size(freed)}: given back{unnoted}"
+                f"got {format_size(given.resident_bytes)}: given back{unnoted}"
             )
             end = _End(Status.UNDONE, detail, action.before_bytes, Fault.PHANTOM)
         promoted = _major_faults(site, domain) - faults
     except HostError as error:
         if end.status is not Status.FAILED:
             end = end._replace(status=Status.FAILED, detail=str(error))
-    freed = max(0, freed)
     if end.status is Status.FAILED:
-        end = end._replace(status=Status.of(freed, enough=False, failure=end.detail))
-    return _outcome(site, action, end, began, freed=freed, promoted=promoted)
+        end = end._replace(status=Status.of(given.resident_bytes, enough=False, failure=end.detail))
+    return _outcome(site, action, end, began, given=given, promoted=promoted)
+
+
+def _is_phantom(given: Held, action: SizeAction, before: Held, guest: int, left_at: int) -> bool:
+    """Whether the host got too little of what the guest gave: of memory, or of memory and swap together."""
+    due = _due(action, before.resident_bytes, guest, left_at)
+    if due >= worthwhile(guest) and given.resident_bytes < _PHANTOM_SHARE * due:
+        return True
+    whole = _due(action, sum(before), guest, left_at)
+    return whole >= worthwhile(guest) and sum(given) < _PHANTOM_SHARE * whole
 
 
 def _guest_bytes(site: Worksite, domain: DomainFacts) -> int:
@@ -348,12 +355,19 @@ def _major_faults(site: Worksite, domain: DomainFacts) -> int:
 
 
 def _outcome(
-    site: Worksite, action: SizeAction, end: _End, began: float, *, freed: int = 0, promoted: int = 0
+    site: Worksite,
+    action: SizeAction,
+    end: _End,
+    began: float,
+    *,
+    given: Held | None = None,
+    promoted: int = 0,
 ) -> Outcome:
     return Outcome(
         action=action,
         status=end.status,
-        freed_bytes=freed,
+        freed_bytes=given.resident_bytes if given else 0,
+        swap_freed_bytes=given.swapped_bytes if given else 0,
         promoted_pages=promoted,
         seconds=site.clock.monotonic() - began,
         detail=end.detail,

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from overcommit.clock import Clock
 from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import NO_LIMITS, Limits, read_cgroup, read_limits
 from overcommit.host.kernel import Kernel
-from overcommit.host.process import read_start_time
+from overcommit.host.process import read_start_time, residency_of
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
-from overcommit.model.facts import CgroupMemory, DomainFacts, RunState
+from overcommit.model.facts import CgroupMemory, DomainFacts, Residency, RunState
+
+
+class Held(NamedTuple):
+    """Bytes of guest RAM in memory, and in swap."""
+
+    resident_bytes: int
+    swapped_bytes: int
+
+    def given_up(self, now: Held) -> Held:
+        """What of it the host no longer holds.
+
+        What came back from swap, or went there, has changed its place only: that is given up in neither.
+        """
+        freed = max(0, self.resident_bytes - now.resident_bytes)
+        gone = self.resident_bytes + self.swapped_bytes - now.resident_bytes - now.swapped_bytes
+        return Held(freed, max(0, min(self.swapped_bytes - now.swapped_bytes, gone - freed)))
 
 
 def _never() -> None:
@@ -73,6 +90,25 @@ class Worksite:
         resident = self.kernel.count_resident(domain.incarnation.pid, domain.ram)
         self.require_alive(domain)
         return resident
+
+    def held(self, domain: DomainFacts) -> Held:
+        """What the host holds of the domain now, in memory and in swap.
+
+        Raises:
+            Gone: the domain left; what was read may be somebody else's, who got its pid.
+            HostError: it cannot be read.
+        """
+        residency = self._residency(domain)
+        self.require_alive(domain)
+        return Held(residency.resident_bytes, residency.swapped_bytes)
+
+    def _residency(self, domain: DomainFacts) -> Residency:
+        shared = domain.definition.shared
+        try:
+            return residency_of(self.kernel, domain.incarnation.pid, domain.ram, shared=shared)
+        except OSError as error:
+            self.require_alive(domain)
+            raise HostError(f"cannot read the memory of domain {domain.name}: {error.strerror}") from error
 
     def limits(self, domain: DomainFacts) -> Limits:
         """What bounds the domain now; nothing does that has no cgroup.

@@ -151,6 +151,7 @@ class _JsonTeller:
             status=outcome.status.value,
             fault=outcome.fault.value if outcome.fault else None,
             freed_bytes=outcome.freed_bytes,
+            swap_freed_bytes=outcome.swap_freed_bytes,
             moved_bytes=outcome.moved_bytes,
             merged_bytes=outcome.merged_bytes,
             promoted_pages=outcome.promoted_pages,

@@ -212,6 +212,7 @@ def _drift(drift: Iterable[Drift]) -> Iterator[str]:
 def gains(plan: Plan) -> str:
     """What a plan frees, what it gives, and what it moves to another memory node, which frees nothing."""
     text = f"at least {format_size(plan.expected_bytes)}"
+    text += f" and {format_size(plan.swap_given_bytes)} of swap" if plan.swap_given_bytes else ""
     text += f", gives {format_size(plan.given_bytes)}" if plan.given_bytes else ""
     return text + (f", moves {format_size(plan.moving_bytes)}" if plan.moving_bytes else "")
 
@@ -264,6 +265,12 @@ def _change_text(action: Action) -> str:
         case KsmAction(settings=settings):
             written = ", ".join(f"{name} {value}" for name, value in settings)
             return f"merges equal pages in {format_size(action.mergeable_bytes)}  sets {written}"
+    swapped = action.expected_swap_bytes if isinstance(action, BalloonAction) else 0
+    if swapped:
+        return (
+            f"{what} {before} -> {after}  {does} {format_size(action.expected_bytes)} of memory and "
+            f"{format_size(swapped)} of swap"
+        )
     return f"{what} {before} -> {after}  {does} {format_size(amount)}"
 
 
@@ -286,7 +293,9 @@ def outcome_text(outcome: Outcome) -> str:
     elif isinstance(action, GuestReclaimAction):
         return f"  {outcome.status.value:<7} {action.domain.name}  {name_of(action)}: {outcome.detail}"
     else:
-        got = f"host got {format_size(outcome.freed_bytes)}"
+        swapped = outcome.swap_freed_bytes
+        got = f"{format_size(swapped)} of swap are free again, " if swapped else ""
+        got += f"host got {format_size(outcome.freed_bytes)}"
     return (
         f"  {outcome.status.value:<7} {action.domain.name}  {name_of(action)}: {got} of "
         f"{format_size(action.expected_bytes)} in {format_duration(outcome.seconds)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import re
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 from overcommit.errors import Gone, Unreadable
 from overcommit.host.kernel import Kernel, start_time_of
+from overcommit.model.facts import Residency
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.units import KIB, MIB
 
@@ -91,3 +93,16 @@ def swapped_of(smaps: str, memory: Sequence[Range]) -> int:
 def find_process_memory(smaps: str) -> tuple[Range, ...]:
     """All of a process's larger writable memory, from ``/proc/PID/smaps``: guest RAM is in there."""
     return normalise(m.span for m in _mappings(smaps) if "wr" in m.flags and m.span.size >= MIB)
+
+
+def residency_of(kernel: Kernel, pid: int, memory: Sequence[Range], *, shared: bool) -> Residency:
+    """What of that memory is in memory, and what in swap; where it is ``shared`` the page map shows no swap.
+
+    Raises:
+        Gone: the process has exited.
+        HostError, OSError: it cannot be read.
+    """
+    residency = kernel.residency(pid, memory)
+    if not shared:
+        return residency
+    return dataclasses.replace(residency, swapped_bytes=swapped_of(kernel.read(f"/proc/{pid}/smaps"), memory))

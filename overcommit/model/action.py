@@ -77,9 +77,12 @@ class GuestReclaimAction(_DomainStep):
 class BalloonAction(_DomainStep):
     """Move a domain's balloon so that the guest has ``after_bytes`` instead of ``before_bytes``.
 
-    ``expected_bytes`` is resident guest RAM above the new size. Where ``after_bytes`` is more than
+    ``expected_bytes`` is resident guest RAM above the new size. ``expected_swap_bytes`` of guest RAM in swap,
+    of no use to the guest, leave their room there; that is no memory. Where ``after_bytes`` is more than
     ``before_bytes`` it is a relief: a guest gets back what it needs, and the host gains nothing.
     """
+
+    expected_swap_bytes: int = 0
 
     @property
     def relieves(self) -> bool:

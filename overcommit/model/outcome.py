@@ -60,7 +60,8 @@ class Outcome:
     """One action's end.
 
     ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts what came back
-    from swap meanwhile: the price. ``moved_bytes`` went to another memory node and free nothing.
+    from swap meanwhile: the price. ``swap_freed_bytes`` of the domain are in swap no longer, and did not come
+    back: that is room there, and no memory. ``moved_bytes`` went to another memory node and free nothing.
     ``merged_bytes`` are what merging pages gains by the kernel's own account, a loss if negative.
     ``controller`` is None where nothing sets a pace. ``left_at_bytes`` is the size that a balloon or
     a device was left at, None where none was moved.
@@ -73,6 +74,7 @@ class Outcome:
     seconds: float
     detail: str
     moved_bytes: int = 0
+    swap_freed_bytes: int = 0
     merged_bytes: int = 0
     controller: Controller | None = None
     fault: Fault | None = None

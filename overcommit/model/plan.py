@@ -170,6 +170,11 @@ class Plan:
         return sum(a.after_bytes - a.before_bytes for a in own if a.relieves)
 
     @property
+    def swap_given_bytes(self) -> int:
+        """What room in swap guests that are ballooned should leave; it is no memory."""
+        return sum(a.expected_swap_bytes for a in self.runnable if isinstance(a, BalloonAction))
+
+    @property
     def moving_bytes(self) -> int:
         """What should go to another memory node."""
         return sum(a.expected_bytes for a in self.runnable if isinstance(a, DemotionAction))

@@ -18,8 +18,8 @@ from overcommit.host.process import (
     find_guest_ram,
     find_process_memory,
     read_start_time,
+    residency_of,
     runs_domain,
-    swapped_of,
 )
 from overcommit.host.setaside import read_arc, read_huge_pages
 from overcommit.host.swap import read_areas, read_traffic, read_zswap
@@ -28,12 +28,10 @@ from overcommit.hypervisor.port import Hypervisor, ListedDomain, Surveyed
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import (
     BalloonStats,
-    Definition,
     DomainFacts,
     Gap,
     HostFacts,
     Incarnation,
-    Residency,
     RunState,
     Snapshot,
 )
@@ -163,7 +161,7 @@ def _observe_domain(
     merged = attempt("merged pages", lambda: read_merged(kernel, pid))
     residency, memory = None, ram or process
     if memory:
-        residency = attempt("residency", lambda: _residency(kernel, pid, memory, definition))
+        residency = attempt("residency", lambda: residency_of(kernel, pid, memory, shared=definition.shared))
     return DomainFacts(
         incarnation=incarnation,
         state=listed.state,
@@ -200,13 +198,6 @@ def gap_text(error: Exception) -> str:
     """Why something could not be read; where in this program only if nobody expected it."""
     expected = isinstance(error, HostError | OSError | ValueError)
     return str(error) if expected else in_a_line(error)
-
-
-def _residency(kernel: Kernel, pid: int, memory: Sequence[Range], definition: Definition) -> Residency:
-    residency = kernel.residency(pid, memory)
-    if not definition.shared:
-        return residency
-    return dataclasses.replace(residency, swapped_bytes=swapped_of(kernel.read(f"/proc/{pid}/smaps"), memory))
 
 
 def locate_ram(kernel: Kernel, pid: int, maximum_bytes: int) -> tuple[Range, ...]:

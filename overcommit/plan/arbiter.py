@@ -64,6 +64,8 @@ def arbitrate(
     # Whom the host cannot help yet, the next plan helps from the reserve that this one fills.
     need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given if a.blocked is None)
     paid = _share_out(candidates, most, purse, need, policy.idle_tax)
+    if any(action.blocked for actions in paid.values() for action in actions):
+        _make_room_in_swap(candidates, paid)
     order = list(paid) if emergency else sorted(paid)
     return [*given, *(action for index in order for action in paid[index])]
 
@@ -159,6 +161,22 @@ def _share_out(
     return paid
 
 
+def _make_room_in_swap(candidates: Sequence[Candidate], paid: dict[int, list[DomainAction]]) -> None:
+    """Where page-out waits for room in swap, have guests give up what they hold there for nothing.
+
+    Only the next plan counts on that room: then it has been seen to be there.
+    """
+    for index, candidate in enumerate(candidates):
+        for offer in candidate.offers:
+            if isinstance(offer, BalloonAction) and offer.expected_swap_bytes and not offer.expected_bytes:
+                paid.setdefault(index, []).insert(0, offer)
+
+
+def _gain(action: _Taking) -> int:
+    """What it is worth doing for: memory, or room in swap."""
+    return action.expected_bytes + (action.expected_swap_bytes if isinstance(action, BalloonAction) else 0)
+
+
 def _worth(actions: Iterable[Action]) -> int:
     return sum(frees(action) for action in actions if action.blocked is None)
 
@@ -190,8 +208,8 @@ class _Purse:
                 # It was offered for when the blocks are gone; where some stay, more may be resident.
                 offer = dataclasses.replace(offer, expected_bytes=offer.expected_bytes - kept)
             wanted = _limited(offer, limit)
-            left_over = bool(taken) and wanted.expected_bytes < worthwhile(0)
-            if left_over or wanted.expected_bytes <= 0:
+            left_over = bool(taken) and _gain(wanted) < worthwhile(0)
+            if left_over or _gain(wanted) <= 0:
                 if isinstance(offer, VirtioMemAction):
                     kept += offer.before_bytes - offer.after_bytes - offer.expected_bytes
                 continue
@@ -233,6 +251,10 @@ def _limited(action: _Taking, most: int) -> _Taking:
         # Rounding the new size up keeps it whole blocks or MiB, and the gain at most what is wanted.
         unit = _unit(action)
         surplus = -(-(action.expected_bytes - most) // unit) * unit
+        if isinstance(action, BalloonAction) and action.expected_swap_bytes:
+            action = dataclasses.replace(
+                action, expected_swap_bytes=max(0, action.expected_swap_bytes - surplus)
+            )
         return dataclasses.replace(
             action,
             after_bytes=action.after_bytes + surplus,

@@ -149,7 +149,8 @@ def _too_far(action: DomainAction, domain: DomainFacts, of: DomainClass, policy:
 def _of_size(action: BalloonAction | VirtioMemAction, domain: DomainFacts) -> Iterator[str]:
     if action.after_bytes >= action.before_bytes:
         yield "nothing would change"
-    if action.expected_bytes > action.before_bytes - action.after_bytes:
+    swapped = action.expected_swap_bytes if isinstance(action, BalloonAction) else 0
+    if action.expected_bytes + swapped > action.before_bytes - action.after_bytes:
         yield "more is expected than would be taken"
     if isinstance(action, VirtioMemAction):
         yield from _of_blocks(action, domain)

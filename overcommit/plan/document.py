@@ -299,7 +299,8 @@ def _domain_from_json(data: dict[str, Any]) -> DomainPlan:
 
 def _action_from_json(data: dict[str, Any]) -> Action:
     kind = _KINDS[data["kind"]]
-    values = {field.name: data[field.name] for field in dataclasses.fields(kind)}
+    later = {"expected_swap_bytes"} - data.keys()  # an older document has no such field
+    values = {field.name: data[field.name] for field in dataclasses.fields(kind) if field.name not in later}
     for name, convert in _CONVERTERS.items():
         if name in values:
             values[name] = convert(values[name])

@@ -344,8 +344,9 @@ def _move_balloon(guest: FakeGuest) -> None:
     if guest.behaviour is Behaviour.PHANTOM:
         guest.balloon_bytes -= wanted * MIB
         return
-    givable = sorted(guest.free & guest.resident)[:wanted]
+    givable = sorted(guest.free & (guest.resident | guest.swapped))[:wanted]
     guest.resident.difference_update(givable)
+    guest.swapped.difference_update(givable)
     guest.free.difference_update(givable)
     never_touched = max(0, len(absent) - ballooned)
     guest.balloon_bytes -= (len(givable) + min(wanted - len(givable), never_touched)) * MIB

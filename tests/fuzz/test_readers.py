@@ -211,6 +211,7 @@ PARSERS: dict[Callable[..., object], tuple[OfText, str]] = {
 NO_READERS = {
     "overcommit.host.cgroup": {"groups_above", "reclaim"},
     "overcommit.host.ksm": {"write_setting"},
+    "overcommit.host.process": {"residency_of"},  # the page map, and what swapped_of reads
     "overcommit.observe.facts": {"identify", "observe"},  # of libvirt too: below
 }
 """What has a kernel or a text among its arguments and reads none of their texts."""

@@ -32,22 +32,39 @@ def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 
     # No more than the new size can be resident afterwards. What is resident above the present size (after a
     # reset of the guest, say) the balloon has already, and does not give again.
     expected = min(resident, size) - left
-    if target >= stats.actual_bytes or expected < worthwhile(bounds.ceiling_bytes):
+    in_swap = _swap_given(case, resident, size, left)
+    if target >= stats.actual_bytes or max(expected, in_swap) < worthwhile(bounds.ceiling_bytes):
         return None
     return BalloonAction(
         id="",
         domain=case.domain.incarnation,
         before_bytes=stats.actual_bytes,
         after_bytes=target,
-        expected_bytes=expected,
+        expected_bytes=max(0, expected),
+        expected_swap_bytes=in_swap,
         reason="guest_can_spare",
         because=f"the guest uses {format_size(used)} of {format_size(has)} and could "
         f"give {format_size(has - used)}{_other(has - size)}; "
-        f"the host still holds {format_size(resident)} for it",
+        f"the host still holds {format_size(resident)} for it" + _swap_text(case, in_swap),
         risk=f"the guest keeps {format_size(left - used)} above its use"
         + (f", for {format_size(hot)} are hot" if hot > used else "")
-        + f" (floor {format_size(bounds.floor_bytes)})",
+        + f" (floor {format_size(bounds.floor_bytes)})"
+        + ("; a guest that zeroes what it allocates reads that back from swap first" if in_swap else ""),
     )
+
+
+def _swap_given(case: Case, resident: int, size: int, left: int) -> int:
+    """How much less of it can be in swap afterwards, at least: more than the new size the host does not hold.
+
+    QEMU discards what the balloon takes (MADV_DONTNEED, or a hole in a memfd), and with it its place in swap.
+    """
+    swapped = case.domain.residency.swapped_bytes if case.domain.residency else 0
+    return max(0, min(resident + swapped, size) - left - min(resident, size))
+
+
+def _swap_text(case: Case, in_swap: int) -> str:
+    residency = case.domain.residency
+    return f", and has {format_size(residency.swapped_bytes)} of it in swap" if in_swap and residency else ""
 
 
 def _other(size: int) -> str:
