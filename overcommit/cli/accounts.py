@@ -90,8 +90,7 @@ def _cipher(area: SwapArea) -> str:
 
 def _elsewhere(area: SwapArea, host: HostFacts) -> str:
     """Swap in memory first, so that what lies there has a place to go to."""
-    off = command("swapoff", area.file)
-    return f"{zram_command(host)} && {off}; then take {area.file} out of /etc/fstab"
+    return f"{zram_command(host)} && {command('swapoff', area.file)}  # and take it out of /etc/fstab"
 
 
 def zram_command(host: HostFacts) -> str:

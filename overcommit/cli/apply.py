@@ -83,7 +83,8 @@ def apply(
     watching = bool(names) or observe_for is not None
     _require_as_saved(session, file, watching=watching, wait=wait, trusted=trust_file)
     policy = session.policy()
-    saved = _read(file, trusted=trust_file) if file is not None else None
+    with _saved_in(session, file, take_over=take_over):
+        saved = _read(file, trusted=trust_file) if file is not None else None
     if saved is None or saved.needs_damon:
         session.require_damon(take_over=take_over)
     hypervisor = session.hypervisor(read_only=False)

@@ -21,6 +21,7 @@ from overcommit.cli.accounts import (
     swap_finding,
     zram_command,
 )
+from overcommit.cli.conditions import boot_command, condition_findings, fault_findings
 from overcommit.cli.daemon_client import find_daemon, refuse_beside_daemon
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import Session, with_session
@@ -36,16 +37,18 @@ from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import TRACING, AccessTrace
 from overcommit.errors import HostError, OvercommitError, Refused, Unsupported
 from overcommit.host.memory import read_boot_id
+from overcommit.host.settings import read_settings
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.facts import DomainFacts, Gap, HostFacts, KsmFacts, KsmRun
 from overcommit.model.plan import Verdict
 from overcommit.model.policy import Actuator, Policy
+from overcommit.model.settings import HostSettings
 from overcommit.observe.agent import ask_agents, asks_agents
 from overcommit.observe.facts import observe, observe_host
 from overcommit.plan.budget import room_of
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import gain_text
-from overcommit.shown import plain
+from overcommit.shown import command, plain
 from overcommit.units import format_duration, format_size
 
 _EVERYTHING = frozenset(Actuator)
@@ -111,7 +114,10 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
         yield from _damon(session) if seen is None else _daemon(seen)
         yield from _in_force(session, seen)
     host, unreadable = observe_host(session.kernel)
-    yield from _memory(host, unreadable)
+    settings, unread = read_settings(session.kernel)
+    yield from fault_findings(host.kernel)
+    yield from _memory(host, (*unreadable, *unread), settings)
+    yield from condition_findings(settings, host)
     if not any(gap.what == "KSM" for gap in unreadable):
         yield _ksm(host.ksm, session.ksm_generation())
     try:
@@ -236,7 +242,7 @@ def _listed(words: Iterable[str]) -> str:
     return ", ".join(sorted(words))
 
 
-def _memory(host: HostFacts, unreadable: Iterable[Gap]) -> Iterator[Finding]:
+def _memory(host: HostFacts, unreadable: Sequence[Gap], settings: HostSettings) -> Iterator[Finding]:
     yield Finding(
         level="ok",
         about="memory",
@@ -249,7 +255,7 @@ def _memory(host: HostFacts, unreadable: Iterable[Gap]) -> Iterator[Finding]:
         yield Finding(level="ok", about=f"memory node {node.nid}", text=sizes)
     for gap in unreadable:
         yield Finding(level="warn", about=gap.what, text=f"cannot be read: {gap.why}")
-    if not host.swap and not any(gap.what == "swap" for gap in unreadable):
+    if not host.swap and host.swap_unread is None:
         yield Finding(
             level="warn",
             about="swap",
@@ -263,7 +269,7 @@ def _memory(host: HostFacts, unreadable: Iterable[Gap]) -> Iterator[Finding]:
             level="warn",
             about="pressure",
             text="no pressure stall information: a guest's pain cannot be seen from outside",
-            fix="boot with psi=1",
+            fix=boot_command(settings, "psi=1"),
         )
     else:
         yield Finding(
@@ -294,10 +300,16 @@ def _ksm(ksm: KsmFacts | None, ours: int | None) -> Finding:
             level="warn",
             about="KSM",
             text=f"belongs to {ksm.tuner or 'somebody else'}, is left alone, and {state}; {gain}",
-            fix="stop it there first, if the policy shall decide (host: ksm)",
+            fix=_stop_tuner(ksm.tuner),
         )
     stopped = "stopped" if ksm.run is KsmRun.STOPPED else "stopped for good and unmerged (run is 2)"
     return Finding(level="ok", about="KSM", text=f"{stopped}; {gain}")
+
+
+def _stop_tuner(tuner: str | None) -> str:
+    if tuner == "ksmtuned.service":
+        return command("systemctl", "disable", "--now", tuner)
+    return "stop it there first, if the policy shall decide (host: ksm)"
 
 
 def _ksm_work(ksm: KsmFacts) -> str:

@@ -125,10 +125,10 @@ class ControlServer:
             return f"its thread has not answered for {now - self._rung_at:.0f} s"
         return None
 
-    def publish(self, status: bytes, plan: bytes | None, sums: bytes | None) -> None:
+    def publish(self, status: bytes, plan: bytes | None, sums: bytes | None = None) -> None:
         """From now on who asks gets these JSON documents; None where there is no plan yet.
 
-        ``sums`` is the plan for those who may give no orders.
+        ``sums`` is the plan for those who may give no orders: without it they get none.
         """
         self._shelf.put(status, plan, sums)
 

@@ -39,10 +39,12 @@ def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
         raise Unreadable(f"{_MEMINFO} has no {missing[0]}", hint=f"cat {_MEMINFO} shows what it has")
     swaps = kernel.read("/proc/swaps")
     swap: tuple[SwapArea, ...] = ()
+    unread = None
     try:
         swap = parse_swaps(swaps)
     except Unreadable as error:
-        gaps.append(Gap(what="swap", why=str(error)))
+        unread = str(error)
+        gaps.append(Gap(what="swap", why=unread))
     zram = None
     try:
         zram = read_zram(kernel, swap)
@@ -60,6 +62,7 @@ def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
         pressure=read_pressure(kernel, "/proc/pressure/memory"),
         cpu_pressure=read_pressure(kernel, "/proc/pressure/cpu"),
         shmem_bytes=meminfo["Shmem"],
+        swap_unread=unread,
     )
 
 

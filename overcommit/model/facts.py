@@ -329,7 +329,8 @@ class HostFacts:
     and files. The rest is free or the kernel's.
     ``cpu_pressure`` is of waiting for a CPU. ``migration``: DAMON can move a process's memory to another
     node, None: not tried. ``huge_pages``: None, not known. ``arc``, ``zram``, ``zswap``, ``ksm`` and
-    ``swap_traffic``: None, not there, or not to be read, as the gaps then tell.
+    ``swap_traffic``: None, not there, or not to be read, as the gaps then tell. ``swap_unread`` is why
+    ``swap`` is empty although nobody knows that there is none.
     """
 
     name: str
@@ -350,6 +351,7 @@ class HostFacts:
     zswap: Zswap | None = None
     ksm: KsmFacts | None = None
     swap_traffic: SwapTraffic | None = None
+    swap_unread: str | None = None
 
     def node(self, nid: int) -> MemoryNode | None:
         """The memory node of that number."""

@@ -304,6 +304,8 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
     yield from _against_pinned(domain.definition)
     yield from _against_hugepages(domain.definition)
     yield from _against_now(domain)
+    if host.swap_unread is not None:
+        yield refusal("the host's swap cannot be read", f"{host.swap_unread}; doctor says the same")
     if host.swap_total_bytes == 0:
         yield refusal("the host has no swap", "add zram or a swap device; without one nothing can move")
     bound = tightest(domain.swap_limits)

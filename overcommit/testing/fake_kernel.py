@@ -223,6 +223,7 @@ class FakeKernel:
             "/proc/sys/kernel/random/boot_id": lambda: host.boot_id + "\n",
             "/proc/pressure/memory": lambda: _PSI.format("some", 0) + _PSI.format("full", 0),
             "/proc/pressure/cpu": lambda: _PSI.format("some", 0) + _PSI.format("full", 0),
+            f"{CGROUPS}/cgroup.controllers": lambda: "cpuset cpu io memory pids\n",
             "/proc/iomem": lambda: f"00000000-{host.total_bytes - 1:08x} : System RAM\n",
             f"{NODES}/node0/meminfo": lambda: (
                 f"Node 0 MemTotal: {(host.total_bytes - host.second_node_bytes) // KIB} kB\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -368,3 +369,46 @@ def test_doctor_says_which_policy_verbs_use(run: Run, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(HELP)
     assert f"ok       policy: for verbs it is {policy}\n" in run("doctor", "--policy", policy).out
+
+
+class OtherHost(Unforked):
+    """One with these files, whatever the fake has."""
+
+    files: Mapping[str, str]
+
+    def read(self, path: str) -> str:
+        return self.files[path] if path in self.files else super().read(path)
+
+    def exists(self, path: str) -> bool:
+        return path in self.files or any(p.startswith(f"{path}/") for p in self.files) or super().exists(path)
+
+
+def other_host(mocker: MockerFixture, files: Mapping[str, str]) -> None:
+    host = FakeHost([])
+    kernel = OtherHost(host, FakeDamon(host, (6, 17)))
+    kernel.files = files
+    mocker.patch("overcommit.cli.session.DamonWorker", return_value=kernel)
+
+
+def test_doctor_names_what_of_the_host_works_against_us(run: Run, mocker: MockerFixture) -> None:
+    other_host(
+        mocker,
+        {
+            "/proc/sys/kernel/osrelease": "6.17.2-1-pve\n",
+            "/proc/sys/vm/swappiness": "0\n",
+            "/sys/fs/cgroup/system.slice/earlyoom.service/cgroup.procs": "9\n",
+        },
+    )
+    said = run("doctor").out
+    assert "warn     DAMON: kernel 6.17.2-1-pve has a known fault: " in said
+    assert "warn     vm.swappiness: is 0: " in said
+    assert "fix: echo vm.swappiness=60 > /etc/sysctl.d/zz-swappiness.conf && sysctl -p" in said
+    assert "warn     earlyoom: is active: " in said
+    assert "fix: systemctl disable --now earlyoom.service" in said
+
+
+def test_doctor_does_not_call_swap_none_that_it_cannot_read(run: Run, mocker: MockerFixture) -> None:
+    other_host(mocker, {"/proc/swaps": "Filename Type Size Used Priority\n/swap x file 1024 0 -2\n"})
+    said = run("doctor").out
+    assert "warn     swap: cannot be read: /proc/swaps has a line that names no swap area: " in said
+    assert "swap: none" not in said

@@ -156,7 +156,7 @@ def test_a_tampered_plan_is_refused(run: Run, tmp_path: Path) -> None:
     ended = run("apply", "--yes", tmp_path / "p.json")
     assert ended.status == REFUSED
     assert "was changed after it was written" in only_talk(ended)
-    assert "hint:  make a new plan" in ended.err
+    assert f"hint:  nothing was changed; make a new plan with overcommitctl plan -o {tmp_path}" in ended.err
 
 
 @pytest.mark.parametrize("verb", NEEDS_ROOT)

@@ -22,7 +22,19 @@ from hypothesis import strategies as st
 
 from overcommit.damon import trace, tree
 from overcommit.errors import HostError
-from overcommit.host import block, cgroup, figures, kernel, ksm, memory, nodes, process, setaside, swap
+from overcommit.host import (
+    block,
+    cgroup,
+    figures,
+    kernel,
+    ksm,
+    memory,
+    nodes,
+    process,
+    setaside,
+    settings,
+    swap,
+)
 from overcommit.hypervisor import domain_xml
 from overcommit.model.ranges import Range
 from overcommit.observe import facts
@@ -119,6 +131,16 @@ FILES: dict[str, str] = {
         f"{nodes.DIRECTORY}/node{nid}/meminfo": f"Node {nid} MemTotal: 838860 kB\nNode {nid} MemFree: 40 kB\n"
         for nid in (0, 1)
     },
+    **{
+        f"{settings.SYSCTL}/{name}": "1\n"
+        for name in ("zone_reclaim_mode", "swappiness", "overcommit_memory")
+    },
+    f"{settings.SYSCTL}/min_free_kbytes": "67584\n",
+    f"{settings.SYSCTL}/watermark_scale_factor": "10\n",
+    f"{settings.HUGE_PAGES}/enabled": "always [madvise] never\n",
+    f"{settings.HUGE_PAGES}/khugepaged/max_ptes_none": "511\n",
+    f"{cgroup.ROOT}/cgroup.controllers": "cpuset cpu io memory pids\n",
+    "/etc/tuned/active_profile": "virtual-host\n",
     f"{C}/memory.current": "912265216\n",
     f"{C}/memory.swap.current": "1048576\n",
     f"{C}/memory.max": "4294967296\n",
@@ -178,6 +200,7 @@ READERS: dict[Callable[..., object], OfFiles] = {
     process.runs_domain: lambda host: process.runs_domain(host, 7, "c7a5fdbd"),
     setaside.read_arc: setaside.read_arc,
     setaside.read_huge_pages: setaside.read_huge_pages,
+    settings.read_settings: settings.read_settings,
     swap.read_areas: lambda host: swap.read_areas(host, memory.parse_swaps(SWAPS)),
     swap.read_traffic: swap.read_traffic,
     swap.read_zswap: swap.read_zswap,

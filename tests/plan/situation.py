@@ -169,6 +169,7 @@ def _host(words: Words) -> HostFacts:
         arc=_arc(words.pop("arc", None)),
         zram=_compressed(words.pop("zram", None)),
         zswap=_zswap(words.pop("zswap", None)),
+        swap_unread=words.pop("swap_unread", None),
         ksm=_ksm(dict(words.pop("ksm"))) if "ksm" in words else None,
         cpu_pressure=scenarios.waiting(parse_percentage(words.pop("waiting_for_cpu", "0%"))),
     )

@@ -61,3 +61,17 @@ def test_without_the_host_s_own_memory_there_is_a_sentence(kernel: DamagedKernel
     kernel.damage = ("/proc/meminfo", "MemTotal: 1024 kB\n")
     with pytest.raises(Unreadable, match=r"^/proc/meminfo has no MemAvailable$"):
         observe(kernel, FakeHypervisor(kernel.host), FakeClock(kernel.host))
+
+
+@pytest.mark.parametrize("text", ["", "\0", "x", "-1\n", "9" * 5000, "0 0 0", "a=b\n" * 9])
+def test_whatever_one_file_says_both_domains_are_told_of(kernel: DamagedKernel, text: str) -> None:
+    """Each file that is read, one by one; without the first two nothing at all can be decided."""
+    read: list[str] = []
+    kernel.host.on_read = read.append
+    hypervisor, clock = FakeHypervisor(kernel.host), FakeClock(kernel.host)
+    observe(kernel, hypervisor, clock)
+    for path in sorted({path for path in read if path not in {"/proc/meminfo", "/proc/swaps"}}):
+        kernel.damage = (path, text)
+        snapshot = observe(kernel, hypervisor, clock)
+        named = {domain.name for domain in snapshot.domains} | {gap.what for gap in snapshot.gaps}
+        assert {"a", "b"} <= {name.removeprefix("domain ") for name in named}, path

@@ -434,3 +434,9 @@ def test_doctor_and_plan_warn_of_the_same_places(kernel_with: KernelWith) -> Non
             assert place.hazard.value in notes, name
             assert place.hazard.value in finding.text, name
             assert finding.level == "warn", name
+
+
+def test_swap_that_cannot_be_read_is_not_called_none(kernel_with: KernelWith) -> None:
+    host = read_host(kernel_with(HOST | {"/proc/swaps": "/swap x file 9 0 -2\n"}))
+    assert host.swap_unread == "/proc/swaps has a line that names no swap area: '/swap x file 9 0 -2'"
+    assert read_host(kernel_with(HOST | {"/proc/swaps": HEAD})).swap_unread is None

@@ -1,0 +1,207 @@
+"""What ``doctor`` says of a host whose settings make the program useless or dangerous, each with the fix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from overcommit.cli.accounts import Finding
+from overcommit.damon.faults import known_faults
+from overcommit.model.facts import HostFacts
+from overcommit.model.settings import Hierarchy, HostSettings
+from overcommit.shown import command
+from overcommit.units import KIB, format_ratio, format_size
+
+_FAIR_WATERMARK = 0.05
+"""A twentieth of memory between the kernel's watermarks: as much as policies keep free."""
+_FAIR_RESERVE = 0.1
+_LEAST_PART_OF_USUAL = 0.25
+_USUAL_SWAPPINESS, _EVEN_SWAPPINESS = 60, 100
+_USUAL_WATERMARK = 10
+_STRICT = 2
+_KILLERS = {
+    "earlyoom.service": "earlyoom",
+    "nohang.service": "nohang",
+    "nohang-desktop.service": "nohang",
+}
+
+
+def condition_findings(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
+    """All that is out of order; nothing is said of what is as it should be."""
+    yield from _groups(settings)
+    yield from _kernel_settings(settings, host)
+    yield from _services(settings, host)
+    yield from _khugepaged(settings)
+
+
+def fault_findings(release: str) -> Iterator[Finding]:
+    """Known faults of this kernel's DAMON, and what is done about them."""
+    for fault in known_faults(release):
+        yield Finding(
+            level="warn",
+            about="DAMON",
+            text=f"kernel {release} has a known fault: {fault.what}. What is done about it: {fault.ours}",
+            fix=fault.remedy,
+        )
+
+
+def boot_command(settings: HostSettings, parameter: str) -> str:
+    """A command that adds a parameter to the kernel's command line; a boot makes it count."""
+    tool = (settings.boot_tool or "").rpartition("/")[2]
+    edited = f"sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{parameter} /' /etc/default/grub"
+    return {
+        "proxmox-boot-tool": f"sed -i '1s/$/ {parameter}/' /etc/kernel/cmdline; {edited} && "
+        "proxmox-boot-tool refresh && reboot",
+        "update-grub": f"{edited} && update-grub && reboot",
+        "grubby": f"grubby --update-kernel=ALL --args={parameter} && reboot",
+        "grub2-mkconfig": f"{edited} && grub2-mkconfig -o /boot/grub2/grub.cfg && reboot",
+        "rpm-ostree": f"rpm-ostree kargs --append={parameter} && reboot",
+    }.get(tool, f"add {parameter} to the kernel's command line in the boot loader, and boot")
+
+
+def _groups(settings: HostSettings) -> Iterator[Finding]:
+    if settings.hierarchy in {Hierarchy.LEGACY, Hierarchy.HYBRID}:
+        yield Finding(
+            level="warn",
+            about="cgroups",
+            text=f"control groups are {settings.hierarchy.value}: what a guest's group holds and feels "
+            "cannot be read, and the kernel cannot be asked to reclaim from it",
+            fix=boot_command(settings, "systemd.unified_cgroup_hierarchy=1"),
+        )
+    elif settings.memory_controller is False:
+        yield Finding(
+            level="warn",
+            about="cgroups",
+            text="control groups do not account for memory: what a guest's group holds and feels cannot be "
+            "read. The kernel was booted with cgroup_disable=memory, or leaves it off",
+            fix=boot_command(settings, "cgroup_enable=memory"),
+        )
+
+
+def _kernel_settings(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
+    mode = settings.zone_reclaim_mode
+    if mode and len(host.nodes) > 1:
+        yield _setting(
+            settings,
+            "zone_reclaim_mode",
+            mode,
+            "a memory node that is full takes pages from its own guests while other nodes have room",
+            0,
+        )
+    swappiness = settings.swappiness
+    if swappiness == 0 and host.swap:
+        yield _setting(
+            settings,
+            "swappiness",
+            0,
+            "the kernel pages out nothing by itself until free memory and file cache are all but gone, and "
+            "then it may kill; only our own page-outs go on",
+            _USUAL_SWAPPINESS,
+        )
+    first = max(host.swap, key=lambda area: area.priority, default=None)
+    if swappiness is not None and swappiness > _EVEN_SWAPPINESS and first is not None and first.on_disk:
+        yield _setting(
+            settings,
+            "swappiness",
+            swappiness,
+            f"the kernel pages out guests by itself rather than drop cache, and {first.path} is on a disk",
+            _USUAL_SWAPPINESS,
+        )
+    if settings.overcommit_memory == _STRICT:
+        yield _setting(
+            settings,
+            "overcommit_memory",
+            _STRICT,
+            "the kernel refuses memory above its CommitLimit: no guest starts that is promised more",
+            0,
+        )
+    yield from _kept_free(settings, host)
+
+
+def _kept_free(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
+    """What the kernel keeps for itself, against what it sets when nobody does."""
+    usual = min(max(math.isqrt(host.total_bytes // KIB * 16), 128), 256 * KIB)  # mm/page_alloc.c
+    free = settings.min_free_bytes
+    if free is not None and free > _FAIR_RESERVE * host.total_bytes:
+        share = format_ratio(free / host.total_bytes)
+        yield _setting(
+            settings,
+            "min_free_kbytes",
+            free // KIB,
+            f"nobody may use {format_size(free)} ({share} of memory): the kernel pages out and kills while "
+            "that is free",
+            usual,
+        )
+    elif free is not None and free < _LEAST_PART_OF_USUAL * usual * KIB:
+        yield _setting(
+            settings,
+            "min_free_kbytes",
+            free // KIB,
+            f"the kernel keeps {format_size(free)} for its own needs, usual is {format_size(usual * KIB)}: "
+            "to page out takes memory, and a short host can lock up",
+            usual,
+        )
+    share_between = settings.watermark_share
+    if share_between is not None and share_between >= _FAIR_WATERMARK:
+        amount = format_size(2 * share_between * host.total_bytes)
+        yield _setting(
+            settings,
+            "watermark_scale_factor",
+            round(share_between * 10_000),
+            f"the kernel pages out guests by itself until {amount} are free, whatever the policy says",
+            _USUAL_WATERMARK,
+        )
+
+
+def _setting(settings: HostSettings, name: str, value: int, does: str, better: int) -> Finding:
+    tuned = ""
+    if "tuned.service" in settings.services:
+        tuned = f"; tuned applies its profile {settings.tuned_profile or 'of unknown name'}, which may set it"
+    file = f"/etc/sysctl.d/zz-{name.replace('_', '-')}.conf"
+    return Finding(
+        level="warn",
+        about=f"vm.{name}",
+        text=f"is {value}: {does}{tuned}",
+        fix=f"echo vm.{name}={better} > {file} && sysctl -p {file}",
+    )
+
+
+def _services(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
+    for service in sorted(settings.services):
+        if service in _KILLERS:
+            yield Finding(
+                level="warn",
+                about=_KILLERS[service],
+                text="is active: when memory and swap are low it kills the largest process, which is a "
+                "guest, and page-out makes swap low on purpose",
+                fix=command("systemctl", "disable", "--now", service),
+            )
+    if "systemd-oomd.service" in settings.services:
+        yield Finding(
+            level="warn",
+            about="systemd-oomd",
+            text="is active: where a slice says so (oomctl lists them; / on Fedora) it kills whole groups "
+            "when 90% of memory and of swap are in use, those with most in swap first, and these are guests",
+            fix="systemctl mask --now systemd-oomd.service",
+        )
+    if "numad.service" in settings.services and len(host.nodes) > 1:
+        yield Finding(
+            level="warn",
+            about="numad",
+            text="is active: it moves guests' memory between nodes, and undoes what demotion does",
+            fix="systemctl disable --now numad.service",
+        )
+
+
+def _khugepaged(settings: HostSettings) -> Iterator[Finding]:
+    """No warning: it is every distribution's default, and how much comes back so depends on the guest."""
+    if settings.khugepaged_fills and settings.huge_pages in {"always", "madvise"}:
+        path = "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none"
+        conf = "/etc/tmpfiles.d/khugepaged.conf"
+        yield Finding(
+            level="ok",
+            about="khugepaged",
+            text=f"may fill up to {settings.khugepaged_fills} free pages to make a huge page: what a balloon "
+            "or free page reporting gave back can come back without being asked for",
+            fix=f"echo 'w {path} - - - - 0' > {conf} && systemd-tmpfiles --create {conf}",
+        )

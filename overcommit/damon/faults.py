@@ -1,0 +1,47 @@
+"""Faults of DAMON that a kernel is known to have, and what this program does about them.
+
+They cannot be probed without running into them, so that here the version decides, against the rule of
+`overcommit.damon.capabilities`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+Version = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """From version ``since`` up to ``mended``, which has it no more. All sentences are for people."""
+
+    since: Version
+    mended: Version
+    what: str
+    ours: str
+    remedy: str
+
+
+FAULTS = (
+    # "mm/damon/core: fix damon_call() vs kdamond_fn() exit race", 2026; not in any stable series.
+    Fault(
+        since=(6, 14),
+        mended=(7, 1),
+        what="a command to a kdamond whose last process ends at that moment hangs for ever, and keeps DAMON "
+        "locked until the next boot",
+        ours="overcommit gives each monitor a page of its own process to watch besides, so that it does not "
+        "end with its guest; it reads from the tracepoint; a kdamond that pages out gets no command but on "
+        "and off",
+        remedy="boot Linux 7.1 or later; until then run no other tool on DAMON that watches processes",
+    ),
+)
+
+
+def known_faults(release: str) -> tuple[Fault, ...]:
+    """The faults of a kernel by its release (``uname -r``); none where that does not begin with a version."""
+    match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", release)
+    if match is None:
+        return ()
+    version = int(match[1]), int(match[2])
+    return tuple(fault for fault in FAULTS if fault.since <= version < fault.mended)

@@ -1,0 +1,39 @@
+"""What an operator or a distribution has set on the host that bears on its memory."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Hierarchy(enum.Enum):
+    """How control groups are mounted."""
+
+    UNIFIED = "v2"
+    HYBRID = "v1 and v2"
+    LEGACY = "v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """Kernel settings and services; None: this kernel does not have it, or it cannot be read.
+
+    ``min_free_bytes`` and ``watermark_share`` (of memory) are what the kernel keeps free, and how far above
+    that it begins to page out by itself. ``huge_pages`` is when it makes transparent huge pages, and
+    ``khugepaged_fills`` how many pages of a hole (``max_ptes_none``) it fills for one. ``memory_controller``:
+    control groups account for memory. ``services`` are those active of the ones that were asked for,
+    ``tuned_profile`` what tuned applies. ``boot_tool`` is the path of what changes the kernel's command line.
+    """
+
+    zone_reclaim_mode: int | None = None
+    swappiness: int | None = None
+    overcommit_memory: int | None = None
+    min_free_bytes: int | None = None
+    watermark_share: float | None = None
+    huge_pages: str | None = None
+    khugepaged_fills: int | None = None
+    hierarchy: Hierarchy | None = None
+    memory_controller: bool | None = None
+    services: frozenset[str] = frozenset()
+    tuned_profile: str | None = None
+    boot_tool: str | None = None

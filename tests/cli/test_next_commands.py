@@ -1,0 +1,171 @@
+"""The commands that are printed are run as printed: on the same host, by the same policy, to the same end."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from pytest_mock import MockerFixture
+
+from overcommit.cli.main import overcommitctl
+from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.units import GIB, MIB
+from tests.cli.conftest import Ended, Run
+
+POLICY = """
+version: 1
+host: {reserve: 8%, reclaim: proactive, swap: {max_used: 60%, max_write: 50MiB/s}}
+classes: {all: {floor: 20%, cold_after: 20s}}
+default_class: all
+"""
+REFUSED, USAGE = 4, 64
+SOURCES = sorted((Path(__file__).parents[2] / "overcommit").rglob("*.py"))
+
+
+class Unforked(FakeKernel):
+    """In place of the worker: what it does must be seen here."""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def host(mocker: MockerFixture) -> FakeHost:
+    free = set(range(25, 100))
+    host = FakeHost(
+        [
+            FakeGuest("cold;id", "uuid-1", 501, 128 * MIB, resident=set(range(100)), hot=set(range(16))),
+            FakeGuest("-free", "uuid-2", 502, 128 * MIB, set(range(100)), hot=set(range(8)), free=free),
+        ],
+        total_bytes=2 * GIB,
+    )
+    mocker.patch("os.geteuid", return_value=0)
+    mocker.patch("overcommit.cli.session.DamonWorker", return_value=Unforked(host))
+    mocker.patch("overcommit.cli.session.SystemClock", return_value=FakeClock(host))
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+    return host
+
+
+@pytest.fixture
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In a directory that a shell would take for several; verbs run there."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my policies" / "a policy.yaml"
+    path.parent.mkdir()
+    path.write_text(POLICY)
+    return path
+
+
+def printed(ended: Ended) -> list[list[str]]:
+    """The commands of ours that a run printed, as a shell reads them."""
+    found = []
+    for line in (ended.out + ended.err).splitlines():
+        for match in re.finditer(r"\bovercommitctl ((?:'[^']*'|\"[^\"]*\"|[^;,'\"])*)", line):
+            words = shlex.split(match[1])
+            if words[0] in overcommitctl.commands and "FILE" not in words:
+                found.append(words)
+    return found
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("name", ["p.json", "a plan.json", "-p.json", "$(id).json", "it's.json"])
+def test_after_a_plan_comes_exactly_its_apply(run: Run, policy: Path, name: str) -> None:
+    uri = "qemu+unix:///system"
+    made = run("plan", "--connect", uri, "--policy", policy, "--take-over", f"--output={name}")
+    assert made.status == 0, made.err
+    (words,) = printed(made)
+    assert words[0] == "apply"
+    assert {"--policy", str(policy), "--take-over", uri} <= set(words)
+    ended = run(*words)
+    assert ended.status == 0, ended.err
+    assert "Freed" in ended.out
+    (undo,) = printed(ended)
+    assert undo == ["restore", "--connect", uri]
+    assert run(*undo).status == 0
+
+
+@pytest.mark.usefixtures("host")
+def test_the_plan_that_is_not_saved_says_how_it_would_be(run: Run, policy: Path) -> None:
+    made = run("plan", "--policy", policy, "--domain", "cold;id", "--observe-for", "30s")
+    save, apply = printed(made)
+    assert run(*save).status == 0
+    ended = run(*apply)
+    assert ended.status == 0, ended.err
+    assert "cold;id" in ended.out
+    assert "-free" not in ended.out
+
+
+@pytest.mark.parametrize("why", ["stale", "changed", "old"])
+def test_a_refused_plan_is_made_anew_as_it_was(run: Run, policy: Path, host: FakeHost, why: str) -> None:
+    saved = Path("my plan.json")
+    (words,) = printed(run("plan", "--policy", policy, "--take-over", "-o", saved))
+    if why == "stale":
+        host.guests[1].balloon_target_bytes = 100 * MIB
+        host.advance(60)
+    elif why == "changed":
+        saved.write_text(saved.read_text().replace('"emergency": false', '"emergency": true'))
+    else:
+        host.advance(86400)
+    ended = run(*words)
+    assert ended.status == REFUSED, ended.err
+    (again,) = printed(ended)
+    assert again[0] == "plan"
+    assert {"--policy", str(policy), "--take-over", "my plan.json"} <= set(again)
+    renewed = run(*again)
+    assert renewed.status == 0
+    assert printed(renewed) == [words]
+    assert run(*words).status == 0
+
+
+@pytest.mark.usefixtures("host")
+def test_a_promise_is_taken_back_by_what_was_printed(run: Run, policy: Path) -> None:
+    granted = run("reserve", "1GiB", "--policy", policy)
+    (words,) = printed(granted)
+    assert run(*words).out.endswith("taken back.\n")
+
+
+@pytest.mark.usefixtures("host")
+def test_doctor_s_next_step_is_by_its_policy(run: Run, policy: Path) -> None:
+    ended = run("doctor", "--policy", policy)
+    words = printed(ended)[-1]
+    assert words == ["plan", "--policy", str(policy)]
+    assert run(*words).status == 0
+
+
+def test_a_quarantined_domain_is_released_by_what_is_printed(
+    run: Run, policy: Path, host: FakeHost, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(FakeHypervisor, "set_balloon", return_value=None)
+    run("apply", "--yes", "--policy", policy)
+    (line,) = [line for line in run("status").out.splitlines() if "no balloon until" in line]
+    (word,) = re.findall(r"overcommitctl release (\S+) ends that", line)
+    assert word == host.guests[1].uuid, "its name would be an option"
+    assert "may be used again" in run("release", word).out
+
+
+WORDS = re.compile(r"\bovercommitctl ([a-z]+)((?: -{1,2}[A-Za-z][\w-]*)*)")
+
+
+def commands_in(path: Path) -> list[tuple[str, list[str]]]:
+    """Verbs and options of commands that are written out in a module."""
+    texts = [
+        str(node.value)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    return [(verb, options.split()) for text in texts for verb, options in WORDS.findall(text)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_what_a_command_names_there_is(path: Path) -> None:
+    for verb, options in commands_in(path):
+        if verb in {"that", "as", "on"}:  # prose about the program
+            continue
+        command = overcommitctl.get_command(click.Context(overcommitctl), verb)
+        assert command is not None, f"overcommitctl {verb}"
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert set(options) <= known | {"--help", "--"}, f"overcommitctl {verb} {options}"
