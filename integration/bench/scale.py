@@ -1,15 +1,25 @@
-"""How long the pure core takes: a plan for many domains, on this machine, without a host VM.
+"""What many domains cost: ticks of the whole daemon, and plans of the pure core; no host VM is needed.
 
-``python -m integration.bench.scale`` prints CPU time and memory for each mode and number of domains.
+``python -m integration.bench.scale`` prints, for each number of domains at rest, the CPU time of the program
+in a tick, in a tick with a plan and for publishing (the fakes' own time is taken off), the calls to libvirt,
+and sizes; and how each grows: 1.0 is in proportion to the domains, 2.0 with their square. With
+``--before CHECKOUT`` it measures another checkout beside this one, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import os
 import random
+import subprocess
+import sys
 import time
 import tracemalloc
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from overcommit.model.accounts import CgroupLimit, Charge
 from overcommit.model.facts import (
@@ -134,13 +144,70 @@ def _policy(mode: str) -> Policy:
     )
 
 
-def main() -> None:
+CHECKOUT = Path(__file__).parents[2]
+TICKS = Path(__file__).with_name("ticks.py")
+_COLUMNS = {
+    "first": "first tick",
+    "tick": "tick",
+    "plan": "with plan",
+    "publish": "publish",
+    "calls": "calls/tick",
+    "plan_calls": "with plan",
+    "status_bytes": "status",
+    "rss_bytes": "RSS",
+}
+
+
+def _measured(checkout: Path, count: int) -> dict[str, Any]:
+    """One number of domains, by the program of a checkout."""
+    done = subprocess.run(
+        # -P: what lies beside the script is of this checkout
+        [sys.executable, "-P", TICKS, str(count)],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{checkout}: {count} domains: {done.stderr.strip()}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _shown(name: str, value: float) -> str:
+    if name.endswith("_bytes"):
+        return f"{value / MIB:.1f} MiB"
+    return f"{value:.0f}" if name.endswith("calls") else f"{value * 1000:.1f} ms"
+
+
+def _growth(before: dict[str, Any] | None, now: dict[str, Any], name: str) -> str:
+    """The exponent of the number of domains by which a figure grew."""
+    if before is None or not before[name] or not now[name]:
+        return ""
+    return f"^{math.log(now[name] / before[name]) / math.log(now['domains'] / before['domains']):.2f}"
+
+
+def ticks(counts: Sequence[int], checkouts: dict[str, Path]) -> None:
+    """Print a line for each number of domains and checkout."""
+    header = "  ".join(f"{column:>11} {'':>6}" for column in _COLUMNS.values())
+    print(f"domains         {header}")
+    latest: dict[str, dict[str, Any]] = {}
+    for count in counts:
+        for what, checkout in checkouts.items():
+            figures = _measured(checkout, count)
+            cells = (
+                f"{_shown(name, figures[name]):>11} {_growth(latest.get(what), figures, name):>6}"
+                for name in _COLUMNS
+            )
+            print(f"{count:7} {what:7}", "  ".join(cells), flush=True)
+            latest[what] = figures
+
+
+def plans(counts: Sequence[int]) -> None:
     """Print a line per number of domains and mode."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--domains", type=int, nargs="+", default=[100, 1000, 10_000])
-    arguments = parser.parse_args()
     print("domains  mode         actions  plan CPU   JSON CPU   JSON size  peak memory of planning")
-    for count in arguments.domains:
+    for count in counts:
         snapshot, heats = _world(count)
         for mode in ("proactive", "on_pressure"):
             policy = _policy(mode)
@@ -158,6 +225,20 @@ def main() -> None:
                 f"{count:7}  {mode:<11}  {len(plan.actions):7}  {planned * 1000:6.0f} ms  "
                 f"{written * 1000:6.0f} ms  {len(text) / MIB:5.1f} MiB  {peak / MIB:6.1f} MiB"
             )
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--domains", type=int, nargs="+", default=[1, 10, 100, 1000, 10_000])
+    parser.add_argument("--before", type=Path, help="another checkout, to compare with")
+    parser.add_argument("--only", choices=["ticks", "plans"], help="one of the two tables")
+    arguments = parser.parse_args()
+    if arguments.only != "plans":
+        before = {"before": arguments.before.resolve()} if arguments.before else {}
+        ticks(arguments.domains, {**before, "now": CHECKOUT})
+    if arguments.only != "ticks":
+        plans(arguments.domains)
 
 
 if __name__ == "__main__":
