@@ -38,7 +38,9 @@ def account_findings(host: HostFacts) -> Iterator[Finding]:
             about="huge pages",
             text=f"{format_size(huge.total_bytes)} are set aside, {format_size(huge.free_bytes)} of it free; "
             "only guests that are defined with huge pages can use them",
-            fix=f"if no guest is to use them, write 0 to nr_hugepages below {HUGE_PAGES}" if idle else "",
+            fix=f'for n in {HUGE_PAGES}/*/nr_hugepages; do echo 0 > "$n"; done  # if no guest is to use them'
+            if idle
+            else "",
         )
     if arc is not None:
         yield Finding(
@@ -63,7 +65,9 @@ def account_findings(host: HostFacts) -> Iterator[Finding]:
             f"before it goes to its device; now {format_size(zswap.pool.stored_bytes)} in "
             f"{format_size(zswap.pool.used_bytes)}"
             + ("; with zram behind it, memory is compressed twice" if twice else ""),
-            fix=f"echo N > {ZSWAP}/enabled, and zswap.enabled=0 at boot" if twice else "",
+            fix=f"echo N > {ZSWAP}/enabled  # and zswap.enabled=0 on the kernel's command line"
+            if twice
+            else "",
         )
 
 
@@ -80,12 +84,27 @@ def swap_finding(area: SwapArea, host: HostFacts) -> Finding:
         about="swap",
         text=f"{swap_text(area, host)}{rests if area.on_disk else ''}"
         + (f"; {area.path} {hazard.value}" if hazard else ""),
-        fix=_elsewhere(area, host) if hazard and hazard is not SwapHazard.BTRFS else _cipher(area),
+        fix=_fix(area, host),
     )
 
 
+def _fix(area: SwapArea, host: HostFacts) -> str:
+    bad_place = area.hazard is not None and area.hazard is not SwapHazard.BTRFS
+    if bad_place or (area.exposed and area.kind is not SwapKind.PARTITION):
+        return _elsewhere(area, host)
+    return _cipher(area) if area.exposed else ""
+
+
 def _cipher(area: SwapArea) -> str:
-    return "put it on dm-crypt, or use zram" if area.exposed else ""
+    """A key of random bytes that nobody keeps: what is left in swap at the end of a boot is of no use."""
+    cipher = "cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 512 --key-file /dev/urandom"
+    steps = (
+        command("swapoff", area.path),
+        command(*cipher.split(), area.path, "cryptswap"),
+        "mkswap /dev/mapper/cryptswap",
+        "swapon /dev/mapper/cryptswap",
+    )
+    return f"{' && '.join(steps)}  # and the same in /etc/crypttab and /etc/fstab"
 
 
 def _elsewhere(area: SwapArea, host: HostFacts) -> str:

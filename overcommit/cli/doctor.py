@@ -207,7 +207,7 @@ def _tracing(session: Session) -> Finding:
         level="warn",
         about="DAMON",
         text="its tracepoint cannot be had: many domains take long to look at, and sampling is tuned by us",
-        fix=f"mount -t tracefs tracefs {TRACING}; a kernel in lockdown does not allow it",
+        fix=f"mount -t tracefs tracefs {TRACING}  # a kernel in lockdown does not allow it",
     )
 
 

@@ -220,6 +220,14 @@ FIXES = [
     ),
     zram_command(scenarios.host()),
     swap_finding(
+        SwapArea(path="/dev/sda2", kind=SwapKind.PARTITION, size_bytes=GIB, used_bytes=0, encrypted=False),
+        scenarios.host(),
+    ).fix,
+    swap_finding(
+        SwapArea(path="/swap", kind=SwapKind.FILE, size_bytes=GIB, used_bytes=0, encrypted=False),
+        scenarios.host(),
+    ).fix,
+    swap_finding(
         SwapArea(path="/dev/zd0", kind=SwapKind.PARTITION, size_bytes=GIB, used_bytes=0), scenarios.host()
     ).fix,
     swap_finding(
@@ -233,6 +241,7 @@ FIXES = [
 
 @pytest.mark.parametrize("fix", FIXES)
 def test_a_fix_can_be_pasted_into_a_shell(fix: str) -> None:
+    assert fix
     assert subprocess.run(["bash", "-n"], input=fix, text=True, capture_output=True, check=False).stderr == ""
     assert "reboot" not in shlex.split(fix.partition("swapoff ")[2], comments=True)
 
