@@ -21,7 +21,7 @@ from overcommit.observe.facts import observe
 from overcommit.plan.case import worthwhile
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.planner import host_plan
-from overcommit.plan.promises import require_possible
+from overcommit.plan.promises import require_below, require_possible
 from overcommit.units import format_size
 
 _PAUSE_SECONDS = 10.0
@@ -165,5 +165,7 @@ def _missing(
     past = dataclasses.replace(past, reservations=(*past.reservations, wanted))
     host = host_plan(snapshot, policy, past)
     others = host.reserved_bytes - wanted.size_bytes
+    target = next((domain for domain in snapshot.domains if domain.name == purpose), None)
+    require_below(size, target, snapshot.host, wanted.size_bytes)
     require_possible(size, lacking_bytes=wanted.size_bytes, host=host, others_bytes=others)
     return host.short_bytes, wanted

@@ -13,6 +13,7 @@ from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode, reservation_json
 from overcommit.errors import HostError, Refused
 from overcommit.host.memory import read_boot_id
+from overcommit.model.facts import DomainFacts
 from overcommit.model.history import RESERVE
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
@@ -20,7 +21,7 @@ from overcommit.model.plan import Plan
 from overcommit.model.policy import ReclaimMode
 from overcommit.plan.case import worthwhile
 from overcommit.plan.obstacles import obstacles_of
-from overcommit.plan.promises import promised, require_possible
+from overcommit.plan.promises import missing_below, promised, require_below, require_possible
 from overcommit.units import format_size
 
 _MOST_WAITING = 8
@@ -108,7 +109,16 @@ class Reserving:
         if plan is None:
             return None
         free = self._free_now(plan) - plan.host.reserve_bytes - self._promised()
-        return max(0, self._wanted(wish).size_bytes - free)
+        wanted = self._wanted(wish).size_bytes
+        snapshot, denied = self._controller.snapshot, 0
+        if snapshot is not None:
+            denied, _ = missing_below(self._target(wish), snapshot.host, wanted)
+        return max(0, wanted - free, denied)
+
+    def _target(self, wish: _Wish) -> DomainFacts | None:
+        """The domain that it is for, where it runs."""
+        running = (followed.domain for followed in self._controller.followed.values())
+        return next((domain for domain in running if domain.name == wish.purpose), None)
 
     def _promised(self) -> int:
         """What others were promised, also since the latest plan."""
@@ -160,10 +170,13 @@ class Reserving:
         plan, missing = self._controller.plan, self._missing(wish)
         if plan is None or not missing:
             return False
+        lacking, snapshot = self._wanted(wish).size_bytes, self._controller.snapshot
         try:
+            if snapshot is not None:
+                require_below(wish.size_bytes, self._target(wish), snapshot.host, lacking)
             require_possible(
                 wish.size_bytes,
-                lacking_bytes=self._wanted(wish).size_bytes,
+                lacking_bytes=lacking,
                 host=plan.host,
                 others_bytes=self._promised(),
             )

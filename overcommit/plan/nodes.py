@@ -63,7 +63,7 @@ def _parts(domain: DomainFacts, host: HostFacts) -> Iterator[tuple[Nodes, int]]:
             left -= size
             yield _effective(binding.nodes, domain, host), size
     rest = next((b.nodes for b in definition.bindings if b.size_bytes is None), None)
-    if left or not definition.bindings:
+    if left or all(binding.size_bytes is None for binding in definition.bindings):
         yield _effective(rest, domain, host), left
 
 

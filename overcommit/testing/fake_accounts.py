@@ -99,7 +99,8 @@ def charge_statistics(guest: FakeGuest) -> str:
     """The kinds of charge in memory.stat; a memfd's memory is shared memory, which ``file`` counts in."""
     ram = len(guest.resident) * MIB
     anon, shmem = (0, ram) if guest.shared else (ram, 0)
-    return f"anon {anon + guest.overhead_bytes}\nfile {shmem}\nshmem {shmem}\nkernel 0\n"
+    kinds = f"anon {anon + guest.overhead_bytes}\nfile {shmem}\nshmem {shmem}\nkernel 0\n"
+    return f"{kinds}active_file 0\ninactive_file 0\n"
 
 
 def _charged(guest: FakeGuest) -> int:

@@ -11,6 +11,7 @@ from pytest_mock import MockerFixture
 from overcommit.apply.balloon import move_balloon
 from overcommit.apply.steps import run
 from overcommit.apply.worksite import Worksite
+from overcommit.daemon.protocol import Verb
 from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction
 from overcommit.model.outcome import Status
 from overcommit.model.policy import PageoutActor
@@ -140,3 +141,25 @@ def test_a_guest_in_pain_gets_what_its_limit_leaves_at_that_moment(
     )
     assert run(move_balloon(site, released, domain), world.clock).status is Status.DONE
     assert guest.balloon_bytes == 128 * MIB, "what it had before us it gets back, whatever its limit"
+
+
+def test_no_more_is_promised_to_a_domain_than_its_own_limit_leaves_it(tmp_path: Path, disk: Disk) -> None:
+    """It holds 40 MiB, and QEMU 20 beyond that: its limit leaves it 60 more, whatever the host has."""
+    del disk
+    guest = FakeGuest("web", "uuid-1", 501, 512 * MIB, resident=set(range(40)), overhead_bytes=20 * MIB)
+    guest.limit_bytes = 120 * MIB
+    daemon = World(tmp_path, inhabitants=[guest]).daemon(observe=True)
+    daemon.run_for(60.0)
+    asked = [
+        daemon.order(Verb.RESERVE, size_bytes=size, purpose="web", timeout_seconds=60.0, hold_seconds=600.0)
+        for size in (101 * MIB, 100 * MIB)
+    ]
+    daemon.run_for(11.0)
+    refused, granted = (each.answer for each in asked)
+    assert refused is not None
+    assert granted is not None
+    assert (
+        "web may hold no more (memory.max 120 MiB of its own cgroup), 1.0 MiB too little"
+        in refused["message"]
+    )
+    assert granted["granted"] is True

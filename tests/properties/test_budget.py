@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import DomainFacts, Residency, Snapshot
+from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.policy import Policy
 from overcommit.model.ranges import Range
 from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.plan.budget import make_budget
+from overcommit.plan.limits import tightest
+from overcommit.plan.nodes import free_on_nodes, nodes_of
 from overcommit.units import GIB
 from tests import scenarios
 
@@ -32,6 +35,18 @@ LIMITS = st.builds(
 POLICIES = st.builds(
     lambda used: scenarios.policy({"host": {"swap": {"max_used": f"{used}%"}}}), st.integers(0, 100)
 )
+
+
+NODES = st.dictionaries(st.integers(0, 2), st.tuples(SIZES, SIZES), max_size=3).map(
+    lambda found: tuple(
+        MemoryNode(nid=nid, total_bytes=20 * GIB, free_bytes=free, droppable_bytes=droppable)
+        for nid, (free, droppable) in found.items()
+    )
+)
+BINDINGS = st.lists(
+    st.builds(NodeBinding, nodes=st.frozensets(st.integers(0, 2), min_size=1), size_bytes=st.none() | SIZES),
+    max_size=3,
+).map(tuple[NodeBinding, ...])
 
 
 @st.composite
@@ -54,6 +69,10 @@ def guests(draw: st.DrawFn) -> DomainFacts:
         cgroup=dataclasses.replace(plain.cgroup, charge=charge, swap_bytes=draw(SIZES)),
         residency=draw(st.sampled_from([residency, residency, None])),
         limits=draw(st.none() | st.lists(LIMITS, max_size=2).map(tuple)),
+        swap_limits=draw(st.none() | st.lists(LIMITS, max_size=2).map(tuple)),
+        allowed_nodes=draw(st.none() | st.frozensets(st.integers(0, 2))),
+        placement=draw(st.none() | st.dictionaries(st.integers(0, 2), SIZES)),
+        definition=dataclasses.replace(plain.definition, bindings=draw(BINDINGS)),
     )
 
 
@@ -64,6 +83,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         scenarios.host(swap=draw(st.lists(areas(), max_size=2))),
         total_bytes=draw(st.integers(1, 20 * GIB)),
         mem_available_bytes=draw(SIZES),
+        nodes=draw(st.just(()) | NODES),
         huge_pages=draw(st.none() | st.builds(HugePages, total_bytes=SIZES, free_bytes=SIZES)),
         arc=draw(st.none() | st.builds(Arc, size_bytes=SIZES, minimum_bytes=SIZES)),
         zram=draw(POOLS),
@@ -135,7 +155,8 @@ def test_more_memory_never_makes_it_worse(snapshot: Snapshot, policy: Policy, mo
     before = make_budget(snapshot, policy)
     after = make_budget(dataclasses.replace(snapshot, host=richer), policy)
     assert after.available_bytes >= before.available_bytes
-    if before.limit is None and after.limit is None:
+    bound = any((*(d.limits or ()), *(d.swap_limits or ())) for d in snapshot.domains) or host.nodes
+    if before.limit is None and after.limit is None and not bound:
         assert after.worst_case.nowhere_bytes <= before.worst_case.nowhere_bytes + 1  # a byte by rounding
         assert after.worst_case.pushed_bytes <= before.worst_case.pushed_bytes + 2
 
@@ -157,3 +178,26 @@ def test_more_promised_never_makes_it_better(
     assert after.worst_case.nowhere_bytes >= before.worst_case.nowhere_bytes
     assert after.worst_case.pushed_bytes >= before.worst_case.pushed_bytes
     assert after.promised_bytes >= before.promised_bytes
+
+
+@given(snapshots(), POLICIES)
+def test_no_guest_has_more_than_its_limits_and_its_nodes_leave(snapshot: Snapshot, policy: Policy) -> None:
+    """Of one guest alone, which nothing but what bounds it can be the reason for."""
+    for domain in snapshot.domains:
+        worst = make_budget(dataclasses.replace(snapshot, domains=(domain,)), policy).worst_case
+        bound, nodes = tightest(domain.limits), nodes_of(domain, snapshot.host)
+        merged = min(snapshot.host.ksm.sharing_bytes, worst.wanted_bytes) if snapshot.host.ksm else 0
+        if bound is not None:
+            assert worst.memory_bytes <= bound.room_bytes + merged
+        if nodes is not None:
+            free = free_on_nodes(snapshot.host)
+            assert worst.memory_bytes <= sum(free.get(node, 0) for node in nodes) + merged
+        if tightest(domain.swap_limits) and not any(limit.limit_bytes for limit in domain.swap_limits or ()):
+            assert worst.swap_bytes == 0 or (domain.residency is not None and domain.residency.swapped_bytes)
+
+
+@given(snapshots())
+def test_nodes_together_have_no_more_than_is_available(snapshot: Snapshot) -> None:
+    free = free_on_nodes(snapshot.host)
+    assert all(size >= 0 for size in free.values())
+    assert sum(free.values()) <= snapshot.host.mem_available_bytes
