@@ -67,7 +67,8 @@ def read(
             file = _opened(opened, Path(places[-1].name), flags, directories[-1])
             about = os.fstat(file)
             if not stat.S_ISREG(about.st_mode):
-                raise UsageError(f"cannot read {what} {path}: it is {_kind(about.st_mode)}, no regular file")
+                is_ = _kind(about.st_mode)
+                raise UsageError(f"cannot read {what} {path}: it is {is_}, no regular file", hint=hint)
             if owners is not None:
                 _require_own(f"{what} {path}", about, map(os.fstat, directories), owners, hint)
             return _content(file, f"{what} {path}", most_bytes)

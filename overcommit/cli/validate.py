@@ -13,7 +13,7 @@ from overcommit.cli import render
 from overcommit.cli.talk import tell
 from overcommit.errors import Complaint, PolicyError, UsageError
 from overcommit.model.policy import ANY_SIZE, OVERRIDES, Actuator, DomainClass, GuestHelp, Policy, Selector
-from overcommit.policy import json_schema, loader
+from overcommit.policy import files, json_schema, loader
 from overcommit.shown import plain
 from overcommit.units import MIB, format_duration, format_ratio, format_size
 
@@ -33,7 +33,7 @@ def validate(file: Path | None, as_json: bool, strict: bool, schema: bool) -> No
             raise UsageError("--schema stands alone: it is about every policy")
         click.echo(json_schema.dumps(), nl=False)
         return
-    texts = loader.read_all(file)
+    texts = files.read_all(file, obeyed=False)
     sources = [source for _, source in texts]
     if as_json:
         _print_json(texts, sources, strict=strict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -82,7 +83,7 @@ class PolicyFile:
         try:
             new = reading.policy()
         except (PolicyError, UsageError) as error:
-            self.refused = str(error)[:_MOST_TEXT]
+            self.refused = _told(error)[:_MOST_TEXT]
             return False
         self.refused = None
         before, self.policy = self.policy, new
@@ -93,3 +94,22 @@ class PolicyFile:
         if self._reading is not None:
             self._reading.close()
             self._reading = None
+
+
+def _told(error: UsageError) -> str:
+    """What everybody is told of it: of a file that not everybody may read only the place."""
+    if not isinstance(error, PolicyError):
+        return str(error)
+    return "\n".join(
+        str(fault)
+        if _is_public(fault.file)
+        else f"{fault.place}: not valid; overcommitctl validate says what"
+        for fault in error.faults
+    )
+
+
+def _is_public(file: str) -> bool:
+    try:
+        return bool(Path(file).stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False

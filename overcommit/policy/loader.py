@@ -39,16 +39,7 @@ def load(path: Path | None) -> Policy:
         UsageError: a file cannot be read.
         PolicyError: it is not a valid policy.
     """
-    return parse_all(read_all(path)).policy
-
-
-def read_all(path: Path | None) -> list[tuple[str, str]]:
-    """The texts of a policy file and its overrides, each with its name, as `parse_all` takes them.
-
-    Raises:
-        UsageError: a file cannot be read.
-    """
-    return [(files.read(file), str(file)) for file in files.files_of(path)]
+    return parse_all(files.read_all(path, obeyed=True)).policy
 
 
 def parse(text: str, source: str) -> Policy:

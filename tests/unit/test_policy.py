@@ -367,7 +367,11 @@ def test_what_is_not_text_is_no_name(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(None, "No such file"), (b"version: \xff\xfe", "not UTF-8 text"), ("dir", "Is a directory")],
+    [
+        (None, "No such file"),
+        (b"version: \xff\xfe", "not UTF-8 text"),
+        ("dir", "it is a directory, no regular file"),
+    ],
 )
 def test_unreadable_file(tmp_path: Path, content: bytes | str | None, why: str) -> None:
     path = tmp_path / "my policy.yaml"

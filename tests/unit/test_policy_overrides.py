@@ -188,5 +188,5 @@ def test_overrides_that_cannot_be_read(main: Path) -> None:
         loader.load(main)
     directory.unlink()
     (directory / "10.yaml").mkdir(parents=True)
-    with pytest.raises(UsageError, match=r"cannot read the policy .*10\.yaml: Is a directory"):
+    with pytest.raises(UsageError, match=r"cannot read the policy .*10\.yaml: it is a directory"):
         loader.load(main)
