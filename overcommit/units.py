@@ -6,6 +6,7 @@ converted in the module that talks to them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from mmap import PAGESIZE as _PAGESIZE
@@ -44,6 +45,8 @@ SIZE = f"{NUMBER} *({'|'.join(_SIZE_UNITS)})"
 """What `parse_size` takes, as a regular expression that editors and JSON Schema understand too."""
 DURATION = f"{NUMBER} *({'|'.join(_TIME_UNITS)})"
 """What `parse_duration` takes."""
+NEVER = "never"
+"""Of a time that does not come."""
 PERCENTAGE = f"{NUMBER} *%"
 """What `parse_percentage` takes."""
 
@@ -141,6 +144,21 @@ def _without(suffix: str, text: str) -> str:
     return text.removesuffix(suffix)
 
 
+def parse_age(text: str) -> float:
+    """Seconds from ``4h``, ``0s`` (at once) or ``never`` (infinite).
+
+    Raises:
+        ValueError: neither a duration nor never.
+    """
+    if text.strip(" ") == NEVER:
+        return math.inf
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        message = f"{error}, or {NEVER}"
+        raise ValueError(message) from None
+
+
 def above_zero(parse: Callable[[str], float]) -> Callable[[str], float]:
     """The same parser for a quantity of which nothing would make no sense."""
 
@@ -175,6 +193,11 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2])
+
+
+def format_age(seconds: float) -> str:
+    """As `format_duration`; ``never`` where it is infinite."""
+    return NEVER if math.isinf(seconds) else format_duration(seconds)
 
 
 def format_ratio(ratio: float) -> str:

@@ -113,7 +113,7 @@ class StandInConnection:
         self, what: int, flags: int
     ) -> list[tuple[StandInDomain, dict[str, int]]]:
         """One request; whoever hangs holds it up, unless his job is taken already."""
-        assert (what, flags) == (1 | 4, 1 | 1 << 29)
+        assert (what, flags) == (1 | 4 | 32, 1 | 1 << 29)
         self.daemon.bulk_calls += 1
         if not self.daemon.knows_bulk:
             raise StandInError("this function is not supported", 3)
@@ -124,6 +124,12 @@ class StandInConnection:
             if uuid not in self.daemon.jobs:
                 self.ask_monitor(uuid)
                 values |= {"balloon.rss": 500, "balloon.last-update": 100, "balloon.usable": 256}
+                values |= {
+                    "block.count": 2,
+                    "block.0.rd.bytes": 7,
+                    "block.1.rd.bytes": 8,
+                    "block.1.wr.bytes": 9,
+                }
             told.append((StandInDomain(self, uuid), values))
         return told
 
@@ -173,7 +179,7 @@ class StandIn:
 
     libvirtError = StandInError  # noqa: N815
     VIR_CONNECT_LIST_DOMAINS_ACTIVE = 1
-    VIR_DOMAIN_STATS_STATE, VIR_DOMAIN_STATS_BALLOON = 1, 4
+    VIR_DOMAIN_STATS_STATE, VIR_DOMAIN_STATS_BALLOON, VIR_DOMAIN_STATS_BLOCK = 1, 4, 32
     VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE = 1
     VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT = 1 << 29
     VIR_ERR_NO_DOMAIN = NO_DOMAIN

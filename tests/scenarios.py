@@ -75,10 +75,13 @@ def memory_device(alias: str, size: int, **overrides: Any) -> VirtioMemDevice:
     return dataclasses.replace(plain, **overrides)
 
 
+ALL_FREE = -1
+
+
 def guest_says(
     usable: int | None,
     *,
-    unused: int | None = None,
+    unused: int | None = ALL_FREE,
     actual: int = GIB,
     plugged: int = 0,
     age: float | None = 3.0,
@@ -86,8 +89,10 @@ def guest_says(
 ) -> BalloonStats:
     """The guest's last statistics; one that is not ``honest`` may claim more than it has.
 
-    ``unused`` of what is usable holds nothing at all, ``plugged`` it has beside ``actual``.
+    ``unused`` of what is usable holds nothing at all, as a rule all of it; ``plugged`` it has beside
+    ``actual``.
     """
+    unused = usable if unused == ALL_FREE else unused
     most = actual + plugged
     require(not honest or usable is None or usable <= most, "an honest guest has no more than its size")
     require(not honest or (unused or 0) <= (usable or 0), "what is unused is usable")
@@ -231,6 +236,7 @@ def heat(facts: DomainFacts, idle: Sequence[tuple[float, int]], *, watched: floa
         IdleMap(began_at=0.0, updated_at=watched, snapshots=int(watched // RESOLUTION), spans=tuple(spans)),
         facts.residency.resident,
         cold_after=policy.class_of(facts).cold_after_seconds,
+        unused_after=policy.class_of(facts).cache_after_seconds,
     )
 
 

@@ -111,7 +111,7 @@ class Clock:
 def play(host: Host) -> Story:
     """From the first guest to the second plan, and a look at their pace after it."""
     # The idle guests' working sets are a few MiB, of which 1 % is too few pages to tell pain by.
-    policy = POLICY.read_text().replace("cold_after: 30s", "cold_after: 15s").replace("1%/min", "5%/min")
+    policy = POLICY.read_text().replace("_after: 30s", "_after: 15s").replace("1%/min", "5%/min")
     host.lab.run(f"cat > {SIX}", stdin=policy)
     clock = Clock()
     start(host, HONEST[0])

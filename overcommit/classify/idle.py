@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -108,15 +109,18 @@ def _cut(spans: Sequence[IdleSpan], ranges: Sequence[Range]) -> Iterator[_Piece]
             position = stop
 
 
-def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> Heat:
+def classify(
+    idle: IdleMap, resident: Sequence[Range], *, cold_after: float, unused_after: float = math.inf
+) -> Heat:
     """Judge resident memory: hot, warm, cold, and which addresses are cold.
 
     Hot is what at least `_STEADY_SHARE` of the latest windows saw accessed. One window would be too little to
     ask: DAMON samples one page of a region at a time, and a region in which a few pages are used is hit now
-    and then as a whole. Cold is unknown (None) until the watch has lasted ``cold_after``.
+    and then as a whole. Cold is unknown (None) until the watch has lasted ``cold_after``, and what is unused
+    until it has lasted ``unused_after``.
     """
     steady = _STEADY_SHARE * min(idle.snapshots, RECENT_WINDOWS)
-    hot = warm = cooling = reached = 0
+    hot = warm = cooling = unused = reached = 0
     counts = [0] * len(HISTOGRAM_BOUNDS)
     enough = idle.window_seconds >= cold_after
     cold = _ColdPieces(_piece_size(resident))
@@ -129,6 +133,8 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
         if not is_resident:
             continue
         counts[bisect.bisect_right(HISTOGRAM_BOUNDS, idle_seconds) - 1] += size
+        if idle_seconds >= unused_after:
+            unused += size
         if cold_after / 2 <= idle_seconds < cold_after:
             cooling += size
         if is_cold:
@@ -152,6 +158,8 @@ def classify(idle: IdleMap, resident: Sequence[Range], *, cold_after: float) -> 
             for bound, count in zip(HISTOGRAM_BOUNDS, counts, strict=True)
             if bound <= idle.window_seconds
         ),
+        unused_after_seconds=unused_after,
+        unused_bytes=unused if idle.window_seconds >= unused_after else None,
     )
 
 

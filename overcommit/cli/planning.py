@@ -189,8 +189,13 @@ def _heats(
         if seen is None or domain.residency is None:
             continue
         try:
-            cold_after = policy.class_of(domain).cold_after_seconds
-            heats[domain.incarnation.uuid] = classify(seen, domain.residency.resident, cold_after=cold_after)
+            of = policy.class_of(domain)
+            heats[domain.incarnation.uuid] = classify(
+                seen,
+                domain.residency.resident,
+                cold_after=of.cold_after_seconds,
+                unused_after=of.cache_after_seconds,
+            )
         except UNCONTAINED:
             raise
         except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this domain's

@@ -167,6 +167,10 @@ def _explained(domain: DomainPlan) -> Iterator[str]:
         f"{size(domain.warm_bytes)}, cold {size(domain.cold_bytes)}; {size(domain.swapped_bytes)} swapped out"
     )
     yield f"  working set {size(domain.wss_bytes)}, confidence {domain.confidence}"
+    if domain.cache is not None:
+        held, kept = domain.cache.cache_bytes, domain.cache.cache_bytes - domain.cache.droppable_bytes
+        why = f": {domain.cache.because}" if kept and domain.cache.because else ""
+        yield f"  file cache {format_size(held)}, of which it keeps {format_size(kept)}{why}"
     if domain.offers:
         offers = ", ".join(f"{format_size(size)} by {way.value}" for way, size in domain.offers.items())
         yield f"  could give {offers}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from overcommit.errors import Complaint, PolicyError, UsageError
 from overcommit.model.policy import ANY_SIZE, OVERRIDES, Actuator, DomainClass, GuestHelp, Policy, Selector
 from overcommit.policy import files, json_schema, loader
 from overcommit.shown import plain
-from overcommit.units import MIB, format_duration, format_ratio, format_size
+from overcommit.units import MIB, format_age, format_duration, format_ratio, format_size
 
 
 @click.command()
@@ -74,6 +75,7 @@ def _class_data(of: DomainClass) -> dict[str, Any]:
         "name": of.name,
         "floor": of.floor,
         "cold_after_seconds": of.cold_after_seconds,
+        "cache_after_seconds": None if math.isinf(of.cache_after_seconds) else of.cache_after_seconds,
         "weight": of.weight,
         "step": of.step,
         "promotions_per_minute": of.objective.promotions_per_minute,
@@ -90,7 +92,16 @@ def _summary(policy: Policy, sources: Sequence[str]) -> Iterator[str]:
     yield ""
     rows = [_class_row(of) for of in policy.classes.values()]
     widest = max(len(row[-1]) for row in rows)
-    header = ("class", "floor", "cold after", "step", "promotions", "PSI some", "actuators".ljust(widest))
+    header = (
+        "class",
+        "floor",
+        "cold after",
+        "cache after",
+        "step",
+        "promotions",
+        "PSI some",
+        "actuators".ljust(widest),
+    )
     yield from render.table(header, ((*row[:-1], row[-1].ljust(widest)) for row in rows))
     yield ""
     for number, rule in enumerate(policy.rules, start=1):
@@ -109,6 +120,7 @@ def _class_row(of: DomainClass) -> tuple[str, ...]:
         of.name,
         format_ratio(of.floor),
         format_duration(of.cold_after_seconds) if by_idle_time else "-",
+        format_age(of.cache_after_seconds) if {Actuator.VIRTIO_MEM, Actuator.BALLOON} & of.actuators else "-",
         format_ratio(of.step),
         f"{format_ratio(of.objective.promotions_per_minute)}/min" if pages_out else "-",
         format_ratio(of.objective.psi_some) if by_idle_time else "-",

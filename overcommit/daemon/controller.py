@@ -191,8 +191,8 @@ class Controller:
                 self._give_up(who, "it rests")
 
     def _feel_one(self, who: Incarnation, followed: Followed) -> None:
-        said = self._survey.said(who.uuid)
-        pulse = take_pulse(self._control.kernel, self._control.clock, followed.domain, said)
+        said, read = self._survey.said(who.uuid), self._survey.read_bytes(who.uuid)
+        pulse = take_pulse(self._control.kernel, self._control.clock, followed.domain, said, read)
         if pulse is None:
             self.replan_soon()
             return

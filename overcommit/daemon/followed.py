@@ -48,10 +48,14 @@ class Followed:
         """What of the domain is cold by what its monitor saw, and as boldly as its class lets one be."""
         if idle is None or self.domain.residency is None:
             return None
-        cold_after = policy.class_of(self.domain).cold_after_seconds
+        of, held = policy.class_of(self.domain), self.grip.restraint
+        cold_after, unused_after = of.cold_after_seconds, of.cache_after_seconds
         if not boldly:
-            cold_after = max(cold_after, self.grip.restraint.cold_after_seconds)
-        self.heat = classify(idle, self.domain.residency.resident, cold_after=cold_after)
+            cold_after = max(cold_after, held.cold_after_seconds)
+            unused_after = max(unused_after, held.cache_after_seconds)
+        self.heat = classify(
+            idle, self.domain.residency.resident, cold_after=cold_after, unused_after=unused_after
+        )
         return self.heat
 
     @property

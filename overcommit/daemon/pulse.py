@@ -13,17 +13,22 @@ from overcommit.host.process import read_start_time
 from overcommit.hypervisor.guest_figures import surveyed_balloon
 from overcommit.model.facts import BalloonStats, CgroupSigns, DomainFacts
 from overcommit.model.heat import Heat
+from overcommit.plan.cache import cache_of
 from overcommit.plan.case import guest_reserve, used_bytes
-from overcommit.slo import Feeling
+from overcommit.slo import Feeling, Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """A domain's counters at a moment (monotonic seconds); None: could not be read."""
+    """A domain's counters at a moment (monotonic seconds); None: could not be read.
+
+    ``read_bytes`` its disks have read so far.
+    """
 
     at: float
     cgroup: CgroupSigns | None
     balloon: BalloonStats | None
+    read_bytes: int | None = None
 
     def short_bytes(self, domain: DomainFacts) -> int:
         """How far the guest is below half of its reserve, by its own word; what nobody knows is nothing."""
@@ -35,11 +40,17 @@ class Pulse:
         return max(0, guest_reserve(domain.definition.maximum_bytes) // 2 - usable)
 
 
-def take_pulse(kernel: Kernel, clock: Clock, domain: DomainFacts, said: BalloonStats | None) -> Pulse | None:
+def take_pulse(
+    kernel: Kernel,
+    clock: Clock,
+    domain: DomainFacts,
+    said: BalloonStats | None,
+    read_bytes: int | None = None,
+) -> Pulse | None:
     """A domain's counters now, and what its guest said in the survey; None when this life of it is over."""
     who = domain.incarnation
     at = clock.monotonic()
-    cgroup = balloon = None
+    cgroup, balloon, read = None, None, read_bytes
     try:
         if domain.cgroup is not None:
             cgroup = read_signs(kernel, domain.cgroup.path)
@@ -54,8 +65,8 @@ def take_pulse(kernel: Kernel, clock: Clock, domain: DomainFacts, said: BalloonS
     except Gone:
         return None
     except (OSError, HostError):
-        cgroup = balloon = None  # nobody knows whose they are
-    return Pulse(at=at, cgroup=cgroup, balloon=balloon)
+        cgroup = balloon = read = None  # nobody knows whose they are
+    return Pulse(at=at, cgroup=cgroup, balloon=balloon, read_bytes=read)
 
 
 def feeling_between(
@@ -90,7 +101,23 @@ def feeling_between(
         oom_kills=None,
         taking=taking,
         squeezed=taken_bytes > 0,
+        reading=_reading(before, now),
     )
+
+
+def _reading(before: Pulse, now: Pulse) -> Reading:
+    was, has = _cache_bytes(before.balloon), _cache_bytes(now.balloon)
+    return Reading(
+        read_bytes=_grown(before.read_bytes, now.read_bytes),
+        cache_grown_bytes=None if was is None or has is None else has - was,
+    )
+
+
+def _cache_bytes(stats: BalloonStats | None) -> int | None:
+    """All that the guest caches of files, by its own word."""
+    if stats is None or stats.cache_bytes is not None:
+        return stats.cache_bytes if stats else None
+    return cache_of(stats, stats.actual_bytes)
 
 
 def _grown(before: int | None, now: int | None) -> int | None:

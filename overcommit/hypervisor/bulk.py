@@ -14,19 +14,24 @@ from overcommit.model.facts import RunState
 
 _NO_SUPPORT, _ARGUMENT_UNSUPPORTED = 3, 74
 """VIR_ERR_NO_SUPPORT; VIR_ERR_ARGUMENT_UNSUPPORTED: a flag that this libvirtd does not know."""
+_DISKS = "block.count"
 _MAXIMUM, _CURRENT = "balloon.maximum", "balloon.current"
 _ASKED = ("balloon.last-update", "balloon.rss")
 """What is there only if the QEMU was asked."""
 
 
 class Told(NamedTuple):
-    """Of one domain: ``figures`` as `virDomainMemoryStats` names them (KiB), None where nobody was asked."""
+    """Of one domain: ``figures`` as `virDomainMemoryStats` names them (KiB), None where nobody was asked.
+
+    ``read_bytes`` by all of its disks together; likewise.
+    """
 
     name: str
     uuid: str
     state: RunState
     maximum_kib: int
     figures: Mapping[str, int] | None
+    read_bytes: int | None = None
 
 
 def state_of(number: int) -> RunState:
@@ -40,7 +45,7 @@ def ask_all(libvirt: Any, connection: Any) -> list[Told]:
     Raises:
         libvirtError: libvirtd refused.
     """
-    what = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON
+    what = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_BLOCK
     active = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
     try:
         records = connection.getAllDomainStats(
@@ -70,7 +75,14 @@ def _told(domain: Any, values: Mapping[str, Any]) -> Told:
             if key.startswith("balloon.")
         }
         figures["actual"] = figures.pop("current")
-    return Told(domain.name(), domain.UUIDString(), state, values[_MAXIMUM], figures)
+    read = _read_bytes(values) if figures is not None else None
+    return Told(domain.name(), domain.UUIDString(), state, values[_MAXIMUM], figures, read)
+
+
+def _read_bytes(values: Mapping[str, Any]) -> int | None:
+    disks = values.get(_DISKS)
+    read = [values.get(f"block.{number}.rd.bytes") for number in range(disks or 0)]
+    return None if disks is None else sum(each for each in read if each is not None)
 
 
 def _alone(libvirt: Any, domain: Any) -> dict[str, Any]:

@@ -323,6 +323,7 @@ class LibvirtClient:
         return Surveyed(
             ListedDomain(told.name, told.uuid, told.state, pid_file, maximum),
             None if told.figures is None else _balloon_of(told.figures, now),
+            told.read_bytes,
         )
 
     def _list_active(self) -> list[ListedDomain]:

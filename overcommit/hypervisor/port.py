@@ -25,11 +25,13 @@ class Surveyed(NamedTuple):
     """A running domain, and what its guest says.
 
     ``balloon`` is None where its QEMU could not be asked at once, or the guest is paused. Its
-    ``actual_bytes`` have the plugged memory in them, as libvirt counts where it tells of all.
+    ``actual_bytes`` have the plugged memory in them, as libvirt counts where it tells of all. ``read_bytes``
+    its disks have read since its QEMU began, by QEMU's own count; None likewise.
     """
 
     domain: ListedDomain
     balloon: BalloonStats | None
+    read_bytes: int | None = None
 
 
 class Hypervisor(Protocol):

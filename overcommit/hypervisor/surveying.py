@@ -14,7 +14,7 @@ class Survey:
     def __init__(self, hypervisor: Hypervisor, clock: Clock) -> None:
         self._hypervisor = hypervisor
         self._clock = clock
-        self._said: dict[str, BalloonStats | None] = {}
+        self._said: dict[str, Surveyed] = {}
         self._error = HostError("the hypervisor was not asked for its domains")
         self.told: tuple[Surveyed, ...] | None = None
         """None where the hypervisor did not answer."""
@@ -27,7 +27,7 @@ class Survey:
         except HostError as error:
             self._error = error
         else:
-            self._said = {each.domain.uuid: each.balloon for each in self.told}
+            self._said = {each.domain.uuid: each for each in self.told}
 
     def domains(self) -> tuple[ListedDomain, ...]:
         """The active domains.
@@ -41,4 +41,8 @@ class Survey:
 
     def said(self, uuid: str) -> BalloonStats | None:
         """What a domain's guest says, None where it is not known."""
-        return self._said.get(uuid)
+        return self._said[uuid].balloon if uuid in self._said else None
+
+    def read_bytes(self, uuid: str) -> int | None:
+        """What a domain's disks have read, None where it is not known."""
+        return self._said[uuid].read_bytes if uuid in self._said else None

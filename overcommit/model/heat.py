@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,7 +86,8 @@ class Heat:
     between the two it is warm, which includes areas where only a page here and there is used.
     ``cold_bytes`` is None when the watch was shorter than ``cold_after_seconds``: unknown, not zero.
     ``samples`` is how often a random page of each region was looked at in ``cold_after_seconds``.
-    ``cooling_bytes`` have been idle for half of ``cold_after_seconds`` to all of it.
+    ``cooling_bytes`` have been idle for half of ``cold_after_seconds`` to all of it. ``unused_bytes`` have
+    been idle for ``unused_after_seconds`` at least; None when the watch was shorter.
     """
 
     window_seconds: float
@@ -98,6 +100,8 @@ class Heat:
     cooling_bytes: int
     cold_pieces: tuple[ColdPiece, ...]
     histogram: tuple[IdleBucket, ...]
+    unused_after_seconds: float = math.inf
+    unused_bytes: int | None = None
 
     @property
     def confidence(self) -> str:

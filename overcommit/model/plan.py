@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from overcommit.model.action import (
     Action,
@@ -45,6 +46,14 @@ class Drift:
     generation: int
 
 
+class CachePlan(NamedTuple):
+    """A guest's file cache, what of it may go, and why no more."""
+
+    cache_bytes: int
+    droppable_bytes: int
+    because: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
     """A domain without which the plan was made, and ``why``: with it there would be none."""
@@ -59,6 +68,7 @@ class DomainPlan:
 
     ``offers`` is what each rung of the ladder could take from it, before the host's budgets; rungs that have
     nothing to give are left out. ``guest_help`` judges what its class allows to be done inside of the guest.
+    ``cache``: None, not known.
     """
 
     incarnation: Incarnation
@@ -79,6 +89,7 @@ class DomainPlan:
     guest_help: Mapping[GuestHelp, Verdict]
     offers: Mapping[Actuator, int]
     gaps: tuple[Gap, ...]
+    cache: CachePlan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

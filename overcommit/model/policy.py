@@ -16,6 +16,8 @@ from overcommit.model.facts import DomainFacts
 from overcommit.model.rule_index import Having, RuleIndex, applies
 
 MOST_WEIGHT = 1000
+CACHE_AFTER_SECONDS = 4 * 3600.0
+"""Where a class does not say: what is read every hour is seen four times before any of it goes."""
 LEAST_WRITE_RATE = units.MIB
 """Bytes per second below which a page-out is not worth its while."""
 _LONGEST_LABEL = 100
@@ -82,7 +84,8 @@ class DomainClass:
     ``floor`` is the share of the domain's memory that reclaim never goes below, ``cold_after_seconds`` how
     long memory must be idle to be paged out, ``weight`` how dear its memory is when the host is short.
     ``step`` is the share of a domain's memory that one plan takes at most, by all actuators together.
-    ``guest_help`` is what may be done inside of its guests.
+    ``guest_help`` is what may be done inside of its guests. Of a guest's file cache goes what was idle for
+    ``cache_after_seconds`` (infinite: none) while the host is not short.
     """
 
     name: str
@@ -93,6 +96,7 @@ class DomainClass:
     actuators: frozenset[Actuator]
     step: float = 1.0
     guest_help: frozenset[GuestHelp] = frozenset()
+    cache_after_seconds: float = CACHE_AFTER_SECONDS
 
 
 class SizeRange(NamedTuple):
@@ -219,6 +223,7 @@ _CHANGES: Mapping[str, Callable[[DomainClass, str], DomainClass]] = {
     "cold_after": lambda of, text: dataclasses.replace(
         of, cold_after_seconds=units.above_zero(units.parse_duration)(text)
     ),
+    "cache_after": lambda of, text: dataclasses.replace(of, cache_after_seconds=units.parse_age(text)),
     "weight": lambda of, text: dataclasses.replace(of, weight=_read_weight(text)),
     "step": lambda of, text: dataclasses.replace(of, step=units.above_zero(units.parse_share)(text)),
     "promotions": lambda of, text: _change_objective(

@@ -55,7 +55,7 @@ def observe(
     limits: dict[str, tuple[CgroupLimit | None, CgroupLimit | None]] = {}
     if surveyed is None:
         surveyed = [Surveyed(listed, None) for listed in hypervisor.domains()]
-    for listed, said in surveyed:
+    for listed, said, _ in surveyed:
         try:
             domains.append(
                 _observe_domain(kernel, hypervisor, clock, listed, said, limits, placed=len(host.nodes) > 1)

@@ -11,7 +11,15 @@ from overcommit.model.past import Settling
 from overcommit.model.plan import Verdict
 from overcommit.model.policy import Actuator, DomainClass, GuestHelp, Policy, ReclaimMode
 from overcommit.model.restraint import Restraint
-from overcommit.units import MIB
+from overcommit.plan.cache import CacheRule, Droppable, cache_of, droppable_cache
+from overcommit.units import MIB, format_size
+
+_KEPT_FREE = 4
+"""Part of its reserve that a guest keeps free beside its cache.
+
+Its kernel begins to drop cache below its high watermark: about 1.5 times min_free_kbytes, which is up to 5 %
+of a small guest with huge pages (Linux, ``set_recommended_min_free_kbytes``).
+"""
 
 
 class Bounds(NamedTuple):
@@ -24,7 +32,8 @@ class Bounds(NamedTuple):
 class Case(NamedTuple):
     """A domain with what was seen of it, what its class wants, and which actuators may be used.
 
-    ``pain``: what hurts it, in words; None: nothing that was seen. ``emergency`` is the host's.
+    ``pain``: what hurts it, in words; None: nothing that was seen. ``emergency`` is the host's, and so is
+    ``cache``: what of its file cache may go.
     """
 
     domain: DomainFacts
@@ -37,6 +46,7 @@ class Case(NamedTuple):
     restraint: Restraint | None = None
     pain: str | None = None
     emergency: bool = False
+    cache: CacheRule = CacheRule.KEPT
 
     def may_help(self, way: GuestHelp) -> bool:
         """Whether something may be done inside of the guest, and was found possible."""
@@ -94,14 +104,39 @@ def hot_bytes(case: Case) -> int:
     return case.heat.hot_bytes if case.heat and case.policy.reclaim is ReclaimMode.PROACTIVE else 0
 
 
+def cache_for(case: Case, stats: BalloonStats) -> Droppable | None:
+    """The guest's file cache, and what of it may go; None: not told from what is free."""
+    size = guest_bytes(case.domain.definition, stats)
+    cache = cache_of(stats, size)
+    if cache is None:
+        return None
+    resident = case.domain.residency.resident_bytes if case.domain.residency else size
+    cache_after = case.domain_class.cache_after_seconds
+    return droppable_cache(cache, resident, case.heat, cache_after=cache_after, rule=case.cache)
+
+
 def kept_bytes(case: Case, stats: BalloonStats) -> int:
     """What a guest is to keep of its memory: its use and a reserve, and never less than its floor.
 
-    What it could give includes all that it caches; of that it keeps what is hot: to read that from its disk
-    again would hurt.
+    What it could give includes all that it caches: of that it keeps what is hot, and whatever is not to go
+    (`cache_for`). A guest whose last free page is taken drops cache all the same, so that it keeps some free.
     """
-    used = max(used_bytes(case.domain.definition, stats), hot_bytes(case))
-    return max(case.bounds.floor_bytes, used + guest_reserve(case.bounds.ceiling_bytes))
+    definition, bounds = case.domain.definition, case.bounds
+    reserve = guest_reserve(bounds.ceiling_bytes)
+    kept = max(bounds.floor_bytes, max(used_bytes(definition, stats), hot_bytes(case)) + reserve)
+    cache = cache_for(case, stats)
+    if cache is not None and not cache.kept_bytes:
+        return kept
+    free = max(0, free_bytes(definition, stats) - round_up(reserve / _KEPT_FREE))
+    return max(kept, guest_bytes(definition, stats) - free - (cache.droppable_bytes if cache else 0))
+
+
+def cache_text(case: Case, stats: BalloonStats) -> str:
+    """What the guest keeps of its cache, as the end of a sentence about what it could give."""
+    cache = cache_for(case, stats)
+    if cache is None or cache.kept_bytes < worthwhile(case.bounds.ceiling_bytes):
+        return ""
+    return f", but keeps {format_size(cache.kept_bytes)} of cache"
 
 
 def spare_bytes(domain: DomainFacts) -> int:

@@ -35,7 +35,7 @@ from overcommit.model.action import (
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
-from overcommit.model.plan import DomainPlan, Drift, HostPlan, LeftOut, Plan, Verdict
+from overcommit.model.plan import CachePlan, DomainPlan, Drift, HostPlan, LeftOut, Plan, Verdict
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 from overcommit.plan.soundness import flaws
 
@@ -212,6 +212,7 @@ def _domain_to_json(domain: DomainPlan) -> dict[str, Any]:
         },
         "offers": {actuator.value: size for actuator, size in domain.offers.items()},
         "gaps": [{"what": g.what, "why": g.why} for g in domain.gaps],
+        "cache": domain.cache._asdict() if domain.cache else None,
     }
 
 
@@ -294,6 +295,7 @@ def _domain_from_json(data: dict[str, Any]) -> DomainPlan:
         guest_help={GuestHelp(name): Verdict(**v) for name, v in data["guest_help"].items()},
         offers={Actuator(name): size for name, size in data["offers"].items()},
         gaps=tuple(Gap(**g) for g in data["gaps"]),
+        cache=CachePlan(**data["cache"]) if data.get("cache") else None,
     )
 
 

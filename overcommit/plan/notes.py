@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.action import Action, DemotionAction, PageoutAction, frees
 from overcommit.model.facts import MIGRATION_AWAY, DomainFacts, HostFacts, Snapshot
 from overcommit.model.plan import HostPlan
-from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
 from overcommit.plan.budget import budget_notes
-from overcommit.plan.case import worthwhile
+from overcommit.plan.case import cache_for, worthwhile
 from overcommit.plan.settling import least_worth
 from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.units import format_duration, format_ratio, format_size
@@ -47,6 +48,7 @@ def notes(
                 f"class calls memory cold after {format_duration(heat.cold_after_seconds)}: no page-out"
             )
         yield from _settling_notes(candidate, snapshot.taken_at)
+    yield from _cache_notes(candidates, policy)
     if (emergency or policy.reclaim is ReclaimMode.ON_PRESSURE) and host.short_bytes:
         yield from _still_short(candidates, host, actions)
     for gap in snapshot.gaps:
@@ -92,6 +94,26 @@ def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Itera
         refused = [v.reason for v in case.verdicts.values() if not v.ok and v.reason]
         if not offers and refused and idle >= worthwhile(case.bounds.ceiling_bytes):
             yield f"{case.domain.name} gives nothing of {format_size(idle)} idle: {refused[-1]}"
+
+
+def _cache_notes(candidates: Iterable[Candidate], policy: Policy) -> Iterator[str]:
+    """Whose cache stays, though its balloon or blocks could give it: one line, of those that keep most."""
+    keeps = []
+    for case, _, _ in candidates:
+        stats = case.domain.balloon
+        takes = not math.isinf(case.domain_class.cache_after_seconds)
+        usable = case.may(Actuator.BALLOON) or case.may(Actuator.VIRTIO_MEM)
+        cache = cache_for(case, stats) if stats is not None and usable and takes else None
+        if cache is not None and cache.kept_bytes >= worthwhile(case.bounds.ceiling_bytes):
+            keeps.append((cache.kept_bytes, case.domain.name, cache.because))
+    if not keeps or policy.reclaim is ReclaimMode.OFF:
+        return
+    keeps.sort(key=lambda one: (-one[0], one[1]))
+    size, name, because = keeps[0]
+    others = ""
+    if more := keeps[1:]:
+        others = f"; {len(more)} more keep {format_size(sum(kept for kept, _, _ in more))} (explain says why)"
+    yield f"{name} keeps {format_size(size)} of file cache: {because}{others}"
 
 
 def _settling_notes(candidate: Candidate, now: float) -> Iterator[str]:

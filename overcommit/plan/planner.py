@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from overcommit.errors import in_a_line
 from overcommit.model.action import (
@@ -13,17 +13,19 @@ from overcommit.model.action import (
     DomainAction,
     GuestReclaimAction,
     VirtioMemAction,
+    frees,
     kind_of,
 )
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.heat import Heat, HostHeat
 from overcommit.model.past import NOTHING_PAST, Past
-from overcommit.model.plan import DomainPlan, Drift, HostPlan, LeftOut, Plan
+from overcommit.model.plan import CachePlan, DomainPlan, Drift, HostPlan, LeftOut, Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.model.restraint import Restraint
 from overcommit.plan.arbiter import Candidate, arbitrate
 from overcommit.plan.budget import make_budget
-from overcommit.plan.case import Case, guest_bytes, room_on
+from overcommit.plan.cache import CacheRule
+from overcommit.plan.case import Case, cache_for, guest_bytes, room_on, worthwhile
 from overcommit.plan.eligibility import judge, judge_help, judge_return
 from overcommit.plan.emergency import emergency_note, emergency_policy
 from overcommit.plan.isolating import Spoiler, without_spoilers
@@ -78,12 +80,16 @@ def make_plan(
 
     def plan(domains: Sequence[DomainFacts]) -> Plan:
         chosen = [domain for domain in domains if only is None or domain.incarnation in only]
-        candidates = _consider_all(
-            _among(snapshot, chosen), heats, policy, pasts, held, in_pain or {}, emergency=emergency
-        )
+        among = _among(snapshot, chosen)
+
+        def consider(cache: CacheRule) -> tuple[Candidate, ...]:
+            return tuple(
+                _consider_all(among, heats, policy, pasts, held, in_pain or {}, cache, emergency=emergency)
+            )
+
         return _written(
             _among(snapshot, domains),
-            tuple(candidates),
+            consider,
             host,
             written,
             policy,
@@ -132,7 +138,7 @@ def _left_out(spoilers: Iterable[Spoiler], what: str) -> Iterator[LeftOut]:
 
 def _written(
     snapshot: Snapshot,
-    candidates: Sequence[Candidate],
+    consider: Callable[[CacheRule], Sequence[Candidate]],
     host: HostPlan,
     written: Policy,
     policy: Policy,
@@ -142,18 +148,30 @@ def _written(
     emergency: bool,
     merges: bool,
 ) -> Plan:
-    """The plan of what these candidates allow; ``written`` is the policy as its owner wrote it."""
+    """The plan of what the candidates allow; ``written`` is the policy as its owner wrote it.
+
+    ``consider`` has them, as far as this much of their file caches may go.
+    """
     pasts = past.by_domain()
     short = host.short_bytes
-    shared_out = arbitrate(
-        candidates,
-        snapshot.host,
-        policy,
-        swap=swap,
-        short_bytes=short,
-        available_bytes=host.available_bytes,
-        emergency=emergency,
-    )
+
+    def share(candidates: Sequence[Candidate], sharing: Policy) -> list[DomainAction]:
+        return arbitrate(
+            candidates,
+            snapshot.host,
+            sharing,
+            swap=swap,
+            short_bytes=short,
+            available_bytes=host.available_bytes,
+            emergency=emergency,
+        )
+
+    candidates = consider(CacheRule.TAKEN if emergency else CacheRule.KEPT)
+    shared_out = share(candidates, policy)
+    if not emergency and _lacks(shared_out, short, policy):
+        # All that nobody misses is not enough: what is missing, and no more, may come out of file caches.
+        candidates = consider(CacheRule.IN_STEPS)
+        shared_out = share(candidates, dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE))
     # In an emergency no domain's page-out waits for the others' balloons.
     actions: list[Action] = [*spread(shared_out if emergency else sorted(shared_out, key=_order), swap)]
     if merges and (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
@@ -178,6 +196,17 @@ def _written(
             *ksm_notes(snapshot, policy, past, short=short > 0),
         ),
     )
+
+
+def _lacks(actions: Iterable[DomainAction], short: int, policy: Policy) -> bool:
+    """Whether a host that is short, or must give, would still lack memory after all of this."""
+    if policy.reclaim is ReclaimMode.OFF or not (short or policy.reclaim is ReclaimMode.ON_PRESSURE):
+        return False
+    missing = short
+    for action in (action for action in actions if action.blocked is None):
+        relieves = isinstance(action, VirtioMemAction | BalloonAction) and action.relieves
+        missing += action.after_bytes - action.before_bytes if relieves else -frees(action)
+    return missing >= worthwhile(0)
 
 
 def _order(action: DomainAction) -> tuple[bool, int]:
@@ -216,6 +245,7 @@ def _consider_all(
     pasts: Mapping[Incarnation, Past],
     restraints: Mapping[Incarnation, Restraint],
     in_pain: Mapping[Incarnation, str],
+    cache: CacheRule,
     *,
     emergency: bool,
 ) -> Iterator[Candidate]:
@@ -250,6 +280,7 @@ def _consider_all(
             restraint=restraint,
             pain=pain,
             emergency=emergency,
+            cache=cache,
         )
         back = owned if pain is None else judge_return(domain, vetoes=others)
         reliefs = tuple(relieve(case._replace(verdicts=back), past))
@@ -304,8 +335,16 @@ def _domain_plan(candidate: Candidate, change: int) -> DomainPlan:
         eligible=case.verdicts,
         guest_help=case.guest_help,
         offers=_offers(candidate.offers),
+        cache=_cache(case),
         gaps=domain.gaps,
     )
+
+
+def _cache(case: Case) -> CachePlan | None:
+    found = cache_for(case, case.domain.balloon) if case.domain.balloon else None
+    if found is None:
+        return None
+    return CachePlan(found.cache_bytes, found.droppable_bytes, found.because)
 
 
 def _offers(actions: Iterable[DomainAction]) -> dict[Actuator, int]:

@@ -88,16 +88,22 @@ def held_to(domain_class: DomainClass, restraint: Restraint | None) -> DomainCla
         domain_class,
         cold_after_seconds=max(domain_class.cold_after_seconds, restraint.cold_after_seconds),
         step=domain_class.step * min(1.0, restraint.step_share),
+        cache_after_seconds=max(domain_class.cache_after_seconds, restraint.cache_after_seconds),
     )
 
 
 def restrained(actuators: Iterable[Actuator], restraint: Restraint | None) -> dict[Actuator, Verdict]:
     """The actuators with which nothing more may be taken as long as the domain rests."""
-    if restraint is None or restraint.why_not is None:
+    if restraint is None:
         return {}
-    remedy = "it ends by itself, once the domain has been at ease for a while"
-    verdict = refusal(f"it rests: {restraint.why_not}", remedy)
-    return {actuator: verdict for actuator in actuators if actuator is not Actuator.FREE_PAGE_REPORTING}
+    if restraint.why_not is not None:
+        remedy = "it ends by itself, once the domain has been at ease for a while"
+        verdict = refusal(f"it rests: {restraint.why_not}", remedy)
+        return {actuator: verdict for actuator in actuators if actuator is not Actuator.FREE_PAGE_REPORTING}
+    if restraint.why_no_guest_memory is not None:
+        verdict = refusal(f"it rests: {restraint.why_no_guest_memory}", "it ends by itself")
+        return {a: verdict for a in actuators if a in {Actuator.VIRTIO_MEM, Actuator.BALLOON}}
+    return {}
 
 
 def _moved_by_others(domain: DomainFacts, past: Past) -> Verdict | None:

@@ -56,6 +56,7 @@ def _class(name: str, section: schema.ClassSection) -> DomainClass:
         actuators=frozenset(map(Actuator, section.actuators)),
         step=section.step,
         guest_help=frozenset(map(GuestHelp, section.guest_help)),
+        cache_after_seconds=section.cache_after,
     )
 
 

@@ -19,6 +19,8 @@ from overcommit.policy.yaml_positions import Mark, Node
 
 _TAKING = frozenset({Actuator.VIRTIO_MEM, Actuator.BALLOON, Actuator.PAGEOUT})
 """Actuators that the floor holds back."""
+_BY_GUEST = frozenset({Actuator.VIRTIO_MEM, Actuator.BALLOON})
+"""Actuators by which a guest itself gives, of its file cache too."""
 _MOVING = frozenset({Actuator.DEMOTION, Actuator.PAGEOUT})
 """Actuators that go by how long memory is idle."""
 _DAY_SECONDS = 86400
@@ -111,6 +113,8 @@ def _class(of: DomainClass, *, written: bool) -> Iterator[tuple[tuple[str, ...],
         yield ("slo", "psi_some"), "bounds pageout and demotion, and the class uses neither"
     if Actuator.PAGEOUT not in of.actuators:
         yield ("slo", "promotions"), "bounds pageout, which the class does not use"
+    if not of.actuators & _BY_GUEST:
+        yield ("cache_after",), "bounds virtio_mem and balloon, and the class uses neither"
     if not of.actuators & _TAKING:
         yield ("step",), "bounds virtio_mem, balloon and pageout, and the class uses none of them"
     reporting = Actuator.FREE_PAGE_REPORTING in of.actuators

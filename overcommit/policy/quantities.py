@@ -135,6 +135,14 @@ Duration = Annotated[
         examples=("5min", "90s"),
     ),
 ]
+Age = Annotated[
+    float,
+    _Text(
+        parse=units.parse_age,
+        pattern=f"(?:{units.NEVER}|{units.DURATION})",
+        examples=("4h", units.NEVER),
+    ),
+]
 WriteRate = Annotated[int, _Text(parse=_write_rate, pattern=f"{units.SIZE} */s", examples=("50MiB/s",))]
 SizeAboveZero = Annotated[
     int, _Text(parse=units.above_zero(units.parse_size), pattern=units.SIZE, examples=("100GiB",))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from overcommit.model.policy import MOST_WEIGHT
 from overcommit.policy.quantities import (
+    Age,
     Duration,
     IdleTax,
     MemoryBounds,
@@ -88,6 +89,7 @@ class HostSection(_Section):
             "class",
             "floor",
             "cold_after",
+            "cache_after",
             "weight",
             "step",
             "promotions",
@@ -116,6 +118,9 @@ class ClassSection(_Section):
     """Share of the domain's memory that reclaim never goes below."""
     cold_after: Duration = _default("5min")
     """Idle time from which memory may be paged out, or moved to the cold node."""
+    cache_after: Age = _default("4h")
+    """Idle time, as watched, from which a guest's file cache may be taken while the host is not short. 0s: at
+    once; never: only in an emergency."""
     weight: Annotated[float, Field(gt=0, le=MOST_WEIGHT)] = 1.0
     """Twice the weight halves a domain's share when the host is short."""
     step: ShareAboveZero = _default("100%")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from overcommit.model.pain import COMFORT, PainBounds, pain_of
 from overcommit.model.policy import ServiceObjective
+from overcommit.slo.rereads import NOTHING_REREAD, Reading, Rereads
 from overcommit.units import PAGE_SIZE, format_ratio, format_size
 
 _MINUTE = 60.0
+
+
+NOT_READ = Reading(read_bytes=None, cache_grown_bytes=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +28,7 @@ class Feeling:
 
     ``squeezed``: the guest has less than its full size. Then what it says itself counts as well (untrusted,
     rule S8: it can spare itself, no more): ``usable_bytes`` against the ``reserve_bytes`` that plans leave
-    it, swap-in and major faults, and its OOM kills.
+    it, swap-in and major faults, its OOM kills, and what it reads of its disks beyond what its cache grows.
     """
 
     seconds: float
@@ -39,6 +44,7 @@ class Feeling:
     swap_in_bytes: int | None
     major_faults: int | None
     oom_kills: int | None
+    reading: Reading = NOT_READ
 
 
 class Lately(NamedTuple):
@@ -93,11 +99,16 @@ class Felt:
     swapped_in: Lately | None = None
     faults: Lately | None = None
     shortage: Figure | None = None
+    rereads: Rereads = NOTHING_REREAD
+    reread: Figure | None = None
     oom_kills: int = 0
     working_set_bytes: int | None = None
 
-    def after(self, feeling: Feeling) -> Felt:
-        """What it feels with one more tick. What could not be read begins anew when it can."""
+    def after(self, feeling: Feeling, *, cache_after: float = math.inf) -> Felt:
+        """What it feels with one more tick. What could not be read begins anew when it can.
+
+        ``cache_after`` is its class's.
+        """
         shortage, swap_in, oom_kills = None, None, 0
         if feeling.squeezed:
             shortage = _shortage(feeling.usable_bytes, feeling.reserve_bytes)
@@ -105,12 +116,22 @@ class Felt:
         # Faults alone are a guest reading files, as when it starts a program; a short one reads them again.
         faults = feeling.major_faults if shortage and shortage.pain > COMFORT else None
         working_set = feeling.working_set_bytes
+        rereads = self.rereads.after(
+            feeling.reading,
+            feeling.seconds,
+            squeezed=feeling.squeezed,
+            reserve_bytes=feeling.reserve_bytes,
+            cache_after=cache_after,
+        )
+        limit = rereads.limit_bytes(feeling.reserve_bytes)
         return Felt(
             promoted=_add(self.promoted, feeling.promoted_pages, feeling.seconds),
             stalled=_add(self.stalled, feeling.stalled_seconds, feeling.seconds),
             swapped_in=_add(self.swapped_in, swap_in, feeling.seconds),
             faults=_add(self.faults, faults, feeling.seconds),
             shortage=shortage,
+            rereads=rereads,
+            reread=Figure(rereads.lost_bytes, limit, _say_reread) if feeling.squeezed else None,
             oom_kills=oom_kills,
             working_set_bytes=self.working_set_bytes if working_set is None else working_set,
         )
@@ -127,7 +148,7 @@ class Felt:
 
     def by_guest(self, objective: ServiceObjective) -> tuple[Figure, ...]:
         """What the guest says of itself."""
-        found = [] if self.shortage is None else [self.shortage]
+        found = [figure for figure in (self.shortage, self.reread) if figure is not None]
         if self.oom_kills:
             found.append(Figure(self.oom_kills, 0.0, _say_killed))
         if self.working_set_bytes is not None:
@@ -172,6 +193,13 @@ def _say_stalled(share: float, limit: float) -> str:
 
 def _say_short(least_bytes: float, usable_bytes: float) -> str:
     return f"the guest has {format_size(usable_bytes)} left, should have {format_size(2 * least_bytes)}"
+
+
+def _say_reread(lost_bytes: float, limit: float) -> str:
+    return (
+        f"the guest read {format_size(lost_bytes)} of its disks in 10min that it has no room to keep, "
+        f"limit {format_size(limit)}"
+    )
 
 
 def _say_killed(processes: float, _: float) -> str:

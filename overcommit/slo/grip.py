@@ -28,6 +28,7 @@ from overcommit.model.pain import COMFORT
 from overcommit.model.policy import DomainClass
 from overcommit.model.restraint import Restraint
 from overcommit.slo.feeling import Feeling, Felt, Figure
+from overcommit.slo.rereads import Kept, Rereads
 from overcommit.units import format_duration, format_ratio
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
@@ -53,6 +54,9 @@ class Learnt:
     cause: str
     judged_seconds: float
     outside_seconds: float
+    usual_read_bytes: float = 0.0
+    cache_needed_seconds: float = 0.0
+    guest_rest_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what no grip can have been.
@@ -68,10 +72,16 @@ class Learnt:
             and all(0.0 <= seconds < math.inf for seconds in times)
             and self.outside_seconds <= self.judged_seconds
             and len(self.cause) <= _LONGEST_CAUSE
+            and self.rereads.sound
         )
         if not sound:
             message = f"no grip was ever like that: {self}"
             raise ValueError(message)
+
+    @property
+    def rereads(self) -> Kept:
+        """What it reads again."""
+        return Kept(self.usual_read_bytes, self.cache_needed_seconds, self.guest_rest_seconds)
 
     @property
     def firmness(self) -> tuple[int, float, bool]:
@@ -115,7 +125,7 @@ class Grip:
         fading = math.exp(-max(0.0, seconds) / _DAY)
         return cls(
             domain_class=domain_class,
-            felt=Felt(),
+            felt=Felt(rereads=Rereads.resume(learnt.rereads, seconds=seconds)),
             notches=learnt.notches,
             step_share=learnt.step_share,
             relapses=learnt.relapses * fading,
@@ -129,7 +139,8 @@ class Grip:
     @property
     def learnt(self) -> Learnt | None:
         """What is worth knowing tomorrow; None: as good as nothing, for it never hurt."""
-        if not self.cause:
+        kept = self.felt.rereads.kept
+        if not self.cause and not kept.worthwhile:
             return None
         return Learnt(
             notches=self.notches,
@@ -140,6 +151,9 @@ class Grip:
             cause=self.cause[:_LONGEST_CAUSE],
             judged_seconds=self.judged_seconds,
             outside_seconds=self.outside_seconds,
+            usual_read_bytes=kept.usual_bytes,
+            cache_needed_seconds=kept.needed_seconds,
+            guest_rest_seconds=kept.rest_seconds,
         )
 
     def under(self, domain_class: DomainClass) -> Grip:
@@ -192,18 +206,21 @@ class Grip:
     @property
     def restraint(self) -> Restraint:
         """What taking from the domain is held to now."""
-        why_not = self.why_not
+        why_not, kept = self.why_not, self.felt.rereads.kept
         return Restraint(
             cold_after_seconds=self.cold_after_seconds,
             step_share=self.step_share,
             why_not=why_not,
             sentence=why_not or _where_it_stands(self),
+            cache_after_seconds=max(self.domain_class.cache_after_seconds, kept.needed_seconds),
+            why_no_guest_memory=_why_no_guest_memory(kept),
         )
 
 
 def _remember(grip: Grip, feeling: Feeling) -> Grip:
     """With what was felt, and with what is long ago counting a little less."""
-    felt, objective = grip.felt.after(feeling), grip.domain_class.objective
+    felt = grip.felt.after(feeling, cache_after=grip.domain_class.cache_after_seconds)
+    objective = grip.domain_class.objective
     by_host = felt.by_host(objective)
     worst = max((*by_host, *felt.by_guest(objective)), key=lambda figure: figure.pain, default=None)
     if worst is None:
@@ -286,6 +303,13 @@ def _why_not(grip: Grip) -> str | None:
     if grip.blind:
         return "neither what is read back nor its memory pressure is known"
     return None
+
+
+def _why_no_guest_memory(kept: Kept) -> str | None:
+    if kept.rest_seconds <= 0:
+        return None
+    left = format_duration(max(1.0, kept.rest_seconds))
+    return f"it read its disks again after it gave memory, and gives no more for {left}"
 
 
 def _where_it_stands(grip: Grip) -> str:

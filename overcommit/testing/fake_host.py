@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from overcommit.model.ranges import Range
 from overcommit.testing.fake_agent import FakeAgent
+from overcommit.testing.fake_files import FakeFiles
+from overcommit.testing.fake_life import boot, read_files, report_free, touch
 from overcommit.testing.fake_limits import swap_room
-from overcommit.units import GIB, MIB, PAGE_SIZE
+from overcommit.units import GIB, MIB
 
 STATISTICS_PERIOD_SECONDS = 2
 BOOT_SECONDS = 12.0
@@ -39,7 +41,8 @@ class FakeGuest:
     ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be forked; without that it looks
     like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes ``overhead_bytes`` beyond it. Its
     cgroup may have limits of memory and of swap.
-    ``says_usable_bytes`` is what it says that it has left, whatever it has; None: the truth.
+    ``says_usable_bytes`` is what it says that it has left, whatever it has; None: the truth. It caches
+    ``files`` that it reads.
 
     The last ``device_bytes`` of its memory are a virtio-mem device, in a block of RAM of its own. The guest
     unplugs from the end, and moves what it uses out of the way; not what is ``unmovable``.
@@ -74,6 +77,7 @@ class FakeGuest:
     balloon_target_bytes: int = 0
     says_balloon_bytes: int | None = None
     reported_usable_bytes: int = 0
+    reported_cache_bytes: int = 0
     says_usable_bytes: int | None = None
     report_age_seconds: float | None = 0.0
     booting_seconds: float = 0.0
@@ -83,6 +87,7 @@ class FakeGuest:
     free_page_reporting: bool = False
     scattered: set[int] = field(default_factory=set)
     agent: FakeAgent | None = None
+    files: FakeFiles | None = None
     claim: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -111,6 +116,7 @@ class FakeGuest:
         """Answer libvirt's poll for statistics; what it says is old until the next one."""
         told = self.says_usable_bytes
         self.reported_usable_bytes = self.usable_bytes if told is None else told
+        self.reported_cache_bytes = len(self.cached) * MIB
         self.report_age_seconds = 0.0
 
     @property
@@ -172,7 +178,18 @@ class FakeGuest:
     @property
     def usable_bytes(self) -> int:
         """What the guest could give."""
-        return max(0, self.size_bytes - (len((self.resident | self.swapped) - self.free) * MIB))
+        held = (self.resident | self.swapped) - self.free - self.cached
+        return max(0, self.size_bytes - len(held) * MIB)
+
+    @property
+    def cached(self) -> set[int]:
+        """The chunks of its file cache, which it could give."""
+        return self.files.cached if self.files else set()
+
+    @property
+    def in_use(self) -> set[int]:
+        """The chunks that are accessed, as DAMON sees it."""
+        return self.hot | self.files.touched if self.files else self.hot
 
     @property
     def plugged_chunks(self) -> set[int]:
@@ -266,12 +283,13 @@ class FakeHost:
             seconds -= step
             for guest in self.guests:
                 if guest.booting_seconds > 0:
-                    _boot(guest, step)
+                    boot(guest, step)
                     continue
-                _report_free(guest)
+                report_free(guest)
                 _resize_device(guest)
                 _move_balloon(guest)
-                self.swapped_in_bytes += _touch(guest)
+                read_files(guest, step)
+                self.swapped_in_bytes += touch(guest)
                 guest.demoted &= guest.resident
                 _poll(guest, step)
             for worker in self.workers:
@@ -311,25 +329,6 @@ class FakeHost:
         return len(moved) * MIB
 
 
-def _boot(guest: FakeGuest, seconds: float) -> None:
-    guest.booting_seconds -= seconds
-    if guest.booting_seconds <= 0:
-        guest.balloon_bytes = guest.memory_bytes - guest.device_bytes
-        guest.report()
-
-
-def _report_free(guest: FakeGuest) -> None:
-    """The chunks stay free in the guest; they are like chunks that it never touched."""
-    if not guest.free_page_reporting or guest.paused:
-        return
-    if guest.agent and guest.agent.compacted:
-        guest.scattered.clear()
-        guest.agent.compacted = False
-    given = (guest.free & guest.resident) - guest.scattered
-    guest.resident -= given
-    guest.free -= given
-
-
 def _move_balloon(guest: FakeGuest) -> None:
     if guest.behaviour is Behaviour.STUCK or guest.paused:
         return
@@ -349,7 +348,12 @@ def _move_balloon(guest: FakeGuest) -> None:
     guest.swapped.difference_update(givable)
     guest.free.difference_update(givable)
     never_touched = max(0, len(absent) - ballooned)
-    guest.balloon_bytes -= (len(givable) + min(wanted - len(givable), never_touched)) * MIB
+    given = len(givable) + min(wanted - len(givable), never_touched)
+    while given < wanted and guest.files and (chunk := guest.files.drop()) is not None:
+        guest.resident.discard(chunk)
+        guest.swapped.discard(chunk)
+        given += 1
+    guest.balloon_bytes -= given * MIB
 
 
 def _resize_device(guest: FakeGuest) -> None:
@@ -370,7 +374,9 @@ def _resize_device(guest: FakeGuest) -> None:
 def _move_out(guest: FakeGuest, block: Sequence[int], places: set[int]) -> None:
     """Empty a block; what is used in it goes where nothing is used."""
     for chunk in block:
-        if chunk in (guest.resident - guest.free) | guest.swapped:
+        if chunk in guest.cached and guest.files:
+            guest.files.forget(chunk)
+        elif chunk in (guest.resident - guest.free) | guest.swapped:
             place = min(places - (guest.resident - guest.free) - guest.swapped)
             guest.resident.add(place)
             guest.free.discard(place)
@@ -386,15 +392,3 @@ def _poll(guest: FakeGuest, seconds: float) -> None:
     silent = guest.paused or guest.behaviour in {Behaviour.SILENT, Behaviour.HUNG}
     if guest.report_age_seconds >= STATISTICS_PERIOD_SECONDS and not silent:
         guest.report()
-
-
-def _touch(guest: FakeGuest) -> int:
-    """Use what is hot; returns the bytes that came back from swap."""
-    if guest.paused:
-        return 0
-    back = guest.hot & guest.swapped
-    guest.swapped -= back
-    guest.resident |= back
-    guest.major_faults += len(back)
-    guest.promoted_pages += len(back) * MIB // PAGE_SIZE
-    return len(back) * MIB

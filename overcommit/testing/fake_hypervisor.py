@@ -59,7 +59,14 @@ class FakeHypervisor:
                 return None
             return dataclasses.replace(stats, actual_bytes=stats.actual_bytes + guest.plugged_bytes)
 
-        return tuple(Surveyed(listed, balloon(guests[listed.uuid])) for listed in self.domains())
+        def read(guest: FakeGuest) -> int | None:
+            answers = not guest.paused and guest.behaviour is not Behaviour.HUNG
+            return (guest.files.read_bytes if guest.files else 0) if answers else None
+
+        return tuple(
+            Surveyed(listed, balloon(guests[listed.uuid]), read(guests[listed.uuid]))
+            for listed in self.domains()
+        )
 
     def state(self, uuid: str) -> RunState:
         """See `Hypervisor.state`."""
@@ -94,7 +101,8 @@ class FakeHypervisor:
             actual_bytes=actual,
             age_seconds=guest.report_age_seconds,
             usable_bytes=guest.reported_usable_bytes,
-            unused_bytes=guest.reported_usable_bytes,
+            unused_bytes=max(0, guest.reported_usable_bytes - guest.reported_cache_bytes),
+            cache_bytes=guest.reported_cache_bytes,
             total_bytes=guest.size_bytes,
         )
 

@@ -44,7 +44,7 @@ class Region:
         layout = guest.pid, guest.memory_bytes, guest.device_bytes
         if layout != self._layout:
             self._layout, self._chunks = layout, guest.chunks_in(self.span)
-        return not guest.hot.isdisjoint(self._chunks)
+        return not guest.in_use.isdisjoint(self._chunks)
 
     def accesses(self, samples: int) -> int:
         """All samples of a window hit, or none."""
@@ -89,7 +89,7 @@ class RunningKdamond:
 
     def look(self, seconds: float) -> None:
         """Sample for a while."""
-        in_use = [((g.pid, g.memory_bytes, g.device_bytes), g.hot) for g in self._guests]
+        in_use = [((g.pid, g.memory_bytes, g.device_bytes), g.in_use) for g in self._guests]
         if in_use != self._in_use:
             self._in_use = [(where, set(hot)) for where, hot in in_use]
             for region in self.regions:

@@ -51,11 +51,11 @@ def test_a_valid_policy_in_short(run: Run, policy: Path) -> None:
 {policy}: valid
   changed by {override}
 
-  class     floor  cold after   step  promotions  PSI some  actuators
-  gold        90%           -   100%           -         -  free_page_reporting
-  standard    50%        5min  12.5%    0.2%/min        1%  free_page_reporting, virtio_mem, balloon, \
-demotion, pageout
-  none        50%           -   100%           -         -  none
+  class     floor  cold after  cache after   step  promotions  PSI some  actuators
+  gold        90%           -            -   100%           -         -  free_page_reporting
+  standard    50%        5min           4h  12.5%    0.2%/min        1%  free_page_reporting, virtio_mem, \
+balloon, demotion, pageout
+  none        50%           -            -   100%           -         -  none
 
   1. name "db-'*": gold
   2. metadata 'tier' is 'a b', memory >= 8.0 GiB and < 32.0 GiB: gold
@@ -110,6 +110,7 @@ def test_a_valid_policy_for_programs(run: Run, policy: Path) -> None:
         "name": "gold",
         "floor": 0.9,
         "cold_after_seconds": 3600,
+        "cache_after_seconds": 14400,
         "weight": 1.0,
         "step": 1.0,
         "promotions_per_minute": pytest.approx(0.002),

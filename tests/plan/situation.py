@@ -99,6 +99,8 @@ def _restraints(words: Words) -> dict[Incarnation, Restraint]:
             step_share=about.get("step", 1.0),
             why_not=about.get("because"),
             sentence="",
+            cache_after_seconds=parse_duration(about.get("cache_after", "0s")),
+            why_no_guest_memory=about.get("guest_rests"),
         )
     return held
 
@@ -365,7 +367,7 @@ def _agent(said: Words | None) -> AgentFacts | None:
 def _guest(words: Words, size: int, plugged: int) -> BalloonStats:
     claims = words.pop("claims", None)
     usable = words.pop("usable", 0) if claims is None else claims
-    unused = words.pop("unused", None)
+    unused = words.pop("unused", usable)
     age = words.pop("statistics_age", "3s")
     return scenarios.guest_says(
         None if usable is None else _size(usable),

@@ -157,6 +157,11 @@ def test_a_policy_is_shipped() -> None:
         (HEAD + "host: {cold_node: true}\n", "p.yaml:5:19: host.cold_node: input should be a valid integer"),
         (HEAD.replace("{}", "{cold_after: 5}"), "p.yaml:3:26: classes.standard.cold_after: needs a unit"),
         (HEAD.replace("{}", "{cold_after: 0s}"), "p.yaml:3:26: classes.standard.cold_after: must be more"),
+        (HEAD.replace("{}", "{cache_after: 4}"), "p.yaml:3:27: classes.standard.cache_after: needs a unit"),
+        (
+            HEAD.replace("{}", "{cache_after: ever}"),
+            "p.yaml:3:27: classes.standard.cache_after: not a duration",
+        ),
         (HEAD.replace("{}", "{step: 0%}"), "p.yaml:3:20: classes.standard.step: must be more than 0, not 0%"),
         (HEAD.replace("{}", "{step: 101%}"), "p.yaml:3:20: classes.standard.step: must be at most 100%"),
         (HEAD.replace("{}", "{step: 1}"), "p.yaml:3:20: classes.standard.step: needs a unit, like 25%"),

@@ -11,7 +11,7 @@ import yaml
 
 from overcommit.model.policy import OVERRIDES, Actuator, DomainClass, Policy
 from overcommit.policy import loader, schema
-from overcommit.units import MIB, format_duration, format_ratio
+from overcommit.units import MIB, format_age, format_duration, format_ratio
 
 ROOT = Path(__file__).parents[2]
 POLICIES = sorted(ROOT.glob("policies/*.yaml"))
@@ -69,8 +69,9 @@ def test_every_key_is_in_the_reference() -> None:
 
 
 def rows() -> Iterator[str]:
-    yield "| policy | reserve | reclaim | swap | class | floor | cold after | step | promotions | pages out |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    columns = ("floor", "cold after", "cache after", "step", "promotions", "pages out")
+    yield f"| policy | reserve | reclaim | swap | class | {' | '.join(columns)} |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for path in POLICIES:
         policy = loader.load(path)
         swap = f"{format_ratio(policy.swap.max_used)}, {policy.swap.max_write_bytes_per_second // MIB}MiB/s"
@@ -85,6 +86,7 @@ def class_cells(of: DomainClass) -> str:
         of.name,
         format_ratio(of.floor),
         format_duration(of.cold_after_seconds) if pages_out else "–",
+        format_age(of.cache_after_seconds),
         format_ratio(of.step),
         f"{format_ratio(of.objective.promotions_per_minute)}/min" if pages_out else "–",
         "yes" if pages_out else "no",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ def test_without_leave_labels_change_nothing() -> None:
         ("floor", "60%", "floor", 0.6),
         ("floor", "0%", "floor", 0.0),
         ("cold_after", "90s", "cold_after_seconds", 90.0),
+        ("cache_after", "2d", "cache_after_seconds", 172800.0),
+        ("cache_after", "never", "cache_after_seconds", math.inf),
         ("weight", "2.5", "weight", 2.5),
         ("step", "5%", "step", 0.05),
         ("actuators", "balloon, pageout", "actuators", {Actuator.BALLOON, Actuator.PAGEOUT}),
@@ -80,6 +83,7 @@ def test_a_label_goes_before_the_rules_and_values_go_by_the_class_it_names() -> 
         ("floor", "٥٠%", "not a percentage: '٥٠%' (write it like 8%)"),
         ("floor", "1\n%", r"not a percentage: '1\n%' (write it like 8%)"),
         ("floor", "x" * 101, "longer than 100 characters"),
+        ("cache_after", "ever", "not a duration: 'ever' (write it like 90s or 5min), or never"),
         ("cold_after", "0s", "must be more than 0, not 0s"),
         ("cold_after", "11min", "longer than that of any class (10min)"),
         ("weight", "0", "must be a number above 0, at most 1000: '0'"),

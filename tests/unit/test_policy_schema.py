@@ -79,6 +79,7 @@ def test_our_own_policies_pass(path: Path) -> None:
         {"classes": {"a": {"floor": "half"}}},
         {"classes": {"a": {"cold_after": "0s"}}},
         {"classes": {"a": {"cold_after": "5 minutes"}}},
+        {"classes": {"a": {"cache_after": "ever"}}},
         {"classes": {"a": {"step": "0.0%"}}},
         {"classes": {"a": {"weight": 0}}},
         {"classes": {"a": {"slo": {"promotions": "1%"}}}},

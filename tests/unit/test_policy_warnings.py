@@ -52,6 +52,11 @@ def of_class(section: str, host: str = "{}") -> list[tuple[str, str]]:
             "classes.a.step: bounds virtio_mem, balloon and pageout, and the class uses none of them",
         ),
         (
+            "{actuators: [pageout], cache_after: never}",
+            "never",
+            "classes.a.cache_after: bounds virtio_mem and balloon, and the class uses neither",
+        ),
+        (
             "{actuators: [balloon], guest_help: [compaction]}",
             "[compaction]",
             "classes.a.guest_help: compaction serves free_page_reporting, which the class does not use",

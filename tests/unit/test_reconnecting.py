@@ -306,6 +306,7 @@ def test_all_domains_are_told_of_in_one_call(libvirt: ReconnectingLibvirt, libvi
         assert each.balloon is not None
         assert (each.balloon.actual_bytes, each.balloon.usable_bytes) == (768 << 10, 256 << 10)
         assert each.balloon.age_seconds == 7.5
+        assert each.read_bytes == 7 + 8, "of all disks"
 
 
 def test_a_qemu_that_hangs_is_left_out_of_the_survey_and_the_others_are_not(
@@ -316,6 +317,7 @@ def test_a_qemu_that_hangs_is_left_out_of_the_survey_and_the_others_are_not(
         told = {each.domain.uuid: each for each in libvirt.survey(now=107.5)}
         assert told.keys() == set(DOMAINS)
         silent = {uuid for uuid, each in told.items() if each.balloon is None}
+        assert silent == {uuid for uuid, each in told.items() if each.read_bytes is None}
         assert silent == set(libvirtd.hung_domains)
     before = libvirtd.bulk_calls
     libvirt.survey(now=107.5)

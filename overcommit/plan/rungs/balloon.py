@@ -6,6 +6,7 @@ from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats
 from overcommit.plan.case import (
     Case,
+    cache_text,
     guest_bytes,
     guest_reserve,
     hot_bytes,
@@ -44,7 +45,7 @@ def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 
         expected_swap_bytes=in_swap,
         reason="guest_can_spare",
         because=f"the guest uses {format_size(used)} of {format_size(has)} and could "
-        f"give {format_size(has - used)}{_other(has - size)}; "
+        f"give {format_size(has - used)}{_other(has - size)}{cache_text(case, stats)}; "
         f"the host still holds {format_size(resident)} for it" + _swap_text(case, in_swap),
         risk=f"the guest keeps {format_size(left - used)} above its use"
         + (f", for {format_size(hot)} are hot" if hot > used else "")

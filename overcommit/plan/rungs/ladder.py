@@ -5,7 +5,9 @@ The cheaper rung comes first, and the next one counts only on what is left, so t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 from overcommit.model.action import (
     BalloonAction,
@@ -16,15 +18,19 @@ from overcommit.model.action import (
     VirtioMemAction,
 )
 from overcommit.model.facts import BalloonStats
-from overcommit.model.heat import Heat
+from overcommit.model.heat import ColdPiece, Heat
 from overcommit.model.policy import Actuator, GuestHelp, ReclaimMode
-from overcommit.plan.case import Case, spare_bytes, worthwhile
+from overcommit.plan.cache import CacheRule
+from overcommit.plan.case import Case, cache_for, spare_bytes, worthwhile
 from overcommit.plan.rungs.balloon import squeeze
 from overcommit.plan.rungs.demotion import demote, recall
 from overcommit.plan.rungs.pageout import coldest, page_out
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
 from overcommit.plan.settling import least_worth
+
+_ALIKE = math.log(1.1)
+"""Idle times within a tenth count as equal."""
 
 
 def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
@@ -36,7 +42,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
     if domain.residency is None:
         return
     resident = domain.residency.resident_bytes
-    given = reported = spare = 0
+    given = reported = 0
     for inside in _inside(case, resident):
         reported += inside.expected_bytes
         yield inside
@@ -44,13 +50,9 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         for action in _given(case, domain.balloon, resident - reported, reported):
             given += action.before_bytes - action.after_bytes
             yield action
-        if case.may(Actuator.VIRTIO_MEM) or case.may(Actuator.BALLOON):
-            spare = spare_bytes(domain)
     if heat is None or heat.cold_bytes is None:
         return
-    # The guest gives whatever it likes best: all of it may be cold and resident, and so may what is free. And
-    # at least `spare` of what is resident holds nothing that the guest needs: to swap that out is waste.
-    cold, pieces = heat.cold_bytes - max(reported + given, spare), heat.cold_pieces
+    cold, pieces = _cold_bytes(case, heat.cold_bytes, reported + given), heat.cold_pieces
     if case.may(Actuator.DEMOTION) and case.policy.reclaim is ReclaimMode.PROACTIVE:
         # On pressure it is left alone: moving memory from node to node brings a host short of it nothing.
         for move in _between_nodes(case, heat, cold, rooms):
@@ -63,10 +65,59 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         left = resident - reported - given
         # What others share stays in memory as long as they use it; which pieces hold it is not known.
         cold -= domain.merged_bytes or 0
-        chosen = coldest(pieces, min(cold, left - bounds.floor_bytes))
+        chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes))
         least = least_worth(case.settling, worthwhile(bounds.ceiling_bytes))
         if sum(piece.resident_bytes for piece in chosen) >= least:
             yield page_out(case, heat, left, chosen)
+
+
+def _cold_bytes(case: Case, cold_bytes: int, given: int) -> int:
+    """What of the cold memory may be moved, after the guest has ``given`` so much.
+
+    It gives whatever it likes best: all of it may be cold and resident, and so may what is free. And at least
+    `spare_bytes` of what is resident hold nothing that the guest needs: to swap that out is waste. That is
+    cache for the most part; what was idle for so long that cache would go is moved, whatever it is.
+    """
+    stats, heat = case.domain.balloon, case.heat
+    if stats is None or heat is None or not (case.may(Actuator.VIRTIO_MEM) or case.may(Actuator.BALLOON)):
+        return cold_bytes - given
+    spare, cache = spare_bytes(case.domain), cache_for(case, stats)
+    cold = cold_bytes - max(given, spare)
+    least = max(heat.cold_after_seconds, case.domain_class.cache_after_seconds)
+    if cache is None or heat.unused_bytes is None or heat.unused_after_seconds < least:
+        return cold
+    return max(cold, heat.unused_bytes - max(given, spare - cache.kept_bytes))
+
+
+def _told_from_cache(case: Case, pieces: Sequence[ColdPiece]) -> Sequence[ColdPiece]:
+    """The cold pieces that need not be cache which the guest keeps.
+
+    Of what was idle for as long as a piece or longer, more than the guest has of anything but cache is cache
+    for sure. What was idle for so long that cache would go is no matter, and nor is cache on a short host.
+    """
+    stats, heat = case.domain.balloon, case.heat
+    if stats is None or heat is None or case.cache is not CacheRule.KEPT:
+        return pieces
+    cache = cache_for(case, stats)
+    if cache is None or cache.kept_bytes < worthwhile(case.bounds.ceiling_bytes):
+        return pieces
+    resident = case.domain.residency.resident_bytes if case.domain.residency else 0
+    other, unused_after = resident - spare_bytes(case.domain), case.domain_class.cache_after_seconds
+    told, size = [], 0
+    for _, alike in itertools.groupby(sorted(pieces, key=_longest_idle), key=_about_as_idle):
+        group = list(alike)
+        size += sum(piece.resident_bytes for piece in group)
+        told += [piece for piece in group if size <= other or piece.idle_seconds >= unused_after]
+    return told
+
+
+def _longest_idle(piece: ColdPiece) -> float:
+    return -piece.idle_seconds
+
+
+def _about_as_idle(piece: ColdPiece) -> int:
+    """Of idle times that a look or two set apart, nobody can say which is longer."""
+    return round(math.log(max(1.0, piece.idle_seconds)) / _ALIKE)
 
 
 def _inside(case: Case, resident: int) -> Iterator[ReportingAction | GuestReclaimAction]:

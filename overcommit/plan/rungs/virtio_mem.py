@@ -9,6 +9,7 @@ from overcommit.model.facts import BalloonStats, DomainFacts, VirtioMemDevice
 from overcommit.model.ranges import intersect, total_size
 from overcommit.plan.case import (
     Case,
+    cache_text,
     guest_bytes,
     hot_bytes,
     kept_bytes,
@@ -51,7 +52,8 @@ def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0)
             expected_bytes=sure - claimed,
             reason="guest_can_spare",
             because=f"the guest uses {format_size(used)} of {format_size(size + taken)}, and can do without "
-            f"{blocks} block(s) of {format_size(device.block_bytes)} in its device {device.alias}",
+            f"{blocks} block(s) of {format_size(device.block_bytes)} in its device {device.alias}"
+            f"{cache_text(case, stats)}",
             risk=f"the guest keeps {format_size(size - used)} above its use"
             + (f", for {format_size(hot)} are hot" if hot > used else "")
             + f" (floor {format_size(bounds.floor_bytes)})",

@@ -1,0 +1,156 @@
+"""What a guest reads of its disks and cannot keep: its own sign that file cache was taken that it uses.
+
+A guest never says whether its cache serves it. But one that has room keeps what it reads: its cache grows by
+as much. What it read in ten minutes beyond that, it had to drop again, or other cache for it. Where that is
+much more than when it had all of its memory, it reads again what it dropped for us.
+
+Then all is given back (`overcommit.plan.rungs.relief`), and for twice as long as it had been without, it is
+left what it has: it comes round to its files in that time, and reads them into its cache. And from then on
+its cache must be unused for longer before it goes. All of this fades within days.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_MINUTE, _DAY = 60.0, 86400.0
+SPAN_SECONDS = 10 * _MINUTE
+_USUAL_TIMES = 2.0
+_LEAST_SHARE = 1 / 8
+"""Of the reserve that plans leave a guest: so much it may always read, when it starts a program, say."""
+_SHORTEST_LOOK = _MINUTE
+_SHORTEST_REST, _LONGEST_REST = 10 * _MINUTE, 2 * _DAY
+_LONGEST_NEED, _NEED_FADES = 7 * _DAY, 7 * _DAY
+_WORTH_KEEPING = 1 << 24
+
+
+class Reading(NamedTuple):
+    """What a guest read of its disks, and by how much its cache grew; None: could not be read."""
+
+    read_bytes: int | None
+    cache_grown_bytes: int | None
+
+    @property
+    def lost_bytes(self) -> float | None:
+        """Negative where its cache grew by more: what it says comes later than what its disks do."""
+        if self.read_bytes is None or self.cache_grown_bytes is None:
+            return None
+        return float(self.read_bytes - max(0, self.cache_grown_bytes))
+
+
+class Kept(NamedTuple):
+    """What of it outlives the process; bytes and seconds."""
+
+    usual_bytes: float = 0.0
+    needed_seconds: float = 0.0
+    rest_seconds: float = 0.0
+
+    @property
+    def sound(self) -> bool:
+        """Whether it can ever have been like that."""
+        bounds = (math.inf, _LONGEST_NEED, _LONGEST_REST)
+        return all(
+            0.0 <= value <= most and math.isfinite(value) for value, most in zip(self, bounds, strict=True)
+        )
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether it says anything."""
+        return self.usual_bytes >= _WORTH_KEEPING or self.needed_seconds > 0 or self.rest_seconds > 0
+
+
+NOTHING_KEPT = Kept()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rereads:
+    """One guest's; `after` each tick comes the next one.
+
+    ``squeezed``: it has less than its full size, or has all of it, ``since_seconds``. ``latest`` of the
+    ``span_seconds`` under way and ``before``, of the ten minutes before them, are what it could not keep.
+    """
+
+    squeezed: bool = False
+    since_seconds: float = 0.0
+    span_seconds: float = 0.0
+    latest: float = 0.0
+    before: float = 0.0
+    hurts: bool = False
+    kept: Kept = NOTHING_KEPT
+
+    @classmethod
+    def resume(cls, kept: Kept, *, seconds: float) -> Rereads:
+        """From what was kept so long ago."""
+        return cls(kept=_faded(kept, max(0.0, seconds)))
+
+    @property
+    def lost_bytes(self) -> float:
+        """In the last ten minutes, as far as they were since it was squeezed, or was not any more."""
+        return max(0.0, self.latest + self.before * (1 - self.span_seconds / SPAN_SECONDS))
+
+    def limit_bytes(self, reserve_bytes: int) -> float:
+        """How much that may be."""
+        return max(_USUAL_TIMES * self.kept.usual_bytes, _LEAST_SHARE * reserve_bytes)
+
+    def after(
+        self, reading: Reading, seconds: float, *, squeezed: bool, reserve_bytes: int, cache_after: float
+    ) -> Rereads:
+        """With one more tick; ``cache_after`` is what its class says."""
+        now = dataclasses.replace(self, kept=_faded(self.kept, seconds))
+        if squeezed != now.squeezed:
+            now = _turned(now, squeezed=squeezed)
+        now = dataclasses.replace(now, since_seconds=now.since_seconds + seconds)
+        lost = reading.lost_bytes
+        if lost is not None:
+            now = _with(now, lost, seconds)
+        hurts = squeezed and now.lost_bytes > now.limit_bytes(reserve_bytes)
+        if hurts and not self.hurts:
+            return dataclasses.replace(now, hurts=True, kept=_chastened(now, cache_after))
+        return dataclasses.replace(now, hurts=hurts)
+
+
+NOTHING_REREAD = Rereads()
+
+
+def _turned(was: Rereads, *, squeezed: bool) -> Rereads:
+    """Begin anew; of less than ten minutes that it had all of its memory, what ten would have been."""
+    kept = was.kept
+    if squeezed and _SHORTEST_LOOK <= was.since_seconds < SPAN_SECONDS:
+        usual = was.lost_bytes * SPAN_SECONDS / was.since_seconds
+        kept = kept._replace(usual_bytes=max(kept.usual_bytes, usual))
+    return Rereads(squeezed=squeezed, kept=kept)
+
+
+def _with(was: Rereads, lost: float, seconds: float) -> Rereads:
+    if was.span_seconds + seconds <= SPAN_SECONDS:
+        return dataclasses.replace(was, span_seconds=was.span_seconds + seconds, latest=was.latest + lost)
+    kept = was.kept
+    if not was.squeezed:
+        kept = kept._replace(usual_bytes=max(kept.usual_bytes, was.latest))
+    share = min(1.0, SPAN_SECONDS / seconds)
+    return dataclasses.replace(
+        was, span_seconds=min(seconds, SPAN_SECONDS), latest=lost * share, before=was.latest, kept=kept
+    )
+
+
+def _chastened(was: Rereads, cache_after: float) -> Kept:
+    """It missed what it had been without, and had not used for ``cache_after`` before."""
+    idle = was.since_seconds + max(
+        was.kept.needed_seconds, cache_after if math.isfinite(cache_after) else 0.0
+    )
+    rest = min(_LONGEST_REST, max(_SHORTEST_REST, 2 * was.since_seconds))
+    return was.kept._replace(
+        needed_seconds=min(_LONGEST_NEED, 2 * idle), rest_seconds=max(was.kept.rest_seconds, rest)
+    )
+
+
+def _faded(kept: Kept, seconds: float) -> Kept:
+    needed = kept.needed_seconds * math.exp(-seconds / _NEED_FADES)
+    return Kept(
+        usual_bytes=kept.usual_bytes * math.exp(-seconds / _DAY),
+        needed_seconds=needed if needed >= _MINUTE else 0.0,
+        rest_seconds=max(0.0, kept.rest_seconds - seconds),
+    )
