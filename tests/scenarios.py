@@ -15,6 +15,7 @@ import yaml
 
 from overcommit.classify.idle import classify
 from overcommit.model.accounts import CgroupLimit, Charge, HugePages
+from overcommit.model.blocks import Backing, Block, VirtioMemDevice
 from overcommit.model.facts import (
     AgentFacts,
     BalloonStats,
@@ -30,7 +31,6 @@ from overcommit.model.facts import (
     Residency,
     RunState,
     Snapshot,
-    VirtioMemDevice,
 )
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
 from overcommit.model.nodes import MemoryNode
@@ -57,6 +57,10 @@ def require(possible: bool, why: str) -> None:
 
 def incarnation(name: str = "web", *, pid: int = 4242, start_time: int = 1000) -> Incarnation:
     return Incarnation(uuid=str(uuid5(NAMESPACE_DNS, name)), name=name, pid=pid, start_time=start_time)
+
+
+MADE_OF = ("shared", "nosharepages", "backing", "source")
+"""What ``overrides`` of a domain may say of what its RAM is made of; the rest is of its definition."""
 
 
 def definition(size: int = GIB, **overrides: Any) -> Definition:
@@ -159,6 +163,7 @@ def domain(
     """
     resident = size - swapped if resident is None else resident
     require(resident + swapped <= size, f"{name}: more memory resident and swapped than it has")
+    made_of = {word: overrides.pop(word) for word in MADE_OF if word in overrides}
     plain = definition(size, **overrides)
     if balloon is not None:
         most = plain.base_bytes
@@ -166,17 +171,18 @@ def domain(
     require(sum((placement or {}).values()) <= resident, f"{name}: more memory on nodes than resident")
     require((merged or 0) <= resident, f"{name}: more memory merged than resident")
     missing = gaps or {}
-    ram = blocks_of_ram(size, plain.virtio_mem)
+    blocks = blocks_of_ram(size, plain, **made_of)
+    ram, huge = tuple(block.span for block in blocks), bool(blocks) and blocks[-1].huge
     known = not missing.keys() & {"guest RAM", "residency"}
     group = cgroup(
         name,
-        0 if overrides.get("hugepages") else resident,
+        0 if huge else resident,
         swapped,
         reclaim=memory_reclaim,
         shared=shared_cgroup,
         overhead=overhead,
         cache=cache,
-        memfd=overrides.get("shared", False),
+        memfd=made_of.get("shared", False),
     )
     return DomainFacts(
         incarnation=incarnation(name),
@@ -185,8 +191,12 @@ def domain(
         busy_with=busy_with,
         balloon=None if "balloon" in missing else balloon,
         cgroup=None if "cgroup" in missing else group,
-        ram=() if "guest RAM" in missing else ram,
-        residency=Residency(resident=first_bytes(ram, resident), swapped_bytes=swapped) if known else None,
+        blocks=() if "guest RAM" in missing else blocks,
+        residency=Residency(
+            resident=first_bytes(ram, resident), swapped_bytes=swapped, huge_bytes=resident if huge else 0
+        )
+        if known
+        else None,
         placement=None if "placement" in missing else placement,
         limits=None if missing.keys() & {"cgroup", "cgroup limits"} else tuple(limits),
         swap_limits=None if missing.keys() & {"cgroup", "cgroup limits"} else tuple(swap_limits),
@@ -197,14 +207,32 @@ def domain(
     )
 
 
-def blocks_of_ram(size: int, devices: Sequence[VirtioMemDevice] = ()) -> tuple[Range, ...]:
-    """Where the RAM of a domain lies: each device's on its own, then the rest, a little apart."""
-    sizes = [device.size_bytes for device in devices]
-    ram, start = [], RAM_START
-    for block in (*sizes, size - sum(sizes)):
-        ram.append(Range(start, start + block))
-        start += block + 8 * MIB
-    return tuple(ram)
+def blocks_of_ram(
+    size: int,
+    of: Definition,
+    *,
+    shared: bool = False,
+    nosharepages: bool = False,
+    backing: str | None = None,
+    source: str = "",
+) -> tuple[Block, ...]:
+    """What the RAM of a domain is made of: each device's on its own, then the rest, a little apart."""
+    kind = Backing.HUGETLB if of.hugepages else Backing.SHMEM if shared else Backing.ANONYMOUS
+    blocks, start = [], RAM_START
+    for alias, amount in (*((d.alias, d.size_bytes) for d in of.virtio_mem), (None, of.base_bytes)):
+        block = Block(
+            span=Range(start, start + amount),
+            backing=Backing[backing.upper()] if backing else kind,
+            shared=shared or backing == "file",
+            locked=of.locked,
+            mergeable=not nosharepages,
+            source=source,
+            alias=alias,
+        )
+        blocks.append(block)
+        start += amount + 8 * MIB
+    require(sum(block.size_bytes for block in blocks) == size, "devices larger than the domain")
+    return tuple(blocks)
 
 
 def first_bytes(ram: Sequence[Range], size: int) -> tuple[Range, ...]:

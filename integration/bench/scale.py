@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overcommit.model.accounts import CgroupLimit, Charge
+from overcommit.model.blocks import Block
 from overcommit.model.facts import (
     BalloonStats,
     CgroupMemory,
@@ -90,7 +91,7 @@ def _domain(number: int, chance: random.Random) -> tuple[DomainFacts, Heat]:
             charge=Charge(anon_bytes=size + 80 * MIB, shmem_bytes=0, cache_bytes=0, kernel_bytes=0),
         ),
         limits=(_SLICE,),
-        ram=(Range(_START, _START + size),),
+        blocks=(Block(span=Range(_START, _START + size)),),
         residency=Residency(resident=(Range(_START, _START + size),), swapped_bytes=0),
     )
     heat = Heat(

@@ -12,7 +12,8 @@ from overcommit.hypervisor.guest_figures import read_definition
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import MemoryDeviceResized
 from overcommit.model.action import VirtioMemAction
-from overcommit.model.facts import DomainFacts, VirtioMemDevice
+from overcommit.model.blocks import VirtioMemDevice
+from overcommit.model.facts import DomainFacts
 from overcommit.model.outcome import Outcome
 from overcommit.units import format_size
 

@@ -10,7 +10,8 @@ from overcommit.clock import Clock
 from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import NO_LIMITS, Limits, read_cgroup, read_limits
 from overcommit.host.kernel import Kernel
-from overcommit.host.process import read_start_time, residency_of
+from overcommit.host.process import read_start_time
+from overcommit.host.residency import residency_of
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import CgroupMemory, DomainFacts, Residency, RunState
@@ -103,9 +104,8 @@ class Worksite:
         return Held(residency.resident_bytes, residency.swapped_bytes)
 
     def _residency(self, domain: DomainFacts) -> Residency:
-        shared = domain.definition.shared
         try:
-            return residency_of(self.kernel, domain.incarnation.pid, domain.ram, shared=shared)
+            return residency_of(self.kernel, domain.incarnation.pid, domain.blocks)
         except OSError as error:
             self.require_alive(domain)
             raise HostError(f"cannot read the memory of domain {domain.name}: {error.strerror}") from error

@@ -122,7 +122,7 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
     """Limits of cgroups that guests can run into while the host has memory left."""
     limit = shared_limit(domains)
     if limit is not None:
-        promised = sum(d.definition.maximum_bytes + (d.overhead_bytes or 0) for d in domains)
+        promised = sum(d.promised_bytes + (d.overhead_bytes or 0) for d in domains)
         short = limit.limit_bytes < promised
         yield Finding(
             level="warn" if short else "ok",
@@ -133,7 +133,7 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
             fix=f"{raise_text(limit)}, or promise less" if short else "",
         )
     for domain in domains:
-        needed = domain.definition.maximum_bytes + (domain.overhead_bytes or 0)
+        needed = domain.promised_bytes + (domain.overhead_bytes or 0)
         for own in domain.limits or ():
             if own.own and own.limit_bytes < needed:
                 does = "kills" if own.file == "memory.max" else "throttles"

@@ -24,7 +24,7 @@ from overcommit.model.heat import IdleBucket
 from overcommit.model.outcome import Controller, Outcome, Report
 from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator
-from overcommit.plan.budget import zfs_text
+from overcommit.plan.budget import OVERHEAD, zfs_text
 from overcommit.shown import columns, fitted, plain
 from overcommit.units import format_duration, format_size
 
@@ -110,9 +110,12 @@ def _kept(host: HostPlan) -> str:
 
 def _budget_text(budget: HostBudget) -> Iterator[str]:
     huge = f", huge pages {format_size(budget.huge_pages_bytes)}" if budget.huge_pages_bytes else ""
+    unknown = [basis for basis in budget.rests_on if basis.startswith(OVERHEAD)]
+    but = f" ({unknown[0]}: it is among the others)" if unknown else ""
     yield (
         f"  guests hold {format_size(budget.guests_bytes)}, QEMU beyond that "
-        f"{format_size(budget.overhead_bytes)}, kernel and others {format_size(budget.others_bytes)}{huge}"
+        f"{format_size(budget.overhead_bytes)}{but}, kernel and others "
+        f"{format_size(budget.others_bytes)}{huge}"
     )
     if budget.limit is not None:
         yield (

@@ -109,6 +109,10 @@ class DamonWorker:
         """See `Kernel.remove_directory`."""
         self._kernel.remove_directory(path)
 
+    def links(self, directory: str) -> tuple[str, ...]:
+        """See `Kernel.links`."""
+        return self._kernel.links(directory)
+
     def lock_holder(self, path: str) -> int | None:
         """See `Kernel.lock_holder`."""
         return self._kernel.lock_holder(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from overcommit.errors import HostError, Unreadable
@@ -31,11 +32,13 @@ _LOCAL_TRANSPORTS = frozenset({"pcie", "apple-nvme", "loop"})
 
 
 class Mount(NamedTuple):
-    """A mounted file system: its device number, its type, and what it was mounted from."""
+    """A mounted file system: its device number, its type, what it was mounted from, where, and how."""
 
     number: str
     filesystem: str
     source: str
+    point: str
+    options: str
 
 
 class Bottom(NamedTuple):
@@ -51,22 +54,27 @@ def unescaped(name: str) -> str:
     return re.sub(r"\\([0-3][0-7]{2})", lambda escape: chr(int(escape[1], 8)), name)
 
 
+def parse_mounts(text: str) -> Iterator[Mount]:
+    """The mounts of a mountinfo (proc_pid_mountinfo(5)); lines that are none are left out."""
+    for line in text.split("\n"):
+        placed, dash, mounted = line.partition(" - ")
+        fields, of = placed.split(" "), mounted.split(" ")
+        if dash and len(fields) >= 5 and len(of) >= 2 and re.fullmatch(r"[0-9]{1,9}:[0-9]{1,9}", fields[2]):
+            yield Mount(fields[2], of[0], unescaped(of[1]), unescaped(fields[4]), " ".join(of[2:]))
+
+
 def read_mount(kernel: Kernel, path: str) -> Mount:
-    """What holds a file (proc_pid_mountinfo(5)): of mounts over each other the last.
+    """What holds a file: of mounts over each other the last.
 
     Raises:
         OSError: mounts cannot be read.
         HostError: none holds it.
     """
     found, longest = None, -1
-    for line in kernel.read(_MOUNTS).split("\n"):
-        placed, dash, mounted = line.partition(" - ")
-        fields, of = placed.split(" "), mounted.split(" ")
-        if not dash or len(fields) < 5 or len(of) < 2 or not re.fullmatch(r"[0-9]+:[0-9]+", fields[2]):
-            continue
-        point = unescaped(fields[4])
+    for mount in parse_mounts(kernel.read(_MOUNTS)):
+        point = mount.point
         if f"{path}/".startswith(f"{point.rstrip('/')}/") and len(point) >= longest:
-            found, longest = Mount(fields[2], of[0], unescaped(of[1])), len(point)
+            found, longest = mount, len(point)
     if found is None:
         raise HostError(f"no mount holds {path}")
     return found

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from overcommit.host.figures import number, read_number, row, rows
+from overcommit.host.figures import number, numbers, read_number, row, rows
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_pressure
 from overcommit.model.accounts import CgroupLimit, Charge
@@ -37,6 +37,8 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
     directory = ROOT + path
     statistics = _statistics(kernel, directory)
     signs = _signs(kernel, directory, statistics)
+    # In the root of a threaded subtree, as libvirt makes it, this names the processes of all of it.
+    processes = numbers(kernel.read(f"{directory}/cgroup.procs"), "cgroup.procs", at_least=0)
     return CgroupMemory(
         path=path,
         current_bytes=read_number(kernel, f"{directory}/memory.current"),
@@ -45,8 +47,8 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
         promoted_pages=signs.promoted_pages,
         anon_refaults=_counted(statistics, "workingset_refault_anon"),
         reclaim=kernel.exists(f"{directory}/memory.reclaim"),
-        # In the root of a threaded subtree, as libvirt makes it, this names the processes of all of it.
-        shared=kernel.read(f"{directory}/cgroup.procs").split() != [str(pid)],
+        shared=processes != (pid,),
+        others=tuple(each for each in processes if each != pid),
         pressure=signs.pressure,
         charge=_charge(statistics),
     )
@@ -219,7 +221,16 @@ def _charge(statistics: Mapping[str, str]) -> Charge | None:
     if not statistics.keys() >= _KINDS:
         return None
     anon, file, shmem, kernel = (row(statistics, name, _STAT) for name in ("anon", "file", "shmem", "kernel"))
-    return Charge(anon_bytes=anon, shmem_bytes=shmem, cache_bytes=max(0, file - shmem), kernel_bytes=kernel)
+    told = statistics.keys() >= {"active_file", "inactive_file"}
+    listed = sum(row(statistics, name, _STAT) for name in ("active_file", "inactive_file")) if told else file
+    return Charge(
+        anon_bytes=anon,
+        shmem_bytes=shmem,
+        cache_bytes=max(0, file - shmem),
+        kernel_bytes=kernel,
+        # guest_memfd's pages are page cache that the kernel keeps off the lists (virt/kvm/guest_memfd.c).
+        hidden_bytes=max(0, file - shmem - listed),
+    )
 
 
 def _charged_group(kernel: Kernel, membership: str) -> str | None:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 from overcommit.errors import Gone, Unreadable
+from overcommit.host.madvise import batches, process_madvise
 from overcommit.model.facts import Residency
-from overcommit.model.ranges import Range, chop, normalise
+from overcommit.model.ranges import Range, normalise
 from overcommit.units import PAGE_SIZE
 
 
@@ -82,6 +83,10 @@ class Kernel(Protocol):
         """Remove such a directory, and the thing with it."""
         ...
 
+    def links(self, directory: str) -> tuple[str, ...]:
+        """Where the symbolic links in a directory lead to; those that go meanwhile are left out."""
+        ...
+
     def lock_holder(self, path: str) -> int | None:
         """The pid that holds a POSIX write lock on the file, None when it is unlocked."""
         ...
@@ -121,11 +126,6 @@ _COSTS_NOTHING = _SWAPPED | _PFNZERO
 _NO_SCAN = {errno.ENOTTY, errno.EINVAL}
 _SCAN_BATCH = 4096
 _READ_SIZE = 65536
-# process_madvise(2): the same number on every architecture (include/uapi/asm-generic/unistd.h), Linux 5.10.
-_PROCESS_MADVISE = 440
-_IOVEC = struct.Struct("=2Q")
-_MOST_VECTORS = 1024  # UIO_MAXIOV
-_MOST_BYTES = 1 << 30  # well below MAX_RW_COUNT, to which the kernel silently shortens a request
 # What is behind the name in /proc/PID/stat begins with field 3.
 _START_TIME = 22 - 3
 # /proc/PID/pagemap entries, Documentation/admin-guide/mm/pagemap.rst
@@ -225,6 +225,14 @@ class LocalKernel:
         """See `Kernel.remove_directory`."""
         Path(path).rmdir()
 
+    def links(self, directory: str) -> tuple[str, ...]:
+        """See `Kernel.links`."""
+        targets = []
+        for name in os.listdir(directory):  # noqa: PTH208 - names
+            with contextlib.suppress(FileNotFoundError):
+                targets.append(str(Path(directory, name).readlink()))
+        return tuple(targets)
+
     def lock_holder(self, path: str) -> int | None:
         """See `Kernel.lock_holder`."""
         layout = struct.Struct("hhxxxxqqixxxx")  # struct flock on 64-bit Linux
@@ -262,8 +270,8 @@ class LocalKernel:
         try:
             if start_time_of(self.read(f"/proc/{pid}/stat")) != start_time:
                 raise Gone(f"process {pid} is another one by now")
-            for batch in _batches(ranges):
-                _process_madvise(process, batch, advice)
+            for batch in batches(ranges):
+                process_madvise(process, batch, int(advice), advice.name)
         except (FileNotFoundError, ProcessLookupError) as error:
             raise Gone(f"process {pid} has exited") from error
         finally:
@@ -291,28 +299,6 @@ def start_time_of(text: str) -> int:
         Unreadable: it is not there.
     """
     return int(process_statistics(text)[_START_TIME])
-
-
-def _batches(ranges: Sequence[Range]) -> Iterator[list[Range]]:
-    """As much as one call may carry, in order."""
-    batch: list[Range] = []
-    size = 0
-    for part in chop(ranges, _MOST_BYTES):
-        if len(batch) == _MOST_VECTORS or size + part.size > _MOST_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(part)
-        size += part.size
-    if batch:
-        yield batch
-
-
-def _process_madvise(process: int, ranges: Sequence[Range], advice: Advice) -> None:
-    vectors = b"".join(_IOVEC.pack(r.start, r.size) for r in ranges)
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    if call(_PROCESS_MADVISE, process, vectors, len(ranges), int(advice), 0) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), f"process_madvise({advice.name})")
 
 
 @contextlib.contextmanager

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 
 from overcommit.errors import Unreadable
-from overcommit.model.facts import Definition, VirtioMemDevice
+from overcommit.hypervisor.memory_xml import (
+    VIRTIO_MEM,
+    alias_of,
+    arguments_of,
+    bytes_of,
+    number_of,
+    parts_of,
+    passed_through,
+    size_of,
+    virtio_mem,
+)
+from overcommit.model.blocks import storage_bytes
+from overcommit.model.facts import Definition
 from overcommit.model.nodes import NodeBinding
-from overcommit.units import parse_nodes
+from overcommit.units import KIB, parse_nodes
 
 LABELS_NAMESPACE = "urn:overcommit:domain:1"
 """Namespace of ``<overcommit:labels tier="batch"/>`` in a domain's ``<metadata>``."""
 CLAIM_NAMESPACE = "urn:overcommit:claim:1"
 """Namespace of our own ``<overcommit:claim>`` there."""
-
-_UNITS = {"b": 1, "bytes": 1, "KiB": 1 << 10, "k": 1 << 10, "MiB": 1 << 20, "M": 1 << 20}
-_UNITS |= {"GiB": 1 << 30, "G": 1 << 30, "TiB": 1 << 40, "T": 1 << 40}
 
 # Devices that pin guest RAM or forbid discarding it: QEMU then ignores the balloon silently
 # (virtio_balloon_inhibited, hw/virtio/virtio-balloon.c) and pages cannot be reclaimed.
@@ -31,7 +39,6 @@ _PASSTHROUGH = {
     "an NVMe passthrough disk": "./devices/disk[@type='nvme']",
 }
 
-_VIRTIO_MEM = "./devices/memory[@model='virtio-mem']"
 _LIBOSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 _MANAGERS = {"http://ovirt.org/vm/1.0": "oVirt", "http://ovirt.org/vm/tune/1.0": "oVirt"}
 _AGENT = "./devices/channel/target[@type='virtio'][@name='org.qemu.guest_agent.0']"
@@ -43,7 +50,7 @@ def parse_definition(xml: str) -> Definition:
     The XML comes from libvirtd, which serialises it itself; tenants cannot put entities into it.
 
     Raises:
-        Unreadable: not a domain definition.
+        Unreadable: not a domain definition, or one of a size or a device that is not known.
     """
     root = _root(xml)
     memory = root.find("./memory")
@@ -53,27 +60,27 @@ def parse_definition(xml: str) -> Definition:
     device = balloon.attrib if balloon is not None else {"model": "none"}
     statistics = root.find("./devices/memballoon/stats")
     security = root.find("./launchSecurity")
-    access = root.find("./memoryBacking/access")
     labels = root.find(f"./metadata/{{{LABELS_NAMESPACE}}}labels")
     system = root.find(f"./metadata/{{{_LIBOSINFO}}}libosinfo/{{{_LIBOSINFO}}}os")
     agent = root.find(_AGENT)
+    parts = parts_of(root)
+    devices = [what for what, path in _PASSTHROUGH.items() if root.find(path) is not None]
     return Definition(
-        maximum_bytes=_size(memory),
+        maximum_bytes=size_of(memory) - storage_bytes(parts),
         balloon_model=device.get("model", "none"),
         free_page_reporting=device.get("freePageReporting") == "on",
         autodeflate=device.get("autodeflate") == "on",
-        stats_period_seconds=_number(statistics.get("period", "0")) if statistics is not None else 0,
+        stats_period_seconds=number_of(statistics.get("period", "0")) if statistics is not None else 0,
         locked=root.find("./memoryBacking/locked") is not None,
         hugepages=root.find("./memoryBacking/hugepages") is not None,
-        nosharepages=root.find("./memoryBacking/nosharepages") is not None,
-        shared=access is not None and access.get("mode") == "shared",
         launch_security=security.get("type") if security is not None else None,
         bindings=tuple(binding for binding in _bindings(root) if binding.nodes),
         bound=any(wish.get("mode") != "preferred" for wish in root.findall("./numatune/*")),
-        passthrough=tuple(what for what, path in _PASSTHROUGH.items() if root.find(path) is not None),
+        passthrough=tuple(dict.fromkeys((*devices, *passed_through(arguments_of(root))))),
+        parts=parts,
         labels=dict(labels.attrib) if labels is not None else {},
         claim=_claim(root.find(f"./metadata/{{{CLAIM_NAMESPACE}}}claim")),
-        virtio_mem=tuple(_virtio_mem(device) for device in root.findall(_VIRTIO_MEM)),
+        virtio_mem=tuple(virtio_mem(device) for device in root.findall(VIRTIO_MEM)),
         os=system.get("id") if system is not None else None,
         manager=next(filter(None, map(_manager, root.findall("./metadata/*"))), None),
         agent_connected=agent.get("state") == "connected" if agent is not None else None,
@@ -92,12 +99,12 @@ def _bindings(root: ET.Element) -> Iterator[NodeBinding]:
     for node in root.findall("./numatune/memnode"):
         cell = cells.get(node.get("cellid"))
         if node.get("mode", "strict") in _BINDING and cell is not None:
-            size = _bytes(cell, cell.get("memory", "0"))
+            size = bytes_of(cell, cell.get("memory", "0"))
             yield NodeBinding(nodes=_nodes(node.get("nodeset", "")), size_bytes=size)
     for device in root.findall("./devices/memory"):
         mask = device.find("./source/nodemask")
         if device.get("model") in {"dimm", "virtio-mem"} and mask is not None and mode in _BINDING:
-            size = _size(device.find("./target/size"))
+            size = size_of(device.find("./target/size"))
             yield NodeBinding(nodes=_nodes(mask.text or ""), size_bytes=size)
     if rest is not None and mode in _BINDING and rest.get("nodeset"):
         yield NodeBinding(nodes=_nodes(rest.get("nodeset", "")))
@@ -132,42 +139,13 @@ def resized_device(xml: str, alias: str, requested_bytes: int) -> str | None:
     Raises:
         Unreadable: not a domain definition.
     """
-    for device in _root(xml).findall(_VIRTIO_MEM):
+    for device in _root(xml).findall(VIRTIO_MEM):
         requested = device.find("./target/requested")
-        if requested is not None and _alias(device) == alias:
+        if requested is not None and alias_of(device) == alias:
             requested.set("unit", "KiB")
-            requested.text = str(requested_bytes // _UNITS["KiB"])
+            requested.text = str(requested_bytes // KIB)
             return ET.tostring(device, encoding="unicode")
     return None
-
-
-def _virtio_mem(device: ET.Element) -> VirtioMemDevice:
-    node = device.find("./target/node")
-    return VirtioMemDevice(
-        alias=_alias(device),
-        size_bytes=_size(device.find("./target/size")),
-        block_bytes=_size(device.find("./target/block")),
-        requested_bytes=_size(device.find("./target/requested")),
-        current_bytes=_size(device.find("./target/current")),
-        node=_number(node.text) if node is not None and node.text else None,
-    )
-
-
-def _alias(device: ET.Element) -> str:
-    alias = device.find("./alias")
-    return alias.get("name", "") if alias is not None else ""
-
-
-def _size(element: ET.Element | None) -> int:
-    return 0 if element is None else _bytes(element, element.text or "0")
-
-
-def _bytes(element: ET.Element, text: str) -> int:
-    """A number in the unit that the element names."""
-    unit = element.get("unit", "KiB")
-    if unit not in _UNITS:
-        raise Unreadable(f"<{element.tag}> has the unit {unit[:30]!a}, which is not known")
-    return _number(text) * _UNITS[unit]
 
 
 def _nodes(text: str) -> frozenset[int]:
@@ -182,9 +160,3 @@ def _root(xml: str) -> ET.Element:
         return ET.fromstring(xml)  # noqa: S314 - libvirtd's
     except (ET.ParseError, ValueError) as error:  # a character that has no encoding is the latter
         raise Unreadable(f"not XML: {error}") from error
-
-
-def _number(text: str) -> int:
-    if re.fullmatch(r"\s*[0-9]{1,20}\s*", text) is None:
-        raise Unreadable(f"the definition has {text[:30]!a} where a number should be")
-    return int(text)

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from overcommit.errors import Implausible
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import BalloonStats, Definition, Gap, VirtioMemDevice
+from overcommit.model.blocks import VirtioMemDevice
+from overcommit.model.facts import BalloonStats, Definition, Gap
 from overcommit.units import format_size
 
 STATISTICS = "guest statistics"

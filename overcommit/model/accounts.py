@@ -11,13 +11,14 @@ class Charge:
 
     ``shmem_bytes`` is shared memory, a guest's that lies in a memfd too: no file to write it back to, so that
     it goes to swap or stays. ``cache_bytes`` is what can be dropped. ``kernel_bytes`` are page tables (KVM's
-    too) and the like.
+    too) and the like. ``hidden_bytes`` are file pages that cannot be dropped: reclaim has no list of them.
     """
 
     anon_bytes: int
     shmem_bytes: int
     cache_bytes: int
     kernel_bytes: int
+    hidden_bytes: int = 0
 
     @property
     def held_bytes(self) -> int:

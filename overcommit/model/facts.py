@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
+from overcommit.model.blocks import MemoryFacts, Part, VirtioMemDevice, storage_bytes
 from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.ranges import Range, total_size
 from overcommit.model.swap import SwapArea, SwapTraffic
@@ -50,33 +51,11 @@ class Incarnation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VirtioMemDevice:
-    """Memory of a guest that goes and comes in blocks.
-
-    Of its ``size_bytes`` the guest has ``current_bytes``, and shall have ``requested_bytes``; each a multiple
-    of ``block_bytes``. ``node`` is the guest's memory node that it belongs to.
-    """
-
-    alias: str
-    size_bytes: int
-    block_bytes: int
-    requested_bytes: int
-    current_bytes: int
-    node: int | None = None
-
-    @property
-    def settled(self) -> bool:
-        """Whether the guest has done what was asked of it."""
-        return self.current_bytes == self.requested_bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
     """What the live domain XML says about memory.
 
-    ``bound``: to chosen nodes of the host, as ``bindings`` say where it is sure; ``nosharepages``: the kernel
-    shall not merge it with others'.
-    ``maximum_bytes`` counts virtio-mem devices with their full size.
+    ``bound``: to chosen nodes of the host, as ``bindings`` say where it is sure. ``maximum_bytes`` is RAM
+    with the full size of virtio-mem devices, without NVDIMMs and the like; those are among the ``parts`` too.
     ``os`` is libosinfo's name of the guest's system, ``manager`` who made the domain, where they say so.
     ``agent_connected`` is None where there is no channel for a guest agent. ``claim`` has the sizes that its
     balloon and devices had before us, by the journal's names (`overcommit.apply.claims`).
@@ -89,18 +68,22 @@ class Definition:
     stats_period_seconds: int = 0
     locked: bool = False
     hugepages: bool = False
-    nosharepages: bool = False
-    shared: bool = False
     launch_security: str | None = None
     bound: bool = False
     bindings: tuple[NodeBinding, ...] = ()
     passthrough: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     claim: Mapping[str, int] = field(default_factory=dict)
     virtio_mem: tuple[VirtioMemDevice, ...] = ()
     os: str | None = None
     manager: str | None = None
     agent_connected: bool | None = None
+
+    @property
+    def listed_bytes(self) -> int:
+        """What libvirt lists as its memory: NVDIMMs count there."""
+        return self.maximum_bytes + storage_bytes(self.parts)
 
     @property
     def base_bytes(self) -> int:
@@ -184,7 +167,7 @@ class CgroupMemory:
     """The domain's cgroup v2 memory figures.
 
     ``promoted_pages`` came back from swap. ``reclaim``: the kernel can be asked to reclaim from it.
-    ``shared``: other processes are charged to it too, so that what is taken from it may be theirs.
+    ``shared``: ``others`` (pids) are charged to it too, so that what is taken from it may be theirs.
     ``charge``: None where the kernel does not tell the kinds apart.
     """
 
@@ -197,6 +180,7 @@ class CgroupMemory:
     reclaim: bool
     shared: bool
     pressure: Pressure | None
+    others: tuple[int, ...] = ()
     charge: Charge | None = None
 
 
@@ -205,11 +189,17 @@ _AS_PLACED = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residency:
-    """Which parts of guest RAM the host holds in memory, how much that is, and how much is in swap."""
+    """Which parts of guest RAM the host holds in memory, how much that is, and how much is in swap.
+
+    Of what is resident, ``huge_bytes`` are in huge pages, which were set aside, and ``cached_bytes`` are page
+    cache of a file.
+    """
 
     resident: tuple[Range, ...]
     swapped_bytes: int
     resident_bytes: int = _AS_PLACED
+    huge_bytes: int = 0
+    cached_bytes: int = 0
 
     def __post_init__(self) -> None:
         """Add it up once: there may be tens of thousands of parts, and everybody asks for the sum."""
@@ -223,16 +213,15 @@ class Residency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DomainFacts:
+class DomainFacts(MemoryFacts):
     """One running domain.
 
-    ``ram`` is guest RAM in QEMU's address space. Where it cannot be told from the rest it is empty, a gap
-    says so, and ``process`` is all of QEMU's larger memory, to look at only. ``residency`` is of either.
-    ``placement`` has the guest's bytes by memory node, where the host has several, and ``allowed_nodes``
-    those that QEMU may have memory on; None: not known. ``limits`` are of its cgroup and those above, nearest
-    first, of memory; ``swap_limits`` of swap; None: not known. ``agent`` is
-    None unless its agent was asked, which its owner must have allowed. ``merged_bytes`` of the process are
-    pages that may serve others as well (KSM), None on a kernel that does not tell.
+    ``residency`` is of what there is to look at. ``placement`` has the guest's bytes by memory node, where
+    the host has several, and ``allowed_nodes`` those that QEMU may have memory on; None: not known.
+    ``limits`` are of its cgroup and those above, nearest first, of memory; ``swap_limits`` of swap; None:
+    not known. ``agent`` is None unless its agent was asked, which its owner must have allowed.
+    ``merged_bytes`` of the process are pages that may serve others as well (KSM), None: the kernel does not
+    tell.
     """
 
     incarnation: Incarnation
@@ -241,8 +230,6 @@ class DomainFacts:
     busy_with: str | None = None
     balloon: BalloonStats | None = None
     cgroup: CgroupMemory | None = None
-    ram: tuple[Range, ...] = ()
-    process: tuple[Range, ...] = ()
     residency: Residency | None = None
     placement: Mapping[int, int] | None = None
     allowed_nodes: frozenset[int] | None = None
@@ -258,27 +245,41 @@ class DomainFacts:
         return self.incarnation.name
 
     @property
-    def memory(self) -> tuple[Range, ...]:
-        """What there is to look at."""
-        return self.ram or self.process
+    def memory_bytes(self) -> int:
+        """How much of the host's memory its RAM can take, huge pages included."""
+        return max(0, self.definition.maximum_bytes - self.elsewhere_bytes)
+
+    @property
+    def promised_bytes(self) -> int:
+        """How much of the host's ordinary memory: huge pages were set aside when the guest began."""
+        if not self.blocks and self.definition.hugepages:
+            return 0
+        return max(0, self.memory_bytes - self.huge_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        """What its RAM holds of that, in guest_memfd too; nothing, where it is not known."""
+        found = self.residency
+        known = max(0, found.resident_bytes - found.huge_bytes - found.cached_bytes) if found else 0
+        return known + (self._hidden_bytes if found else 0)
+
+    @property
+    def _hidden_bytes(self) -> int:
+        charge = self.cgroup.charge if self.cgroup else None
+        return charge.hidden_bytes if charge and self.in_guest_memfd else 0
 
     @property
     def overhead_bytes(self) -> int | None:
-        """What QEMU costs the host beyond resident guest RAM; None: not known.
+        """What QEMU and its helpers cost the host beyond resident guest RAM; None: not known.
 
         Not counted is what the kernel can drop, such as the cache of a disk image. Huge pages are in no
         process's charge.
         """
-        if (
-            not self.cgroup
-            or self.cgroup.shared
-            or not self.cgroup.charge
-            or not self.ram
-            or not self.residency
-        ):
+        charge = self.cgroup.charge if self.cgroup else None
+        theirs = self.cgroup is not None and self.cgroup.shared and not self.only_helpers
+        if charge is None or theirs or not self.guest_ram or not self.residency:
             return None
-        ram = 0 if self.definition.hugepages else self.residency.resident_bytes
-        return max(0, self.cgroup.charge.held_bytes - ram)
+        return max(0, charge.held_bytes + self._hidden_bytes - self.held_bytes)
 
 
 class KsmRun(enum.Enum):

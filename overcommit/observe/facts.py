@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from overcommit.clock import Clock
-from overcommit.errors import UNCONTAINED, Gone, HostError, in_a_line
+from overcommit.errors import UNCONTAINED, Gone, HostError
 from overcommit.host.cgroup import read_cgroup, read_limits
 from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import read_ksm, read_merged
 from overcommit.host.memory import read_host
 from overcommit.host.nodes import read_allowed, read_nodes, read_placement
-from overcommit.host.process import (
-    find_guest_ram,
-    find_process_memory,
-    read_start_time,
-    residency_of,
-    runs_domain,
-)
+from overcommit.host.process import read_start_time, runs_domain
 from overcommit.host.setaside import read_arc, read_huge_pages
 from overcommit.host.swap import read_areas, read_traffic, read_zswap
 from overcommit.hypervisor.guest_figures import doubt_gap, read_balloon, read_definition, surveyed_balloon
@@ -35,9 +28,8 @@ from overcommit.model.facts import (
     RunState,
     Snapshot,
 )
-from overcommit.model.ranges import Range
-
-_T = TypeVar("_T")
+from overcommit.observe.attempts import attempt_or_gap, gap_text
+from overcommit.observe.memory import look_at_memory
 
 
 def observe(
@@ -76,7 +68,7 @@ def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:
         OSError: its memory files cannot be read; without them nothing can be decided.
     """
     gaps: list[Gap] = []
-    attempt = functools.partial(_attempt, gaps)
+    attempt = functools.partial(attempt_or_gap, gaps)
     host = read_host(kernel, gaps)
     nodes, unreadable = read_nodes(kernel)
     # Before the devices' own figures: what only the later ones count is then no write of others.
@@ -131,7 +123,7 @@ def _observe_domain(
     pid = incarnation.pid
     definition, implausible = read_definition(hypervisor, listed.uuid)
     gaps: list[Gap] = [*implausible]
-    attempt = functools.partial(_attempt, gaps)
+    attempt = functools.partial(attempt_or_gap, gaps)
     busy_with = attempt("job state", lambda: hypervisor.busy_with(listed.uuid))
     balloon = None
     if busy_with is None and definition.balloon_model != "none":
@@ -153,15 +145,8 @@ def _observe_domain(
     group = cgroup.path if cgroup and placed else None
     placement = attempt("placement", lambda: read_placement(kernel, group)) if group else None
     allowed = attempt("allowed memory nodes", lambda: read_allowed(kernel, pid)) if placed else None
-    ram = attempt("guest RAM", lambda: locate_ram(kernel, pid, definition.maximum_bytes))
-    process: tuple[Range, ...] | None = ()
-    if ram == ():
-        gaps.append(Gap(what="guest RAM", why="not to be told from the rest of QEMU's memory"))
-        process = attempt("memory", lambda: find_process_memory(kernel.read(f"/proc/{pid}/smaps")))
+    made, residency = look_at_memory(kernel, pid, definition, cgroup, gaps)
     merged = attempt("merged pages", lambda: read_merged(kernel, pid))
-    residency, memory = None, ram or process
-    if memory:
-        residency = attempt("residency", lambda: residency_of(kernel, pid, memory, shared=definition.shared))
     return DomainFacts(
         incarnation=incarnation,
         state=listed.state,
@@ -169,8 +154,10 @@ def _observe_domain(
         busy_with=busy_with,
         balloon=balloon,
         cgroup=cgroup,
-        ram=ram or (),
-        process=process or (),
+        blocks=made.blocks,
+        process=made.process,
+        holders=made.holders,
+        companions=made.companions,
         residency=residency,
         placement=placement,
         allowed_nodes=allowed,
@@ -179,34 +166,6 @@ def _observe_domain(
         swap_limits=limits.swap if limits else None,
         gaps=tuple(gaps),
     )
-
-
-def _attempt(gaps: list[Gap], what: str, call: Callable[[], _T]) -> _T | None:
-    """What the call gives, or one more gap; only that the process is gone goes further."""
-    try:
-        return call()
-    except Gone:
-        raise
-    except UNCONTAINED:
-        raise
-    except Exception as error:  # noqa: BLE001 - a boundary, as above
-        gaps.append(Gap(what=what, why=gap_text(error)))
-        return None
-
-
-def gap_text(error: Exception) -> str:
-    """Why something could not be read; where in this program only if nobody expected it."""
-    expected = isinstance(error, HostError | OSError | ValueError)
-    return str(error) if expected else in_a_line(error)
-
-
-def locate_ram(kernel: Kernel, pid: int, maximum_bytes: int) -> tuple[Range, ...]:
-    """Where guest RAM of that size lies in a QEMU process; empty when it cannot be told.
-
-    Raises:
-        OSError: the process left.
-    """
-    return find_guest_ram(kernel.read(f"/proc/{pid}/smaps"), maximum_bytes)
 
 
 def watchable(domain: DomainFacts) -> bool:

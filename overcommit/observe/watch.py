@@ -32,7 +32,7 @@ from overcommit.hypervisor.port import Hypervisor, ListedDomain
 from overcommit.model.facts import DomainFacts, RunState
 from overcommit.model.heat import SAMPLES, AccessRegion, IdleMap, Window
 from overcommit.model.ranges import Range, intersect, total_size
-from overcommit.observe.facts import locate_ram
+from overcommit.observe.memory import locate_ram
 
 WINDOW_SECONDS = SAMPLES * LONGEST_SAMPLE_SECONDS
 """The longest window: the resolution of idle times."""
@@ -209,7 +209,7 @@ class Watch:
             slot=slot,
             domain=domain,
             ram=ram,
-            memory_bytes=domain.definition.maximum_bytes if domain else total_size(ram),
+            memory_bytes=domain.definition.listed_bytes if domain else total_size(ram),
             idle=began,
             sample_seconds=MONITOR_INTERVALS.sample_seconds,
         )
@@ -260,8 +260,8 @@ class Watch:
         pieces: tuple[Range, ...] = ()
         if listed.maximum_bytes != watched.memory_bytes:
             # What QEMU does not have yet, or still has, and whether it is gone, the next look will tell.
-            with contextlib.suppress(OSError):
-                if ram := locate_ram(self._kernel, pid, listed.maximum_bytes):
+            with contextlib.suppress(OSError, HostError, ValueError):
+                if ram := locate_ram(self._kernel, pid, watched.domain.definition, listed.maximum_bytes):
                     watched.memory_bytes, watched.ram, pieces = listed.maximum_bytes, ram, ram
                     watched.idle = idle.relocate(watched.idle, ram, windows[-1].ended_at)
         if not self._kernel_tunes and self._tune(watched, windows):

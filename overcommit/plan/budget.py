@@ -11,7 +11,7 @@ from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
 from overcommit.model.policy import Policy
 from overcommit.model.swap import SwapKind
-from overcommit.plan.worst_case import Sink, ceiling_of, resident_of, worst_case
+from overcommit.plan.worst_case import Sink, worst_case
 from overcommit.units import MIB, format_size
 
 ASSUMED_RATIO = 3.0
@@ -19,6 +19,8 @@ ASSUMED_RATIO = 3.0
 _TELLING_BYTES = 64 * MIB
 """Less than this in compressed memory is no measurement: its pools are filled piecemeal."""
 
+OVERHEAD = "overhead"
+"""What begins the sentence about whose overhead is unknown."""
 _FEW = 3
 """Domains that one sentence can name."""
 
@@ -34,7 +36,7 @@ def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
     ordinary = host.total_bytes - huge
     room = room_of(host, domains)
     free = room.free_bytes
-    guests = min(sum(resident_of(d) for d in domains) - _saved(host, domains), ordinary - free)
+    guests = min(sum(d.held_bytes for d in domains) - _saved(host, domains), ordinary - free)
     overhead = min(sum(d.overhead_bytes or 0 for d in domains), ordinary - free - guests)
     worst = worst_case(
         snapshot,
@@ -55,7 +57,7 @@ def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
         available_bytes=room.available_bytes,
         free_now_bytes=room.free_now_bytes,
         limit=room.limit,
-        promised_bytes=sum(ceiling_of(d) for d in domains) + overhead,
+        promised_bytes=sum(d.promised_bytes for d in domains) + overhead,
         worst_case=dataclasses.replace(worst, rests_on=(*_behind(worst, room, host), *unknown)),
         rests_on=(*_compression(host), *unknown),
     )
@@ -132,7 +134,7 @@ def shared_limit(domains: Iterable[DomainFacts]) -> CgroupLimit | None:
 
 def _saved(host: HostFacts, domains: Iterable[DomainFacts]) -> int:
     """Of what guests hold, what is there once for several of them: who writes to it wants it for himself."""
-    return min(host.ksm.sharing_bytes, sum(resident_of(d) for d in domains)) if host.ksm else 0
+    return min(host.ksm.sharing_bytes, sum(d.held_bytes for d in domains)) if host.ksm else 0
 
 
 def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[Sink]:
@@ -183,7 +185,7 @@ def _unknown(host: HostFacts, domains: Sequence[DomainFacts]) -> Iterator[str]:
         yield "huge pages unknown"
     unknown = {
         "memory": [d for d in domains if d.residency is None],
-        "overhead": [d for d in domains if d.overhead_bytes is None],
+        OVERHEAD: [d for d in domains if d.overhead_bytes is None],
         "cgroup limits": [d for d in domains if d.limits is None],
     }
     for what, of in unknown.items():

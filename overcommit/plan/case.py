@@ -69,8 +69,8 @@ class Case(NamedTuple):
 
 
 def bounds_of(domain: DomainFacts, domain_class: DomainClass) -> Bounds:
-    """Floor (rounded up to whole MiB) and ceiling from the class and the domain's own memory size."""
-    ceiling = domain.definition.maximum_bytes
+    """Floor (rounded up to whole MiB) and ceiling: of what the host holds for it in memory."""
+    ceiling = domain.memory_bytes
     return Bounds(min(round_up(domain_class.floor * ceiling), ceiling), ceiling)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from overcommit.model.facts import Definition, DomainFacts, HostFacts, RunState
+from overcommit.model.blocks import HolderKind
+from overcommit.model.facts import DomainFacts, HostFacts, RunState
 from overcommit.model.plan import Verdict, refusal
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 from overcommit.plan.case import worthwhile
@@ -127,29 +128,53 @@ def _against_reclaim(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _missing(domain, "guest RAM", "residency")
 
 
-def _against_pinned(definition: Definition) -> Iterator[Verdict]:
+def _against_pinned(domain: DomainFacts) -> Iterator[Verdict]:
     """What makes discarding guest memory impossible, or silently useless, whatever the mechanism."""
-    if definition.passthrough:
+    pins = [holder.what for holder in domain.holders if holder.kind is not HolderKind.GUEST_MEMFD]
+    for pin in (*domain.definition.passthrough, *pins):
         yield refusal(
-            f"guest memory is pinned by {definition.passthrough[0]}",
+            f"guest memory is pinned by {pin}",
             "QEMU ignores the balloon and pages cannot move while the device is attached",
         )
-    yield from _against_sealed(definition)
+    yield from _missing(domain, "open files", "locked memory")
+    yield from _against_sealed(domain)
 
 
-def _against_sealed(definition: Definition) -> Iterator[Verdict]:
+def _against_sealed(domain: DomainFacts) -> Iterator[Verdict]:
     """What no device in between can make good; VFIO follows virtio-mem's blocks as they come and go."""
+    definition = domain.definition
     if definition.launch_security:
         yield refusal(
             f"the guest is encrypted ({definition.launch_security})",
             "its memory cannot be discarded or swapped by the host",
         )
-    if definition.locked:
-        yield refusal("guest memory is locked (<locked/>)", "remove <locked/> and power-cycle the domain")
+    if domain.in_guest_memfd:
+        yield refusal(
+            "guest memory is in guest_memfd",
+            "the kernel can neither swap nor move it: it comes back when the guest ends",
+        )
+    if definition.locked or any(block.locked for block in domain.guest_ram):
+        yield refusal(
+            "guest memory is locked (<locked/>)" if definition.locked else "guest memory is locked (mlock)",
+            "remove <locked/> and power-cycle the domain"
+            if definition.locked
+            else "QEMU locks it: take mem-lock=on out of its arguments and power-cycle the domain",
+        )
 
 
-def _against_hugepages(definition: Definition) -> Iterator[Verdict]:
-    if definition.hugepages:
+def _against_elsewhere(domain: DomainFacts) -> Iterator[Verdict]:
+    """Guest RAM that is no memory of the host's."""
+    ram = domain.guest_ram
+    if ram and not any(block.in_memory for block in ram):
+        yield refusal(
+            f"guest memory is {max(ram, key=lambda block: block.size_bytes).describe()}",
+            "the kernel writes it back there by itself: to have it in memory, which can be taken back, use "
+            "<memoryBacking><source type='memfd'/>",
+        )
+
+
+def _against_hugepages(domain: DomainFacts) -> Iterator[Verdict]:
+    if any(block.huge for block in domain.guest_ram) or (not domain.blocks and domain.definition.hugepages):
         yield refusal(
             "guest memory is in hugetlb pages",
             "they cannot be discarded or swapped page by page; use transparent huge pages",
@@ -171,7 +196,7 @@ def _against_now(domain: DomainFacts) -> Iterator[Verdict]:
 
 def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
     definition = domain.definition
-    yield from _against_pinned(definition)
+    yield from _against_pinned(domain)
     if definition.balloon_model == "none":
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     if definition.windows:
@@ -185,8 +210,13 @@ def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
 
 def _against_virtio_mem(domain: DomainFacts) -> Iterator[Verdict]:
     definition = domain.definition
-    yield from _against_sealed(definition)
-    yield from _against_hugepages(definition)
+    yield from _against_sealed(domain)
+    huge = {block.alias for block in domain.guest_ram if block.huge}
+    if all(device.alias in huge for device in definition.virtio_mem):
+        yield refusal(
+            "its virtio-mem is in hugetlb pages",
+            "what it gives only the pool of huge pages gets: leave <pagesize> out of the device's <source>",
+        )
     if definition.balloon_model == "none":
         yield refusal(
             "no balloon device that says what the guest can spare",
@@ -211,8 +241,9 @@ def _against_virtio_mem(domain: DomainFacts) -> Iterator[Verdict]:
 
 def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
     definition = domain.definition
-    yield from _against_pinned(definition)
-    yield from _against_hugepages(definition)
+    yield from _against_pinned(domain)
+    yield from _against_hugepages(domain)
+    yield from _against_elsewhere(domain)
     if definition.balloon_model == "none":
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     if definition.manager == "oVirt":
@@ -267,8 +298,9 @@ def _against_blind(domain: DomainFacts) -> Iterator[Verdict]:
 
 
 def _against_demotion(domain: DomainFacts, host: HostFacts, node: int) -> Iterator[Verdict]:
-    yield from _against_pinned(domain.definition)
-    yield from _against_hugepages(domain.definition)
+    yield from _against_pinned(domain)
+    yield from _against_hugepages(domain)
+    yield from _against_elsewhere(domain)
     if domain.definition.bound:
         yield refusal(
             "guest memory is bound to nodes (<numatune>)", "remove <numatune>, or use mode='preferred'"
@@ -288,10 +320,16 @@ def _against_demotion(domain: DomainFacts, host: HostFacts, node: int) -> Iterat
     yield from _against_blind(domain)
     if domain.cgroup and domain.cgroup.shared:
         yield refusal(
-            "its cgroup is shared with other processes",
-            "what moves could not be told from theirs: let libvirt give each domain a cgroup",
+            f"its cgroup is shared with {_sharers(domain)}",
+            "libvirt puts it there itself, and what moves could not be told from its memory"
+            if domain.only_helpers
+            else "what moves could not be told from theirs: let libvirt give each domain a cgroup",
         )
-    yield from _missing(domain, "guest RAM", "residency", "placement")
+    yield from _missing(domain, "guest RAM", "memory flags", "residency", "placement")
+
+
+def _sharers(domain: DomainFacts) -> str:
+    return ", ".join(map(str, domain.companions)) or "other processes"
 
 
 def best_actor(domain: DomainFacts) -> PageoutActor:
@@ -301,8 +339,15 @@ def best_actor(domain: DomainFacts) -> PageoutActor:
 
 
 def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor | None) -> Iterator[Verdict]:
-    yield from _against_pinned(domain.definition)
-    yield from _against_hugepages(domain.definition)
+    yield from _against_pinned(domain)
+    if not domain.pageable:
+        yield from _against_hugepages(domain)
+        yield from _against_elsewhere(domain)
+        if domain.guest_ram:
+            largest = max(domain.guest_ram, key=lambda block: block.size_bytes)
+            yield refusal(
+                f"guest memory cannot be swapped: {largest.describe()}", "use <source type='memfd'/>"
+            )
     yield from _against_now(domain)
     if host.swap_unread is not None:
         yield refusal("the host's swap cannot be read", f"{host.swap_unread}; doctor says the same")
@@ -314,15 +359,18 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
     yield from _against_blind(domain)
     if actor not in {None, PageoutActor.DAMOS_FVADDR} and domain.cgroup and domain.cgroup.shared:
         yield refusal(
-            "its cgroup is shared with other processes",
-            "what is taken there may be theirs: let libvirt give each domain a cgroup, or use damos-fvaddr",
+            f"its cgroup is shared with {_sharers(domain)}",
+            "libvirt puts it there itself: set pageout_actor to damos-fvaddr, which takes guest memory only"
+            if domain.only_helpers
+            else "what is taken there may be theirs: let libvirt give each domain a cgroup, or use "
+            "damos-fvaddr",
         )
     if actor and not actor.by_kdamond and domain.cgroup and not domain.cgroup.reclaim:
         yield refusal(
             "its cgroup has no memory.reclaim",
             "Linux 5.19 or later is needed, or another pageout_actor in the policy",
         )
-    yield from _missing(domain, "guest RAM", "residency", "cgroup limits")
+    yield from _missing(domain, "guest RAM", "memory flags", "residency", "cgroup limits")
 
 
 def _missing(domain: DomainFacts, *needed: str) -> Iterator[Verdict]:

@@ -82,18 +82,6 @@ def worst_case(
     )
 
 
-def ceiling_of(domain: DomainFacts) -> int:
-    """What was promised of ordinary memory: huge pages were set aside when the guest began."""
-    return 0 if domain.definition.hugepages else domain.definition.maximum_bytes
-
-
-def resident_of(domain: DomainFacts) -> int:
-    """What is held of that; nothing, where it is not known."""
-    if domain.definition.hugepages or domain.residency is None:
-        return 0
-    return domain.residency.resident_bytes
-
-
 def _most_bound(group: _Group) -> tuple[bool, int, int]:
     """Who can go nowhere else is served first."""
     return group.nodes is None, len(group.nodes or ()), -len(group.limits)
@@ -104,7 +92,7 @@ def _groups(snapshot: Snapshot, why: list[str]) -> tuple[list[_Group], int]:
     groups: dict[tuple[Nodes, tuple[str, ...], tuple[str, ...]], _Group] = {}
     all_wanted = 0
     for domain in snapshot.domains:
-        wanted = max(0, ceiling_of(domain) - resident_of(domain))
+        wanted = max(0, domain.promised_bytes - domain.held_bytes)
         all_wanted += wanted
         limits, swap_limits = _shared(domain.limits), _shared(domain.swap_limits)
         left = _within_its_own(domain, wanted, why)
@@ -118,7 +106,9 @@ def _groups(snapshot: Snapshot, why: list[str]) -> tuple[list[_Group], int]:
             group.names.append(domain.name)
             for node, size in held.items():
                 group.on_node[node] = group.on_node.get(node, 0) + size
-            _add_pushable(group, domain, want + sum(held.values()) if len(parts) > 1 else ceiling_of(domain))
+            _add_pushable(
+                group, domain, want + sum(held.values()) if len(parts) > 1 else domain.promised_bytes
+            )
         group.swapped += domain.residency.swapped_bytes if domain.residency else 0
     return list(groups.values()), all_wanted
 
@@ -136,13 +126,21 @@ def _within_its_own(domain: DomainFacts, wanted: int, why: list[str]) -> int:
 
 def _add_pushable(group: _Group, domain: DomainFacts, size: int) -> None:
     """What of a domain may go to swap when it has all that it wants, what is there already counted in."""
-    most = min(size, ceiling_of(domain))
+    most = min(size, _pageable(domain))
     own = tightest([limit for limit in domain.swap_limits or () if limit.own])
     swapped = domain.residency.swapped_bytes if domain.residency else 0
     if own is not None and own.room_bytes + swapped < most:
         most = own.room_bytes + swapped
         group.dry.append(own.limit)
     group.pushable += most
+
+
+def _pageable(domain: DomainFacts) -> int:
+    """How much of its RAM may go to swap at all; where that is not known, as much as was promised."""
+    definition = domain.definition
+    if definition.passthrough or definition.launch_security:
+        return 0
+    return domain.pageable_bytes if domain.blocks else domain.promised_bytes
 
 
 def _shared(limits: Sequence[CgroupLimit] | None) -> tuple[CgroupLimit, ...]:

@@ -39,10 +39,9 @@ class FakeGuest:
     for reclaim, and ``demoted`` ones lie on the host's second memory node. ``common`` chunks hold the same as
     those of that number in other guests. Free page reporting gives the host what is free, but for
     ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be forked; without that it looks
-    like any memory. ``shared``: guest RAM lies in a memfd. QEMU takes ``overhead_bytes`` beyond it. Its
-    cgroup may have limits of memory and of swap.
-    ``says_usable_bytes`` is what it says that it has left, whatever it has; None: the truth. It caches
-    ``files`` that it reads.
+    like any memory. ``shared``: guest RAM lies in a memfd. QEMU has ``open_files``, takes ``overhead_bytes``
+    beyond guest RAM, and its cgroup may have limits. ``says_usable_bytes`` is what it says that it has left;
+    None: the truth. It caches ``files`` that it reads.
 
     The last ``device_bytes`` of its memory are a virtio-mem device, in a block of RAM of its own. The guest
     unplugs from the end, and moves what it uses out of the way; not what is ``unmovable``.
@@ -64,6 +63,7 @@ class FakeGuest:
     balloon_model: str = "virtio"
     marks_ram: bool = True
     shared: bool = False
+    open_files: tuple[str, ...] = ()
     overhead_bytes: int = 0
     limit_bytes: int | None = None
     swap_limit_bytes: int | None = None

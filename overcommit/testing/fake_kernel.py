@@ -141,6 +141,14 @@ class FakeKernel:
         self.trace.remove_directory(path)
         self.host.after_write(path, "rmdir")
 
+    def links(self, directory: str) -> tuple[str, ...]:
+        """See `Kernel.links`."""
+        self.host.on_read(directory)
+        guest = self.host.guest(int(directory.split("/")[2]))
+        if guest is None:
+            raise refusal(errno.ENOENT, directory)
+        return ("/dev/kvm", *guest.open_files)
+
     def lock_holder(self, path: str) -> int | None:
         """See `Kernel.lock_holder`."""
         self.host.on_read(path)
@@ -239,21 +247,31 @@ class FakeKernel:
         return files
 
 
+def _mapping(guest: FakeGuest, block: Range) -> str:
+    """One block of guest RAM in smaps."""
+    held = len(guest.resident & set(guest.chunks_in(block))) * MIB // KIB
+    swapped = len(guest.swapped & set(guest.chunks_in(block))) * MIB // KIB
+    access, backing = ("rw-s", "00:01 1034 /memfd:pc.ram (deleted)") if guest.shared else ("rw-p", "00:00 0")
+    flags = f"rd wr {'sh ' if guest.shared else ''}mr mw me {'dc ' if guest.marks_ram else ''}ac hg mg"
+    return (
+        f"{block.start:x}-{block.end:x} {access} 00000000 {backing}\nRss: {held} kB\n"
+        f"Anonymous: {0 if guest.shared else held} kB\nSwap: {swapped} kB\nVmFlags: {flags}\n"
+    )
+
+
 def _process_files(guest: FakeGuest, version: tuple[int, int], ksm: FakeKsm) -> dict[str, Callable[[], str]]:
     process, cgroup = f"/proc/{guest.pid}", f"{CGROUPS}{guest.cgroup}"
     return {
         f"{process}/stat": lambda: f"{guest.pid} (qemu (kvm)) S " + "0 " * 18 + f"{guest.start_time} 0 0\n",
         f"{process}/cmdline": lambda: f"qemu\0-name\0guest={guest.name}\0-uuid\0{guest.uuid}\0",
         f"{process}/comm": lambda: "qemu-system-x86\n",
-        f"{process}/status": lambda: "Name:\tqemu-system-x86\nMems_allowed_list:\t0-1\n",
+        f"{process}/status": lambda: (
+            "Name:\tqemu-system-x86\nVmLck:\t       0 kB\nVmPin:\t       0 kB\nMems_allowed_list:\t0-1\n"
+        ),
         f"{process}/ksm_merging_pages": lambda: f"{ksm.merged_pages(guest)}\n",
         f"{process}/cgroup": lambda: f"0::{guest.cgroup}/emulator\n",
         f"{process}/smaps": lambda: "".join(
-            f"{block.start:x}-{block.end:x} rw-p 00000000 00:00 0\nRss: 0 kB\n"
-            f"Swap: {len(guest.swapped & set(guest.chunks_in(block))) * MIB // KIB} kB\n"
-            f"VmFlags: rd wr mr mw me {'dc ' if guest.marks_ram else ''}ac hg\n"
-            for block in (guest.ram, guest.device_ram)
-            if block.size
+            _mapping(guest, block) for block in (guest.ram, guest.device_ram) if block.size
         ),
         **charge_files(guest),
         f"{cgroup}/memory.swap.current": lambda: f"{len(guest.swapped) * MIB}\n",

@@ -12,7 +12,7 @@ import pytest
 from overcommit.apply import lever
 from overcommit.model.facts import Residency
 from overcommit.model.plan import refusal
-from overcommit.observe import facts
+from overcommit.observe import attempts, memory
 from overcommit.plan import authority, case, document, eligibility, planner
 from overcommit.testing import Behaviour, FakeGuest
 from overcommit.units import MIB
@@ -65,7 +65,7 @@ def test_s1_a_planner_that_knows_no_floor_is_not_followed(
 
 
 def test_s2_a_gap_that_is_taken_for_a_figure(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    really = facts._attempt
+    really = attempts.attempt_or_gap
 
     def attempt(gaps: list[Any], what: str, call: Callable[[], Any]) -> Any:
         found, before = really(gaps, what, call), len(gaps)
@@ -74,7 +74,7 @@ def test_s2_a_gap_that_is_taken_for_a_figure(life: Life, monkeypatch: pytest.Mon
         del gaps[before - 1 :]
         return Residency(resident=tuple(named(life, "cold").ranges_of(set(range(100)))), swapped_bytes=0)
 
-    monkeypatch.setattr(facts, "_attempt", attempt)
+    monkeypatch.setattr(memory, "attempt_or_gap", attempt)
     life.failing, life.unreadable_until = "/pagemap", life.host.uptime + 1000.0
     with pytest.raises(Broken, match=r"S2: \w+ on \w+ without /pagemap"):
         run(life)

@@ -13,6 +13,7 @@ import inspect
 import os
 import pkgutil
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -26,18 +27,24 @@ from overcommit.host import (
     block,
     cgroup,
     figures,
+    guest_ram,
+    holders,
     kernel,
     ksm,
     memory,
+    mounts,
     nodes,
     process,
     setaside,
     settings,
+    smaps,
     swap,
 )
-from overcommit.hypervisor import domain_xml
-from overcommit.model.ranges import Range
+from overcommit.hypervisor import domain_xml, memory_xml
+from overcommit.model.blocks import Part
+from overcommit.model.facts import Definition
 from overcommit.observe import facts
+from overcommit.observe import memory as observed_memory
 from tests.unit.conftest import FileKernel
 from tests.unit.test_host import HOST
 
@@ -59,6 +66,9 @@ SMAPS = (
     "7f0000000000-7f0040000000 rw-p 00000000 00:00 0 \n"
     "Size:            1048576 kB\nRss:              524288 kB\nSwap:               1024 kB\n"
     "VmFlags: rd wr mr mw me dc ac sd hg \n"
+    "7f0070000000-7f0070200000 rw-s 00000000 fd:00 9                          /srv/ram \n"
+    "Size:               2048 kB\nRss:                2048 kB\nSwap:                  0 kB\n"
+    "VmFlags: rd wr sh mr mw me ms sd dc \n"
     "7f0080000000-7f0080200000 rw-s 00000000 00:01 1027                       /memfd:pc.ram (deleted)\n"
     "Size:               2048 kB\nSwap:                  0 kB\nVmFlags: rd wr sh mr mw me ms sd dc \n"
 )
@@ -93,7 +103,12 @@ FILES: dict[str, str] = {
     "/proc/7/cgroup": f"0::{GROUP}/libvirt/emulator\n",
     "/proc/7/cmdline": "qemu\0-name\0guest=web\0-uuid\0c7a5fdbd-edaf-9455-926a-d65c16db1809\0",
     "/proc/7/smaps": SMAPS,
-    "/proc/7/status": "Name:\tqemu\nMems_allowed_list:\t0-1\n",
+    "/proc/7/mountinfo": "29 1 253:0 / /srv rw shared:1 - xfs /dev/mapper/vg-srv rw,dax=inode\n",
+    "/proc/7/status": "Name:\tqemu\nVmLck:\t    4096 kB\nVmPin:\t 1048576 kB\nMems_allowed_list:\t0-1\n",
+    "/proc/7/fd/0": "/dev/vfio/15",
+    "/proc/7/comm": "qemu-system-x86\n",
+    "/proc/8/comm": "swtpm\n",
+    "/proc/8/smaps_rollup": "00400000-7ffc00000000 ---p 00000000 00:00 0    [rollup]\nAnonymous: 2048 kB\n",
     "/proc/7/ksm_merging_pages": "25\n",
     "/sys/block/zram0/mm_stat": "1048576 300000 409600 0 409600 0 0 0 0\n",
     f"{BLOCK}/zram0/mm_stat": "1048576 300000 409600 0 409600 0 0 0 0\n",
@@ -153,7 +168,9 @@ FILES: dict[str, str] = {
     f"{C}/cgroup.procs": "7\n",
 }
 """A host with one guest of process 7."""
-RAM = (Range(0x7F0000000000, 0x7F0040000000),)
+IN_A_FILE = Definition(
+    maximum_bytes=1 << 30, balloon_model="none", parts=(Part(size_bytes=1 << 30), Part(size_bytes=1 << 21))
+)
 
 
 def followed(text: str) -> list[object]:
@@ -164,6 +181,13 @@ def followed(text: str) -> list[object]:
 
 def mounted(host: FileKernel) -> str:
     return block.directory_of_mount(host, block.read_mount(host, "/swap x/file"))
+
+
+def mapped(text: str) -> object:
+    mappings = tuple(smaps.parse_smaps(text))
+    guest_ram.process_memory(mappings)
+    guest_ram.locked_bytes(mappings)
+    return guest_ram.find_blocks(mappings, IN_A_FILE.parts, {"fd:00": mounts.FileSystem("xfs", False)}.get)
 
 
 def regions(text: str) -> object:
@@ -204,7 +228,11 @@ READERS: dict[Callable[..., object], OfFiles] = {
     swap.read_areas: lambda host: swap.read_areas(host, memory.parse_swaps(SWAPS)),
     swap.read_traffic: swap.read_traffic,
     swap.read_zswap: swap.read_zswap,
-    facts.locate_ram: lambda host: facts.locate_ram(host, 7, 1 << 30),
+    holders.read_companions: lambda host: list(holders.read_companions(host, (7, 8))),
+    holders.read_open: lambda host: holders.read_open(host, 7),
+    holders.read_pinned: lambda host: holders.read_pinned(host, 7, 0),
+    mounts.read_file_systems: lambda host: mounts.read_file_systems(host, 7),
+    observed_memory.locate_ram: lambda host: observed_memory.locate_ram(host, 7, IN_A_FILE, 1 << 30),
     facts.observe_host: facts.observe_host,
 }
 """Readers of files, each as it reads from that host."""
@@ -224,9 +252,10 @@ PARSERS: dict[Callable[..., object], tuple[OfText, str]] = {
     memory.parse_pressure: (memory.parse_pressure, PSI),
     memory.parse_swaps: (memory.parse_swaps, SWAPS),
     memory.parse_zram: (memory.parse_zram, "1048576 300000 409600 0 409600 0 0 0 0\n"),
-    process.find_guest_ram: (lambda text: process.find_guest_ram(text, 1 << 30), SMAPS),
-    process.find_process_memory: (process.find_process_memory, SMAPS),
-    process.swapped_of: (lambda text: process.swapped_of(text, RAM), SMAPS),
+    block.parse_mounts: (lambda text: list(block.parse_mounts(text)), FILES["/proc/self/mountinfo"]),
+    memory_xml.bytes_of: (lambda text: memory_xml.bytes_of(ET.Element("cell", unit="MiB"), text), "2048"),
+    memory_xml.number_of: (memory_xml.number_of, "2097152"),
+    smaps.parse_smaps: (mapped, SMAPS),
     trace.WindowAssembler: (followed, TRACE),
     tree.parse_regions: (regions, "4096\n"),
 }
@@ -234,8 +263,9 @@ PARSERS: dict[Callable[..., object], tuple[OfText, str]] = {
 NO_READERS = {
     "overcommit.host.cgroup": {"groups_above", "reclaim"},
     "overcommit.host.ksm": {"write_setting"},
-    "overcommit.host.process": {"residency_of"},  # the page map, and what swapped_of reads
+    "overcommit.host.residency": {"residency_of"},  # the page map, and what parse_smaps reads
     "overcommit.observe.facts": {"identify", "observe"},  # of libvirt too: below
+    "overcommit.observe.memory": {"attempt_or_gap", "look_at_memory"},
 }
 """What has a kernel or a text among its arguments and reads none of their texts."""
 
@@ -368,7 +398,7 @@ def readers_of(package: str) -> Iterator[tuple[str, str, Callable[..., object]]]
 def test_no_reader_is_left_out() -> None:
     found = [*readers_of("overcommit.host")]
     found += [each for each in readers_of("overcommit.hypervisor") if each[0].endswith("_xml")]
-    found += [each for each in readers_of("overcommit.observe") if each[0].endswith(".facts")]
+    found += [each for each in readers_of("overcommit.observe") if each[0].endswith((".facts", ".memory"))]
     left_out = [
         f"{module}.{name}"
         for module, name, function in found

@@ -22,14 +22,14 @@ Words = dict[str, Any]
 _CALM = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 _ZRAM = "0 0 0 0 0 0 0 0 0\n"
 _MOUNTS = """\
-22 1 fd:00 / / rw,relatime shared:1 - ext4 /dev/mapper/vg-root rw
-24 22 00:05 / /dev rw,nosuid shared:2 - devtmpfs devtmpfs rw
-25 24 00:19 / /dev/shm rw,nosuid,nodev shared:3 - tmpfs tmpfs rw
-26 24 00:1a / /dev/hugepages rw,relatime shared:4 - hugetlbfs hugetlbfs rw,pagesize=2M
-27 24 00:1b / /dev/hugepages1G rw,relatime shared:5 - hugetlbfs hugetlbfs rw,pagesize=1024M
-28 22 fd:01 / /srv rw,relatime shared:6 - xfs /dev/mapper/vg-srv rw
-29 22 103:00 / /mnt/pmem rw,relatime shared:7 - ext4 /dev/pmem0 rw,dax=always
-30 22 00:32 / /mnt/nfs rw,relatime shared:8 - nfs4 nas:/vms rw,vers=4.2
+22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/mapper/vg-root rw
+24 22 0:5 / /dev rw,nosuid shared:2 - devtmpfs devtmpfs rw
+25 24 0:25 / /dev/shm rw,nosuid,nodev shared:3 - tmpfs tmpfs rw
+26 24 0:26 / /dev/hugepages rw,relatime shared:4 - hugetlbfs hugetlbfs rw,pagesize=2M
+27 24 0:27 / /dev/hugepages1G rw,relatime shared:5 - hugetlbfs hugetlbfs rw,pagesize=1024M
+28 22 253:1 / /srv rw,relatime shared:6 - xfs /dev/mapper/vg-srv rw
+29 22 259:0 / /mnt/pmem rw,relatime shared:7 - ext4 /dev/pmem0 rw,dax=always
+30 22 0:50 / /mnt/nfs rw,relatime shared:8 - nfs4 nas:/vms rw,vers=4.2
 """
 
 
@@ -209,7 +209,7 @@ def _files(name: str, pid: int, uuid: str, vmas: Sequence[Vma], about: Words) ->
         "pgmajfault 0\nworkingset_refault_anon 0\npswpin 0\n",
     }
     for fd, target in enumerate(("/dev/null", "socket:[4711]", "/dev/kvm", *about.pop("open", ()))):
-        files[f"{process}/fd/{fd}"] = f"link to {target}"
+        files[f"{process}/fd/{fd}"] = target
     for helper, said in helpers.items():
         files |= _helper_files(f"/proc/{helper}", said)
     given = about.pop("files", {})

@@ -14,6 +14,7 @@ import yaml
 
 from overcommit.cli import render
 from overcommit.model.accounts import Arc, CgroupLimit, Compressed, HugePages, Zswap
+from overcommit.model.blocks import VirtioMemDevice
 from overcommit.model.facts import (
     AgentFacts,
     BalloonStats,
@@ -23,7 +24,6 @@ from overcommit.model.facts import (
     KsmFacts,
     KsmRun,
     RunState,
-    VirtioMemDevice,
 )
 from overcommit.model.heat import Heat
 from overcommit.model.nodes import MemoryNode, NodeBinding

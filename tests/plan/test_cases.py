@@ -10,8 +10,10 @@ import pytest
 
 from overcommit.model.action import BalloonAction, DemotionAction
 from overcommit.plan import eligibility, vetoes
+from tests.hosts import situation as hosts
 from tests.plan import situation
 
+HOSTS = sorted((Path(__file__).parent.parent / "hosts").glob("cases/*.yaml"))
 CASES = sorted(Path(__file__).parent.glob("cases/*.yaml"))
 
 
@@ -46,7 +48,7 @@ def objections() -> set[str]:
 
 def test_every_objection_has_a_case() -> None:
     known = objections()
-    plans = [situation.read(path).plan for path in CASES]
+    plans = [situation.read(path).plan for path in CASES] + [hosts.read(path).plan for path in HOSTS]
     domains = [domain for plan in plans for domain in plan.domains]
     verdicts = [v for d in domains for v in (*d.eligible.values(), *d.guest_help.values())]
     said = {v.reason for v in verdicts if not v.ok}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from overcommit.classify.idle import classify
 from overcommit.cli import render
+from overcommit.model.blocks import Block, VirtioMemDevice
 from overcommit.model.facts import (
     AgentFacts,
     BalloonStats,
@@ -24,7 +25,6 @@ from overcommit.model.facts import (
     Residency,
     RunState,
     Snapshot,
-    VirtioMemDevice,
 )
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
 from overcommit.model.past import NOTHING_PAST, LeftBalloon, LeftDevice, Past, Quarantine, Reservation
@@ -164,7 +164,6 @@ def domains(draw: st.DrawFn, name: str, policy: Policy) -> tuple[DomainFacts, He
         labels={"class": label},
         virtio_mem=plugged,
         agent_connected=connected,
-        nosharepages=alone,
     )
     facts = dataclasses.replace(
         scenarios.domain(name, size=size),
@@ -173,7 +172,7 @@ def domains(draw: st.DrawFn, name: str, policy: Policy) -> tuple[DomainFacts, He
         merged_bytes=draw(st.sampled_from([None, 0, 0, residency.resident_bytes // 5])),
         state=draw(st.sampled_from([RunState.RUNNING] * 20 + [RunState.PAUSED])),
         balloon=None if "balloon" in gaps else draw(guests(definition)),
-        ram=() if "guest RAM" in gaps else ram,
+        blocks=() if "guest RAM" in gaps else tuple(Block(span=span, mergeable=not alone) for span in ram),
         residency=None if gaps & {"guest RAM", "residency"} else residency,
         gaps=tuple(Gap(what=what, why="unreadable") for what in sorted(gaps)),
     )

@@ -360,7 +360,7 @@ def test_ksm_is_started_last_by_whoever_may_and_promises_nothing(world: World) -
     (action,) = started
     assert action.expected_bytes == 0
     assert action.before_bytes == action.after_bytes
-    shared = [d for d in world.snapshot.domains if not d.definition.nosharepages and d.residency]
+    shared = [d for d in world.snapshot.domains if d.mergeable and d.residency]
     assert 0 < action.mergeable_bytes <= sum(d.residency.resident_bytes for d in shared if d.residency)
     written = dict(action.settings)
     assert list(written)[-1] == "run"

@@ -52,6 +52,9 @@ class FileKernel:
     def remove_directory(self, path: str) -> None:
         raise AssertionError(f"a parser removed {path}")
 
+    def links(self, directory: str) -> tuple[str, ...]:
+        return tuple(self.read(f"{directory}/{name}") for name in self.list(directory))
+
     def lock_holder(self, path: str) -> int | None:
         raise AssertionError(f"a parser asked who locks {path}")
 

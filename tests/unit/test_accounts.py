@@ -11,11 +11,9 @@ import pytest
 from overcommit.host.cgroup import groups_above, read_cgroup, read_limit
 from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import parse_swaps, read_zram
-from overcommit.host.process import swapped_of
 from overcommit.host.setaside import ARC, HUGE_PAGES, read_arc, read_huge_pages
 from overcommit.host.swap import ZSWAP, read_areas, read_zswap
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
-from overcommit.model.ranges import Range
 from overcommit.model.swap import SwapKind
 from overcommit.observe.facts import observe, observe_host
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
@@ -324,22 +322,6 @@ def test_what_a_memfd_has_in_swap_is_found_though_the_page_map_does_not_show_it(
     (domain,) = observe(kernel, FakeHypervisor(host), FakeClock(host)).domains
     assert domain.residency is not None
     assert domain.residency.swapped_bytes == 10 * MIB
-
-
-def test_swap_of_a_mapping_beside_guest_ram_is_not_its_own() -> None:
-    smaps = """\
-7f0000000000-7f0010000000 rw-s 00000000 00:01 1034                       /memfd:pc.ram (deleted)
-Rss:               33928 kB
-Swap:             137804 kB
-SwapPss:               0 kB
-VmFlags: rd wr sh mr mw me ms dc sd
-7f0010000000-7f0010800000 rw-p 00000000 00:00 0
-Swap:              15796 kB
-SwapPss:           15796 kB
-VmFlags: rd wr mr mw me ac sd
-"""
-    ram = Range(0x7F0000000000, 0x7F0010000000)
-    assert swapped_of(smaps, [ram]) == 137804 * KIB
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, parse_definition, resized_device
-from overcommit.model.facts import VirtioMemDevice
+from overcommit.model.blocks import VirtioMemDevice
 from overcommit.units import GIB, KIB, MIB
 
 BALLOON = (
@@ -28,7 +28,7 @@ def test_plain_guest() -> None:
     assert found.free_page_reporting
     assert found.autodeflate
     assert found.stats_period_seconds == 5
-    assert (found.locked, found.hugepages, found.shared) == (False, False, False)
+    assert (found.locked, found.hugepages) == (False, False)
     assert (found.launch_security, found.passthrough, found.labels) == (None, (), {})
 
 
@@ -153,13 +153,7 @@ def test_encrypted_guest(kind: str) -> None:
 def test_memory_backing() -> None:
     backing = "<locked/><hugepages/><source type='memfd'/><access mode='shared'/>"
     found = parse_definition(xml(top=f"<memoryBacking>{backing}</memoryBacking>"))
-    assert (found.locked, found.hugepages, found.shared) == (True, True, True)
-
-
-@pytest.mark.parametrize("mode", ["private", None])
-def test_private_memory_is_not_shared(mode: str | None) -> None:
-    access = f"<access mode='{mode}'/>" if mode else ""
-    assert not parse_definition(xml(top=f"<memoryBacking>{access}</memoryBacking>")).shared
+    assert (found.locked, found.hugepages) == (True, True)
 
 
 @pytest.mark.parametrize("devices", ["", "<memballoon model='none'/>"])

@@ -16,7 +16,8 @@ from overcommit.hypervisor.guest_figures import (
     doubt_gap,
     read_balloon,
 )
-from overcommit.model.facts import BalloonStats, Definition, VirtioMemDevice
+from overcommit.model.blocks import VirtioMemDevice
+from overcommit.model.facts import BalloonStats, Definition
 from overcommit.model.policy import Actuator
 from overcommit.observe.facts import observe
 from overcommit.plan.eligibility import judge

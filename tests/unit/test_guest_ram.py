@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 import pytest
 
-from overcommit.host.process import find_guest_ram
+from overcommit.host.guest_ram import find_blocks
+from overcommit.host.mounts import FileSystem
+from overcommit.host.smaps import parse_smaps
+from overcommit.model.blocks import Block, Part
 from overcommit.model.ranges import Range
 from overcommit.units import GIB, KIB, MIB
 
@@ -30,6 +33,16 @@ def smaps(*vmas: Vma) -> str:
         f"THPeligible:           1\nVmFlags: {v.flags} \n"
         for v in sorted(vmas)
     )
+
+
+def blocks(text: str, *sizes: int) -> tuple[Block, ...]:
+    disk = FileSystem("ext4", dax=False)
+    parts = [Part(size_bytes=size) for size in sizes]
+    return find_blocks(parse_smaps(text), parts, {"fd:00": disk}.get).blocks
+
+
+def find_guest_ram(text: str, *sizes: int) -> tuple[Range, ...]:
+    return tuple(block.span for block in blocks(text, *sizes))
 
 
 # What lies around guest RAM: QEMU's heap and stack, its video RAM and ROMs.
@@ -59,7 +72,8 @@ AROUND = (
     ids=["anonymous", "named", "memfd", "hugetlbfs", "file with a space"],
 )
 def test_whatever_backs_it(backing: str) -> None:
-    text = smaps(*AROUND, Vma(BASE, 2 * GIB, GUEST_FLAGS, backing))
+    flags = f"{GUEST_FLAGS} ht" if "hugepages" in backing else GUEST_FLAGS
+    text = smaps(*AROUND, Vma(BASE, 2 * GIB, flags, backing))
     assert find_guest_ram(text, 2 * GIB) == (Range(BASE, BASE + 2 * GIB),)
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import DIRECTORY, read_ksm, read_merged, read_setting, write_setting
-from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.model.facts import KsmFacts, KsmRun
 from overcommit.plan.rungs.ksm import gain_text
 from overcommit.testing import FakeGuest, FakeHost, FakeKernel
@@ -91,12 +90,6 @@ def test_a_gain_may_be_a_loss() -> None:
 def test_merged_pages_of_a_process(kernel_with: KernelWith) -> None:
     assert read_merged(kernel_with({"/proc/7/ksm_merging_pages": "25\n"}), 7) == 25 * PAGE_SIZE
     assert read_merged(kernel_with({}), 7) is None
-
-
-@pytest.mark.parametrize(("backing", "kept_out"), [("<nosharepages/>", True), ("<locked/>", False)])
-def test_a_definition_can_keep_a_domain_out(backing: str, kept_out: bool) -> None:
-    xml = f"<domain><memory>1024</memory><memoryBacking>{backing}</memoryBacking></domain>"
-    assert parse_definition(xml).nosharepages is kept_out
 
 
 @pytest.fixture

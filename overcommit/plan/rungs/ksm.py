@@ -12,6 +12,7 @@ from overcommit.model.action import KSM_SETTINGS, KsmAction
 from overcommit.model.facts import DomainFacts, KsmFacts, KsmRun, RunState, Snapshot
 from overcommit.model.past import Past
 from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.model.ranges import intersect, total_size
 from overcommit.units import PAGE_SIZE, format_duration, format_ratio, format_size
 
 _SCAN_SECONDS = 750.0
@@ -38,7 +39,7 @@ def merge(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) -> Ksm
     if ksm is None or not may_start(policy, past, short=short) or obstacle(snapshot) is not None:
         return None
     mergeable = [domain for domain in snapshot.domains if _may_be_merged(domain)]
-    amount = sum(_resident(domain) for domain in mergeable)
+    amount = sum(_mergeable_bytes(domain) for domain in mergeable)
     return KsmAction(
         id="",
         before_bytes=ksm.sharing_bytes,
@@ -128,18 +129,20 @@ def foreign_settings(settings: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _may_be_merged(domain: DomainFacts) -> bool:
-    """Whether the kernel merges its memory: anonymous, in pages of its own size, and not pinned.
-
-    QEMU offers all of guest RAM (mem-merge), unless the definition says otherwise.
-    """
+    """Whether the kernel merges memory of it: what that is made of allows it, and nothing holds it."""
     definition = domain.definition
-    kept = definition.nosharepages or definition.hugepages or definition.shared
-    pinned = bool(definition.passthrough) or definition.launch_security is not None
-    return domain.state is RunState.RUNNING and not kept and not pinned and _resident(domain) > 0
+    held = bool(definition.passthrough or domain.holders) or definition.launch_security is not None
+    return domain.state is RunState.RUNNING and not held and _mergeable_bytes(domain) > 0
 
 
-def _resident(domain: DomainFacts) -> int:
-    return domain.residency.resident_bytes if domain.residency else 0
+def _mergeable_bytes(domain: DomainFacts) -> int:
+    """What of it that is; in a snapshot without places it is all or nothing."""
+    mergeable = domain.mergeable
+    if domain.residency is None or not mergeable:
+        return 0
+    if mergeable == domain.ram:
+        return domain.held_bytes
+    return min(domain.held_bytes, total_size(tuple(intersect(domain.residency.resident, mergeable))))
 
 
 def _settings(ksm: KsmFacts, amount: int) -> tuple[tuple[str, str], ...]:

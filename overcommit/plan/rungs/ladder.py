@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from overcommit.model.action import (
     BalloonAction,
@@ -24,7 +24,7 @@ from overcommit.plan.cache import CacheRule
 from overcommit.plan.case import Case, cache_for, spare_bytes, worthwhile
 from overcommit.plan.rungs.balloon import squeeze
 from overcommit.plan.rungs.demotion import demote, recall
-from overcommit.plan.rungs.pageout import coldest, page_out
+from overcommit.plan.rungs.pageout import coldest, page_out, pieces_in
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
 from overcommit.plan.settling import least_worth
@@ -47,12 +47,14 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         reported += inside.expected_bytes
         yield inside
     if domain.balloon is not None:
-        for action in _given(case, domain.balloon, resident - reported, reported):
+        for action in _given(case, domain.balloon, domain.held_bytes - reported, reported):
             given += action.before_bytes - action.after_bytes
             yield action
     if heat is None or heat.cold_bytes is None:
         return
-    cold, pieces = _cold_bytes(case, heat.cold_bytes, reported + given), heat.cold_pieces
+    pieces = tuple(pieces_in(heat.cold_pieces, domain.pageable))
+    staying = _resident_in(heat.cold_pieces) - _resident_in(pieces)
+    cold = _cold_bytes(case, heat.cold_bytes, reported + given) - staying
     if case.may(Actuator.DEMOTION) and case.policy.reclaim is ReclaimMode.PROACTIVE:
         # On pressure it is left alone: moving memory from node to node brings a host short of it nothing.
         for move in _between_nodes(case, heat, cold, rooms):
@@ -64,7 +66,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
     if case.may(Actuator.PAGEOUT):
         left = resident - reported - given
         # What others share stays in memory as long as they use it; which pieces hold it is not known.
-        cold -= domain.merged_bytes or 0
+        cold -= (domain.merged_bytes or 0) + domain.residency.cached_bytes
         chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes))
         least = least_worth(case.settling, worthwhile(bounds.ceiling_bytes))
         if sum(piece.resident_bytes for piece in chosen) >= least:
@@ -118,6 +120,10 @@ def _longest_idle(piece: ColdPiece) -> float:
 def _about_as_idle(piece: ColdPiece) -> int:
     """Of idle times that a look or two set apart, nobody can say which is longer."""
     return round(math.log(max(1.0, piece.idle_seconds)) / _ALIKE)
+
+
+def _resident_in(pieces: Iterable[ColdPiece]) -> int:
+    return sum(piece.resident_bytes for piece in pieces)
 
 
 def _inside(case: Case, resident: int) -> Iterator[ReportingAction | GuestReclaimAction]:

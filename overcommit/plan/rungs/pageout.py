@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.action import PageoutAction
 from overcommit.model.heat import ColdPiece, Heat
+from overcommit.model.ranges import Range
 from overcommit.plan.case import Case
 from overcommit.plan.eligibility import best_actor
 from overcommit.units import PAGE_SIZE, format_duration, format_ratio, format_size
@@ -55,6 +56,19 @@ def coldest(pieces: Iterable[ColdPiece], most_bytes: int) -> tuple[ColdPiece, ..
             left -= piece.resident_bytes
             taken.append(piece)
     return tuple(sorted(taken))
+
+
+def pieces_in(pieces: Iterable[ColdPiece], ranges: Sequence[Range]) -> Iterator[ColdPiece]:
+    """Those that lie in the ranges as a whole; both by address, the ranges free of overlaps."""
+    left = iter(ranges)
+    within = next(left, None)
+    for piece in pieces:
+        while within is not None and within.end <= piece.start:
+            within = next(left, None)
+        if within is None:
+            return
+        if within.start <= piece.start and piece.end <= within.end:
+            yield piece
 
 
 def idle_text(heat: Heat) -> str:

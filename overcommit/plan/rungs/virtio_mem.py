@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from overcommit.model.action import VirtioMemAction
-from overcommit.model.facts import BalloonStats, DomainFacts, VirtioMemDevice
+from overcommit.model.blocks import VirtioMemDevice
+from overcommit.model.facts import BalloonStats, DomainFacts
 from overcommit.model.ranges import intersect, total_size
 from overcommit.plan.case import (
     Case,
@@ -33,7 +34,8 @@ def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0)
     above = min(resident, size) - size
     lying = min(stats.unused_bytes or 0, size) - size - reported
     claimed = 0
-    ready = (device for device in definition.virtio_mem if device.settled and device.block_bytes)
+    huge = {block.alias for block in case.domain.guest_ram if block.huge}
+    ready = (d for d in definition.virtio_mem if d.settled and d.block_bytes and d.alias not in huge)
     for device in sorted(ready, key=lambda device: (-device.current_bytes, device.alias)):
         blocks = max(0, min(size - least, device.current_bytes)) // device.block_bytes
         taken = blocks * device.block_bytes
@@ -65,5 +67,6 @@ def _held(domain: DomainFacts, device: VirtioMemDevice) -> int:
     """What the host holds of a device at least: of the blocks of RAM of its size, the least."""
     if domain.residency is None:
         return 0
-    blocks = (block for block in domain.ram if block.size == device.size_bytes)
+    same = [block for block in domain.guest_ram if block.size_bytes == device.size_bytes]
+    blocks = [block.span for block in same if block.alias == device.alias] or [block.span for block in same]
     return min((total_size(intersect(domain.residency.resident, [block])) for block in blocks), default=0)

@@ -1,0 +1,203 @@
+"""Where guest memory lies in QEMU's address space, and in what.
+
+QEMU marks every RAM block MADV_DONTFORK under KVM (``dc`` in VmFlags), its other memory never. Video RAM,
+ROMs and what it maps of devices are marked too. The kernel tells a device's memory apart and says what each
+mapping lies in; which of the rest is the guest's RAM, its sizes and names tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from overcommit.errors import Unreadable
+from overcommit.host.mounts import FileSystem
+from overcommit.host.smaps import KNOWN_FLAGS, Mapping
+from overcommit.model.blocks import Backing, Block, Part, Use
+from overcommit.model.ranges import Range, normalise
+from overcommit.units import MIB
+
+_SHMEM_FILES = ("/memfd:", "/dev/zero", "/SYSV")
+"""Files on the kernel's own, unseen tmpfs: memfd_create, shared anonymous memory, System V's."""
+_SHMEM = frozenset({"tmpfs", "devtmpfs"})
+_DAX_DEVICE = "/dev/dax"
+
+FileSystemOf = Callable[[str], FileSystem | None]
+
+
+class Region(NamedTuple):
+    """Neighbouring mappings of one kind: advice splits a block into several.
+
+    ``backing`` is None for a file on a file system (``device``) that is not known.
+    """
+
+    span: Range
+    backing: Backing | None
+    device: str
+    path: str
+    shared: bool
+    flags: frozenset[str]
+    mergeable: bool
+    cached_bytes: int
+
+
+class Found(NamedTuple):
+    """The blocks, and flags of guest RAM that are not known."""
+
+    blocks: tuple[Block, ...]
+    unknown_flags: frozenset[str]
+
+
+NOTHING_FOUND = Found((), frozenset())
+
+
+def find_blocks(mappings: Iterable[Mapping], parts: Sequence[Part], file_system: FileSystemOf) -> Found:
+    """The guest's memory; nothing where its RAM cannot be told.
+
+    Raises:
+        Unreadable: a block lies in something that is not known, or smaps is not what it should be.
+        OSError: what is mounted cannot be read.
+    """
+    regions = [r for r in _regions(mappings, file_system) if r.span.size >= MIB]
+    storage: list[tuple[Region, Part]] = []
+    for part in (part for part in parts if part.use is not Use.RAM):
+        if (found := _kept_in(part, regions)) is not None:
+            regions.remove(found)
+            storage.append((found, part))
+    ram = _ram(regions, [part for part in parts if part.use is Use.RAM])
+    if not ram:
+        return NOTHING_FOUND
+    for region, _ in ram:
+        if region.backing is None:
+            raise Unreadable(
+                f"{region.path} lies on a file system that is not known (device {region.device})"
+            )
+    unknown = frozenset[str]().union(*(region.flags for region, _ in ram)) - KNOWN_FLAGS
+    return Found(
+        blocks=tuple(sorted((_block(*pair) for pair in (*ram, *storage)), key=lambda block: block.span)),
+        unknown_flags=unknown,
+    )
+
+
+def process_memory(mappings: Iterable[Mapping]) -> tuple[Range, ...]:
+    """All of a process's larger writable memory: guest RAM is in there."""
+    return normalise(m.span for m in mappings if "wr" in m.flags and m.span.size >= MIB and not m.of_device)
+
+
+def locked_bytes(mappings: Iterable[Mapping]) -> int:
+    """What is locked by mlock; the kernel counts it as VmLck, with what a device has pinned."""
+    return sum(mapping.span.size for mapping in mappings if "lo" in mapping.flags)
+
+
+def _regions(mappings: Iterable[Mapping], file_system: FileSystemOf) -> Iterator[Region]:
+    last: Region | None = None
+    for mapping in mappings:
+        if "dc" not in mapping.flags or mapping.of_device:
+            continue
+        region = _region(mapping, file_system)
+        if last is not None and last.span.end == region.span.start and last[1:5] == region[1:5]:
+            region = Region(
+                span=Range(last.span.start, region.span.end),
+                backing=last.backing,
+                device=last.device,
+                path=last.path,
+                shared=last.shared,
+                flags=last.flags | region.flags,
+                mergeable=last.mergeable and region.mergeable,
+                cached_bytes=last.cached_bytes + region.cached_bytes,
+            )
+        elif last is not None:
+            yield last
+        last = region
+    if last is not None:
+        yield last
+
+
+def _region(mapping: Mapping, file_system: FileSystemOf) -> Region:
+    backing, shared = _backing(mapping, file_system), "sh" in mapping.flags
+    cached = 0
+    if backing is Backing.FILE:
+        cached = mapping.figure("Rss") - (0 if shared else mapping.figure("Anonymous"))
+    return Region(
+        span=mapping.span,
+        backing=backing,
+        device=mapping.device,
+        path=mapping.file if backing is not Backing.ANONYMOUS else "",
+        shared=shared,
+        flags=mapping.flags,
+        mergeable="mg" in mapping.flags,
+        cached_bytes=max(0, cached),
+    )
+
+
+def _backing(mapping: Mapping, file_system: FileSystemOf) -> Backing | None:
+    path = mapping.file
+    if "ht" in mapping.flags:
+        return Backing.HUGETLB
+    if not path or path.startswith("["):
+        return Backing.ANONYMOUS
+    if path.startswith(_SHMEM_FILES):
+        return Backing.SHMEM
+    if path.startswith(_DAX_DEVICE):
+        return Backing.DAX
+    found = file_system(mapping.device) if mapping.span.size >= MIB else None
+    if found is None:
+        return None
+    if found.kind in _SHMEM:
+        return Backing.SHMEM
+    if found.kind == "ramfs":
+        return Backing.RAMFS
+    return Backing.DAX if found.dax or "sf" in mapping.flags else Backing.FILE
+
+
+def _kept_in(part: Part, regions: Sequence[Region]) -> Region | None:
+    """The region of a part that is no RAM: by its file, else by its size among files."""
+    by_path = (region for region in regions if part.path and region.path == part.path)
+    files = (region for region in regions if region.path and region.span.size == part.size_bytes)
+    return next(by_path, None) or next(files, None)
+
+
+def _ram(regions: Sequence[Region], parts: Sequence[Part]) -> list[tuple[Region, Part]]:
+    """Each part's region by name and size, or by size; the rest by what is largest, if that is enough."""
+    left, missing = list(regions), list[Part]()
+    found: list[tuple[Region, Part]] = []
+    for named in (True, False):
+        for part in parts if named else missing[:]:
+            fitting = (r for r in left if r.span.size == part.size_bytes and (not named or _called(r, part)))
+            region = next(fitting, None)
+            if region is None:
+                if named:
+                    missing.append(part)
+                continue
+            if not named:
+                missing.remove(part)
+            left.remove(region)
+            found.append((region, part))
+    wanted = sum(part.size_bytes for part in missing)
+    any_of_them = Part(size_bytes=wanted)
+    for region in sorted(left, key=lambda region: region.span.size, reverse=True):
+        if wanted <= 0:
+            break
+        wanted -= region.span.size
+        found.append((region, any_of_them))
+    return found if wanted <= 0 else []
+
+
+def _called(region: Region, part: Part) -> bool:
+    """Whether its file is named for the part: ``/memfd:ram-node0``, ``…_objects_ram-node0.4H``."""
+    return any(re.search(rf"{re.escape(name)}(?![0-9])", region.path) for name in part.names)
+
+
+def _block(region: Region, part: Part) -> Block:
+    return Block(
+        span=region.span,
+        backing=region.backing or Backing.FILE,
+        use=part.use,
+        shared=region.shared,
+        locked="lo" in region.flags,
+        mergeable=region.mergeable,
+        source=region.path,
+        alias=part.alias,
+        cached_bytes=region.cached_bytes,
+    )

@@ -1,0 +1,29 @@
+"""What kind of file system a mapped file lies on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from overcommit.host.block import parse_mounts
+from overcommit.host.kernel import Kernel
+
+
+class FileSystem(NamedTuple):
+    """``dax``: its files are mapped without page cache."""
+
+    kind: str
+    dax: bool
+
+
+def read_file_systems(kernel: Kernel, pid: int) -> dict[str, FileSystem]:
+    """Those that a process sees, by device number as smaps has it: in hexadecimal.
+
+    Raises:
+        OSError: its mounts cannot be read.
+    """
+    found = {}
+    for mount in parse_mounts(kernel.read(f"/proc/{pid}/mountinfo")):
+        major, minor = (int(part) for part in mount.number.split(":"))
+        dax = not {"dax", "dax=always"}.isdisjoint(mount.options.split(","))
+        found[f"{major:02x}:{minor:02x}"] = FileSystem(mount.filesystem, dax)
+    return found

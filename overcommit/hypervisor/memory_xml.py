@@ -1,0 +1,150 @@
+"""What a live domain XML says a guest's memory is made of; libvirt's units become bytes here."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+
+from overcommit.errors import Unreadable
+from overcommit.model.blocks import Part, Use, VirtioMemDevice
+
+VIRTIO_MEM = "./devices/memory[@model='virtio-mem']"
+QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+
+_POWERS = {letter: power for power, letter in enumerate("kmgtpe", start=1)}
+_STORAGE = {"nvdimm", "virtio-pmem"}
+_RAM = {"dimm", "virtio-mem"}
+_DEVICES = {
+    r"vfio-(pci|pci-nohotplug|platform|amd-xgbe|calxeda-xgmac|ap|ccw|user-pci)": "a VFIO device",
+    r"vhost-vdpa.*": "a vDPA device",
+}
+_NETWORKS = {"vhost-vdpa": "a vDPA device"}
+_WHERE = "on QEMU's command line"
+
+
+def size_of(element: ET.Element | None) -> int:
+    """A size in bytes; 0 where there is none.
+
+    Raises:
+        Unreadable: no whole number, or a unit that libvirt does not have.
+    """
+    return 0 if element is None else bytes_of(element, element.text or "0")
+
+
+def bytes_of(element: ET.Element, text: str) -> int:
+    """A number in the unit that the element names.
+
+    Raises:
+        Unreadable: it is none, or in a unit that libvirt does not have.
+    """
+    return number_of(text) * _scale(element.get("unit", "KiB"), element.tag)
+
+
+def number_of(text: str) -> int:
+    """A number from a definition, 0 or more.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    if re.fullmatch(r"\s*[0-9]{1,20}\s*", text) is None:
+        raise Unreadable(f"the definition has {text[:30]!a} where a number should be")
+    return int(text)
+
+
+def _scale(unit: str, where: str) -> int:
+    """The units are libvirt's (virScaleInteger, src/util/virutil.c): of any case, KB is 1000 and KiB 1024."""
+    if unit.lower() in {"b", "byte", "bytes"}:
+        return 1
+    match = re.fullmatch(r"([kmgtpe])(|b|ib)", unit, re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise Unreadable(f"<{where}> has the unit {unit[:30]!a}, which is not known")
+    base = 1000 if match[2].lower() == "b" else 1024
+    return int(base ** _POWERS[match[1].lower()])
+
+
+def parts_of(root: ET.Element) -> tuple[Part, ...]:
+    """Its memory cells (one, where there are none), and then its memory devices.
+
+    ``<memory>`` is the sum of both (virDomainDefPostParseMemory, src/conf/domain_conf.c).
+
+    Raises:
+        Unreadable: a size or a model that is not known, or devices larger than all of its memory.
+    """
+    devices = tuple(_devices(root))
+    left = size_of(root.find("./memory")) - sum(part.size_bytes for part in devices)
+    if left < 0:
+        raise Unreadable("its memory devices are larger than all of its memory")
+    cells = [(cell.get("id", str(n)), cell) for n, cell in enumerate(root.findall("./cpu/numa/cell"))]
+    parts = [
+        Part(size_bytes=bytes_of(cell, cell.get("memory", "0")), names=(f"ram-node{nid}",))
+        for nid, cell in cells
+    ]
+    if sum(part.size_bytes for part in parts) != left:
+        parts = [Part(size_bytes=left)]
+    return (*(part for part in parts if part.size_bytes), *devices)
+
+
+def _devices(root: ET.Element) -> Iterator[Part]:
+    for device in root.findall("./devices/memory"):
+        model, alias = device.get("model", ""), alias_of(device)
+        if model not in _STORAGE | _RAM | {"sgx-epc"}:
+            raise Unreadable(f"it has a memory device of the model {model[:30]!a}, which is not known")
+        path = device.find("./source/path")
+        yield Part(
+            size_bytes=size_of(device.find("./target/size")),
+            use=Use.RAM if model in _RAM else Use.ENCLAVE if model == "sgx-epc" else Use.STORAGE,
+            names=(f"mem{alias}",) if alias else (),
+            alias=alias if model == "virtio-mem" else None,
+            path=path.text if path is not None else None,
+        )
+    for device in root.findall("./devices/shmem"):
+        size = size_of(device.find("./size"))
+        if size:
+            yield Part(size_bytes=0, use=Use.EXCHANGE, path=f"/dev/shm/{device.get('name', '')}")  # noqa: S108
+
+
+def virtio_mem(device: ET.Element) -> VirtioMemDevice:
+    """A virtio-mem device and how much of it the guest has.
+
+    Raises:
+        Unreadable: a size or a node that is none.
+    """
+    node = device.find("./target/node")
+    return VirtioMemDevice(
+        alias=alias_of(device),
+        size_bytes=size_of(device.find("./target/size")),
+        block_bytes=size_of(device.find("./target/block")),
+        requested_bytes=size_of(device.find("./target/requested")),
+        current_bytes=size_of(device.find("./target/current")),
+        node=number_of(node.text) if node is not None and node.text else None,
+    )
+
+
+def alias_of(device: ET.Element) -> str:
+    """Libvirt's name of a device; empty where it has none."""
+    alias = device.find("./alias")
+    return alias.get("name", "") if alias is not None else ""
+
+
+def arguments_of(root: ET.Element) -> tuple[str, ...]:
+    """What QEMU is given beside what libvirt says itself (``<qemu:commandline>``)."""
+    found = root.findall(f"./{QEMU}commandline/{QEMU}arg")
+    return tuple(argument.get("value", "") for argument in found)
+
+
+def passed_through(arguments: tuple[str, ...]) -> Iterator[str]:
+    """The devices among arguments of QEMU that reach into guest memory themselves."""
+    for option, value in itertools.pairwise(arguments):
+        name = _first(value, "driver" if option.endswith("device") else "type")
+        known = _DEVICES if option in {"-device", "--device"} else _NETWORKS if "netdev" in option else {}
+        for pattern, what in known.items():
+            if re.fullmatch(pattern, name):
+                yield f"{what} {_WHERE}"
+
+
+def _first(value: str, key: str) -> str:
+    """What a device is: first of ``vfio-pci,host=…``, or by its key in that or in JSON."""
+    by_key = re.search(rf'(?:"{key}"\s*:\s*"|(?:^|,){key}=)([\w.-]+)', value)
+    return by_key[1] if by_key else value.partition(",")[0]

@@ -1,0 +1,85 @@
+"""One look at what a domain's memory is made of: the kernel's word first, the definition's second."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+from overcommit.host.guest_ram import NOTHING_FOUND, Found, find_blocks, locked_bytes, process_memory
+from overcommit.host.holders import read_companions, read_open, read_pinned
+from overcommit.host.kernel import Kernel
+from overcommit.host.mounts import FileSystem, read_file_systems
+from overcommit.host.residency import residency_of
+from overcommit.host.smaps import Mapping, parse_smaps
+from overcommit.model.blocks import MemoryFacts, Part, Use, storage_bytes
+from overcommit.model.facts import CgroupMemory, Definition, Gap, Residency
+from overcommit.model.ranges import Range
+from overcommit.observe.attempts import attempt_or_gap
+
+
+def locate_ram(kernel: Kernel, pid: int, definition: Definition, listed_bytes: int) -> tuple[Range, ...]:
+    """Where guest RAM lies in a QEMU process that has ``listed_bytes`` now; empty when it cannot be told.
+
+    What was plugged or unplugged since ``definition`` was read, nobody says here: RAM is taken as a whole.
+
+    Raises:
+        OSError: the process left.
+        Unreadable: it lies in something that is not known.
+    """
+    storage = tuple(part for part in definition.parts if part.use is not Use.RAM)
+    parts = (Part(size_bytes=listed_bytes - storage_bytes(storage)), *storage)
+    now = dataclasses.replace(definition, parts=parts)
+    return MemoryFacts(blocks=_find(kernel, pid, _mappings(kernel, pid), now).blocks).ram
+
+
+def look_at_memory(
+    kernel: Kernel, pid: int, definition: Definition, cgroup: CgroupMemory | None, gaps: list[Gap]
+) -> tuple[MemoryFacts, Residency | None]:
+    """What it is made of, and how much of it is resident; smaps is read once for all of that."""
+    mappings = attempt_or_gap(gaps, "guest RAM", lambda: _mappings(kernel, pid))
+    found: Found | None = None
+    process: tuple[Range, ...] = ()
+    pinned = None
+    if mappings is not None:
+        found = attempt_or_gap(gaps, "guest RAM", lambda: _find(kernel, pid, mappings, definition))
+        pinned = attempt_or_gap(
+            gaps, "locked memory", lambda: read_pinned(kernel, pid, locked_bytes(mappings))
+        )
+        if found == NOTHING_FOUND:
+            gaps.append(Gap(what="guest RAM", why="not to be told from the rest of QEMU's memory"))
+        if found is None or found == NOTHING_FOUND:
+            process = process_memory(mappings)
+    found = found or NOTHING_FOUND
+    if found.unknown_flags:
+        flags = ", ".join(sorted(found.unknown_flags))
+        gaps.append(Gap(what="memory flags", why=f"the kernel marks guest RAM {flags}, which is not known"))
+    devices = attempt_or_gap(gaps, "open files", lambda: read_open(kernel, pid))
+    others = cgroup.others if cgroup is not None else ()
+    facts = MemoryFacts(
+        blocks=found.blocks,
+        process=process,
+        holders=(*(devices or ()), *(pinned or ())),
+        companions=tuple(read_companions(kernel, others)),
+    )
+    if not facts.blocks and not facts.process:
+        return facts, None
+    if facts.process:
+        return facts, attempt_or_gap(gaps, "residency", lambda: kernel.residency(pid, facts.process))
+    return facts, attempt_or_gap(
+        gaps, "residency", lambda: residency_of(kernel, pid, facts.blocks, mappings or ())
+    )
+
+
+def _mappings(kernel: Kernel, pid: int) -> tuple[Mapping, ...]:
+    return tuple(parse_smaps(kernel.read(f"/proc/{pid}/smaps")))
+
+
+def _find(kernel: Kernel, pid: int, mappings: Sequence[Mapping], definition: Definition) -> Found:
+    mounts = functools.cache(functools.partial(read_file_systems, kernel, pid))
+
+    def file_system(device: str) -> FileSystem | None:
+        return mounts().get(device)
+
+    parts = definition.parts or (Part(size_bytes=definition.maximum_bytes),)
+    return find_blocks(mappings, parts, file_system)
