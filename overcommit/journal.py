@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from overcommit.journal_records import (
     of_boot,
     to_json,
 )
+from overcommit.journal_room import FEW_RECORDS_BYTES, require_room, superfluous
 from overcommit.model.facts import Incarnation
 
 __all__ = [
@@ -63,6 +65,13 @@ _KEPT_GENERATIONS = 200
 """Files of the newest that are kept when nothing in them is left to undo, for whoever looks into one."""
 _LONG_BYTES = 256 * 1024
 """A file as long as that, of a thousand lines or so, is followed by another."""
+
+
+def _takes(record: Record) -> bool:
+    """Whether it is of a change that takes something; else it gives back, or says that something begins."""
+    if isinstance(record, GuestRecord):
+        return record.after_bytes < record.before_bytes
+    return not isinstance(record, ActionBegun)
 
 
 class Generation:
@@ -95,6 +104,8 @@ class Generation:
 
     def require_writable(self) -> None:
         """Raise `JournalFailed` unless a record could be put on disk now; what is owed is."""
+        self._journal.prune(self._boot_id)
+        require_room(self.path.parent, FEW_RECORDS_BYTES, takes=True)
         append(self.path, {})
         self._pay()
 
@@ -146,8 +157,10 @@ class Generation:
             data = to_json(record)
         except ValueError as error:
             raise JournalFailed(f"what is to be changed cannot be put on record: {error}") from error
+        line = {"number": entry.number, "boot_id": entry.boot_id, "record": data}
+        require_room(self.path.parent, len(json.dumps(line)), takes=_takes(record))
         self._next += 1  # also of one that the disk refuses: no two lines have the same number
-        append(self.path, {"number": entry.number, "boot_id": entry.boot_id, "record": data})
+        append(self.path, line)
         return entry
 
 
@@ -200,7 +213,7 @@ class Journal:
             os.fsync(directory)
         finally:
             os.close(directory)
-        self._prune(boot_id)
+        self.prune(boot_id)
         return Generation(self, path, number, boot_id=boot_id, command=command)
 
     def settle(self, entry: Entry) -> None:
@@ -273,10 +286,11 @@ class Journal:
             self._read[number] = content
         return list(self._read.values())
 
-    def _prune(self, boot_id: str) -> None:
+    def prune(self, boot_id: str) -> None:
+        """Forget old files that nobody needs, but for some of the newest."""
         needed = {entry.generation for entry in (*self.outstanding(), *self.begun())}
         damaged = {fault.file for fault in self.faults(boot_id)}
-        for number, path in self._files()[:-_KEPT_GENERATIONS]:
+        for number, path in superfluous(self._files(), _KEPT_GENERATIONS):
             if number not in needed and path.name not in damaged:
                 with contextlib.suppress(OSError):  # it is in nobody's way
                     path.unlink()

@@ -193,7 +193,11 @@ class Watching:
 
     def _add(self, watch: Watch, domain: DomainFacts, known: IdleMap | None) -> None:
         slot = heapq.heappop(self._free)  # the lowest
-        watch.add(slot, domain, known)
+        try:
+            watch.add(slot, domain, known)
+        except (OvercommitError, OSError):
+            heapq.heappush(self._free, slot)
+            raise
         if domain.incarnation.uuid not in watch.lost:
             self._slots[domain.incarnation] = slot
         else:

@@ -24,7 +24,7 @@ from overcommit.damon.schemes import (
 )
 from overcommit.damon.tree import Target
 from overcommit.damon.tuning import AGGREGATIONS, access_ratio, tuned
-from overcommit.errors import UNCONTAINED, Gone, HostError, OvercommitError, in_a_line
+from overcommit.errors import UNCONTAINED, Gone, HostError, JournalFailed, OvercommitError, in_a_line
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_system_ram
 from overcommit.host.process import read_start_time
@@ -132,6 +132,8 @@ class Watch:
             watched.idle = idle.relocate(known, domain.memory, self._clock.monotonic())
         try:
             self._start(watched, Target.of(domain.incarnation.pid, domain.memory))
+        except JournalFailed:
+            raise
         except HostError as error:
             self.lost[domain.incarnation.uuid] = str(error)
         else:
@@ -149,6 +151,8 @@ class Watch:
         try:
             watched = self._new(slot, None, read_system_ram(self._kernel))
             self._start(watched, Target.of(0, watched.ram))
+        except JournalFailed:
+            raise
         except (HostError, OSError) as error:
             self.no_host = str(error)
         else:
@@ -295,6 +299,8 @@ class Watch:
         self._end(watched)
         try:
             self._start(watched, target)
+        except JournalFailed:
+            raise
         except HostError as error:
             self.lost[watched.domain.incarnation.uuid] = str(error)
         else:
