@@ -9,7 +9,7 @@ from overcommit.classify.idle import classify, judge_host
 from overcommit.cli.naming import names_of
 from overcommit.cli.session import Session, require_root
 from overcommit.damon.pool import DamonPool
-from overcommit.errors import UNCONTAINED, in_a_line
+from overcommit.errors import UNCONTAINED, HostError, in_a_line
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Gap, Snapshot
@@ -109,6 +109,11 @@ def plan_now(
         gaps=(*now.gaps, *_lost(first, now, watched)),
     )
     some = bool(names) or leave_out is not None
+    if domains and not watched.idle and policy.reclaim is not ReclaimMode.OFF:
+        raise HostError(
+            f"no domain could be watched: {next(iter(watched.lost.values()), 'each of them ended')}",
+            hint="overcommitctl doctor says what is the matter with DAMON",
+        )
     meant = {d.incarnation for d in now.domains if (not names or d.name in names) and d.name != leave_out}
     now = ask_agents(now, hypervisor, policy, meant)
     host_heat = None

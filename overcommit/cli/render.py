@@ -61,6 +61,8 @@ def table(
 
 def plan_text(plan: Plan) -> Iterator[str]:
     """A whole plan."""
+    if plan.stopped:
+        yield plan.stopped
     host = plan.host
     ratio = host.budget.overcommit_ratio
     times = UNKNOWN if ratio is None else f"{ratio:.2f}x"
@@ -147,8 +149,10 @@ def _worst_parts(worst: WorstCase) -> str:
 
 def explain_text(plan: Plan) -> Iterator[str]:
     """All that a plan knows of each of its domains."""
+    if plan.stopped:
+        yield plan.stopped
     for domain in plan.domains:
-        yield from _explained(domain)
+        yield from _explained(domain, stopped=plan.stopped)
     for action in plan.actions:
         yield from _action_text(action)
     for note in plan.notes:
@@ -158,7 +162,7 @@ def explain_text(plan: Plan) -> Iterator[str]:
         yield "Nothing would be done about it now."
 
 
-def _explained(domain: DomainPlan) -> Iterator[str]:
+def _explained(domain: DomainPlan, *, stopped: str | None) -> Iterator[str]:
     who = domain.incarnation
     yield f"{who.name}  (class {domain.class_name}, uuid {who.uuid}, process {who.pid})"
     yield (
@@ -182,7 +186,8 @@ def _explained(domain: DomainPlan) -> Iterator[str]:
     verdicts = {way.value: verdict for way, verdict in domain.eligible.items()}
     verdicts |= {f"{way.value} in the guest": verdict for way, verdict in domain.guest_help.items()}
     for way, verdict in verdicts.items():
-        yield f"  {way}: {'can be used' if verdict.ok else 'no: ' + verdict.reason}"
+        usable = f"not now: {stopped}" if stopped and way == Actuator.PAGEOUT.value else "can be used"
+        yield f"  {way}: {usable if verdict.ok else 'no: ' + verdict.reason}"
         if verdict.remedy:
             yield f"      fix: {verdict.remedy}"
     for gap in domain.gaps:

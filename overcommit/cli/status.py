@@ -56,7 +56,8 @@ def _look(session: Session) -> dict[str, Any]:
 def _ask(session: Session, daemon: Daemon) -> dict[str, Any]:
     refuse_options(daemon, {"--policy": session.policy_path is not None}, "overcommitctl status without it")
     seen = daemon.ask(Verb.STATUS)
-    age = session.clock.now() - seen["taken_at"]
+    # It looks at all of each domain once a minute only, and at what can hurt in every tick.
+    age = session.clock.now() - (seen.get("ticked_at") or seen["taken_at"])
     if age > _OLD_SECONDS:
         session.talk.say(
             f"overcommitd (pid {daemon.pid}) last looked {format_duration(age)} ago: something holds it up"
@@ -66,6 +67,8 @@ def _ask(session: Session, daemon: Daemon) -> dict[str, Any]:
 
 def _text(seen: Mapping[str, Any], now: float) -> Iterator[str]:
     manual = seen["mode"] == Mode.MANUAL.value
+    if seen.get("stopped"):
+        yield seen["stopped"]
     if not manual:
         yield _mode(seen)
     yield seen["sentence"]

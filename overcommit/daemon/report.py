@@ -13,7 +13,9 @@ from overcommit.daemon.followed import Followed
 from overcommit.daemon.status import Mode, Service, Standing, status_document
 from overcommit.model.action import name_of, subject_of
 from overcommit.model.facts import Incarnation
+from overcommit.model.plan import HostPlan
 from overcommit.model.policy import ReclaimMode
+from overcommit.plan.main_job import briefly
 from overcommit.units import PAGE_SIZE
 
 _MOST_NAMED = 3
@@ -27,6 +29,9 @@ def sentence_of(controller: Controller, now: float) -> str:
 def _parts(controller: Controller, now: float) -> Iterator[str]:
     mode = controller.footing.mode(now)
     reason = controller.footing.reason(now)
+    why = stopped_by(controller, now) if mode is Mode.ACTIVE else None
+    if why is not None:
+        yield briefly(why)
     yield f"{mode.value}: {reason}" if reason else mode.value
     if controller.emergency:
         yield "EMERGENCY: less than half of the reserve is left"
@@ -48,12 +53,24 @@ def _parts(controller: Controller, now: float) -> Iterator[str]:
         yield f"left alone, for something went wrong with it: {_some(sorted(faulty))}"
     if controller.wanted is not None:
         yield "frees memory for a reservation"
-    if plan.host.headroom_bytes < 0 and not controller.emergency:
+    if _below_reserve(controller, plan.host) and not controller.emergency:
         yield "the host is below its reserve"
-    if controller.policy.reclaim is ReclaimMode.OFF:
+    if controller.policy.reclaim is ReclaimMode.OFF and why is None:
         yield "the policy says reclaim: off"
     if controller.policy_file.refused:
         yield "the policy on disk is refused, the old one stays"
+
+
+def _below_reserve(controller: Controller, host: HostPlan) -> bool:
+    """Whether the host is; a plan for somebody who waits for memory counts what he was not promised."""
+    promised = min(host.reserved_bytes, sum(each.size_bytes for each in controller.past.reservations))
+    return host.available_bytes < host.reserve_bytes + promised
+
+
+def stopped_by(controller: Controller, now: float) -> str | None:
+    """What stops the main job, the daemon's own mode first; None: nothing does."""
+    plan = controller.plan
+    return controller.footing.why_not(now) or (plan.stopped if plan else None)
 
 
 def _some(names: list[str]) -> str:
@@ -66,14 +83,16 @@ def status_of(controller: Controller, control: Control, sentence: str) -> dict[s
     if controller.snapshot is None:
         return None
     now, wall = control.clock.monotonic(), control.clock.now()
-    until = controller.footing.paused_until
+    mode, until = controller.footing.mode(now), controller.footing.paused_until
     service = Service(
         pid=os.getpid(),
-        mode=controller.footing.mode(now),
+        mode=mode,
         tick=controller.ticks,
         sentence=sentence,
         reason=controller.footing.reason(now),
-        until=wall + until - now if until is not None and until < math.inf else None,
+        until=wall + until - now if mode is Mode.PAUSED and until is not None and until < math.inf else None,
+        stopped=stopped_by(controller, now),
+        ticked_at=wall,
         policy_refused=controller.policy_file.refused,
     )
     planned = controller.plan.domains if controller.plan else ()
@@ -106,6 +125,7 @@ def _standing(
         rate = promoted.total * PAGE_SIZE / working_set
     swapped = domain.residency.swapped_bytes if domain.residency else 0
     doing, restraint = controller.acting.of(who), followed.restraint
+    stops = controller.plan is not None and controller.plan.stopped is not None
     return Standing(
         target_bytes=target_bytes,
         reclaimed_bytes=swapped + controller.past.taken_from(who),
@@ -115,7 +135,7 @@ def _standing(
         outside_share=grip.outside_share,
         doing=name_of(doing) if doing else None,
         why_not=controller.boundary.why_not(who) or restraint.why_not,
-        held=restraint.sentence if grip.firmer and restraint.why_not is None else None,
+        held=restraint.sentence if grip.firmer and restraint.why_not is None and not stops else None,
         faults=_faults(controller, who),
     )
 

@@ -16,8 +16,9 @@ from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy
 from overcommit.model.swap import SwapArea
 from overcommit.plan.budget import shared_limit, zfs_text
+from overcommit.plan.main_job import stopped
 from overcommit.plan.planner import account
-from overcommit.plan.swap_budget import filled_next
+from overcommit.plan.swap_budget import filled_next, judge_swap
 from overcommit.units import format_size
 
 
@@ -39,7 +40,8 @@ class Mode(enum.Enum):
 class Service:
     """How the daemon does; ``reason`` says why it is in its mode, ``until`` when a pause ends (epoch).
 
-    ``policy_refused`` is why the policy on disk is none, so that an older one is in force.
+    ``stopped`` is what stops the main job (`overcommit.plan.main_job`, or its mode), ``ticked_at`` when it
+    looked last. ``policy_refused`` is why the policy on disk is none, so that an older one is in force.
     """
 
     pid: int
@@ -49,6 +51,8 @@ class Service:
     reason: str | None = None
     until: float | None = None
     policy_refused: str | None = None
+    stopped: str | None = None
+    ticked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,7 @@ def status_document(
     """What ``overcommitctl status`` shows; of ``generations`` only those that have something to undo now."""
     alive = {domain.incarnation for domain in snapshot.domains}
     in_force = [g for g in of_boot(generations, snapshot.host.boot_id) if g.outstanding]
+    swap = judge_swap(snapshot.host, policy.swap)
     host = _host(snapshot, account(snapshot, policy, past)[0])
     return {
         "kind": "status",
@@ -102,6 +107,8 @@ def status_document(
         "policy_source": policy.source,
         "policy_refused": service.policy_refused if service else None,
         "taken_at": snapshot.taken_at,
+        "ticked_at": service.ticked_at if service else None,
+        "stopped": service.stopped if service else stopped(snapshot.host, policy, swap),
         "host": host,
         "domains": [
             _domain(domain, policy)

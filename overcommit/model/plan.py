@@ -138,6 +138,7 @@ class HostPlan:
 class Plan:
     """Everything that `apply` may do, with the facts it rests on.
 
+    ``stopped`` says why nothing is paged out at all (`overcommit.plan.main_job`).
     ``emergency``: the host is near its own OOM, so that nothing should wait for anything. Without
     ``addresses`` it is for somebody to read who may not know where QEMU's memory lies, and cannot be applied.
     """
@@ -153,6 +154,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     emergency: bool = False
     left_out: tuple[LeftOut, ...] = ()
+    stopped: str | None = None
     addresses: bool = True
 
     def without_addresses(self) -> Plan:

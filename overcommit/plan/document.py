@@ -94,6 +94,7 @@ def to_document(plan: Plan) -> dict[str, Any]:
         "drift": [_drift_to_json(d) for d in plan.drift],
         "notes": list(plan.notes),
         "emergency": plan.emergency,
+        "stopped": plan.stopped,
         "left_out": [{**_incarnation_to_json(each.domain), "why": each.why} for each in plan.left_out],
         "addresses": plan.addresses,
         "summary": {
@@ -250,6 +251,7 @@ def _from_document(document: dict[str, Any]) -> Plan:
         drift=tuple(Drift(**{**d, "domain": _incarnation_from_json(d["domain"])}) for d in document["drift"]),
         notes=tuple(document["notes"]),
         emergency=document["emergency"],
+        stopped=document.get("stopped"),
         left_out=tuple(
             LeftOut(domain=_incarnation_from_json(each), why=each["why"])
             for each in document.get("left_out", ())

@@ -58,6 +58,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
     if out_of_date := _out_of_date(plan, now, policy):
         return [out_of_date]
     by_uuid = {domain.incarnation.uuid: domain for domain in now.domains}
+    names = {domain.name for domain in now.domains}
     planned = {domain.incarnation: domain for domain in plan.domains}
     changes = []
     for action in plan.runnable:
@@ -67,7 +68,10 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
         name = action.domain.name
         domain = by_uuid.get(action.domain.uuid)
         if domain is None:
-            changes.append(f"domain {name} is not running any more")
+            anew = (
+                "was defined anew since: it has another UUID" if name in names else "is not running any more"
+            )
+            changes.append(f"domain {name} {anew}")
             continue
         if domain.incarnation != action.domain:
             changes.append(f"domain {name} was restarted since")

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.action import Action, DemotionAction, PageoutAction, frees
 from overcommit.model.facts import MIGRATION_AWAY, DomainFacts, HostFacts, Snapshot
+from overcommit.model.heat import Heat
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
 from overcommit.plan.budget import budget_notes
-from overcommit.plan.case import cache_for, worthwhile
+from overcommit.plan.case import Case, cache_for, worthwhile
 from overcommit.plan.settling import least_worth
 from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.units import format_duration, format_ratio, format_size
@@ -43,16 +44,24 @@ def notes(
         if candidate.case.pain is not None and not candidate.reliefs and not candidate.case.emergency:
             yield f"{domain.name} is in pain, and gives nothing: {candidate.case.pain}"
         if heat is not None and heat.cold_bytes is None:
-            yield (
-                f"{domain.name}: watched for {format_duration(heat.window_seconds)}, but its "
-                f"class calls memory cold after {format_duration(heat.cold_after_seconds)}: no page-out"
-            )
+            yield _too_short_text(candidate.case, heat)
         yield from _settling_notes(candidate, snapshot.taken_at)
     yield from _cache_notes(candidates, policy)
     if (emergency or policy.reclaim is ReclaimMode.ON_PRESSURE) and host.short_bytes:
         yield from _still_short(candidates, host, actions)
     for gap in snapshot.gaps:
         yield f"left out: {gap.what}: {gap.why}"
+
+
+def _too_short_text(case: Case, heat: Heat) -> str:
+    watched, least = format_duration(heat.window_seconds), case.domain_class.cold_after_seconds
+    who = "its class calls"
+    if heat.cold_after_seconds > least:
+        who = f"it is held more firmly than by its class ({format_duration(least)}), and that calls"
+    return (
+        f"{case.domain.name}: watched for {watched}, but {who} memory cold after "
+        f"{format_duration(heat.cold_after_seconds)}: no page-out"
+    )
 
 
 def leaving_text(domain: DomainFacts) -> str:

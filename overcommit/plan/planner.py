@@ -29,6 +29,7 @@ from overcommit.plan.case import Case, cache_for, guest_bytes, room_on, worthwhi
 from overcommit.plan.eligibility import judge, judge_help, judge_return
 from overcommit.plan.emergency import emergency_note, emergency_policy
 from overcommit.plan.isolating import Spoiler, without_spoilers
+from overcommit.plan.main_job import stopped
 from overcommit.plan.notes import notes, swap_notes
 from overcommit.plan.promises import promised
 from overcommit.plan.rungs.ksm import ksm_notes, merge
@@ -189,6 +190,7 @@ def _written(
         actions=numbered,
         drift=tuple(_drift(candidates, pasts)),
         emergency=emergency,
+        stopped=stopped(snapshot.host, written, swap),
         notes=(
             *([emergency_note(host, policy)] if emergency else []),
             *notes(snapshot, candidates, host, written, numbered, emergency=emergency),

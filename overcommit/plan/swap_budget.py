@@ -59,7 +59,8 @@ class SwapVerdict:
 
     They may put ``room_bytes`` into swap; ``bound`` says what allows no more. ``at_once`` of them may run at
     the same time, together at ``bytes_per_second``. ``halt`` is why those that run shall end. ``unknown`` is
-    what could not be judged. ``granted`` is to page-outs under way, by the domain's UUID.
+    what could not be judged. ``granted`` is to page-outs under way, by the domain's UUID. ``spent`` is why
+    nothing could be paged out even if none were under way.
     """
 
     room_bytes: int
@@ -69,6 +70,7 @@ class SwapVerdict:
     halt: str | None = None
     unknown: tuple[str, ...] = ()
     granted: Mapping[str, int] = field(default_factory=dict)
+    spent: str | None = None
 
     @property
     def why_not(self) -> str | None:
@@ -110,7 +112,16 @@ def judge_swap(
         halt=_halt(host, budget, areas),
         unknown=tuple(_unknown(host, flow)),
         granted=granted.each,
+        spent=_spent(budget, least, flow_now, granted),
     )
+
+
+def _spent(budget: SwapBudget, least: _Room, flow_now: float, granted: Grant) -> str | None:
+    if least.room_bytes < worthwhile(0):
+        return least.bound
+    left = budget.max_write_bytes_per_second - flow_now
+    # What our own write is in the flow as well.
+    return _busy(budget, flow_now, 0) if left < LEAST_WRITE_RATE and not granted.bytes_per_second else None
 
 
 def _halt(host: HostFacts, budget: SwapBudget, areas: _Room) -> str | None:
