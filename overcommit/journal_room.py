@@ -18,6 +18,8 @@ MOST_TAKING_BYTES = 96 * MIB
 MOST_BYTES = 128 * MIB
 """Of records; with all of them settled it is less than twice as much. A file stays as it is while one of its
 records is needed: some hundreds of files can be, on a host with as many domains."""
+_AROUND_BYTES = 64
+"""Of a line, beside its record: checksum, and the ends of a torn line and its own."""
 FEW_RECORDS_BYTES = 4096
 """With less than that there is no room to begin anything."""
 KEPT_BYTES = 8 * MIB
@@ -32,7 +34,7 @@ def require_room(directory: Path, record_bytes: int, *, takes: bool) -> None:
             hint="nothing is changed without it",
         )
     held, most = _held(directory), MOST_TAKING_BYTES if takes else MOST_BYTES
-    if held + record_bytes > most:
+    if held + record_bytes + _AROUND_BYTES > most:
         raise JournalFailed(
             f"the undo journal holds {format_size(held)}, and {format_size(most)} are the most",
             hint="nothing is changed without it; overcommitctl restore puts everything back and empties it",
