@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -691,6 +693,24 @@ def test_only_who_saved_a_plan_is_told_to_save_another(
     )
     ended = run("apply", "--yes", *waiting, "--policy", policy)
     assert (ended.status, ended.err.splitlines()[-1]) == (REFUSED, "hint:  plan again")
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_plan_that_others_could_have_written_is_applied_only_when_told_so(run: Run, policy: Path) -> None:
+    saved = policy.with_name("plan.json")
+    run("plan", "--policy", policy, "-o", saved)
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+    os.chown(saved, 65534, 65534)
+    ended = run("apply", saved, "--policy", policy)
+    assert (ended.status, f"the plan {saved} is not obeyed: it belongs to uid 65534" in ended.err) == (
+        REFUSED,
+        True,
+    )
+    assert "or add --trust-file" in ended.err
+    assert events(run) == []
+    assert run("apply", saved, "--trust-file", "--policy", policy).status == 0
+    assert run("apply", "--trust-file", "--yes", "--policy", policy).status == 64
 
 
 @pytest.mark.usefixtures("host")
