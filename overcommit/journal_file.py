@@ -95,7 +95,7 @@ def read(path: Path) -> Lines:
     found: list[tuple[int, dict[str, Any], bool]] = []
     damages: list[Damage] = []
     for number, text in enumerate(texts, start=1):
-        if not text.strip():
+        if not text.strip(b"\0 \t\r"):  # a file that was made longer, and nothing was written there
             continue
         try:
             line, summed = _understood(text)

@@ -109,6 +109,20 @@ def test_two_lines_that_became_one_are_named_once(tmp_path: Path) -> None:
     assert [entry.record for entry in Journal(tmp_path).outstanding()] == [STARTED]
 
 
+def test_room_that_was_never_written_to_is_no_damage(tmp_path: Path) -> None:
+    """What a file system leaves of a write that did not come to its end; zeros over a line are damage."""
+    written(tmp_path, STARTED)
+    raw(b"\0" * 4096)(file_of(tmp_path))
+    journal = Journal(tmp_path)
+    journal.settle(journal.outstanding()[0])
+    assert (said(tmp_path), Journal(tmp_path).outstanding()) == ([], ())
+    (tmp_path / "other").mkdir()
+    lines = written(tmp_path / "other", STARTED, moved(1))
+    lines[1] = lines[1][:40] + b"\0" * len(lines[1][40:])
+    file_of(tmp_path / "other").write_bytes(b"".join(lines))
+    assert len(said(tmp_path / "other")) == 1
+
+
 def test_damage_of_another_boot_is_nobodys_loss(tmp_path: Path) -> None:
     written(tmp_path, STARTED)
     raw(b"{broken}\n")(file_of(tmp_path))
