@@ -45,6 +45,8 @@ SIZE = f"{NUMBER} *({'|'.join(_SIZE_UNITS)})"
 """What `parse_size` takes, as a regular expression that editors and JSON Schema understand too."""
 DURATION = f"{NUMBER} *({'|'.join(_TIME_UNITS)})"
 """What `parse_duration` takes."""
+LONGEST_SECONDS = 10 * 365 * 86400.0
+"""Nothing that is asked for lasts longer: the dates that a clock can write end with the year 9999."""
 NEVER = "never"
 """Of a time that does not come."""
 PERCENTAGE = f"{NUMBER} *%"

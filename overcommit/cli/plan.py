@@ -15,7 +15,7 @@ from overcommit.cli.session import Session, as_word, with_session
 from overcommit.cli.talk import tell
 from overcommit.errors import UsageError
 from overcommit.plan import document
-from overcommit.units import format_duration, parse_spoken_duration
+from overcommit.units import LONGEST_SECONDS, format_duration, parse_spoken_duration
 
 CHANGES_PENDING = 2
 _IT_ACTS = "overcommitd applies its plans itself; overcommitctl status shows whether it does now"
@@ -23,10 +23,15 @@ _IT_ACTS = "overcommitd applies its plans itself; overcommitctl status shows whe
 
 def as_seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
     """The value of an option that is a duration."""
+    if text is None:
+        return None
     try:
-        return None if text is None else parse_spoken_duration(text)
+        seconds = parse_spoken_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+    if seconds > LONGEST_SECONDS:
+        raise click.BadParameter(f"{text!r} is longer than {format_duration(LONGEST_SECONDS)}")
+    return seconds
 
 
 observe_for_option = click.option(

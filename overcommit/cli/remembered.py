@@ -22,7 +22,10 @@ _NARROWEST = 60
 
 def local_time(at: float) -> str:
     """ISO 8601 with the host's own offset, to the second."""
-    return datetime.fromtimestamp(at, tz=UTC).astimezone().isoformat(timespec="seconds")
+    try:
+        return datetime.fromtimestamp(at, tz=UTC).astimezone().isoformat(timespec="seconds")
+    except (ValueError, OverflowError):  # older versions promised for any time
+        return "after the year 9999"
 
 
 def reservation_text(reservation: Reservation, now: float) -> str:

@@ -25,7 +25,7 @@ from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
 from overcommit.model.policy import ReclaimMode
 from overcommit.shown import command
-from overcommit.units import format_size, parse_size
+from overcommit.units import above_zero, format_size, parse_size
 
 FREED_TOO_LITTLE = 3
 _LAST_ROUND_SECONDS = 300.0
@@ -34,9 +34,16 @@ _LAST_ROUND_SECONDS = 300.0
 
 def _size(_context: click.Context, _argument: click.Parameter, text: str | None) -> int | None:
     try:
-        return None if text is None else parse_size(text)
+        return None if text is None else round(above_zero(parse_size)(text))
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _hold(context: click.Context, option: click.Parameter, text: str) -> float | None:
+    seconds = as_seconds(context, option, text)
+    if not seconds:
+        raise click.BadParameter("must be more than 0")
+    return seconds
 
 
 @click.command()
@@ -54,7 +61,7 @@ def _size(_context: click.Context, _argument: click.Parameter, text: str | None)
     "--hold",
     default="10min",
     show_default=True,
-    callback=as_seconds,
+    callback=_hold,
     metavar="DURATION",
     help="How long it stays promised.",
 )

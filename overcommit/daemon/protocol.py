@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from overcommit import bounded_json
 from overcommit.errors import HostError, OvercommitError, Refused, Unsupported, UsageError
-from overcommit.units import KIB, MIB
+from overcommit.units import KIB, LONGEST_SECONDS, MIB
 
 VERSION = 1
 MOST_REQUEST_BYTES = 8 * KIB
@@ -66,6 +66,7 @@ _ARGUMENTS: Mapping[Verb, Mapping[str, tuple[type, ...]]] = {
     Verb.RELEASE: {"domain": (str,)},
 }
 """What may be said with a verb, and of what type."""
+_TIMES = frozenset({"seconds", "timeout_seconds", "hold_seconds"})
 _NEEDED: Mapping[Verb, frozenset[str]] = {
     Verb.RESERVE: frozenset({"size_bytes", "timeout_seconds", "hold_seconds"}),
     Verb.CANCEL: frozenset({"id"}),
@@ -102,7 +103,7 @@ class Request:
         for name, value in arguments.items():
             if name not in known_types:
                 raise UsageError(f"{verb.value}: no argument {_short(name)}")
-            if not _suits(value, known_types[name]):
+            if not _suits(value, known_types[name]) or (name in _TIMES and value > LONGEST_SECONDS):
                 raise UsageError(f"{verb.value}: {name} cannot be {_short(value)}")
         for name in sorted(_NEEDED.get(verb, frozenset()) - set(arguments)):
             raise UsageError(f"{verb.value}: {name} is missing")

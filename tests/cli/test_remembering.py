@@ -426,6 +426,9 @@ def test_a_policy_that_reclaims_nothing_reserves_nothing(run: Run, tmp_path: Pat
         (["--cancel", "7"], USAGE, "no reservation 7 is in force"),
         (["1GB"], USAGE, "not a size: '1GB'"),
         (["1GiB", "--hold", "5"], USAGE, "not a duration"),
+        (["1GiB", "--hold", "99999999d"], USAGE, "'99999999d' is longer than 3650d"),
+        (["1GiB", "--hold", "0s"], USAGE, "must be more than 0"),
+        (["0"], USAGE, "must be more than 0"),
         (["3GiB"], REFUSED, "the host has 1.8 GiB"),
         ([f"{ABOVE_THE_RESERVE + MIB * 50}"], USAGE, "nobody to ask"),
     ],
@@ -438,6 +441,20 @@ def test_what_reserve_refuses(
     ended = run("reserve", *arguments, "--policy", policy)
     assert (ended.status, says in ended.err) == (status, True), ended.err
     assert resident(host) == before
+
+
+@pytest.mark.usefixtures("host")
+def test_a_promise_for_longer_than_dates_can_be_written_is_listed_and_taken_back(
+    run: Run, state: Path
+) -> None:
+    """Older versions granted it, and then neither `reserve --list` nor `status` could show anything."""
+    state.mkdir()
+    Ledger(state, warn=pytest.fail).grant(
+        GIB, None, now=0.0, expires_at=8.6e12, boot_id="11111111-2222-3333-4444-555555555555"
+    )
+    assert "1.0 GiB until after the year 9999" in run("reserve", "--list").out
+    assert "until after the year 9999" in run("status").out
+    assert run("reserve", "--cancel", "1").status == 0
 
 
 class Killed(BaseException):
