@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from typing import Any
@@ -27,6 +26,7 @@ from overcommit.model.policy import Policy
 from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.freshness import require_fresh
+from overcommit.plan.promises import aimed
 
 
 def show(session: Session, plan: Plan) -> None:
@@ -63,7 +63,7 @@ def do(
 ) -> None:
     """Do the plan if it is fresh; each action's end is remembered before it is told.
 
-    ``reserving`` counts as promised, as it did when the plan was made.
+    ``reserving`` is aimed at, as it was when the plan was made.
     What came of it is added to ``rounds``; also what was done before an error or an interruption, if
     anything was.
 
@@ -73,10 +73,7 @@ def do(
         HostError: the journal cannot be written.
     """
     snapshot = ask_agents(observe(session.kernel, hypervisor, session.clock), hypervisor, policy)
-    past = session.past(snapshot.taken_at)
-    if reserving is not None:
-        past = dataclasses.replace(past, reservations=(*past.reservations, reserving))
-    require_fresh(plan, snapshot, policy, past)
+    require_fresh(plan, snapshot, *aimed(policy, session.past(snapshot.taken_at), reserving))
     session.require_whole()
     teller = _JsonTeller() if session.json else _TextTeller(session)
     site = Worksite(

@@ -22,6 +22,7 @@ from overcommit.observe.facts import observe, watchable
 from overcommit.observe.watch import WINDOW_SECONDS, Watched, duration_for, watch
 from overcommit.plan.eligibility import judge
 from overcommit.plan.planner import make_plan
+from overcommit.plan.promises import aimed
 from overcommit.plan.swap_watch import SwapWatch
 from overcommit.units import format_duration
 
@@ -86,7 +87,7 @@ def plan_now(
 ) -> Plan:
     """Watch the domains, look at everything once more, and plan.
 
-    ``reserving`` counts as promised; the domain to ``leave_out`` gives nothing.
+    ``reserving`` is aimed at, as if it were promised; the domain to ``leave_out`` gives nothing.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
@@ -121,9 +122,7 @@ def plan_now(
         idle_after = policy.classes[policy.default_class].cold_after_seconds
         host_heat = judge_host(watched.host, lru_bytes=now.host.lru_bytes, idle_after=idle_after)
     session.adopt(generation, now.domains)
-    past = session.past(now.taken_at)
-    if reserving is not None:
-        past = dataclasses.replace(past, reservations=(*past.reservations, reserving))
+    policy, past = aimed(policy, session.past(now.taken_at), reserving)
     heats, unjudged = _heats(first, now, watched, policy)
     now = dataclasses.replace(now, gaps=(*now.gaps, *unjudged))
     swap = SwapWatch.begin(before.host).after(now.host, now.taken_at - before.taken_at)

@@ -10,7 +10,7 @@ import click
 
 from overcommit.cli.daemon_client import Daemon, find_daemon, own_watch, refuse_options
 from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
-from overcommit.cli.remembered import local_time, reservation_of, reservation_text
+from overcommit.cli.remembered import reservation_of, reservation_text
 from overcommit.cli.session import PROGRAM, Session, require_root, with_session
 from overcommit.cli.squeeze import Squeezed, squeeze
 from overcommit.cli.talk import fail, tell
@@ -19,11 +19,9 @@ from overcommit.daemon.revoking import cancel as cancel_promise
 from overcommit.daemon.revoking import promises
 from overcommit.daemon.status import reservation_json
 from overcommit.errors import Refused, UsageError
-from overcommit.host.memory import read_boot_id
-from overcommit.model.history import RESERVE
-from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
-from overcommit.model.policy import ReclaimMode
+from overcommit.plan.promises import Wish, require_allowed
+from overcommit.reserving import grant, note_refusal, refusal_text
 from overcommit.shown import command
 from overcommit.units import above_zero, format_size, parse_size
 
@@ -165,50 +163,26 @@ def _reserve(
     take_over: bool,
 ) -> None:
     policy = session.policy()
-    if policy.reclaim is ReclaimMode.OFF:
-        raise Refused(
-            f"the policy {policy.source} says reclaim: off, and nothing is reserved under that",
-            hint="on_pressure frees memory only when it is missing",
-        )
+    require_allowed(policy)
+    wish = Wish(size_bytes=size, purpose=purpose)
     with session.generation("reserve") as generation:
         result = squeeze(
             session,
             generation,
             policy,
-            size,
-            purpose,
+            wish,
             timeout=timeout,
             yes=yes,
             observe_for=observe_for,
             take_over=take_over,
         )
         if result.interruption is not None:
-            _interrupted(session, size, purpose, result)
+            _interrupted(session, wish, result)
             raise result.interruption
         if result.missing_bytes == 0:
-            _grant(session, size, purpose, hold, result)
+            _tell_granted(session, grant(session, wish, hold, result.freed), result.freed.bytes)
             return
-    _refuse(session, size, purpose, result)
-
-
-def _grant(session: Session, size: int, purpose: str | None, hold: float, result: Squeezed) -> None:
-    """Promise it; the promise is on disk before anybody hears of it."""
-    now = session.clock.now()
-    reservation = session.ledger.grant(
-        size, purpose, now=now, expires_at=now + hold, boot_id=read_boot_id(session.kernel)
-    )
-    detail = f"reservation {reservation.id} until {local_time(reservation.expires_at)}"
-    session.ledger.note(
-        session.happened(
-            RESERVE,
-            Status.DONE,
-            detail,
-            about=purpose,
-            expected_bytes=size,
-            freed_bytes=result.freed_bytes,
-        )
-    )
-    _tell_granted(session, reservation, result.freed_bytes)
+    _refuse(session, wish, result)
 
 
 def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) -> None:
@@ -228,38 +202,24 @@ def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) 
     )
 
 
-def _interrupted(session: Session, size: int, purpose: str | None, result: Squeezed) -> None:
+def _interrupted(session: Session, wish: Wish, result: Squeezed) -> None:
     """Tell what had been freed by then; who interrupts it is promised nothing."""
-    _note_refusal(session, size, purpose, result)
+    note_refusal(session, wish, result.missing_bytes, result.freed, result.obstacles)
     if session.json:
-        click.echo(json.dumps(_refusal_json(result.missing_bytes, result.freed_bytes, result.obstacles)))
+        click.echo(json.dumps(_refusal_json(result.missing_bytes, result.freed.bytes, result.obstacles)))
     else:
-        tell(f"{format_size(size)} are not reserved; {format_size(result.freed_bytes)} were freed")
+        tell(f"{refusal_text(wish, None)}; {format_size(result.freed.bytes)} were freed")
 
 
-def _refuse(session: Session, size: int, purpose: str | None, result: Squeezed) -> NoReturn:
-    _note_refusal(session, size, purpose, result)
-    _tell_refused(
-        session, size, result.missing_bytes, result.freed_bytes, result.obstacles, changed=result.changed
-    )
-
-
-def _note_refusal(session: Session, size: int, purpose: str | None, result: Squeezed) -> None:
-    session.ledger.note(
-        session.happened(
-            RESERVE,
-            Status.PARTIAL if result.changed else Status.FAILED,
-            "; ".join((_missing(size, result.missing_bytes), *result.obstacles)),
-            about=purpose,
-            expected_bytes=size,
-            freed_bytes=result.freed_bytes,
-        )
-    )
+def _refuse(session: Session, wish: Wish, result: Squeezed) -> NoReturn:
+    note_refusal(session, wish, result.missing_bytes, result.freed, result.obstacles)
+    freed = result.freed
+    _tell_refused(session, wish, result.missing_bytes, freed.bytes, result.obstacles, changed=freed.changed)
 
 
 def _tell_refused(
     session: Session,
-    size: int,
+    wish: Wish,
     missing_bytes: int,
     freed_bytes: int,
     obstacles: Sequence[str],
@@ -268,7 +228,7 @@ def _tell_refused(
 ) -> NoReturn:
     if session.json:
         click.echo(json.dumps(_refusal_json(missing_bytes, freed_bytes, obstacles)))
-    sentence = _missing(size, missing_bytes)
+    sentence = refusal_text(wish, missing_bytes)
     hint = "; ".join(obstacles) or "end something that uses memory, or reserve less"
     if not changed:
         raise Refused(sentence, hint=hint)
@@ -284,10 +244,6 @@ def _refusal_json(missing_bytes: int, freed_bytes: int, obstacles: Sequence[str]
         "freed_bytes": freed_bytes,
         "obstacles": obstacles,
     }
-
-
-def _missing(size: int, missing_bytes: int) -> str:
-    return f"{format_size(size)} are not reserved: {format_size(missing_bytes)} are missing"
 
 
 def _ask(
@@ -310,7 +266,7 @@ def _ask(
         return
     _tell_refused(
         session,
-        size,
+        Wish(size_bytes=size, purpose=purpose),
         answer["missing_bytes"],
         answer["freed_bytes"],
         answer["obstacles"],

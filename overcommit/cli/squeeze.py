@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,14 +13,14 @@ from overcommit.cli.session import Session
 from overcommit.errors import OvercommitError, Refused, StalePlan
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
-from overcommit.model.outcome import Outcome, Report
+from overcommit.model.outcome import Report
 from overcommit.model.past import Reservation
-from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
-from overcommit.plan.case import worthwhile
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.planner import host_plan
-from overcommit.plan.promises import require_below, require_possible
+from overcommit.plan.promises import Wish, more_than, standing
+from overcommit.reserving import Freed
 from overcommit.units import format_size
 
 _PAUSE_SECONDS = 10.0
@@ -35,34 +34,23 @@ class Squeezed:
     """
 
     missing_bytes: int
-    outcomes: tuple[Outcome, ...]
+    freed: Freed
     obstacles: tuple[str, ...]
     interruption: KeyboardInterrupt | None = None
-
-    @property
-    def freed_bytes(self) -> int:
-        """Guest RAM that is no longer resident."""
-        return sum(outcome.freed_bytes for outcome in self.outcomes)
-
-    @property
-    def changed(self) -> bool:
-        """Whether any domain has less than before."""
-        return any(outcome.status.changed for outcome in self.outcomes)
 
 
 def squeeze(
     session: Session,
     generation: Generation,
     policy: Policy,
-    size: int,
-    purpose: str | None,
+    wish: Wish,
     *,
     timeout: float,
     yes: bool,
     observe_for: float | None,
     take_over: bool,
 ) -> Squeezed:
-    """Free memory until ``size`` can be promised; no round begins after ``timeout`` seconds.
+    """Free memory until a wish can be granted; no round begins after ``timeout`` seconds.
 
     Nothing is taken from the domain that it is for: that would have to be given back at once. An error after
     something was freed ends it, and is the first of the obstacles; so does the operator who interrupts it.
@@ -73,7 +61,7 @@ def squeeze(
         UsageError: there is something to ask, and nobody to answer.
         Refused: the host does not have so much, or the operator does not want it.
     """
-    policy = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
+    size = wish.size_bytes
     hypervisor, clock = session.hypervisor(read_only=False), session.clock
     deadline = clock.monotonic() + timeout
     rounds: list[Report] = []
@@ -81,7 +69,7 @@ def squeeze(
     interruption: KeyboardInterrupt | None = None
     said: tuple[str, ...] = ()
     more = 0
-    missing, wanted = _missing(session, hypervisor, policy, size, purpose)
+    missing, wanted = _missing(session, hypervisor, policy, wish)
     try:
         while missing > 0 and clock.monotonic() < deadline:
             reserving = dataclasses.replace(wanted, size_bytes=wanted.size_bytes + more)
@@ -91,7 +79,7 @@ def squeeze(
                 generation,
                 policy,
                 names=(),
-                leave_out=purpose,
+                leave_out=wish.purpose,
                 observe_for=observe_for,
                 take_over=take_over,
                 reserving=reserving,
@@ -119,9 +107,8 @@ def squeeze(
                         take_over=take_over,
                         reserving=reserving,
                     )
-            missing, wanted = _missing(session, hypervisor, policy, size, purpose)
-            # Compressed swap keeps a part of what is paged out, and what is cold comes in pieces.
-            more = max(missing // 2, worthwhile(0))
+            missing, wanted = _missing(session, hypervisor, policy, wish)
+            more = more_than(missing)
             if missing > 0 and not plan.runnable:
                 clock.wait(_PAUSE_SECONDS)
     except (OvercommitError, KeyboardInterrupt) as error:
@@ -134,9 +121,9 @@ def squeeze(
             session.talk.say(f"ending: {why}")
         obstacles = (why, *obstacles)
         with contextlib.suppress(OvercommitError):
-            missing, _ = _missing(session, hypervisor, policy, size, purpose)
-    outcomes = tuple(outcome for report in rounds for outcome in report.outcomes)
-    return Squeezed(missing_bytes=missing, outcomes=outcomes, obstacles=obstacles, interruption=interruption)
+            missing, _ = _missing(session, hypervisor, policy, wish)
+    freed = Freed(outcomes=tuple(outcome for report in rounds for outcome in report.outcomes))
+    return Squeezed(missing_bytes=missing, freed=freed, obstacles=obstacles, interruption=interruption)
 
 
 def _ask(size: int) -> None:
@@ -154,18 +141,15 @@ def _unless_stale(session: Session) -> Iterator[None]:
         session.talk.say(str(stale))
 
 
-def _missing(
-    session: Session, hypervisor: Hypervisor, policy: Policy, size: int, purpose: str | None
-) -> tuple[int, Reservation]:
-    """What is missing for the promise now, and the part of it that is not taken already."""
+def _missing(session: Session, hypervisor: Hypervisor, policy: Policy, wish: Wish) -> tuple[int, Reservation]:
+    """What is missing for the promise now, and the part of it that is not taken already.
+
+    Raises:
+        Refused: it could not be kept whatever is freed.
+    """
     snapshot = observe(session.kernel, hypervisor, session.clock)
-    held = sum(d.residency.resident_bytes for d in snapshot.domains if d.name == purpose and d.residency)
-    wanted = Reservation(id=0, purpose=None, size_bytes=max(0, size - held), expires_at=math.inf)
-    past = session.past(snapshot.taken_at)
-    past = dataclasses.replace(past, reservations=(*past.reservations, wanted))
-    host = host_plan(snapshot, policy, past)
-    others = host.reserved_bytes - wanted.size_bytes
-    target = next((domain for domain in snapshot.domains if domain.name == purpose), None)
-    require_below(size, target, snapshot.host, wanted.size_bytes)
-    require_possible(size, lacking_bytes=wanted.size_bytes, host=host, others_bytes=others)
-    return host.short_bytes, wanted
+    host = host_plan(snapshot, policy, session.past(snapshot.taken_at))
+    missing, wanted, refusal = standing(wish, host, snapshot)
+    if refusal is not None:
+        raise refusal
+    return missing, wanted

@@ -89,6 +89,10 @@ class Acting:
         """Whether something takes memory from a domain now."""
         return self._jobs.takes_from(who)
 
+    def takes_since(self, at: float) -> bool:
+        """Whether something takes memory that was begun at that time (monotonic) or later."""
+        return self._jobs.takes_since(at)
+
     def step(self) -> None:
         """Go on with what is due."""
         for ended in self._jobs.step():

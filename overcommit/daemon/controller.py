@@ -20,7 +20,7 @@ from overcommit.daemon.faults import Boundary
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.footing import Footing, Loss
 from overcommit.daemon.jobs import Ended
-from overcommit.daemon.judging import aimed, emergency_now, host_heat, is_short, judge_all, knows_cold_now
+from overcommit.daemon.judging import emergency_now, host_heat, is_short, judge_all, knows_cold_now
 from overcommit.daemon.learning import Learning
 from overcommit.daemon.patience import Patience
 from overcommit.daemon.policy_file import PolicyFile
@@ -41,6 +41,7 @@ from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.authority import excesses
 from overcommit.plan.planner import make_plan
+from overcommit.plan.promises import aimed
 
 _CLOCK_HOLD_SECONDS = 60.0
 
@@ -86,8 +87,8 @@ class Controller:
         self.emergency = False
         self.wanted: Reservation | None = None
         """What somebody waits for to be promised, and counts as promised meanwhile."""
-        self.wanted_for: str | None = None
-        """The domain that it is for, from which nothing is taken."""
+        self.wanted_for: str | None = None  # the domain that it is for: nothing is taken from that
+        self.told: Callable[[Ended], None] = lambda _ended: None  # whoever counts what was freed
         self.snapshot: Snapshot | None = None
         self.generations: tuple[GenerationSummary, ...] = ()
         self._stalled = False
@@ -359,6 +360,7 @@ class Controller:
             self._patience.ended(ended.outcome, self._control.clock.monotonic())
             self._control.note(ended.outcome, self._generation, self.policy)
         self._control.note_interrupted(str(ended.error or "left where it was"), ended.action)
+        self.told(ended)
 
     # --- state ---
 

@@ -21,10 +21,12 @@ _MOST_STEPS_TO_END = 100
 class Ended:
     """A job that is over: its outcome, or the error that kept the journal from being written.
 
-    ``fault``: nobody expected that error, and it is of that domain.
+    ``fault``: nobody expected that error, and it is of that domain. ``begun_at`` is monotonic time.
     """
 
     action: Action
+    begun_at: float
+    gives: bool
     slot: int | None
     outcome: Outcome | None
     error: OvercommitError | None
@@ -47,8 +49,23 @@ class _Job:
     slot: int | None
     steps: Steps[Outcome]
     stop: _Stop
+    begun_at: float
     due: float
     gives: bool
+
+    def ended(
+        self, outcome: Outcome | None = None, error: OvercommitError | None = None, *, fault: bool = False
+    ) -> Ended:
+        """How it is over."""
+        return Ended(
+            action=self.action,
+            begun_at=self.begun_at,
+            gives=self.gives,
+            slot=self.slot,
+            outcome=outcome,
+            error=error,
+            fault=fault,
+        )
 
 
 def _key(action: Action) -> Incarnation | None:
@@ -74,8 +91,8 @@ class Jobs:
 
         ``gives``: it gives memory to the domain.
         """
-        stop = _Stop()
-        self._jobs[_key(action)] = _Job(action, slot, start(stop), stop, self._clock.monotonic(), gives)
+        stop, now = _Stop(), self._clock.monotonic()
+        self._jobs[_key(action)] = _Job(action, slot, start(stop), stop, begun_at=now, due=now, gives=gives)
 
     def of(self, domain: Incarnation | None) -> Action | None:
         """What is at work on a domain."""
@@ -91,6 +108,10 @@ class Jobs:
     def actions(self) -> tuple[Action, ...]:
         """All that is at work."""
         return tuple(job.action for job in self._jobs.values())
+
+    def takes_since(self, at: float) -> bool:
+        """Whether something takes memory that was begun at that time (monotonic) or later."""
+        return any(not job.gives and job.begun_at >= at for job in self._jobs.values())
 
     @property
     def taking(self) -> int:
@@ -129,7 +150,7 @@ class Jobs:
                 return ended
         del self._jobs[domain]
         _let_go(job)  # it does not listen: as if we had died, and restore knows the way back
-        return Ended(action=job.action, slot=job.slot, outcome=None, error=None)
+        return job.ended()
 
     def stop_all(self, because: str) -> Iterator[Ended]:
         """Have all that take memory end; what gives is let go where it is."""
@@ -162,7 +183,7 @@ class Jobs:
         except Exception as failure:  # noqa: BLE001 - the boundary: what is of one domain ends no other's job
             error, fault = HostError(in_a_line(failure)), True
         del self._jobs[key]
-        return Ended(action=job.action, slot=job.slot, outcome=outcome, error=error, fault=fault)
+        return job.ended(outcome, error, fault=fault)
 
 
 def _let_go(job: _Job) -> None:

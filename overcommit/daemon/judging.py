@@ -12,8 +12,8 @@ from overcommit.daemon.followed import Followed
 from overcommit.daemon.watching import Watching
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.heat import Heat, HostHeat
-from overcommit.model.past import Past, Reservation
-from overcommit.model.policy import Policy, ReclaimMode
+from overcommit.model.past import Past
+from overcommit.model.policy import Policy
 from overcommit.model.restraint import Restraint
 from overcommit.plan.budget import room_of
 from overcommit.plan.emergency import is_emergency
@@ -59,14 +59,6 @@ def judge_all(
         if why_not is not None:
             restraints[who] = dataclasses.replace(each.grip.restraint, why_not=why_not)
     return Judged(heats, restraints, pains)
-
-
-def aimed(policy: Policy, past: Past, wanted: Reservation | None) -> tuple[Policy, Past]:
-    """Policy and past of a plan that is to free what somebody waits for: as if it were promised."""
-    if wanted is None or policy.reclaim is ReclaimMode.OFF:
-        return policy, past
-    past = dataclasses.replace(past, reservations=(*past.reservations, wanted))
-    return dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE), past
 
 
 def knows_cold_now(followed: Mapping[Incarnation, Followed], watching: Watching) -> bool:

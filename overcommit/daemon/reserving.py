@@ -5,38 +5,44 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from overcommit.control import Control
 from overcommit.daemon.controller import Controller
+from overcommit.daemon.jobs import Ended
 from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode, reservation_json
 from overcommit.errors import HostError, Refused
-from overcommit.host.memory import read_boot_id
-from overcommit.model.facts import DomainFacts
-from overcommit.model.history import RESERVE
-from overcommit.model.outcome import Status
-from overcommit.model.past import Reservation
-from overcommit.model.plan import Plan
-from overcommit.model.policy import ReclaimMode
-from overcommit.plan.case import worthwhile
+from overcommit.model.outcome import Outcome
 from overcommit.plan.obstacles import obstacles_of
-from overcommit.plan.promises import missing_below, promised, require_below, require_possible
+from overcommit.plan.promises import Standing, Wish, more_than, promised, require_allowed, standing
+from overcommit.reserving import Freed, grant, note_refusal
 from overcommit.units import format_size
 
 _MOST_WAITING = 8
 _PROGRESS_SECONDS = 5.0
+_LAST_SECONDS = 240.0
+"""What was begun before the time of a wish was up may still end in that time."""
+_GONE = "who asked for it has gone"
+_STOPPING = "overcommitd is stopping"
 
 
 @dataclasses.dataclass(slots=True)
-class _Wish:
+class _Waiting:
+    """A wish that somebody waits for. What was begun from ``aimed_at`` (monotonic) on is done for it."""
+
     order: Order
-    size_bytes: int
-    purpose: str | None
+    wish: Wish
     hold_seconds: float
     deadline: float
-    available_before: int
+    aimed_at: float = math.inf
     told_at: float = -math.inf
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    lost: bool = False
+
+    @property
+    def freed(self) -> Freed:
+        return Freed(outcomes=tuple(self.outcomes), lost=self.lost)
 
 
 class Reserving:
@@ -46,28 +52,24 @@ class Reserving:
         self._control = control
         self._controller = controller
         self._publish = publish
-        self._waiting: deque[_Wish] = deque()
-        self._aimed_at: _Wish | None = None
+        self._waiting: deque[_Waiting] = deque()
+        controller.told = self._heard
 
     def ask(self, order: Order) -> None:
         """Take a wish in; it is answered when it is granted, cannot be, or its time is up."""
         if len(self._waiting) >= _MOST_WAITING:
             order.fail("too many reservations are waited for", "try again when one of them is granted")
             return
-        if self._forbidden(order):
-            return
-        host, said = self._controller.host, order.arguments
-        wish = _Wish(
+        said = order.arguments
+        waiting = _Waiting(
             order=order,
-            size_bytes=said["size_bytes"],
-            purpose=said.get("purpose"),
+            wish=Wish(size_bytes=said["size_bytes"], purpose=said.get("purpose")),
             hold_seconds=said["hold_seconds"],
             deadline=self._control.clock.monotonic() + said["timeout_seconds"],
-            available_before=host.mem_available_bytes if host else 0,
         )
-        if self._hopeless(wish):
+        if self._hopeless(waiting, self._standing(waiting)):
             return
-        self._waiting.append(wish)
+        self._waiting.append(waiting)
         self._aim()
 
     def after_tick(self) -> None:
@@ -78,163 +80,156 @@ class Reserving:
 
     def close(self) -> None:
         """Nobody waits any longer."""
-        for wish in self._waiting:
-            wish.order.fail("overcommitd is stopping")
+        for waiting in self._waiting:
+            waiting.order.fail(_STOPPING)
+            self._note_end(waiting, _STOPPING)
         self._waiting.clear()
 
-    def _aim(self) -> None:
-        """Have plans free what the first wish lacks, and a little more: what is cold comes in pieces."""
+    def _heard(self, ended: Ended) -> None:
+        """Keep what was begun for the first wish and is over now: that is what was freed for it."""
         first = self._waiting[0] if self._waiting else None
-        missing = self._missing(first) if first else None
-        self._controller.wanted, self._controller.wanted_for = None, None
-        if first is None or missing is None:  # nobody knows yet whether it can be granted at all
+        if first is None or ended.gives or ended.begun_at < first.aimed_at:
             return
-        more = max(missing // 2, worthwhile(0)) if missing else 0
-        self._controller.wanted, self._controller.wanted_for = self._wanted(first, more), first.purpose
-        if first is not self._aimed_at:
-            self._aimed_at = first
+        if ended.outcome is None:
+            first.lost = True
+        else:
+            first.outcomes.append(ended.outcome)
+
+    def _aim(self) -> None:
+        """Have plans free what the first wish lacks, and a little more."""
+        first = self._waiting[0] if self._waiting else None
+        standing = self._standing(first) if first else None
+        self._controller.wanted, self._controller.wanted_for = None, None
+        if first is None or standing is None:  # nobody knows yet whether it can be granted at all
+            return
+        self._controller.wanted_for = first.wish.purpose
+        now = self._control.clock.monotonic()
+        if now >= first.deadline:
+            return
+        size = standing.wanted.size_bytes + more_than(standing.missing_bytes)
+        self._controller.wanted = dataclasses.replace(standing.wanted, size_bytes=size)
+        if first.aimed_at > now:
+            first.aimed_at = now
             self._controller.replan_soon()
 
-    def _wanted(self, wish: _Wish, more: int = 0) -> Reservation:
-        held = 0
-        for followed in self._controller.followed.values():
-            if followed.domain.name == wish.purpose and followed.domain.residency:
-                held += followed.domain.residency.resident_bytes
-        size = max(0, wish.size_bytes - held) + more
-        return Reservation(id=0, purpose=None, size_bytes=size, expires_at=math.inf)
+    def _standing(self, waiting: _Waiting) -> Standing | None:
+        """How it stands by what is free at this moment; None before there is a plan to tell by.
 
-    def _missing(self, wish: _Wish) -> int | None:
-        """What is missing for the promise; None before there is a plan to tell by."""
-        plan = self._controller.plan
-        if plan is None:
+        Where a slice bounds what is free, what the host has more is not the slice's.
+        """
+        plan, host, snapshot = self._controller.plan, self._controller.host, self._controller.snapshot
+        if plan is None or snapshot is None:
             return None
-        free = self._free_now(plan) - plan.host.reserve_bytes - self._promised()
-        wanted = self._wanted(wish).size_bytes
-        snapshot, denied = self._controller.snapshot, 0
-        if snapshot is not None:
-            denied, _ = missing_below(self._target(wish), snapshot.host, wanted)
-        return max(0, wanted - free, denied)
+        budget = plan.host.budget
+        grown = host.mem_available_bytes - snapshot.host.mem_available_bytes if host else 0
+        if budget.limit is not None:
+            grown = min(0, grown)
+        now = dataclasses.replace(
+            plan.host,
+            available_bytes=max(0, plan.host.available_bytes + grown),
+            reserved_bytes=promised(  # also since the latest plan
+                self._controller.past.reservations, snapshot.domains, now=self._control.clock.now()
+            ),
+            budget=dataclasses.replace(budget, free_now_bytes=max(0, budget.free_now_bytes + grown)),
+        )
+        return standing(waiting.wish, now, snapshot)
 
-    def _target(self, wish: _Wish) -> DomainFacts | None:
-        """The domain that it is for, where it runs."""
-        running = (followed.domain for followed in self._controller.followed.values())
-        return next((domain for domain in running if domain.name == wish.purpose), None)
-
-    def _promised(self) -> int:
-        """What others were promised, also since the latest plan."""
-        domains = [followed.domain for followed in self._controller.followed.values()]
-        return promised(self._controller.past.reservations, domains, now=self._control.clock.now())
-
-    def _free_now(self, plan: Plan) -> int:
-        """What is free at this moment; where a slice bounds it, what the host has more is not the slice's."""
-        host, snapshot, budget = self._controller.host, self._controller.snapshot, plan.host.budget
-        if host is None or snapshot is None:
-            return budget.free_now_bytes
-        grown = host.mem_available_bytes - snapshot.host.mem_available_bytes
-        return max(0, budget.free_now_bytes + (min(0, grown) if budget.limit is not None else grown))
-
-    def _settled(self, wish: _Wish) -> bool:
+    def _settled(self, waiting: _Waiting) -> bool:
         """Whether the wish was answered."""
-        now = self._control.clock.monotonic()
-        missing = self._missing(wish)
-        if wish.order.gone or self._forbidden(wish.order):
+        now, standing = self._control.clock.monotonic(), self._standing(waiting)
+        if waiting.order.gone:
+            self._note_end(waiting, _GONE)
             return True
-        if missing == 0:
-            self._grant(wish)
+        if self._hopeless(waiting, standing):
             return True
-        if self._hopeless(wish):
+        if standing is not None and not standing.missing_bytes:
+            self._grant(waiting)
             return True
-        if now >= wish.deadline:
-            self._refuse(wish, wish.size_bytes if missing is None else missing)
+        if now >= waiting.deadline and not self._may_still_end(waiting, now):
+            self._refuse(waiting, standing, self._obstacles(now))
             return True
-        if now - wish.told_at >= _PROGRESS_SECONDS:
-            wish.told_at = now
+        if now - waiting.told_at >= _PROGRESS_SECONDS:
+            waiting.told_at = now
+            missing = None if standing is None else standing.missing_bytes
             text = "looking" if missing is None else f"{format_size(missing)} are missing"
             why_not = self._controller.footing.why_not(now)
             sentence = f"{text}; {why_not}" if why_not else text
-            wish.order.progress({"sentence": sentence, "missing_bytes": missing})
+            waiting.order.progress({"sentence": sentence, "missing_bytes": missing})
         return False
 
-    def _forbidden(self, order: Order) -> bool:
-        """Whether the policy in force forbids it, and the order was answered with that."""
-        if self._controller.policy.reclaim is not ReclaimMode.OFF:
-            return False
-        order.fail("the policy says reclaim: off, and nothing is reserved under that")
-        return True
+    def _may_still_end(self, waiting: _Waiting, now: float) -> bool:
+        """Whether something that was begun for it in time is at work yet."""
+        return now < waiting.deadline + _LAST_SECONDS and self._controller.acting.takes_since(
+            waiting.aimed_at
+        )
 
-    def _hopeless(self, wish: _Wish) -> bool:
+    def _hopeless(self, waiting: _Waiting, standing: Standing | None) -> bool:
         """Whether nothing that is done in its time could help, and the wish was answered with that.
 
         What is lost may be there again in time, and is waited for; an operator's order is not.
         """
-        plan, missing = self._controller.plan, self._missing(wish)
-        if plan is None or not missing:
-            return False
-        lacking, snapshot = self._wanted(wish).size_bytes, self._controller.snapshot
         try:
-            if snapshot is not None:
-                require_below(wish.size_bytes, self._target(wish), snapshot.host, lacking)
-            require_possible(
-                wish.size_bytes,
-                lacking_bytes=lacking,
-                host=plan.host,
-                others_bytes=self._promised(),
-            )
+            require_allowed(self._controller.policy)
+            if standing is None or not standing.missing_bytes:
+                return False
+            if standing.refusal is not None:
+                raise standing.refusal
         except Refused as refusal:
-            wish.order.fail(str(refusal), refusal.hint)
+            if self._changed(waiting).changed:
+                self._refuse(waiting, standing, [str(refusal)])
+            else:
+                waiting.order.fail(str(refusal), refusal.hint)
             return True
-        if self._controller.footing.mode(self._control.clock.monotonic()) in {Mode.OBSERVE, Mode.PAUSED}:
-            self._refuse(wish, missing)
+        now = self._control.clock.monotonic()
+        if self._controller.footing.mode(now) in {Mode.OBSERVE, Mode.PAUSED}:
+            self._refuse(waiting, standing, self._obstacles(now))
             return True
         return False
 
-    def _grant(self, wish: _Wish) -> None:
+    def _grant(self, waiting: _Waiting) -> None:
         """The promise is on disk, and in the status, before anybody hears of it."""
-        now = self._control.clock.now()
         try:
-            reservation = self._control.ledger.grant(
-                wish.size_bytes,
-                wish.purpose,
-                now=now,
-                expires_at=now + wish.hold_seconds,
-                boot_id=read_boot_id(self._control.kernel),
-            )
+            reservation = grant(self._control, waiting.wish, waiting.hold_seconds, waiting.freed)
         except HostError as error:
-            wish.order.fail(str(error), error.hint, exit_code=error.exit_code)
+            waiting.order.fail(str(error), error.hint, exit_code=error.exit_code)
             return
         self._controller.look_back()
         self._controller.replan_soon()
         self._publish()
-        freed = self._freed(wish)
-        self._note(wish, Status.DONE, f"reservation {reservation.id}", freed)
-        wish.order.reply(
-            {"granted": True, "reservation": reservation_json(reservation), "freed_bytes": freed}
-        )
-
-    def _refuse(self, wish: _Wish, missing: int) -> None:
-        freed = self._freed(wish)
-        why_not = self._controller.footing.why_not(self._control.clock.monotonic())
-        plan = self._controller.plan
-        obstacles = [why_not] if why_not else list(obstacles_of(plan)) if plan else []
-        status = Status.PARTIAL if freed else Status.FAILED
-        self._note(wish, status, f"{format_size(missing)} were missing", freed)
-        wish.order.reply(
+        waiting.order.reply(
             {
-                "granted": False,
-                "missing_bytes": missing,
-                "freed_bytes": freed,
-                "obstacles": obstacles,
-                "changed": freed > 0,
+                "granted": True,
+                "reservation": reservation_json(reservation),
+                "freed_bytes": waiting.freed.bytes,
             }
         )
 
-    def _freed(self, wish: _Wish) -> int:
-        """What the host has more than when the wish came."""
-        host = self._controller.host
-        return max(0, host.mem_available_bytes - wish.available_before) if host else 0
+    def _obstacles(self, now: float) -> list[str]:
+        plan, why_not = self._controller.plan, self._controller.footing.why_not(now)
+        return [why_not] if why_not else list(obstacles_of(plan)) if plan else []
 
-    def _note(self, wish: _Wish, status: Status, detail: str, freed: int) -> None:
-        event = self._control.happened(
-            RESERVE, status, detail, about=wish.purpose, expected_bytes=wish.size_bytes, freed_bytes=freed
+    def _refuse(self, waiting: _Waiting, standing: Standing | None, obstacles: Sequence[str]) -> None:
+        self._note_refusal(waiting, standing, obstacles)
+        waiting.order.reply(
+            {
+                "granted": False,
+                "missing_bytes": waiting.wish.size_bytes if standing is None else standing.missing_bytes,
+                "freed_bytes": waiting.freed.bytes,
+                "obstacles": list(obstacles),
+                "changed": self._changed(waiting).changed,
+            }
         )
-        self._control.ledger.note(event)
+
+    def _note_end(self, waiting: _Waiting, why: str) -> None:
+        """Remember that nobody waits any more; nothing is to be remembered of what was never worked for."""
+        if waiting.aimed_at < math.inf:
+            self._note_refusal(waiting, self._standing(waiting), [why])
+
+    def _note_refusal(self, waiting: _Waiting, standing: Standing | None, obstacles: Sequence[str]) -> None:
+        missing = None if standing is None else standing.missing_bytes
+        note_refusal(self._control, waiting.wish, missing, self._changed(waiting), obstacles)
+
+    def _changed(self, waiting: _Waiting) -> Freed:
+        """What was freed; what is at work for it yet may have changed something, of which nobody knows."""
+        at_work = self._controller.acting.takes_since(waiting.aimed_at)
+        return dataclasses.replace(waiting.freed, lost=waiting.lost or at_work)

@@ -682,7 +682,7 @@ def test_a_reservation_that_needs_no_further_round_is_granted(
     run: Run, policy: Path, host: FakeHost, mocker: MockerFixture
 ) -> None:
     """What failed came after enough had become free."""
-    mocker.patch("overcommit.cli.squeeze.worthwhile", side_effect=HostError("libvirt is away"))
+    mocker.patch("overcommit.cli.squeeze.more_than", side_effect=HostError("libvirt is away"))
     ended = run("reserve", f"{ABOVE_THE_RESERVE + 50 * MIB}", "--yes", "--policy", policy)
     assert ended.status == 0
     assert "ending: libvirt is away" in ended.err

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from overcommit.daemon.protocol import ReplyKind, Verb
+from overcommit.model.history import RESERVE, Event
+from overcommit.model.outcome import Status
 from overcommit.model.policy import ReclaimMode
 from overcommit.model.wake import WakeKind
 from overcommit.units import GIB, MIB
@@ -31,6 +33,11 @@ def reserve(daemon: Daemon, size: int, seconds: float = 120.0) -> Asked:
 
 def resident(world: World) -> list[int]:
     return [len(guest.resident) for guest in world.host.guests]
+
+
+def events(daemon: Daemon, kind: str) -> list[Event]:
+    """What the history of this run has of that kind."""
+    return list(daemon.control.ledger.events(kinds=(kind,)))
 
 
 def refused(asked: Asked) -> str:
@@ -145,7 +152,77 @@ def test_nobody_gives_for_who_waits_under_a_policy_that_says_off(world: World) -
     daemon.wake(WakeKind.RELOAD)
     daemon.run_for(AT_ONCE)
     before = resident(world)
-    assert failed(asked).startswith("the policy says reclaim: off")
+    assert refused(asked).startswith(f"the policy {world.policy_path} says reclaim: off")
+    assert asked.replies[-1].body["changed"] is True
     daemon.run_for(90.0)
     assert resident(world) == before
     assert daemon.controller.policy.reclaim is ReclaimMode.OFF
+
+
+def test_what_was_freed_is_what_guests_gave_whatever_the_host_has_more_or_less(world: World) -> None:
+    """QEMU takes 400 MiB for itself meanwhile: MemAvailable falls by more than the guests gave."""
+    daemon = world.daemon()
+    daemon.run_for(30.0)
+    before = sum(resident(world)) * MIB
+    asked = reserve(daemon, MORE_THAN_IDLE, 90.0)
+
+    def grow() -> None:
+        if sum(resident(world)) * MIB < before:
+            world.host.guests[0].overhead_bytes = 100 * MIB
+
+    daemon.run_for(150.0, grow)
+    gave = before - sum(resident(world)) * MIB
+    assert asked.answer is not None
+    assert (asked.answer["granted"], asked.answer["changed"]) == (False, True)
+    assert asked.answer["freed_bytes"] == gave > 50 * MIB
+    (event,) = events(daemon, RESERVE)
+    assert (event.status, event.freed_bytes) == (Status.PARTIAL, gave)
+    assert event.detail.startswith("1.8 GiB are not reserved: ")
+
+
+def test_what_others_gave_back_to_the_host_was_not_freed_for_it(world: World) -> None:
+    """A process ends while somebody waits: nobody gave anything, and that is what it says."""
+    world.host.guests[0].overhead_bytes = 400 * MIB
+    daemon = world.daemon()
+    daemon.run_for(30.0)
+    world.libvirt.down = "it is down"
+    daemon.run_for(30.0)
+    asked = reserve(daemon, GIB + 500 * MIB)
+    daemon.run_for(AT_ONCE)
+    assert not any(reply.final for reply in asked.replies)
+    world.host.guests[0].overhead_bytes = 0
+    daemon.run_for(AT_ONCE)
+    assert asked.answer is not None
+    assert (asked.answer["granted"], asked.answer["freed_bytes"]) == (True, 0)
+
+
+def test_what_was_begun_in_time_may_end_and_counts(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(30.0)
+    before = sum(resident(world))
+    asked = reserve(daemon, MORE_THAN_IDLE, 600.0)
+    daemon.run_for(60.0, lambda: late(daemon))
+    daemon.run_for(60.0)
+    assert asked.answer is not None
+    assert asked.answer["freed_bytes"] == (before - sum(resident(world))) * MIB > 0
+
+
+def late(daemon: Daemon) -> None:
+    """Have the time of who waits be up as soon as something is at work."""
+    if daemon.controller.acting.actions:
+        for waiting in daemon.loop._reserving._waiting:
+            waiting.deadline = daemon.world.clock.monotonic()
+
+
+def test_who_goes_away_is_on_record_with_what_was_freed_for_it(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(30.0)
+    before = sum(resident(world)) * MIB
+    asked = reserve(daemon, MORE_THAN_IDLE, 600.0)
+    daemon.run_for(60.0)
+    gave = before - sum(resident(world)) * MIB
+    asked.order.leave()
+    daemon.run_for(AT_ONCE)
+    (event,) = events(daemon, RESERVE)
+    assert (event.status, event.freed_bytes) == (Status.PARTIAL, gave)
+    assert "who asked for it has gone" in event.detail

@@ -1,0 +1,84 @@
+"""Promises of memory: what both a verb and the daemon do once it was looked, planned and freed.
+
+Whoever frees memory for a promise loops in its own way: a verb in rounds, the daemon between ticks. What is
+missing is told by `overcommit.plan.promises`; how it ends is here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from overcommit.control import Control
+from overcommit.host.memory import read_boot_id
+from overcommit.model.history import RESERVE
+from overcommit.model.outcome import Outcome, Status
+from overcommit.model.past import Reservation
+from overcommit.plan.promises import Wish
+from overcommit.units import format_duration, format_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """What came of the actions that were begun for a promise.
+
+    ``lost``: of some that were begun no outcome is known.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    lost: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Guest RAM that is no longer resident, as each action read it from the host."""
+        return sum(outcome.freed_bytes for outcome in self.outcomes)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any domain has less than before, or may have."""
+        return self.lost or any(outcome.status.changed for outcome in self.outcomes)
+
+
+def grant(control: Control, wish: Wish, hold_seconds: float, freed: Freed) -> Reservation:
+    """Promise it; the promise is on disk before anybody hears of it.
+
+    Raises:
+        HostError: the disk refuses; nothing is promised.
+    """
+    now = control.clock.now()
+    reservation = control.ledger.grant(
+        wish.size_bytes,
+        wish.purpose,
+        now=now,
+        expires_at=now + hold_seconds,
+        boot_id=read_boot_id(control.kernel),
+    )
+    detail = f"reservation {reservation.id} for {format_duration(hold_seconds)}"
+    _note(control, wish, Status.DONE, detail, freed)
+    return reservation
+
+
+def note_refusal(
+    control: Control, wish: Wish, missing_bytes: int | None, freed: Freed, obstacles: Sequence[str]
+) -> None:
+    """Remember that it was not promised, and what was freed for it all the same."""
+    status = Status.PARTIAL if freed.changed else Status.FAILED
+    _note(control, wish, status, "; ".join((refusal_text(wish, missing_bytes), *obstacles)), freed)
+
+
+def refusal_text(wish: Wish, missing_bytes: int | None) -> str:
+    """That it is not promised; ``missing_bytes``: None, not known."""
+    sentence = f"{format_size(wish.size_bytes)} are not reserved"
+    return sentence if missing_bytes is None else f"{sentence}: {format_size(missing_bytes)} are missing"
+
+
+def _note(control: Control, wish: Wish, status: Status, detail: str, freed: Freed) -> None:
+    event = control.happened(
+        RESERVE,
+        status,
+        detail,
+        about=wish.purpose,
+        expected_bytes=wish.size_bytes,
+        freed_bytes=freed.bytes,
+    )
+    control.ledger.note(event)
