@@ -28,7 +28,7 @@ from overcommit.cli.session import PROGRAM, Interrupted
 from overcommit.cli.status import status
 from overcommit.cli.talk import fail
 from overcommit.cli.validate import validate
-from overcommit.errors import OvercommitError, UsageError
+from overcommit.errors import OvercommitError, UsageError, in_a_line
 from overcommit.shown import plain
 
 INTERRUPTED = 130
@@ -107,8 +107,20 @@ def _show(error: click.ClickException) -> None:
         click.echo(plain(line), err=True)
 
 
+def _tell_unforeseen(error: Exception) -> None:
+    """A line for what no part of the program made into an error of its own."""
+    if "--debug" in sys.argv:
+        raise error
+    said = in_a_line(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename or 'the host'}: {error.strerror}"
+    fail([said], "the same command with --debug shows where")
+
+
 def main() -> None:
     """Run, and end with one of the documented exit statuses."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr: a letter that the terminal has not is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     for ending in _ENDINGS:
         signal.signal(ending, _terminate)
     if asked := os.environ.get(_COMPLETE):
@@ -136,8 +148,6 @@ def main() -> None:
         # Whoever read our output has gone; DAMON was given back on the way here.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(OvercommitError.exit_code)
-    except OSError as error:
-        if "--debug" in sys.argv:
-            raise
-        fail([f"{error.filename or 'the host'}: {error.strerror}"], "--debug shows where")
+    except Exception as error:  # noqa: BLE001 - a fault of the host's, or of ours
+        _tell_unforeseen(error)
         sys.exit(OvercommitError.exit_code)

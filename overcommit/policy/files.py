@@ -34,6 +34,8 @@ def files_of(path: Path | None) -> tuple[Path, ...]:
         UsageError: the directory is there and cannot be read.
     """
     main = path or default_path()
+    if not main.name:  # like / and the empty word
+        return (main,)
     directory = (path or DEFAULT_FILE).with_suffix(".d")
     try:
         names = sorted(entry.name for entry in directory.iterdir())

@@ -41,8 +41,11 @@ def run(
     mocker: MockerFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Run]:
+    written: list[str] = []
+
     def refuse(_self: object, path: str, value: str) -> None:
-        raise AssertionError(f"wrote {value!r} to {path}")
+        written.append(f"{value!r} to {path}")
+        raise AssertionError(f"wrote {written[-1]}")
 
     mocker.patch.object(LocalKernel, "write", refuse)
     for change in ("make_directory", "remove_directory"):
@@ -62,3 +65,4 @@ def run(
     at_term = signal.getsignal(signal.SIGTERM)
     yield call
     signal.signal(signal.SIGTERM, at_term)
+    assert not written, "the program reports what it did not expect, and goes on to its end"

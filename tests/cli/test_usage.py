@@ -195,8 +195,40 @@ def test_an_unforeseen_failure_of_the_host_is_one_line_too(run: Run, mocker: Moc
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("verb", ["plan", "validate"])
+def test_a_fault_of_ours_is_one_line_too(run: Run, mocker: MockerFixture, verb: str) -> None:
+    mocker.patch("overcommit.policy.files.read_all", side_effect=ValueError("a\nb"))
+    ended = run(verb)
+    assert ended.status == 1
+    error, hint = only_talk(ended).splitlines()
+    assert error.startswith("error: unexpected ValueError at overcommit/")
+    assert error.endswith(": a?b")
+    assert hint == "hint:  the same command with --debug shows where"
+    with pytest.raises(ValueError, match="a\nb"):
+        run(verb, "--debug")
+
+
+def test_a_terminal_without_a_letter_is_shown_its_number(tmp_path: Path) -> None:
+    policy = tmp_path / "日.yaml"
+    policy.write_text(POLICY)
+    program = [sys.executable, "-c", "from overcommit.cli.main import main; main()", "validate", str(policy)]
+    ended = subprocess.run(
+        program, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"\\u65e5.yaml: valid" in ended.stdout
+
+
+@pytest.mark.parametrize("verb", [["validate"], ["plan", "--policy"], ["apply", "--yes", "--policy"]])
+@pytest.mark.parametrize("name", ["/", "", ".", ".."])
+def test_a_directory_is_no_policy(run: Run, verb: list[str], name: str) -> None:
+    ended = run(*verb, name)
+    assert ended.status == USAGE
+    assert "it is a directory, no regular file" in only_talk(ended)
+
+
 def test_ctrl_c(run: Run, mocker: MockerFixture) -> None:
-    mocker.patch("overcommit.policy.loader.read_all", side_effect=KeyboardInterrupt)
+    mocker.patch("overcommit.policy.files.read_all", side_effect=KeyboardInterrupt)
     for verb in ("plan", "validate"):
         ended = run(verb)
         assert ended.status == 130
