@@ -81,7 +81,7 @@ def apply(
     if file is None and not yes:
         require_somebody_to_ask()
     watching = bool(names) or observe_for is not None
-    _require_as_saved(session, file, watching=watching, wait=wait, trusted=trust_file)
+    _require_as_saved(session, file, watching=watching, wait=wait, trusted=trust_file, take_over=take_over)
     policy = session.policy()
     with _saved_in(session, file, take_over=take_over):
         saved = _read(file, trusted=trust_file) if file is not None else None
@@ -144,7 +144,7 @@ def _saved_in(session: Session, file: Path | None, *, take_over: bool) -> Iterat
 
 
 def _require_as_saved(
-    session: Session, file: Path | None, *, watching: bool, wait: bool, trusted: bool
+    session: Session, file: Path | None, *, watching: bool, wait: bool, trusted: bool, take_over: bool
 ) -> None:
     """Raise `UsageError` for what a saved plan leaves no room for, or what is about one, where none is."""
     if file is None:
@@ -154,9 +154,10 @@ def _require_as_saved(
     if watching:
         raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
     if wait:
+        once = session.again("apply", as_word(file), take_over=take_over)
+        then = session.again("apply", "--wait", take_over=take_over)
         raise UsageError(
-            "a saved plan is applied exactly once: --wait makes new ones",
-            hint=f"first {session.again('apply', as_word(file))}, then {session.again('apply', '--wait')}",
+            "a saved plan is applied exactly once: --wait makes new ones", hint=f"first {once}, then {then}"
         )
 
 

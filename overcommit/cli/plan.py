@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import click
 
+from overcommit import own_file
 from overcommit.cli import render
 from overcommit.cli.daemon_client import find_daemon, own_watch, plan_of, refuse_options
 from overcommit.cli.planning import look_and_plan
@@ -18,6 +21,7 @@ from overcommit.plan import document
 from overcommit.units import LONGEST_SECONDS, format_duration, parse_spoken_duration
 
 CHANGES_PENDING = 2
+_PLACE = "name a file in a directory that only you can write to"
 _IT_ACTS = "overcommitd applies its plans itself; overcommitctl status shows whether it does now"
 
 
@@ -71,6 +75,8 @@ def plan(
     own watch and policy serve: this prints what it plans now, or planned a moment ago, for everybody. It
     begins nothing for that.
     """
+    if output is not None:
+        _require_place(output)
     daemon = find_daemon()
     if daemon is None:
         made = look_and_plan(session, "plan", names=names, observe_for=observe_for, take_over=take_over)
@@ -84,13 +90,11 @@ def plan(
         for line in render.plan_text(made):
             tell(line)
     if output is not None:
-        try:
-            _save(output, document.dumps(made))
-        except OSError as error:
-            raise UsageError(f"cannot save the plan to {output}: {error.strerror}") from error
+        _save(output, document.dumps(made))
         lifetime = format_duration(made.expires_at - made.created_at)
         session.talk.say(f"saved to {output}, good for {lifetime} or until the first change.")
         if daemon is None:
+            _warn_of_place(session, output)
             session.talk.say("To do exactly this:")
             session.talk.say(f"  {session.again('apply', as_word(output), take_over=take_over)}")
         else:
@@ -99,6 +103,8 @@ def plan(
         session.talk.say(_IT_ACTS)
     elif made.runnable and not session.json:
         chosen = [word for name in names for word in ("--domain", name)]
+        if observe_for is not None:
+            chosen += ["--observe-for", f"{observe_for:.15g}s"]
         session.talk.say("To save a plan and do exactly that:")
         session.talk.say(f"  {session.again('plan', *chosen, '-o', 'plan.json', take_over=take_over)}")
         session.talk.say(f"  {session.again('apply', 'plan.json', take_over=take_over)}")
@@ -106,10 +112,63 @@ def plan(
         raise SystemExit(CHANGES_PENDING)
 
 
+def _require_place(file: Path) -> None:
+    """Raise `UsageError` where no plan can be saved, before anybody waits for one."""
+    why = None
+    try:
+        if file.is_symlink() and (file.is_file() or not file.exists()):
+            why = "it is a symbolic link; name the file itself"
+        elif file.is_dir():
+            why = os.strerror(errno.EISDIR)
+        elif not file.parent.is_dir():
+            why = f"there is no directory {file.parent}"
+    except OSError as error:
+        why = error.strerror
+    if why is not None:
+        raise UsageError(f"cannot save the plan to {file}: {why}", hint=_PLACE)
+
+
+def _warn_of_place(session: Session, file: Path) -> None:
+    """Say it now where `apply` is not going to take the file, because others may replace it."""
+    try:
+        own_file.read(
+            file, "the plan", most_bytes=document.MOST_BYTES, owners=own_file.callers(), follow=False
+        )
+    except own_file.Untrusted as refused:
+        session.talk.say(f"apply refuses it there: {refused}. To save it where it can be applied: {_PLACE}")
+    except UsageError:
+        return  # a pipe, or a device
+
+
 def _save(file: Path, text: str) -> None:
-    """So that only its owner can write it, else `apply` does not take it; it has addresses, too."""
-    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    """Only its owner may write it, else `apply` does not take it, and read it: it has addresses.
+
+    So it is a new file, which nobody has open. A pipe or a device that is there is written to.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        if file.exists() and not file.is_file():
+            _write_into(file, text)
+            return
+        opened, new = tempfile.mkstemp(prefix=".overcommit-plan-", dir=file.parent)
+        try:
+            with os.fdopen(opened, "w", encoding="utf-8") as writing:
+                writing.write(text)
+            Path(new).replace(file)
+        except BaseException:
+            Path(new).unlink()
+            raise
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UsageError(f"cannot save the plan to {file}: {why}", hint=_PLACE) from error
+
+
+def _write_into(file: Path, text: str) -> None:
+    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # so that protected_fifos counts
     with os.fdopen(opened, "w", encoding="utf-8") as writing:
-        if stat.S_ISREG(os.fstat(opened).st_mode):
-            os.fchmod(opened, 0o600)
+        about = os.fstat(opened)
+        if stat.S_ISFIFO(about.st_mode) and about.st_uid not in own_file.callers():
+            raise PermissionError(errno.EPERM, f"it is a pipe of uid {about.st_uid}")
         writing.write(text)

@@ -92,6 +92,8 @@ def test_after_a_plan_comes_exactly_its_apply(run: Run, policy: Path, name: str)
 def test_the_plan_that_is_not_saved_says_how_it_would_be(run: Run, policy: Path) -> None:
     made = run("plan", "--policy", policy, "--domain", "cold;id", "--observe-for", "30s")
     save, apply = printed(made)
+    assert save[-4:] == ["-o", "plan.json", "--policy", str(policy)]
+    assert {"cold;id", "--observe-for", "30s"} <= set(save), "exactly that"
     assert run(*save).status == 0
     ended = run(*apply)
     assert ended.status == 0, ended.err
@@ -119,6 +121,18 @@ def test_a_refused_plan_is_made_anew_as_it_was(run: Run, policy: Path, host: Fak
     assert renewed.status == 0
     assert printed(renewed) == [words]
     assert run(*words).status == 0
+
+
+@pytest.mark.usefixtures("host")
+def test_a_saved_plan_that_is_not_waited_for_is_applied_by_what_is_printed(run: Run, policy: Path) -> None:
+    run("plan", "--policy", policy, "--take-over", "-o", "p.json")
+    ended = run("apply", "p.json", "--wait", "--policy", policy, "--take-over")
+    assert ended.status == USAGE
+    first, then = printed(ended)
+    for words in (first, then):
+        assert {"--policy", str(policy), "--take-over"} <= set(words)
+    assert run(*first).status == 0
+    assert run(*then, "--yes").status == 0
 
 
 @pytest.mark.usefixtures("host")

@@ -112,7 +112,64 @@ def test_plan_for_programs_is_a_plan_and_can_be_saved(run: Run, tmp_path: Path) 
 def test_plan_that_cannot_be_saved(run: Run, tmp_path: Path) -> None:
     ended = run("plan", "-o", tmp_path / "none" / "p.json")
     assert ended.status == 64
-    assert f"cannot save the plan to {tmp_path}/none/p.json: No such file" in ended.err
+    assert f"cannot save the plan to {tmp_path}/none/p.json: there is no directory" in ended.err
+    assert ended.out == "", "nobody waits for a plan that has no place"
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_who_has_an_earlier_plan_open_does_not_read_the_next_one(run: Run, tmp_path: Path) -> None:
+    saved = tmp_path / "p.json"
+    saved.write_text("earlier")
+    saved.chmod(0o666)
+    with saved.open("r+") as by_anybody:
+        assert run("plan", "-o", saved).status == 0
+        assert by_anybody.read() == "earlier"
+        by_anybody.write("later")
+    assert json.loads(saved.read_text())["kind"] == "plan"
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert left_in(tmp_path) == ["p.json", "state"]
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_a_plan_is_not_saved_through_a_link_of_anybody_s(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root")
+    for target in ("passwd", "none", "p.json"):
+        link = tmp_path / "p.json"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        ended = run("plan", "-o", link)
+        assert ended.status == 64
+        assert "it is a symbolic link; name the file itself" in ended.err
+        assert "hint:" in ended.err
+    assert (tmp_path / "passwd").read_text() == "root"
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_a_plan_goes_into_a_pipe_of_one_s_own_only(run: Run, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run("plan", "-o", pipe).status == 0
+    assert json.loads(os.read(reading, 1 << 16))["kind"] == "plan"
+    assert run("plan", "-o", "/dev/null").status == 0
+    if os.geteuid() == 0:
+        os.chown(pipe, 65534, 65534)
+        ended = run("plan", "-o", pipe)
+        assert ended.status == 64
+        assert "it is a pipe of uid 65534" in ended.err
+    os.close(reading)
+
+
+@pytest.mark.usefixtures("damon_is_free")
+def test_a_plan_that_apply_would_not_take_is_said_to_be_one(run: Run, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    assert "apply refuses" not in run("plan", "-o", tmp_path / "p.json").err
+    tmp_path.chmod(0o775)
+    ended = run("plan", "-o", tmp_path / "p.json")
+    assert ended.status == 0
+    assert "apply refuses it there: the plan" in ended.err
+    assert "others may replace it in its directory (mode 0775)" in ended.err
+    assert run("apply", tmp_path / "p.json").status == 4
 
 
 @pytest.mark.usefixtures("damon_is_free")
