@@ -29,7 +29,7 @@ def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
     """Read the host's account; to ``gaps`` is added what of it cannot be read, where that can be spared.
 
     Raises:
-        OSError: ``/proc/meminfo`` or ``/proc/swaps`` cannot be read; without them nothing can be decided.
+        OSError: ``/proc/meminfo`` cannot be read; without it nothing can be decided.
         Unreadable: ``/proc/meminfo`` does not say how much memory there is.
     """
     gaps = [] if gaps is None else gaps
@@ -37,12 +37,11 @@ def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
     missing = [name for name in _NEEDED if name not in meminfo]
     if missing:
         raise Unreadable(f"{_MEMINFO} has no {missing[0]}", hint=f"cat {_MEMINFO} shows what it has")
-    swaps = kernel.read("/proc/swaps")
     swap: tuple[SwapArea, ...] = ()
     unread = None
     try:
-        swap = parse_swaps(swaps)
-    except Unreadable as error:
+        swap = read_swaps(kernel)
+    except (OSError, Unreadable) as error:
         unread = str(error)
         gaps.append(Gap(what="swap", why=unread))
     zram = None
@@ -101,14 +100,27 @@ def parse_zram(text: str) -> tuple[Compressed, int | None]:
     return pool, limit or None
 
 
+def read_swaps(kernel: Kernel) -> tuple[SwapArea, ...]:
+    """The active swap areas; none on a kernel without swap (CONFIG_SWAP), which has no ``/proc/swaps``.
+
+    Raises:
+        OSError: it is there, but cannot be read.
+        Unreadable: it is not what it should be.
+    """
+    try:
+        return parse_swaps(kernel.read("/proc/swaps"))
+    except FileNotFoundError:
+        return ()
+
+
 def read_swap_free(kernel: Kernel) -> int:
     """Bytes left on all swap areas.
 
     Raises:
-        OSError: ``/proc/swaps`` cannot be read.
-        Unreadable: it is not what it should be.
+        OSError: they cannot be read.
+        Unreadable: they are not what they should be.
     """
-    return sum(area.free_bytes for area in parse_swaps(kernel.read("/proc/swaps")))
+    return sum(area.free_bytes for area in read_swaps(kernel))
 
 
 def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:

@@ -215,6 +215,7 @@ READERS: dict[Callable[..., object], OfFiles] = {
     memory.read_host: memory.read_host,
     memory.read_pressure: lambda host: memory.read_pressure(host, "/proc/pressure/memory"),
     memory.read_swap_free: memory.read_swap_free,
+    memory.read_swaps: memory.read_swaps,
     memory.read_system_ram: memory.read_system_ram,
     memory.read_zram: lambda host: memory.read_zram(host, memory.parse_swaps(SWAPS)),
     nodes.read_allowed: lambda host: nodes.read_allowed(host, 7),

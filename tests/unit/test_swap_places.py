@@ -6,6 +6,7 @@ Each layout is what sysfs and ``/proc`` show there; names and sizes are invented
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import pytest
 from overcommit.cli.accounts import swap_finding
 from overcommit.errors import Unreadable
 from overcommit.host.kernel import Kernel
-from overcommit.host.memory import parse_swaps, read_host, read_zram
+from overcommit.host.memory import parse_swaps, read_host, read_swap_free, read_zram
 from overcommit.host.swap import read_areas
 from overcommit.model.accounts import Compressed
 from overcommit.model.facts import Gap, HostFacts
@@ -440,3 +441,16 @@ def test_swap_that_cannot_be_read_is_not_called_none(kernel_with: KernelWith) ->
     host = read_host(kernel_with(HOST | {"/proc/swaps": "/swap x file 9 0 -2\n"}))
     assert host.swap_unread == "/proc/swaps has a line that names no swap area: '/swap x file 9 0 -2'"
     assert read_host(kernel_with(HOST | {"/proc/swaps": HEAD})).swap_unread is None
+
+
+def test_a_kernel_without_swap_has_none_and_what_cannot_be_read_is_a_gap(kernel_with: KernelWith) -> None:
+    gaps: list[Gap] = []
+    without = kernel_with({path: text for path, text in HOST.items() if path != "/proc/swaps"})
+    host = read_host(without, gaps)
+    assert (host.swap, host.swap_unread, gaps) == ((), None, [])
+    assert read_swap_free(without) == 0
+    refused = PermissionError(errno.EACCES, "Permission denied", "/proc/swaps")
+    host = read_host(kernel_with(HOST | {"/proc/swaps": refused}), gaps)
+    assert host.swap == ()
+    assert "Permission denied" in (host.swap_unread or "")
+    assert [gap.what for gap in gaps] == ["swap"]
