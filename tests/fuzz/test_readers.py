@@ -264,6 +264,7 @@ PARSERS: dict[Callable[..., object], tuple[OfText, str]] = {
 NO_READERS = {
     "overcommit.host.cgroup": {"groups_above", "reclaim"},
     "overcommit.host.ksm": {"write_setting"},
+    "overcommit.host.madvise": {"process_madvise"},
     "overcommit.host.residency": {"residency_of"},  # the page map, and what parse_smaps reads
     "overcommit.observe.facts": {"identify", "observe"},  # of libvirt too: below
     "overcommit.observe.memory": {"attempt_or_gap", "look_at_memory"},
