@@ -76,7 +76,7 @@ def apply(
     require_root()
     refuse_beside_daemon(
         "it applies plans itself",
-        "systemctl stop overcommitd, which puts everything back, then apply; or leave it to overcommitd",
+        "systemctl stop overcommitd, which runs restore as well, then apply; or leave it to overcommitd",
     )
     if file is None and not yes:
         require_somebody_to_ask()

@@ -53,7 +53,7 @@ def restore(session: Session, generation: int | None) -> None:
     require_root()
     refuse_beside_daemon(
         "what is in force is what it works with",
-        "systemctl stop overcommitd puts everything back; overcommitctl pause has it take nothing more",
+        "systemctl stop overcommitd runs restore as well; overcommitctl pause has it take nothing more",
     )
     connect = functools.cache(functools.partial(session.hypervisor, read_only=False))
     session.journal.lock()

@@ -38,8 +38,12 @@ def service(
     """Show, write or remove the unit that has systemd run overcommitd.
 
     With it overcommitd may write to what it works on and nothing else, lives on when the host is short of
-    memory, and is started again when it fails or hangs. However it ends, everything is put back. What follows
-    -- are options for overcommitd.
+    memory, and is started again when it fails or hangs. What follows -- are options for overcommitd.
+
+    After every end, a crash included, systemd runs overcommitctl restore: DAMON, balloons, memory devices,
+    KSM and settings inside of guests are put back. What is in swap stays there until its guest uses it.
+    Without the unit only DAMON is put back when overcommitd is stopped, and nothing when it crashes or is
+    killed.
     """
     if [printing, installing, removing].count(True) != 1:
         raise UsageError("one of --print, --install and --remove is needed")

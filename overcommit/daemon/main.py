@@ -28,8 +28,11 @@ Keep the host at its target by its policy, until it is stopped.
 
 It looks every few seconds, gives back to guests that are short, and takes idle memory as long as each
 domain stays within what its class allows. SIGHUP or a change of the file has it read the policy again.
-Ask it by overcommitctl status. When it ends DAMON is given back; what guests gave stays, until
-overcommitctl restore.
+Ask it by overcommitctl status.
+
+When it is stopped, DAMON is put back; balloons, memory devices, KSM and settings inside of guests stay as
+they are. When it crashes or is killed, DAMON stays as well. overcommitctl restore puts back all of these. The
+unit of overcommitctl service runs it after every end. What is in swap stays there until its guest uses it.
 """
 
 
