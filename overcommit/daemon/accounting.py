@@ -17,13 +17,19 @@ from overcommit.plan.swap_watch import SwapWatch
 
 
 class Accounting:
-    """Reads the host, and follows its swap over the readings."""
+    """Reads the host, and follows its swap over the readings.
+
+    ``swapoff``: between the last two of them swap was being turned off. Then the kernel reads back all that
+    lies there, and what of it a guest wanted cannot be told.
+    """
 
     def __init__(self, control: Control) -> None:
         self._kernel = control.kernel
         self._clock = control.clock
         self._ledger = control.ledger
         self._swap: SwapWatch | None = None
+        self._host: HostFacts | None = None
+        self.swapoff = False
         self._read_at = self._kept_at = self._clock.monotonic()
 
     def read(self) -> HostFacts:
@@ -36,6 +42,8 @@ class Accounting:
         host = read_host(self._kernel)
         areas, _ = read_areas(self._kernel, host.swap)
         host = dataclasses.replace(host, swap=areas, swap_traffic=read_traffic(self._kernel), arc=self._arc())
+        self.swapoff = _turned_off(self._host, host)
+        self._host = host
         now = self._clock.monotonic()
         if self._swap is None:
             account = write_account.take_up(self._ledger, host, now=self._clock.now())
@@ -65,3 +73,13 @@ class Accounting:
         if self._swap is None:
             return None
         return self._swap.verdict(budget, granted=granted, at_once=at_once)
+
+
+def _turned_off(before: HostFacts | None, now: HostFacts) -> bool:
+    """One that is quick leaves no more of itself than an area that is gone."""
+    was = {area.path for area in before.swap} if before else set()
+    return bool(
+        now.swap_leaving_bytes
+        or (before and before.swap_leaving_bytes)
+        or was - {area.path for area in now.swap}
+    )

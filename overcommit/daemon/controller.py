@@ -198,7 +198,7 @@ class Controller:
             self.replan_soon()
             return
         taken, taking = self.past.taken_from(who), self.acting.takes_from(who)
-        followed.feel(pulse, taken_bytes=taken, taking=taking)
+        followed.feel(pulse, taken_bytes=taken, taking=taking, swapoff=self._accounting.swapoff)
         why_not = self.boundary.why_not(who) or followed.grip.why_not
         if why_not is not None and taking:
             self.acting.stop(who, why_not)

@@ -33,8 +33,11 @@ class Followed:
         if domain.busy_with == MIGRATION_AWAY != before.busy_with:
             yield leaving_text(domain)
 
-    def feel(self, pulse: Pulse, *, taken_bytes: int, taking: bool) -> None:
-        """Take in one more pulse; ``taken_bytes`` are what its guest gave, ``taking``: more is taken now."""
+    def feel(self, pulse: Pulse, *, taken_bytes: int, taking: bool, swapoff: bool) -> None:
+        """Take in one more pulse; ``taken_bytes`` are what its guest gave, ``taking``: more is taken now.
+
+        ``swapoff``: the host's swap is being turned off; what comes back for that is no guest's pain.
+        """
         before, self.pulse = self.pulse, pulse
         stats = pulse.balloon
         self._answered = self._answered or (stats is not None and stats.age_seconds is not None)
@@ -42,6 +45,8 @@ class Followed:
             feeling = feeling_between(
                 before, pulse, self.domain, heat=self.heat, taken_bytes=taken_bytes, taking=taking
             )
+            if swapoff:
+                feeling = dataclasses.replace(feeling, promoted_pages=None)
             self.grip = self.grip.after(feeling)
 
     def judge(self, idle: IdleMap | None, policy: Policy, *, boldly: bool) -> Heat | None:

@@ -44,6 +44,8 @@ def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
     except (OSError, Unreadable) as error:
         unread = str(error)
         gaps.append(Gap(what="swap", why=unread))
+    # swapoff takes an area off SwapTotal first, and lists it until all is read back (mm/swapfile.c).
+    leaving = sum(area.size_bytes for area in swap) - meminfo["SwapTotal"] if "SwapTotal" in meminfo else 0
     zram = None
     try:
         zram = read_zram(kernel, swap)
@@ -57,6 +59,7 @@ def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
         mem_available_bytes=meminfo["MemAvailable"],
         lru_bytes=sum(meminfo[name] for name in ("Active", "Inactive", "Unevictable")),
         swap=swap,
+        swap_leaving_bytes=max(0, leaving),
         zram=zram,
         pressure=read_pressure(kernel, "/proc/pressure/memory"),
         cpu_pressure=read_pressure(kernel, "/proc/pressure/cpu"),
@@ -114,13 +117,16 @@ def read_swaps(kernel: Kernel) -> tuple[SwapArea, ...]:
 
 
 def read_swap_free(kernel: Kernel) -> int:
-    """Bytes left on all swap areas.
+    """Bytes left on all swap areas that may be written to: not those that are being turned off.
 
     Raises:
-        OSError: they cannot be read.
-        Unreadable: they are not what they should be.
+        OSError: ``/proc/meminfo`` cannot be read.
+        Unreadable: it does not say.
     """
-    return sum(area.free_bytes for area in read_swaps(kernel))
+    free = parse_meminfo(kernel.read(_MEMINFO)).get("SwapFree")
+    if free is None:
+        raise Unreadable(f"{_MEMINFO} has no SwapFree", hint=f"cat {_MEMINFO} shows what it has")
+    return free
 
 
 def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:

@@ -327,11 +327,10 @@ class HostFacts:
 
     ``mem_available_bytes`` is the kernel's MemAvailable, which knows neither ZFS's cache nor limits of
     cgroups: what guests can get is in the budget. ``lru_bytes`` is what reclaim works on: memory of processes
-    and files. The rest is free or the kernel's.
-    ``cpu_pressure`` is of waiting for a CPU. ``migration``: DAMON can move a process's memory to another
-    node, None: not tried. ``huge_pages``: None, not known. ``arc``, ``zram``, ``zswap``, ``ksm`` and
-    ``swap_traffic``: None, not there, or not to be read, as the gaps then tell. ``swap_unread`` is why
-    ``swap`` is empty although nobody knows that there is none.
+    and files. The rest is free or the kernel's. ``cpu_pressure`` is of waiting for a CPU. ``migration``:
+    DAMON can move a process's memory to another node, None: not tried. ``huge_pages``: None, not known.
+    ``arc``, ``zram``, ``zswap``, ``ksm`` and ``swap_traffic``: None: not there, or unreadable (a gap).
+    ``swap_unread`` is why ``swap`` is not known. ``swap_leaving_bytes`` are being turned off.
     """
 
     name: str
@@ -352,6 +351,7 @@ class HostFacts:
     zswap: Zswap | None = None
     ksm: KsmFacts | None = None
     swap_traffic: SwapTraffic | None = None
+    swap_leaving_bytes: int = 0
     swap_unread: str | None = None
 
     def node(self, nid: int) -> MemoryNode | None:

@@ -172,7 +172,13 @@ def _policy(host: HostFacts, budget: SwapBudget) -> _Room:
 
 
 def _areas(host: HostFacts, budget: SwapBudget, flow: SwapFlow | None) -> _Room:
-    """What fits on the areas in the order of the kernel, until one of them must not be written to."""
+    """What fits on the areas in the order of the kernel, until one of them must not be written to.
+
+    Nothing while swap is turned off: what went to the other areas would be read back first.
+    """
+    if host.swap_leaving_bytes:
+        back = format_size(host.swap_used_bytes)
+        return _Room(0, f"swap is being turned off (swapoff): up to {back} are read back into memory")
     left_today = budget.max_write_bytes_per_day - flow.written_bytes if flow else None
     room = 0
     for group in _by_priority(host.swap):

@@ -26,6 +26,8 @@ def host_files(host: FakeHost) -> Files:
             f"MemTotal: {host.total_bytes // KIB} kB\nMemAvailable: {host.available_bytes // KIB} kB\n"
             f"Active: {host.resident_bytes // KIB} kB\nInactive: 0 kB\nUnevictable: 0 kB\n"
             f"Shmem: {sum(len(g.resident) for g in host.guests if g.shared) * MIB // KIB} kB\n"
+            f"SwapTotal: {0 if host.swapoff else host.swap_total_bytes // KIB} kB\n"
+            f"SwapFree: {0 if host.swapoff else (host.swap_total_bytes - host.swap_used_bytes) // KIB} kB\n"
             "Zswap: 0 kB\nZswapped: 0 kB\n"
         ),
         "/proc/swaps": lambda: (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from overcommit.model.ranges import Range
 from overcommit.testing.fake_agent import FakeAgent
 from overcommit.testing.fake_files import FakeFiles
-from overcommit.testing.fake_life import boot, read_files, report_free, touch
+from overcommit.testing.fake_life import boot, come_back, read_files, report_free, touch
 from overcommit.testing.fake_limits import swap_room
 from overcommit.units import GIB, MIB
 
@@ -216,6 +216,8 @@ class FakeHost:
     total_bytes: int = 8 * GIB
     second_node_bytes: int = 0
     swap_total_bytes: int = 4 * GIB
+    swapoff: bool = False
+    """Swap is being turned off: nothing goes there, and all that is there comes back, little by little."""
     swap_of_others_bytes: int = 0
     swap_device: str = "zram0"
     swap_seconds_per_read: float = 0.0005
@@ -292,6 +294,8 @@ class FakeHost:
                 self.swapped_in_bytes += touch(guest)
                 guest.demoted &= guest.resident
                 _poll(guest, step)
+                if self.swapoff:
+                    self.swapped_in_bytes += come_back(guest, set(sorted(guest.swapped)[:2]))
             for worker in self.workers:
                 worker(step)
 

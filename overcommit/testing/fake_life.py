@@ -57,8 +57,13 @@ def touch(guest: FakeGuest) -> int:
     if guest.paused:
         return 0
     back = guest.hot & guest.swapped
-    guest.swapped -= back
-    guest.resident |= back
     guest.major_faults += len(back)
-    guest.promoted_pages += len(back) * MIB // PAGE_SIZE
-    return len(back) * MIB
+    return come_back(guest, back)
+
+
+def come_back(guest: FakeGuest, chunks: set[int]) -> int:
+    """Read chunks back from swap; returns how many bytes that are."""
+    guest.swapped -= chunks
+    guest.resident |= chunks
+    guest.promoted_pages += len(chunks) * MIB // PAGE_SIZE
+    return len(chunks) * MIB

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def swap_room(host: FakeHost, guest: FakeGuest) -> int:
     """What of a guest may still go to swap: there must be room below each limit (memory.swap.max)."""
     limits = (
-        (host.swap_total_bytes, host.swap_used_bytes),
+        (0 if host.swapoff else host.swap_total_bytes, host.swap_used_bytes),
         (host.slice_swap_limit_bytes, host.swap_used_bytes - host.swap_of_others_bytes),
         (guest.swap_limit_bytes, len(guest.swapped) * MIB),
     )

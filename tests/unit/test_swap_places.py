@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -445,7 +446,10 @@ def test_swap_that_cannot_be_read_is_not_called_none(kernel_with: KernelWith) ->
 
 def test_a_kernel_without_swap_has_none_and_what_cannot_be_read_is_a_gap(kernel_with: KernelWith) -> None:
     gaps: list[Gap] = []
-    without = kernel_with({path: text for path, text in HOST.items() if path != "/proc/swaps"})
+    meminfo = re.sub(r"(Swap(?:Total|Free)):.*", r"\1: 0 kB", HOST["/proc/meminfo"])
+    without = kernel_with(
+        {p: text for p, text in HOST.items() if p != "/proc/swaps"} | {"/proc/meminfo": meminfo}
+    )
     host = read_host(without, gaps)
     assert (host.swap, host.swap_unread, gaps) == ((), None, [])
     assert read_swap_free(without) == 0
