@@ -39,6 +39,7 @@ _BEHIND_THE_LOCK = frozenset({"state", "pid"})
 _NOT_CONFIGURATION = _BEHIND_THE_LOCK | {"avail_operations", "effective_bytes", "tried_regions"}
 # All of a scheme's statistics are results, but for the one that others may have set.
 _STATISTICS, _SETTING_AMONG_THEM = "/stats/", "/max_nr_snapshots"
+_ADDRESSES = frozenset({"start", "end"})
 
 _T = TypeVar("_T")
 _wait = time.sleep
@@ -69,6 +70,11 @@ def patience_of(seconds: float) -> Iterator[None]:
 
 def _depth(path: str) -> int:
     return path.count("/")
+
+
+def _shown(name: str, value: str) -> str:
+    """A value as a message has it: everybody may read those, and nobody is told where QEMU's memory lies."""
+    return "an address" if name.rpartition("/")[2] in _ADDRESSES else repr(value)
 
 
 def _set_up_anew() -> Conflict:
@@ -310,10 +316,11 @@ class DamonSysfs:
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise Busy(
-                    f"DAMON stayed busy: writing {value!r} to {name}",
+                    f"DAMON stayed busy: writing {_shown(name, value)} to {name}",
                     hint="overcommitctl doctor names who uses DAMON",
                 ) from error
-            raise HostError(f"the kernel refused {value!r} for DAMON's {name}: {error.strerror}") from error
+            refused = f"the kernel refused {_shown(name, value)} for DAMON's {name}"
+            raise HostError(f"{refused}: {error.strerror}") from error
 
     def _retry(self, call: Callable[[], _T]) -> _T:
         patience = _PATIENCE.get() or _Patience(_BUSY_DEADLINE_SECONDS)

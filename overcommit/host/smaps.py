@@ -17,7 +17,8 @@ from overcommit.units import KIB
 
 _HEADER = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16}) \S+ \S+ (\S+) \d+\s*(.*)")
 _FIGURE = re.compile(r"[ \t]*([0-9]{1,17}) kB")
-_FLAGS = "VmFlags:"
+_FLAGS = "\nVmFlags:"
+_ADDRESS = re.compile(r"[0-9a-fA-F]{5,}")
 DELETED = " (deleted)"
 
 _KNOWN = """rd wr ex sh mr mw me ms gd gu pf dw lo lf io sr rr dc de ac nr ht sf nl ar wf dd dp bt sd mm hg nh
@@ -79,7 +80,9 @@ def parse_smaps(text: str) -> Iterator[Mapping]:
         header, _, figures = mapping.partition("\n")
         match = _HEADER.match(header)
         if match is None:
-            raise Unreadable(f"a mapping in smaps begins with {excerpt(header)}")
+            # Everybody may read a gap's reason, and nobody is told where QEMU's memory lies.
+            shown = excerpt(_ADDRESS.sub("?", header))
+            raise Unreadable(f"a mapping in smaps begins with {shown}")
         yield Mapping(
             span=Range(int(match[1], 16), int(match[2], 16)),
             device=match[3],

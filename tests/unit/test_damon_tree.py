@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -20,9 +22,9 @@ from overcommit.damon.schemes import (
     paddr_actor,
     with_pain,
 )
-from overcommit.damon.sysfs import DamonSysfs
+from overcommit.damon.sysfs import DamonSysfs, patience_of
 from overcommit.damon.tree import Context, Filter, Kdamond, Scheme, Target, Weights, parse_regions
-from overcommit.errors import Unsupported
+from overcommit.errors import HostError, Unsupported
 from overcommit.model.heat import AccessRegion
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.testing import FakeDamon, FakeHost, FakeKernel
@@ -307,3 +309,41 @@ def test_region_replaced_while_being_read_is_left_out(lost: str) -> None:
 
 def test_no_regions() -> None:
     assert parse_regions({}) == ()
+
+
+class Refusing(FakeKernel):
+    """A kernel that takes nothing in files of one name."""
+
+    def __init__(self, host: FakeHost, name: str, number: int) -> None:
+        super().__init__(host, FakeDamon(host, (7, 3)))
+        self.refuses, self.number = "", number
+        self.tree = DamonSysfs(self)
+        self.tree.set_slots(1)
+        self.refuses = name
+
+    def write_all(self, directory: str, writes: Sequence[tuple[str, str]], *, go_on: bool) -> tuple[int, ...]:
+        assert not go_on
+        for number, (path, value) in enumerate(writes):
+            try:
+                self.write(f"{directory}/{path}", value)
+            except OSError as error:
+                return (*[0] * number, error.errno or 0)
+        return (0,) * len(writes)
+
+    def write(self, path: str, value: str) -> None:
+        if self.refuses and path.rpartition("/")[2] == self.refuses:
+            raise OSError(self.number, os.strerror(self.number), path)
+        super().write(path, value)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBUSY])
+@pytest.mark.parametrize("name", ["start", "end"])
+def test_no_message_says_where_a_process_s_memory_lies(name: str, number: int) -> None:
+    """Everybody may read it in the status."""
+    kernel = Refusing(FakeHost([]), name, number)
+    pieces = (Range(0x7F12_3456_0000, 0x7F12_3496_0000),)
+    wanted = actor(target=Target.of(42, pieces))
+    with patience_of(0.0), pytest.raises(HostError) as caught:
+        kernel.tree.configure(0, wanted, MODERN)
+    assert f"/{name}" in str(caught.value)
+    assert str(pieces[0].start)[:6] not in str(caught.value)

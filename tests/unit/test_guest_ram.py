@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from overcommit.errors import Unreadable
 from overcommit.host.guest_ram import find_blocks
 from overcommit.host.mounts import FileSystem
 from overcommit.host.smaps import parse_smaps
@@ -128,3 +129,18 @@ def test_qemus_own_memory_is_never_taken_however_large() -> None:
 )
 def test_what_cannot_be_told_is_not_guessed(text: str) -> None:
     assert find_guest_ram(text, 2 * GIB) == ()
+
+
+def test_a_file_of_any_name_ends_no_mapping() -> None:
+    text = smaps(
+        *AROUND, Vma(BASE, 2 * GIB, GUEST_FLAGS), Vma(BASE + 8 * GIB, MIB, OWN_FLAGS, "0 fd:00 9 /VmFlags: x")
+    )
+    assert find_guest_ram(text, 2 * GIB) == (Range(BASE, BASE + 2 * GIB),)
+
+
+def test_a_mapping_of_another_shape_is_named_without_its_addresses() -> None:
+    text = smaps(Vma(BASE, 2 * GIB, GUEST_FLAGS)).replace("-", "..", 1)
+    with pytest.raises(Unreadable, match="a mapping in smaps begins with") as caught:
+        find_guest_ram(text, 2 * GIB)
+    assert f"{BASE:x}" not in str(caught.value)
+    assert f"{BASE + 2 * GIB:x}" not in str(caught.value)
