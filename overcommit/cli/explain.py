@@ -11,7 +11,7 @@ from overcommit.cli.daemon_client import find_daemon, own_watch, plan_of, refuse
 from overcommit.cli.naming import names_of
 from overcommit.cli.plan import observe_for_option, take_over_option
 from overcommit.cli.planning import look_and_plan
-from overcommit.cli.session import PROGRAM, Session, with_session
+from overcommit.cli.session import PROGRAM, Session, as_argument, with_session
 from overcommit.cli.talk import tell
 from overcommit.model.action import KsmAction
 from overcommit.model.plan import Plan
@@ -37,7 +37,7 @@ def explain(session: Session, domain: str, observe_for: float | None, take_over:
         )
     else:
         given = own_watch(session, observe_for, take_over=take_over)
-        refuse_options(daemon, given, command(PROGRAM, "explain", domain))
+        refuse_options(daemon, given, command(PROGRAM, "explain", *as_argument(domain)))
         made = _about(domain, plan_of(daemon, session))
     if session.json:
         click.echo(document.dumps(made), nl=False)

@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
-from overcommit.cli.daemon_client import find_daemon
+from overcommit.cli.daemon_client import Daemon, find_daemon
+from overcommit.cli.naming import names_of
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
 from overcommit.daemon.protocol import Verb
 from overcommit.daemon.revoking import release as end_quarantines
 from overcommit.daemon.status import quarantine_json
+from overcommit.errors import OvercommitError
 
 
 @click.command()
@@ -25,7 +27,10 @@ def release(session: Session, domain: str) -> None:
     Its failures until now are forgotten: the next one counts as the first. For root, and where overcommitd is
     at work for the group that it was told.
     """
-    released = _release(session, domain)
+    daemon = find_daemon()
+    released = _release(session, daemon, domain)
+    if not released:
+        _require_running(session, daemon, domain)
     if session.json:
         click.echo(json.dumps({"kind": "release", "released": released}, indent=1))
         return
@@ -35,8 +40,23 @@ def release(session: Session, domain: str) -> None:
         tell(f"{domain} is not in quarantine.")
 
 
-def _release(session: Session, domain: str) -> Sequence[Mapping[str, Any]]:
-    if daemon := find_daemon():
+def _require_running(session: Session, daemon: Daemon | None, word: str) -> None:
+    """Raise `UsageError` for a word that no running domain has: it may be a slip.
+
+    Where libvirt does not tell what runs, every name may be right.
+    """
+    if daemon is not None:
+        running = {domain["uuid"]: domain["name"] for domain in daemon.ask(Verb.STATUS)["domains"]}
+    else:
+        try:
+            running = {listed.uuid: listed.name for listed in session.hypervisor(read_only=True).domains()}
+        except OvercommitError:
+            return
+    names_of((word,), running)
+
+
+def _release(session: Session, daemon: Daemon | None, domain: str) -> Sequence[Mapping[str, Any]]:
+    if daemon is not None:
         released: list[dict[str, Any]] = daemon.ask(Verb.RELEASE, {"domain": domain})["released"]
         return released
     require_root()

@@ -165,6 +165,11 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def as_argument(word: str) -> tuple[str, ...]:
+    """A word that follows a verb, so that no command takes it for an option."""
+    return ("--", word) if word.startswith("-") else (word,)
+
+
 def as_word(path: Path) -> str:
     """A file as a word of a command, which no command takes for an option."""
     return f"./{path}" if str(path).startswith("-") else str(path)

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
+import shlex
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -336,6 +338,23 @@ def test_options_that_need_a_watch_of_their_own(
     assert daemon.heard == []
 
 
+def test_the_command_that_is_named_instead_means_the_same_domain(run: Run, daemon: Daemon) -> None:
+    for name in ("-web", "a b", "--help"):
+        daemon.plan = dataclasses.replace(
+            daemon.plan,
+            domains=tuple(
+                dataclasses.replace(d, incarnation=dataclasses.replace(d.incarnation, name=name))
+                for d in daemon.plan.domains[:1]
+            ),
+            actions=(),
+        )
+        daemon.publish()
+        refused = run("explain", "--observe-for", "30s", "--", name)
+        assert refused.status == USAGE
+        (hint,) = re.findall("hint:  overcommitctl (.*)", refused.err)
+        assert run(*shlex.split(hint)).out.startswith(f"{name}  (class")
+
+
 @pytest.mark.parametrize(("arguments", "sent"), [([], {}), (["--for", "1h"], {"seconds": 3600.0})])
 def test_pause_and_resume(run: Run, daemon: Daemon, arguments: list[str], sent: dict[str, Any]) -> None:
     daemon.answers[Verb.PAUSE] = lambda order: order.reply(
@@ -440,6 +459,10 @@ def test_a_quarantine_is_ended_by_the_daemon_for_its_group_too(run: Run, as_anyb
     as_anybody.answers[Verb.RELEASE] = lambda order: order.reply({"released": []})
     assert run("release", "web").out == "web is not in quarantine.\n"
     assert as_anybody.heard[-1] == (Verb.RELEASE, {"domain": "web"})
+    slip = run("release", "wbe")
+    assert (slip.status, slip.out) == (USAGE, "")
+    assert "no running domain 'wbe'" in slip.err
+    assert "did you mean web?" in slip.err
 
 
 @pytest.mark.parametrize(("changed", "status"), [(True, IN_PART), (False, REFUSED)])

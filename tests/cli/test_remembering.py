@@ -524,6 +524,9 @@ def test_another_life_of_the_domain_is_not_held_to_account(
 @pytest.mark.usefixtures("stuck")
 def test_an_operator_can_end_a_quarantine(run: Run) -> None:
     assert run("release", "cold").out == "cold is not in quarantine.\n"
+    slip = run("release", "fre")
+    assert (slip.status, slip.out) == (USAGE, "")
+    assert "did you mean free?" in slip.err
     assert "; overcommitctl release free ends that" in run("status").out
     ended = run("release", "free")
     assert ended.status == 0
