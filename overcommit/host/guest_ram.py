@@ -61,7 +61,7 @@ def find_blocks(mappings: Iterable[Mapping], parts: Sequence[Part], file_system:
     """
     regions = [r for r in _regions(mappings, file_system) if r.span.size >= MIB]
     storage: list[tuple[Region, Part]] = []
-    for part in (part for part in parts if part.use is not Use.RAM):
+    for part in (part for part in parts if part.use in {Use.STORAGE, Use.EXCHANGE}):
         if (found := _kept_in(part, regions)) is not None:
             regions.remove(found)
             storage.append((found, part))
@@ -159,21 +159,20 @@ def _kept_in(part: Part, regions: Sequence[Region]) -> Region | None:
 
 
 def _ram(regions: Sequence[Region], parts: Sequence[Part]) -> list[tuple[Region, Part]]:
-    """Each part's region by name and size, or by size; the rest by what is largest, if that is enough."""
-    left, missing = list(regions), list[Part]()
+    """Each part's region by its size; the rest by what is largest, if that is enough.
+
+    Of several of one size it is the one with its name, else one in what it is defined to lie in.
+    """
+    left, missing = list(regions), list(parts)
     found: list[tuple[Region, Part]] = []
-    for named in (True, False):
-        for part in parts if named else missing[:]:
-            fitting = (r for r in left if r.span.size == part.size_bytes and (not named or _called(r, part)))
-            region = next(fitting, None)
-            if region is None:
-                if named:
-                    missing.append(part)
-                continue
-            if not named:
+    for fits in (_called, _lies_in, _any):
+        for part in missing[:]:
+            of_size = (r for r in left if r.span.size == part.size_bytes)
+            region = next((r for r in of_size if fits(r, part)), None)
+            if region is not None:
                 missing.remove(part)
-            left.remove(region)
-            found.append((region, part))
+                left.remove(region)
+                found.append((region, part))
     wanted = sum(part.size_bytes for part in missing)
     any_of_them = Part(size_bytes=wanted)
     for region in sorted(left, key=lambda region: region.span.size, reverse=True):
@@ -182,6 +181,17 @@ def _ram(regions: Sequence[Region], parts: Sequence[Part]) -> list[tuple[Region,
         wanted -= region.span.size
         found.append((region, any_of_them))
     return found if wanted <= 0 else []
+
+
+def _any(region: Region, part: Part) -> bool:
+    return region.span.size == part.size_bytes
+
+
+def _lies_in(region: Region, part: Part) -> bool:
+    """Whether it is in what the part is defined to be in; a file may lie on a tmpfs, and elsewhere."""
+    if part.backing is Backing.FILE:
+        return region.backing not in {Backing.ANONYMOUS, Backing.HUGETLB}
+    return region.backing is part.backing
 
 
 def _called(region: Region, part: Part) -> bool:
@@ -199,5 +209,6 @@ def _block(region: Region, part: Part) -> Block:
         mergeable=region.mergeable,
         source=region.path,
         alias=part.alias,
+        named=_called(region, part),
         cached_bytes=region.cached_bytes,
     )

@@ -8,7 +8,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
 from overcommit.errors import Unreadable
-from overcommit.model.blocks import Part, Use, VirtioMemDevice
+from overcommit.model.blocks import Backing, Part, Use, VirtioMemDevice
+from overcommit.units import KIB, parse_nodes
 
 VIRTIO_MEM = "./devices/memory[@model='virtio-mem']"
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
@@ -21,6 +22,8 @@ _DEVICES = {
     r"vhost-vdpa.*": "a vDPA device",
 }
 _NETWORKS = {"vhost-vdpa": "a vDPA device"}
+_LARGEST_PAGE = 64 * KIB
+"""Of the sizes that a kernel has for all its pages; what is larger are huge pages."""
 _WHERE = "on QEMU's command line"
 
 
@@ -78,11 +81,15 @@ def parts_of(root: ET.Element) -> tuple[Part, ...]:
         raise Unreadable("its memory devices are larger than all of its memory")
     cells = [(cell.get("id", str(n)), cell) for n, cell in enumerate(root.findall("./cpu/numa/cell"))]
     parts = [
-        Part(size_bytes=bytes_of(cell, cell.get("memory", "0")), names=(f"ram-node{nid}",))
+        Part(
+            size_bytes=bytes_of(cell, cell.get("memory", "0")),
+            names=(f"ram-node{nid}",),
+            backing=_backing(root, nid, shared=cell.get("memAccess") is not None),
+        )
         for nid, cell in cells
     ]
     if sum(part.size_bytes for part in parts) != left:
-        parts = [Part(size_bytes=left)]
+        parts = [Part(size_bytes=left, backing=_backing(root, "0"))]
     return (*(part for part in parts if part.size_bytes), *devices)
 
 
@@ -91,18 +98,54 @@ def _devices(root: ET.Element) -> Iterator[Part]:
         model, alias = device.get("model", ""), alias_of(device)
         if model not in _STORAGE | _RAM | {"sgx-epc"}:
             raise Unreadable(f"it has a memory device of the model {model[:30]!a}, which is not known")
-        path = device.find("./source/path")
+        path, pages = device.find("./source/path"), size_of(device.find("./source/pagesize"))
+        node = device.findtext("./target/node", "")
         yield Part(
             size_bytes=size_of(device.find("./target/size")),
             use=Use.RAM if model in _RAM else Use.ENCLAVE if model == "sgx-epc" else Use.STORAGE,
             names=(f"mem{alias}",) if alias else (),
             alias=alias if model == "virtio-mem" else None,
             path=path.text if path is not None else None,
+            backing=Backing.HUGETLB if pages > _LARGEST_PAGE else _backing(root, node, huge=not pages),
         )
     for device in root.findall("./devices/shmem"):
         size = size_of(device.find("./size"))
         if size:
             yield Part(size_bytes=0, use=Use.EXCHANGE, path=f"/dev/shm/{device.get('name', '')}")  # noqa: S108
+
+
+def _backing(root: ET.Element, node: str, *, shared: bool = False, huge: bool = True) -> Backing:
+    """What libvirt puts the memory of one of the guest's nodes in.
+
+    See qemuBuildMemoryBackendProps, src/qemu/qemu_command.c. ``shared``: by access that it says itself.
+    ``huge``: where pages of some size are for its node.
+    """
+    backing = root.find("./memoryBacking")
+    if backing is None:
+        return Backing.FILE if shared else Backing.ANONYMOUS
+    pages = backing.find("./hugepages")
+    if huge and pages is not None:
+        sizes = pages.findall("./page")
+        chosen = [page for page in sizes if _names(page.get("nodeset"), node)]
+        if not sizes or any(bytes_of(page, page.get("size", "0")) > _LARGEST_PAGE for page in chosen):
+            return Backing.HUGETLB
+    source = backing.find("./source")
+    kind = source.get("type") if source is not None else None
+    if kind == "memfd":
+        return Backing.SHMEM
+    return (
+        Backing.FILE
+        if kind == "file" or shared or backing.find("./access") is not None
+        else Backing.ANONYMOUS
+    )
+
+
+def _names(nodeset: str | None, node: str) -> bool:
+    """Whether pages are for a node of the guest; without a list they are for all."""
+    try:
+        return nodeset is None or int(node) in parse_nodes(nodeset)
+    except ValueError:
+        return False
 
 
 def virtio_mem(device: ET.Element) -> VirtioMemDevice:

@@ -51,7 +51,9 @@ class Block:
     """One region of a guest.
 
     ``source`` is the file's name, as the kernel has it. ``alias`` is of the virtio-mem device it belongs to.
-    ``mergeable``: QEMU offered it to KSM. ``cached_bytes`` of it are page cache of a file.
+    ``named``: its file's name says so; else it may be another device's, of the same size and in the same.
+    ``mergeable``: QEMU offered it to KSM. Of what is resident, ``cached_bytes`` are pages of the file itself,
+    of which the guest has no copy of its own yet.
     """
 
     span: Range
@@ -62,6 +64,7 @@ class Block:
     mergeable: bool = True
     source: str = ""
     alias: str | None = None
+    named: bool = False
     cached_bytes: int = 0
 
     @property
@@ -140,6 +143,7 @@ class Part:
     """What the definition says that a guest has: one memory cell, or one memory device.
 
     ``names`` are what QEMU may call it in the name of its file, ``path`` is the file that it is kept in.
+    ``backing`` is what it is defined to lie in, to tell it from what else has its size; None: not known.
     """
 
     size_bytes: int
@@ -147,6 +151,7 @@ class Part:
     names: tuple[str, ...] = ()
     alias: str | None = None
     path: str | None = None
+    backing: Backing | None = None
 
 
 def storage_bytes(parts: tuple[Part, ...]) -> int:

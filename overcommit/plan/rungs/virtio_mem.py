@@ -64,9 +64,14 @@ def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0)
 
 
 def _held(domain: DomainFacts, device: VirtioMemDevice) -> int:
-    """What the host holds of a device at least: of the blocks of RAM of its size, the least."""
+    """What the host holds of a device at least: the least of the blocks that may be the device's."""
     if domain.residency is None:
         return 0
-    same = [block for block in domain.guest_ram if block.size_bytes == device.size_bytes]
-    blocks = [block.span for block in same if block.alias == device.alias] or [block.span for block in same]
-    return min((total_size(intersect(domain.residency.resident, [block])) for block in blocks), default=0)
+    of_size = [block for block in domain.guest_ram if block.size_bytes == device.size_bytes]
+    own = next((block for block in of_size if block.alias == device.alias), None)
+    if own is not None and own.named:
+        of_size = [own]
+    elif own is not None:
+        of_size = [block for block in of_size if block.backing is own.backing]
+    resident = domain.residency.resident
+    return min((total_size(intersect(resident, [block.span])) for block in of_size), default=0)
