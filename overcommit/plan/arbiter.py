@@ -151,8 +151,8 @@ def _share_out(
         paid[index] = purse.take(candidates[index], part)
         missing -= _worth(paid[index])
     for index, limit in share(sum(most), burdens, tax=tax):
-        if missing < burdens[index].least_bytes:
-            continue
+        if missing < worthwhile(0):
+            break
         before = paid.get(index, [])
         purse.put_back(before)
         again = purse.take(candidates[index], min(limit, _worth(before) + missing))

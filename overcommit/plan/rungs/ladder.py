@@ -165,7 +165,7 @@ def _between_nodes(case: Case, heat: Heat, cold: int, rooms: Mapping[int, int]) 
         return
     # How much lies there already is known, but not which pieces; presumably cold ones.
     there, least = _on_cold_node(case), worthwhile(case.bounds.ceiling_bytes)
-    pieces = coldest(heat.cold_pieces, there + max(0, min(cold - there, rooms.get(node, 0))))
+    pieces = coldest(heat.cold_pieces, there + max(0, min(cold - there, rooms.get(node, 0))), whole=True)
     moving = sum(piece.resident_bytes for piece in pieces) - there
     if moving >= least:
         yield demote(case, heat, node, there, moving, pieces)

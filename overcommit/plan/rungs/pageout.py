@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from overcommit.model.action import PageoutAction
 from overcommit.model.heat import ColdPiece, Heat
 from overcommit.model.ranges import Range
-from overcommit.plan.case import Case
+from overcommit.plan.case import Case, worthwhile
 from overcommit.plan.eligibility import best_actor
-from overcommit.units import PAGE_SIZE, format_duration, format_ratio, format_size
+from overcommit.units import PAGE_SIZE, PIECE_ALIGNMENT, format_duration, format_ratio, format_size
 
 
 def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...]) -> PageoutAction:
@@ -47,15 +47,29 @@ def _risk(heat: Heat, working_set: int, limit: float) -> str:
     return f"{text} (its class allows {allowed:,.0f}: {format_ratio(limit)} of its working set)"
 
 
-def coldest(pieces: Iterable[ColdPiece], most_bytes: int) -> tuple[ColdPiece, ...]:
-    """The pieces idle longest that together hold at most ``most_bytes``, by address."""
+def coldest(pieces: Iterable[ColdPiece], most_bytes: int, *, whole: bool = False) -> tuple[ColdPiece, ...]:
+    """The pieces idle longest that together hold at most ``most_bytes``, by address.
+
+    A piece is a part of its domain, gigabytes of a large one: where it holds too much it is cut, unless
+    ``whole`` ones are asked for.
+    """
     taken: list[ColdPiece] = []
     left = most_bytes
     for piece in sorted(pieces, key=lambda p: (-p.idle_seconds, p.start)):
-        if piece.resident_bytes <= left:
-            left -= piece.resident_bytes
-            taken.append(piece)
+        fits = piece.resident_bytes <= left
+        part = piece if fits else None if whole else _cut(piece, left)
+        if part is not None:
+            left -= part.end - part.start if part is not piece else piece.resident_bytes
+            taken.append(part)
     return tuple(sorted(taken))
+
+
+def _cut(piece: ColdPiece, most_bytes: int) -> ColdPiece | None:
+    """Its beginning, which cannot hold more; None where that may hold too little to be worth it."""
+    end = (piece.start + most_bytes) // PIECE_ALIGNMENT * PIECE_ALIGNMENT
+    not_resident = piece.end - piece.start - piece.resident_bytes
+    sure = end - piece.start - not_resident
+    return piece._replace(end=end, resident_bytes=sure) if sure >= worthwhile(0) else None
 
 
 def pieces_in(pieces: Iterable[ColdPiece], ranges: Sequence[Range]) -> Iterator[ColdPiece]:
