@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from overcommit.apply import lever
+from overcommit.apply.worksite import Held
 from overcommit.model.facts import Residency
 from overcommit.model.plan import refusal
 from overcommit.observe import attempts, memory
@@ -84,9 +85,8 @@ def test_s5_what_the_balloon_says_is_claimed(life: Life, monkeypatch: pytest.Mon
     really = lever._outcome
 
     def outcome(site: Any, action: Any, end: Any, began: float, **figures: Any) -> Any:
-        return really(
-            site, action, end, began, **figures | {"freed": action.before_bytes - action.after_bytes}
-        )
+        said = Held(action.before_bytes - action.after_bytes, 0)
+        return really(site, action, end, began, **figures | {"given": said})
 
     monkeypatch.setattr(lever, "_outcome", outcome)
     named(life, "free").behaviour = Behaviour.PHANTOM

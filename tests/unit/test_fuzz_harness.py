@@ -49,8 +49,8 @@ def test_it_comes_back(number):
 """
 
 
-def fuzz(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.fuzz", "--minutes", "0.03", "--jobs", "2"]
+def fuzz(directory: Path, *options: str, minutes: str = "0.03") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.fuzz", "--minutes", minutes, "--jobs", "2"]
     places = ["--directory", str(directory), "--kept", str(directory / "kept")]
     return subprocess.run(
         [*command, *places, *options], cwd=CHECKOUT, text=True, capture_output=True, check=False
@@ -59,11 +59,14 @@ def fuzz(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_is_sound_is_tried_again_and_again_until_the_time_is_up(tmp_path: Path) -> None:
     (tmp_path / "test_sound.py").write_text(SOUND)
-    done = fuzz(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    examples = re.search(r"sound +([0-9,]+) examples +([0-9]+) seeds", done.stdout)
-    assert examples
-    assert int(examples[1].replace(",", "")) > 100  # of one run of make test
+    for minutes in ("0.03", "0.2", "0.4"):  # a busy machine needs most of the first for its imports
+        done = fuzz(tmp_path, minutes=minutes)
+        assert done.returncode == 0, done.stdout + done.stderr
+        examples = re.search(r"sound +([0-9,]+) examples +([0-9]+) seeds", done.stdout)
+        assert examples
+        if int(examples[2]) > 1:
+            return
+    pytest.fail(f"one run of make test in all that time: {done.stdout}")
 
 
 @pytest.mark.parametrize(
