@@ -80,9 +80,18 @@ def find_blocks(mappings: Iterable[Mapping], parts: Sequence[Part], file_system:
     )
 
 
-def process_memory(mappings: Iterable[Mapping]) -> tuple[Range, ...]:
-    """All of a process's larger writable memory: guest RAM is in there."""
-    return normalise(m.span for m in mappings if "wr" in m.flags and m.span.size >= MIB and not m.of_device)
+def process_memory(mappings: Iterable[Mapping], file_system: FileSystemOf) -> tuple[Range, ...]:
+    """All of a process's larger writable memory: guest RAM is in there. What is page cache of a file is none.
+
+    Raises:
+        OSError: what is mounted cannot be read.
+    """
+    larger = (m for m in mappings if "wr" in m.flags and m.span.size >= MIB and not m.of_device)
+    return normalise(
+        mapping.span
+        for mapping in larger
+        if "sh" not in mapping.flags or _backing(mapping, file_system) not in {Backing.FILE, Backing.DAX}
+    )
 
 
 def locked_bytes(mappings: Iterable[Mapping]) -> int:
@@ -117,8 +126,10 @@ def _regions(mappings: Iterable[Mapping], file_system: FileSystemOf) -> Iterator
 def _region(mapping: Mapping, file_system: FileSystemOf) -> Region:
     backing, shared = _backing(mapping, file_system), "sh" in mapping.flags
     cached = 0
-    if backing is Backing.FILE:
-        cached = mapping.figure("Rss") - (0 if shared else mapping.figure("Anonymous"))
+    if backing is Backing.FILE and shared:
+        cached = mapping.figure("Rss")
+    elif not shared and backing in {Backing.FILE, Backing.SHMEM, Backing.RAMFS}:
+        cached = mapping.figure("Rss") - mapping.figure("Anonymous")
     return Region(
         span=mapping.span,
         backing=backing,

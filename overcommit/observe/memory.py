@@ -6,10 +6,17 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from overcommit.host.guest_ram import NOTHING_FOUND, Found, find_blocks, locked_bytes, process_memory
+from overcommit.host.guest_ram import (
+    NOTHING_FOUND,
+    FileSystemOf,
+    Found,
+    find_blocks,
+    locked_bytes,
+    process_memory,
+)
 from overcommit.host.holders import read_companions, read_open, read_pinned
 from overcommit.host.kernel import Kernel
-from overcommit.host.mounts import FileSystem, read_file_systems
+from overcommit.host.mounts import read_file_systems
 from overcommit.host.residency import residency_of
 from overcommit.host.smaps import Mapping, parse_smaps
 from overcommit.model.blocks import MemoryFacts, Part, Use, storage_bytes
@@ -49,7 +56,8 @@ def look_at_memory(
         if found == NOTHING_FOUND:
             gaps.append(Gap(what="guest RAM", why="not to be told from the rest of QEMU's memory"))
         if found is None or found == NOTHING_FOUND:
-            process = process_memory(mappings)
+            mounts = _file_systems(kernel, pid)
+            process = attempt_or_gap(gaps, "QEMU's memory", lambda: process_memory(mappings, mounts)) or ()
     found = found or NOTHING_FOUND
     if found.unknown_flags:
         flags = ", ".join(sorted(found.unknown_flags))
@@ -76,10 +84,11 @@ def _mappings(kernel: Kernel, pid: int) -> tuple[Mapping, ...]:
 
 
 def _find(kernel: Kernel, pid: int, mappings: Sequence[Mapping], definition: Definition) -> Found:
-    mounts = functools.cache(functools.partial(read_file_systems, kernel, pid))
-
-    def file_system(device: str) -> FileSystem | None:
-        return mounts().get(device)
-
     parts = definition.parts or (Part(size_bytes=definition.maximum_bytes),)
-    return find_blocks(mappings, parts, file_system)
+    return find_blocks(mappings, parts, _file_systems(kernel, pid))
+
+
+def _file_systems(kernel: Kernel, pid: int) -> FileSystemOf:
+    """Those that a process sees, read when the first is asked for."""
+    mounts = functools.cache(functools.partial(read_file_systems, kernel, pid))
+    return lambda device: mounts().get(device)

@@ -185,9 +185,10 @@ def mounted(host: FileKernel) -> str:
 
 def mapped(text: str) -> object:
     mappings = tuple(smaps.parse_smaps(text))
-    guest_ram.process_memory(mappings)
+    mounted_there = {"fd:00": mounts.FileSystem("xfs", False)}.get
+    guest_ram.process_memory(mappings, mounted_there)
     guest_ram.locked_bytes(mappings)
-    return guest_ram.find_blocks(mappings, IN_A_FILE.parts, {"fd:00": mounts.FileSystem("xfs", False)}.get)
+    return guest_ram.find_blocks(mappings, IN_A_FILE.parts, mounted_there)
 
 
 def regions(text: str) -> object:
