@@ -120,7 +120,7 @@ class Worksite:
         if domain.cgroup is None:
             return NO_LIMITS
         try:
-            return read_limits(self.kernel, domain.cgroup.path)
+            return read_limits(self.kernel, domain.cgroup.path, common=domain.cgroup.common)
         except (OSError, ValueError) as error:
             self.require_alive(domain)
             raise HostError(

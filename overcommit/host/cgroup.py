@@ -20,6 +20,8 @@ from overcommit.model.facts import CgroupMemory, CgroupSigns
 ROOT = "/sys/fs/cgroup"
 _STAT = "memory.stat"
 _KINDS = frozenset({"anon", "file", "shmem", "kernel"})
+_POD = re.compile(r"/(?:kubepods[a-z-]*-)?pod[0-9a-f_-]+(?:\.slice)?$")
+"""The cgroup of a pod, by either of the drivers that kubelet has for cgroups."""
 _SWAPPINESS = ("max", "200")
 """Anonymous memory only (``max``: Linux 6.16), or as good as only (6.9): QEMU's code and files shall stay."""
 
@@ -48,6 +50,7 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
         anon_refaults=_counted(statistics, "workingset_refault_anon"),
         reclaim=kernel.exists(f"{directory}/memory.reclaim"),
         shared=processes != (pid,),
+        common=pid not in processes,
         others=tuple(each for each in processes if each != pid),
         pressure=signs.pressure,
         charge=_charge(statistics),
@@ -124,8 +127,12 @@ NO_LIMITS = Limits((), ())
 _OfOne = tuple[CgroupLimit | None, CgroupLimit | None]
 
 
-def read_limits(kernel: Kernel, path: str, known: dict[str, _OfOne] | None = None) -> Limits:
+def read_limits(
+    kernel: Kernel, path: str, known: dict[str, _OfOne] | None = None, *, common: bool = False
+) -> Limits:
     """What bounds a domain in that cgroup; ``known`` are groups that were read already, and takes in others.
+
+    ``common``: the group is of other domains too.
 
     Raises:
         OSError: the cgroup vanished.
@@ -133,7 +140,7 @@ def read_limits(kernel: Kernel, path: str, known: dict[str, _OfOne] | None = Non
     """
     known = {} if known is None else known
     found = []
-    for group, own in groups_above(path):
+    for group, own in groups_above(path, common=common):
         if group not in known:
             known[group] = read_limit(kernel, group, own=own), read_swap_limit(kernel, group, own=own)
         found.append(known[group])
@@ -155,15 +162,16 @@ def _lowest(kernel: Kernel, path: str, names: Iterable[str]) -> tuple[int, str] 
     return min(figures, default=None)
 
 
-def groups_above(path: str) -> tuple[tuple[str, bool], ...]:
+def groups_above(path: str, *, common: bool = False) -> tuple[tuple[str, bool], ...]:
     """A domain's cgroup and those it lies in, nearest first, with whether it is the domain's own.
 
-    The scope that systemd made for a domain is its own as well as what libvirt made below.
+    The scope that systemd made for a domain is its own as well as what libvirt made below, and so is the pod
+    that it runs in. ``common``: its cgroup is of other domains too, and none is its own.
     """
     groups: list[tuple[str, bool]] = []
-    own = True
+    own = not common
     while path:
-        own = own and (not groups or path.endswith(".scope"))
+        own = own and (not groups or path.endswith(".scope") or _POD.search(path) is not None)
         groups.append((path, own))
         path = path.rpartition("/")[0]
     return tuple(groups)

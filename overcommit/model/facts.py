@@ -167,8 +167,8 @@ class CgroupMemory:
     """The domain's cgroup v2 memory figures.
 
     ``promoted_pages`` came back from swap. ``reclaim``: the kernel can be asked to reclaim from it.
-    ``shared``: ``others`` (pids) are charged to it too, so that what is taken from it may be theirs.
-    ``charge``: None where the kernel does not tell the kinds apart.
+    ``shared``: ``others`` (pids) are charged to it too, so that what is taken from it may be theirs;
+    ``common``: domains too. ``charge``: None where the kernel does not tell the kinds apart.
     """
 
     path: str
@@ -180,6 +180,7 @@ class CgroupMemory:
     reclaim: bool
     shared: bool
     pressure: Pressure | None
+    common: bool = False
     others: tuple[int, ...] = ()
     charge: Charge | None = None
 
@@ -191,8 +192,7 @@ _AS_PLACED = -1
 class Residency:
     """Which parts of guest RAM the host holds in memory, how much that is, and how much is in swap.
 
-    Of what is resident, ``huge_bytes`` are in huge pages, which were set aside, and ``cached_bytes`` are page
-    cache of a file.
+    Of what is, ``huge_bytes`` are in huge pages, which were set aside, and ``cached_bytes`` a file's own.
     """
 
     resident: tuple[Range, ...]

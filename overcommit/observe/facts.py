@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from overcommit.clock import Clock
 from overcommit.errors import UNCONTAINED, Gone, HostError
@@ -58,7 +59,27 @@ def observe(
             raise
         except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this domain's
             gaps.append(Gap(what=f"domain {listed.name}", why=gap_text(error)))
-    return Snapshot(taken_at=clock.now(), host=host, domains=tuple(domains), gaps=tuple(gaps))
+    told = _with_common_groups(domains)
+    return Snapshot(taken_at=clock.now(), host=host, domains=tuple(told), gaps=tuple(gaps))
+
+
+def _with_common_groups(domains: Sequence[DomainFacts]) -> Iterator[DomainFacts]:
+    """The same domains; limits of a cgroup that several are in are nobody's own."""
+    groups = Counter(domain.cgroup.path for domain in domains if domain.cgroup)
+    for domain in domains:
+        if domain.cgroup is None or not (domain.cgroup.common or groups[domain.cgroup.path] > 1):
+            yield domain
+            continue
+        yield dataclasses.replace(
+            domain,
+            cgroup=dataclasses.replace(domain.cgroup, common=True),
+            limits=_nobodys(domain.limits),
+            swap_limits=_nobodys(domain.swap_limits),
+        )
+
+
+def _nobodys(limits: Sequence[CgroupLimit] | None) -> tuple[CgroupLimit, ...] | None:
+    return None if limits is None else tuple(dataclasses.replace(limit, own=False) for limit in limits)
 
 
 def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:

@@ -94,7 +94,7 @@ def _relieve(candidates: Sequence[Candidate], room: int, host: HostFacts) -> Ite
         part = max(room // (len(reliefs) - done), unit)
         size = min(wanted[index], part // unit * unit, room // unit * unit)
         bound = below.room(place, [reliefs[later][0] for later in order[done + 1 :]])
-        if bound is not None and bound.size_bytes < size:
+        if bound is not None and (bound.size_bytes < size or bound.size_bytes < unit):
             size = bound.size_bytes // unit * unit
             granted[index] = _given_less(action, size, bound)
         else:

@@ -27,6 +27,10 @@ _MEMTUNE = {
     "memory.swap.max": "--swap-hard-limit",
 }
 """What libvirt calls them on cgroup v2 (src/util/vircgroupv2.c); it does not know the other."""
+_OF_LIBVIRT = ("/libvirt", ".libvirt-qemu")
+"""What it makes below the scope of a domain, or without systemd-machined (src/util/vircgroup.c)."""
+_POD = "/kubepods"
+"""All below is kubelet's, which sets limits anew (pkg/kubelet/cm)."""
 _UNITS = (".slice", ".scope", ".service")
 
 
@@ -144,8 +148,10 @@ def no_swap(limit: CgroupLimit) -> str:
 def raise_text(limit: CgroupLimit, domain: Incarnation | None = None) -> str:
     """What gives more room, to be pasted; ``domain`` is whose own cgroup it may be."""
     options = _MEMTUNE.get(limit.file)
-    if limit.own and domain is not None and options:
+    if limit.own and domain is not None and options and limit.path.endswith(_OF_LIBVIRT):
         return command("virsh", "memtune", whom(domain), options, "-1")
+    if _POD in limit.path:
+        return f"raise what its pod may have ({limit.file} of {limit.path})"
     unit = unit_of(limit.path.removesuffix("/libvirt"))
     if not unit.endswith(_UNITS):
         return f"raise {limit.file} of {limit.path}"

@@ -245,8 +245,25 @@ def test_a_group_over_its_limit_has_no_room() -> None:
             "/machine/qemu-1-web.libvirt-qemu",
             [("/machine/qemu-1-web.libvirt-qemu", True), ("/machine", False)],
         ),
+        (
+            "/kubepods.slice/kubepods-pod0f6e_3b1c.slice/cri-containerd-9a.scope",
+            [
+                ("/kubepods.slice/kubepods-pod0f6e_3b1c.slice/cri-containerd-9a.scope", True),
+                ("/kubepods.slice/kubepods-pod0f6e_3b1c.slice", True),
+                ("/kubepods.slice", False),
+            ],
+        ),
+        (
+            "/kubepods/burstable/pod0f6e-3b1c/9a",
+            [
+                ("/kubepods/burstable/pod0f6e-3b1c/9a", True),
+                ("/kubepods/burstable/pod0f6e-3b1c", True),
+                ("/kubepods/burstable", False),
+                ("/kubepods", False),
+            ],
+        ),
     ],
-    ids=["systemd", "without systemd"],
+    ids=["systemd", "without systemd", "a pod", "a pod without systemd"],
 )
 def test_a_domain_has_its_scope_to_itself_and_the_slice_with_others(
     path: str, expected: list[tuple[str, bool]]

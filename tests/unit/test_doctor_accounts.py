@@ -99,5 +99,23 @@ def test_a_domain_whose_own_limit_leaves_nothing_for_qemu_is_in_danger(file: str
     assert found.fix.startswith("virsh memtune web ")
 
 
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [
+        ("/machine/qemu-1-web.libvirt-qemu", "virsh memtune web --hard-limit -1"),
+        (
+            "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope",
+            "systemctl set-property 'machine-qemu\\x2d1\\x2dweb.scope' MemoryMax=infinity",
+        ),
+        ("/kubepods/burstable/pod0f6e-3b1c", "raise what its pod may have "),
+    ],
+    ids=["libvirt's, without machined", "set for the scope by systemd", "kubelet's"],
+)
+def test_who_set_a_domains_own_limit_raises_it(path: str, fix: str) -> None:
+    own = dataclasses.replace(limit(GIB, path=path), own=True)
+    (found,) = limit_findings([scenarios.domain("web", overhead=100 * MIB, limits=[own])])
+    assert found.fix.startswith(fix)
+
+
 def test_without_limits_there_is_nothing_to_say() -> None:
     assert list(limit_findings([scenarios.domain("web")])) == []
