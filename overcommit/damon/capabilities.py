@@ -114,7 +114,7 @@ class Capabilities:
 
     def offers(self, path: str) -> bool:
         """Whether a file below a slot exists on this kernel."""
-        return template(path) in self.files
+        return path in self.files or template(path) in self.files
 
     @property
     def snapshot_limit(self) -> bool:

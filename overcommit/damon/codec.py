@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 _T = TypeVar("_T")
 _DECLARATION = "sysfs"
+_DECLARED: dict[type, tuple[tuple[str, File | Section | Children], ...]] = {}
 
 
 class Write(NamedTuple):
@@ -97,13 +98,15 @@ def difference(present: Any, wanted: Any, directory: str = "") -> Iterator[Write
                 if codec.encode(old) != codec.encode(new):
                     yield Write(_join(directory, path), codec.encode(new))
             case Section(path):
-                yield from difference(old, new, _join(directory, path))
+                if old != new:
+                    yield from difference(old, new, _join(directory, path))
             case Children(counter, kind):
                 if len(old) != len(new):
                     yield Write(_join(directory, counter), str(len(new)))
                     old = tuple(kind() for _ in new)
                 for index, (was, shall_be) in enumerate(zip(old, new, strict=True)):
-                    yield from difference(was, shall_be, _child(directory, counter, index))
+                    if was != shall_be:
+                        yield from difference(was, shall_be, _child(directory, counter, index))
 
 
 def parse(kind: type[_T], files: Mapping[str, str], directory: str = "") -> _T:
@@ -133,10 +136,11 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(repr(list(render(value))).encode()).hexdigest()[:16]
 
 
-def declared(kind: type) -> Iterator[tuple[str, File | Section | Children]]:
-    """The fields of a dataclass and where they lie."""
-    for each in dataclasses.fields(kind):
-        yield each.name, each.metadata[_DECLARATION]
+def declared(kind: type) -> tuple[tuple[str, File | Section | Children], ...]:
+    """The fields of a dataclass and where they lie; found once, for each monitor is rendered with them."""
+    if kind not in _DECLARED:
+        _DECLARED[kind] = tuple((each.name, each.metadata[_DECLARATION]) for each in dataclasses.fields(kind))
+    return _DECLARED[kind]
 
 
 def _join(directory: str, path: str) -> str:
