@@ -27,11 +27,10 @@ EVENT_BYTES = 80
 LINE_BYTES = 160
 """What its line takes, at most."""
 _EVENT = "events/damon/damon_aggregated"
-_SAYS = ": damon_aggregated: target_id="
+_SAYS = ": damon_aggregated: target_id=0 nr_regions="
 """``kdamond.0-162 [000] ..... 50.137218: damon_aggregated: target_id=0 nr_regions=16 4096-8192: 3 1``"""
 _MOST_DIGITS = 10
 """Of a thread id, which is below 2^22."""
-_OF_FIRST_TARGET, _COUNT_FROM = "0", len("nr_regions=")
 _NEW_REGION = functools.partial(tuple.__new__, AccessRegion)
 """There are thousands a second on a large host, and the constructor has to take its arguments apart."""
 
@@ -127,30 +126,29 @@ class WindowAssembler:
 
     def feed(self, text: str) -> Iterator[tuple[int, Window]]:
         """The windows that are complete by these lines, with their kdamond's thread id."""
-        threads: dict[str, int | None] = {}
+        thread, before = None, ""
         for line in text.split("\n"):
             head, says, tail = line.partition(_SAYS)
             if not says:
                 if " EVENTS]" in line and "[LOST " in line:
                     self._lose_all()
                 continue
-            who = head[: head.rfind("[")]  # the same for all lines of a kdamond
-            thread = threads[who] if who in threads else threads.setdefault(who, self._thread_of(who))
-            regions = self._regions.get(thread) if thread is not None else None
-            if thread is None or regions is None:
+            who = head[: head.rfind("[")]
+            if who != before:  # a window's lines mostly follow one another
+                thread, before = self._thread_of(who), who
+            if thread is None:
                 continue
             try:
-                target, count, addresses, accesses, _ = tail.split(" ")
-                if target != _OF_FIRST_TARGET:
-                    continue
+                count, addresses, accesses, _ = tail.split(" ")
                 low, _, high = addresses.partition("-")
                 start, end = int(low), int(high[:-1])
                 region = _NEW_REGION((start, end, int(accesses)))
-                complete = int(count[_COUNT_FROM:])
+                complete = int(count)
             except ValueError:
                 continue  # as good as lost
             if not start < end:
                 continue
+            regions = self._regions[thread]
             if regions and start < regions[-1][1]:
                 regions.clear()  # the rest of the window before was lost
                 self._lost.add(thread)
