@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from overcommit.host.figures import number, numbers, read_number, row, rows
+from overcommit.host.figures import number, numbers, read_number, row, rows, rows_named
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_pressure
 from overcommit.model.accounts import CgroupLimit, Charge
@@ -22,6 +22,8 @@ _STAT = "memory.stat"
 _KINDS = frozenset({"anon", "file", "shmem", "kernel"})
 _POD = re.compile(r"/(?:kubepods[a-z-]*-)?pod[0-9a-f_-]+(?:\.slice)?$")
 """The cgroup of a pod, by either of the drivers that kubelet has for cgroups."""
+_PROMOTED = ("pswpin", "pgmajfault")
+"""Counted per group since Linux 6.13; before that a major fault is the nearest thing."""
 _SWAPPINESS = ("max", "200")
 """Anonymous memory only (``max``: Linux 6.16), or as good as only (6.9): QEMU's code and files shall stay."""
 
@@ -65,7 +67,8 @@ def read_signs(kernel: Kernel, path: str) -> CgroupSigns:
         Unreadable: one of its files is not what it should be.
     """
     directory = ROOT + path
-    return _signs(kernel, directory, _statistics(kernel, directory))
+    statistics = rows_named(kernel.read(f"{directory}/{_STAT}"), _PROMOTED)
+    return _signs(kernel, directory, statistics)
 
 
 def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
@@ -203,8 +206,7 @@ def _signs(kernel: Kernel, directory: str, statistics: Mapping[str, str]) -> Cgr
         swap_bytes = read_number(kernel, f"{directory}/memory.swap.current")
     except FileNotFoundError:  # swap is not accounted for
         swap_bytes = 0
-    # Counted per group since Linux 6.13; before that a major fault is the nearest thing.
-    promoted = "pswpin" if "pswpin" in statistics else "pgmajfault"
+    promoted = next((name for name in _PROMOTED if name in statistics), _PROMOTED[-1])
     return CgroupSigns(
         swap_bytes=swap_bytes,
         promoted_pages=_counted(statistics, promoted),

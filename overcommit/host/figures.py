@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from overcommit.errors import Unreadable
 from overcommit.host.kernel import Kernel
@@ -66,6 +66,16 @@ def rows(text: str) -> dict[str, str]:
         name, space, value = line.partition(" ")
         if name and space:
             found[name] = value
+    return found
+
+
+def rows_named(text: str, names: Iterable[str]) -> dict[str, str]:
+    """As `rows`, but only these: who asks for a few of many does not pay for all being taken apart."""
+    found = {}
+    for name in names:
+        begin = 0 if text.startswith(f"{name} ") else text.find(f"\n{name} ") + 1
+        if begin > 0 or text.startswith(f"{name} "):
+            found[name] = text[begin + len(name) + 1 :].partition("\n")[0]
     return found
 
 

@@ -286,7 +286,7 @@ def process_statistics(text: str) -> list[str]:
     Raises:
         Unreadable: it has fewer fields, or the start time is no number.
     """
-    fields = text.rpartition(")")[2].split()
+    fields = text.rpartition(")")[2].split(maxsplit=_START_TIME + 1)
     if len(fields) <= _START_TIME or re.fullmatch(r"[0-9]{1,20}", fields[_START_TIME]) is None:
         raise Unreadable(f"not the statistics of a process: {text[:40]!a}")
     return fields

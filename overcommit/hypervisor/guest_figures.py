@@ -69,7 +69,12 @@ def believed_balloon(stats: BalloonStats, *, most_bytes: int) -> BalloonStats:
             f"{format_size(most_bytes)}",
             hint="the guest's balloon driver is broken or hostile; nothing is taken from it",
         )
-    doubts = {name: value for name, value, most in _bounds(stats, most_bytes) if not 0 <= value <= most}
+    doubts = {
+        name: value
+        for names, most in ((_SIZES, most_bytes), (_COUNTERS, MOST_COUNTED))
+        for name in names
+        if (value := getattr(stats, name)) is not None and not 0 <= value <= most
+    }
     if not doubts:
         return stats
     unknown: dict[str, Any] = dict.fromkeys(doubts)
@@ -83,8 +88,9 @@ def surveyed_balloon(said: BalloonStats, definition: Definition) -> BalloonStats
     Raises:
         Implausible: the guest has its balloon at a size that cannot be.
     """
-    ordinary = said.actual_bytes - definition.plugged_bytes
-    stats = dataclasses.replace(said, actual_bytes=ordinary)
+    stats = said
+    if plugged := definition.plugged_bytes:
+        stats = dataclasses.replace(said, actual_bytes=said.actual_bytes - plugged)
     return believed_balloon(stats, most_bytes=definition.maximum_bytes)
 
 
@@ -134,13 +140,6 @@ def _bounded(device: VirtioMemDevice, most: int) -> VirtioMemDevice:
         requested_bytes=min(max(device.requested_bytes, 0), size),
         current_bytes=min(max(device.current_bytes, 0), size),
     )
-
-
-def _bounds(stats: BalloonStats, most_bytes: int) -> list[tuple[str, int, int]]:
-    """The name, the value and the bound of each figure that was given."""
-    bounds = [*((name, most_bytes) for name in _SIZES), *((name, MOST_COUNTED) for name in _COUNTERS)]
-    given = ((name, getattr(stats, name), most) for name, most in bounds)
-    return [(name, value, most) for name, value, most in given if value is not None]
 
 
 def _said(value: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from overcommit.model.pain import COMFORT, PainBounds, pain_of
@@ -18,8 +17,7 @@ _MINUTE = 60.0
 NOT_READ = Reading(read_bytes=None, cache_grown_bytes=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feeling:
+class Feeling(NamedTuple):
     """What the host saw of a domain in the ``seconds`` since the last tick; None: could not be read.
 
     ``promoted_pages`` and ``stalled_seconds`` (PSI some) are of its cgroup, ``working_set_bytes`` and
@@ -90,8 +88,7 @@ class Figure(NamedTuple):
         return self.words(self.value, self.limit)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Felt:
+class Felt(NamedTuple):
     """What a domain feels at present; None: not known. The working set is the last one that was known."""
 
     promoted: Lately | None = None

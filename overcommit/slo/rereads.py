@@ -11,9 +11,7 @@ its cache must be unused for longer before it goes. All of this fades within day
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 _MINUTE, _DAY = 60.0, 86400.0
@@ -65,8 +63,7 @@ class Kept(NamedTuple):
 NOTHING_KEPT = Kept()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rereads:
+class Rereads(NamedTuple):
     """One guest's; `after` each tick comes the next one.
 
     ``squeezed``: it has less than its full size, or has all of it, ``since_seconds``. ``latest`` of the
@@ -99,17 +96,17 @@ class Rereads:
         self, reading: Reading, seconds: float, *, squeezed: bool, reserve_bytes: int, cache_after: float
     ) -> Rereads:
         """With one more tick; ``cache_after`` is what its class says."""
-        now = dataclasses.replace(self, kept=_faded(self.kept, seconds))
+        now = self._replace(kept=_faded(self.kept, seconds))
         if squeezed != now.squeezed:
             now = _turned(now, squeezed=squeezed)
-        now = dataclasses.replace(now, since_seconds=now.since_seconds + seconds)
+        now = now._replace(since_seconds=now.since_seconds + seconds)
         lost = reading.lost_bytes
         if lost is not None:
             now = _with(now, lost, seconds)
         hurts = squeezed and now.lost_bytes > now.limit_bytes(reserve_bytes)
         if hurts and not self.hurts:
-            return dataclasses.replace(now, hurts=True, kept=_chastened(now, cache_after))
-        return dataclasses.replace(now, hurts=hurts)
+            return now._replace(hurts=True, kept=_chastened(now, cache_after))
+        return now if hurts == now.hurts else now._replace(hurts=hurts)
 
 
 NOTHING_REREAD = Rereads()
@@ -126,13 +123,13 @@ def _turned(was: Rereads, *, squeezed: bool) -> Rereads:
 
 def _with(was: Rereads, lost: float, seconds: float) -> Rereads:
     if was.span_seconds + seconds <= SPAN_SECONDS:
-        return dataclasses.replace(was, span_seconds=was.span_seconds + seconds, latest=was.latest + lost)
+        return was._replace(span_seconds=was.span_seconds + seconds, latest=was.latest + lost)
     kept = was.kept
     if not was.squeezed:
         kept = kept._replace(usual_bytes=max(kept.usual_bytes, was.latest))
     share = min(1.0, SPAN_SECONDS / seconds)
-    return dataclasses.replace(
-        was, span_seconds=min(seconds, SPAN_SECONDS), latest=lost * share, before=was.latest, kept=kept
+    return was._replace(
+        span_seconds=min(seconds, SPAN_SECONDS), latest=lost * share, before=was.latest, kept=kept
     )
 
 
@@ -148,6 +145,8 @@ def _chastened(was: Rereads, cache_after: float) -> Kept:
 
 
 def _faded(kept: Kept, seconds: float) -> Kept:
+    if kept == NOTHING_KEPT:
+        return kept
     needed = kept.needed_seconds * math.exp(-seconds / _NEED_FADES)
     return Kept(
         usual_bytes=kept.usual_bytes * math.exp(-seconds / _DAY),

@@ -195,6 +195,15 @@ def regions(text: str) -> object:
     return tree.parse_regions(dict.fromkeys(("0/start", "0/end", "0/nr_accesses", "1/start"), text))
 
 
+def rows_named(text: str) -> object:
+    """It finds what `rows` does, whatever else is in the text; of a row that is there twice the first."""
+    names = ("anon", "pswpin", "pgmajfault")
+    found = figures.rows_named(text, names)
+    first = figures.rows("\n".join(reversed(text.split("\n"))))
+    assert found == {name: first[name] for name in names if f"\n{name} " in f"\n{text}"}
+    return found
+
+
 OfFiles = Callable[[FileKernel], object]
 OfText = Callable[[str], object]
 READERS: dict[Callable[..., object], OfFiles] = {
@@ -247,6 +256,7 @@ PARSERS: dict[Callable[..., object], tuple[OfText, str]] = {
     figures.numbers: (lambda text: figures.numbers(text, "a file", at_least=3), "1 2 3\n"),
     figures.row: (lambda text: figures.row(figures.rows(text), "anon", "memory.stat"), MEMORY_STAT),
     figures.rows: (figures.rows, MEMORY_STAT),
+    figures.rows_named: (rows_named, MEMORY_STAT),
     figures.signed_number: (lambda text: figures.signed_number(text, "a file"), "-4096\n"),
     kernel.process_statistics: (kernel.process_statistics, FILES["/proc/7/stat"]),
     kernel.start_time_of: (kernel.start_time_of, FILES["/proc/7/stat"]),

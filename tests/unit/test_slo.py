@@ -48,13 +48,13 @@ PAINS: dict[str, tuple[dict[str, int | float], str]] = {
 
 
 def feel(**changes: object) -> Feeling:
-    return dataclasses.replace(CALM, **changes)  # type: ignore[arg-type]
+    return CALM._replace(**changes)  # type: ignore[arg-type]
 
 
 def after(grip: Grip, feeling: Feeling, seconds: float = 5.0) -> Grip:
     """The grip when it went on like that for so long; hours of it are felt minute by minute."""
     if seconds >= HOUR:
-        feeling = dataclasses.replace(feeling, seconds=60.0)
+        feeling = feeling._replace(seconds=60.0)
     return functools.reduce(Grip.after, repeat(feeling, round(seconds / feeling.seconds)), grip)
 
 
