@@ -16,6 +16,7 @@ from overcommit.apply.lever import REBOOTS
 from overcommit.control import Control
 from overcommit.daemon.accounting import Accounting
 from overcommit.daemon.acting import Acting, domain_of
+from overcommit.daemon.collecting import collect_for
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.footing import Footing, Loss
@@ -111,6 +112,7 @@ class Controller:
             replan = self._read_policy() or replan
         self._read_host(now)
         self._survey.renew()
+        collect_for(len(self._survey.told or self.followed))
         self._feel()
         self._look(now)
         if replan or self._wants_plan(now):
