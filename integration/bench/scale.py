@@ -1,9 +1,9 @@
 """What many domains cost: ticks of the whole daemon, and plans of the pure core; no host VM is needed.
 
 ``python -m integration.bench.scale`` prints, for each number of domains at rest, the CPU time of the program
-in a tick, in a tick with a plan and for publishing (the fakes' own time is taken off), the calls to libvirt,
-and sizes; and how each grows: 1.0 is in proportion to the domains, 2.0 with their square. With
-``--before CHECKOUT`` it measures another checkout beside this one, in turns.
+in a tick, in a tick with a plan, for publishing and for documents that somebody reads (the fakes' own time is
+taken off), the calls to libvirt, and sizes; and how each grows: 1.0 is in proportion to the domains, 2.0 with
+their square. With ``--before CHECKOUT`` it measures another checkout beside this one, in turns.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ _COLUMNS = {
     "tick": "tick",
     "plan": "with plan",
     "publish": "publish",
+    "read": "read by all",
     "calls": "calls/tick",
     "plan_calls": "with plan",
     "status_bytes": "status",

@@ -6,8 +6,10 @@ with its modules. The fakes' own time is measured and taken off. Prints one line
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -17,7 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from overcommit.host.ksm import DIRECTORY as KSM
 from overcommit.testing import FakeGuest, FakeHost, FakeKernel
+from overcommit.testing.fake_damon import FakeDamon
 from overcommit.units import GIB, MIB
 from tests.faults.daemon import Disk, Libvirt, World, policy_text
 
@@ -53,6 +57,25 @@ class Outside:
         return timed
 
 
+class _AskedByPid:
+    """A host for its DAMON, which looks for a guest among all of them only by its process."""
+
+    guests = ()
+
+    def __init__(self, host: FakeHost) -> None:
+        self._host = host
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+
+class QuickDamon(FakeDamon):
+    """Knows who lives: guests neither come nor go."""
+
+    def _alive(self, _target: object) -> bool:
+        return True
+
+
 class QuickKernel(FakeKernel):
     """Finds its files at once: guests neither come nor go."""
 
@@ -61,7 +84,9 @@ class QuickKernel(FakeKernel):
     def _content(self, path: str) -> Callable[[], str]:
         if self._found is None:
             self._found = self._files_of_now()
-        return self._found[path] if path in self._found else super()._content(path)
+        if path in self._found or path.startswith(KSM):
+            return self._found.get(path) or super()._content(path)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def lock_holder(self, path: str) -> int | None:
         """See `Kernel.lock_holder`; guests are numbered."""
@@ -101,7 +126,7 @@ def measure(count: int) -> dict[str, Any]:
     world.host.total_bytes = 2 * GIB + 2 * count * GUEST_BYTES
     setattr(FakeHost, "guest", _by_number)  # noqa: B010 - for this process
     libvirt = Outside(QuickLibvirt(world.host))
-    kernel: Any = Outside(QuickKernel(world.host))
+    kernel: Any = Outside(QuickKernel(world.host, QuickDamon(_AskedByPid(world.host))))  # type: ignore[arg-type]
     world.kernel, world.libvirt = kernel, libvirt  # type: ignore[assignment]
 
     def cost(what: Callable[[], object]) -> float:
@@ -123,12 +148,14 @@ def measure(count: int) -> dict[str, Any]:
         plan = cost(lambda: daemon.controller.tick(replan=True))
         planned = libvirt.calls.total()
         publish = cost(daemon.loop._publish)  # noqa: SLF001 - as each tick ends
+        read = cost(lambda: [getattr(daemon.server, name, None) for name in ("text", "plan", "sums")])
         return {
             "domains": count,
             "first": first,
             "tick": statistics.median(ticks),
             "plan": plan,
             "publish": publish,
+            "read": read,
             "calls": calls,
             "plan_calls": planned,
             "status_bytes": len(daemon.server.text),

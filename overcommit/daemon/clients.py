@@ -7,7 +7,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from overcommit.daemon.peers import Peer
 from overcommit.daemon.protocol import Reply, ReplyKind, Request, Verb, document_line, failure
@@ -87,18 +87,38 @@ class Client:
         return self.order is None or self.ending
 
 
+Document: TypeAlias = bytes | Callable[[], bytes]
+"""A JSON document, or what makes it of values that do not change."""
+
+
+class _Published:
+    """Made when somebody asks for the first time, and once for all who do: mostly nobody does."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._line: bytes | None = None
+
+    @property
+    def line(self) -> bytes:
+        """To be asked by one thread only."""
+        if self._line is None:
+            document = self._document
+            self._line = document_line(document if isinstance(document, bytes) else document())
+        return self._line
+
+
 class Shelf:
     """What is published, for whom: where QEMU's memory lies is for those who may give orders."""
 
     def __init__(self) -> None:
-        self._status: bytes | None = None
-        self._plan: bytes | None = None
-        self._sums: bytes | None = None
+        self._status: _Published | None = None
+        self._plan: _Published | None = None
+        self._sums: _Published | None = None
 
-    def put(self, status: bytes, plan: bytes | None, sums: bytes | None) -> None:
-        """In place of what was there; JSON documents, which are flattened once and not for each reader."""
+    def put(self, status: Document, plan: Document | None, sums: Document | None) -> None:
+        """In place of what was there."""
         self._status, self._plan, self._sums = (
-            None if document is None else document_line(document) for document in (status, plan, sums)
+            None if document is None else _Published(document) for document in (status, plan, sums)
         )
 
     def line(self, verb: Verb, *, may_order: bool) -> bytes:
@@ -108,7 +128,7 @@ class Shelf:
         else:
             document, what = (self._plan if may_order else self._sums), "made a plan"
         if document is not None:
-            return document
+            return document.line
         return failure(f"overcommitd has not {what} yet", "try again in a moment").encode()
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from overcommit.control import Control
 from overcommit.daemon import pausing
+from overcommit.daemon.clients import Document
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.pausing import Pause
@@ -53,8 +54,11 @@ class Server(Protocol):
         """What was ordered since."""
         ...
 
-    def publish(self, status: bytes, plan: bytes | None, sums: bytes | None) -> None:
-        """What who asks gets from now on; ``sums`` is the plan for those who may give no orders."""
+    def publish(self, status: Document, plan: Document | None, sums: Document | None) -> None:
+        """What who asks gets from now on; ``sums`` is the plan for those who may give no orders.
+
+        A document is made when somebody asks, which may be never, or in another thread.
+        """
         ...
 
     def tend(self) -> str | None:
@@ -88,7 +92,7 @@ class Loop:
         self._planners: list[Order] = []
         self._unserved: str | None = None
         self._published: Plan | None = None
-        self._plan_texts: tuple[bytes | None, bytes | None] = (None, None)
+        self._plan_texts: tuple[Document | None, Document | None] = (None, None)
         if pause := pausing.take_up(control.ledger, now=control.clock.now()):
             say(f"still {self._pause_for(pause)}: an earlier run was ordered to by uid {pause.uid}")
 
@@ -257,9 +261,10 @@ class Loop:
             plan = self._controller.plan
             if plan is not None and plan is not self._published:
                 self._published = plan
-                self._plan_texts = _text(plan), _text(plan.without_addresses())
-            self._server.publish(json.dumps(status).encode(), *self._plan_texts)
+                self._plan_texts = (lambda: _text(plan)), (lambda: _text(plan.without_addresses()))
+            self._server.publish(lambda: json.dumps(status()).encode(), *self._plan_texts)
 
 
 def _text(plan: Plan) -> bytes:
-    return document.dumps(plan).encode()
+    """In one line: whoever asks indents it, and json is ten times as fast without."""
+    return json.dumps(document.to_document(plan)).encode()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from overcommit.control import Control
@@ -78,8 +79,11 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def status_of(controller: Controller, control: Control, sentence: str) -> dict[str, Any] | None:
-    """The status document; None before anything was looked at."""
+def status_of(controller: Controller, control: Control, sentence: str) -> Callable[[], dict[str, Any]] | None:
+    """What makes the status document of how it is now, at any time and in any thread.
+
+    None before anything was looked at.
+    """
     if controller.snapshot is None:
         return None
     now, wall = control.clock.monotonic(), control.clock.now()
@@ -104,7 +108,8 @@ def status_of(controller: Controller, control: Control, sentence: str) -> dict[s
         if who not in standings:
             rests = controller.boundary.why_not(who)
             standings[who] = Standing(why_not=rests, faults=_faults(controller, who))
-    return status_document(
+    return functools.partial(
+        status_document,
         controller.snapshot,
         controller.policy,
         controller.past,

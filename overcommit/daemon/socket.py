@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from overcommit.daemon.clients import TOO_MANY, Client, Order, Shelf, turn_away
+from overcommit.daemon.clients import TOO_MANY, Client, Document, Order, Shelf, turn_away
 from overcommit.daemon.listening import listen
 from overcommit.daemon.peers import Group, Peer, Rank, peer_of
 from overcommit.daemon.protocol import (
@@ -125,9 +125,10 @@ class ControlServer:
             return f"its thread has not answered for {now - self._rung_at:.0f} s"
         return None
 
-    def publish(self, status: bytes, plan: bytes | None, sums: bytes | None = None) -> None:
+    def publish(self, status: Document, plan: Document | None, sums: Document | None = None) -> None:
         """From now on who asks gets these JSON documents; None where there is no plan yet.
 
+        What makes one is called in the server's thread, when somebody asks.
         ``sums`` is the plan for those who may give no orders: without it they get none.
         """
         self._shelf.put(status, plan, sums)

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from overcommit.control import Control
 from overcommit.daemon.acting import Acting
+from overcommit.daemon.clients import Document
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
 from overcommit.daemon.jobs import Ended
@@ -134,15 +135,34 @@ class Asked:
         return next((dict(reply.body) for reply in self.replies if reply.final), None)
 
 
+def _made(document: Document) -> bytes:
+    return document if isinstance(document, bytes) else document()
+
+
 @dataclass
 class Server:
     """What stands for the control socket."""
 
     waiting: list[Order] = field(default_factory=list)
-    text: bytes = b"{}"
-    plan: bytes | None = None
-    sums: bytes | None = None
+    published: tuple[Document, Document | None, Document | None] = (b"{}", None, None)
     unserved: str | None = None
+
+    @property
+    def text(self) -> bytes:
+        """The status document."""
+        return _made(self.published[0])
+
+    @property
+    def plan(self) -> bytes | None:
+        """The plan for those who may give orders."""
+        plan = self.published[1]
+        return None if plan is None else _made(plan)
+
+    @property
+    def sums(self) -> bytes | None:
+        """The plan for all others."""
+        sums = self.published[2]
+        return None if sums is None else _made(sums)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -155,9 +175,9 @@ class Server:
         taken, self.waiting = self.waiting, []
         return taken
 
-    def publish(self, status: bytes, plan: bytes | None, sums: bytes | None) -> None:
+    def publish(self, status: Document, plan: Document | None, sums: Document | None) -> None:
         """See `overcommit.daemon.loop.Server.publish`."""
-        self.text, self.plan, self.sums = status, plan, sums
+        self.published = status, plan, sums
 
     def tend(self) -> str | None:
         """See `overcommit.daemon.loop.Server.tend`."""

@@ -5,15 +5,19 @@ Steps of the interpreter and calls are counted, not seconds.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import pytest
 
+from overcommit.daemon.status import status_document
+from overcommit.plan import document
 from overcommit.testing import FakeGuest
 from overcommit.units import GIB, MIB
 from tests.faults.daemon import Daemon, Disk, Libvirt, World, policy_text
@@ -110,6 +114,24 @@ def test_a_tick_grows_as_the_domains_do(tmp_path: Path, balloons: str, planned: 
     # What is quadratic and cheap is lost in that. More domains may be cold than in proportion.
     quadratic = {name: steps for name, steps in many.items() if steps > 10 * few[name] + 500}
     assert quadratic == {}
+
+
+def test_documents_are_made_for_who_reads_and_not_in_every_tick(tmp_path: Path) -> None:
+    def made(_: World, daemon: Daemon) -> list[int]:
+        with (
+            patch("overcommit.daemon.report.status_document", wraps=status_document) as status,
+            patch.object(document, "to_document", wraps=document.to_document) as plan,
+        ):
+            ticks = daemon.controller.ticks
+            daemon.run_for(130)
+            assert daemon.controller.ticks > ticks + 20
+            unread = status.call_count + plan.call_count
+            told = daemon.server.status
+            assert told["tick"] == daemon.controller.ticks
+            assert json.loads(daemon.server.plan or b"")["kind"] == "plan"
+            return [unread, status.call_count, plan.call_count]
+
+    assert measured(tmp_path / "x", FEW, made) == [0, 1, 1]
 
 
 def test_those_that_take_memory_do_not_have_all_domains_listed(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ def daemon(world: World) -> Daemon:
 
 def told_by(daemon: Daemon) -> dict[str, Any]:
     """The status document of now."""
-    told = status_of(daemon.controller, daemon.control, daemon.sentence)
-    assert told is not None
-    return told
+    status = status_of(daemon.controller, daemon.control, daemon.sentence)
+    assert status is not None
+    return status()
 
 
 def test_a_domain_that_is_held_more_firmly_than_its_class_says_is_told_with_the_reason(

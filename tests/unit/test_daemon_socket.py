@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,33 @@ def test_everybody_reads_what_was_published_last(served: Served) -> None:
     for peer in (ROOT, MEMBER):
         assert answer(served.ask(Verb.PLAN, peer)).body == {"kind": "plan"}
     assert server.orders() == []
+
+
+def test_a_document_is_made_when_somebody_asks_and_once_for_all(served: Served) -> None:
+    server = served.start()
+    made: list[str] = []
+
+    def document(name: str) -> Callable[[], bytes]:
+        def make() -> bytes:
+            made.append(name)
+            return json.dumps({"name": name}).encode()
+
+        return make
+
+    for tick in range(3):
+        server.publish(document(f"status {tick}"), document("plan"), document("sums"))
+    for _ in range(2):
+        assert answer(served.ask(Verb.STATUS, STRANGER)).body == {"name": "status 2"}
+        assert answer(served.ask(Verb.PLAN, STRANGER)).body == {"name": "sums"}
+    assert made == ["status 2", "sums"]
+
+
+def test_one_that_cannot_be_made_costs_who_asks_for_it_and_nobody_else(served: Served) -> None:
+    server = served.start()
+    server.publish(lambda: json.dumps({"a": object()}).encode(), b'{"kind": "plan"}', None)
+    with served.ask(Verb.STATUS, ROOT) as client:
+        assert closed(client)
+    assert answer(served.ask(Verb.PLAN, ROOT)).body == {"kind": "plan"}
 
 
 @pytest.mark.parametrize("peer", [ROOT, MEMBER])
