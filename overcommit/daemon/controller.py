@@ -108,8 +108,7 @@ class Controller:
         self.ticks += 1
         now = self._control.clock.monotonic()
         self._check_clock(now)
-        if new_policy:
-            replan = self._read_policy() or replan
+        replan = (new_policy and self._read_policy()) or replan
         self._read_host(now)
         self._survey.renew()
         collect_for(len(self._survey.told or self.followed))
@@ -369,8 +368,7 @@ class Controller:
     def _lose(self, loss: Loss, why: str, now: float, *, anew: bool = False) -> None:
         if anew:
             self.footing = self.footing.regained(loss)
-        first = loss not in self.footing.lost
-        self.footing = self.footing.without(loss, why, now)
+        first, self.footing = loss not in self.footing.lost, self.footing.without(loss, why, now)
         if first:
             self.acting.stop_all(f"{loss.value} is lost: {why}")
 

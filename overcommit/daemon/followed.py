@@ -46,7 +46,7 @@ class Followed:
                 before, pulse, self.domain, heat=self.heat, taken_bytes=taken_bytes, taking=taking
             )
             if swapoff:
-                feeling = dataclasses.replace(feeling, promoted_pages=None)
+                feeling = feeling._replace(promoted_pages=None)
             self.grip = self.grip.after(feeling)
 
     def judge(self, idle: IdleMap | None, policy: Policy, *, boldly: bool) -> Heat | None:
