@@ -365,6 +365,7 @@ def test_two_zram_devices_of_one_priority_add_up(kernel_with: KernelWith) -> Non
     """Zram-generator makes one for each processor on some images."""
     files = {f"/sys/block/zram{n}/mm_stat": f"{GIB} 1 {256 * MIB} 0 0 0 0 0 0\n" for n in range(4)}
     swaps = "".join(f"/dev/zram{n} partition 1048572 1048572 100\n" for n in range(4))
+    assert read_zram(kernel_with(files), parse_swaps("/mnt/zram1 file 1024 0 -2\n")) is None
     pool = read_zram(kernel_with(files), parse_swaps(swaps))
     assert pool == Compressed(stored_bytes=4 * GIB, used_bytes=GIB)
 
