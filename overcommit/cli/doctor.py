@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ from overcommit.cli.accounts import (
 from overcommit.cli.conditions import boot_command, condition_findings, fault_findings
 from overcommit.cli.daemon_client import find_daemon, refuse_beside_daemon
 from overcommit.cli.plan import take_over_option
-from overcommit.cli.session import Session, with_session
+from overcommit.cli.session import PROGRAM, Session, as_word, with_session
 from overcommit.cli.status import generation_text
 from overcommit.cli.talk import tell
 from overcommit.control import MEND
@@ -48,6 +49,7 @@ from overcommit.observe.facts import observe, observe_host
 from overcommit.plan.budget import room_of
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import gain_text
+from overcommit.policy.files import default_path
 from overcommit.shown import command, plain
 from overcommit.units import format_duration, format_size
 
@@ -104,7 +106,9 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
     if os.geteuid() == 0:
         yield Finding(level="ok", about="privileges", text="running as root")
     else:
-        yield Finding(level="fail", about="privileges", text="not root", fix="sudo overcommitctl doctor")
+        yield Finding(
+            level="fail", about="privileges", text="not root", fix=f"sudo {session.again('doctor')}"
+        )
     try:
         daemon = find_daemon()
         seen = daemon.ask(Verb.STATUS) if daemon else None
@@ -183,8 +187,13 @@ def _daemon(seen: Mapping[str, Any]) -> Iterator[Finding]:
             level="warn",
             about="policy",
             text=f"what is on disk now is refused: {'; '.join(seen['policy_refused'].splitlines())}",
-            fix="overcommitctl validate",
+            fix=_validates(Path(seen["policy_source"])),
         )
+
+
+def _validates(file: Path) -> str:
+    """The command that reads what overcommitd reads: only without a file the overrides of the host's own."""
+    return command(PROGRAM, "validate", *(() if file == default_path() else (as_word(file),)))
 
 
 def _in_force(session: Session, seen: Mapping[str, Any] | None) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Protocol
 from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import Policy
 from overcommit.policy.files import files_of
+from overcommit.shown import command
 
 _MOST_TEXT = 500
 
@@ -83,7 +84,7 @@ class PolicyFile:
         try:
             new = reading.policy()
         except (PolicyError, UsageError) as error:
-            self.refused = _told(error)[:_MOST_TEXT]
+            self.refused = _told(error, self._path)[:_MOST_TEXT]
             return False
         self.refused = None
         before, self.policy = self.policy, new
@@ -96,14 +97,13 @@ class PolicyFile:
             self._reading = None
 
 
-def _told(error: UsageError) -> str:
+def _told(error: UsageError, path: Path | None) -> str:
     """What everybody is told of it: of a file that not everybody may read only the place."""
     if not isinstance(error, PolicyError):
         return str(error)
+    look = command("overcommitctl", "validate", *([str(path)] if path else []))
     return "\n".join(
-        str(fault)
-        if _is_public(fault.file)
-        else f"{fault.place}: not valid; overcommitctl validate says what"
+        str(fault) if _is_public(fault.file) else f"{fault.place}: not valid; {look} says what"
         for fault in error.faults
     )
 

@@ -32,6 +32,7 @@ from overcommit.observe.facts import observe
 from overcommit.plan import document
 from overcommit.plan.planner import make_plan
 from overcommit.policy import loader
+from overcommit.policy.files import default_path
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
 from tests.cli.conftest import Run
@@ -259,6 +260,11 @@ def test_doctor_warns_of_a_daemon_that_has_lost_something(run: Run, daemon: Daem
     said = run("doctor").out
     assert f"warn     DAMON: overcommitd (pid {PID}) is at work" in said
     assert "warn     policy: what is on disk now is refused: a: no; b: no" in said
+    assert "fix: overcommitctl validate policy.yaml\n" in said, "the daemon's, not the host's own"
+    source = str(default_path())
+    daemon.policy = dataclasses.replace(daemon.policy, source=source)
+    daemon.publish(policy_refused="a: no")
+    assert "fix: overcommitctl validate\n" in run("doctor").out
 
 
 @pytest.mark.usefixtures("libvirt", "daemon")

@@ -150,6 +150,16 @@ def test_doctor_s_next_step_is_by_its_policy(run: Run, policy: Path) -> None:
     assert run(*words).status == 0
 
 
+@pytest.mark.usefixtures("host")
+def test_who_is_not_root_is_told_to_become_it_for_the_same(
+    run: Run, policy: Path, mocker: MockerFixture
+) -> None:
+    mocker.patch("os.geteuid", return_value=1000)
+    ended = run("doctor", "--policy", policy)
+    (fix,) = re.findall("fix: sudo overcommitctl (.*)", ended.out)
+    assert shlex.split(fix) == ["doctor", "--policy", str(policy)]
+
+
 def test_a_quarantined_domain_is_released_by_what_is_printed(
     run: Run, policy: Path, host: FakeHost, mocker: MockerFixture
 ) -> None:
