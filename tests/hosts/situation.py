@@ -46,7 +46,11 @@ class _Clock:
 
 
 def read(path: Path) -> HostCase:
-    words: Words = yaml.safe_load(path.read_text())
+    return of(yaml.safe_load(path.read_text()), path.name)
+
+
+def of(words: Words, source: str) -> HostCase:
+    """A host that is described by words; it uses them up."""
     title, right, expected = words.pop("title"), words.pop("right"), words.pop("expected", {})
     policy = scenarios.policy(words.pop("policy", {}))
     machines = [
@@ -57,7 +61,7 @@ def read(path: Path) -> HostCase:
     for machine in machines:
         files |= machine.files
     scenarios.require(not about, f"unknown words about the host: {', '.join(about)}")
-    scenarios.require(not words, f"{path.name}: unknown words {', '.join(words)}")
+    scenarios.require(not words, f"{source}: unknown words {', '.join(words)}")
     snapshot = observe(HostKernel(files, machines), HostLibvirt(machines), _Clock())
     heats = {
         domain.incarnation.uuid: heat

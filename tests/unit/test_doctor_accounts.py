@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 
-from overcommit.cli.accounts import Finding, account_findings, limit_findings, swap_finding
+from overcommit.cli.accounts import (
+    Finding,
+    account_findings,
+    limit_findings,
+    memory_finding,
+    swap_finding,
+)
 from overcommit.model.accounts import Arc, CgroupLimit, Compressed, HugePages, Zswap
+from overcommit.model.blocks import Backing, Block, Companion, Use
+from overcommit.model.ranges import Range
 from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.units import GIB, MIB
 from tests import scenarios
@@ -119,3 +127,27 @@ def test_who_set_a_domains_own_limit_raises_it(path: str, fix: str) -> None:
 
 def test_without_limits_there_is_nothing_to_say() -> None:
     assert list(limit_findings([scenarios.domain("web")])) == []
+
+
+def test_what_memory_lies_in_and_who_is_beside_qemu_is_said_of_each_domain() -> None:
+    blocks = (
+        Block(span=Range(0, GIB)),
+        Block(span=Range(GIB, 3 * GIB), backing=Backing.HUGETLB, shared=True),
+        Block(span=Range(4 * GIB, 5 * GIB), backing=Backing.FILE, shared=True, source="/srv/ram"),
+        Block(span=Range(6 * GIB, 7 * GIB)),
+        Block(span=Range(8 * GIB, 9 * GIB), backing=Backing.DAX, use=Use.STORAGE),
+    )
+    beside = (Companion(pid=10, name="swtpm", helper=True, anonymous_bytes=12 * MIB), Companion(pid=11))
+    domain = dataclasses.replace(scenarios.domain("web"), blocks=blocks, companions=beside)
+    found = memory_finding(domain)
+    assert (found.level, found.about) == ("ok", "domain web")
+    assert found.text == (
+        "RAM: 2.0 GiB in anonymous memory, which can go to swap, 2.0 GiB in hugetlb pages, which cannot be "
+        "moved, 1.0 GiB in a file, which can go to its file; beside QEMU in its cgroup: swtpm (pid 10), "
+        "12.0 MiB, another process (pid 11), of unknown size"
+    )
+
+
+def test_memory_that_cannot_be_told_is_said_to_be_so() -> None:
+    found = memory_finding(dataclasses.replace(scenarios.domain("web"), blocks=()))
+    assert (found.level, found.text) == ("warn", "what its RAM lies in cannot be told")
