@@ -9,6 +9,7 @@ from typing import Literal
 from overcommit.daemon.swap_text import swap_text
 from overcommit.host.setaside import HUGE_PAGES
 from overcommit.host.swap import ZSWAP
+from overcommit.model.blocks import Backing, Companion, Home
 from overcommit.model.facts import DomainFacts, HostFacts
 from overcommit.model.swap import SwapArea, SwapHazard, SwapKind
 from overcommit.plan.budget import shared_limit
@@ -116,6 +117,29 @@ def zram_command(host: HostFacts) -> str:
     """Makes a zram device of half the host's memory and uses it, until the next boot."""
     make = f"modprobe zram && dev=$(zramctl --find --size {host.total_bytes // 2 // MIB}M)"
     return f'{make} && mkswap "$dev" && swapon --priority 100 "$dev"'
+
+
+def memory_finding(domain: DomainFacts) -> Finding:
+    """What its RAM lies in, where the kernel can put that, and who else is charged to its cgroup."""
+    homes: dict[tuple[Backing, Home], int] = {}
+    for block in domain.guest_ram:
+        kind = block.backing, block.home
+        homes[kind] = homes.get(kind, 0) + block.size_bytes
+    lies = [f"{format_size(size)} in {_lies_in(*kind)}" for kind, size in homes.items()]
+    text = f"RAM: {', '.join(lies)}" if lies else "what its RAM lies in cannot be told"
+    if domain.companions:
+        text += f"; beside QEMU in its cgroup: {', '.join(map(_charged, domain.companions))}"
+    return Finding(level="ok" if lies else "warn", about=f"domain {domain.name}", text=text)
+
+
+def _lies_in(backing: Backing, home: Home) -> str:
+    where = "cannot be moved" if home is Home.NOWHERE else f"can go to {home.value}"
+    return f"{backing.value}, which {where}"
+
+
+def _charged(companion: Companion) -> str:
+    size = companion.anonymous_bytes
+    return f"{companion}, {'of unknown size' if size is None else format_size(size)}"
 
 
 def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from overcommit.cli.accounts import (
     Finding,
     account_findings,
     limit_findings,
+    memory_finding,
     swap_finding,
     zram_command,
 )
@@ -347,6 +348,7 @@ def _domains(
         yield Finding(level="ok", about="domains", text="none is running")
     yield from limit_findings(snapshot.domains)
     for domain in snapshot.domains:
+        yield memory_finding(domain)
         verdicts = judge(domain, host, _EVERYTHING, cold_node=cold_node)
         for actuator, verdict in verdicts.items():
             can = "can be used"
