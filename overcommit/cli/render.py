@@ -22,14 +22,18 @@ from overcommit.model.action import (
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.heat import IdleBucket
 from overcommit.model.outcome import Controller, Outcome, Report
-from overcommit.model.plan import DomainPlan, Drift, HostPlan, Plan
+from overcommit.model.plan import Cause, DomainPlan, Drift, HostPlan, Plan
 from overcommit.model.policy import Actuator
 from overcommit.plan.budget import OVERHEAD, zfs_text
+from overcommit.plan.reasons import IN_GENERAL
 from overcommit.shown import columns, fitted, plain
 from overcommit.units import format_duration, format_size
 
 UNKNOWN = "?"
 _BAR_WIDTH = 30
+_MOST_LINES, _MOST_NAMES = 6, 6
+"""Domains that have a line each; names in a line of several."""
+_SAID_IN_NOTES = {Cause.RECLAIM_OFF, Cause.NOT_SHORT, Cause.IN_PAIN}
 _PACED_BY = {
     Controller.OWN: ", paced by overcommit",
     Controller.DAMON_GOAL: ", paced by DAMON's goal tuner",
@@ -86,7 +90,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
     for note in plan.notes:
         yield f"  note: {note}"
     yield from _drift(plan.drift)
-    objections = list(_objections(plan))
+    objections = [*_objections(plan), *gives_nothing(plan.domains)]
     if objections:
         yield ""
         yield from objections
@@ -185,8 +189,11 @@ def _explained(domain: DomainPlan, *, stopped: str | None) -> Iterator[str]:
         yield from _histogram(domain.idle_histogram)
     verdicts = {way.value: verdict for way, verdict in domain.eligible.items()}
     verdicts |= {f"{way.value} in the guest": verdict for way, verdict in domain.guest_help.items()}
+    nothing = {reason.actuator.value: reason.text for reason in domain.gives_nothing}
     for way, verdict in verdicts.items():
-        usable = f"not now: {stopped}" if stopped and way == Actuator.PAGEOUT.value else "can be used"
+        usable = "can be used" + (f", and takes nothing: {nothing[way]}" if way in nothing else "")
+        if stopped and way == Actuator.PAGEOUT.value:
+            usable = f"not now: {stopped}"
         yield f"  {way}: {usable if verdict.ok else 'no: ' + verdict.reason}"
         if verdict.remedy:
             yield f"      fix: {verdict.remedy}"
@@ -247,6 +254,29 @@ def _objections(plan: Plan) -> Iterator[str]:
         for way, verdict in domain.guest_help.items():
             if not verdict.ok:
                 yield f"  {domain.incarnation.name}: no {way.value} in the guest: {verdict.reason}"
+
+
+def gives_nothing(domains: Sequence[DomainPlan]) -> Iterator[str]:
+    """Why domains give nothing, where no note says it: a line each, or, of many, a line for each reason."""
+    untold = [
+        domain
+        for domain in domains
+        if any(reason.cause not in _SAID_IN_NOTES for reason in domain.gives_nothing)
+    ]
+    if len(untold) <= _MOST_LINES:
+        for domain in untold:
+            texts = dict.fromkeys(reason.text for reason in domain.gives_nothing)
+            yield f"  {domain.incarnation.name} gives nothing: {'; '.join(texts)}"
+        return
+    alike: dict[tuple[tuple[str, Cause], ...], list[str]] = {}
+    for domain in untold:
+        key = tuple((reason.actuator.value, reason.cause) for reason in domain.gives_nothing)
+        alike.setdefault(key, []).append(domain.incarnation.name)
+    for key, names in alike.items():
+        why = "; ".join(f"{way}: {IN_GENERAL[cause]}" for way, cause in key)
+        who = ", ".join(map(fitted, names[:_MOST_NAMES]))
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        yield f"  {who}{more} {'give' if names[1:] else 'gives'} nothing (explain says why): {why}"
 
 
 def _action_text(action: Action) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -54,6 +55,48 @@ class CachePlan(NamedTuple):
     because: str
 
 
+class Cause(enum.Enum):
+    """Why an actuator that may be used on a domain takes nothing from it; its value is stable."""
+
+    RECLAIM_OFF = "reclaim_off"
+    NOT_SHORT = "host_not_short"
+    """The policy takes only from a host that is short."""
+    OTHERS_GIVE = "others_give"
+    """What the host is short of, other domains give."""
+    IN_PAIN = "in_pain"
+    STEP = "step_of_class"
+    """What its class lets one plan take is less than what it can give at a time."""
+    LITTLE = "below_worthwhile"
+    FLOOR = "at_floor"
+    IN_USE = "in_use"
+    """The guest uses what it has, but for the reserve that it keeps."""
+    CACHE = "cache_kept"
+    NOT_TOLD = "cache_not_told"
+    """The guest does not tell its file cache from its free memory."""
+    NOT_READ = "not_read"
+    NOT_WATCHED = "not_watched"
+    WATCHED_TOO_SHORT = "watched_too_short"
+    NOTHING_COLD = "nothing_cold"
+    SETTLING = "settling"
+    """The last page-out is so fresh that its price is not known."""
+    GUEST_CAN_GIVE = "guest_can_give"
+    """What is idle may be memory that the guest does not use, and gives by cheaper means."""
+    NOT_PAGEABLE = "not_pageable"
+    SHARED = "shared"
+    """What is idle may be shared with others, and stays as long as they use it."""
+    NO_GAIN = "no_gain_on_pressure"
+    """To move memory from node to node frees nothing."""
+    NODE_FULL = "node_full"
+
+
+class Reason(NamedTuple):
+    """Why an actuator takes nothing: ``cause``, and the same with its figures, in words."""
+
+    actuator: Actuator
+    cause: Cause
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
     """A domain without which the plan was made, and ``why``: with it there would be none."""
@@ -68,7 +111,8 @@ class DomainPlan:
 
     ``offers`` is what each rung of the ladder could take from it, before the host's budgets; rungs that have
     nothing to give are left out. ``guest_help`` judges what its class allows to be done inside of the guest.
-    ``cache``: None, not known.
+    ``cache``: None, not known. ``gives_nothing`` has a reason for each actuator that may be used, where the
+    plan has no action for the domain.
     """
 
     incarnation: Incarnation
@@ -90,6 +134,7 @@ class DomainPlan:
     offers: Mapping[Actuator, int]
     gaps: tuple[Gap, ...]
     cache: CachePlan | None = None
+    gives_nothing: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

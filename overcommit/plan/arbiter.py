@@ -126,6 +126,13 @@ def _most(candidate: Candidate, *, stepwise: bool) -> int:
     return min(offered, max(worthwhile(ceiling), int(candidate.case.domain_class.step * ceiling)))
 
 
+def within_step(candidate: Candidate, offer: DomainAction, *, stepwise: bool) -> bool:
+    """Whether what one plan may take from its domain leaves anything of an offer."""
+    if isinstance(offer, DemotionAction | GuestReclaimAction):
+        return True
+    return _gain(_limited(offer, _most(candidate, stepwise=stepwise))) > 0
+
+
 def _burden(candidate: Candidate, most: int) -> Burden:
     case = candidate.case
     domain, heat, ceiling = case.domain, case.heat, case.bounds.ceiling_bytes

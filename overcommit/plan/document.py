@@ -35,7 +35,17 @@ from overcommit.model.action import (
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
-from overcommit.model.plan import CachePlan, DomainPlan, Drift, HostPlan, LeftOut, Plan, Verdict
+from overcommit.model.plan import (
+    CachePlan,
+    Cause,
+    DomainPlan,
+    Drift,
+    HostPlan,
+    LeftOut,
+    Plan,
+    Reason,
+    Verdict,
+)
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 from overcommit.plan.soundness import flaws
 
@@ -214,6 +224,10 @@ def _domain_to_json(domain: DomainPlan) -> dict[str, Any]:
         "offers": {actuator.value: size for actuator, size in domain.offers.items()},
         "gaps": [{"what": g.what, "why": g.why} for g in domain.gaps],
         "cache": domain.cache._asdict() if domain.cache else None,
+        "gives_nothing": [
+            {"actuator": each.actuator.value, "code": each.cause.value, "reason": each.text}
+            for each in domain.gives_nothing
+        ],
     }
 
 
@@ -298,6 +312,10 @@ def _domain_from_json(data: dict[str, Any]) -> DomainPlan:
         offers={Actuator(name): size for name, size in data["offers"].items()},
         gaps=tuple(Gap(**g) for g in data["gaps"]),
         cache=CachePlan(**data["cache"]) if data.get("cache") else None,
+        gives_nothing=tuple(
+            Reason(Actuator(each["actuator"]), Cause(each["code"]), each["reason"])
+            for each in data.get("gives_nothing", ())
+        ),
     )
 
 

@@ -42,7 +42,7 @@ def _verdicts(domain: DomainPlan) -> str:
         for actuator, verdict in domain.eligible.items()
         if not verdict.ok and actuator is not Actuator.FREE_PAGE_REPORTING
     ]
-    return "; ".join(objections) or "it needs what it has, or has not been idle for long enough"
+    return "; ".join((*objections, *dict.fromkeys(reason.text for reason in domain.gives_nothing)))
 
 
 def _size(size: int | None) -> str:

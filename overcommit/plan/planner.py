@@ -12,6 +12,7 @@ from overcommit.model.action import (
     DemotionAction,
     DomainAction,
     GuestReclaimAction,
+    KsmAction,
     VirtioMemAction,
     frees,
     kind_of,
@@ -32,6 +33,7 @@ from overcommit.plan.isolating import Spoiler, without_spoilers
 from overcommit.plan.main_job import stopped
 from overcommit.plan.notes import notes, swap_notes
 from overcommit.plan.promises import promised
+from overcommit.plan.reasons import Sharing, reasons
 from overcommit.plan.rungs.ksm import ksm_notes, merge
 from overcommit.plan.rungs.ladder import propose
 from overcommit.plan.rungs.relief import relieve
@@ -168,11 +170,13 @@ def _written(
         )
 
     candidates = consider(CacheRule.TAKEN if emergency else CacheRule.KEPT)
-    shared_out = share(candidates, policy)
+    sharing = policy
+    shared_out = share(candidates, sharing)
     if not emergency and _lacks(shared_out, short, policy):
         # All that nobody misses is not enough: what is missing, and no more, may come out of file caches.
         candidates = consider(CacheRule.IN_STEPS)
-        shared_out = share(candidates, dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE))
+        sharing = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
+        shared_out = share(candidates, sharing)
     # In an emergency no domain's page-out waits for the others' balloons.
     actions: list[Action] = [*spread(shared_out if emergency else sorted(shared_out, key=_order), swap)]
     if merges and (merging := merge(snapshot, policy, past, short=short > 0)) is not None:
@@ -186,7 +190,13 @@ def _written(
         policy_source=policy.source,
         policy_digest=policy.digest,
         host=host,
-        domains=tuple(_domain_plans(candidates, numbered)),
+        domains=tuple(
+            _domain_plans(
+                candidates,
+                numbered,
+                Sharing(snapshot.host, snapshot.taken_at, sharing.reclaim, short, emergency),
+            )
+        ),
         actions=numbered,
         drift=tuple(_drift(candidates, pasts)),
         emergency=emergency,
@@ -304,14 +314,19 @@ def _drift(candidates: Iterable[Candidate], pasts: Mapping[Incarnation, Past]) -
         yield from device_drifts(domain, past)
 
 
-def _domain_plans(candidates: Iterable[Candidate], actions: Iterable[Action]) -> Iterator[DomainPlan]:
+def _domain_plans(
+    candidates: Iterable[Candidate], actions: Sequence[Action], sharing: Sharing
+) -> Iterator[DomainPlan]:
     changes: dict[Incarnation, int] = {}
     for action in actions:
         if isinstance(action, VirtioMemAction | BalloonAction) and action.blocked is None:
             change = action.after_bytes - action.before_bytes
             changes[action.domain] = changes.get(action.domain, 0) + change
+    acted_on = {action.domain for action in actions if not isinstance(action, KsmAction)}
     for candidate in candidates:
-        yield _domain_plan(candidate, changes.get(candidate.case.domain.incarnation, 0))
+        who = candidate.case.domain.incarnation
+        why = () if who in acted_on else tuple(reasons(candidate, sharing))
+        yield dataclasses.replace(_domain_plan(candidate, changes.get(who, 0)), gives_nothing=why)
 
 
 def _domain_plan(candidate: Candidate, change: int) -> DomainPlan:

@@ -409,7 +409,9 @@ def _domain_figures(data: Mapping[str, Any]) -> Words:
     }
     verdicts = data["eligible"] | data["guest_help"]
     refused = {name: v["reason"] for name, v in verdicts.items() if not v["ok"]}
-    return figures | ({"refused": refused} if refused else {})
+    figures |= {"refused": refused} if refused else {}
+    nothing = {each["actuator"]: each["code"] for each in data["gives_nothing"]}
+    return figures | ({"gives_nothing": nothing} if nothing else {})
 
 
 def _action_figures(data: Mapping[str, Any]) -> Words:

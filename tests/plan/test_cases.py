@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.model.action import BalloonAction, DemotionAction
+from overcommit.model.action import BalloonAction, DemotionAction, KsmAction
+from overcommit.model.plan import Cause
+from overcommit.model.policy import Actuator
 from overcommit.plan import eligibility, vetoes
 from tests.hosts import situation as hosts
 from tests.plan import situation
 
 HOSTS = sorted((Path(__file__).parent.parent / "hosts").glob("cases/*.yaml"))
+REPORTING = Actuator.FREE_PAGE_REPORTING
 CASES = sorted(Path(__file__).parent.glob("cases/*.yaml"))
 
 
@@ -55,6 +58,22 @@ def test_every_objection_has_a_case() -> None:
     shown = {max((o for o in known if reason.startswith(o)), key=len) for reason in said}
     assert len(known) >= 15
     assert known - shown == set()
+
+
+def test_every_reason_to_give_nothing_has_a_case() -> None:
+    """But for two that no situation in these words leads to (tests/unit/test_reasons.py has them)."""
+    plans = [situation.read(path).plan for path in CASES] + [hosts.read(path).plan for path in HOSTS]
+    shown = {reason.cause for plan in plans for domain in plan.domains for reason in domain.gives_nothing}
+    assert set(Cause) - shown == {Cause.NOT_READ, Cause.NOT_PAGEABLE}
+
+
+def test_only_who_is_left_alone_has_reasons_and_one_for_each_way() -> None:
+    for plan in (situation.read(path).plan for path in CASES):
+        acted_on = {action.domain for action in plan.actions if not isinstance(action, KsmAction)}
+        for domain in plan.domains:
+            usable = [way for way, verdict in domain.eligible.items() if verdict.ok]
+            ways = [] if domain.incarnation in acted_on else [way for way in usable if way is not REPORTING]
+            assert [reason.actuator for reason in domain.gives_nothing] == ways
 
 
 @pytest.mark.parametrize("what", ["balloon", "guest RAM", "residency", "job state", "placement"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats
 from overcommit.plan.case import (
@@ -18,6 +20,37 @@ from overcommit.plan.case import (
 from overcommit.units import format_size
 
 
+class Squeeze(NamedTuple):
+    """What a balloon could come to: its ``target``, what that leaves the guest, and what it brings.
+
+    No more than the new size can be resident afterwards; ``in_swap`` is room there.
+    """
+
+    target_bytes: int
+    left_bytes: int
+    expected_bytes: int
+    in_swap_bytes: int
+
+    @property
+    def gain_bytes(self) -> int:
+        """What it is worth doing for."""
+        return max(self.expected_bytes, self.in_swap_bytes)
+
+
+def measure(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> Squeeze:
+    """Down to what the guest is to keep; see `squeeze`."""
+    bounds, definition = case.bounds, case.domain.definition
+    size = guest_bytes(definition, stats) - unplugged - definition.leaving_bytes
+    # The guest's kernel cannot live in plugged memory: the reserve is left in the other.
+    target = round_up(kept_bytes(case, stats) - (size - stats.actual_bytes))
+    target = max(target, guest_reserve(bounds.ceiling_bytes))
+    left = size - stats.actual_bytes + target
+    # What is resident above the present size (after a reset of the guest, say) the balloon has already, and
+    # does not give again.
+    expected = min(resident, size) - left
+    return Squeeze(target, left, expected, _swap_given(case, resident, size, left))
+
+
 def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> BalloonAction | None:
     """Down to what the guest is to keep; None where that brings the host too little.
 
@@ -26,15 +59,9 @@ def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 
     bounds, definition = case.bounds, case.domain.definition
     has, used, hot = guest_bytes(definition, stats), used_bytes(definition, stats), hot_bytes(case)
     size = has - unplugged - definition.leaving_bytes
-    # The guest's kernel cannot live in plugged memory: the reserve is left in the other.
-    target = round_up(kept_bytes(case, stats) - (size - stats.actual_bytes))
-    target = max(target, guest_reserve(bounds.ceiling_bytes))
-    left = size - stats.actual_bytes + target
-    # No more than the new size can be resident afterwards. What is resident above the present size (after a
-    # reset of the guest, say) the balloon has already, and does not give again.
-    expected = min(resident, size) - left
-    in_swap = _swap_given(case, resident, size, left)
-    if target >= stats.actual_bytes or max(expected, in_swap) < worthwhile(bounds.ceiling_bytes):
+    found = measure(case, stats, resident, unplugged=unplugged)
+    target, left, expected, in_swap = found
+    if target >= stats.actual_bytes or found.gain_bytes < worthwhile(bounds.ceiling_bytes):
         return None
     return BalloonAction(
         id="",

@@ -54,7 +54,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         return
     pieces = tuple(pieces_in(heat.cold_pieces, domain.pageable))
     staying = _resident_in(heat.cold_pieces) - _resident_in(pieces)
-    cold = _cold_bytes(case, heat.cold_bytes, reported + given) - staying
+    cold = cold_bytes_to_move(case, heat.cold_bytes, reported + given) - staying
     if case.may(Actuator.DEMOTION) and case.policy.reclaim is ReclaimMode.PROACTIVE:
         # On pressure it is left alone: moving memory from node to node brings a host short of it nothing.
         for move in _between_nodes(case, heat, cold, rooms):
@@ -62,7 +62,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
             if move.recall_to is None:
                 pieces = tuple(sorted(set(pieces) - set(move.pieces)))
                 cold -= move.expected_bytes
-        cold -= _on_cold_node(case)
+        cold -= on_cold_node(case)
     if case.may(Actuator.PAGEOUT):
         left = resident - reported - given
         # What others share stays in memory as long as they use it; which pieces hold it is not known.
@@ -73,7 +73,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
             yield page_out(case, heat, left, chosen)
 
 
-def _cold_bytes(case: Case, cold_bytes: int, given: int) -> int:
+def cold_bytes_to_move(case: Case, cold_bytes: int, given: int) -> int:
     """What of the cold memory may be moved, after the guest has ``given`` so much.
 
     It gives whatever it likes best: all of it may be cold and resident, and so may what is free. And at least
@@ -153,7 +153,8 @@ def _given(
             yield squeezed
 
 
-def _on_cold_node(case: Case) -> int:
+def on_cold_node(case: Case) -> int:
+    """What of a domain lies on the policy's ``cold_node`` already."""
     placement, node = case.domain.placement, case.policy.cold_node
     return placement.get(node, 0) if placement and node is not None else 0
 
@@ -164,7 +165,7 @@ def _between_nodes(case: Case, heat: Heat, cold: int, rooms: Mapping[int, int]) 
     if node is None or not case.domain.placement or heat.cold_bytes is None:
         return
     # How much lies there already is known, but not which pieces; presumably cold ones.
-    there, least = _on_cold_node(case), worthwhile(case.bounds.ceiling_bytes)
+    there, least = on_cold_node(case), worthwhile(case.bounds.ceiling_bytes)
     pieces = coldest(heat.cold_pieces, there + max(0, min(cold - there, rooms.get(node, 0))), whole=True)
     moving = sum(piece.resident_bytes for piece in pieces) - there
     if moving >= least:
