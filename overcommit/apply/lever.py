@@ -23,6 +23,7 @@ from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.plan.case import guest_reserve, worthwhile
 from overcommit.plan.limits import Place, Rooms, own_place
+from overcommit.plan.nodes import nodes_of
 from overcommit.units import MIB, format_size
 
 _TOLERANCE_BYTES = MIB
@@ -136,7 +137,7 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
 def _within_limits(
     site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
 ) -> tuple[SizeAction, str]:
-    """The action as far as the limits of the domain's cgroup let the guest use what it gets, and what to say.
+    """The action as far as its limits and memory nodes let the guest use what it gets, and what to say.
 
     They may have been lowered, or others may have taken what was left, since it was planned. What gives a
     guest all that it had before us is not bounded: it had that under the same limits.
@@ -146,8 +147,9 @@ def _within_limits(
     """
     if action.reason not in RELIEF_REASONS:
         return action, ""
-    place = Place(site.limits(domain).memory)
-    rooms, own = Rooms([place]), own_place(place.limits)
+    now = site.nodes()
+    place = Place(site.limits(domain).memory, nodes_of(domain, now))
+    rooms, own = Rooms([place], now.free_bytes), own_place(place.limits)
     if own.limits:
         rooms.take(own, max(0, _guest_bytes(site, domain) - site.resident_bytes(domain)))
     room, size = rooms.room(place), action.after_bytes - action.before_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,11 +10,13 @@ from overcommit.clock import Clock
 from overcommit.errors import Gone, HostError
 from overcommit.host.cgroup import NO_LIMITS, Limits, read_cgroup, read_limits
 from overcommit.host.kernel import Kernel
+from overcommit.host.nodes import read_nodes
 from overcommit.host.process import read_start_time
 from overcommit.host.residency import residency_of
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.facts import CgroupMemory, DomainFacts, Residency, RunState
+from overcommit.model.nodes import MemoryNode
 
 
 class Held(NamedTuple):
@@ -31,6 +33,13 @@ class Held(NamedTuple):
         freed = max(0, self.resident_bytes - now.resident_bytes)
         gone = self.resident_bytes + self.swapped_bytes - now.resident_bytes - now.swapped_bytes
         return Held(freed, max(0, min(self.swapped_bytes - now.swapped_bytes, gone - freed)))
+
+
+class NodesNow(NamedTuple):
+    """Memory nodes, and the bytes that guests can get there."""
+
+    nodes: tuple[MemoryNode, ...]
+    free_bytes: Mapping[int, int]
 
 
 def _never() -> None:
@@ -126,6 +135,11 @@ class Worksite:
             raise HostError(
                 f"cannot read the limits of the cgroup of domain {domain.name}: {error}"
             ) from error
+
+    def nodes(self) -> NodesNow:
+        """The host's memory nodes now, and what is free there for guests."""
+        found, _ = read_nodes(self.kernel)
+        return NodesNow(found, {node.nid: node.free_bytes + node.droppable_bytes for node in found})
 
     def cgroup(self, domain: DomainFacts) -> CgroupMemory | None:
         """The domain's cgroup figures now.

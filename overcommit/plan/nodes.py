@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
 
 from overcommit.model.facts import DomainFacts, HostFacts
+from overcommit.model.nodes import MemoryNode
 
 Nodes = frozenset[int] | None
 """Where memory may lie; None: anywhere."""
+
+
+class WithNodes(Protocol):
+    """A host, or what was read of its nodes alone."""
+
+    @property
+    def nodes(self) -> tuple[MemoryNode, ...]:
+        """Those that have memory."""
+        ...
 
 
 def free_on_nodes(host: HostFacts) -> dict[int, int]:
@@ -23,7 +34,7 @@ def free_on_nodes(host: HostFacts) -> dict[int, int]:
     return found
 
 
-def nodes_of(domain: DomainFacts, host: HostFacts) -> Nodes:
+def nodes_of(domain: DomainFacts, host: WithNodes) -> Nodes:
     """The nodes that any of its memory may lie on; None where it is not bound, or to all that there are."""
     parts = [nodes for nodes, _ in _parts(domain, host)]
     if any(nodes is None for nodes in parts):
@@ -54,7 +65,7 @@ def nodes_text(nodes: Iterable[int]) -> str:
     return f"memory node{'s' if len(several) > 1 else ''} {', '.join(map(str, several))}"
 
 
-def _parts(domain: DomainFacts, host: HostFacts) -> Iterator[tuple[Nodes, int]]:
+def _parts(domain: DomainFacts, host: WithNodes) -> Iterator[tuple[Nodes, int]]:
     """What is bound, and how much it is; the kernel's word (its cpuset) bounds all of it."""
     definition, left = domain.definition, domain.definition.maximum_bytes
     for binding in definition.bindings:
@@ -67,14 +78,14 @@ def _parts(domain: DomainFacts, host: HostFacts) -> Iterator[tuple[Nodes, int]]:
         yield _effective(rest, domain, host), left
 
 
-def _effective(nodes: Nodes, domain: DomainFacts, host: HostFacts) -> Nodes:
+def _effective(nodes: Nodes, domain: DomainFacts, host: WithNodes) -> Nodes:
     allowed = domain.allowed_nodes
     if nodes is not None and allowed is not None:
         nodes = nodes & allowed or nodes
     return _unless_all(allowed if nodes is None else nodes, host)
 
 
-def _unless_all(nodes: Nodes, host: HostFacts) -> Nodes:
+def _unless_all(nodes: Nodes, host: WithNodes) -> Nodes:
     present = {node.nid for node in host.nodes}
     return None if nodes is None or nodes >= present else nodes
 

@@ -13,11 +13,13 @@ from overcommit.apply.steps import run
 from overcommit.apply.worksite import Worksite
 from overcommit.daemon.protocol import Verb
 from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction
+from overcommit.model.facts import DomainFacts
+from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.outcome import Status
 from overcommit.model.policy import PageoutActor
 from overcommit.testing import FakeGuest
 from overcommit.units import MIB
-from tests.faults.daemon import Disk, World, policy_text
+from tests.faults.daemon import Daemon, Disk, World, policy_text
 
 ACTORS = [actor.value for actor in PageoutActor]
 
@@ -98,23 +100,8 @@ def test_a_limit_that_others_reach_meanwhile_ends_a_reclaim(tmp_path: Path, disk
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize(
-    ("limit", "status", "left_at"),
-    [(None, Status.DONE, 100), (90, Status.PARTIAL, 70), (80, Status.FAILED, 60), (40, Status.FAILED, 60)],
-)
-def test_a_guest_in_pain_gets_what_its_limit_leaves_at_that_moment(
-    tmp_path: Path, disk: Disk, limit: int | None, status: Status, left_at: int
-) -> None:
-    """Of 60 MiB that it has it holds 40, and may still fill the others; QEMU takes 20 beyond that."""
-    del disk
-    guest = FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(40)), overhead_bytes=20 * MIB)
-    world = World(tmp_path, inhabitants=[guest])
-    guest.balloon_bytes = guest.balloon_target_bytes = 60 * MIB
-    guest.limit_bytes = None if limit is None else limit * MIB
-    daemon = world.daemon(observe=True)
-    daemon.run_for(5.0)
-    assert daemon.controller.snapshot is not None
-    (domain,) = daemon.controller.snapshot.domains
+def relief(world: World, daemon: Daemon, domain: DomainFacts) -> tuple[BalloonAction, Worksite]:
+    """From 60 MiB to 100, and what it is done with."""
     action = BalloonAction(
         id="1",
         domain=domain.incarnation,
@@ -132,6 +119,27 @@ def test_a_guest_in_pain_gets_what_its_limit_leaves_at_that_moment(
         generation=daemon.controller._generation,
         progress=lambda _: None,
     )
+    return action, site
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "left_at"),
+    [(None, Status.DONE, 100), (90, Status.PARTIAL, 70), (80, Status.FAILED, 60), (40, Status.FAILED, 60)],
+)
+def test_a_guest_in_pain_gets_what_its_limit_leaves_at_that_moment(
+    tmp_path: Path, disk: Disk, limit: int | None, status: Status, left_at: int
+) -> None:
+    """Of 60 MiB that it has it holds 40, and may still fill the others; QEMU takes 20 beyond that."""
+    del disk
+    guest = FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(40)), overhead_bytes=20 * MIB)
+    world = World(tmp_path, inhabitants=[guest])
+    guest.balloon_bytes = guest.balloon_target_bytes = 60 * MIB
+    guest.limit_bytes = None if limit is None else limit * MIB
+    daemon = world.daemon(observe=True)
+    daemon.run_for(5.0)
+    assert daemon.controller.snapshot is not None
+    (domain,) = daemon.controller.snapshot.domains
+    action, site = relief(world, daemon, domain)
     outcome = run(move_balloon(site, action, domain), world.clock)
     assert outcome.status is status
     assert guest.balloon_bytes == left_at * MIB
@@ -141,6 +149,34 @@ def test_a_guest_in_pain_gets_what_its_limit_leaves_at_that_moment(
     )
     assert run(move_balloon(site, released, domain), world.clock).status is Status.DONE
     assert guest.balloon_bytes == 128 * MIB, "what it had before us it gets back, whatever its limit"
+
+
+@pytest.mark.parametrize(
+    ("free", "status", "left_at"), [(80, Status.DONE, 100), (15, Status.PARTIAL, 75), (0, Status.FAILED, 60)]
+)
+def test_a_guest_in_pain_gets_what_its_memory_node_has_at_that_moment(
+    tmp_path: Path, disk: Disk, mocker: MockerFixture, free: int, status: Status, left_at: int
+) -> None:
+    """What it does not find there the kernel kills it for, however much there is on other nodes."""
+    del disk
+    guest = FakeGuest("web", "uuid-1", 501, 128 * MIB, resident=set(range(40)), overhead_bytes=20 * MIB)
+    world = World(tmp_path, inhabitants=[guest])
+    guest.balloon_bytes = guest.balloon_target_bytes = 60 * MIB
+    daemon = world.daemon(observe=True)
+    daemon.run_for(5.0)
+    assert daemon.controller.snapshot is not None
+    (domain,) = daemon.controller.snapshot.domains
+    bound = NodeBinding(nodes=frozenset({1}))
+    domain = dataclasses.replace(domain, definition=dataclasses.replace(domain.definition, bindings=(bound,)))
+    nodes = tuple(
+        MemoryNode(nid=nid, total_bytes=1024 * MIB, free_bytes=there * MIB, droppable_bytes=0)
+        for nid, there in ((0, 1000), (1, free))
+    )
+    mocker.patch("overcommit.apply.worksite.read_nodes", return_value=(nodes, ()))
+    action, site = relief(world, daemon, domain)
+    outcome = run(move_balloon(site, action, domain), world.clock)
+    assert (outcome.status, guest.balloon_bytes) == (status, left_at * MIB)
+    assert ("it must lie on memory node 1" in outcome.detail) is (status is not Status.DONE)
 
 
 def test_no_more_is_promised_to_a_domain_than_its_own_limit_leaves_it(tmp_path: Path, disk: Disk) -> None:
