@@ -188,7 +188,7 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
     _add_devices(_element(domain, "devices"), spec)
     if spec.vfio:
         line = ET.SubElement(domain, f"{{{QEMU_NAMESPACE}}}commandline")
-        for word in ("-device", f"vfio-pci,host={spec.vfio}"):
+        for word in ("-device", f"vfio-pci,host={spec.vfio},addr=1e"):
             ET.SubElement(line, f"{{{QEMU_NAMESPACE}}}arg", value=word)
     return ET.tostring(domain, encoding="unicode")
 
