@@ -165,8 +165,11 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
         if spec.shared:
             _element(backing, "source", type="memfd")
             _element(backing, "access", mode="shared")
-        if spec.backing:
-            _element(backing, "source", type="memfd" if spec.backing == "cell" else "file")
+        if spec.backing == "cell":
+            _element(backing, "source", type="memfd")
+        if spec.backing == "file":
+            _element(backing, "source", type="file")
+            _element(backing, "access", mode="shared")
     _element(domain, "vcpu", str(spec.vcpus))
     system = _element(domain, "os")
     _element(system, "type", "hvm", arch="x86_64", machine=spec.machine)
