@@ -155,7 +155,9 @@ def domain_xml(spec: GuestSpec, kernel: str, initrd: str) -> str:
         most = str(mebibytes(spec.memory) + spec.devices_mib)
         _element(domain, "maxMemory", most, unit="MiB", slots="2")
     _element(domain, "memory", mebi, unit="MiB")
-    _element(domain, "currentMemory", mebi, unit="MiB")
+    # libvirt counts an NVDIMM as memory that the balloon leaves.
+    current = mebibytes(spec.memory) + (mebibytes(spec.nvdimm) if spec.nvdimm else 0)
+    _element(domain, "currentMemory", str(current), unit="MiB")
     if spec.hugepages or spec.locked or spec.shared or spec.backing:
         backing = _element(domain, "memoryBacking")
         if spec.hugepages:
