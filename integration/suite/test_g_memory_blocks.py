@@ -164,7 +164,7 @@ def test_a_slice_that_may_not_swap_forbids_page_out(host: Host) -> None:
         assert "may not swap (memory.swap.max 0 of " in refusal(plan, name, "pageout")
         assert "machine.slice" in refusal(plan, name, "pageout")
         assert "machine.slice" in said
-        assert plan["host"]["worst_case"]["swap_bytes"] == 0
+        assert plan["host"]["budget"]["worst_case"]["swap_bytes"] == 0
         assert domain_of(planned(host, *SHORT), name)["eligible"]["pageout"]["ok"]
 
 
