@@ -57,6 +57,7 @@ def fuzz(directory: Path, *options: str, minutes: str = "0.03") -> subprocess.Co
     )
 
 
+@pytest.mark.timeout(240)
 def test_what_is_sound_is_tried_again_and_again_until_the_time_is_up(tmp_path: Path) -> None:
     (tmp_path / "test_sound.py").write_text(SOUND)
     for minutes in ("0.03", "0.2", "0.4"):  # a busy machine needs most of the first for its imports
