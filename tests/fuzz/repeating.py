@@ -1,7 +1,7 @@
 """A plugin of pytest: repeats each property with new seeds until its share of the time is up.
 
-A finding is any failure, and an example that takes longer than `LONGEST_EXAMPLE_SECONDS`. What was done is
-told in a file of JSON lines as it happens, so that it is known too when the process dies.
+A finding is any failure, and an example that takes more than `LONGEST_EXAMPLE_SECONDS` of CPU, or waits for
+`STARVED` times as long: a busy machine is no finding. What was done is told in a file of JSON lines as it happens, so that it is known too when the process dies.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ SEED = "OVERCOMMIT_FUZZ_SEED"
 """Environment variables: how long, where the report goes, and the first seed (any where it is not set)."""
 
 LONGEST_EXAMPLE_SECONDS = 60.0
+STARVED = 20.0
+"""A process that others keep from the processor gets this share of it at least."""
+_ALARMS = {signal.SIGPROF: signal.ITIMER_PROF, signal.SIGALRM: signal.ITIMER_REAL}
 MOST_MEMORY_BYTES = 4 << 30
 """Of address space: input that makes a reader eat memory fails it, not the machine."""
 
@@ -73,13 +76,14 @@ class Repeated:
         """Until the time is up or something is found, which is raised as pytest wants it."""
         handle = self._function.hypothesis
         inner, handle.inner_test = handle.inner_test, self._watched(handle.inner_test)
-        before = signal.signal(signal.SIGALRM, _too_long)
+        before = {alarm: signal.signal(alarm, _too_long) for alarm in _ALARMS}
         seed = int(os.environ.get(SEED, 0)) or _any_seed()
         try:
             while self._batch(seed):
                 seed = _any_seed()
         finally:
-            signal.signal(signal.SIGALRM, before)
+            for alarm, usual in before.items():
+                signal.signal(alarm, usual)
             handle.inner_test = inner
 
     def _batch(self, seed: int) -> bool:
@@ -107,7 +111,8 @@ class Repeated:
             # What was found is made smaller even when the time is up.
             if self._examples and not self._failed and time.monotonic() >= self._until:
                 pytest.skip("the time is up")
-            signal.setitimer(signal.ITIMER_REAL, LONGEST_EXAMPLE_SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, LONGEST_EXAMPLE_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, STARVED * LONGEST_EXAMPLE_SECONDS)
             try:
                 inner(*arguments, **more)
                 self._examples += 1
@@ -117,7 +122,8 @@ class Repeated:
                 self._failed = True
                 raise
             finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                for timer in _ALARMS.values():
+                    signal.setitimer(timer, 0)
 
         return example
 

@@ -38,7 +38,7 @@ import time
 from hypothesis import given, strategies as st
 from tests.fuzz import repeating
 
-repeating.LONGEST_EXAMPLE_SECONDS = 0.2
+repeating.LONGEST_EXAMPLE_SECONDS, repeating.STARVED = 0.2, 1.0
 
 @given(st.booleans())
 def test_it_comes_back(number):
