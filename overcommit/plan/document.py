@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -145,7 +146,8 @@ def loads(text: str, source: str) -> Plan:
         plan = _from_document(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _changed(source, ": it is not complete") from error
-    for flaw in (*flaws(plan, Plan, "plan"), *_contradictions(plan)):
+    # One after the other: what is of a wrong type cannot be compared.
+    for flaw in itertools.chain(flaws(plan, Plan, "plan"), _contradictions(plan)):
         raise _changed(source, f": {flaw}")
     if not _says_no_more(document, {**to_document(plan), "digest": document["digest"]}):
         raise _changed(source, ": it has something that no plan has")

@@ -122,7 +122,8 @@ def test_s6_no_quarantine(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_s8_a_guest_is_believed_everything(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overcommit.hypervisor.guest_figures._bounds", lambda *_: [])
+    figures = "overcommit.hypervisor.guest_figures"
+    monkeypatch.setattr(f"{figures}.believed_balloon", lambda stats, **_: stats)
     monkeypatch.setattr("overcommit.plan.rungs.balloon.kept_bytes", lambda *_: 8 * MIB)
     monkeypatch.setattr("overcommit.plan.rungs.balloon.guest_reserve", lambda *_: 8 * MIB)
     named(life, "cold").says_usable_bytes = 1 << 62

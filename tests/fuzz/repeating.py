@@ -1,7 +1,8 @@
 """A plugin of pytest: repeats each property with new seeds until its share of the time is up.
 
 A finding is any failure, and an example that takes more than `LONGEST_EXAMPLE_SECONDS` of CPU, or waits for
-`STARVED` times as long: a busy machine is no finding. What was done is told in a file of JSON lines as it happens, so that it is known too when the process dies.
+`STARVED` times as long: a busy machine is no finding. What was done is told in a file of JSON lines as it
+happens, so that it is known too when the process dies.
 """
 
 from __future__ import annotations

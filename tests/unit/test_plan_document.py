@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -248,3 +249,16 @@ def test_a_plan_that_an_earlier_version_saved_has_its_addresses() -> None:
     del data["addresses"], data["digest"]
     data["digest"] = document._digest(data)
     assert document.loads(json.dumps(data), "old.json") == PLAN
+
+
+@pytest.mark.parametrize("name", [[], 1, {"a": 1}, None])
+def test_a_name_of_another_type_is_said_to_be_one(name: object) -> None:
+    """Before anything is compared: a list is no key, and a number has no beginning."""
+    forged = json.loads(document.dumps(PLAN))
+    assert forged["actions"]
+    for action in forged["actions"]:
+        action["domain"]["name"] = name
+    del forged["digest"]
+    forged["digest"] = hashlib.sha256(json.dumps(forged, sort_keys=True).encode()).hexdigest()
+    with pytest.raises(StalePlan, match=r"plan\.actions\[0\] is no "):
+        document.loads(json.dumps(forged), "p.json")

@@ -23,9 +23,10 @@ NEEDED_BY: dict[str, tuple[type[Action], ...]] = {
     "/pagemap": (BalloonAction, VirtioMemAction, PageoutAction),
     "/memory.stat": (PageoutAction,),
     "/memory.pressure": (PageoutAction,),
+    "/proc/swaps": (PageoutAction,),
 }
-"""What may be taken only where files of such names can be read, of a domain or of its process."""
-NEEDED_TO_PLAN = ("/proc/meminfo", "/proc/swaps")
+"""What may be taken only where files of such names can be read, of a domain, its process or the host."""
+NEEDED_TO_PLAN = ("/proc/meminfo",)
 
 
 def takes(action: Action) -> bool:
