@@ -51,9 +51,10 @@ def number_of(text: str) -> int:
     Raises:
         Unreadable: it is none.
     """
-    if re.fullmatch(r"\s*[0-9]{1,20}\s*", text) is None:
+    found = re.fullmatch(r"\s*([0-9]{1,20})\s*", text, re.ASCII)
+    if found is None:
         raise Unreadable(f"the definition has {text[:30]!a} where a number should be")
-    return int(text)
+    return int(found[1])
 
 
 def _scale(unit: str, where: str) -> int:

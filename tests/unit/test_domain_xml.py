@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from overcommit.errors import Unreadable
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, parse_definition, resized_device
+from overcommit.hypervisor.memory_xml import number_of
 from overcommit.model.blocks import VirtioMemDevice
 from overcommit.units import GIB, KIB, MIB
 
@@ -236,3 +238,15 @@ def test_who_made_a_domain(space: str, manager: str | None) -> None:
 def test_what_is_not_a_domain(text: str) -> None:
     with pytest.raises(ValueError, match=r"not XML|not a domain"):
         parse_definition(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("2", 2), (" 2\n", 2), ("\x1f2", None), ("\u0662", None), ("-2", None)]
+)
+def test_a_number_of_a_definition_is_digits_with_blanks_around(text: str, number: int | None) -> None:
+    """What Python calls a blank is not always what its int() strips."""
+    if number is None:
+        with pytest.raises(Unreadable, match="where a number should be"):
+            number_of(text)
+    else:
+        assert number_of(text) == number
