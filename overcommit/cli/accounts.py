@@ -184,8 +184,10 @@ def _shared_swap_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
     below: dict[str, list[DomainFacts]] = {}
     limits = {}
     for domain in domains:
+        bound = tightest(domain.swap_limits)
+        nothing = bound is not None and not bound.room_bytes
         for limit in domain.swap_limits or ():
-            if not limit.own:
+            if not limit.own and not (nothing and limit.room_bytes):
                 below.setdefault(limit.path, []).append(domain)
                 limits[limit.path] = limit
     for path, limit in limits.items():

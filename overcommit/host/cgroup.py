@@ -6,6 +6,7 @@ the charge goes to the nearest ancestor that has them.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import re
 from collections.abc import Iterable, Mapping
@@ -13,8 +14,9 @@ from typing import NamedTuple
 
 from overcommit.host.figures import number, numbers, read_number, row, rows, rows_named
 from overcommit.host.kernel import Kernel
-from overcommit.host.memory import read_pressure
-from overcommit.model.accounts import CgroupLimit, Charge
+from overcommit.host.memory import read_pressure, read_total
+from overcommit.host.swap import read_zswap
+from overcommit.model.accounts import CgroupLimit, Charge, Compressed, Zswap, kept_share
 from overcommit.model.facts import CgroupMemory, CgroupSigns
 
 ROOT = "/sys/fs/cgroup"
@@ -22,6 +24,7 @@ _STAT = "memory.stat"
 _KINDS = frozenset({"anon", "file", "shmem", "kernel"})
 _POD = re.compile(r"/(?:kubepods[a-z-]*-)?pod[0-9a-f_-]+(?:\.slice)?$")
 """The cgroup of a pod, by either of the drivers that kubelet has for cgroups."""
+_POOL = "zswap"
 _PROMOTED = ("pswpin", "pgmajfault")
 """Counted per group since Linux 6.13; before that a major fault is the nearest thing."""
 _SWAPPINESS = ("max", "200")
@@ -119,6 +122,33 @@ def read_swap_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | No
     )
 
 
+def read_zswap_limit(kernel: Kernel, path: str, pool: Compressed, *, own: bool) -> CgroupLimit | None:
+    """How much of a cgroup zswap may hold, compressed, None: as much as its ``pool`` takes.
+
+    ``memory.zswap.max``. Above it zswap takes nothing in, and what it refuses goes to the swap device
+    (Documentation/admin-guide/cgroup-v2.rst).
+
+    Raises:
+        OSError: the cgroup vanished.
+        Unreadable: one of its files is not what it should be.
+    """
+    lowest = _lowest(kernel, path, ("memory.zswap.max",))
+    if lowest is None:
+        return None
+    statistics = rows(kernel.read(f"{ROOT}{path}/{_STAT}"))
+    used = row(statistics, "zswap", _STAT)
+    of_group = Compressed(stored_bytes=row(statistics, "zswapped", _STAT), used_bytes=used)
+    return CgroupLimit(
+        path=path,
+        file=lowest[1],
+        limit_bytes=lowest[0],
+        current_bytes=used,
+        cache_bytes=0,
+        own=own,
+        share=kept_share(of_group if of_group.tells else pool),
+    )
+
+
 class Limits(NamedTuple):
     """The limits of a domain's cgroup and of those above, nearest first."""
 
@@ -127,11 +157,18 @@ class Limits(NamedTuple):
 
 
 NO_LIMITS = Limits((), ())
-_OfOne = tuple[CgroupLimit | None, CgroupLimit | None]
+
+
+class OfOne(NamedTuple):
+    """What one cgroup says. ``off_disk``: nothing of it may go past zswap to a swap device."""
+
+    memory: CgroupLimit | None
+    swap: CgroupLimit | None
+    off_disk: bool
 
 
 def read_limits(
-    kernel: Kernel, path: str, known: dict[str, _OfOne] | None = None, *, common: bool = False
+    kernel: Kernel, path: str, known: dict[str, OfOne] | None = None, *, common: bool = False
 ) -> Limits:
     """What bounds a domain in that cgroup; ``known`` are groups that were read already, and takes in others.
 
@@ -142,14 +179,62 @@ def read_limits(
         Unreadable: one of its files is not what it should be.
     """
     known = {} if known is None else known
-    found = []
-    for group, own in groups_above(path, common=common):
+    above = groups_above(path, common=common)
+    for group, own in above:
         if group not in known:
-            known[group] = read_limit(kernel, group, own=own), read_swap_limit(kernel, group, own=own)
-        found.append(known[group])
+            known[group] = OfOne(
+                memory=read_limit(kernel, group, own=own),
+                swap=read_swap_limit(kernel, group, own=own),
+                off_disk=_stays_off_disk(kernel, group),
+            )
+    found = [known[group] for group, _ in above]
+    swap = [each.swap for each in found]
+    off_disk = next((group for group, _ in above if known[group].off_disk), None)
+    zswap = read_zswap(kernel) if off_disk is not None else None
+    if off_disk is not None and zswap is not None and zswap.enabled:
+        limits = [read_zswap_limit(kernel, group, zswap.pool, own=own) for group, own in above]
+        whole = _whole_pool(zswap, read_total(kernel))
+        swap = [
+            _tighter(limit, other and dataclasses.replace(other, off_disk=off_disk))
+            for limit, other in zip((*swap, None), (*limits, whole), strict=True)
+        ]
     return Limits(
-        memory=tuple(memory for memory, _ in found if memory is not None),
-        swap=tuple(swap for _, swap in found if swap is not None),
+        memory=tuple(each.memory for each in found if each.memory is not None),
+        swap=tuple(limit for limit in swap if limit is not None),
+    )
+
+
+def _stays_off_disk(kernel: Kernel, path: str) -> bool:
+    """Whether ``memory.zswap.writeback`` is 0 (since Linux 6.8): what zswap does not take stays in memory.
+
+    It holds for the groups below as well, and for none as long as zswap is off
+    (Documentation/admin-guide/cgroup-v2.rst).
+    """
+    try:
+        return read_number(kernel, f"{ROOT}{path}/memory.zswap.writeback") == 0
+    except FileNotFoundError:
+        return False
+
+
+def _whole_pool(zswap: Zswap, total_bytes: int) -> CgroupLimit:
+    """What zswap may hold of all that there is on the host, as a limit that all share."""
+    return CgroupLimit(
+        path=_POOL,
+        file="max_pool_percent",
+        limit_bytes=round(zswap.most * total_bytes),
+        current_bytes=zswap.pool.used_bytes,
+        cache_bytes=0,
+        own=False,
+        share=kept_share(zswap.pool),
+    )
+
+
+def _tighter(one: CgroupLimit | None, other: CgroupLimit | None) -> CgroupLimit | None:
+    """Of the limits of one group, the one that leaves less: each page that is paged out counts for both."""
+    return min(
+        (limit for limit in (one, other) if limit is not None),
+        key=lambda limit: limit.room_bytes,
+        default=None,
     )
 
 

@@ -116,6 +116,16 @@ def read_swaps(kernel: Kernel) -> tuple[SwapArea, ...]:
         return ()
 
 
+def read_total(kernel: Kernel) -> int:
+    """All memory that the host has, in bytes.
+
+    Raises:
+        OSError: ``/proc/meminfo`` cannot be read.
+        Unreadable: it does not say.
+    """
+    return _of_meminfo(kernel, "MemTotal")
+
+
 def read_swap_free(kernel: Kernel) -> int:
     """Bytes left on all swap areas that may be written to: not those that are being turned off.
 
@@ -123,10 +133,14 @@ def read_swap_free(kernel: Kernel) -> int:
         OSError: ``/proc/meminfo`` cannot be read.
         Unreadable: it does not say.
     """
-    free = parse_meminfo(kernel.read(_MEMINFO)).get("SwapFree")
-    if free is None:
-        raise Unreadable(f"{_MEMINFO} has no SwapFree", hint=f"cat {_MEMINFO} shows what it has")
-    return free
+    return _of_meminfo(kernel, "SwapFree")
+
+
+def _of_meminfo(kernel: Kernel, name: str) -> int:
+    found = parse_meminfo(kernel.read(_MEMINFO)).get(name)
+    if found is None:
+        raise Unreadable(f"{_MEMINFO} has no {name}", hint=f"cat {_MEMINFO} shows what it has")
+    return found
 
 
 def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from overcommit.units import MIB
+
+ASSUMED_RATIO = 3.0
+"""How well memory is taken to compress as long as nothing was measured."""
+_TELLING_BYTES = 64 * MIB
+"""Less than this in compressed memory is no measurement: its pools are filled piecemeal."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
@@ -32,6 +39,9 @@ class CgroupLimit:
 
     ``own``: it is one domain's. Else it is a slice, and holds for all below it together. ``cache_bytes`` of
     what is charged would be dropped to make room, which swap has none of.
+
+    A limit of zswap bounds what is paged out where nothing may go past zswap to a swap device: ``off_disk``
+    is the cgroup that says so. Of what is paged out, the ``share`` that compression leaves is charged there.
     """
 
     path: str
@@ -40,11 +50,22 @@ class CgroupLimit:
     current_bytes: int
     cache_bytes: int
     own: bool
+    share: float = 1.0
+    off_disk: str | None = None
 
     @property
     def room_bytes(self) -> int:
         """What it can still take, and what it would drop for that."""
-        return max(0, min(self.limit_bytes, self.limit_bytes - self.current_bytes + self.cache_bytes))
+        room = max(0, min(self.limit_bytes, self.limit_bytes - self.current_bytes + self.cache_bytes))
+        return self._uncompressed(room)
+
+    @property
+    def most_bytes(self) -> int:
+        """What it could take if nothing were charged."""
+        return self._uncompressed(self.limit_bytes)
+
+    def _uncompressed(self, size: int) -> int:
+        return size if self.share == 1.0 else int(size / self.share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +99,18 @@ class Compressed:
 
     stored_bytes: int
     used_bytes: int
+
+    @property
+    def tells(self) -> bool:
+        """Whether it holds enough to say how well memory compresses."""
+        return self.stored_bytes >= _TELLING_BYTES and self.used_bytes > 0
+
+
+def kept_share(pool: Compressed | None) -> float:
+    """The share of swapped-out memory that stays in memory: measured, or assumed."""
+    if pool is None or not pool.tells:
+        return 1 / ASSUMED_RATIO
+    return min(1.0, pool.used_bytes / pool.stored_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

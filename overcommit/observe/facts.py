@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from overcommit.clock import Clock
 from overcommit.errors import UNCONTAINED, Gone, HostError
-from overcommit.host.cgroup import read_cgroup, read_limits
+from overcommit.host.cgroup import OfOne, read_cgroup, read_limits
 from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import read_ksm, read_merged
 from overcommit.host.memory import read_host
@@ -45,7 +45,7 @@ def observe(
     host, unreadable = observe_host(kernel)
     domains: list[DomainFacts] = []
     gaps: list[Gap] = list(unreadable)
-    limits: dict[str, tuple[CgroupLimit | None, CgroupLimit | None]] = {}
+    limits: dict[str, OfOne] = {}
     if surveyed is None:
         surveyed = [Surveyed(listed, None) for listed in hypervisor.domains()]
     for listed, said, _ in surveyed:
@@ -136,7 +136,7 @@ def _observe_domain(
     clock: Clock,
     listed: ListedDomain,
     said: BalloonStats | None,
-    known: dict[str, tuple[CgroupLimit | None, CgroupLimit | None]],
+    known: dict[str, OfOne],
     *,
     placed: bool,
 ) -> DomainFacts:

@@ -6,18 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from overcommit.model.accounts import CgroupLimit, Compressed
+from overcommit.model.accounts import CgroupLimit, kept_share
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
 from overcommit.model.policy import Policy
 from overcommit.model.swap import SwapKind
 from overcommit.plan.worst_case import Sink, worst_case
-from overcommit.units import MIB, format_size
-
-ASSUMED_RATIO = 3.0
-"""How well memory is taken to compress as long as nothing was measured."""
-_TELLING_BYTES = 64 * MIB
-"""Less than this in compressed memory is no measurement: its pools are filled piecemeal."""
+from overcommit.units import format_size
 
 OVERHEAD = "overhead"
 """What begins the sentence about whose overhead is unknown."""
@@ -161,17 +156,6 @@ def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[Sink]:
     yield Sink(disk, 0.0)
 
 
-def kept_share(pool: Compressed | None) -> float:
-    """The share of swapped-out memory that stays in memory: measured, or assumed."""
-    if pool is None or not _tells(pool):
-        return 1 / ASSUMED_RATIO
-    return min(1.0, pool.used_bytes / pool.stored_bytes)
-
-
-def _tells(pool: Compressed) -> bool:
-    return pool.stored_bytes >= _TELLING_BYTES and pool.used_bytes > 0
-
-
 def _behind(worst: WorstCase, room: Room, host: HostFacts) -> Iterator[str]:
     """What is not there yet: ZFS gives it back only when the kernel asks; and how well swap compresses."""
     if worst.memory_bytes > room.free_now_bytes:
@@ -199,5 +183,5 @@ def _compression(host: HostFacts) -> Iterator[str]:
     if host.zswap is not None and host.zswap.enabled:
         compressed.append(("zswap", host.zswap.pool))
     for name, pool in compressed:
-        how = "measured" if pool is not None and _tells(pool) else "assumed"
+        how = "measured" if pool is not None and pool.tells else "assumed"
         yield f"{name} at {1 / kept_share(pool):.1f}:1, {how}"

@@ -29,6 +29,7 @@ _MEMTUNE = {
 """What libvirt calls them on cgroup v2 (src/util/vircgroupv2.c); it does not know the other."""
 _OF_LIBVIRT = ("/libvirt", ".libvirt-qemu")
 """What it makes below the scope of a domain, or without systemd-machined (src/util/vircgroup.c)."""
+_CGROUPS = "/sys/fs/cgroup"
 _POD = "/kubepods"
 """All below is kubelet's, which sets limits anew (pkg/kubelet/cm)."""
 _UNITS = (".slice", ".scope", ".service")
@@ -129,7 +130,10 @@ def own_place(limits: Sequence[CgroupLimit]) -> Place:
 def limit_text(limit: CgroupLimit) -> str:
     """A limit as an operator finds it."""
     size = format_size(limit.limit_bytes) if limit.limit_bytes else "0"
-    return f"{limit.file} {size} of {'its own cgroup' if limit.own else unit_of(limit.path)}"
+    text = f"{limit.file} {size} of {'its own cgroup' if limit.own else unit_of(limit.path)}"
+    if limit.off_disk is None:
+        return text
+    return f"{text}, with memory.zswap.writeback 0 of {unit_of(limit.off_disk)}"
 
 
 def unit_of(path: str) -> str:
@@ -147,6 +151,11 @@ def no_swap(limit: CgroupLimit) -> str:
 
 def raise_text(limit: CgroupLimit, domain: Incarnation | None = None) -> str:
     """What gives more room, to be pasted; ``domain`` is whose own cgroup it may be."""
+    if limit.off_disk is not None:
+        unit = unit_of(limit.off_disk)
+        if unit.endswith(_UNITS):
+            return command("systemctl", "set-property", unit, "MemoryZSwapWriteback=yes")
+        return f"echo 1 > {command(f'{_CGROUPS}{limit.off_disk}/memory.zswap.writeback')}"
     options = _MEMTUNE.get(limit.file)
     if limit.own and domain is not None and options and limit.path.endswith(_OF_LIBVIRT):
         return command("virsh", "memtune", whom(domain), options, "-1")

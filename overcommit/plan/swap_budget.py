@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from overcommit.model.accounts import kept_share
 from overcommit.model.action import DomainAction, PageoutAction
 from overcommit.model.facts import HostFacts
 from overcommit.model.policy import LEAST_WRITE_RATE, SwapBudget
 from overcommit.model.swap import SwapArea
-from overcommit.plan.budget import kept_share
 from overcommit.plan.case import worthwhile
 from overcommit.units import format_duration, format_size
 

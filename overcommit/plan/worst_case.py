@@ -161,7 +161,7 @@ class _Room:
             for limit in group.swap_limits:
                 # What comes back from swap leaves its room there to others.
                 left = self._swap.get(limit.path, limit.room_bytes)
-                self._swap[limit.path] = min(limit.limit_bytes, left + group.swapped)
+                self._swap[limit.path] = min(limit.most_bytes, left + group.swapped)
         self._unused = 0
 
     def give(self, group: _Group) -> int:

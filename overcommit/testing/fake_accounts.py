@@ -9,6 +9,7 @@ from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.setaside import ARC, HUGE_PAGES
 from overcommit.host.swap import ZSWAP
 from overcommit.testing.fake_host import FakeGuest, FakeHost
+from overcommit.testing.fake_limits import ZSWAP_RATIO, zswapped
 from overcommit.units import KIB, MIB, PAGE_SIZE
 
 Files = Mapping[str, Callable[[], str]]
@@ -28,7 +29,7 @@ def host_files(host: FakeHost) -> Files:
             f"Shmem: {sum(len(g.resident) for g in host.guests if g.shared) * MIB // KIB} kB\n"
             f"SwapTotal: {0 if host.swapoff else host.swap_total_bytes // KIB} kB\n"
             f"SwapFree: {0 if host.swapoff else (host.swap_total_bytes - host.swap_used_bytes) // KIB} kB\n"
-            "Zswap: 0 kB\nZswapped: 0 kB\n"
+            f"Zswap: {zswapped(host) // ZSWAP_RATIO // KIB} kB\nZswapped: {zswapped(host) // KIB} kB\n"
         ),
         "/proc/swaps": lambda: (
             "Filename Type Size Used Priority\n"
@@ -77,8 +78,14 @@ def _slice_files(host: FakeHost) -> Files:
         f"{directory}/memory.swap.high": lambda: "max\n",
         f"{directory}/memory.swap.current": lambda: f"{sum(len(g.swapped) for g in host.guests) * MIB}\n",
         f"{directory}/memory.current": lambda: f"{sum(_charged(guest) for guest in host.guests)}\n",
-        f"{directory}/memory.stat": lambda: "active_file 0\ninactive_file 0\n",
+        f"{directory}/memory.zswap.max": lambda: _limit(host.slice_zswap_limit_bytes),
+        f"{directory}/memory.zswap.writeback": lambda: f"{int(host.slice_zswap_writeback)}\n",
+        f"{directory}/memory.stat": lambda: f"active_file 0\ninactive_file 0\n{_zswap_statistics(host)}",
     }
+
+
+def _zswap_statistics(host: FakeHost) -> str:
+    return f"zswap {zswapped(host) // ZSWAP_RATIO}\nzswapped {zswapped(host)}\n"
 
 
 def charge_files(guest: FakeGuest) -> Files:

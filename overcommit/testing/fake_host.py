@@ -231,6 +231,8 @@ class FakeHost:
     arc_minimum_bytes: int = 0
     slice_limit_bytes: int | None = None
     slice_swap_limit_bytes: int | None = None
+    slice_zswap_limit_bytes: int | None = None
+    slice_zswap_writeback: bool = True
     saved_bytes: int = 0
     boot_id: str = "11111111-2222-3333-4444-555555555555"
     uptime: float = 100.0

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from overcommit.units import MIB
 
+ZSWAP_RATIO = 3
+"""How well zswap compresses what guests have in swap."""
+
 if TYPE_CHECKING:
     from overcommit.testing.fake_host import FakeGuest, FakeHost
 
@@ -17,4 +20,13 @@ def swap_room(host: FakeHost, guest: FakeGuest) -> int:
         (host.slice_swap_limit_bytes, host.swap_used_bytes - host.swap_of_others_bytes),
         (guest.swap_limit_bytes, len(guest.swapped) * MIB),
     )
-    return min(limit - used for limit, used in limits if limit is not None)
+    room = min(limit - used for limit, used in limits if limit is not None)
+    if host.zswap and not host.slice_zswap_writeback and host.slice_zswap_limit_bytes is not None:
+        # What zswap does not take stays: with 3:1, and looking at its limit before it takes a page.
+        room = min(room, ZSWAP_RATIO * host.slice_zswap_limit_bytes - zswapped(host))
+    return room
+
+
+def zswapped(host: FakeHost) -> int:
+    """What zswap holds for guests, uncompressed: all that they have in swap, as nothing was put out."""
+    return host.swap_used_bytes - host.swap_of_others_bytes if host.zswap else 0

@@ -42,6 +42,29 @@ def test_a_slice_that_may_not_swap_keeps_all_in_memory(tmp_path: Path, disk: Dis
 
 
 @pytest.mark.parametrize("actor", ACTORS)
+@pytest.mark.parametrize("most", [0, 8])
+def test_where_nothing_may_go_past_zswap_no_more_is_taken_than_zswap_holds(
+    tmp_path: Path, disk: Disk, actor: str, most: int
+) -> None:
+    """At 3:1 that is three times its limit; without one more of it is idle."""
+    del disk
+    world = World(tmp_path, policy_text(actor=actor))
+    world.host.zswap, world.host.slice_zswap_writeback = True, False
+    world.host.slice_zswap_limit_bytes = most * MIB
+    daemon, asked = world.daemon(), 0
+
+    def look() -> None:
+        nonlocal asked
+        begun = [a for a in daemon.controller.acting.actions if isinstance(a, PageoutAction)]
+        asked = max(asked, sum(action.expected_bytes for action in begun))
+
+    daemon.run_for(300.0, look)
+    assert asked <= 3 * most * MIB
+    assert page_outs(world) <= 3 * most * MIB
+    assert bool(page_outs(world)) is bool(most)
+
+
+@pytest.mark.parametrize("actor", ACTORS)
 def test_all_guests_of_a_slice_together_keep_to_its_limit(tmp_path: Path, disk: Disk, actor: str) -> None:
     del disk
     world = World(tmp_path, policy_text(actor=actor))

@@ -41,6 +41,7 @@ from overcommit.host import (
     swap,
 )
 from overcommit.hypervisor import domain_xml, memory_xml
+from overcommit.model.accounts import Compressed
 from overcommit.model.blocks import Part
 from overcommit.model.facts import Definition
 from overcommit.observe import facts
@@ -61,6 +62,7 @@ SWAPS = (
 MEMORY_STAT = (
     "anon 912261120\nfile 4096\nkernel 1048576\nshmem 0\ninactive_anon 0\nactive_anon 912261120\n"
     "inactive_file 2048\nactive_file 2048\npgmajfault 17\nworkingset_refault_anon 5\npswpin 3\n"
+    "zswap 1048576\nzswapped 4194304\n"
 )
 SMAPS = (
     "7f0000000000-7f0040000000 rw-p 00000000 00:00 0 \n"
@@ -162,6 +164,8 @@ FILES: dict[str, str] = {
     f"{C}/memory.high": "max\n",
     f"{C}/memory.swap.max": "8589934592\n",
     f"{C}/memory.swap.high": "max\n",
+    f"{C}/memory.zswap.max": "268435456\n",
+    f"{C}/memory.zswap.writeback": "0\n",
     f"{C}/memory.stat": MEMORY_STAT,
     f"{C}/memory.numa_stat": "anon N0=109879296 N1=4096\nfile N0=0 N1=0\nshmem N0=8192 N1=1000\n",
     f"{C}/memory.pressure": PSI,
@@ -216,6 +220,9 @@ READERS: dict[Callable[..., object], OfFiles] = {
     cgroup.read_limit: lambda host: cgroup.read_limit(host, GROUP, own=True),
     cgroup.read_limits: lambda host: cgroup.read_limits(host, GROUP),
     cgroup.read_swap_limit: lambda host: cgroup.read_swap_limit(host, GROUP, own=True),
+    cgroup.read_zswap_limit: lambda host: cgroup.read_zswap_limit(
+        host, GROUP, Compressed(stored_bytes=1 << 30, used_bytes=1 << 28), own=True
+    ),
     cgroup.read_signs: lambda host: cgroup.read_signs(host, GROUP),
     figures.read_number: lambda host: figures.read_number(host, f"{C}/memory.current"),
     ksm.read_ksm: ksm.read_ksm,
@@ -227,6 +234,7 @@ READERS: dict[Callable[..., object], OfFiles] = {
     memory.read_swap_free: memory.read_swap_free,
     memory.read_swaps: memory.read_swaps,
     memory.read_system_ram: memory.read_system_ram,
+    memory.read_total: memory.read_total,
     memory.read_zram: lambda host: memory.read_zram(host, memory.parse_swaps(SWAPS)),
     nodes.read_allowed: lambda host: nodes.read_allowed(host, 7),
     nodes.read_nodes: nodes.read_nodes,

@@ -18,11 +18,10 @@ from overcommit.errors import Unreadable
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import parse_swaps, read_host, read_swap_free, read_zram
 from overcommit.host.swap import read_areas
-from overcommit.model.accounts import Compressed
+from overcommit.model.accounts import Compressed, kept_share
 from overcommit.model.facts import Gap, HostFacts
 from overcommit.model.swap import SwapArea, SwapHazard, SwapKind, SwapTraffic
 from overcommit.observe.facts import observe_host
-from overcommit.plan.budget import kept_share
 from overcommit.plan.notes import swap_place_notes
 from overcommit.plan.swap_watch import SwapWatch, to_disk
 from overcommit.units import GIB, KIB, MIB
