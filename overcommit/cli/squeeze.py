@@ -11,6 +11,7 @@ from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session
 from overcommit.errors import OvercommitError, Refused, StalePlan
+from overcommit.hypervisor.guest_figures import read_defined
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.journal import Generation
 from overcommit.model.outcome import Report
@@ -19,7 +20,7 @@ from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.planner import host_plan
-from overcommit.plan.promises import Wish, more_than, standing
+from overcommit.plan.promises import Beside, Wish, more_than, standing
 from overcommit.reserving import Freed
 from overcommit.units import format_size
 
@@ -148,8 +149,10 @@ def _missing(session: Session, hypervisor: Hypervisor, policy: Policy, wish: Wis
         Refused: it could not be kept whatever is freed.
     """
     snapshot = observe(session.kernel, hypervisor, session.clock)
-    host = host_plan(snapshot, policy, session.past(snapshot.taken_at))
-    missing, wanted, refusal = standing(wish, host, snapshot)
+    past = session.past(snapshot.taken_at)
+    names = Beside.names(wish, past.reservations)
+    beside = Beside(reservations=past.reservations, defined=read_defined(hypervisor, sorted(names)))
+    missing, wanted, refusal = standing(wish, host_plan(snapshot, policy, past), snapshot, beside)
     if refusal is not None:
         raise refusal
     return missing, wanted

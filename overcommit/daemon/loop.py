@@ -21,6 +21,7 @@ from overcommit.daemon.status import quarantine_json, reservation_json
 from overcommit.daemon.wakes import Wakes
 from overcommit.damon.sysfs import patience_of
 from overcommit.errors import HostError, OvercommitError
+from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.plan import document
@@ -73,6 +74,7 @@ class Loop:
         self,
         control: Control,
         controller: Controller,
+        hypervisor: Hypervisor,
         wakes: Wakes,
         server: Server,
         manager: ServiceManager,
@@ -85,7 +87,7 @@ class Loop:
         self._server = server
         self._manager = manager
         self._say = say
-        self._reserving = Reserving(control, controller, publish=self._publish)
+        self._reserving = Reserving(control, controller, hypervisor, publish=self._publish)
         self._sentence = ""
         self._ticked_at: float | None = None
         self._early = self._replan = self._show = self._reading = False

@@ -12,10 +12,14 @@ from overcommit.daemon.controller import Controller
 from overcommit.daemon.jobs import Ended
 from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode, reservation_json
-from overcommit.errors import HostError, Refused
+from overcommit.errors import HostError, Refused, Unreadable
+from overcommit.host.nodes import read_nodes
+from overcommit.hypervisor.guest_figures import read_defined
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.facts import Definition, Snapshot
 from overcommit.model.outcome import Outcome
 from overcommit.plan.obstacles import obstacles_of
-from overcommit.plan.promises import Standing, Wish, more_than, promised, require_allowed, standing
+from overcommit.plan.promises import Beside, Standing, Wish, more_than, promised, require_allowed, standing
 from overcommit.reserving import Freed, grant, note_refusal
 from overcommit.units import format_size
 
@@ -48,10 +52,19 @@ class _Waiting:
 class Reserving:
     """Wishes in the order in which they came; the first one is worked for."""
 
-    def __init__(self, control: Control, controller: Controller, *, publish: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        control: Control,
+        controller: Controller,
+        hypervisor: Hypervisor,
+        *,
+        publish: Callable[[], None],
+    ) -> None:
         self._control = control
         self._controller = controller
+        self._hypervisor = hypervisor
         self._publish = publish
+        self._defined: dict[str, Definition | None] = {}
         self._waiting: deque[_Waiting] = deque()
         controller.told = self._heard
 
@@ -67,6 +80,13 @@ class Reserving:
             hold_seconds=said["hold_seconds"],
             deadline=self._control.clock.monotonic() + said["timeout_seconds"],
         )
+        try:
+            self._look_up(waiting)
+        except Unreadable as error:
+            order.fail(str(error), error.hint, exit_code=error.exit_code)
+            return
+        except HostError:
+            pass  # libvirt may answer again in time, as with the plan
         if self._hopeless(waiting, self._standing(waiting)):
             return
         self._waiting.append(waiting)
@@ -76,6 +96,8 @@ class Reserving:
         """Grant what is there by now, and give up what has waited for too long."""
         while self._waiting and self._settled(self._waiting[0]):
             self._waiting.popleft()
+        if not self._waiting:
+            self._defined = {}
         self._aim()
 
     def close(self) -> None:
@@ -132,7 +154,31 @@ class Reserving:
             ),
             budget=dataclasses.replace(budget, free_now_bytes=max(0, budget.free_now_bytes + grown)),
         )
-        return standing(waiting.wish, now, snapshot)
+        try:
+            self._look_up(waiting)
+        except HostError:
+            return None
+        reservations = self._controller.past.reservations
+        defined = {name: found for name, found in self._defined.items() if found is not None}
+        beside = Beside(reservations=reservations, defined=defined)
+        return standing(waiting.wish, now, self._now(snapshot), beside)
+
+    def _look_up(self, waiting: _Waiting) -> None:
+        """How the domains are defined that bear on a wish; each is asked after once."""
+        names = Beside.names(waiting.wish, self._controller.past.reservations) - self._defined.keys()
+        found = read_defined(self._hypervisor, sorted(names))
+        self._defined |= {name: found.get(name) for name in names}
+
+    def _now(self, snapshot: Snapshot) -> Snapshot:
+        """With what each memory node has at this moment."""
+        if not snapshot.host.nodes:
+            return snapshot
+        nodes, _ = read_nodes(self._control.kernel)
+        host = dataclasses.replace(snapshot.host, nodes=nodes)
+        if self._controller.host is not None:
+            available = self._controller.host.mem_available_bytes
+            host = dataclasses.replace(host, mem_available_bytes=available)
+        return dataclasses.replace(snapshot, host=host)
 
     def _settled(self, waiting: _Waiting) -> bool:
         """Whether the wish was answered."""

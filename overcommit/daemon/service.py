@@ -98,7 +98,7 @@ def _put_together(
     ending.callback(controller.close, "overcommitd is stopping")
     server = ControlServer(socket_path(os.environ), members, wakes.poke, say=say)
     ending.callback(server.close)
-    return Loop(control, controller, wakes, server, ServiceManager(clock, os.environ), say=say)
+    return Loop(control, controller, hypervisor, wakes, server, ServiceManager(clock, os.environ), say=say)
 
 
 def wait_for_turn(control: Control) -> None:

@@ -8,7 +8,7 @@ on the statistics of its driver as they are. A guest was promised its maximum, a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from overcommit.errors import Implausible
@@ -111,6 +111,17 @@ def read_definition(hypervisor: Hypervisor, uuid: str) -> Believed:
         ValueError: it is no definition.
     """
     return believed(parse_definition(hypervisor.xml(uuid)))
+
+
+def read_defined(hypervisor: Hypervisor, names: Iterable[str]) -> dict[str, Definition]:
+    """How domains are defined that need not run, by name; of some there may be no definition.
+
+    Raises:
+        HostError: libvirt does not say.
+        Unreadable: one is no definition.
+    """
+    found = ((name, hypervisor.defined(name)) for name in names)
+    return {name: parse_definition(xml) for name, xml in found if xml is not None}
 
 
 def believed(definition: Definition) -> Believed:

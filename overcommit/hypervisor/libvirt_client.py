@@ -236,6 +236,20 @@ class LibvirtClient:
         """See `Hypervisor.xml`."""
         return str(self._on_domain(uuid, "read its definition", lambda d: d.XMLDesc(0)))
 
+    def defined(self, name: str) -> str | None:
+        """See `Hypervisor.defined`. What the next start begins with: that asks no QEMU."""
+
+        def look_up() -> str | None:
+            try:
+                domain = self._connection.lookupByName(name)
+                return str(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE))
+            except self._libvirt.libvirtError as error:
+                if error.get_error_code() == self._libvirt.VIR_ERR_NO_DOMAIN:
+                    return None
+                raise
+
+        return self._bounded("read what a domain is defined as", look_up)
+
     def busy_with(self, uuid: str) -> str | None:
         """See `Hypervisor.busy_with`."""
         return self.held_by(uuid) or self.job(uuid)

@@ -62,6 +62,10 @@ class Hypervisor(Protocol):
         """The live definition."""
         ...
 
+    def defined(self, name: str) -> str | None:
+        """What a domain of that name is started by, whether it runs or not; None where there is none."""
+        ...
+
     def busy_with(self, uuid: str) -> str | None:
         """What the domain is busy with (a migration, a save, a hang of its monitor), None when it is free."""
         ...

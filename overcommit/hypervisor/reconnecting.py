@@ -98,6 +98,10 @@ class ReconnectingLibvirt:
         """See `Hypervisor.xml`."""
         return self._ask_about(uuid, lambda client: client.xml(uuid))
 
+    def defined(self, name: str) -> str | None:
+        """See `Hypervisor.defined`."""
+        return self._ask(lambda client: client.defined(name))
+
     def balloon(self, uuid: str, *, now: float) -> BalloonStats:
         """See `Hypervisor.balloon`."""
         return self._ask_about(uuid, lambda client: client.balloon(uuid, now=now))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from overcommit.model.facts import DomainFacts, HostFacts
+from overcommit.model.facts import Definition, DomainFacts, HostFacts
 from overcommit.model.nodes import MemoryNode
 
 Nodes = frozenset[int] | None
@@ -36,7 +36,7 @@ def free_on_nodes(host: HostFacts) -> dict[int, int]:
 
 def nodes_of(domain: DomainFacts, host: WithNodes) -> Nodes:
     """The nodes that any of its memory may lie on; None where it is not bound, or to all that there are."""
-    parts = [nodes for nodes, _ in _parts(domain, host)]
+    parts = [nodes for nodes, _ in _parts(domain.definition, domain.allowed_nodes, host)]
     if any(nodes is None for nodes in parts):
         return None
     return _unless_all(frozenset(node for nodes in parts for node in nodes or ()), host)
@@ -50,7 +50,7 @@ def shares_on_nodes(
     What lies on a node is taken for the part that is bound most narrowly.
     """
     lying = dict(domain.placement or {})
-    parts = sorted(_parts(domain, host), key=lambda part: (part[0] is None, len(part[0] or ())))
+    parts = _narrowest_first(_parts(domain.definition, domain.allowed_nodes, host))
     for index, (nodes, size) in enumerate(parts):
         held = draw(lying, tuple(lying) if nodes is None else nodes, size)
         last = index == len(parts) - 1
@@ -59,27 +59,57 @@ def shares_on_nodes(
         yield nodes, want, held
 
 
+def lacking_on_nodes(wanted: Iterable[tuple[Nodes, int]], left: dict[int, int]) -> tuple[int, frozenset[int]]:
+    """What of parts of memory finds no room on the nodes that they are bound to, and which nodes those are.
+
+    What finds room is taken off what is ``left`` by node.
+    """
+    lacking, full = 0, set[int]()
+    for nodes, size in wanted:
+        if nodes is not None:
+            missing = size - sum(draw(left, nodes, size).values())
+            if missing:
+                lacking += missing
+                full |= nodes
+    return lacking, frozenset(full)
+
+
+def defined_on_nodes(definition: Definition, host: WithNodes, wanted: int) -> Iterator[tuple[Nodes, int]]:
+    """The parts of ``wanted`` memory of a domain that does not run, by the nodes that each may lie on.
+
+    Its memory is filled from what is bound most narrowly: in the end it wants all of it.
+    """
+    parts = _narrowest_first(_parts(definition, None, host))
+    for index, (nodes, size) in enumerate(parts):
+        want = wanted if index == len(parts) - 1 else min(wanted, size)
+        wanted -= want
+        yield nodes, want
+
+
+def _narrowest_first(parts: Iterable[tuple[Nodes, int]]) -> list[tuple[Nodes, int]]:
+    return sorted(parts, key=lambda part: (part[0] is None, len(part[0] or ())))
+
+
 def nodes_text(nodes: Iterable[int]) -> str:
     """Nodes, for people."""
     several = sorted(nodes)
     return f"memory node{'s' if len(several) > 1 else ''} {', '.join(map(str, several))}"
 
 
-def _parts(domain: DomainFacts, host: WithNodes) -> Iterator[tuple[Nodes, int]]:
+def _parts(definition: Definition, allowed: Nodes, host: WithNodes) -> Iterator[tuple[Nodes, int]]:
     """What is bound, and how much it is; the kernel's word (its cpuset) bounds all of it."""
-    definition, left = domain.definition, domain.definition.maximum_bytes
+    left = definition.maximum_bytes
     for binding in definition.bindings:
         if binding.size_bytes is not None:
             size = min(left, binding.size_bytes)
             left -= size
-            yield _effective(binding.nodes, domain, host), size
+            yield _effective(binding.nodes, allowed, host), size
     rest = next((b.nodes for b in definition.bindings if b.size_bytes is None), None)
     if left or all(binding.size_bytes is None for binding in definition.bindings):
-        yield _effective(rest, domain, host), left
+        yield _effective(rest, allowed, host), left
 
 
-def _effective(nodes: Nodes, domain: DomainFacts, host: WithNodes) -> Nodes:
-    allowed = domain.allowed_nodes
+def _effective(nodes: Nodes, allowed: Nodes, host: WithNodes) -> Nodes:
     if nodes is not None and allowed is not None:
         nodes = nodes & allowed or nodes
     return _unless_all(allowed if nodes is None else nodes, host)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from overcommit.errors import Refused
-from overcommit.model.facts import DomainFacts, HostFacts, Snapshot
+from overcommit.model.facts import Definition, DomainFacts, Snapshot
 from overcommit.model.past import Past, Reservation
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.case import worthwhile
-from overcommit.plan.limits import Rooms, memory_place
-from overcommit.plan.nodes import free_on_nodes
+from overcommit.plan.limits import Place, Rooms
+from overcommit.plan.nodes import (
+    Nodes,
+    defined_on_nodes,
+    free_on_nodes,
+    lacking_on_nodes,
+    nodes_text,
+    shares_on_nodes,
+)
 from overcommit.units import format_size
 
 
@@ -38,21 +45,45 @@ class Standing(NamedTuple):
     refusal: Refused | None
 
 
-def standing(wish: Wish, host: HostPlan, snapshot: Snapshot) -> Standing:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What bears on a promise beside the host: promises to others, and definitions, by name, of domains."""
+
+    reservations: tuple[Reservation, ...] = ()
+    defined: Mapping[str, Definition] = field(default_factory=dict)
+
+    @classmethod
+    def names(cls, wish: Wish, reservations: Iterable[Reservation]) -> frozenset[str]:
+        """The domains whose definitions are of use for a wish."""
+        purposes = (wish.purpose, *(reservation.purpose for reservation in reservations))
+        return frozenset(purpose for purpose in purposes if purpose)
+
+
+NOTHING_BESIDE = Beside()
+
+
+class Denied(NamedTuple):
+    """What limits and nodes keep from a domain, why, and what helps."""
+
+    size_bytes: int
+    why: str
+    remedy: str
+
+
+def standing(wish: Wish, host: HostPlan, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE) -> Standing:
     """How a wish stands on a host; its ``reserved_bytes`` are what others were promised."""
-    target = next((domain for domain in snapshot.domains if domain.name == wish.purpose), None)
     held = [d.residency.resident_bytes for d in snapshot.domains if d.name == wish.purpose and d.residency]
     size = max(0, wish.size_bytes - sum(held))
     wanted = Reservation(id=0, purpose=None, size_bytes=size, expires_at=math.inf)
+    denied = _denied(wish, size, snapshot, beside)
     refusal = None
     try:
-        require_below(wish.size_bytes, target, snapshot.host, size)
+        require_below(wish, denied)
         require_possible(wish.size_bytes, lacking_bytes=size, host=host, others_bytes=host.reserved_bytes)
     except Refused as refused:
         refusal = refused
-    denied, _ = missing_below(target, snapshot.host, size)
     short = dataclasses.replace(host, reserved_bytes=host.reserved_bytes + size).short_bytes
-    return Standing(max(short, denied), wanted, refusal)
+    return Standing(max(short, denied.size_bytes), wanted, refusal)
 
 
 def more_than(missing_bytes: int) -> int:
@@ -94,18 +125,41 @@ def promised(reservations: Iterable[Reservation], domains: Iterable[DomainFacts]
     )
 
 
-def missing_below(domain: DomainFacts | None, host: HostFacts, lacking_bytes: int) -> tuple[int, str]:
-    """How much of ``lacking_bytes`` limits of cgroups and memory nodes deny to a domain that runs, and why.
+def _denied(wish: Wish, lacking_bytes: int, snapshot: Snapshot, beside: Beside) -> Denied:
+    """How much of ``lacking_bytes`` limits of cgroups and memory nodes deny to the domain.
 
-    Nothing is known of one that does not run yet: it is bounded by what the host as a whole has.
+    One that does not run yet is bounded by the nodes that its definition names: of its cgroups nobody knows.
+    What others were promised on a node is not there any more.
     """
-    if domain is None:
-        return 0, ""
-    place = memory_place(domain, host)
-    room = Rooms([place], free_on_nodes(host)).room(place)
-    if room is None or room.size_bytes >= lacking_bytes:
-        return 0, ""
-    return lacking_bytes - room.size_bytes, f"{domain.name} may hold no more ({room.why})"
+    left = free_on_nodes(snapshot.host)
+    for promise in beside.reservations:
+        if promise.expires_at > snapshot.taken_at:
+            lacking_on_nodes(_wanted_on_nodes(promise.purpose, promise.size_bytes, snapshot, beside), left)
+    wanted = _wanted_on_nodes(wish.purpose, wish.size_bytes, snapshot, beside)
+    lacking, full = lacking_on_nodes(wanted, left)
+    denied = Denied(
+        lacking, f"it must lie on {nodes_text(full)}", "numastat -m shows what each node has free"
+    )
+    limits = next((domain.limits for domain in snapshot.domains if domain.name == wish.purpose), None) or ()
+    place = Place(limits)
+    room = Rooms([place]).room(place)
+    if room is not None and lacking_bytes - room.size_bytes > denied.size_bytes:
+        remedy = "overcommitctl doctor names the limits, with what raises them"
+        denied = Denied(lacking_bytes - room.size_bytes, room.why, remedy)
+    return denied
+
+
+def _wanted_on_nodes(
+    name: str | None, size_bytes: int, snapshot: Snapshot, beside: Beside
+) -> Iterator[tuple[Nodes, int]]:
+    """Where what a domain is promised must lie, as far as it does not hold that already."""
+    running = next((domain for domain in snapshot.domains if domain.name == name), None)
+    if running is not None:
+        held = running.residency.resident_bytes if running.residency else 0
+        for nodes, want, _ in shares_on_nodes(running, snapshot.host, max(0, size_bytes - held)):
+            yield nodes, want
+    elif name is not None and name in beside.defined:
+        yield from defined_on_nodes(beside.defined[name], snapshot.host, size_bytes)
 
 
 def require_possible(size_bytes: int, *, lacking_bytes: int, host: HostPlan, others_bytes: int) -> None:
@@ -125,15 +179,15 @@ def require_possible(size_bytes: int, *, lacking_bytes: int, host: HostPlan, oth
         )
 
 
-def require_below(size_bytes: int, domain: DomainFacts | None, host: HostFacts, lacking_bytes: int) -> None:
+def require_below(wish: Wish, denied: Denied) -> None:
     """Refuse what limits of its cgroups or its memory nodes would keep from the domain that it is for.
 
     Raises:
-        Refused: they leave it less than ``lacking_bytes``, which it does not hold yet.
+        Refused: they leave it too little.
     """
-    denied, why = missing_below(domain, host, lacking_bytes)
-    if denied:
+    if denied.size_bytes:
         raise Refused(
-            f"{format_size(size_bytes)} cannot be reserved: {why}, {format_size(denied)} too little",
-            hint="overcommitctl doctor names the limits, with what raises them",
+            f"{format_size(wish.size_bytes)} cannot be reserved: {wish.purpose} may hold no more "
+            f"({denied.why}), {format_size(denied.size_bytes)} too little",
+            hint=denied.remedy,
         )

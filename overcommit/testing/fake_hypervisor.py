@@ -26,6 +26,8 @@ class FakeHypervisor:
 
     def __init__(self, host: FakeHost) -> None:
         self._host = host
+        self.not_running: dict[str, str] = {}
+        """Definitions of domains that do not run, by name."""
 
     def describe(self) -> str:
         """See `Hypervisor.describe`."""
@@ -84,6 +86,11 @@ class FakeHypervisor:
             f"<stats period='{STATISTICS_PERIOD_SECONDS}'/></memballoon>{_device(guest)}{_channel(guest)}"
             "</devices></domain>"
         )
+
+    def defined(self, name: str) -> str | None:
+        """See `Hypervisor.defined`."""
+        running = next((guest.uuid for guest in self._host.guests if guest.name == name), None)
+        return self.not_running.get(name) if running is None else self.xml(running)
 
     def busy_with(self, uuid: str) -> str | None:
         """See `Hypervisor.busy_with`."""

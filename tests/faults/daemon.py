@@ -219,6 +219,7 @@ class Daemon:
         self.loop = Loop(
             self.control,
             self.controller,
+            world.libvirt,
             self.wakes,
             self.server,
             ServiceManager(clock, {}),

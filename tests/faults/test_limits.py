@@ -11,12 +11,15 @@ from pytest_mock import MockerFixture
 from overcommit.apply.balloon import move_balloon
 from overcommit.apply.steps import run
 from overcommit.apply.worksite import Worksite
+from overcommit.cli.squeeze import _missing
 from overcommit.daemon.protocol import Verb
+from overcommit.errors import Refused
 from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction
 from overcommit.model.facts import DomainFacts
 from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.outcome import Status
 from overcommit.model.policy import PageoutActor
+from overcommit.plan.promises import Wish
 from overcommit.testing import FakeGuest
 from overcommit.units import MIB
 from tests.faults.daemon import Daemon, Disk, World, policy_text
@@ -222,3 +225,77 @@ def test_no_more_is_promised_to_a_domain_than_its_own_limit_leaves_it(tmp_path: 
         in refused["message"]
     )
     assert granted["granted"] is True
+
+
+BOUND = (
+    "<domain><name>db</name><memory unit='MiB'>{size}</memory>"
+    "<numatune><memory mode='strict' nodeset='1'/></numatune><devices/></domain>"
+)
+
+
+def reserve(daemon: Daemon, size: int, purpose: str, *, seconds: float = 60.0) -> dict[str, object]:
+    order = daemon.order(
+        Verb.RESERVE, size_bytes=size, purpose=purpose, timeout_seconds=seconds, hold_seconds=600.0
+    )
+    daemon.run_for(11.0)
+    assert order.answer is not None
+    return dict(order.answer)
+
+
+def two_nodes(tmp_path: Path, free: int) -> World:
+    """Gigabytes are free on the host, and so many MiB of them on its second node."""
+    world = World(tmp_path)
+    world.host.second_node_bytes = free * MIB
+    return world
+
+
+def test_a_domain_that_does_not_run_is_promised_no_more_than_its_nodes_have(
+    tmp_path: Path, disk: Disk
+) -> None:
+    """libvirt starts it on node 1 or not at all, however much there is on the other."""
+    del disk
+    world = two_nodes(tmp_path, 200)
+    world.libvirt.not_running["db"] = BOUND.format(size=300)
+    daemon = world.daemon(observe=True)
+    daemon.run_for(60.0)
+    refused = reserve(daemon, 300 * MIB, "db")
+    assert (
+        "300 MiB cannot be reserved: db may hold no more (it must lie on memory node 1), 100 MiB too little"
+        in str(refused["message"])
+    )
+    assert reserve(daemon, 200 * MIB, "db")["granted"] is True
+    assert reserve(daemon, 300 * MIB, "unknown")["granted"] is True, "of others nothing is known"
+
+
+def test_what_another_domain_was_promised_on_a_node_is_not_there_any_more(tmp_path: Path, disk: Disk) -> None:
+    del disk
+    world = two_nodes(tmp_path, 200)
+    world.libvirt.not_running |= {name: BOUND.format(size=150) for name in ("db", "mail")}
+    daemon = world.daemon(observe=True)
+    daemon.run_for(60.0)
+    assert reserve(daemon, 150 * MIB, "db")["granted"] is True
+    assert "100 MiB too little" in str(reserve(daemon, 150 * MIB, "mail")["message"])
+
+
+def test_a_definition_that_cannot_be_read_is_a_refusal_with_its_reason(tmp_path: Path, disk: Disk) -> None:
+    del disk
+    world = two_nodes(tmp_path, 200)
+    world.libvirt.not_running["db"] = "<domain><memory unit='bushel'>3</memory></domain>"
+    daemon = world.daemon(observe=True)
+    daemon.run_for(60.0)
+    assert "unit 'bushel', which is not known" in str(reserve(daemon, MIB, "db")["message"])
+    daemon.run_for(5.0)
+    assert daemon.controller.plan is not None
+
+
+def test_the_verb_asks_for_the_definition_as_the_daemon_does(tmp_path: Path, disk: Disk) -> None:
+    del disk
+    world = two_nodes(tmp_path, 200)
+    world.libvirt.not_running["db"] = BOUND.format(size=300)
+    verbs = world.verbs
+    with pytest.raises(Refused, match=r"db may hold no more \(it must lie on memory node 1\), 100 MiB too"):
+        _missing(verbs.session(), world.libvirt, verbs.policy, Wish(size_bytes=300 * MIB, purpose="db"))
+    missing, _ = _missing(
+        verbs.session(), world.libvirt, verbs.policy, Wish(size_bytes=200 * MIB, purpose="db")
+    )
+    assert missing == 0

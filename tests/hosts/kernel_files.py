@@ -308,6 +308,9 @@ class HostLibvirt:
     def xml(self, uuid: str) -> str:
         return self._machines[uuid].xml
 
+    def defined(self, name: str) -> str | None:
+        raise AssertionError(f"only observed: {name}")
+
     def busy_with(self, uuid: str) -> str | None:
         assert uuid in self._machines
         return None

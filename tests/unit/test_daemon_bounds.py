@@ -68,7 +68,8 @@ with control.generation("daemon") as generation:
         footing=Footing(),
         take_over=True, say=said.append,
     )
-    loop = Loop(control, controller, FakeWakes(clock), Server(), ServiceManager(clock, {}), say=said.append)
+    wakes, manager = FakeWakes(clock), ServiceManager(clock, {})
+    loop = Loop(control, controller, hypervisor, wakes, Server(), manager, say=said.append)
     while controller.ticks < 60:
         loop.go_round()
     controller.policy_file.begin()

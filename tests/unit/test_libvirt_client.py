@@ -120,6 +120,19 @@ def test_definition_is_the_live_one(client: LibvirtClient, uuid: str) -> None:
     assert parse_definition(client.xml(uuid)).maximum_bytes == 8 * GIB
 
 
+def test_a_domain_that_does_not_run_has_a_definition(client: LibvirtClient) -> None:
+    memory = "<memory unit='MiB'>64</memory><os><type>hvm</type></os>"
+    made = client._connection.defineXML(f"<domain type='test'><name>db 1</name>{memory}</domain>")
+    try:
+        found = client.defined("db 1")
+        assert found is not None
+        assert parse_definition(found).maximum_bytes == 64 * MIB
+        assert client.defined("nobody") is None
+        assert [domain.name for domain in client.domains()] == ["test"]
+    finally:
+        made.undefine()
+
+
 def test_balloon_figures_are_in_bytes_and_as_old_as_they_are(client: LibvirtClient, uuid: str) -> None:
     last_update = 627319920  # what the test driver always says
     stats = client.balloon(uuid, now=last_update + 7.5)
