@@ -172,7 +172,8 @@ def _kept_in(part: Part, regions: Sequence[Region]) -> Region | None:
 def _ram(regions: Sequence[Region], parts: Sequence[Part]) -> list[tuple[Region, Part]]:
     """Each part's region by its size; the rest by what is largest, if that is enough.
 
-    Of several of one size it is the one with its name, else one in what it is defined to lie in.
+    Of several of one size it is the one with its name, else one in what it is defined to lie in. The rest is
+    of that, too, where there is enough of it.
     """
     left, missing = list(regions), list(parts)
     found: list[tuple[Region, Part]] = []
@@ -185,7 +186,11 @@ def _ram(regions: Sequence[Region], parts: Sequence[Part]) -> list[tuple[Region,
                 left.remove(region)
                 found.append((region, part))
     wanted = sum(part.size_bytes for part in missing)
-    any_of_them = Part(size_bytes=wanted)
+    kinds = {part.backing for part in missing}
+    any_of_them = Part(size_bytes=wanted, backing=kinds.pop() if len(kinds) == 1 else None)
+    alike = [region for region in left if _lies_in(region, any_of_them)]
+    if sum(region.span.size for region in alike) >= wanted:
+        left = alike
     for region in sorted(left, key=lambda region: region.span.size, reverse=True):
         if wanted <= 0:
             break

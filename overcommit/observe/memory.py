@@ -28,16 +28,34 @@ from overcommit.observe.attempts import attempt_or_gap
 def locate_ram(kernel: Kernel, pid: int, definition: Definition, listed_bytes: int) -> tuple[Range, ...]:
     """Where guest RAM lies in a QEMU process that has ``listed_bytes`` now; empty when it cannot be told.
 
-    What was plugged or unplugged since ``definition`` was read, nobody says here: RAM is taken as a whole.
+    What was plugged or unplugged since ``definition`` was read, nobody says here: see `_parts_now`.
 
     Raises:
         OSError: the process left.
         Unreadable: it lies in something that is not known.
     """
-    storage = tuple(part for part in definition.parts if part.use is not Use.RAM)
-    parts = (Part(size_bytes=listed_bytes - storage_bytes(storage)), *storage)
-    now = dataclasses.replace(definition, parts=parts)
+    now = dataclasses.replace(definition, parts=_parts_now(definition.parts, listed_bytes))
     return MemoryFacts(blocks=_find(kernel, pid, _mappings(kernel, pid), now).blocks).ram
+
+
+def _parts_now(parts: tuple[Part, ...], listed_bytes: int) -> tuple[Part, ...]:
+    """What is left of the parts, and what was plugged: as they are all defined, since libvirt does so too.
+
+    Where nothing of the size that is gone was defined, RAM is one part of the size that is left.
+    """
+    ram = [part for part in parts if part.use is Use.RAM]
+    others = [part for part in parts if part.use is not Use.RAM]
+    now = listed_bytes - storage_bytes(parts)
+    kinds = {part.backing for part in ram}
+    backing = kinds.pop() if len(kinds) == 1 else None
+    plugged = now - sum(part.size_bytes for part in ram)
+    if plugged > 0 and ram:
+        return (*ram, Part(size_bytes=plugged, backing=backing), *others)
+    gone = next((part for part in reversed(ram) if part.size_bytes == -plugged), None)
+    if gone is not None:
+        ram.remove(gone)
+        return (*ram, *others)
+    return (*ram, *others) if ram and not plugged else (Part(size_bytes=now, backing=backing), *others)
 
 
 def look_at_memory(
