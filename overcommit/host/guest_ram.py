@@ -23,7 +23,17 @@ _SHMEM_FILES = ("/memfd:", "/dev/zero", "/SYSV")
 _SHMEM = frozenset({"tmpfs", "devtmpfs"})
 _DAX_DEVICE = "/dev/dax"
 
+_DEVICES = "/dev/"
+
 FileSystemOf = Callable[[str], FileSystem | None]
+"""What lies behind a device number of smaps."""
+IsBlockDevice = Callable[[str], bool]
+"""Whether a file of that name is a block device."""
+
+
+def no_block_device(_path: str) -> bool:
+    """For whoever has none."""
+    return False
 
 
 class Region(NamedTuple):
@@ -52,14 +62,19 @@ class Found(NamedTuple):
 NOTHING_FOUND = Found((), frozenset())
 
 
-def find_blocks(mappings: Iterable[Mapping], parts: Sequence[Part], file_system: FileSystemOf) -> Found:
+def find_blocks(
+    mappings: Iterable[Mapping],
+    parts: Sequence[Part],
+    file_system: FileSystemOf,
+    is_block_device: IsBlockDevice = no_block_device,
+) -> Found:
     """The guest's memory; nothing where its RAM cannot be told.
 
     Raises:
         Unreadable: a block lies in something that is not known, or smaps is not what it should be.
         OSError: what is mounted cannot be read.
     """
-    regions = [r for r in _regions(mappings, file_system) if r.span.size >= MIB]
+    regions = [r for r in _regions(mappings, file_system, is_block_device) if r.span.size >= MIB]
     storage: list[tuple[Region, Part]] = []
     for part in (part for part in parts if part.use in {Use.STORAGE, Use.EXCHANGE}):
         if (found := _kept_in(part, regions)) is not None:
@@ -80,7 +95,11 @@ def find_blocks(mappings: Iterable[Mapping], parts: Sequence[Part], file_system:
     )
 
 
-def process_memory(mappings: Iterable[Mapping], file_system: FileSystemOf) -> tuple[Range, ...]:
+def process_memory(
+    mappings: Iterable[Mapping],
+    file_system: FileSystemOf,
+    is_block_device: IsBlockDevice = no_block_device,
+) -> tuple[Range, ...]:
     """All of a process's larger writable memory: guest RAM is in there. What is page cache of a file is none.
 
     Raises:
@@ -90,7 +109,8 @@ def process_memory(mappings: Iterable[Mapping], file_system: FileSystemOf) -> tu
     return normalise(
         mapping.span
         for mapping in larger
-        if "sh" not in mapping.flags or _backing(mapping, file_system) not in {Backing.FILE, Backing.DAX}
+        if "sh" not in mapping.flags
+        or _backing(mapping, file_system, is_block_device) not in {Backing.FILE, Backing.DAX}
     )
 
 
@@ -99,12 +119,14 @@ def locked_bytes(mappings: Iterable[Mapping]) -> int:
     return sum(mapping.span.size for mapping in mappings if "lo" in mapping.flags)
 
 
-def _regions(mappings: Iterable[Mapping], file_system: FileSystemOf) -> Iterator[Region]:
+def _regions(
+    mappings: Iterable[Mapping], file_system: FileSystemOf, is_block_device: IsBlockDevice
+) -> Iterator[Region]:
     last: Region | None = None
     for mapping in mappings:
         if "dc" not in mapping.flags or mapping.of_device:
             continue
-        region = _region(mapping, file_system)
+        region = _region(mapping, file_system, is_block_device)
         if last is not None and last.span.end == region.span.start and last[1:5] == region[1:5]:
             region = Region(
                 span=Range(last.span.start, region.span.end),
@@ -123,8 +145,8 @@ def _regions(mappings: Iterable[Mapping], file_system: FileSystemOf) -> Iterator
         yield last
 
 
-def _region(mapping: Mapping, file_system: FileSystemOf) -> Region:
-    backing, shared = _backing(mapping, file_system), "sh" in mapping.flags
+def _region(mapping: Mapping, file_system: FileSystemOf, is_block_device: IsBlockDevice) -> Region:
+    backing, shared = _backing(mapping, file_system, is_block_device), "sh" in mapping.flags
     cached = 0
     if backing is Backing.FILE and shared:
         cached = mapping.figure("Rss")
@@ -142,7 +164,7 @@ def _region(mapping: Mapping, file_system: FileSystemOf) -> Region:
     )
 
 
-def _backing(mapping: Mapping, file_system: FileSystemOf) -> Backing | None:
+def _backing(mapping: Mapping, file_system: FileSystemOf, is_block_device: IsBlockDevice) -> Backing | None:
     path = mapping.file
     if "ht" in mapping.flags:
         return Backing.HUGETLB
@@ -156,7 +178,10 @@ def _backing(mapping: Mapping, file_system: FileSystemOf) -> Backing | None:
     if found is None:
         return None
     if found.kind in _SHMEM:
-        return Backing.SHMEM
+        # Of a block device smaps names the file system that its node lies on; what is mapped is the device's
+        # page cache. Since Linux 4.7 no block device is mapped past that, whatever it is made of.
+        device = path.startswith(_DEVICES) and is_block_device(path)
+        return Backing.FILE if device else Backing.SHMEM
     if found.kind == "ramfs":
         return Backing.RAMFS
     return Backing.DAX if found.dax or "sf" in mapping.flags else Backing.FILE

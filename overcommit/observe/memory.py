@@ -6,10 +6,12 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
+from overcommit.host.block import DEVICES
 from overcommit.host.guest_ram import (
     NOTHING_FOUND,
     FileSystemOf,
     Found,
+    IsBlockDevice,
     find_blocks,
     locked_bytes,
     process_memory,
@@ -74,18 +76,20 @@ def look_at_memory(
         if found == NOTHING_FOUND:
             gaps.append(Gap(what="guest RAM", why="not to be told from the rest of QEMU's memory"))
         if found is None or found == NOTHING_FOUND:
-            mounts = _file_systems(kernel, pid)
-            process = attempt_or_gap(gaps, "QEMU's memory", lambda: process_memory(mappings, mounts)) or ()
+            mounts, devices = _file_systems(kernel, pid), _block_devices(kernel)
+            process = (
+                attempt_or_gap(gaps, "QEMU's memory", lambda: process_memory(mappings, mounts, devices)) or ()
+            )
     found = found or NOTHING_FOUND
     if found.unknown_flags:
         flags = ", ".join(sorted(found.unknown_flags))
         gaps.append(Gap(what="memory flags", why=f"the kernel marks guest RAM {flags}, which is not known"))
-    devices = attempt_or_gap(gaps, "open files", lambda: read_open(kernel, pid))
+    opened = attempt_or_gap(gaps, "open files", lambda: read_open(kernel, pid))
     others = cgroup.others if cgroup is not None else ()
     facts = MemoryFacts(
         blocks=found.blocks,
         process=process,
-        holders=(*(devices or ()), *(pinned or ())),
+        holders=(*(opened or ()), *(pinned or ())),
         companions=tuple(read_companions(kernel, others)),
     )
     if not facts.blocks and not facts.process:
@@ -103,7 +107,16 @@ def _mappings(kernel: Kernel, pid: int) -> tuple[Mapping, ...]:
 
 def _find(kernel: Kernel, pid: int, mappings: Sequence[Mapping], definition: Definition) -> Found:
     parts = definition.parts or (Part(size_bytes=definition.maximum_bytes),)
-    return find_blocks(mappings, parts, _file_systems(kernel, pid))
+    return find_blocks(mappings, parts, _file_systems(kernel, pid), _block_devices(kernel))
+
+
+def _block_devices(kernel: Kernel) -> IsBlockDevice:
+    """As sysfs has them by name, where a slash is an exclamation mark."""
+
+    def known(path: str) -> bool:
+        return kernel.exists(f"{DEVICES}/{path.removeprefix('/dev/').replace('/', '!')}")
+
+    return known
 
 
 def _file_systems(kernel: Kernel, pid: int) -> FileSystemOf:

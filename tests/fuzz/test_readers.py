@@ -282,6 +282,7 @@ PARSERS: dict[Callable[..., object], tuple[OfText, str]] = {
 """Readers of a text, each with one."""
 NO_READERS = {
     "overcommit.host.cgroup": {"groups_above", "reclaim"},
+    "overcommit.host.guest_ram": {"no_block_device"},
     "overcommit.host.ksm": {"write_setting"},
     "overcommit.host.madvise": {"process_madvise"},
     "overcommit.host.residency": {"residency_of"},  # the page map, and what parse_smaps reads
