@@ -8,16 +8,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from overcommit.adoption import adoption
 from overcommit.clock import Clock
-from overcommit.compaction import Step, Which, compaction
 from overcommit.damon.pool import require_free, undo
 from overcommit.errors import Gone, HostError, JournalFailed, OvercommitError, Refused
 from overcommit.host.cgroup import read_cgroup
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
-from overcommit.journal import (
+from overcommit.model.action import HOST, Action, KsmAction, name_of
+from overcommit.model.facts import DomainFacts, Incarnation
+from overcommit.model.history import Event, event_of
+from overcommit.model.outcome import Outcome, Status
+from overcommit.model.past import LeftBalloon, LeftDevice, Past
+from overcommit.model.policy import Policy
+from overcommit.plan import settling
+from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
+from overcommit.records.adoption import adoption
+from overcommit.records.compaction import Step, Which, compaction
+from overcommit.records.journal import (
     OF_GUESTS,
     ActionBegun,
     BalloonMoved,
@@ -28,15 +36,7 @@ from overcommit.journal import (
     MemoryDeviceResized,
     of_boot,
 )
-from overcommit.ledger import Ledger
-from overcommit.model.action import HOST, Action, KsmAction, name_of
-from overcommit.model.facts import DomainFacts, Incarnation
-from overcommit.model.history import Event, event_of
-from overcommit.model.outcome import Outcome, Status
-from overcommit.model.past import LeftBalloon, LeftDevice, Past
-from overcommit.model.policy import Policy
-from overcommit.plan import settling
-from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
+from overcommit.records.ledger import Ledger
 from overcommit.units import MIB, format_size
 
 MEND = "overcommitctl restore puts back what can be, and sets the damaged file aside"

@@ -21,9 +21,9 @@ from overcommit.damon.schemes import monitor_limits
 from overcommit.host.kernel import LocalKernel
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.libvirt_client import LibvirtClient
-from overcommit.journal import Journal
 from overcommit.observe.facts import observe
 from overcommit.observe.watch import Watch
+from overcommit.records.journal import Journal
 
 
 def main(name: str, cold_after: float, seconds: float, every: float, source: str) -> None:

@@ -33,8 +33,8 @@ from overcommit.damon.tree import Intervals, Kdamond, MonitoringAttributes, Regi
 from overcommit.damon.worker import DamonWorker
 from overcommit.host.kernel import Kernel, LocalKernel
 from overcommit.host.memory import read_boot_id
-from overcommit.journal import Journal
 from overcommit.model.ranges import Range, chop
+from overcommit.records.journal import Journal
 from overcommit.units import MIB, PAGE_SIZE
 
 MEMORY, TOUCHED = 128 * MIB, 8 * MIB

@@ -6,10 +6,10 @@ from overcommit.apply.lever import Lever, ascend, descend
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
 from overcommit.hypervisor.guest_figures import read_balloon
-from overcommit.journal import BalloonMoved
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats, DomainFacts
 from overcommit.model.outcome import Outcome
+from overcommit.records.journal import BalloonMoved
 from overcommit.units import MIB
 
 

@@ -2,8 +2,8 @@
 
 The journal is of one host and one life of a domain. One that migrates, or is saved and started again, keeps
 its small balloon and begins a new life: by this whoever controls it then knows what is the guest's own
-(`overcommit.adoption`). As long as it stays nothing hangs on it: the journal, written first, has the way
-back.
+(`overcommit.records.adoption`). As long as it stays nothing hangs on it: the journal, written first, has the
+way back.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from overcommit.apply.worksite import Worksite
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import UNCONTAINED, HostError, OvercommitError, in_a_line
 from overcommit.host.memory import read_host
-from overcommit.journal import ActionBegun
 from overcommit.model.action import (
     Action,
     BalloonAction,
@@ -32,6 +31,7 @@ from overcommit.model.action import (
 from overcommit.model.facts import DomainFacts, Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report, Status
 from overcommit.model.plan import Plan
+from overcommit.records.journal import ActionBegun
 
 _MOST_TEXT, _MOST_BLOCKS = 2048, 1024
 _SETTLE_SECONDS = 2.0

@@ -11,10 +11,10 @@ from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.guest_agent import DAMON_RECLAIM, GuestAgent
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import GuestReclaimSet
 from overcommit.model.action import GuestReclaimAction
 from overcommit.model.facts import DomainFacts
 from overcommit.model.outcome import Outcome, Status
+from overcommit.records.journal import GuestReclaimSet
 from overcommit.units import format_duration
 
 _ENABLED = "enabled"

@@ -9,11 +9,11 @@ from overcommit.apply.worksite import Worksite
 from overcommit.errors import HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import read_ksm, read_setting, write_setting
-from overcommit.journal import Entry, KsmStarted
 from overcommit.model.action import KsmAction
 from overcommit.model.facts import KsmFacts, KsmRun
 from overcommit.model.outcome import Outcome, Status
 from overcommit.plan.rungs.ksm import gain_text
+from overcommit.records.journal import Entry, KsmStarted
 from overcommit.units import format_size
 
 _WATCHED_SECONDS = 30.0

@@ -17,13 +17,13 @@ from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Held, Worksite
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
-from overcommit.journal import GuestRecord
 from overcommit.model.action import RELIEF_REASONS, BalloonAction, VirtioMemAction
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.plan.case import guest_reserve, worthwhile
 from overcommit.plan.limits import Place, Rooms, own_place
 from overcommit.plan.nodes import nodes_of
+from overcommit.records.journal import GuestRecord
 from overcommit.units import MIB, format_size
 
 _TOLERANCE_BYTES = MIB

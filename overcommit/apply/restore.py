@@ -21,7 +21,8 @@ from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import (
+from overcommit.model.facts import BalloonStats, Incarnation
+from overcommit.records.journal import (
     BalloonMoved,
     Entry,
     Fault,
@@ -31,7 +32,6 @@ from overcommit.journal import (
     KsmStarted,
     MemoryDeviceResized,
 )
-from overcommit.model.facts import BalloonStats, Incarnation
 from overcommit.units import MIB, format_size
 
 _Which = tuple[Incarnation, str]

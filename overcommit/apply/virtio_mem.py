@@ -10,11 +10,11 @@ from overcommit.clock import Clock
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_definition
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import MemoryDeviceResized
 from overcommit.model.action import VirtioMemAction
 from overcommit.model.blocks import VirtioMemDevice
 from overcommit.model.facts import DomainFacts
 from overcommit.model.outcome import Outcome
+from overcommit.records.journal import MemoryDeviceResized
 from overcommit.units import format_size
 
 

@@ -14,9 +14,9 @@ from overcommit.host.nodes import read_nodes
 from overcommit.host.process import read_start_time
 from overcommit.host.residency import residency_of
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import Generation
 from overcommit.model.facts import CgroupMemory, DomainFacts, Residency, RunState
 from overcommit.model.nodes import MemoryNode
+from overcommit.records.journal import Generation
 
 
 class Held(NamedTuple):

@@ -20,11 +20,11 @@ from overcommit.cli.session import Session, as_word, require_root, with_session
 from overcommit.cli.talk import tell
 from overcommit.errors import CutShort, OvercommitError, Refused, StalePlan, UsageError
 from overcommit.host.memory import read_host
-from overcommit.journal import Generation
 from overcommit.model.outcome import HostBalance, Report
 from overcommit.model.plan import Plan
 from overcommit.plan import document
 from overcommit.plan.case import worthwhile
+from overcommit.records.journal import Generation
 from overcommit.units import format_size
 
 APPLIED_IN_PART = 3

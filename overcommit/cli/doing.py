@@ -17,7 +17,6 @@ from overcommit.damon.pool import DamonPool
 from overcommit.errors import OvercommitError, UsageError
 from overcommit.host.memory import read_host
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import Generation
 from overcommit.model.action import Action, KsmAction, name_of, subject_of
 from overcommit.model.outcome import HostBalance, Outcome, Report, Status
 from overcommit.model.past import Reservation
@@ -27,6 +26,7 @@ from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.promises import aimed
+from overcommit.records.journal import Generation
 
 
 def show(session: Session, plan: Plan) -> None:

@@ -11,7 +11,6 @@ from overcommit.cli.session import Session, require_root
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import UNCONTAINED, HostError, in_a_line
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Gap, Snapshot
 from overcommit.model.heat import Heat
 from overcommit.model.past import Reservation
@@ -24,6 +23,7 @@ from overcommit.plan.eligibility import judge
 from overcommit.plan.planner import make_plan
 from overcommit.plan.promises import aimed
 from overcommit.plan.swap_watch import SwapWatch
+from overcommit.records.journal import Generation
 from overcommit.units import format_duration
 
 _SHORT_LOOK_SECONDS = 5 * WINDOW_SECONDS

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from overcommit.cli import render
-from overcommit.journal import Entry
 from overcommit.model.history import RESERVE, Event
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
+from overcommit.records.journal import Entry
 from overcommit.shown import Subject, command, plain, whom
 from overcommit.units import PAGE_SIZE, format_duration, format_size
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from overcommit.adoption import adoption
 from overcommit.apply.restore import Restored
 from overcommit.apply.restore import restore as put_back
 from overcommit.cli.daemon_client import refuse_beside_daemon
@@ -21,10 +20,11 @@ from overcommit.host.cgroup import read_cgroup
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import GuestRecord, of_boot
 from overcommit.model.history import RESTORE
 from overcommit.model.outcome import Status
 from overcommit.observe.facts import identify, observe
+from overcommit.records.adoption import adoption
+from overcommit.records.journal import GuestRecord, of_boot
 from overcommit.shown import plain
 from overcommit.units import MIB, format_size
 

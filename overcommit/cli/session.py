@@ -22,10 +22,10 @@ from overcommit.host.kernel import LocalKernel
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import DEFAULT_DIRECTORY, Generation, Journal
-from overcommit.ledger import Ledger
 from overcommit.model.policy import Policy
 from overcommit.policy import loader
+from overcommit.records.journal import DEFAULT_DIRECTORY, Generation, Journal
+from overcommit.records.ledger import Ledger
 from overcommit.shown import command
 
 PROGRAM = "overcommitctl"

@@ -13,7 +13,6 @@ from overcommit.cli.session import Session
 from overcommit.errors import OvercommitError, Refused, StalePlan
 from overcommit.hypervisor.guest_figures import read_defined
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import Generation
 from overcommit.model.outcome import Report
 from overcommit.model.past import Reservation
 from overcommit.model.policy import Policy
@@ -21,6 +20,7 @@ from overcommit.observe.facts import observe
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.planner import host_plan
 from overcommit.plan.promises import Beside, Wish, more_than, standing
+from overcommit.records.journal import Generation
 from overcommit.reserving import Freed
 from overcommit.units import format_size
 

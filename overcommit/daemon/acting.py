@@ -12,7 +12,6 @@ from overcommit.daemon.faults import Boundary
 from overcommit.daemon.jobs import Ended, Jobs
 from overcommit.daemon.watching import Watching
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.journal import Generation
 from overcommit.model.action import (
     Action,
     BalloonAction,
@@ -29,6 +28,7 @@ from overcommit.model.outcome import Outcome
 from overcommit.model.past import Past
 from overcommit.model.plan import Plan
 from overcommit.plan.swap_budget import Grant
+from overcommit.records.journal import Generation
 from overcommit.units import MIB, format_size
 
 _MOST_TAKING = 4

@@ -32,7 +32,6 @@ from overcommit.daemon.watching import Watching
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError, Refused
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.hypervisor.surveying import Survey
-from overcommit.journal import Generation, GenerationSummary
 from overcommit.model.action import Action
 from overcommit.model.facts import HostFacts, Incarnation, Snapshot
 from overcommit.model.past import NOTHING_PAST, Past, Reservation
@@ -43,6 +42,7 @@ from overcommit.observe.facts import observe
 from overcommit.plan.authority import excesses
 from overcommit.plan.planner import make_plan
 from overcommit.plan.promises import aimed
+from overcommit.records.journal import Generation, GenerationSummary
 
 _CLOCK_HOLD_SECONDS = 60.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from overcommit.ledger import Ledger
+from overcommit.records.ledger import Ledger
 
 _NAME, _VERSION = "pause", 1
 

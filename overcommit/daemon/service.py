@@ -27,9 +27,9 @@ from overcommit.damon.pool import require_free
 from overcommit.damon.worker import DamonWorker
 from overcommit.host.triggers import LocalTriggers
 from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
-from overcommit.journal import DEFAULT_DIRECTORY, Journal
-from overcommit.ledger import Ledger
 from overcommit.policy import apart
+from overcommit.records.journal import DEFAULT_DIRECTORY, Journal
+from overcommit.records.ledger import Ledger
 from overcommit.shown import plain
 
 _TURN_SECONDS = 60.0

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from overcommit.daemon.swap_text import swap_text
-from overcommit.journal import GenerationSummary, of_boot
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.past import Past, Quarantine, Reservation
 from overcommit.model.plan import HostPlan
@@ -19,6 +18,7 @@ from overcommit.plan.budget import shared_limit, zfs_text
 from overcommit.plan.main_job import stopped
 from overcommit.plan.planner import account
 from overcommit.plan.swap_budget import filled_next, judge_swap
+from overcommit.records.journal import GenerationSummary, of_boot
 from overcommit.units import format_size
 
 

@@ -16,11 +16,11 @@ from overcommit.damon.access import open_source
 from overcommit.damon.pool import DamonPool, require_free
 from overcommit.damon.schemes import monitor_limits
 from overcommit.errors import HostError, OvercommitError
-from overcommit.journal import Generation
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.heat import IdleMap
 from overcommit.observe.facts import watchable
 from overcommit.observe.watch import Lists, Watch
+from overcommit.records.journal import Generation
 
 ACTOR_SLOTS = 2
 """Page-outs and demotions by a kdamond that can be at work at a time."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from overcommit.ledger import Ledger
 from overcommit.model.facts import HostFacts
 from overcommit.plan.swap_watch import WriteAccount, to_disk
+from overcommit.records.ledger import Ledger
 
 KEEP_SECONDS = 300.0
 """It is kept that often, for a process that is killed keeps nothing."""

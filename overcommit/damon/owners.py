@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.host.kernel import Kernel
-from overcommit.journal_checks import MODULES as MODULES
+from overcommit.records.checks import MODULES as MODULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ from overcommit.damon.trace import INSTANCE, AccessTrace
 from overcommit.damon.tree import Kdamond
 from overcommit.errors import Busy, Conflict, HostError, JournalFailed, OvercommitError, Unsupported
 from overcommit.host.kernel import Kernel
-from overcommit.journal import (
+from overcommit.model.heat import AccessRegion
+from overcommit.records.journal import (
     Entry,
     Generation,
     Journal,
@@ -35,7 +36,6 @@ from overcommit.journal import (
     Record,
     TraceOpened,
 )
-from overcommit.model.heat import AccessRegion
 
 _MARKS = 999_999
 

@@ -23,7 +23,6 @@ from overcommit.daemon.protocol import Verb
 from overcommit.daemon.socket import ControlServer, Order
 from overcommit.daemon.status import Mode, Service, Standing, status_document
 from overcommit.errors import HostError
-from overcommit.journal import GenerationSummary
 from overcommit.model.action import PageoutAction
 from overcommit.model.heat import ColdPiece
 from overcommit.model.past import Past, Quarantine, Reservation
@@ -33,6 +32,7 @@ from overcommit.plan import document
 from overcommit.plan.planner import make_plan
 from overcommit.policy import loader
 from overcommit.policy.files import default_path
+from overcommit.records.journal import GenerationSummary
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
 from tests.cli.conftest import Run

@@ -14,8 +14,8 @@ from pytest_mock import MockerFixture
 from overcommit.errors import HostError
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import ListedDomain
-from overcommit.journal import Journal, PoolClaimed
 from overcommit.model.facts import BalloonStats
+from overcommit.records.journal import Journal, PoolClaimed
 from overcommit.testing import FakeAgent, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
 from tests.cli.conftest import Run

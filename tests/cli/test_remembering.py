@@ -18,11 +18,11 @@ from overcommit.apply.restore import Restored
 from overcommit.cli import apply, squeeze
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError, JournalFailed, StalePlan, Unsupported
-from overcommit.journal import Journal
-from overcommit.journal_file import append
-from overcommit.ledger import Ledger
 from overcommit.model.history import Event
 from overcommit.model.plan import Plan
+from overcommit.records.journal import Journal
+from overcommit.records.ledger import Ledger
+from overcommit.records.lines import append
 from overcommit.testing import Behaviour, FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, KIB, MIB, format_size
 from tests.cli.conftest import Ended, Run
@@ -246,7 +246,7 @@ def test_restore_says_so_where_the_disk_takes_no_record_of_what_came(
     free = host.guests[1]
     free.claim = {"balloon": 128 * MIB}
     free.balloon_bytes = free.balloon_target_bytes = 80 * MIB
-    mocker.patch("overcommit.journal_file.os.write", side_effect=OSError(28, "No space left on device"))
+    mocker.patch("overcommit.records.lines.os.write", side_effect=OSError(28, "No space left on device"))
     ended = run("restore")
     assert ended.status == IN_PART
     assert "NOT restored: what domains gave elsewhere: cannot write the undo journal" in ended.out
@@ -645,7 +645,7 @@ def full_disk(mocker: MockerFixture) -> None:
         append(path, line)
 
     mocker.patch.object(Ledger, "note", note)
-    mocker.patch("overcommit.journal.append", refuse)
+    mocker.patch("overcommit.records.journal.append", refuse)
 
 
 @pytest.mark.usefixtures("full_disk")

@@ -11,8 +11,8 @@ from overcommit.cli import session as module
 from overcommit.cli.session import Session
 from overcommit.cli.talk import Talk
 from overcommit.errors import Unsupported
-from overcommit.journal import Journal
-from overcommit.ledger import Ledger
+from overcommit.records.journal import Journal
+from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeHost, FakeKernel
 
 

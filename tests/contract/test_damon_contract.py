@@ -47,9 +47,9 @@ from overcommit.damon.tree import (
 from overcommit.errors import Busy, Conflict, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_system_ram
-from overcommit.journal import Journal, PoolClaimed
 from overcommit.model.heat import SAMPLES, Window
 from overcommit.model.ranges import Range, normalise, total_size
+from overcommit.records.journal import Journal, PoolClaimed
 from overcommit.testing import FakeDamon, FakeHost, FakeKernel
 from overcommit.units import KIB, MIB, PAGE_SIZE
 from tests.contract.conftest import MEMORY, Rung

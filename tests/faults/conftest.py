@@ -18,8 +18,6 @@ from overcommit.cli.session import Session
 from overcommit.cli.talk import Talk
 from overcommit.damon.pool import DamonPool
 from overcommit.host.memory import read_boot_id
-from overcommit.journal import Generation, Journal
-from overcommit.ledger import Ledger
 from overcommit.model.outcome import Outcome, Report
 from overcommit.model.past import Past
 from overcommit.model.plan import Plan
@@ -28,6 +26,8 @@ from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe
 from overcommit.plan.freshness import require_fresh
 from overcommit.policy import loader
+from overcommit.records.journal import Generation, Journal
+from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
 
@@ -193,8 +193,8 @@ class Killer:
             self._done()
             return written
 
-        monkeypatch.setattr("overcommit.journal.os.write", write)
-        monkeypatch.setattr("overcommit.journal.Journal.discard", self._discard)
+        monkeypatch.setattr("overcommit.records.journal.os.write", write)
+        monkeypatch.setattr("overcommit.records.journal.Journal.discard", self._discard)
 
     def aim(self, host: FakeHost, write: int, *, after: bool) -> None:
         """Kill the program on this host before or after its ``write``-th write from now."""
@@ -271,7 +271,7 @@ def install(directory: Path, actor: str) -> Installation:
 @pytest.fixture(autouse=True)
 def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """A killed process loses nothing that it wrote; only a power cut would, and none comes here."""
-    monkeypatch.setattr("overcommit.journal.os.fsync", lambda _descriptor: None)
+    monkeypatch.setattr("overcommit.records.journal.os.fsync", lambda _descriptor: None)
 
 
 @pytest.fixture(autouse=True)

@@ -28,11 +28,11 @@ from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
 from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
-from overcommit.journal import Generation, Journal
-from overcommit.ledger import Ledger
 from overcommit.model.facts import BalloonStats, Incarnation
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.policy import loader
+from overcommit.records.journal import Generation, Journal
+from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.testing.fake_wakes import FakeWakes
 from overcommit.testing.policy_at_once import PolicyAtOnce
@@ -114,8 +114,8 @@ class Disk:
     def in_place(self) -> Iterator[None]:
         """Have the journal write to it; no power cut comes, so nothing needs to be flushed."""
         with (
-            patch("overcommit.journal.os.write", self.write),
-            patch("overcommit.journal.os.fsync", lambda _descriptor: None),
+            patch("overcommit.records.journal.os.write", self.write),
+            patch("overcommit.records.journal.os.fsync", lambda _descriptor: None),
             patch.object(Journal, "discard", lambda journal, generation: self.discard(journal, generation)),
             patch("overcommit.damon.sysfs._wait", lambda seconds: Disk.wait(seconds)),
         ):

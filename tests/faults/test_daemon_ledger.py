@@ -13,9 +13,9 @@ from overcommit.daemon.protocol import Reply, Request, Verb
 from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
 from overcommit.errors import HostError
-from overcommit.ledger import Ledger
 from overcommit.model.history import CANCEL, RELEASE
 from overcommit.model.outcome import Fault, Status
+from overcommit.records.ledger import Ledger
 from overcommit.units import MIB
 from tests.faults.daemon import Daemon, Disk, World, incarnation
 

@@ -9,8 +9,8 @@ import pytest
 
 from overcommit.daemon.status import Mode
 from overcommit.errors import Refused
-from overcommit.journal import ActionBegun, BalloonMoved, Journal
 from overcommit.model.outcome import Status
+from overcommit.records.journal import ActionBegun, BalloonMoved, Journal
 from overcommit.units import MIB
 from tests.faults.conftest import Installation, Killed, Killer, install
 from tests.faults.daemon import Disk, World, incarnation

@@ -12,11 +12,11 @@ import pytest
 
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import OvercommitError
-from overcommit.journal import BalloonMoved, Journal
 from overcommit.model.action import name_of
 from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Status
 from overcommit.model.plan import Plan
+from overcommit.records.journal import BalloonMoved, Journal
 from overcommit.units import MIB
 from tests.faults import test_guest_help, test_ksm
 from tests.faults.conftest import Installation, install
@@ -37,8 +37,8 @@ class Disk:
         def pwrite(descriptor: int, data: bytes, offset: int) -> int:
             return really_pwrite(descriptor, data[: self._room(len(data))], offset)
 
-        monkeypatch.setattr("overcommit.journal.os.write", write)
-        monkeypatch.setattr("overcommit.journal.os.pwrite", pwrite)
+        monkeypatch.setattr("overcommit.records.journal.os.write", write)
+        monkeypatch.setattr("overcommit.records.journal.os.pwrite", pwrite)
 
     def take(self, writes: float, *, torn: bool = False) -> None:
         """Take that many writes more."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from overcommit import journal_room
 from overcommit.daemon.status import Mode
 from overcommit.errors import JournalFailed
-from overcommit.journal import BalloonMoved, Generation, Journal, KdamondStarted, PoolClaimed
 from overcommit.model.facts import Incarnation
+from overcommit.records import room
+from overcommit.records.journal import BalloonMoved, Generation, Journal, KdamondStarted, PoolClaimed
 from overcommit.testing import FakeGuest
 from overcommit.units import MIB
 from tests.faults.daemon import Disk, World, policy_text
@@ -25,9 +25,9 @@ def held(directory: Path) -> int:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_room, "MOST_TAKING_BYTES", 8 * KIB)
-    monkeypatch.setattr(journal_room, "MOST_BYTES", 12 * KIB)
-    monkeypatch.setattr(journal_room, "MOST_RECORD_BYTES", 2 * KIB)
+    monkeypatch.setattr(room, "MOST_TAKING_BYTES", 8 * KIB)
+    monkeypatch.setattr(room, "MOST_BYTES", 12 * KIB)
+    monkeypatch.setattr(room, "MOST_RECORD_BYTES", 2 * KIB)
 
 
 @pytest.mark.usefixtures("small")
@@ -67,7 +67,7 @@ def test_a_record_is_bounded(tmp_path: Path) -> None:
 def test_old_files_that_nobody_needs_take_no_more_than_their_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_room, "KEPT_BYTES", 4 * KIB)
+    monkeypatch.setattr(room, "KEPT_BYTES", 4 * KIB)
     journal = Journal(tmp_path)
     needed = journal.begin("apply", boot_id="b", started_at=0.0)
     needed.record(BalloonMoved(domain=WHO, before_bytes=MIB, after_bytes=0))
@@ -84,7 +84,7 @@ def test_a_daemon_whose_journal_is_full_takes_nothing_says_so_gives_back_and_goe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, policy_text(actor="memcg-reclaim"))
-    monkeypatch.setattr(journal_room, "KEPT_BYTES", 64 * KIB)
+    monkeypatch.setattr(room, "KEPT_BYTES", 64 * KIB)
     with Disk().in_place():
         old = Journal(world.directory)
         world.directory.mkdir()
@@ -96,8 +96,8 @@ def test_a_daemon_whose_journal_is_full_takes_nothing_says_so_gives_back_and_goe
         balloons = [guest.balloon_target_bytes for guest in world.host.guests]
         assert any(each < guest.memory_bytes for each, guest in zip(balloons, world.host.guests, strict=True))
         most = held(world.directory)
-        monkeypatch.setattr(journal_room, "MOST_TAKING_BYTES", most - 1)
-        monkeypatch.setattr(journal_room, "MOST_BYTES", most + 8 * KIB)
+        monkeypatch.setattr(room, "MOST_TAKING_BYTES", most - 1)
+        monkeypatch.setattr(room, "MOST_BYTES", most + 8 * KIB)
         world.host.guests.append(
             FakeGuest(
                 name="new",
@@ -123,7 +123,7 @@ def test_a_daemon_whose_journal_is_full_takes_nothing_says_so_gives_back_and_goe
         daemon.run_for(600, each=look)
         assert Mode.SAFE in seen
         assert all(daemon.taken_from(guest) == 0 for guest in world.host.guests)
-        monkeypatch.setattr(journal_room, "KEPT_BYTES", 1 * KIB)
+        monkeypatch.setattr(room, "KEPT_BYTES", 1 * KIB)
         daemon.run_for(120)
         assert daemon.mode() is Mode.ACTIVE
         daemon.stop()

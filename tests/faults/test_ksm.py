@@ -13,12 +13,12 @@ from overcommit.cli.accounts import Finding
 from overcommit.cli.doctor import _ksm
 from overcommit.errors import StalePlan
 from overcommit.host.ksm import DIRECTORY, read_ksm
-from overcommit.journal import Journal, KsmStarted
 from overcommit.model.action import KsmAction, name_of
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.plan import Plan
 from overcommit.observe.facts import observe_host
 from overcommit.policy import loader
+from overcommit.records.journal import Journal, KsmStarted
 from overcommit.testing import FakeGuest, FakeHost, FakeKernel
 from overcommit.units import MIB, PAGE_SIZE
 from tests.faults.conftest import Installation, Killed, Killer

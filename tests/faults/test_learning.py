@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from overcommit.daemon.learning import KEEP_SECONDS, MOST_DOMAINS
-from overcommit.ledger import Ledger
+from overcommit.records.ledger import Ledger
 from overcommit.slo import Grip, Learnt
 from tests.faults.daemon import Daemon, Disk, World, incarnation
 

@@ -114,7 +114,7 @@ def test_a_journal_that_takes_no_more_does_not_keep_a_guest_squeezed(
 
     def then() -> None:
         free.behaviour = Behaviour.PHANTOM
-        monkeypatch.setattr("overcommit.journal.os.write", full)
+        monkeypatch.setattr("overcommit.records.journal.os.write", full)
 
     OnTheFirst(installation.host, "balloon/free", then)
     outcomes: list[Outcome] = []

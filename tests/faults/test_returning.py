@@ -11,7 +11,7 @@ import pytest
 
 from overcommit.apply.returning import LONGEST_SECONDS, STILL_SECONDS
 from overcommit.errors import HostError
-from overcommit.journal import BalloonMoved
+from overcommit.records.journal import BalloonMoved
 from overcommit.testing import Behaviour, FakeClock, FakeGuest, FakeHypervisor
 from overcommit.units import MIB
 from tests.faults.conftest import guests, install

@@ -135,7 +135,7 @@ def test_s11_a_lock_that_locks_nobody_out(life: Life, monkeypatch: pytest.Monkey
     run(life, 10.0)
     for turn in range(6):
         another_controller(life.world, random.Random(turn))
-    monkeypatch.setattr("overcommit.controller_lock.fcntl.flock", lambda *_: None)
+    monkeypatch.setattr("overcommit.records.controller_lock.fcntl.flock", lambda *_: None)
     with pytest.raises(Broken, match="S11: a second"):
         another_controller(life.world, random.Random(0))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from overcommit.control import Control
-from overcommit.journal import BalloonMoved, Generation
 from overcommit.model.facts import DomainFacts
 from overcommit.observe.facts import observe
+from overcommit.records.journal import BalloonMoved, Generation
 from overcommit.testing import FakeHypervisor
 from overcommit.units import MIB
 from tests.faults.conftest import Installation, Killed, Killer, install

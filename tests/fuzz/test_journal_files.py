@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overcommit.errors import Refused
-from overcommit.journal import Entry, Journal
-from overcommit.journal_file import append
+from overcommit.records.journal import Entry, Journal
+from overcommit.records.lines import append
 from tests.unit.test_journal import RECORDS
 
 JSON = st.recursive(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overcommit.compaction import compaction
-from overcommit.journal import BalloonMoved, Entry, GuestRecord, KsmStarted, MemoryDeviceResized
 from overcommit.model.facts import Incarnation
+from overcommit.records.compaction import compaction
+from overcommit.records.journal import BalloonMoved, Entry, GuestRecord, KsmStarted, MemoryDeviceResized
 from overcommit.units import GIB
 from tests.scenarios import incarnation
 

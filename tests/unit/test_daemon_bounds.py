@@ -27,8 +27,8 @@ from overcommit.daemon.footing import Footing
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.policy_file import PolicyFile
-from overcommit.journal import Journal
-from overcommit.ledger import Ledger
+from overcommit.records.journal import Journal
+from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.testing.fake_wakes import FakeWakes
 from overcommit.units import GIB, MIB

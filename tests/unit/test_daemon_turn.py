@@ -9,8 +9,8 @@ import pytest
 
 from overcommit.control import Control
 from overcommit.daemon.service import wait_for_turn
-from overcommit.journal import Journal
-from overcommit.ledger import Ledger
+from overcommit.records.journal import Journal
+from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeHost, FakeKernel
 
 

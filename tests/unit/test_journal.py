@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from overcommit.errors import Conflict, HostError, Unsupported
-from overcommit.journal import (
+from overcommit.records.journal import (
     BalloonMoved,
     Generation,
     Journal,
@@ -111,7 +111,7 @@ def test_discarded_generation_is_forgotten(journal: Journal) -> None:
 def test_old_generations_are_forgotten_when_nothing_in_them_is_left_to_undo(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("overcommit.journal._KEPT_GENERATIONS", 3)
+    monkeypatch.setattr("overcommit.records.journal._KEPT_GENERATIONS", 3)
     needed = begin(journal).record(STARTED)
     for _ in range(6):
         journal.settle(begin(journal).record(STARTED))
@@ -186,7 +186,7 @@ def test_only_one_controller_works_at_a_time(journal: Journal, tmp_path: Path) -
 
 
 def test_a_dead_controller_holds_no_lock(journal: Journal, tmp_path: Path) -> None:
-    script = "import sys, os, pathlib; from overcommit.journal import Journal\n"
+    script = "import sys, os, pathlib; from overcommit.records.journal import Journal\n"
     script += "Journal(pathlib.Path(sys.argv[1])).lock(); os.kill(os.getpid(), 9)"
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert ended.returncode == -9
@@ -270,7 +270,7 @@ def test_what_is_owed_is_known_and_written_as_soon_as_it_can_be(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("overcommit.journal.os.write", full)
+        patched.setattr("overcommit.records.journal.os.write", full)
         generation.owe(moved(3))
         generation.owe(moved(2))
         with pytest.raises(HostError):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from overcommit.errors import JournalFailed, Refused
-from overcommit.journal import BalloonMoved, Journal, KsmStarted, Record
-from overcommit.journal_file import append
+from overcommit.records.journal import BalloonMoved, Journal, KsmStarted, Record
+from overcommit.records.lines import append
 from tests.unit.test_journal import RECORDS, STARTED, begin, file_of, moved
 
 FILE = "generation-000001.jsonl"
@@ -168,7 +168,7 @@ def test_a_line_that_does_not_fit_leaves_nothing(tmp_path: Path, monkeypatch: py
     before = file_of(tmp_path).read_bytes()
     really = __import__("os").write
     with monkeypatch.context() as patched:
-        patched.setattr("overcommit.journal_file.os.write", lambda fd, data: really(fd, data[:9]))
+        patched.setattr("overcommit.records.lines.os.write", lambda fd, data: really(fd, data[:9]))
         with pytest.raises(JournalFailed):
             generation.record(STARTED)
     assert file_of(tmp_path).read_bytes() == before

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from overcommit.errors import HostError
-from overcommit.ledger import Ledger
 from overcommit.model.history import RESTORE, Event
 from overcommit.model.outcome import Fault, Status
+from overcommit.records.ledger import Ledger
 from tests.scenarios import NOW, incarnation
 
 DAY = 86400.0
@@ -118,7 +118,7 @@ def test_old_events_are_forgotten(installed: Installed) -> None:
 
 
 def test_no_more_events_are_kept_than_fit(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overcommit.ledger._MOST_EVENTS", 3)
+    monkeypatch.setattr("overcommit.records.ledger._MOST_EVENTS", 3)
     for at in range(7):
         installed.ledger.note(event(NOW + at))
     assert [e.at - NOW for e in installed.ledger.events()] == [4, 5, 6]
@@ -244,7 +244,7 @@ def test_a_directory_that_cannot_be_written(installed: Installed, monkeypatch: p
     def refuse(path: Path, _flags: int, _mode: int) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr("overcommit.ledger.os.open", refuse)
+    monkeypatch.setattr("overcommit.records.ledger.os.open", refuse)
     installed.ledger.note(FULL)
     assert [
         s.endswith("Read-only file system; what is done now will be missing from it") for s in installed.said
@@ -259,14 +259,14 @@ def test_what_cannot_even_be_set_aside_is_said(installed: Installed, monkeypatch
     def refuse(path: Path, _target: str) -> Path:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr("overcommit.ledger.Path.rename", refuse)
+    monkeypatch.setattr("overcommit.records.ledger.Path.rename", refuse)
     assert installed.ledger.events() == ()
     installed.ledger.note(FULL)
     assert "cannot be set aside: Read-only file system" in installed.said[0]
 
 
 def test_a_file_that_somebody_keeps_locked(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overcommit.ledger._PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("overcommit.records.ledger._PATIENCE_SECONDS", 0.01)
     installed.ledger.note(FULL)
     holder = sqlite3.connect(installed.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -280,7 +280,7 @@ def test_a_file_that_somebody_keeps_locked(installed: Installed, monkeypatch: py
 
 WRITER = """
 import sys, pathlib
-from overcommit.ledger import Ledger
+from overcommit.records.ledger import Ledger
 from overcommit.model.history import Event
 from overcommit.model.outcome import Status
 ledger = Ledger(pathlib.Path(sys.argv[1]), warn=sys.exit)

@@ -13,12 +13,12 @@ from overcommit.classify.idle import classify, judge_host
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.host.memory import read_boot_id, read_host
-from overcommit.journal import Journal
 from overcommit.model.heat import IdleMap
 from overcommit.model.policy import Actuator
 from overcommit.observe.facts import observe
 from overcommit.observe.watch import Watched, watch
 from overcommit.plan.eligibility import judge
+from overcommit.records.journal import Journal
 from overcommit.testing import FakeClock, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import MIB
 

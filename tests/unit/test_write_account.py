@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from overcommit.daemon.write_account import keep, take_up
-from overcommit.ledger import Ledger
 from overcommit.plan.swap_watch import WriteAccount, to_disk
+from overcommit.records.ledger import Ledger
 from overcommit.units import GIB, MIB
 from tests.unit.test_swap_watch import HOUR, disk, reading, zram
 

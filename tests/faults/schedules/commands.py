@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from overcommit.errors import OvercommitError, StalePlan
-from overcommit.journal import Journal
 from overcommit.model.action import BalloonAction, KsmAction, VirtioMemAction
 from overcommit.model.plan import Plan
 from overcommit.plan import document
+from overcommit.records.journal import Journal
 from tests.faults.daemon import World, incarnation
 from tests.faults.schedules.broken import Broken
 

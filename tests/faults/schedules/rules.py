@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from overcommit.daemon.jobs import Ended
-from overcommit.journal import BalloonMoved, GuestRecord, Journal, KdamondStarted, MemoryDeviceResized
 from overcommit.model.action import BalloonAction, KsmAction, VirtioMemAction, kind_of
 from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Fault, Status
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator
 from overcommit.plan.case import worthwhile
+from overcommit.records.journal import BalloonMoved, GuestRecord, Journal, KdamondStarted, MemoryDeviceResized
 from overcommit.units import MIB
 from tests.faults.daemon import FLOOR, Daemon, World, incarnation
 from tests.faults.schedules.broken import Broken

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
-from overcommit.journal_checks import require_right
-from overcommit.journal_file import Damage
 from overcommit.model.facts import Incarnation
 from overcommit.model.ranges import Range
+from overcommit.records.checks import require_right
+from overcommit.records.lines import Damage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

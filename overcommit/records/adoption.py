@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from overcommit.journal import BalloonMoved, Entry, GuestRecord, MemoryDeviceResized
 from overcommit.model.facts import DomainFacts
+from overcommit.records.journal import BalloonMoved, Entry, GuestRecord, MemoryDeviceResized
 from overcommit.units import MIB
 
 

@@ -13,11 +13,11 @@ import json
 import os
 from pathlib import Path
 
-from overcommit.controller_lock import ControllerLock
 from overcommit.errors import JournalFailed, Refused
-from overcommit.journal_contents import NOT_ON_DISK, Content, content_of
-from overcommit.journal_file import FORMAT, append
-from overcommit.journal_records import (
+from overcommit.model.facts import Incarnation
+from overcommit.records.contents import NOT_ON_DISK, Content, content_of
+from overcommit.records.controller_lock import ControllerLock
+from overcommit.records.entries import (
     OF_GUESTS,
     ActionBegun,
     BalloonMoved,
@@ -36,8 +36,8 @@ from overcommit.journal_records import (
     of_boot,
     to_json,
 )
-from overcommit.journal_room import FEW_RECORDS_BYTES, require_room, superfluous
-from overcommit.model.facts import Incarnation
+from overcommit.records.lines import FORMAT, append
+from overcommit.records.room import FEW_RECORDS_BYTES, require_room, superfluous
 
 __all__ = [
     "DEFAULT_DIRECTORY",

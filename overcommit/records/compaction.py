@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from overcommit.journal import OF_GUESTS, BalloonMoved, Entry, GuestRecord
 from overcommit.model.facts import Incarnation
+from overcommit.records.journal import OF_GUESTS, BalloonMoved, Entry, GuestRecord
 from overcommit.units import MIB
 
 Which = tuple[Incarnation, str]
-"""A balloon or a device (`overcommit.journal.BalloonMoved.what`)."""
+"""A balloon or a device (`overcommit.records.journal.BalloonMoved.what`)."""
 Step = Entry | GuestRecord
 """An entry to settle, or a record to put on disk before anything else is settled."""
 

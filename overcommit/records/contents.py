@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from overcommit.journal_file import Damage, Lines, read
-from overcommit.journal_records import ActionBegun, Entry, Fault, GenerationSummary, from_json
+from overcommit.records.entries import ActionBegun, Entry, Fault, GenerationSummary, from_json
+from overcommit.records.lines import Damage, Lines, read
 
 NOT_ON_DISK = 1 << 40
 """Number of an entry that is not on disk yet: newer than all that are."""
