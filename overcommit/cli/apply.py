@@ -12,7 +12,7 @@ import click
 
 from overcommit import own_file
 from overcommit.cli import render
-from overcommit.cli.daemon_client import refuse_beside_daemon
+from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.planning import plan_now

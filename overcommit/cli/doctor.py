@@ -23,14 +23,13 @@ from overcommit.cli.accounts import (
     swap_finding,
     zram_command,
 )
+from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.conditions import boot_command, condition_findings, fault_findings
-from overcommit.cli.daemon_client import find_daemon, refuse_beside_daemon
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import PROGRAM, Session, as_word, with_session
 from overcommit.cli.status import generation_text
 from overcommit.cli.talk import tell
 from overcommit.control import MEND
-from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode, generation_json
 from overcommit.damon.capabilities import FEATURES, Capabilities
 from overcommit.damon.owners import find_owners
@@ -53,6 +52,8 @@ from overcommit.plan.rungs.ksm import gain_text
 from overcommit.policy.files import default_path
 from overcommit.shown import command, plain
 from overcommit.units import format_duration, format_size
+from overcommit.wire.client import find_daemon
+from overcommit.wire.protocol import Verb
 
 _EVERYTHING = frozenset(Actuator)
 _KEYWORD_NAMES = {

@@ -7,7 +7,7 @@ import dataclasses
 import click
 
 from overcommit.cli import render
-from overcommit.cli.daemon_client import find_daemon, own_watch, plan_of, refuse_options
+from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
 from overcommit.cli.naming import names_of
 from overcommit.cli.plan import observe_for_option, take_over_option
 from overcommit.cli.planning import look_and_plan
@@ -17,6 +17,7 @@ from overcommit.model.action import KsmAction
 from overcommit.model.plan import Plan
 from overcommit.plan import document
 from overcommit.shown import command
+from overcommit.wire.client import find_daemon
 
 
 @click.command()

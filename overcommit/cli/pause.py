@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from overcommit.cli.daemon_client import require_daemon
 from overcommit.cli.plan import as_seconds
 from overcommit.cli.session import Session, with_session
 from overcommit.cli.talk import tell
-from overcommit.daemon.protocol import Verb
+from overcommit.wire.client import require_daemon
+from overcommit.wire.protocol import Verb
 
 
 @click.command()

@@ -12,13 +12,14 @@ import click
 
 from overcommit import own_file
 from overcommit.cli import render
-from overcommit.cli.daemon_client import find_daemon, own_watch, plan_of, refuse_options
+from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
 from overcommit.cli.planning import look_and_plan
 from overcommit.cli.session import Session, as_word, with_session
 from overcommit.cli.talk import tell
 from overcommit.errors import UsageError
 from overcommit.plan import document
 from overcommit.units import LONGEST_SECONDS, format_duration, parse_spoken_duration
+from overcommit.wire.client import find_daemon
 
 CHANGES_PENDING = 2
 _PLACE = "name a file in a directory that only you can write to"

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from overcommit.cli.daemon_client import Daemon, find_daemon
 from overcommit.cli.naming import names_of
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
-from overcommit.daemon.protocol import Verb
 from overcommit.daemon.revoking import release as end_quarantines
 from overcommit.daemon.status import quarantine_json
 from overcommit.errors import OvercommitError
+from overcommit.wire.client import Daemon, find_daemon
+from overcommit.wire.protocol import Verb
 
 
 @click.command()

@@ -8,13 +8,12 @@ from typing import Any, NoReturn
 
 import click
 
-from overcommit.cli.daemon_client import Daemon, find_daemon, own_watch, refuse_options
+from overcommit.cli.beside_daemon import own_watch, refuse_options
 from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
 from overcommit.cli.remembered import reservation_of, reservation_text
 from overcommit.cli.session import PROGRAM, Session, require_root, with_session
 from overcommit.cli.squeeze import Squeezed, squeeze
 from overcommit.cli.talk import fail, tell
-from overcommit.daemon.protocol import Verb
 from overcommit.daemon.revoking import cancel as cancel_promise
 from overcommit.daemon.revoking import promises
 from overcommit.daemon.status import reservation_json
@@ -24,6 +23,8 @@ from overcommit.plan.promises import Wish, require_allowed
 from overcommit.reserving import grant, note_refusal, refusal_text
 from overcommit.shown import command
 from overcommit.units import above_zero, format_size, parse_size
+from overcommit.wire.client import Daemon, find_daemon
+from overcommit.wire.protocol import Verb
 
 FREED_TOO_LITTLE = 3
 _LAST_ROUND_SECONDS = 300.0

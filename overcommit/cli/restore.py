@@ -12,7 +12,7 @@ import click
 
 from overcommit.apply.restore import Restored
 from overcommit.apply.restore import restore as put_back
-from overcommit.cli.daemon_client import refuse_beside_daemon
+from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
 from overcommit.errors import HostError, JournalFailed, OvercommitError

@@ -9,15 +9,16 @@ from typing import Any
 import click
 
 from overcommit.cli import render
-from overcommit.cli.daemon_client import Daemon, find_daemon, refuse_options
+from overcommit.cli.beside_daemon import refuse_options
 from overcommit.cli.naming import names_of
 from overcommit.cli.remembered import local_time, quarantine_text, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
-from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode, status_document
 from overcommit.observe.facts import observe
 from overcommit.units import format_duration, format_ratio
+from overcommit.wire.client import Daemon, find_daemon
+from overcommit.wire.protocol import Verb
 
 _OLD_SECONDS = 60.0
 """A daemon looks more often than that, unless it hangs."""

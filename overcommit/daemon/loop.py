@@ -8,15 +8,12 @@ from typing import Protocol
 
 from overcommit.control import Control
 from overcommit.daemon import pausing
-from overcommit.daemon.clients import Document
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.pausing import Pause
-from overcommit.daemon.protocol import Verb
 from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
 from overcommit.daemon.revoking import cancel, release
-from overcommit.daemon.socket import Order
 from overcommit.daemon.status import quarantine_json, reservation_json
 from overcommit.daemon.wakes import Wakes
 from overcommit.damon.sysfs import patience_of
@@ -26,6 +23,9 @@ from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.plan import document
 from overcommit.units import format_duration
+from overcommit.wire.clients import Document
+from overcommit.wire.protocol import Verb
+from overcommit.wire.server import Order
 
 TICK_SECONDS = 5.0
 _READING_SECONDS = 0.5
@@ -49,7 +49,7 @@ _UNKEPT_RESUME = "but a restart may pause it again, for the disk does not take t
 
 
 class Server(Protocol):
-    """What the loop needs of the control socket (`overcommit.daemon.socket.ControlServer`)."""
+    """What the loop needs of the control socket (`overcommit.wire.server.ControlServer`)."""
 
     def orders(self) -> Sequence[Order]:
         """What was ordered since."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from overcommit.control import Control
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.jobs import Ended
-from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode, reservation_json
 from overcommit.errors import HostError, Refused, Unreadable
 from overcommit.host.nodes import read_nodes
@@ -22,6 +21,7 @@ from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.promises import Beside, Standing, Wish, more_than, promised, require_allowed, standing
 from overcommit.reserving import Freed, grant, note_refusal
 from overcommit.units import format_size
+from overcommit.wire.server import Order
 
 _MOST_WAITING = 8
 _PROGRESS_SECONDS = 5.0

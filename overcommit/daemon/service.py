@@ -16,12 +16,9 @@ from overcommit.clock import SystemClock
 from overcommit.control import Control
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
-from overcommit.daemon.listening import socket_path
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
-from overcommit.daemon.peers import find_group
 from overcommit.daemon.policy_file import PolicyFile
-from overcommit.daemon.socket import ControlServer
 from overcommit.daemon.wakes import LocalWakes
 from overcommit.damon.pool import require_free
 from overcommit.damon.worker import DamonWorker
@@ -31,6 +28,9 @@ from overcommit.policy import apart
 from overcommit.records.journal import DEFAULT_DIRECTORY, Journal
 from overcommit.records.ledger import Ledger
 from overcommit.shown import plain
+from overcommit.wire.listening import socket_path
+from overcommit.wire.peers import find_group
+from overcommit.wire.server import ControlServer
 
 _TURN_SECONDS = 60.0
 """Shorter than systemd waits for our start."""

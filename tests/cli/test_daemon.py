@@ -17,10 +17,6 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from overcommit.cli import daemon_client
-from overcommit.daemon.peers import Group, Peer
-from overcommit.daemon.protocol import Verb
-from overcommit.daemon.socket import ControlServer, Order
 from overcommit.daemon.status import Mode, Service, Standing, status_document
 from overcommit.errors import HostError
 from overcommit.model.action import PageoutAction
@@ -35,6 +31,10 @@ from overcommit.policy.files import default_path
 from overcommit.records.journal import GenerationSummary
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
+from overcommit.wire import client
+from overcommit.wire.peers import Group, Peer
+from overcommit.wire.protocol import Verb
+from overcommit.wire.server import ControlServer, Order
 from tests.cli.conftest import Run
 
 POLICY = "version: 1\nclasses: {all: {floor: 20%, cold_after: 20s}}\ndefault_class: all\n"
@@ -279,7 +279,7 @@ def test_doctor_probes_nothing_beside_a_daemon(run: Run) -> None:
 
 @pytest.mark.usefixtures("libvirt")
 def test_doctor_and_a_daemon_that_says_nothing(run: Run, daemon: Daemon, mocker: MockerFixture) -> None:
-    mocker.patch.object(daemon_client.Daemon, "ask", side_effect=HostError("it hangs", hint="look there"))
+    mocker.patch.object(client.Daemon, "ask", side_effect=HostError("it hangs", hint="look there"))
     ended = run("doctor")
     assert ended.status == REFUSED
     assert "conflict overcommitd: it hangs" in ended.out
@@ -509,14 +509,14 @@ def test_an_error_of_the_daemon_is_told_as_its_own(run: Run, daemon: Daemon) -> 
 
 def test_a_daemon_that_hangs(daemon: Daemon) -> None:
     daemon.answers[Verb.PAUSE] = lambda _order: None
-    found = daemon_client.find_daemon()
+    found = client.find_daemon()
     assert found is not None
     with pytest.raises(HostError, match=rf"overcommitd \(pid {PID}\) has not answered for 50ms"):
         found.ask(Verb.PAUSE, seconds=0.05)
 
 
 def test_a_daemon_that_ends_in_the_middle(daemon: Daemon) -> None:
-    found = daemon_client.find_daemon()
+    found = client.find_daemon()
     assert found is not None
     daemon.server.close()
     with pytest.raises(HostError, match="ended the conversation"):
@@ -529,14 +529,14 @@ def test_somebody_else_at_the_socket(state: Path, said: bytes, monkeypatch: pyte
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(state.parent / "control.sock"))
         listener.listen()
-        found = daemon_client.find_daemon()
+        found = client.find_daemon()
         assert found is not None
         listener.accept()[0].close()
         asked = _ask_in_turn(found, listener, said)
     assert asked.startswith(f"overcommitd (pid {PID})")
 
 
-def _ask_in_turn(found: daemon_client.Daemon, listener: socket.socket, said: bytes) -> str:
+def _ask_in_turn(found: client.Daemon, listener: socket.socket, said: bytes) -> str:
     """What the client makes of these bytes; they are in its socket before it reads."""
 
     def serve() -> None:
@@ -558,7 +558,7 @@ def _ask_in_turn(found: daemon_client.Daemon, listener: socket.socket, said: byt
 def test_a_socket_that_lets_nobody_in(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(state.parent / ("x" * 120)))
     with pytest.raises(HostError, match="lets nobody in"):
-        daemon_client.find_daemon()
+        client.find_daemon()
 
 
 def test_a_crowd_at_the_door_is_waited_for(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -573,11 +573,11 @@ def test_a_crowd_at_the_door_is_waited_for(state: Path, monkeypatch: pytest.Monk
             impatient.setblocking(False)
             with pytest.raises(BlockingIOError):
                 impatient.connect(str(state.parent / "control.sock"))
-        monkeypatch.setattr(daemon_client, "_CONNECT_SECONDS", 30)
+        monkeypatch.setattr(client, "_CONNECT_SECONDS", 30)
         door = threading.Timer(0.05, lambda: crowd.enter_context(listener.accept()[0]))
         door.start()
         try:
-            assert daemon_client.find_daemon() is not None
+            assert client.find_daemon() is not None
         finally:
             door.join()
 

@@ -14,17 +14,13 @@ from unittest.mock import patch
 
 from overcommit.control import Control
 from overcommit.daemon.acting import Acting
-from overcommit.daemon.clients import Document
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
 from overcommit.daemon.jobs import Ended
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
-from overcommit.daemon.peers import Peer
 from overcommit.daemon.policy_file import PolicyFile
-from overcommit.daemon.protocol import Reply, Request, Verb
 from overcommit.daemon.report import sentence_of
-from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
 from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
@@ -37,6 +33,10 @@ from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, F
 from overcommit.testing.fake_wakes import FakeWakes
 from overcommit.testing.policy_at_once import PolicyAtOnce
 from overcommit.units import GIB, MIB
+from overcommit.wire.clients import Document
+from overcommit.wire.peers import Peer
+from overcommit.wire.protocol import Reply, Request, Verb
+from overcommit.wire.server import Order
 from tests.faults.conftest import Installation, guests
 
 POLICY = """

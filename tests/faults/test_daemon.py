@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode
 from overcommit.errors import Conflict
 from overcommit.model.action import subject_of
@@ -18,6 +17,7 @@ from overcommit.model.wake import WakeKind
 from overcommit.testing import Behaviour, FakeHypervisor
 from overcommit.testing.fake_kdamond import refusal
 from overcommit.units import MIB
+from overcommit.wire.protocol import Verb
 from tests.faults.conftest import ACTORS, guests
 from tests.faults.daemon import Daemon, Disk, World, policy_text
 

@@ -8,15 +8,15 @@ from unittest.mock import Mock
 
 import pytest
 
-from overcommit.daemon.peers import Peer
-from overcommit.daemon.protocol import Reply, Request, Verb
-from overcommit.daemon.socket import Order
 from overcommit.daemon.status import Mode
 from overcommit.errors import HostError
 from overcommit.model.history import CANCEL, RELEASE
 from overcommit.model.outcome import Fault, Status
 from overcommit.records.ledger import Ledger
 from overcommit.units import MIB
+from overcommit.wire.peers import Peer
+from overcommit.wire.protocol import Reply, Request, Verb
+from overcommit.wire.server import Order
 from tests.faults.daemon import Daemon, Disk, World, incarnation
 
 AT_MOST = 66.0

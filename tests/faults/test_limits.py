@@ -12,7 +12,6 @@ from overcommit.apply.balloon import move_balloon
 from overcommit.apply.steps import run
 from overcommit.apply.worksite import Worksite
 from overcommit.cli.squeeze import _missing
-from overcommit.daemon.protocol import Verb
 from overcommit.errors import Refused
 from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction
 from overcommit.model.facts import DomainFacts
@@ -22,6 +21,7 @@ from overcommit.model.policy import PageoutActor
 from overcommit.plan.promises import Wish
 from overcommit.testing import FakeGuest
 from overcommit.units import MIB
+from overcommit.wire.protocol import Verb
 from tests.faults.daemon import Daemon, Disk, World, policy_text
 
 ACTORS = [actor.value for actor in PageoutActor]

@@ -8,12 +8,12 @@ import pytest
 
 from overcommit.cli import render
 from overcommit.cli.status import _text
-from overcommit.daemon.protocol import Verb
 from overcommit.daemon.status import Mode
 from overcommit.plan import document
 from overcommit.plan.main_job import briefly
 from overcommit.testing import FakeGuest
 from overcommit.units import GIB, MIB
+from overcommit.wire.protocol import Verb
 from tests.faults.daemon import Daemon, Disk, World, policy_text
 
 NOTHING = "NOTHING IS PAGED OUT: "

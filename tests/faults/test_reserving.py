@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.daemon.protocol import ReplyKind, Verb
 from overcommit.model.history import RESERVE, Event
 from overcommit.model.outcome import Status
 from overcommit.model.policy import ReclaimMode
 from overcommit.model.wake import WakeKind
 from overcommit.units import GIB, MIB
+from overcommit.wire.protocol import ReplyKind, Verb
 from tests.faults.daemon import Asked, Daemon, Disk, World, policy_text
 
 ON_PRESSURE = policy_text().replace("host: {", "host: {reclaim: on_pressure, ")

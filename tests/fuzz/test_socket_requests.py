@@ -7,8 +7,8 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from overcommit.daemon.protocol import MOST_REQUEST_BYTES, Reply, Request, Verb, failure
 from overcommit.errors import UsageError
+from overcommit.wire.protocol import MOST_REQUEST_BYTES, Reply, Request, Verb, failure
 
 WORDS = st.sampled_from(
     ["version", "verb", "arguments", *("seconds", "size_bytes", "purpose", "domain", "id", "hold_seconds")]

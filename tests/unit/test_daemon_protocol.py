@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overcommit.daemon.protocol import (
+from overcommit.errors import HostError, OvercommitError, Refused, Unsupported, UsageError
+from overcommit.units import GIB
+from overcommit.wire.protocol import (
     MOST_REQUEST_BYTES,
     Reply,
     ReplyKind,
@@ -19,8 +21,6 @@ from overcommit.daemon.protocol import (
     document_line,
     failure,
 )
-from overcommit.errors import HostError, OvercommitError, Refused, Unsupported, UsageError
-from overcommit.units import GIB
 
 RESERVE = {"size_bytes": GIB, "purpose": "web", "timeout_seconds": 600.0, "hold_seconds": 60}
 

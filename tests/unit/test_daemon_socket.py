@@ -20,11 +20,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from overcommit.daemon.peers import Group, Peer, find_group, peer_of
-from overcommit.daemon.protocol import MOST_REQUEST_BYTES, Reply, ReplyKind, Request, Verb
-from overcommit.daemon.seats import LINGERING_SECONDS, MOST_OF_ONE_USER, MOST_SEATS
-from overcommit.daemon.socket import MOST_OF_ONE_AT_ONCE, ControlServer, Order
 from overcommit.errors import Conflict, HostError, Refused, UsageError
+from overcommit.wire.peers import Group, Peer, find_group, peer_of
+from overcommit.wire.protocol import MOST_REQUEST_BYTES, Reply, ReplyKind, Request, Verb
+from overcommit.wire.seats import LINGERING_SECONDS, MOST_OF_ONE_USER, MOST_SEATS
+from overcommit.wire.server import MOST_OF_ONE_AT_ONCE, ControlServer, Order
 
 OPERATORS = Group("operators", 4242)
 ROOT = Peer(1, 0, frozenset({0}))
@@ -310,7 +310,7 @@ def test_no_user_and_no_number_of_users_keep_another_out(served: Served) -> None
 def test_a_place_for_each_of_many_users_is_given_to_who_asks(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("overcommit.daemon.seats.LINGERING_SECONDS", 0.2)
+    monkeypatch.setattr("overcommit.wire.seats.LINGERING_SECONDS", 0.2)
     assert LINGERING_SECONDS > 0.2
     served.start().publish(b"{}", None, None)
     with contextlib.ExitStack() as held:
@@ -389,7 +389,7 @@ def test_requests_of_any_depth_are_answered(served: Served) -> None:
 
 
 def test_a_thread_that_fails_begins_anew_and_says_so(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overcommit.daemon.socket._REST_SECONDS", 0.01)
+    monkeypatch.setattr("overcommit.wire.server._REST_SECONDS", 0.01)
     server = served.start()
     server.publish(b"{}", None, None)
     failures = [RuntimeError("a fault of ours")]
@@ -436,7 +436,7 @@ def test_a_thread_that_ends_is_started_anew_when_it_is_tended(
 
 
 def test_a_thread_that_hangs_is_seen(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overcommit.daemon.socket.HUNG_SECONDS", 0.05)
+    monkeypatch.setattr("overcommit.wire.server.HUNG_SECONDS", 0.05)
     server = served.start()
     server.publish(b"{}", None, None)
     stuck, really = threading.Event(), ControlServer._deliver
@@ -527,7 +527,7 @@ def test_where_no_socket_can_be(tmp_path: Path) -> None:
 
 
 def test_running_out_of_descriptors_is_survived(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overcommit.daemon.socket._DEAF_SECONDS", 0.01)
+    monkeypatch.setattr("overcommit.wire.server._DEAF_SECONDS", 0.01)
     server = served.start()
     server.publish(b"{}", None, None)
     failures = [OSError(24, "Too many open files")]
@@ -585,7 +585,7 @@ def test_the_default_group_need_not_exist(monkeypatch: pytest.MonkeyPatch) -> No
     def missing(name: str) -> None:
         raise KeyError(name)
 
-    monkeypatch.setattr("overcommit.daemon.peers.grp.getgrnam", missing)
+    monkeypatch.setattr("overcommit.wire.peers.grp.getgrnam", missing)
     assert find_group(None) is None
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from overcommit.daemon.protocol import Verb
 from overcommit.errors import OvercommitError
 from overcommit.model.wake import WakeKind
 from overcommit.plan import document
 from overcommit.units import MIB
+from overcommit.wire.protocol import Verb
 from tests.faults.daemon import Daemon, Dead, Disk
 from tests.faults.schedules.broken import Broken
 from tests.faults.schedules.commands import Kept, another_controller, apply_kept, tampered

@@ -3,7 +3,7 @@
 One thread serves all clients without ever waiting for one of them. It answers readers from what was
 published last, and hands orders to the loop, which answers them when it can. Who asks is known from the
 kernel (SO_PEERCRED), not from the mode of a file. A client has a few seconds to ask, and as many to take its
-answer; who gets a place, and how many may come in a second, is for `overcommit.daemon.seats` to say, so that
+answer; who gets a place, and how many may come in a second, is for `overcommit.wire.seats` to say, so that
 nobody keeps others out. What goes wrong with one client ends that client; what goes wrong with the thread
 has it begin anew, and the loop, which tends it, sees whether it does.
 """
@@ -20,10 +20,11 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from overcommit.daemon.clients import TOO_MANY, Client, Document, Order, Shelf, turn_away
-from overcommit.daemon.listening import listen
-from overcommit.daemon.peers import Group, Peer, Rank, peer_of
-from overcommit.daemon.protocol import (
+from overcommit.errors import UsageError
+from overcommit.wire.clients import TOO_MANY, Client, Document, Order, Shelf, turn_away
+from overcommit.wire.listening import listen
+from overcommit.wire.peers import Group, Peer, Rank, peer_of
+from overcommit.wire.protocol import (
     MOST_REQUEST_BYTES,
     READS,
     Reply,
@@ -31,8 +32,7 @@ from overcommit.daemon.protocol import (
     Verb,
     failure,
 )
-from overcommit.daemon.seats import Full, Rate, Rates, make_room
-from overcommit.errors import UsageError
+from overcommit.wire.seats import Full, Rate, Rates, make_room
 
 __all__ = ["ControlServer", "Order"]
 

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from overcommit.daemon.peers import Peer
-from overcommit.daemon.protocol import Reply, ReplyKind, Request, Verb, document_line, failure
 from overcommit.errors import Refused
+from overcommit.wire.peers import Peer
+from overcommit.wire.protocol import Reply, ReplyKind, Request, Verb, document_line, failure
 
 TOO_MANY = failure("too many are asking overcommitd at once", "try again in a moment")
 

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from overcommit.daemon.peers import peer_of
 from overcommit.errors import Conflict, HostError
+from overcommit.wire.peers import peer_of
 
 DEFAULT_DIRECTORY = Path("/run/overcommit")
 _BACKLOG = 64

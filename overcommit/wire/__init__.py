@@ -1,0 +1,1 @@
+"""What both faces speak over the control socket: the protocol, the server and the client."""
