@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from overcommit.daemon.swap_text import swap_text
+from overcommit.control.swap_text import swap_text
 from overcommit.host.setaside import HUGE_PAGES
 from overcommit.host.swap import ZSWAP
 from overcommit.model.blocks import Backing, Companion, Home

@@ -29,8 +29,8 @@ from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import PROGRAM, Session, as_word, with_session
 from overcommit.cli.status import generation_text
 from overcommit.cli.talk import tell
-from overcommit.control import MEND
-from overcommit.daemon.status import Mode, generation_json
+from overcommit.control.one_controller import MEND
+from overcommit.control.status import Mode, generation_json
 from overcommit.damon.capabilities import FEATURES, Capabilities
 from overcommit.damon.owners import find_owners
 from overcommit.damon.pool import DamonPool

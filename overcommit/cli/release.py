@@ -11,8 +11,8 @@ import click
 from overcommit.cli.naming import names_of
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
-from overcommit.daemon.revoking import release as end_quarantines
-from overcommit.daemon.status import quarantine_json
+from overcommit.control.revoking import release as end_quarantines
+from overcommit.control.status import quarantine_json
 from overcommit.errors import OvercommitError
 from overcommit.wire.client import Daemon, find_daemon
 from overcommit.wire.protocol import Verb

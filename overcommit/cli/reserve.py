@@ -14,13 +14,13 @@ from overcommit.cli.remembered import reservation_of, reservation_text
 from overcommit.cli.session import PROGRAM, Session, require_root, with_session
 from overcommit.cli.squeeze import Squeezed, squeeze
 from overcommit.cli.talk import fail, tell
-from overcommit.daemon.revoking import cancel as cancel_promise
-from overcommit.daemon.revoking import promises
-from overcommit.daemon.status import reservation_json
+from overcommit.control.promising import grant, note_refusal, refusal_text
+from overcommit.control.revoking import cancel as cancel_promise
+from overcommit.control.revoking import promises
+from overcommit.control.status import reservation_json
 from overcommit.errors import Refused, UsageError
 from overcommit.model.past import Reservation
 from overcommit.plan.promises import Wish, require_allowed
-from overcommit.reserving import grant, note_refusal, refusal_text
 from overcommit.shown import command
 from overcommit.units import above_zero, format_size, parse_size
 from overcommit.wire.client import Daemon, find_daemon

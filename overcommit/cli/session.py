@@ -15,7 +15,7 @@ import tenacity
 
 from overcommit.cli.talk import Talk
 from overcommit.clock import SystemClock
-from overcommit.control import MEND, Control
+from overcommit.control.one_controller import MEND, Control
 from overcommit.damon.worker import DamonWorker
 from overcommit.errors import Unsupported
 from overcommit.host.kernel import LocalKernel

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
 from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session
+from overcommit.control.promising import Freed
 from overcommit.errors import OvercommitError, Refused, StalePlan
 from overcommit.hypervisor.guest_figures import read_defined
 from overcommit.hypervisor.port import Hypervisor
@@ -21,7 +22,6 @@ from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.planner import host_plan
 from overcommit.plan.promises import Beside, Wish, more_than, standing
 from overcommit.records.journal import Generation
-from overcommit.reserving import Freed
 from overcommit.units import format_size
 
 _PAUSE_SECONDS = 10.0

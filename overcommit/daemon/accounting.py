@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.daemon import write_account
 from overcommit.host.memory import read_host
 from overcommit.host.setaside import read_arc

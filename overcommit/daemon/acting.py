@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from overcommit.apply.execute import carry_out_one
 from overcommit.apply.steps import Steps
 from overcommit.apply.worksite import Worksite
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.jobs import Ended, Jobs
 from overcommit.daemon.watching import Watching

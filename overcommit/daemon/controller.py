@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 
 from overcommit.apply.lever import REBOOTS
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.daemon.accounting import Accounting
 from overcommit.daemon.acting import Acting, domain_of
 from overcommit.daemon.collecting import collect_for

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from overcommit.daemon.status import Mode
+from overcommit.control.status import Mode
 
 HOLD_SECONDS = 300.0
 """For so long it only holds; then it gives back."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.daemon.followed import Followed
 from overcommit.host.memory import read_boot_id
 from overcommit.model.facts import Incarnation

@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
+from overcommit.control.revoking import cancel, release
+from overcommit.control.status import quarantine_json, reservation_json
 from overcommit.daemon import pausing
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.pausing import Pause
 from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
-from overcommit.daemon.revoking import cancel, release
-from overcommit.daemon.status import quarantine_json, reservation_json
 from overcommit.daemon.wakes import Wakes
 from overcommit.damon.sysfs import patience_of
 from overcommit.errors import HostError, OvercommitError

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
+from overcommit.control.status import Mode, Service, Standing, status_document
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.followed import Followed
-from overcommit.daemon.status import Mode, Service, Standing, status_document
 from overcommit.model.action import name_of, subject_of
 from overcommit.model.facts import Incarnation
 from overcommit.model.plan import HostPlan

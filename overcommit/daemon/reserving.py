@@ -7,10 +7,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
+from overcommit.control.promising import Freed, grant, note_refusal
+from overcommit.control.status import Mode, reservation_json
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.jobs import Ended
-from overcommit.daemon.status import Mode, reservation_json
 from overcommit.errors import HostError, Refused, Unreadable
 from overcommit.host.nodes import read_nodes
 from overcommit.hypervisor.guest_figures import read_defined
@@ -19,7 +20,6 @@ from overcommit.model.facts import Definition, Snapshot
 from overcommit.model.outcome import Outcome
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.promises import Beside, Standing, Wish, more_than, promised, require_allowed, standing
-from overcommit.reserving import Freed, grant, note_refusal
 from overcommit.units import format_size
 from overcommit.wire.server import Order
 

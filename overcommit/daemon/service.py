@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from overcommit.clock import SystemClock
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
 from overcommit.daemon.loop import Loop

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Sequence
 
 from overcommit.clock import Clock
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.damon.access import open_source
 from overcommit.damon.pool import DamonPool, require_free
 from overcommit.damon.schemes import monitor_limits

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from overcommit.daemon.status import Mode, Service, Standing, status_document
+from overcommit.control.status import Mode, Service, Standing, status_document
 from overcommit.errors import HostError
 from overcommit.model.action import PageoutAction
 from overcommit.model.heat import ColdPiece

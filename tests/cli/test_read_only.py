@@ -55,7 +55,7 @@ def empty_host(mocker: MockerFixture) -> None:
 
 @pytest.fixture
 def damon_is_free(mocker: MockerFixture) -> None:
-    mocker.patch("overcommit.control.require_free", return_value=())
+    mocker.patch("overcommit.control.one_controller.require_free", return_value=())
 
 
 def left_in(state: Path) -> list[str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
+from overcommit.control.status import Mode
 from overcommit.daemon.acting import Acting
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
@@ -21,7 +22,6 @@ from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.report import sentence_of
-from overcommit.daemon.status import Mode
 from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats, Incarnation

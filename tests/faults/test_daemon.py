@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from overcommit.daemon.status import Mode
+from overcommit.control.status import Mode
 from overcommit.errors import Conflict
 from overcommit.model.action import subject_of
 from overcommit.model.facts import MIGRATION_AWAY, Snapshot

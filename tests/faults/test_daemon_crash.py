@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.daemon.status import Mode
+from overcommit.control.status import Mode
 from tests.faults.conftest import ACTORS, Killed, Killer
 from tests.faults.daemon import Daemon, World, policy_text
 

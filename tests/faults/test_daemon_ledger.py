@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from overcommit.daemon.status import Mode
+from overcommit.control.status import Mode
 from overcommit.errors import HostError
 from overcommit.model.history import CANCEL, RELEASE
 from overcommit.model.outcome import Fault, Status

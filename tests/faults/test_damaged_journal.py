@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.daemon.status import Mode
+from overcommit.control.status import Mode
 from overcommit.errors import Refused
 from overcommit.model.outcome import Status
 from overcommit.records.journal import ActionBegun, BalloonMoved, Journal

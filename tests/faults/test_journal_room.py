@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.daemon.status import Mode
+from overcommit.control.status import Mode
 from overcommit.errors import JournalFailed
 from overcommit.model.facts import Incarnation
 from overcommit.records import room

@@ -8,7 +8,7 @@ import pytest
 
 from overcommit.cli import render
 from overcommit.cli.status import _text
-from overcommit.daemon.status import Mode
+from overcommit.control.status import Mode
 from overcommit.plan import document
 from overcommit.plan.main_job import briefly
 from overcommit.testing import FakeGuest

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import pytest
 
-from overcommit.daemon.status import status_document
+from overcommit.control.status import status_document
 from overcommit.plan import document
 from overcommit.testing import FakeGuest
 from overcommit.units import GIB, MIB

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.daemon.status import Mode
+from overcommit.control.status import Mode
 from overcommit.host.memory import read_host, read_swap_free
 from overcommit.model.action import PageoutAction
 from overcommit.model.outcome import Status

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.model.facts import DomainFacts
 from overcommit.observe.facts import observe
 from overcommit.records.journal import BalloonMoved, Generation

@@ -14,7 +14,7 @@ from overcommit.cli import render, status
 from overcommit.cli.accounts import limit_findings
 from overcommit.cli.naming import names_of
 from overcommit.cli.remembered import events_text, quarantine_text, reservation_text
-from overcommit.daemon.status import quarantine_json, status_document
+from overcommit.control.status import quarantine_json, status_document
 from overcommit.errors import UsageError
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import Incarnation, RunState

@@ -21,7 +21,7 @@ import overcommit.daemon.service
 too_much = {"click", "pydantic", "pydantic_core", "yaml", "subprocess"}
 assert not too_much & set(sys.modules), "the daemon has in memory for ever what it needs once, or never"
 from overcommit.policy import apart
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
 from overcommit.daemon.loop import Loop

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.daemon.service import wait_for_turn
 from overcommit.records.journal import Journal
 from overcommit.records.ledger import Ledger

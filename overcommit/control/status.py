@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from overcommit.daemon.swap_text import swap_text
+from overcommit.control.swap_text import swap_text
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.past import Past, Quarantine, Reservation
 from overcommit.model.plan import HostPlan

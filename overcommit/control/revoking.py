@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.errors import UsageError
 from overcommit.host.memory import read_boot_id
 from overcommit.model.history import CANCEL, RELEASE

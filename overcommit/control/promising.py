@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from overcommit.control import Control
+from overcommit.control.one_controller import Control
 from overcommit.host.memory import read_boot_id
 from overcommit.model.history import RESERVE
 from overcommit.model.outcome import Outcome, Status
