@@ -1,0 +1,48 @@
+"""What is shipped with the program, and what the checkout tells its tools."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from integration.lab import wheel
+
+CHECKOUT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    with zipfile.ZipFile(wheel.build(tmp_path_factory.mktemp("wheel"))) as built:
+        return {re.sub(r"^overcommit-[^/]+\.dist-info", "dist-info", name) for name in built.namelist()}
+
+
+def test_the_wheel_has_what_users_of_the_package_need(shipped: set[str]) -> None:
+    assert {
+        "overcommit/py.typed",
+        "overcommit/policies/balanced.yaml",
+        "overcommit/daemon/overcommitd.service",
+        "dist-info/licenses/LICENSE",
+    } <= shipped
+
+
+def test_the_licence_is_the_one_that_the_package_names() -> None:
+    text = (CHECKOUT / "LICENSE").read_text()
+    assert 'license = "Apache-2.0"' in (CHECKOUT / "pyproject.toml").read_text()
+    assert re.search(r"Apache License\s+Version 2\.0, January 2004", text)
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_the_hook_before_a_commit_is_local_and_a_target_of_make() -> None:
+    hooks = yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())
+    assert [repository["repo"] for repository in hooks["repos"]] == ["local"]
+    (hook,) = hooks["repos"][0]["hooks"]
+    made = subprocess.run(
+        [*hook["entry"].split(), "--dry-run"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    assert "mypy" in made.stdout
