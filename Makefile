@@ -49,7 +49,7 @@ all-7.3 all-6.12: all-%: setup
 	@$(BIN)/pytest integration/suite --kernel $* --all --kills 5 -v --durations=15
 
 six-guests: setup  ## Six real guests over-promised, three of which are no help: a quarter of an hour
-	@$(BIN)/pytest integration/suite/test_9_six_guests.py --kernel 7.3 --all -v
+	@$(BIN)/pytest integration/suite/test_six_guests.py --kernel 7.3 --all -v
 
 fuzz: setup  ## Each fuzzer for an hour, at random: MINUTES=5 JOBS=1 ONLY=units SEED=7 (tests/fuzz/README.md)
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),60) $(if $(JOBS),--jobs $(JOBS)) \

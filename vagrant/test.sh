@@ -67,7 +67,7 @@ for machine in "${machines[@]}"; do step doctor "$machine"; done
 names=" ${machines[*]} "
 if [[ $names == *" host1 "* && $names == *" host2 "* ]]; then
   step vagrant ssh -c 'timeout 20 bash -c "exec 3<>/dev/tcp/10.77.0.12/22 && head -n 1 <&3"' host1
-  step suite 7.3 /test_f_migration.py --all
+  step suite 7.3 /test_migration.py --all
 fi
 set -m # each suite in a process group of its own, so that all of it can be interrupted
 for machine in "${machines[@]}"; do

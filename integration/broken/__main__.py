@@ -39,28 +39,28 @@ BREAKS = (
         "overcommit/apply/pageout.py",
         "        freed = max(0, before - site.resident_bytes(domain))",
         "        freed = action.expected_bytes + 64 * MIB",
-        "test_1_main_job.py",
+        "test_page_out.py",
     ),
     Break(
         "floor ignored",
         "overcommit/plan/case.py",
         "    return Bounds(min(round_up(domain_class.floor * ceiling), ceiling), ceiling)",
         "    return Bounds(0, ceiling)",
-        "test_d_limits.py::test_nothing_is_taken_below_the_floor",
+        "test_limits.py::test_nothing_is_taken_below_the_floor",
     ),
     Break(
         "restore forgets the balloon",
         "overcommit/apply/restore.py",
         "    ask(move.before_bytes)\n    nudge =",
         "    yield from ()\n    return Returned(whose)\n    nudge =",
-        "test_1_main_job.py",
+        "test_page_out.py",
     ),
     Break(
         "lease never expires",
         "overcommit/damon/schemes.py",
         "max_snapshots=looks if capabilities.snapshot_limit else 0",
         "max_snapshots=0 * looks",
-        "test_c_daemon_faults.py::test_an_actor_of_a_dead_daemon_ends_with_its_lease",
+        "test_daemon_faults.py::test_an_actor_of_a_dead_daemon_ends_with_its_lease",
     ),
 )
 

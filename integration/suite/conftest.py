@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from integration.lab.errors import LabError
-from integration.suite import evidence, hosts
+from integration.suite import evidence, hosts, order
 from integration.suite.host import Host
 
 if TYPE_CHECKING:
@@ -64,8 +64,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("host", kernels, indirect=True, scope="module" if own else "session")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long, unless all is asked for; set a limit to what hangs, unless one is given."""
+    """Put files in order; leave out what takes long, unless all is asked for; set a limit to what hangs.
+
+    It comes before pytest's own sorting, which puts together what shares a host and keeps the order else.
+    """
+    if without := order.unplaced(item.path.stem for item in items):
+        raise pytest.UsageError(f"no place in integration/suite/order.py: {', '.join(without)}")
+    items.sort(key=lambda item: order.ORDER.index(item.path.stem))
     if config.getoption("--timeout") is None:
         # the first test of a module pays for its host VM and its guests
         limit = pytest.mark.timeout(LIMIT_SECONDS + SECONDS_A_KILL * config.getoption("--kills"))

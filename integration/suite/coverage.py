@@ -11,7 +11,8 @@ import pytest
 from integration.lab import paths
 from integration.suite.conftest import is_quick
 from integration.suite.hosts import KERNELS
-from integration.suite.test_e_matrix import ROWS
+from integration.suite.order import ORDER
+from integration.suite.test_matrix import ROWS
 
 HEAD = """\
 # What the integration suite covers
@@ -20,14 +21,14 @@ Made by `python -m integration.suite.coverage` of the tests themselves.
 
 ## Kinds of guests and of swap
 
-`integration/suite/test_e_matrix.py`, on each kernel ({kernels}). A swap file is behind zswap where the kernel
+`integration/suite/test_matrix.py`, on each kernel ({kernels}). A swap file is behind zswap where the kernel
 has that.
 
 | guest memory | balloon | swap | checked |
 |---|---|---|---|
 """
 NODES = """\
-| anonymous, two memory nodes | none needed | zram | `test_6_memory_nodes.py`: cold memory moves to \
+| anonymous, two memory nodes | none needed | zram | `test_memory_nodes.py`: cold memory moves to \
 the slower node where the kernel can, and is paged out where it cannot |
 """
 TESTS = """
@@ -69,7 +70,7 @@ def _files() -> list[str]:
         f"| `{name}` | {len(tests) // len(KERNELS)} | "
         + " | ".join(str(tests.count((kernel, True)) or "–") for kernel in KERNELS)
         + " |\n"
-        for name, tests in sorted(found.items())
+        for name, tests in sorted(found.items(), key=lambda row: ORDER.index(row[0].removesuffix(".py")))
     ]
 
 
