@@ -16,11 +16,13 @@ class FakeFiles:
     """``blocks`` of 1 MiB, read one after the other every ``period`` seconds; None: they were read once.
 
     ``pages`` has the chunk that caches a block, least recently used first. What is not cached is read from a
-    disk. ``passes`` counts, of each time they were read, the bytes that were.
+    disk. ``passes`` counts, of each time they were read, the bytes that were. DAMON misses reads of the
+    first ``unseen`` blocks.
     """
 
     blocks: int
     period: float | None
+    unseen: int = 0
     pages: dict[int, int] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)
     read_bytes: int = 0
@@ -45,7 +47,7 @@ class FakeFiles:
         before = self.read_bytes
         for block in range(self.blocks):
             self._read(block, place, use)
-        self.touched = self.cached
+        self.touched = {chunk for block, chunk in self.pages.items() if block >= self.unseen}
         self._seen_for = _SEEN_SECONDS
         self.passes.append(self.read_bytes - before)
 

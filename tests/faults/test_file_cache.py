@@ -25,23 +25,32 @@ default_class: all
 """
 
 
-def guest(number: int, name: str, period: float | None) -> FakeGuest:
-    """400 MiB: 60 in use, half of them always; all else free, until it reads its 200 MiB of files."""
+def guest(number: int, name: str, period: float | None, *, used_last: bool = False) -> FakeGuest:
+    """400 MiB: 60 in use, half of them always; all else free, until it reads its 200 MiB of files.
+
+    What is in use lies at the beginning, or at the end.
+    """
+    used = set(range(SIZE - USED, SIZE) if used_last else range(USED))
     return FakeGuest(
         name=name,
         uuid=f"{number}1111111-2222-3333-4444-555555555555",
         pid=100 + number,
         memory_bytes=SIZE * MIB,
         resident=set(range(SIZE)),
-        free=set(range(USED, SIZE)),
-        hot=set(range(USED // 2)),
+        free=set(range(SIZE)) - used,
+        hot=set(sorted(used)[: USED // 2]),
         files=FakeFiles(FILES, period),
     )
 
 
-def world(directory: Path, *, cache_after: str, periods: dict[str, float | None]) -> World:
+def world(
+    directory: Path, *, cache_after: str, periods: dict[str, float | None], used_last: bool = False
+) -> World:
     """One whose guests have read their files."""
-    guests = [guest(number, name, period) for number, (name, period) in enumerate(periods.items())]
+    guests = [
+        guest(number, name, period, used_last=used_last)
+        for number, (name, period) in enumerate(periods.items())
+    ]
     made = World(directory, POLICY.format(cache_after=cache_after), inhabitants=guests)
     made.host.total_bytes, made.host.step_seconds = 8 * GIB, 5.0
     made.host.advance(20)
@@ -104,6 +113,38 @@ def test_who_reads_its_files_again_gets_all_back_at_once_and_is_left_alone_then(
     daemon.run_for(3600.0)
     assert hurt(web) == 2, "the pass that filled its cache again is the last to read a disk"
     daemon.stop()
+
+
+@pytest.mark.timeout(300)
+def test_what_a_watch_missed_of_a_pass_is_not_taken_for_memory_that_is_no_cache(tmp_path: Path) -> None:
+    """A pass of a second is over between two looks at a page: what was missed is as idle as idle memory."""
+    here = world(tmp_path, cache_after="4h", periods={"web": 180.0}, used_last=True)
+    (web,) = here.host.guests
+    assert web.files is not None
+    web.files.unseen = 5
+    assert min(web.cached) < min(web.hot), "of what is as idle, page-out takes what lies lowest"
+    daemon = here.daemon()
+    daemon.run_for(1800.0)
+    assert len(web.files.passes) >= 8
+    assert (hurt(web), web.promoted_pages, len(web.swapped)) == (0, 0, 0)
+    daemon.stop()
+
+
+@pytest.mark.timeout(300)
+def test_after_a_restart_cache_is_watched_anew_before_any_of_it_goes(tmp_path: Path) -> None:
+    """For how long it was watched before is known to nobody any more."""
+    here = world(tmp_path, cache_after="20min", periods={"once": None})
+    (once,) = here.host.guests
+    daemon = here.daemon()
+    daemon.run_for(1100.0)
+    assert len(once.cached) == FILES
+    daemon.stop()
+    again = here.daemon()
+    again.run_for(1100.0)
+    assert (len(once.cached), len(once.swapped & once.cached)) == (FILES, 0)
+    again.run_for(300.0)
+    assert len(once.cached) < FILES, "20 minutes after the restart"
+    again.stop()
 
 
 @pytest.mark.timeout(300)

@@ -5,8 +5,6 @@ The cheaper rung comes first, and the next one counts only on what is left, so t
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from overcommit.model.action import (
@@ -28,9 +26,6 @@ from overcommit.plan.rungs.pageout import coldest, page_out, pieces_in
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
 from overcommit.plan.settling import least_worth
-
-_ALIKE = math.log(1.1)
-"""Idle times within a tenth count as equal."""
 
 
 def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
@@ -92,34 +87,19 @@ def cold_bytes_to_move(case: Case, cold_bytes: int, given: int) -> int:
 
 
 def _told_from_cache(case: Case, pieces: Sequence[ColdPiece]) -> Sequence[ColdPiece]:
-    """The cold pieces that need not be cache which the guest keeps.
+    """The cold pieces that cannot be cache which the guest keeps: what was idle for as long as cache must be.
 
-    Of what was idle for as long as a piece or longer, more than the guest has of anything but cache is cache
-    for sure. What was idle for so long that cache would go is no matter, and nor is cache on a short host.
+    Any other may be. Idle memory beside a cache in use seems to stand out, but a watch misses a part of a
+    short pass over files now and then, and that lies as idle then. On a short host cache is no matter.
     """
-    stats, heat = case.domain.balloon, case.heat
-    if stats is None or heat is None or case.cache is not CacheRule.KEPT:
+    stats = case.domain.balloon
+    if stats is None or case.cache is not CacheRule.KEPT:
         return pieces
     cache = cache_for(case, stats)
     if cache is None or cache.kept_bytes < worthwhile(case.bounds.ceiling_bytes):
         return pieces
-    resident = case.domain.residency.resident_bytes if case.domain.residency else 0
-    other, unused_after = resident - spare_bytes(case.domain), case.domain_class.cache_after_seconds
-    told, size = [], 0
-    for _, alike in itertools.groupby(sorted(pieces, key=_longest_idle), key=_about_as_idle):
-        group = list(alike)
-        size += sum(piece.resident_bytes for piece in group)
-        told += [piece for piece in group if size <= other or piece.idle_seconds >= unused_after]
-    return told
-
-
-def _longest_idle(piece: ColdPiece) -> float:
-    return -piece.idle_seconds
-
-
-def _about_as_idle(piece: ColdPiece) -> int:
-    """Of idle times that a look or two set apart, nobody can say which is longer."""
-    return round(math.log(max(1.0, piece.idle_seconds)) / _ALIKE)
+    after = case.domain_class.cache_after_seconds
+    return [piece for piece in pieces if piece.idle_seconds >= after]
 
 
 def _resident_in(pieces: Iterable[ColdPiece]) -> int:
