@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from overcommit.cli.main import overcommitctl
+from overcommit.daemon.main import options_of
+from overcommit.errors import UsageError
 
 CHECKOUT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -18,21 +23,34 @@ DOCUMENTS = [
         for path in (CHECKOUT / folder).rglob("README.md")
     ),
 ]
+CURRENT = [path for path in DOCUMENTS if path.parent.name != "adr"]
+USERS = [
+    path
+    for path in CURRENT
+    if path.parent in {CHECKOUT, CHECKOUT / "docs"} and path.name != "architecture.md"
+]
+WIDTH = 120
+README_LINES, README_CHARACTERS = 63, 4_335
+"""A third of what it once was: the first screen and links."""
 DEBIAN_NAMES = {"pyyaml": "python3-yaml", "libvirt-python": "python3-libvirt"}
 """Packages of Debian that are not called python3- and the name of the distribution."""
 
 
-def test_the_installation_in_the_readme_names_every_dependency() -> None:
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
+
+
+def test_the_installation_names_every_dependency() -> None:
     """Its pip is told --no-deps: what apt does not bring is missing, and the program does not start."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["libvirt"]]
     names = [re.split(r"[^\w.-]", requirement)[0].lower() for requirement in needed]
-    readme = (CHECKOUT / "README.md").read_text()
-    installed = set(" ".join(re.findall(r"^apt-get install (.*)$", readme, re.MULTILINE)).split())
+    page = (CHECKOUT / "docs/install.md").read_text()
+    installed = set(" ".join(re.findall(r"^apt-get install (.*)$", page, re.MULTILINE)).split())
     assert {DEBIAN_NAMES.get(name, f"python3-{name}") for name in names} <= installed
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
         if re.match(r"[a-z]+:", link):
@@ -41,6 +59,52 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
         target = document.parent / name if name else document
         assert target.exists(), link
         assert not anchor or anchor in headings(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_command_of_a_document_can_be_typed(document: Path) -> None:
+    wrong = {line: why for line in commands_in(document.read_text()) if (why := complaint(line))}
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "overcommitctl squeeze",
+        "overcommitctl plan --fast",
+        "overcommitctl service --install -- --fast",
+        "overcommitd --fast",
+        "make coffee",
+        ".venv/bin/pytest tests/nowhere",
+        "python -m integration.nowhere",
+    ],
+)
+def test_a_command_that_cannot_be_typed_is_seen(line: str) -> None:
+    assert commands_in(f"```\n{line}\n```\n") == [line]
+    assert commands_in(f"Try `{line}`.") == [line]
+    assert complaint(line)
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=name_of)
+def test_every_file_that_a_document_names_is_there(document: Path) -> None:
+    """Decisions (docs/adr) tell of their time."""
+    lost = [name for name in files_in(document.read_text()) if not any(CHECKOUT.glob(name))]
+    assert not lost
+
+
+@pytest.mark.parametrize("document", USERS, ids=name_of)
+def test_a_document_is_no_wider_than_a_terminal(document: Path) -> None:
+    """Tables and what is shown literally apart, which cannot be wrapped."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in text.splitlines() if len(line) > WIDTH and not line.startswith("|")]
+    assert not long
+
+
+def test_the_readme_is_short_and_has_the_two_commands() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    assert len(readme.splitlines()) <= README_LINES
+    assert len(readme) <= README_CHARACTERS
+    assert {"make demo", "make test"} <= set(commands_in(readme))
 
 
 def test_every_decision_is_listed_in_the_architecture() -> None:
@@ -59,3 +123,77 @@ def headings(document: Path) -> set[str]:
     """What can follow the # of a link, made of the headings as forges make it."""
     found = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+PROGRAM = re.compile(
+    r"(?:sudo )?(?:overcommitctl|overcommitd|make|(?:\.venv/bin/)?pytest|(?:\.venv/bin/)?python -m)\b"
+)
+
+
+def commands_in(text: str) -> list[str]:
+    """Ours, out of blocks and of the running text, without the comment behind."""
+    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    running = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", running)]
+    found = [re.sub(r"^\S*[#$] |\s+# .*$", "", line).strip() for line in lines]
+    return [line for line in found if PROGRAM.match(line) and len(line.split()) > 1]
+
+
+def complaint(line: str) -> str:
+    """What is wrong with a command; empty when it can be typed."""
+    program, *words = shlex.split(re.split(r"[;&|]", line.removeprefix("sudo "))[0])
+    match program.rpartition("/")[2]:
+        case "overcommitctl":
+            return of_overcommitctl(words)
+        case "overcommitd":
+            return of_overcommitd(words)
+        case "make":
+            targets = re.findall(r"^([\w. -]+):(?!=)", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
+            wanted = [word for word in words if "=" not in word]
+            return "" if set(wanted) <= set(" ".join(targets).split()) else "no such target"
+        case "pytest":
+            paths = [word.partition("::")[0] for word in words if re.match(r"(tests|integration)\b", word)]
+            return ", ".join(path for path in paths if not (CHECKOUT / path).exists())
+        case _:
+            module = words[1]
+            path = CHECKOUT / module.replace(".", "/")
+            is_ours = module.partition(".")[0] in {"integration", "tests"}
+            return module if is_ours and not (path.with_suffix(".py").exists() or path.is_dir()) else ""
+
+
+def of_overcommitctl(words: list[str]) -> str:
+    if words[0].startswith("-"):
+        return "" if words[0] in {"--help", "--version", "-h"} else words[0]
+    if words[0] not in overcommitctl.commands:
+        return f"no verb {words[0]}" if re.fullmatch(r"[a-z]+", words[0]) else ""
+    verb = overcommitctl.commands[words[0]]
+    own, _, passed_on = " ".join(words[1:]).partition(" -- ")
+    known = {name for parameter in verb.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    wrong = [word for word in option_names(own) if word not in {*known, "--help", "-h"}]
+    return ", ".join(wrong) or of_overcommitd(passed_on.split())
+
+
+def of_overcommitd(words: list[str]) -> str:
+    for word in option_names(" ".join(words)):
+        try:
+            options_of([word])
+        except UsageError as error:
+            if "expected one argument" not in str(error):
+                return str(error)
+        except SystemExit:  # --help and --version
+            pass
+    return ""
+
+
+def option_names(text: str) -> list[str]:
+    return re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text)
+
+
+def files_in(text: str) -> list[str]:
+    """Paths in backquotes that begin with a folder of the checkout, without what follows :: or a slash."""
+    running = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    spans = re.findall(
+        r"`((?:overcommit|tests|integration|docs|vagrant|policies)/[\w./*-]+)(?:::\w+)?`", running
+    )
+    return [span.rstrip("/") for span in spans]
