@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import click
 from overcommit import own_file
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import refuse_beside_daemon
-from overcommit.cli.doing import agreed, do, require_somebody_to_ask, show
+from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
-from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session, as_word, require_root, with_session
 from overcommit.cli.talk import tell
+from overcommit.control.applying import do
+from overcommit.control.operation import Operation
+from overcommit.control.planning import Scope, plan_now
 from overcommit.errors import CutShort, OvercommitError, Refused, StalePlan, UsageError
 from overcommit.host.memory import read_host
 from overcommit.model.outcome import HostBalance, Report
@@ -88,26 +90,17 @@ def apply(
     if saved is None or saved.needs_damon:
         session.require_damon(take_over=take_over)
     hypervisor = session.hypervisor(read_only=False)
-    rounds: list[Report] = []
-    failure: OvercommitError | KeyboardInterrupt | None = None
     with session.generation("apply") as generation:
-
-        def look() -> Plan:
-            return plan_now(
-                session,
-                hypervisor,
-                generation,
-                policy,
-                names=names,
-                observe_for=observe_for,
-                take_over=take_over,
-            )
-
-        def work(plan: Plan) -> None:
-            do(session, hypervisor, generation, plan, policy, rounds, take_over=take_over)
-
+        operation = Operation(
+            control=session,
+            hypervisor=hypervisor,
+            generation=generation,
+            policy=policy,
+            take_over=take_over,
+        )
+        scope = Scope(names=names, observe_for=observe_for)
         deadline = session.clock.monotonic() + timeout
-        first = saved or look()
+        first = saved or plan_now(operation, scope, session.talk)
         if saved is None:
             show(session, first)
         if not first.runnable:
@@ -118,15 +111,16 @@ def apply(
         if saved is None and not yes and not agreed(f"Do this (frees {render.gains(first)}){more}?"):
             _tell_nothing(session, generation, complete=False)
             raise Refused("nothing is done, as you said")
-        try:
-            with _saved_in(session, file, take_over=take_over):
-                work(first)
-            if wait:
-                _go_on(session, look, work, rounds, deadline)
-        except (OvercommitError, KeyboardInterrupt) as error:
-            if not rounds:
-                raise
-            failure = error
+        with _saved_in(session, file, take_over=take_over):
+            rounds = [do(operation, first, teller(session))]
+        failure = rounds[-1].failure
+        if wait and failure is None:
+            try:
+                for report in _go_on(session, operation, scope, rounds[0], deadline):
+                    rounds.append(report)
+                    failure = report.failure
+            except (OvercommitError, KeyboardInterrupt) as error:
+                failure = error
         _end(session, rounds, failure)
 
 
@@ -162,15 +156,11 @@ def _require_as_saved(
 
 
 def _go_on(
-    session: Session,
-    look: Callable[[], Plan],
-    work: Callable[[Plan], None],
-    rounds: Sequence[Report],
-    deadline: float,
-) -> None:
+    session: Session, operation: Operation, scope: Scope, last: Report, deadline: float
+) -> Iterator[Report]:
     """Plan and apply again until there is nothing to do, nothing is gained, or it is time to end."""
     say, number, poor = session.talk.say, 1, 0
-    gained = rounds[-1].gained_bytes
+    gained = last.gained_bytes
     while True:
         poor = 0 if gained >= worthwhile(0) else poor + 1
         so_far = f"round {number} gained {format_size(gained)}"
@@ -181,7 +171,7 @@ def _go_on(
             say(f"{so_far}: ending, the time is up")
             return
         say(f"{so_far}; planning again")
-        plan = look()
+        plan = plan_now(operation, scope, session.talk)
         if not plan.runnable:
             say("nothing is left to do")
             return
@@ -189,12 +179,15 @@ def _go_on(
             show(session, plan)
         number += 1
         try:
-            work(plan)
+            report = do(operation, plan, teller(session))
         except StalePlan as stale:  # a guest went its own way between the plan and its first action
             say(str(stale))
             gained = 0
             continue
-        gained = rounds[-1].gained_bytes
+        yield report
+        if report.failure is not None:
+            return
+        gained = report.gained_bytes
 
 
 def _end(

@@ -1,4 +1,4 @@
-"""Carry out a plan and tell about it while it happens: what `apply` and `reserve` share."""
+"""Show a plan, ask, and tell what is done while it happens: what `apply` and `reserve` share."""
 
 from __future__ import annotations
 
@@ -8,25 +8,14 @@ from typing import Any
 
 import click
 
-from overcommit.apply.execute import carry_out
-from overcommit.apply.worksite import Worksite
 from overcommit.cli import render
 from overcommit.cli.session import Session
 from overcommit.cli.talk import tell
-from overcommit.damon.pool import DamonPool
-from overcommit.errors import OvercommitError, UsageError
-from overcommit.host.memory import read_host
-from overcommit.hypervisor.port import Hypervisor
+from overcommit.control.operation import ActionListener
+from overcommit.errors import UsageError
 from overcommit.model.action import Action, KsmAction, name_of, subject_of
-from overcommit.model.outcome import HostBalance, Outcome, Report, Status
-from overcommit.model.past import Reservation
+from overcommit.model.outcome import Outcome, Status
 from overcommit.model.plan import Plan
-from overcommit.model.policy import Policy
-from overcommit.observe.agent import ask_agents
-from overcommit.observe.facts import observe
-from overcommit.plan.freshness import require_fresh
-from overcommit.plan.promises import aimed
-from overcommit.records.journal import Generation
 
 
 def show(session: Session, plan: Plan) -> None:
@@ -50,64 +39,9 @@ def agreed(question: str) -> bool:
     return click.confirm(question, err=True)
 
 
-def do(
-    session: Session,
-    hypervisor: Hypervisor,
-    generation: Generation,
-    plan: Plan,
-    policy: Policy,
-    rounds: list[Report],
-    *,
-    take_over: bool,
-    reserving: Reservation | None = None,
-) -> None:
-    """Do the plan if it is fresh; each action's end is remembered before it is told.
-
-    ``reserving`` is aimed at, as it was when the plan was made.
-    What came of it is added to ``rounds``; also what was done before an error or an interruption, if
-    anything was.
-
-    Raises:
-        StalePlan: the world moved since the plan was made.
-        Conflict: DAMON belongs to somebody else.
-        HostError: the journal cannot be written.
-    """
-    snapshot = ask_agents(observe(session.kernel, hypervisor, session.clock), hypervisor, policy)
-    require_fresh(plan, snapshot, *aimed(policy, session.past(snapshot.taken_at), reserving))
-    session.require_whole()
-    teller = _JsonTeller() if session.json else _TextTeller(session)
-    site = Worksite(
-        kernel=session.kernel,
-        hypervisor=hypervisor,
-        clock=session.clock,
-        generation=generation,
-        progress=teller.progress,
-    )
-
-    outcomes: list[Outcome] = []
-
-    def finished(outcome: Outcome) -> None:
-        session.note(outcome, generation, policy)
-        outcomes.append(outcome)
-        teller.finished(outcome)
-
-    try:
-        with DamonPool(session.kernel, session.journal, generation) as pool:
-            report = carry_out(
-                site,
-                pool,
-                plan,
-                snapshot,
-                take_over=take_over,
-                started=teller.started,
-                finished=finished,
-            )
-    except (OvercommitError, KeyboardInterrupt):
-        if outcomes:
-            balance = HostBalance.between(snapshot.host, read_host(session.kernel))
-            rounds.append(Report(generation=generation.number, outcomes=tuple(outcomes), balance=balance))
-        raise
-    rounds.append(report)
+def teller(session: Session) -> ActionListener:
+    """Tells on stdout what is done, people or programs."""
+    return _JsonTeller() if session.json else _TextTeller(session)
 
 
 class _TextTeller:

@@ -17,7 +17,6 @@ from overcommit.cli.apply import apply
 from overcommit.cli.doctor import doctor
 from overcommit.cli.explain import explain
 from overcommit.cli.history import history
-from overcommit.cli.naming import nearest
 from overcommit.cli.pause import pause, resume
 from overcommit.cli.plan import plan
 from overcommit.cli.release import release
@@ -28,6 +27,7 @@ from overcommit.cli.session import PROGRAM, Interrupted
 from overcommit.cli.status import status
 from overcommit.cli.talk import fail
 from overcommit.cli.validate import validate
+from overcommit.control.naming import nearest
 from overcommit.errors import OvercommitError, UsageError, in_a_line
 from overcommit.shown import plain
 

@@ -16,6 +16,7 @@ from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
 from overcommit.cli.planning import look_and_plan
 from overcommit.cli.session import Session, as_word, with_session
 from overcommit.cli.talk import tell
+from overcommit.control.planning import Scope
 from overcommit.errors import UsageError
 from overcommit.plan import document
 from overcommit.units import LONGEST_SECONDS, format_duration, parse_spoken_duration
@@ -80,7 +81,8 @@ def plan(
         _require_place(output)
     daemon = find_daemon()
     if daemon is None:
-        made = look_and_plan(session, "plan", names=names, observe_for=observe_for, take_over=take_over)
+        scope = Scope(names=names, observe_for=observe_for)
+        made = look_and_plan(session, "plan", scope, take_over=take_over)
     else:
         given = {"--domain": bool(names), **own_watch(session, observe_for, take_over=take_over)}
         refuse_options(daemon, given, "overcommitctl explain DOMAIN shows one domain of its plan")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import click
 
 from overcommit.cli.beside_daemon import own_watch, refuse_options
+from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
 from overcommit.cli.remembered import reservation_of, reservation_text
 from overcommit.cli.session import PROGRAM, Session, require_root, with_session
-from overcommit.cli.squeeze import Squeezed, squeeze
 from overcommit.cli.talk import fail, tell
+from overcommit.control.freeing import Limits, Result, free
+from overcommit.control.operation import ActionListener, Listener, Operation
 from overcommit.control.promising import grant, note_refusal, refusal_text
 from overcommit.control.revoking import cancel as cancel_promise
 from overcommit.control.revoking import promises
 from overcommit.control.status import reservation_json
 from overcommit.errors import Refused, UsageError
 from overcommit.model.past import Reservation
+from overcommit.model.plan import Plan
 from overcommit.plan.promises import Wish, require_allowed
 from overcommit.shown import command
 from overcommit.units import above_zero, format_size, parse_size
@@ -105,16 +109,9 @@ def reserve(
         refuse_options(daemon, given, _reserved_so(size, purpose, timeout=timeout, hold=hold))
         _ask(session, daemon, size, purpose, timeout=timeout, hold=hold)
     else:
-        _reserve(
-            session,
-            size,
-            purpose,
-            timeout=timeout,
-            hold=hold,
-            yes=yes,
-            observe_for=observe_for,
-            take_over=take_over,
-        )
+        wish = Wish(size_bytes=size, purpose=purpose)
+        limits = Limits(timeout_seconds=timeout, observe_for=observe_for)
+        _reserve(session, wish, limits, hold=hold, yes=yes, take_over=take_over)
 
 
 def _reserved_so(size: int, purpose: str | None, *, timeout: float, hold: float) -> str:
@@ -152,31 +149,45 @@ def _cancel(session: Session, daemon: Daemon | None, number: int) -> None:
         tell(f"reservation {number} of {format_size(ended['size_bytes'])} taken back.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Face:
+    """Shows and asks as `apply` does."""
+
+    session: Session
+    size: int
+    yes: bool
+
+    @property
+    def listener(self) -> Listener:
+        return self.session.talk
+
+    @property
+    def teller(self) -> ActionListener:
+        return teller(self.session)
+
+    def accept(self, plan: Plan, *, first: bool) -> None:
+        if self.session.json or first:
+            show(self.session, plan)
+        if first and not self.yes:
+            require_somebody_to_ask()
+            if not agreed(f"Do this, and go on like that until {format_size(self.size)} are free?"):
+                raise Refused("nothing is reserved, as you said")
+
+
 def _reserve(
-    session: Session,
-    size: int,
-    purpose: str | None,
-    *,
-    timeout: float,
-    hold: float,
-    yes: bool,
-    observe_for: float | None,
-    take_over: bool,
+    session: Session, wish: Wish, limits: Limits, *, hold: float, yes: bool, take_over: bool
 ) -> None:
     policy = session.policy()
     require_allowed(policy)
-    wish = Wish(size_bytes=size, purpose=purpose)
     with session.generation("reserve") as generation:
-        result = squeeze(
-            session,
-            generation,
-            policy,
-            wish,
-            timeout=timeout,
-            yes=yes,
-            observe_for=observe_for,
+        operation = Operation(
+            control=session,
+            hypervisor=session.hypervisor(read_only=False),
+            generation=generation,
+            policy=policy,
             take_over=take_over,
         )
+        result = free(operation, wish, limits, _Face(session=session, size=wish.size_bytes, yes=yes))
         if result.interruption is not None:
             _interrupted(session, wish, result)
             raise result.interruption
@@ -203,7 +214,7 @@ def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) 
     )
 
 
-def _interrupted(session: Session, wish: Wish, result: Squeezed) -> None:
+def _interrupted(session: Session, wish: Wish, result: Result) -> None:
     """Tell what had been freed by then; who interrupts it is promised nothing."""
     note_refusal(session, wish, result.missing_bytes, result.freed, result.obstacles)
     if session.json:
@@ -212,7 +223,7 @@ def _interrupted(session: Session, wish: Wish, result: Squeezed) -> None:
         tell(f"{refusal_text(wish, None)}; {format_size(result.freed.bytes)} were freed")
 
 
-def _refuse(session: Session, wish: Wish, result: Squeezed) -> NoReturn:
+def _refuse(session: Session, wish: Wish, result: Result) -> NoReturn:
     note_refusal(session, wish, result.missing_bytes, result.freed, result.obstacles)
     freed = result.freed
     _tell_refused(session, wish, result.missing_bytes, freed.bytes, result.obstacles, changed=freed.changed)

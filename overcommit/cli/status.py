@@ -10,10 +10,10 @@ import click
 
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import refuse_options
-from overcommit.cli.naming import names_of
 from overcommit.cli.remembered import local_time, quarantine_text, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
+from overcommit.control.naming import names_of
 from overcommit.control.status import Mode, status_document
 from overcommit.observe.facts import observe
 from overcommit.units import format_duration, format_ratio

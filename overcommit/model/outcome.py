@@ -7,6 +7,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from overcommit.errors import OvercommitError
 from overcommit.model.action import Action
 from overcommit.model.facts import HostFacts
 from overcommit.units import MIB
@@ -107,11 +108,12 @@ class HostBalance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A whole apply."""
+    """A whole apply; ``failure`` is what ended it before its time, after something was done."""
 
     generation: int
     outcomes: tuple[Outcome, ...]
     balance: HostBalance
+    failure: OvercommitError | KeyboardInterrupt | None = None
 
     @classmethod
     def of_rounds(cls, rounds: Sequence[Report]) -> Report:
@@ -126,6 +128,7 @@ class Report:
                 swap_used_before_bytes=first.swap_used_before_bytes,
                 zram_before_bytes=first.zram_before_bytes,
             ),
+            failure=rounds[-1].failure,
         )
 
     @property

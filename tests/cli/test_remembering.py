@@ -15,7 +15,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.apply.restore import Restored
-from overcommit.cli import apply, squeeze
+from overcommit.cli import apply, reserve
+from overcommit.control import freeing
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError, JournalFailed, StalePlan, Unsupported
 from overcommit.model.history import Event
@@ -598,7 +599,7 @@ def test_a_saved_plan_is_applied_once(run: Run, policy: Path) -> None:
 def one_plan_only(mocker: MockerFixture) -> None:
     """Whoever plans again finds that DAMON has become somebody else's."""
     conflict = Conflict("kdamond 0 was started by another tool", hint="stop it with that tool")
-    for verb in (apply, squeeze):
+    for verb in (apply, freeing):
         really, made = verb.plan_now, list[Plan]()
 
         def once(*arguments: Any, really: Any = really, made: list[Plan] = made, **options: Any) -> Plan:
@@ -685,7 +686,7 @@ def test_a_reservation_that_needs_no_further_round_is_granted(
     run: Run, policy: Path, host: FakeHost, mocker: MockerFixture
 ) -> None:
     """What failed came after enough had become free."""
-    mocker.patch("overcommit.cli.squeeze.more_than", side_effect=HostError("libvirt is away"))
+    mocker.patch("overcommit.control.freeing.more_than", side_effect=HostError("libvirt is away"))
     ended = run("reserve", f"{ABOVE_THE_RESERVE + 50 * MIB}", "--yes", "--policy", policy)
     assert ended.status == 0
     assert "ending: libvirt is away" in ended.err
@@ -708,7 +709,7 @@ def test_only_who_saved_a_plan_is_told_to_save_another(
     again = f"overcommitctl plan -o {saved} --policy {policy}"
     assert ended.err.endswith(f"hint:  nothing was changed; make a new plan with {again}\n")
     mocker.patch(
-        "overcommit.cli.doing.require_fresh",
+        "overcommit.control.applying.require_fresh",
         side_effect=StalePlan("the plan is stale: so it is", hint="plan again"),
     )
     ended = run("apply", "--yes", *waiting, "--policy", policy)
@@ -806,7 +807,7 @@ def test_a_reserve_that_is_interrupted_tells_what_was_freed_and_promises_nothing
 @pytest.fixture
 def no(mocker: MockerFixture) -> None:
     """An operator who is asked, and does not want it."""
-    for verb in (apply, squeeze):
+    for verb in (apply, reserve):
         mocker.patch.object(verb, "require_somebody_to_ask")
         mocker.patch.object(verb, "agreed", return_value=False)
 

@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from overcommit.apply.execute import carry_out
 from overcommit.apply.restore import Restored, restore
-from overcommit.apply.worksite import Worksite
-from overcommit.cli.planning import plan_now
 from overcommit.cli.session import Session
 from overcommit.cli.talk import Talk
-from overcommit.damon.pool import DamonPool
+from overcommit.control.applying import do
+from overcommit.control.operation import Operation
+from overcommit.control.planning import Scope, plan_now
 from overcommit.host.memory import read_boot_id
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.action import Action
 from overcommit.model.outcome import Outcome, Report
 from overcommit.model.past import Past
 from overcommit.model.plan import Plan
 from overcommit.model.policy import PageoutActor, Policy
-from overcommit.observe.agent import ask_agents
-from overcommit.observe.facts import observe
-from overcommit.plan.freshness import require_fresh
 from overcommit.policy import loader
 from overcommit.records.journal import Generation, Journal
 from overcommit.records.ledger import Ledger
@@ -40,6 +38,23 @@ host: {{reserve: 8%, pageout_actor: {actor}, swap: {{max_used: 60%, max_write: 5
 classes: {{all: {{floor: 20%, cold_after: 20s}}}}
 default_class: all
 """
+
+
+@dataclass
+class Listening:
+    """Keeps each action's end."""
+
+    outcomes: list[Outcome]
+
+    def started(self, action: Action) -> None:
+        """Nobody looks on."""
+
+    def progress(self, sentence: str) -> None:
+        """Nobody looks on."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Known as soon as it is over, also to who is killed next."""
+        self.outcomes.append(outcome)
 
 
 @dataclass
@@ -71,46 +86,35 @@ class Installation:
         session = self.session()
         with session.generation("plan") as generation:
             return plan_now(
-                session,
-                FakeHypervisor(self.host),
-                generation,
-                self.policy,
-                names=(),
-                observe_for=None,
-                take_over=take_over,
+                self.operation(session, generation, take_over=take_over), Scope(), Talk(quiet=True)
             )
+
+    def operation(
+        self,
+        session: Session,
+        generation: Generation,
+        *,
+        take_over: bool,
+        hypervisor: Hypervisor | None = None,
+    ) -> Operation:
+        """What the use cases work with."""
+        return Operation(
+            control=session,
+            hypervisor=hypervisor or FakeHypervisor(self.host),
+            generation=generation,
+            policy=self.policy,
+            take_over=take_over,
+        )
 
     def apply(self, plan: Plan, outcomes: list[Outcome] | None = None, *, take_over: bool = True) -> Report:
         """``overcommitctl apply FILE``; each end goes to ``outcomes`` as soon as it is known."""
         session = self.session()
-        hypervisor = FakeHypervisor(self.host)
         with session.generation("apply") as generation:
-            snapshot = observe(self.kernel, hypervisor, session.clock)
-            snapshot = ask_agents(snapshot, hypervisor, self.policy)
-            require_fresh(plan, snapshot, self.policy, session.past(snapshot.taken_at))
-            site = Worksite(
-                kernel=self.kernel,
-                hypervisor=hypervisor,
-                clock=session.clock,
-                generation=generation,
-                progress=lambda _: None,
-            )
-
-            def finished(outcome: Outcome) -> None:
-                session.note(outcome, generation, self.policy)
-                if outcomes is not None:
-                    outcomes.append(outcome)
-
-            with DamonPool(self.kernel, session.journal, generation) as pool:
-                return carry_out(
-                    site,
-                    pool,
-                    plan,
-                    snapshot,
-                    take_over=take_over,
-                    started=lambda _: None,
-                    finished=finished,
-                )
+            operation = self.operation(session, generation, take_over=take_over)
+            report = do(operation, plan, Listening([] if outcomes is None else outcomes))
+            if report.failure is not None:
+                raise report.failure
+            return report
 
     def restore(self, *, since: int = 0) -> Restored:
         """``overcommitctl restore``."""

@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 from overcommit.apply.balloon import move_balloon
 from overcommit.apply.steps import run
 from overcommit.apply.worksite import Worksite
-from overcommit.cli.squeeze import _missing
+from overcommit.control.freeing import require_possible
 from overcommit.errors import Refused
 from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction
 from overcommit.model.facts import DomainFacts
@@ -90,7 +90,7 @@ def test_a_limit_that_was_lowered_after_the_plan_is_seen_by_the_actor(
 ) -> None:
     """Here after it was found to be fresh, too: else the plan would be refused for that."""
     del disk
-    mocker.patch("tests.faults.conftest.require_fresh")
+    mocker.patch("overcommit.control.applying.require_fresh")
     world = World(tmp_path, policy_text(actor=actor))
     verbs = world.verbs
     plan = verbs.plan()
@@ -293,9 +293,12 @@ def test_the_verb_asks_for_the_definition_as_the_daemon_does(tmp_path: Path, dis
     world = two_nodes(tmp_path, 200)
     world.libvirt.not_running["db"] = BOUND.format(size=300)
     verbs = world.verbs
-    with pytest.raises(Refused, match=r"db may hold no more \(it must lie on memory node 1\), 100 MiB too"):
-        _missing(verbs.session(), world.libvirt, verbs.policy, Wish(size_bytes=300 * MIB, purpose="db"))
-    missing, _ = _missing(
-        verbs.session(), world.libvirt, verbs.policy, Wish(size_bytes=200 * MIB, purpose="db")
-    )
-    assert missing == 0
+    session = verbs.session()
+    with session.generation("reserve") as generation:
+        operation = verbs.operation(session, generation, take_over=True, hypervisor=world.libvirt)
+        with pytest.raises(
+            Refused, match=r"db may hold no more \(it must lie on memory node 1\), 100 MiB too"
+        ):
+            require_possible(operation, Wish(size_bytes=300 * MIB, purpose="db"))
+        stands = require_possible(operation, Wish(size_bytes=200 * MIB, purpose="db"))
+    assert stands.missing_bytes == 0

@@ -185,7 +185,7 @@ def test_s12_what_is_stale_is_refused_and_would_be_missed(
     monkeypatch.setattr(document, "_says_no_more", lambda *_: True)
     monkeypatch.setattr(document, "flaws", lambda *_: ())
     monkeypatch.setattr(document, "_contradictions", lambda _plan: ())
-    monkeypatch.setattr("tests.faults.conftest.require_fresh", lambda *_: None)
+    monkeypatch.setattr("overcommit.control.applying.require_fresh", lambda *_: None)
     text = kept.text.replace(kept.text.rpartition('"digest": "')[2].partition('"')[0], "the same")
     with pytest.raises((Broken, KeyError), match=r"S12: a plan is applied although|uuid="):
         apply_kept(life.world, Kept(text=text, policy=kept.policy), edited=change is edits)

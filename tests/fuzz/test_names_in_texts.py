@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from overcommit.cli import render, status
 from overcommit.cli.accounts import limit_findings
-from overcommit.cli.naming import names_of
 from overcommit.cli.remembered import events_text, quarantine_text, reservation_text
+from overcommit.control.naming import names_of
 from overcommit.control.status import quarantine_json, status_document
 from overcommit.errors import UsageError
 from overcommit.model.accounts import CgroupLimit

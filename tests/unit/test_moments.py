@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from overcommit.cli.moments import parse_moment
-from overcommit.cli.naming import names_of, nearest
+from overcommit.control.naming import names_of, nearest
 from overcommit.errors import UsageError
 from overcommit.units import parse_spoken_duration
 

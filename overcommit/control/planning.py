@@ -1,0 +1,244 @@
+"""Make a plan: observe, watch, classify, plan. What verbs and the daemon share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from overcommit.classify.idle import classify, judge_host
+from overcommit.control.naming import names_of
+from overcommit.control.operation import Listener, Operation
+from overcommit.damon.pool import DamonPool
+from overcommit.errors import UNCONTAINED, HostError, in_a_line
+from overcommit.model.facts import DomainFacts, Gap, Incarnation, Snapshot
+from overcommit.model.heat import Heat, IdleMap
+from overcommit.model.past import Past, Reservation
+from overcommit.model.plan import Plan
+from overcommit.model.policy import Actuator, Policy, ReclaimMode
+from overcommit.model.restraint import Restraint
+from overcommit.observe.agent import ask_agents
+from overcommit.observe.facts import observe, watchable
+from overcommit.observe.watch import WINDOW_SECONDS, Watched, duration_for, watch
+from overcommit.plan.eligibility import judge
+from overcommit.plan.planner import make_plan
+from overcommit.plan.promises import aimed
+from overcommit.plan.swap_budget import SwapVerdict
+from overcommit.plan.swap_watch import SwapWatch
+from overcommit.units import format_duration
+
+_SHORT_LOOK_SECONDS = 5 * WINDOW_SECONDS
+
+
+def select(snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
+    """Only the domains named, or meant by their UUID (all when none is).
+
+    Raises:
+        UsageError: no such running domain.
+    """
+    if not names:
+        return snapshot
+    meant = names_of(names, {d.incarnation.uuid: d.name for d in snapshot.domains})
+    return dataclasses.replace(snapshot, domains=tuple(d for d in snapshot.domains if d.name in meant))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which domains a plan is about, and what it aims at.
+
+    ``names``: names or UUIDs, all domains when there is none. The domain to ``leave_out`` gives nothing.
+    ``observe_for`` is how long to watch, in seconds; None: as long as the classes ask for. ``reserving`` is
+    aimed at as if it were promised.
+    """
+
+    names: tuple[str, ...] = ()
+    observe_for: float | None = None
+    leave_out: str | None = None
+    reserving: Reservation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a plan rests on beside the snapshot, by UUID or by life of a domain.
+
+    ``host_idle`` is what the watch saw of the host's own memory, ``pains`` what hurts guests that gave
+    memory, ``only`` the domains that it is about.
+    """
+
+    heats: Mapping[str, Heat]
+    host_idle: IdleMap | None
+    swap: SwapVerdict | None
+    restraints: Mapping[Incarnation, Restraint] = field(default_factory=dict)
+    pains: Mapping[Incarnation, str] = field(default_factory=dict)
+    emergency: bool = False
+    only: Collection[Incarnation] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A plan, with the policy and the past that it was made by: with what is being reserved in them."""
+
+    plan: Plan
+    policy: Policy
+    past: Past
+
+
+def decide(
+    snapshot: Snapshot, policy: Policy, past: Past, evidence: Evidence, *, reserving: Reservation | None
+) -> Decision:
+    """Plan. The one place where a plan is made of what was seen. Pure."""
+    policy, past = aimed(policy, past, reserving)
+    heat = None
+    if evidence.host_idle is not None:
+        idle_after = policy.classes[policy.default_class].cold_after_seconds
+        heat = judge_host(evidence.host_idle, lru_bytes=snapshot.host.lru_bytes, idle_after=idle_after)
+    plan = make_plan(
+        snapshot,
+        evidence.heats,
+        policy,
+        heat,
+        past=past,
+        only=evidence.only,
+        restraints=evidence.restraints,
+        swap=evidence.swap,
+        in_pain=evidence.pains,
+        emergency=evidence.emergency,
+    )
+    return Decision(plan=plan, policy=policy, past=past)
+
+
+def complete(
+    snapshot: Snapshot,
+    operation: Operation,
+    *,
+    migration: bool | None,
+    meant: Collection[Incarnation] | None = None,
+) -> Snapshot:
+    """With what agents say where a class lets them be asked, and what this kernel's DAMON can do."""
+    host = dataclasses.replace(snapshot.host, migration=migration)
+    snapshot = dataclasses.replace(snapshot, host=host)
+    return ask_agents(snapshot, operation.hypervisor, operation.policy, meant)
+
+
+def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
+    """Watch the domains, look at everything once more, and plan.
+
+    Raises:
+        Conflict: DAMON belongs to somebody else.
+        UsageError: an unknown domain.
+    """
+    control, policy = operation.control, operation.policy
+    before = observe(control.kernel, operation.hypervisor, control.clock)
+    first = select(before, scope.names)
+    names = {domain.name for domain in first.domains} if scope.names else None
+    first = dataclasses.replace(first, domains=tuple(d for d in first.domains if d.name != scope.leave_out))
+    domains = [d for d in first.domains if watchable(d)]
+    watched = Watched(idle={}, lost={})
+    migration: bool | None = None
+    if domains and policy.reclaim is not ReclaimMode.OFF:
+        seconds = scope.observe_for
+        if seconds is None:
+            seconds = _long_enough(first, domains, policy)
+        watched, migration = _watch(operation, domains, seconds, listener)
+    now = observe(control.kernel, operation.hypervisor, control.clock)
+    if domains and not watched.idle and policy.reclaim is not ReclaimMode.OFF:
+        raise HostError(
+            f"no domain could be watched: {next(iter(watched.lost.values()), 'each of them ended')}",
+            hint="overcommitctl doctor says what is the matter with DAMON",
+        )
+    meant = {
+        d.incarnation for d in now.domains if (names is None or d.name in names) and d.name != scope.leave_out
+    }
+    now = dataclasses.replace(now, gaps=(*now.gaps, *_lost(first, now, watched)))
+    now = complete(now, operation, migration=migration, meant=meant)
+    control.adopt(operation.generation, now.domains)
+    heats, unjudged = _heats(first, now, watched, policy)
+    now = dataclasses.replace(now, gaps=(*now.gaps, *unjudged))
+    swap = SwapWatch.begin(before.host).after(now.host, now.taken_at - before.taken_at)
+    evidence = Evidence(
+        heats=heats,
+        host_idle=watched.host,
+        swap=swap.verdict(policy.swap),
+        only=meant if names is not None or scope.leave_out is not None else None,
+    )
+    past = control.past(now.taken_at)
+    return decide(now, policy, past, evidence, reserving=scope.reserving).plan
+
+
+def _watch(
+    operation: Operation, domains: Sequence[DomainFacts], seconds: float, listener: Listener
+) -> tuple[Watched, bool]:
+    """What was seen, and whether this kernel's DAMON can move a domain's memory to another node."""
+    control = operation.control
+    with DamonPool(control.kernel, control.journal, operation.generation) as pool:
+        pool.claim(len(domains) + 1, take_over=operation.take_over)  # one for the host
+        result = watch(
+            control.kernel,
+            operation.hypervisor,
+            pool,
+            control.clock,
+            domains,
+            seconds=seconds,
+            began=lambda how: listener.say(
+                f"watching {len(domains)} domain(s) for {format_duration(seconds)} by {how} "
+                "(--observe-for changes that; memory can be called cold only for as long as it was watched)"
+            ),
+            progress=lambda share: listener.progress(
+                f"  watched {format_duration(share * seconds)} of {format_duration(seconds)}"
+            ),
+        )
+        migration = pool.capabilities.migration
+    listener.done()
+    return result, migration
+
+
+def _long_enough(snapshot: Snapshot, domains: Sequence[DomainFacts], policy: Policy) -> float:
+    """Long enough for the classes of those domains whose cold memory could go anywhere at all."""
+    needed = []
+    for domain in domains:
+        of = policy.class_of(domain)
+        verdicts = judge(domain, snapshot.host, of.actuators, cold_node=policy.cold_node)
+        if any(verdicts[way].ok for way in (Actuator.DEMOTION, Actuator.PAGEOUT) if way in verdicts):
+            needed.append(of.cold_after_seconds)
+    return duration_for(max(needed)) if needed else _SHORT_LOOK_SECONDS
+
+
+def _heats(
+    first: Snapshot, now: Snapshot, watched: Watched, policy: Policy
+) -> tuple[dict[str, Heat], tuple[Gap, ...]]:
+    """What was seen, for those who still live the life that was watched, and for whom that failed."""
+    same_life = {domain.incarnation for domain in first.domains}
+    heats: dict[str, Heat] = {}
+    gaps: list[Gap] = []
+    for domain in now.domains:
+        seen = watched.idle.get(domain.incarnation.uuid) if domain.incarnation in same_life else None
+        if seen is None or domain.residency is None:
+            continue
+        try:
+            of = policy.class_of(domain)
+            heats[domain.incarnation.uuid] = classify(
+                seen,
+                domain.residency.resident,
+                cold_after=of.cold_after_seconds,
+                unused_after=of.cache_after_seconds,
+            )
+        except UNCONTAINED:
+            raise
+        except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this domain's
+            gaps.append(Gap(what=f"accesses of domain {domain.name}", why=in_a_line(error)))
+    return heats, tuple(gaps)
+
+
+def _lost(first: Snapshot, now: Snapshot, watched: Watched) -> tuple[Gap, ...]:
+    """Domains that left, or could not be watched: named, not forgotten."""
+    alive = {domain.incarnation for domain in now.domains}
+    gaps = []
+    for domain in first.domains:
+        if domain.incarnation not in alive:
+            gaps.append(Gap(what=f"domain {domain.name}", why="it ended while being watched"))
+        elif domain.incarnation.uuid in watched.lost:
+            why = watched.lost[domain.incarnation.uuid]
+            gaps.append(Gap(what=f"accesses of domain {domain.name}", why=why))
+    if watched.no_host is not None:
+        gaps.append(Gap(what="the host's own idle memory", why=watched.no_host))
+    return tuple(gaps)
