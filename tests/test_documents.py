@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -24,12 +25,10 @@ DOCUMENTS = [
     ),
 ]
 CURRENT = [path for path in DOCUMENTS if path.parent.name != "adr"]
-USERS = [
-    path
-    for path in CURRENT
-    if path.parent in {CHECKOUT, CHECKOUT / "docs"} and path.name != "architecture.md"
-]
+USERS = [path for path in CURRENT if path.parent in {CHECKOUT, CHECKOUT / "docs"}]
 WIDTH = 120
+LEAST_STEPS = 30
+WORDS_OF_A_CELL = 30
 README_LINES, README_CHARACTERS = 63, 4_335
 """A third of what it once was: the first screen and links."""
 DEBIAN_NAMES = {"pyyaml": "python3-yaml", "libvirt-python": "python3-libvirt"}
@@ -88,8 +87,16 @@ def test_a_command_that_cannot_be_typed_is_seen(line: str) -> None:
 @pytest.mark.parametrize("document", CURRENT, ids=name_of)
 def test_every_file_that_a_document_names_is_there(document: Path) -> None:
     """Decisions (docs/adr) tell of their time."""
-    lost = [name for name in files_in(document.read_text()) if not any(CHECKOUT.glob(name))]
+    lost = [name for name, within in files_in(document.read_text()) if not is_there(name, within)]
     assert not lost
+
+
+def test_a_page_is_followed_through_names_that_are_there() -> None:
+    named = files_in((CHECKOUT / "docs/follow-a-page.md").read_text())
+    assert len([within for _, within in named if within]) > LEAST_STEPS
+    assert not is_there("overcommit/plan/planner.py", "make_no_plan")
+    assert not is_there("overcommit/damon/pool.py", "DamonPool.begin_nothing")
+    assert not is_there("overcommit/plan/nowhere.py", "")
 
 
 @pytest.mark.parametrize("document", USERS, ids=name_of)
@@ -105,6 +112,31 @@ def test_the_readme_is_short_and_has_the_two_commands() -> None:
     assert len(readme.splitlines()) <= README_LINES
     assert len(readme) <= README_CHARACTERS
     assert {"make demo", "make test"} <= set(commands_in(readme))
+
+
+def test_the_picture_of_the_layers_is_the_contract() -> None:
+    architecture = (CHECKOUT / "docs/architecture.md").read_text()
+    picture = re.search(r"^## The layers\n\n```\n(.*?)^```$", architecture, re.MULTILINE | re.DOTALL)
+    assert picture
+    contracts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == ["overcommit"]]
+    assert [line.split("  ")[0] for line in picture[1].splitlines()] == layers
+
+
+def test_the_architecture_names_every_package_and_is_brief() -> None:
+    architecture = (CHECKOUT / "docs/architecture.md").read_text()
+    packages = {path.parent.name for path in (CHECKOUT / "overcommit").glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"^\| `(\w+)/`", architecture, re.MULTILINE))
+    cells = [cell for row in re.findall(r"^\|(.*)\|$", architecture, re.MULTILINE) for cell in row.split("|")]
+    assert [cell for cell in cells if len(cell.split()) > WORDS_OF_A_CELL] == []
+
+
+def test_every_module_that_the_architecture_names_is_there() -> None:
+    architecture = (CHECKOUT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`(\w+/[\w/]+\.py)`", architecture))
+    named |= {f"{path}.py" for path in re.findall(r"`((?:plan|control|slo|apply|daemon)/\w+)`", architecture)}
+    assert named
+    assert [path for path in sorted(named) if not (CHECKOUT / "overcommit" / path).exists()] == []
 
 
 def test_every_decision_is_listed_in_the_architecture() -> None:
@@ -190,10 +222,25 @@ def option_names(text: str) -> list[str]:
     return re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text)
 
 
-def files_in(text: str) -> list[str]:
-    """Paths in backquotes that begin with a folder of the checkout, without what follows :: or a slash."""
+def files_in(text: str) -> list[tuple[str, str]]:
+    """Paths in backquotes that begin with a folder of the checkout, and the name that follows ::, if any."""
     running = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    spans = re.findall(
-        r"`((?:overcommit|tests|integration|docs|vagrant|policies)/[\w./*-]+)(?:::\w+)?`", running
-    )
-    return [span.rstrip("/") for span in spans]
+    folders = "overcommit|tests|integration|docs|vagrant|policies"
+    found = re.findall(rf"`((?:{folders})/[\w./*-]+)(?:::([\w.]+))?`", running)
+    return [(path.rstrip("/"), within) for path, within in found]
+
+
+def is_there(path: str, within: str) -> bool:
+    """Whether the file, or one that the pattern matches, exists and has a definition of that name."""
+    if not within:
+        return any(CHECKOUT.glob(path))
+    if not (CHECKOUT / path).is_file():
+        return False
+    body: list[ast.stmt] = ast.parse((CHECKOUT / path).read_text()).body
+    for name in within.split("."):
+        definitions = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        inner = [node.body for node in definitions if node.name == name]
+        if not inner:
+            return False
+        body = inner[0]
+    return True
