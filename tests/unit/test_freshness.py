@@ -40,7 +40,7 @@ def changed(facts: DomainFacts, **values: object) -> DomainFacts:
     return dataclasses.replace(facts, **values)  # type: ignore[arg-type]
 
 
-def restarted(facts: DomainFacts, **identity: int) -> DomainFacts:
+def restarted(facts: DomainFacts, **identity: int | str) -> DomainFacts:
     return changed(facts, incarnation=dataclasses.replace(facts.incarnation, **identity))  # type: ignore[arg-type]
 
 
@@ -107,6 +107,7 @@ def test_a_plan_that_still_fits_is_accepted(now: Snapshot) -> None:
         (seen(WEB), "domain db is not running any more"),
         (seen(restarted(WEB, pid=7), DB), "domain web was restarted since"),
         (seen(restarted(WEB, start_time=7), DB), "domain web was restarted since"),
+        (seen(restarted(WEB, uuid="another"), DB), "domain web was defined anew since: it has another UUID"),
         (seen(balloon_at(GIB), DB), "the balloon of domain web was moved since, from 2.0 GiB to 1.0 GiB"),
         (
             seen(changed(WEB, busy_with="a libvirt job"), DB),

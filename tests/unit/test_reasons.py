@@ -16,6 +16,8 @@ from overcommit.plan import document, planner
 from overcommit.plan.arbiter import Candidate
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.reasons import IN_GENERAL, Sharing, reasons
+from overcommit.units import GIB, format_duration
+from tests import scenarios
 from tests.plan import situation
 
 CASES = Path(__file__).parents[1] / "plan" / "cases"
@@ -100,3 +102,28 @@ def test_a_document_has_it_with_a_code_and_older_ones_need_not() -> None:
     del data["domains"][0]["gives_nothing"]
     read: DomainPlan = document._domain_from_json(data["domains"][0])
     assert read.gives_nothing == ()
+
+
+@pytest.mark.parametrize(
+    ("cold_after", "said"),
+    [
+        (120.0, "its class calls memory cold after 2min"),
+        (
+            240.0,
+            "it is held more firmly than by its class (2min), and that calls memory cold after 4min",
+        ),
+    ],
+    ids=["by its class", "throttled"],
+)
+def test_a_watch_that_is_too_short_is_held_against_what_counts_now(cold_after: float, said: str) -> None:
+    """After pain a domain is held more firmly than its class says, and its memory is cold later."""
+    policy = scenarios.policy()
+    web = scenarios.domain("web")
+    short = scenarios.heat(web, [(0.0, GIB)], watched=60.0, policy=policy)
+    heat = dataclasses.replace(short, cold_after_seconds=cold_after)
+    plan = planner.make_plan(scenarios.snapshot(scenarios.host(), web), {web.incarnation.uuid: heat}, policy)
+    assert [note for note in plan.notes if "watched for" in note] == [
+        f"web: watched for 1min, but {said}: no page-out"
+    ]
+    (told,) = (r.text for d in plan.domains for r in d.gives_nothing if r.actuator is Actuator.PAGEOUT)
+    assert told == f"it was watched for 1min, and memory is cold after {format_duration(cold_after)}"
