@@ -168,10 +168,23 @@ class Host:
         self.await_workload(domain, "base")
 
     def await_workload(self, domain: str, phase: str, timeout: float = 300) -> None:
-        """Wait until the guest's workload has reached a phase."""
+        """Wait until the guest's workload has reached a phase.
+
+        Of one that has freed memory, until it has said so too: a plan goes by what a guest said last.
+        """
         deadline = time.monotonic() + timeout
         while (now := self.lab.guest_send(domain, "stat", timeout)["phase"]) != phase:
             assert time.monotonic() < deadline, f"{domain} is still in phase {now!r}, not {phase!r}"
+            time.sleep(1)
+        if phase == "freed":
+            self.await_statistics(domain)
+
+    def await_statistics(self, domain: str, timeout: float = 120) -> None:
+        """Wait for balloon statistics of the guest that are newer than what it has done up to now."""
+        began = int(self.shell("date +%s"))
+        deadline = time.monotonic() + timeout
+        while (last := self.balloon_statistics(domain).get("last_update", 0)) <= began:
+            assert time.monotonic() < deadline, f"{domain} has said nothing since {last}"
             time.sleep(1)
 
     def await_extra(self, domain: str, size: int, timeout: float = 240) -> None:
