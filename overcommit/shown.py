@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import unicodedata
 from typing import NamedTuple, Protocol
 
-MOST_COLUMNS = 32
-"""For a name in a table; --json has it whole."""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 _NUMBER = re.compile(r"[0-9]+")
 
@@ -44,26 +41,6 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def columns(text: str) -> int:
-    """Columns of a terminal: East Asian characters take two, combining marks none."""
-    if text.isascii():
-        return len(text)
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
-
-
-def fitted(text: str, most: int = MOST_COLUMNS) -> str:
-    """The text, or its two ends with an ellipsis between them, in no more than so many columns."""
-    if columns(text) <= most:
-        return text
-    head, tail = 0, len(text)
-    while columns(text[: head + 1]) <= most // 2:
-        head += 1
-    while columns(text[tail - 1 :]) <= (most - 1) // 2:
-        tail -= 1
-    return f"{text[:head]}…{text[tail:]}"
 
 
 def command(*words: str) -> str:

@@ -226,3 +226,8 @@ def parse_nodes(text: str) -> frozenset[int]:
 
 _NODE_RANGE = re.compile(r"(\^?)([0-9]{1,4})(?:-([0-9]{1,4}))?", re.ASCII)
 """The kernel itself has 1,024 nodes at most (CONFIG_NODES_SHIFT)."""
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 page``, ``2 pages``, ``12,345 pages``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

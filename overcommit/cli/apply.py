@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from overcommit import own_file
-from overcommit.cli import render
+from overcommit.cli import outcomes, render
 from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
-from overcommit.cli.session import Session, as_word, require_root, with_session
+from overcommit.cli.session import Session, as_word, require_root, verbose_option, with_session
 from overcommit.cli.talk import tell
 from overcommit.control.applying import do
 from overcommit.control.operation import Operation
@@ -55,6 +55,7 @@ _POOR_ROUNDS = 2
 @observe_for_option
 @take_over_option
 @domain_option
+@verbose_option
 @with_session
 def apply(
     session: Session,
@@ -66,6 +67,7 @@ def apply(
     observe_for: float | None,
     take_over: bool,
     names: tuple[str, ...],
+    verbose: bool,
 ) -> None:
     """Do exactly the saved plan FILE; without one: plan, show, ask, do.
 
@@ -102,7 +104,7 @@ def apply(
         deadline = session.clock.monotonic() + timeout
         first = saved or plan_now(operation, scope, session.talk)
         if saved is None:
-            show(session, first)
+            show(session, first, verbose=verbose)
         if not first.runnable:
             session.talk.say("nothing to do")
             _tell_nothing(session, generation, complete=True)
@@ -245,7 +247,7 @@ def _tell(session: Session, report: Report, rounds: int, *, complete: bool) -> N
     if session.json:
         _summarize(report, rounds, complete=complete)
         return
-    for line in render.report_text(report):
+    for line in outcomes.report_text(report):
         tell(line)
     if any(entry.generation == report.generation for entry in session.journal.outstanding()):
         session.talk.say(f"generation {report.generation} is in force. To undo: {session.again('restore')}")

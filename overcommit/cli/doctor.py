@@ -28,6 +28,7 @@ from overcommit.cli.conditions import boot_command, condition_findings, fault_fi
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import PROGRAM, Session, as_word, with_session
 from overcommit.cli.status import generation_text
+from overcommit.cli.tables import Line
 from overcommit.cli.talk import tell
 from overcommit.control.one_controller import MEND
 from overcommit.control.status import Mode, generation_json
@@ -50,7 +51,7 @@ from overcommit.plan.budget import room_of
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import gain_text
 from overcommit.policy.files import default_path
-from overcommit.shown import command, plain
+from overcommit.shown import command
 from overcommit.units import format_duration, format_size
 from overcommit.wire.client import find_daemon
 from overcommit.wire.protocol import Verb
@@ -91,8 +92,8 @@ def doctor(session: Session, probe: bool, take_over: bool) -> None:
     else:
         for finding in findings:
             colour = {"ok": "green", "warn": "yellow"}.get(finding.level, "red")
-            label = click.style(f"{finding.level:<8}", fg=colour)
-            click.echo(f"{label} {plain(finding.about)}: {plain(finding.text)}")
+            text = f"{finding.level:<8} {finding.about}: {finding.text}"
+            tell(Line(text, colour, len(finding.level), prose=True))
             if finding.fix:
                 tell(f"{'':<8}   fix: {finding.fix}")
     levels = {finding.level for finding in findings}

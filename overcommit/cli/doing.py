@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from overcommit.cli import render
+from overcommit.cli import outcomes, render
 from overcommit.cli.session import Session
 from overcommit.cli.talk import tell
 from overcommit.control.operation import ActionListener
@@ -18,14 +18,14 @@ from overcommit.model.outcome import Outcome, Status
 from overcommit.model.plan import Plan
 
 
-def show(session: Session, plan: Plan) -> None:
+def show(session: Session, plan: Plan, *, verbose: bool = False) -> None:
     """The plan itself, before anything is done."""
     if session.json:
         for action in plan.actions:
             _emit("planned", action, expected_bytes=action.expected_bytes, blocked=action.blocked)
         return
-    for line in render.plan_text(plan):
-        tell(line)
+    for block in render.plan_text(plan, verbose=verbose):
+        tell(block)
 
 
 def require_somebody_to_ask() -> None:
@@ -58,7 +58,7 @@ class _TextTeller:
 
     def finished(self, outcome: Outcome) -> None:
         self._talk.done()
-        tell(render.outcome_text(outcome))
+        tell(outcomes.outcome_text(outcome))
 
 
 class _JsonTeller:

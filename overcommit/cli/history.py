@@ -49,8 +49,7 @@ def history(session: Session, names: tuple[str, ...], since: str | None, number:
         found = [event_json(event, stands=s) for event, s in zip(events, stands, strict=True)]
         click.echo(json.dumps({"kind": "history", "events": found}, indent=1))
     elif events:
-        for line in events_text(events, stands):
-            tell(line)
+        tell(events_text(events, stands))
     else:
         tell("Nothing is remembered of that: overcommit changed nothing here, or it is too long ago.")
 

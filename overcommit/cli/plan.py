@@ -14,7 +14,7 @@ from overcommit import own_file
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
 from overcommit.cli.planning import look_and_plan
-from overcommit.cli.session import Session, as_word, with_session
+from overcommit.cli.session import Session, as_word, verbose_option, with_session
 from overcommit.cli.talk import tell
 from overcommit.control.planning import Scope
 from overcommit.errors import UsageError
@@ -62,6 +62,7 @@ domain_option = click.option(
 @observe_for_option
 @take_over_option
 @domain_option
+@verbose_option
 @with_session
 def plan(
     session: Session,
@@ -70,6 +71,7 @@ def plan(
     observe_for: float | None,
     take_over: bool,
     names: tuple[str, ...],
+    verbose: bool,
 ) -> None:
     """Watch the domains, then print what would be taken back, from whom, how, and why.
 
@@ -90,8 +92,8 @@ def plan(
     if session.json:
         click.echo(document.dumps(made), nl=False)
     else:
-        for line in render.plan_text(made):
-            tell(line)
+        for block in render.plan_text(made, verbose=verbose):
+            tell(block)
     if output is not None:
         _save(output, document.dumps(made))
         lifetime = format_duration(made.expires_at - made.created_at)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from overcommit.cli import render
+from overcommit.cli.tables import Line, Row, Table, prose
 from overcommit.model.history import RESERVE, Event
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
 from overcommit.records.journal import Entry
-from overcommit.shown import Subject, command, plain, whom
+from overcommit.shown import Subject, command, whom
 from overcommit.units import PAGE_SIZE, format_duration, format_size
-
-_NARROWEST = 60
 
 
 def local_time(at: float) -> str:
@@ -45,12 +41,13 @@ def reservation_of(data: Mapping[str, Any]) -> Reservation:
     )
 
 
-def quarantine_text(quarantine: Mapping[str, Any]) -> str:
-    """A quarantine, as a document has it, in one line."""
-    return (
+def quarantine_texts(quarantine: Mapping[str, Any]) -> tuple[str, str]:
+    """A quarantine, as a document has it, in one line, and the command that ends it."""
+    text = (
         f"{quarantine['domain']}: no {quarantine['actuator']} until {local_time(quarantine['until'])}: "
-        f"{quarantine['reason']}; {command('overcommitctl', 'release', _named(quarantine))} ends that"
+        f"{quarantine['reason']}"
     )
+    return text, command("overcommitctl", "release", _named(quarantine))
 
 
 def _named(quarantine: Mapping[str, Any]) -> str:
@@ -81,16 +78,24 @@ def event_json(event: Event, *, stands: bool | None) -> dict[str, Any]:
     }
 
 
-def events_text(events: Sequence[Event], stands: Sequence[bool | None]) -> Iterator[str]:
-    """A table with a line for each event, and under it, wrapped, why it was done and how it went."""
-    header = ("time", "domain", "what", "status", "got of expected", "read back", "to undo")
-    head, *lines = render.table(header, (_row(e, s) for e, s in zip(events, stands, strict=True)), names=(1,))
-    yield head
-    width = max(_NARROWEST, shutil.get_terminal_size().columns)
-    for event, line in zip(events, lines, strict=True):
-        yield line
-        for text in (f"because {event.because}" if event.because else "", event.detail):
-            yield from textwrap.wrap(plain(text), width, initial_indent=" " * 6, subsequent_indent=" " * 8)
+def events_text(events: Sequence[Event], stands: Sequence[bool | None]) -> Table:
+    """A table with a row for each event, and below it why it was done and how it went."""
+    header = ("time", "domain", "what", "status", "freed of planned", "read back", "to undo")
+    rows = tuple(
+        Row(_row(event, stand), below=tuple(_details(event)), colour=_COLOURS.get(event.status, ""))
+        for event, stand in zip(events, stands, strict=True)
+    )
+    return Table(header, rows, names=frozenset({1}), left=frozenset({0, 1, 2, 3}))
+
+
+_COLOURS = {Status.FAILED: "red"}
+
+
+def _details(event: Event) -> Iterator[Line]:
+    if event.because:
+        yield prose(f"      reason: {event.because}")
+    if event.detail:
+        yield prose(f"      result: {event.detail}")
 
 
 def _row(event: Event, stands: bool | None) -> tuple[str, ...]:

@@ -115,6 +115,11 @@ def require_root() -> None:
         raise Unsupported("this needs root: DAMON and QEMU's memory map are root's", hint="try sudo")
 
 
+def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb ``-v``, for those whose tables leave something out."""
+    return click.option("-v", "--verbose", is_flag=True, help="Show every detail.")(command)
+
+
 def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command the common options, and a `Session` as its first argument."""
 
@@ -160,6 +165,7 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(session, **options)
         finally:
+            talk.done()
             kernel.close()
 
     return wrapped

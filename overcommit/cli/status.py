@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import refuse_options
-from overcommit.cli.remembered import local_time, quarantine_text, reservation_of, reservation_text
-from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.remembered import local_time, quarantine_texts, reservation_of, reservation_text
+from overcommit.cli.session import Session, require_root, verbose_option, with_session
+from overcommit.cli.tables import Block, Line, Table, prose, table
 from overcommit.cli.talk import tell
 from overcommit.control.naming import names_of
 from overcommit.control.status import Mode, status_document
+from overcommit.model.facts import RunState
 from overcommit.observe.facts import observe
-from overcommit.units import format_duration, format_ratio
+from overcommit.units import counted, format_duration, format_ratio
 from overcommit.wire.client import Daemon, find_daemon
 from overcommit.wire.protocol import Verb
 
@@ -24,13 +26,14 @@ _OLD_SECONDS = 60.0
 """A daemon looks more often than that, unless it hangs."""
 
 
-@click.command()
+@click.command(epilog="Example: overcommitctl status web-1 -v")
 @click.argument("names", nargs=-1, metavar="[DOMAIN]...")
+@verbose_option
 @with_session
-def status(session: Session, names: tuple[str, ...]) -> None:
-    """Show what the host holds for each domain, and what overcommit has changed and not yet put back.
+def status(session: Session, names: tuple[str, ...], verbose: bool) -> None:
+    """Show what the host holds for each domain, and which changes of overcommit are in force.
 
-    Where overcommitd is at work, this is what it saw and did last, for everybody.
+    While overcommitd runs, this is what it saw and did last. Every user may see it.
     """
     daemon = find_daemon()
     seen = _look(session) if daemon is None else _ask(session, daemon)
@@ -40,8 +43,8 @@ def status(session: Session, names: tuple[str, ...]) -> None:
     if session.json:
         click.echo(json.dumps(seen, indent=1))
         return
-    for line in _text(seen, session.clock.now()):
-        tell(line)
+    for block in _text(seen, session.clock.now(), verbose=verbose):
+        tell(block)
 
 
 def _look(session: Session) -> dict[str, Any]:
@@ -61,101 +64,118 @@ def _ask(session: Session, daemon: Daemon) -> dict[str, Any]:
     age = session.clock.now() - (seen.get("ticked_at") or seen["taken_at"])
     if age > _OLD_SECONDS:
         session.talk.say(
-            f"overcommitd (pid {daemon.pid}) last looked {format_duration(age)} ago: something holds it up"
+            f"overcommitd (pid {daemon.pid}) is late: it last looked at the host {format_duration(age)} ago"
         )
     return seen
 
 
-def _text(seen: Mapping[str, Any], now: float) -> Iterator[str]:
+def _text(seen: Mapping[str, Any], now: float, *, verbose: bool = False) -> Iterator[Block]:
     manual = seen["mode"] == Mode.MANUAL.value
     if seen.get("stopped"):
-        yield seen["stopped"]
+        yield Line(seen["stopped"], "yellow", prose=True)
     if not manual:
         yield _mode(seen)
-    yield seen["sentence"]
+    yield prose(seen["sentence"])
     if not manual:
-        yield seen["host"]["text"]
+        yield prose(seen["host"]["text"])
     if seen["domains"]:
-        more = () if manual else ("target", "reclaimed", "read back", "cold after")
-        yield from render.table(
-            ("domain", "class", "state", "memory", "resident", "swapped", "balloon", "PSI some", *more),
-            (_row(domain) + (() if manual else _standing(domain)) for domain in seen["domains"]),
-        )
+        yield _table(seen["domains"], manual=manual, verbose=verbose)
     for domain in seen["domains"]:
         yield from _about(domain)
     for line in (seen["policy_refused"] or "").splitlines():
         yield f"  the policy on disk is refused: {line}"
     for area in seen["host"]["swap"]:
-        yield f"  swap on {area['text']}"
+        yield prose(f"  swap: {area['text']}")
     for gap in seen["gaps"]:
-        yield f"  left out: {gap['what']}: {gap['why']}"
+        yield prose(f"  left out: {gap['what']}: {gap['why']}")
     for reservation in seen["reservations"]:
-        yield f"  {reservation_text(reservation_of(reservation), now)}"
+        yield prose(f"  {reservation_text(reservation_of(reservation), now)}")
     for quarantine in seen["quarantines"]:
-        yield f"  {quarantine_text(quarantine)}"
+        text, ending = quarantine_texts(quarantine)
+        yield prose(f"  {text}")
+        yield f"      to end it: {ending}"
     for generation in seen["generations"]:
         yield f"  {generation_text(generation, manual=manual)}"
 
 
 def generation_text(generation: Mapping[str, Any], *, manual: bool) -> str:
     """What of a generation is still changed, as the document has it, in one line."""
-    undone = "overcommitctl restore undoes them" if manual else "undone when overcommitd is stopped"
+    undone = "overcommitctl restore undoes them" if manual else "stop overcommitd to undo"
     return (
         f"generation {generation['number']} ({generation['command']}): "
-        f"{generation['changes']} change(s) in force; {undone}"
+        f"{counted(generation['changes'], 'change')} in force; {undone}"
     )
 
 
-def _mode(seen: Mapping[str, Any]) -> str:
+def _mode(seen: Mapping[str, Any]) -> Line:
+    mode = seen["mode"]
     reason = f": {seen['mode_reason']}" if seen["mode_reason"] else ""
     until = f", until {local_time(seen['mode_until'])}" if seen["mode_until"] else ""
-    return f"overcommitd (pid {seen['pid']}) is {_MODES[seen['mode']]}{until}{reason}"
+    text = f"overcommitd (pid {seen['pid']}) is {_MODES[mode]}{until}{reason}"
+    return Line(text, _COLOURS[mode], prose=True)
 
 
 _MODES = {
-    Mode.OBSERVE.value: "observing: it plans, and changes nothing",
+    Mode.OBSERVE.value: "observing: it plans and changes nothing",
     Mode.ACTIVE.value: "active",
-    Mode.PAUSED.value: "paused: it takes nothing, and gives back to guests that are short",
-    Mode.SAFE.value: "in safe mode: it holds what is, then gives it back",
+    Mode.PAUSED.value: "paused: it takes nothing and gives back to guests that are short",
+    Mode.SAFE.value: "in safe mode: it takes nothing, holds what it has, then gives it back",
+}
+_COLOURS = {
+    Mode.OBSERVE.value: "cyan",
+    Mode.ACTIVE.value: "green",
+    Mode.PAUSED.value: "yellow",
+    Mode.SAFE.value: "red",
 }
 
 
-def _row(domain: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        domain["name"],
-        domain["class"],
-        domain["state"],
-        *(
-            render.size(domain[what])
-            for what in ("maximum_bytes", "resident_bytes", "swapped_bytes", "actual_bytes")
-        ),
-        _share(domain["psi_some_avg60"]),
-    )
+def _table(domains: Sequence[Mapping[str, Any]], *, manual: bool, verbose: bool) -> Table:
+    """What fits 80 columns; all there is when ``verbose``. The state is shown where one is not running."""
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("domain", lambda domain: domain["name"]),
+        ("class", lambda domain: domain["class"]),
+    ]
+    if verbose or any(domain["state"] != RunState.RUNNING.value for domain in domains):
+        columns.append(("state", lambda domain: domain["state"]))
+    columns += [_sized("memory", "maximum_bytes"), _sized("resident", "resident_bytes")]
+    if manual or verbose:
+        columns += [_sized("swapped", "swapped_bytes"), _sized("balloon", "actual_bytes")]
+        columns.append(("PSI some", lambda domain: _share(domain["psi_some_avg60"])))
+    if not manual:
+        columns += [_sized("target", "target_bytes")] if verbose else []
+        columns.append(_sized("taken", "reclaimed_bytes"))
+        columns += [("read back/min", _read_back), ("cold after", _cold_after)]
+    rows = ([cell(domain) for _, cell in columns] for domain in domains)
+    left = [i for i, (name, _) in enumerate(columns) if name in {"domain", "class", "state"}]
+    return table([name for name, _ in columns], rows, left=left)
 
 
-def _standing(domain: Mapping[str, Any]) -> tuple[str, ...]:
-    cold_after = domain["cold_after_seconds"]
+def _sized(name: str, key: str) -> tuple[str, Callable[[Mapping[str, Any]], str]]:
+    return name, lambda domain: render.size(domain[key])
+
+
+def _read_back(domain: Mapping[str, Any]) -> str:
     rate, bound = domain["promotion_rate_per_minute"], domain["slo_promotion_rate_per_minute"]
     allowed = "" if bound is None else f" of {format_ratio(bound)}"
-    return (
-        render.size(domain["target_bytes"]),
-        render.size(domain["reclaimed_bytes"]),
-        render.UNKNOWN if rate is None else f"{format_ratio(rate)}{allowed}/min",
-        render.UNKNOWN if cold_after is None else format_duration(cold_after),
-    )
+    return render.UNKNOWN if rate is None else f"{format_ratio(rate)}{allowed}"
 
 
-def _about(domain: Mapping[str, Any]) -> Iterator[str]:
+def _cold_after(domain: Mapping[str, Any]) -> str:
+    seconds = domain["cold_after_seconds"]
+    return render.UNKNOWN if seconds is None else format_duration(seconds)
+
+
+def _about(domain: Mapping[str, Any]) -> Iterator[Line]:
     if domain.get("doing"):
-        yield f"  {domain['name']}: {domain['doing']}"
+        yield prose(f"  {domain['name']}: {domain['doing']}")
     if domain.get("busy_with"):
-        yield f"  {domain['name']}: nothing is done: busy with {domain['busy_with']}"
+        yield prose(f"  {domain['name']}: left alone, busy with {domain['busy_with']}")
     if domain.get("why_not"):
-        yield f"  {domain['name']}: nothing is taken: {domain['why_not']}"
+        yield prose(f"  {domain['name']}: nothing is taken: {domain['why_not']}")
     if domain.get("held"):
-        yield f"  {domain['name']}: {domain['held']}"
+        yield prose(f"  {domain['name']}: {domain['held']}")
     for gap in domain["gaps"]:
-        yield f"  {domain['name']}: cannot read its {gap['what']}: {gap['why']}"
+        yield prose(f"  {domain['name']}: cannot read its {gap['what']}: {gap['why']}")
 
 
 def _share(ratio: float | None) -> str:

@@ -1,21 +1,65 @@
-"""What goes to stderr: progress, warnings, errors. Data goes to stdout and nowhere else."""
+"""What goes to the terminal: data to stdout, and progress, warnings and errors to stderr.
+
+Colours and control codes go to a terminal only, and to none where NO_COLOR is set or ``--no-color`` is given.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from overcommit.cli.tables import Block, Line, drawn, plain_lines
 from overcommit.shown import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
 
 _QUIET_REPEAT_SECONDS = 10.0
 
 
-def tell(line: str) -> None:
-    """A line of text on stdout; what is for programs goes there by itself."""
-    click.echo(plain(line))
+def styled(stream: TextIO) -> bool:
+    """Whether colours and control codes may go there."""
+    refused = os.environ.get("NO_COLOR") or "--no-color" in sys.argv or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not refused
+
+
+def tell(block: Block) -> None:
+    """A block of text on stdout. What is for programs goes there by itself."""
+    _write(sys.stdout, block)
+
+
+def _write(stream: TextIO, block: Block) -> None:
+    if styled(stream):
+        console = _console(stream)
+        for line in drawn(block, console.width):
+            console.print(line, soft_wrap=True)
+    elif isinstance(block, str) or (isinstance(block, Line) and not (block.prose and stream.isatty())):
+        click.echo(plain(block if isinstance(block, str) else block.text), file=stream)
+    else:
+        width = _console(stream).width if stream.isatty() else None
+        for text in plain_lines((block,), width):
+            click.echo(text, file=stream)
+
+
+def _console(stream: TextIO) -> Console:
+    """rich, which neither guesses what a text means nor takes anything in it for markup."""
+    from rich.console import Console
+
+    coloured = styled(stream)
+    return Console(
+        file=stream,
+        force_terminal=coloured,
+        color_system="auto" if coloured else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 class Talk:
@@ -23,42 +67,59 @@ class Talk:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._terminal = sys.stderr.isatty()
-        self._open = False
+        self._live: Live | None = None
         self._said_at = 0.0
         self._said = ""
 
     def say(self, sentence: str) -> None:
         """A step that has begun or ended."""
         if not self._quiet:
-            self._close_line()
-            click.echo(plain(sentence), err=True)
+            self.done()
+            _write(sys.stderr, sentence)
 
     def progress(self, sentence: str) -> None:
-        """Where the current step stands; only the latest matters."""
+        """Where the current step stands. Only the latest matters."""
         if self._quiet:
             return
         sentence = plain(sentence)
-        if self._terminal:
-            click.echo(f"\r\x1b[K{sentence}", err=True, nl=False)
-            self._open = True
+        if styled(sys.stderr):
+            self._update(sentence)
         elif time.monotonic() - self._said_at >= _QUIET_REPEAT_SECONDS and sentence != self._said:
             click.echo(sentence, err=True)
             self._said_at, self._said = time.monotonic(), sentence
 
-    def done(self) -> None:
-        """The current step is over; wipe its progress."""
-        self._close_line()
+    def wait_for(self, what: str) -> None:
+        """What is waited for from now on, until `done`. Only a terminal shows it: there somebody wonders."""
+        if not self._quiet and styled(sys.stderr):
+            self._update(f"{plain(what)} ...")
 
-    def _close_line(self) -> None:
-        if self._open:
-            click.echo("\r\x1b[K", err=True, nl=False)
-            self._open = False
+    def done(self) -> None:
+        """The current step is over: wipe its progress."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _update(self, sentence: str) -> None:
+        from rich.live import Live
+        from rich.text import Text
+
+        if self._live is None:
+            # It draws only when it is told: a thread of its own would be there when a worker is forked.
+            self._live = Live(
+                console=_console(sys.stderr),
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        self._live.update(Text(sentence, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
 def fail(lines: Sequence[str], hint: str | None) -> None:
     """An error: a line (or one for each fault of a policy) and a hint."""
+    label = "error:"
     for line in lines:
-        click.echo(f"{click.style('error:', fg='red')} {plain(line)}", err=True)
+        _write(sys.stderr, Line(f"{label} {line}", "red", len(label)))
     if hint:
-        click.echo(f"hint:  {plain(hint)}", err=True)
+        _write(sys.stderr, f"hint:  {hint}")

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from overcommit.cli import render
+from overcommit.cli.tables import Block, table
 from overcommit.cli.talk import tell
 from overcommit.errors import Complaint, PolicyError, UsageError
 from overcommit.model.policy import ANY_SIZE, OVERRIDES, Actuator, DomainClass, GuestHelp, Policy, Selector
 from overcommit.policy import files, json_schema, loader
 from overcommit.shown import plain
-from overcommit.units import MIB, format_age, format_duration, format_ratio, format_size
+from overcommit.units import MIB, counted, format_age, format_duration, format_ratio, format_size
 
 
 @click.command()
@@ -46,7 +46,7 @@ def validate(file: Path | None, as_json: bool, strict: bool, schema: bool) -> No
     for warning in loaded.warnings:
         click.echo(plain(f"{warning.place}: warning: {warning.message}"), err=True)
     if strict and loaded.warnings:
-        raise UsageError(f"{len(loaded.warnings)} warning(s), which --strict does not let pass")
+        raise UsageError(f"{counted(len(loaded.warnings), 'warning')}: --strict treats warnings as faults")
 
 
 def _print_json(texts: Sequence[tuple[str, str]], sources: list[str], *, strict: bool) -> None:
@@ -86,24 +86,14 @@ def _class_data(of: DomainClass) -> dict[str, Any]:
     }
 
 
-def _summary(policy: Policy, sources: Sequence[str]) -> Iterator[str]:
+def _summary(policy: Policy, sources: Sequence[str]) -> Iterator[Block]:
     yield f"{sources[0]}: valid"
     for override in sources[1:]:
         yield f"  changed by {override}"
     yield ""
-    rows = [_class_row(of) for of in policy.classes.values()]
-    widest = max(len(row[-1]) for row in rows)
-    header = (
-        "class",
-        "floor",
-        "cold after",
-        "cache after",
-        "step",
-        "promotions",
-        "PSI some",
-        "actuators".ljust(widest),
-    )
-    yield from render.table(header, ((*row[:-1], row[-1].ljust(widest)) for row in rows))
+    header = ("class", "floor", "cold after", "cache after", "step", "promotions", "PSI some", "actuators")
+    rows = (_class_row(of) for of in policy.classes.values())
+    yield table(header, rows, left=(0, len(header) - 1))
     yield ""
     for number, rule in enumerate(policy.rules, start=1):
         yield f"  {number}. {_selector_text(rule.selector)}: {rule.class_name}"

@@ -19,7 +19,7 @@ from overcommit.plan.main_job import stopped
 from overcommit.plan.planner import account
 from overcommit.plan.swap_budget import filled_next, judge_swap
 from overcommit.records.journal import GenerationSummary, of_boot
-from overcommit.units import format_size
+from overcommit.units import counted, format_size
 
 
 class Mode(enum.Enum):
@@ -101,7 +101,7 @@ def status_document(
         "mode_until": service.until if service else None,
         "sentence": service.sentence
         if service
-        else f"{host['text']}; {len(in_force)} generation(s) in force",
+        else f"{host['text']}; {counted(len(in_force), 'generation')} in force",
         "tick": service.tick if service else None,
         "pid": service.pid if service else None,
         "policy_source": policy.source,
@@ -184,8 +184,9 @@ def _host_text(host: HostFacts, plan: HostPlan) -> str:
     if plan.reserved_bytes:
         kept += f" and the {format_size(plan.reserved_bytes)} reserved"
     return (
-        f"{host.name}: {plan.running_domains} domain(s), {format_size(plan.promised_bytes)} promised of "
-        f"{format_size(host.total_bytes)}, {format_size(plan.available_bytes)} available"
+        f"{host.name}: {counted(plan.running_domains, 'domain')}, "
+        f"{format_size(plan.promised_bytes)} promised of {format_size(host.total_bytes)}, "
+        f"{format_size(plan.available_bytes)} available"
         f"{zfs_text(plan.budget)}, swap "
         f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)}, "
         f"{format_size(abs(headroom))} {'above' if headroom >= 0 else 'BELOW'} the {kept}"

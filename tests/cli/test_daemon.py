@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
+from overcommit.cli.status import _text as status_text
+from overcommit.cli.tables import plain_lines
 from overcommit.control.status import Mode, Service, Standing, status_document
 from overcommit.errors import HostError
 from overcommit.model.action import PageoutAction
@@ -152,23 +154,42 @@ def as_anybody(daemon: Daemon, mocker: MockerFixture) -> Daemon:
 def test_status_is_the_daemon_s_for_everybody(run: Run) -> None:
     ended = run("status")
     assert (ended.status, ended.err) == (0, "")
-    said = [line for line in ended.out.splitlines() if not line.startswith(("  left out: ", "  swap on "))]
+    said = [line for line in ended.out.splitlines() if not line.startswith(("  left out: ", "  swap: "))]
     head, sentence, host, table, idle, web, *more = said
     assert head == f"overcommitd (pid {PID}) is active"
     assert sentence == "took 64 MiB from web"
     assert host == (
-        "fakehost: 2 domain(s), 256 MiB promised of 2.0 GiB, 1.8 GiB available, swap 0 B of 4.0 GiB, "
+        "fakehost: 2 domains, 256 MiB promised of 2.0 GiB, 1.8 GiB available, swap 0 B of 4.0 GiB, "
         "660 MiB above the reserve of 164 MiB and the 1.0 GiB reserved"
     )
-    assert table.split("PSI some")[1].split() == ["target", "reclaimed", "read", "back", "cold", "after"]
-    assert web.split()[-7:] == ["MiB", "32.0", "MiB", "0.05%", "of", "0.2%/min", "40s"]
-    assert idle.split()[-4:] == ["?", "?", "?", "?"]
+    assert table.split("resident")[1].split() == ["taken", "read", "back/min", "cold", "after"]
+    assert web.split()[-6:] == ["32.0", "MiB", "0.05%", "of", "0.2%", "40s"]
+    assert idle.split()[-3:] == ["?", "?", "?"]
     assert more[:2] == ["  idle: nothing is taken: it reads back too much", "  web: page-out of 16 MiB"]
     assert more[2].startswith("  reservation 3: 1.0 GiB for new until ")
     assert more[3].startswith("  idle: no balloon until ")
     assert more[4:] == [
-        "  generation 7 (overcommitd): 2 change(s) in force; undone when overcommitd is stopped"
+        "      to end it: overcommitctl release idle",
+        "  generation 7 (overcommitd): 2 changes in force; stop overcommitd to undo",
     ]
+
+
+@pytest.mark.usefixtures("as_anybody")
+def test_status_beside_a_daemon_fits_eighty_columns_and_has_the_rest_on_demand(run: Run) -> None:
+    seen = json.loads(run("status", "--json").out)
+    for domain in seen["domains"]:
+        domain |= {"name": "web-front-1", "class": "standard", "state": "running"}
+        domain |= {"promotion_rate_per_minute": 0.0015, "slo_promotion_rate_per_minute": 0.002}
+        domain |= {name: 1023 * MIB for name, value in domain.items() if name.endswith("_bytes") and value}
+        domain["cold_after_seconds"] = 600
+    text = list(plain_lines(status_text(seen, seen["taken_at"]), width=80))
+    assert "web-front-1  standard" in "\n".join(text), "no name is cut"
+    for line in text:
+        assert len(line) <= 80, line
+    (more,) = [line for line in run("status", "-v").out.splitlines() if "PSI some" in line]
+    for name in ("state", "swapped", "balloon", "target"):
+        assert name in more
+    assert "running" not in run("status").out, "what is the same for all of them"
 
 
 @pytest.mark.usefixtures("as_anybody")
@@ -191,16 +212,16 @@ def test_status_of_one_domain(run: Run) -> None:
 @pytest.mark.parametrize(
     ("mode", "service", "says"),
     [
-        (Mode.OBSERVE, {}, "is observing: it plans, and changes nothing"),
+        (Mode.OBSERVE, {}, "is observing: it plans and changes nothing"),
         (
             Mode.SAFE,
             {"reason": "libvirt is away"},
-            "is in safe mode: it holds what is, then gives it back: libvirt",
+            "is in safe mode: it takes nothing, holds what it has, then gives it back: libvirt",
         ),
         (
             Mode.PAUSED,
             {"until": 2e9},
-            "is paused: it takes nothing, and gives back to guests that are short, until 20",
+            "is paused: it takes nothing and gives back to guests that are short, until 20",
         ),
     ],
 )
@@ -249,7 +270,7 @@ def test_doctor_finds_a_host_with_a_daemon_in_order(run: Run, daemon: Daemon) ->
     said = ended.out.splitlines()
     assert f"ok       DAMON: overcommitd (pid {PID}) is at work with it: took 64 MiB from web" in said
     assert "ok       policy: overcommitd's is policy.yaml" in said
-    undone = "2 change(s) in force; undone when overcommitd is stopped"
+    undone = "2 changes in force; stop overcommitd to undo"
     assert f"ok       in force: generation 7 (overcommitd): {undone}" in said
     assert daemon.heard == []
 
@@ -289,7 +310,7 @@ def test_doctor_and_a_daemon_that_says_nothing(run: Run, daemon: Daemon, mocker:
 def test_status_that_is_old_is_said_to_be(run: Run, daemon: Daemon) -> None:
     daemon.host.advance(90)
     ended = run("status")
-    assert ended.err == f"overcommitd (pid {PID}) last looked 1min 30s ago: something holds it up\n"
+    assert ended.err == f"overcommitd (pid {PID}) is late: it last looked at the host 1min 30s ago\n"
     assert ended.status == 0
 
 
@@ -307,7 +328,7 @@ def test_plan_for_who_may_not_give_orders_is_the_latest(run: Run, as_anybody: Da
     as_anybody.host.advance(4)
     ended = run("plan")
     assert ended.status == 0
-    assert "2 domain(s), 2.0 GiB RAM" in ended.out
+    assert "2 domains, 2.0 GiB RAM" in ended.out
     assert "4s ago" in ended.err
     assert as_anybody.heard == []
 
@@ -316,7 +337,7 @@ def test_plan_for_who_may_not_give_orders_is_the_latest(run: Run, as_anybody: Da
 def test_explain_shows_one_domain_of_its_plan(run: Run) -> None:
     ended = run("explain", "idle")
     assert ended.status == 0
-    assert ended.out.startswith("idle  (class all, uuid uuid-2, process 502)\n")
+    assert ended.out.startswith("idle  (class all, uuid uuid-2, pid 502)\n")
     assert "web" not in ended.out
     assert [d["name"] for d in json.loads(run("explain", "idle", "--json").out)["domains"]] == ["idle"]
     assert run("explain", "idel").status == USAGE

@@ -95,8 +95,8 @@ def test_doctor_for_programs(run: Run) -> None:
 def test_plan_changes_nothing_and_keeps_no_generation(run: Run, state: Path) -> None:
     ended = run("plan", "--detailed-exitcode")
     assert ended.status == 0
-    assert "0 domain(s)" in ended.out
-    assert ended.out.endswith("No changes. There is nothing worth taking back under this policy.\n")
+    assert "0 domains" in ended.out
+    assert ended.out.endswith("No changes. The policy allows nothing that is worth taking back now.\n")
     assert left_in(state) == ["lock"]
 
 
@@ -192,7 +192,7 @@ def test_applying_an_empty_plan_does_nothing(run: Run, tmp_path: Path, state: Pa
 def test_status(run: Run, state: Path) -> None:
     ended = run("status")
     assert ended.status == 0
-    assert "0 domain(s), 0 B promised" in ended.out
+    assert "0 domains, 0 B promised" in ended.out
     assert json.loads(run("status", "--json").out)["domains"] == []
     assert left_in(state) == []
 
@@ -416,7 +416,7 @@ def test_doctor_tells_a_controller_that_died_from_one_at_work(
     ended = run("doctor")
     assert "warn     DAMON: a controller of ours died and left its kdamonds\n" in ended.out
     assert "fix: the next plan, apply or restore gives them back" in ended.out
-    in_force = "generation 1 (apply): 1 change(s) in force; overcommitctl restore undoes them"
+    in_force = "generation 1 (apply): 1 change in force; overcommitctl restore undoes them"
     assert f"ok       in force: {in_force}\n" in ended.out
     assert ended.status == 0
     assert (state / "lock").read_text() == before

@@ -134,8 +134,7 @@ def test_history_tells_who_lost_memory_when_and_why(run: Run, policy: Path) -> N
     ]
     assert "71.0 MiB of 43.0 MiB" in text
     assert "generation 1" in text
-    assert "because the guest uses 25.0 MiB" in text
-    assert max(map(len, text.splitlines()[2:5])) <= 80
+    assert "reason: the guest uses 25.0 MiB" in text
 
 
 @pytest.mark.usefixtures("host")
@@ -169,7 +168,7 @@ def test_after_a_boot_nothing_of_the_last_one_is_in_force(run: Run, policy: Path
     host.boot_id = "22222222-2222-3333-4444-555555555555"
     seen = json.loads(run("status", "--json", "--policy", policy).out)
     assert (seen["generations"], seen["outstanding_generations"]) == ([], [])
-    assert "0 generation(s) in force" in seen["sentence"]
+    assert "0 generations in force" in seen["sentence"]
     assert [event["in_force"] for event in events(run)] == [False, None]
     ended = run("restore", "99")
     assert ended.out == "Nothing to restore: the host is as we found it.\n"
@@ -528,7 +527,7 @@ def test_an_operator_can_end_a_quarantine(run: Run) -> None:
     slip = run("release", "fre")
     assert (slip.status, slip.out) == (USAGE, "")
     assert "did you mean free?" in slip.err
-    assert "; overcommitctl release free ends that" in run("status").out
+    assert "to end it: overcommitctl release free\n" in run("status").out
     ended = run("release", "free")
     assert ended.status == 0
     assert ended.out.startswith("free: balloon may be used again, although its balloon stood still")

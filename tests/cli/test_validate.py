@@ -94,7 +94,7 @@ def test_strict_lets_no_warning_pass(run: Run, policy: Path) -> None:
     beside(policy, "classes: {gold: {cold_after: 1h}}\n")
     ended = run("validate", "--strict", policy)
     assert ended.status == USAGE
-    assert ended.err.splitlines()[1:] == ["error: 1 warning(s), which --strict does not let pass"]
+    assert ended.err.splitlines()[1:] == ["error: 1 warning: --strict treats warnings as faults"]
     assert run("validate", "--strict", "--json", policy).status == USAGE
 
 

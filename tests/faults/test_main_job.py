@@ -8,6 +8,7 @@ import pytest
 
 from overcommit.cli import render
 from overcommit.cli.status import _text
+from overcommit.cli.tables import plain_lines
 from overcommit.control.status import Mode
 from overcommit.plan import document
 from overcommit.plan.main_job import briefly
@@ -37,10 +38,10 @@ def faces(daemon: Daemon) -> dict[str, str]:
     assert plan is not None
     assert document.loads(document.dumps(plan), "a plan").stopped == plan.stopped
     return {
-        "status": next(iter(_text(daemon.server.status, daemon.world.clock.now()))),
+        "status": next(plain_lines(_text(daemon.server.status, daemon.world.clock.now()))),
         "journal": daemon.sentence,
-        "plan": next(iter(render.plan_text(plan))),
-        "explain": next(iter(render.explain_text(plan))),
+        "plan": next(plain_lines(render.plan_text(plan))),
+        "explain": next(plain_lines(render.explain_text(plan))),
     }
 
 
@@ -80,8 +81,10 @@ def test_what_stops_the_main_job_stands_first(why: str, says: str, tmp_path: Pat
         plan = daemon.controller.plan
         assert plan is not None
         if why != "none":  # that is a verdict on the domain itself
-            assert f"  pageout: not now: {plan.stopped}" in list(render.explain_text(plan))
-        assert not any("can be used" in line for line in render.explain_text(plan) if "pageout" in line)
+            assert f"  pageout: not now: {plan.stopped}" in list(plain_lines(render.explain_text(plan)))
+        assert not any(
+            "can be used" in line for line in plain_lines(render.explain_text(plan)) if "pageout" in line
+        )
         assert len({line.partition("; active")[0] for line in daemon.said if NOTHING in line}) == 1
         daemon.stop()
 
@@ -104,7 +107,7 @@ def test_a_mode_that_takes_nothing_stands_first(observe: bool, tmp_path: Path) -
             daemon.order(Verb.PAUSE, seconds=600.0)
         daemon.run_for(20)
         says = "overcommitd only observes" if observe else "overcommitd is paused"
-        assert next(iter(_text(daemon.server.status, 0.0))).startswith(says)
+        assert next(plain_lines(_text(daemon.server.status, 0.0))).startswith(says)
         daemon.stop()
 
 

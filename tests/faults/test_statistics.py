@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from overcommit.cli.render import plan_text
+from overcommit.cli.tables import plain_lines
 from overcommit.model.action import BalloonAction
 from overcommit.model.plan import Cause, Plan
 from overcommit.model.policy import Actuator
@@ -33,7 +34,7 @@ def why(plan: Plan) -> str:
     reasons = [each.text for each in found.gives_nothing if each.actuator is Actuator.BALLOON]
     text = (*reasons, found.eligible[Actuator.BALLOON].reason)[0]
     assert text
-    assert any(line.strip().startswith("free") and text in line for line in plan_text(plan))
+    assert any(line.strip().startswith("free") and text in line for line in plain_lines(plan_text(plan)))
     return text
 
 

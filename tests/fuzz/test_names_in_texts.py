@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from overcommit.cli import render, status
 from overcommit.cli.accounts import limit_findings
-from overcommit.cli.remembered import events_text, quarantine_text, reservation_text
+from overcommit.cli.remembered import events_text, quarantine_texts, reservation_text
+from overcommit.cli.tables import columns, plain_lines, table
 from overcommit.control.naming import names_of
 from overcommit.control.status import quarantine_json, status_document
 from overcommit.errors import UsageError
@@ -23,7 +24,7 @@ from overcommit.model.outcome import Status
 from overcommit.model.past import LeftBalloon, Past, Quarantine, Reservation
 from overcommit.model.policy import Actuator
 from overcommit.plan.planner import make_plan
-from overcommit.shown import columns, plain
+from overcommit.shown import plain
 from overcommit.units import GIB, MIB
 from tests import scenarios
 
@@ -94,12 +95,12 @@ def texts_about(name: str) -> list[str]:
     for state in states:
         seen = scenarios.snapshot(scenarios.host(), state, gaps={f"domain {name}": f"no pid of {name}"})
         plan = make_plan(seen, {state.incarnation.uuid: heat}, POLICY, past=past)
-        lines += [*render.plan_text(plan), *render.explain_text(plan)]
-        lines += status._text(json.loads(json.dumps(status_document(seen, POLICY, past, ()))), NOW)
+        lines += plain_lines([*render.plan_text(plan, verbose=True), *render.explain_text(plan)])
+        document = json.loads(json.dumps(status_document(seen, POLICY, past, ())))
+        lines += plain_lines(status._text(document, NOW))
         lines += [text for found in limit_findings([state]) for text in (found.about, found.text, found.fix)]
-    # History wraps: its lines are as many as they have to be.
-    assert all(plain(line) == line for line in events_text([event], [None]))
-    lines.append(quarantine_text(quarantine_json(quarantine)))
+    lines += plain_lines([events_text([event], [None])])
+    lines += quarantine_texts(quarantine_json(quarantine))
     lines.append(reservation_text(promise, NOW))
     return [plain(line) for line in lines]  # as `tell` does
 
@@ -142,7 +143,8 @@ def test_names_that_have_been_trouble() -> None:
 @given(st.lists(NAMES, min_size=1, max_size=4))
 @example(["x" * 255, "b"])
 def test_no_name_widens_a_table_or_moves_its_columns(names: list[str]) -> None:
-    header, *rows = render.table(("domain", "size"), [(name, "1.0 GiB") for name in names])
+    drawn = table(("domain", "size"), [(name, "1.0 GiB") for name in names])
+    header, *rows = plain_lines([drawn], width=80)
     assert {columns(row) for row in rows} == {columns(header)} or not rows
     assert max(map(columns, (header, *rows))) <= 2 + 32 + 2 + 7
     assert all(row.isprintable() for row in rows)

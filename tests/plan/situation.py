@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from overcommit.cli import render
+from overcommit.cli.tables import plain_lines
 from overcommit.model.accounts import Arc, CgroupLimit, Compressed, HugePages, Zswap
 from overcommit.model.blocks import VirtioMemDevice
 from overcommit.model.facts import (
@@ -387,7 +388,7 @@ def outcome(plan: Plan) -> Words:
     """What a case records of its plan: the text, and the figures of the JSON document exactly."""
     data = document.to_document(plan)
     return {
-        "text": "".join(f"{line}\n" for line in render.plan_text(plan)),
+        "text": "".join(f"{line}\n" for line in plain_lines(render.plan_text(plan))),
         "summary": _summary(data["summary"]),
         "domains": {d["name"]: _domain_figures(d) for d in data["domains"]},
         "actions": [_action_figures(a) for a in data["actions"]],

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from overcommit.classify.idle import classify
 from overcommit.cli import render
+from overcommit.cli.tables import plain_lines
 from overcommit.model.blocks import Block, VirtioMemDevice
 from overcommit.model.facts import (
     AgentFacts,
@@ -70,7 +71,7 @@ class World(NamedTuple):
         """As the operator would see it: thousands of ranges explain nothing."""
         swap = f"swap {self.snapshot.host.swap_used_bytes} of {self.snapshot.host.swap_total_bytes}"
         said = [(d.name, d.balloon, [g.what for g in d.gaps]) for d in self.snapshot.domains]
-        lines = "\n".join(render.plan_text(self.plan()))
+        lines = "\n".join(plain_lines(render.plan_text(self.plan())))
         return f"{self.policy.reclaim}, {swap}, guests {said}\n{lines}\n"
 
 

@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from overcommit.shown import MOST_COLUMNS, Subject, columns, command, fitted, plain, whom
+from overcommit.cli.tables import MOST_COLUMNS, columns, fitted
+from overcommit.shown import Subject, command, plain, whom
 
 UUID = "00000000-0000-4000-8000-000000000001"
 
