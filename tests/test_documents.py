@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,31 @@ def test_a_document_is_no_wider_than_a_terminal(document: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     long = [line for line in text.splitlines() if len(line) > WIDTH and not line.startswith("|")]
     assert not long
+
+
+def test_the_program_says_what_troubleshooting_quotes() -> None:
+    """Symptoms are looked up by the words that are on the screen."""
+    page = (CHECKOUT / "docs/troubleshooting.md").read_text()
+    quoted = re.findall(r'^## .*?"([^"]+)"', page, re.MULTILINE)
+    assert quoted
+    said = [text for path in (CHECKOUT / "overcommit").rglob("*.py") for text in literals(path)]
+    assert [quote for quote in quoted if not any(contains(text, quote) for text in said)] == []
+
+
+def literals(path: Path) -> Iterator[str]:
+    """Each string of a module, parts that are put together at run time as an ellipsis."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values
+            )
+
+
+def contains(text: str, quote: str) -> bool:
+    rest = iter(range(len(text) + 1))
+    return all(any(text.startswith(part, at) for at in rest) for part in map(str.strip, quote.split("...")))
 
 
 def test_the_readme_is_short_and_has_the_two_commands() -> None:
