@@ -13,7 +13,7 @@ from typing import Any
 
 from overcommit.errors import HostError, Refused, UsageError
 from overcommit.units import format_duration
-from overcommit.wire.listening import socket_path
+from overcommit.wire.listening import path_for_root, socket_path
 from overcommit.wire.peers import peer_of
 from overcommit.wire.protocol import MOST_REPLY_BYTES, Reply, ReplyKind, Request, Verb
 
@@ -93,6 +93,10 @@ def find_daemon() -> Daemon | None:
         HostError: one is, but it lets nobody in.
     """
     path = socket_path(os.environ)
+    if os.geteuid() == 0:
+        own = path_for_root(path)
+        with contextlib.suppress(OSError), _connect(own) as connection:  # an older daemon has none
+            return Daemon(path=own, pid=peer_of(connection).pid)
     try:
         with _connect(path) as connection:
             return Daemon(path=path, pid=peer_of(connection).pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -20,7 +21,39 @@ def socket_path(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("OVERCOMMIT_RUN_DIR", DEFAULT_DIRECTORY)) / "control.sock"
 
 
-def listen(path: Path) -> socket.socket:
+def path_for_root(path: Path) -> Path:
+    """The socket beside that one that root alone can connect to: nobody waits in its queue but root."""
+    return path.with_name("root.sock")
+
+
+class Door:
+    """A socket that listens, and since when it lets nobody in."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        """Make it, in place of one that a dead daemon left.
+
+        Raises:
+            Conflict: a daemon serves the one that is there, or it is no socket.
+            HostError: it cannot be made there.
+        """
+        self._path = path
+        self.listener = _listen(path, mode)
+        self._inode = path.stat().st_ino
+        self.deaf_until: float | None = None
+
+    def fileno(self) -> int:
+        """To wait for whoever comes."""
+        return self.listener.fileno()
+
+    def close(self) -> None:
+        """Listen no more, and remove the socket, unless somebody else has put another there."""
+        self.listener.close()
+        with contextlib.suppress(OSError):  # somebody else removed it, or the whole directory
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+
+def _listen(path: Path, mode: int) -> socket.socket:
     """A socket that listens at ``path``, in place of one that a dead daemon left.
 
     It is put there when it is ready, so that nobody ever takes one that is half made for a dead one.
@@ -36,7 +69,7 @@ def listen(path: Path) -> socket.socket:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         new.unlink(missing_ok=True)
         listener.bind(str(new))
-        new.chmod(0o666)  # who may do what is decided by credentials
+        new.chmod(mode)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
         new.rename(path)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from overcommit.errors import UsageError
 from overcommit.wire.clients import TOO_MANY, Client, Document, Order, Shelf, turn_away
-from overcommit.wire.listening import listen
+from overcommit.wire.listening import Door, path_for_root
 from overcommit.wire.peers import Group, Peer, Rank, peer_of
 from overcommit.wire.protocol import (
     MOST_REQUEST_BYTES,
@@ -77,7 +77,6 @@ class ControlServer:
             Conflict: another daemon serves it, or something else is in its place.
             HostError: it cannot be made there.
         """
-        self._path = path
         self._group = group
         self._wake = wake
         self._say = say
@@ -90,12 +89,16 @@ class ControlServer:
         self._outbox: deque[tuple[Client, Reply]] = deque()
         self._clients: set[Client] = set()
         self._closing = False
-        self._deaf_until: float | None = None
         self._pace = Rate(MOST_A_SECOND, MOST_AT_ONCE)
         self._rates = Rates(MOST_OF_ONE_A_SECOND, MOST_OF_ONE_AT_ONCE)
         self._rung_at: float | None = None
-        self._listener = listen(path)
-        self._inode = path.stat().st_ino
+        # Who may do what is decided by credentials; root has a queue of its own.
+        self._door = Door(path, 0o666)
+        try:
+            self._doors = (Door(path_for_root(path), 0o600), self._door)
+        except BaseException:
+            self._door.close()
+            raise
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector: selectors.BaseSelector = selectors.DefaultSelector()
         self._thread = self._started()
@@ -147,11 +150,9 @@ class ControlServer:
         self._ring()
         self._thread.join()
         self._selector.close()
-        self._listener.close()
+        for door in self._doors:
+            door.close()
         os.close(self._bell)
-        with contextlib.suppress(OSError):  # somebody else removed it, or the whole directory
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
 
     def _ring(self) -> None:
         os.eventfd_write(self._bell, 1)
@@ -185,56 +186,59 @@ class ControlServer:
             self._forget(client)
         self._clients.clear()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._bell, selectors.EVENT_READ)
-        self._deaf_until = None
+        for door in self._doors:
+            self._selector.register(door, selectors.EVENT_READ)
+            door.deaf_until = None
 
     def _serve(self) -> None:
         while not self._closing:
             self._turn()
-        with contextlib.suppress(KeyError):  # deaf
-            self._selector.unregister(self._listener)
-        self._deaf_until = None
+        for door in self._doors:
+            with contextlib.suppress(KeyError):  # deaf
+                self._selector.unregister(door)
+            door.deaf_until = None
         for client in list(self._clients):
             self._stop(client)
         while self._clients:
             self._turn()
 
     def _turn(self) -> None:
-        somebody_comes = False
+        knocked: set[Door] = set()
         for key, events in self._selector.select(self._longest_wait()):
-            if key.fileobj is self._listener:
-                somebody_comes = True
+            if isinstance(key.fileobj, Door):
+                knocked.add(key.fileobj)
             elif key.fileobj == self._bell:
                 os.eventfd_read(self._bell)
                 self._rung_at = None
             elif key.data in self._clients:
                 self._attend(key.data, events)
         self._deliver()
-        if somebody_comes:  # after those who have left made room
-            self._accept()
+        for door in self._doors:  # root first, and after those who have left made room
+            if door in knocked:
+                self._accept(door)
         now = time.monotonic()
         for client in [c for c in self._clients if c.deadline is not None and c.deadline <= now]:
             self._drop(client)
-        if self._deaf_until is not None and self._deaf_until <= now:
-            self._deaf_until = None
-            self._selector.register(self._listener, selectors.EVENT_READ)
+        for door in self._doors:
+            if door.deaf_until is not None and door.deaf_until <= now:
+                door.deaf_until = None
+                self._selector.register(door, selectors.EVENT_READ)
 
     def _longest_wait(self) -> float | None:
         ends = [client.deadline for client in self._clients if client.deadline is not None]
-        if self._deaf_until is not None:
-            ends.append(self._deaf_until)
+        ends += [door.deaf_until for door in self._doors if door.deaf_until is not None]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
-    def _accept(self) -> None:
+    def _accept(self, door: Door) -> None:
         now = time.monotonic()
-        while self._pace.take(now):
+        while door is not self._door or self._pace.take(now):
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = door.listener.accept()
             except BlockingIOError:
                 return
             except OSError:
-                self._be_deaf(_DEAF_SECONDS)  # without a rest this would spin: the listener stays readable
+                self._be_deaf(door, _DEAF_SECONDS)  # without a rest this would spin: it stays readable
                 return
             connection.setblocking(False)
             try:
@@ -243,11 +247,11 @@ class ControlServer:
                 connection.close()
                 continue
             self._admit(connection, peer, time.monotonic())
-        self._be_deaf(_PACE_SECONDS)
+        self._be_deaf(door, _PACE_SECONDS)
 
-    def _be_deaf(self, seconds: float) -> None:
-        self._selector.unregister(self._listener)
-        self._deaf_until = time.monotonic() + seconds
+    def _be_deaf(self, door: Door, seconds: float) -> None:
+        self._selector.unregister(door)
+        door.deaf_until = time.monotonic() + seconds
 
     def _admit(self, connection: socket.socket, peer: Peer, now: float) -> None:
         """Give it a place, or turn it away, which costs next to nothing."""

@@ -21,6 +21,7 @@ from unittest.mock import Mock
 import pytest
 
 from overcommit.errors import Conflict, HostError, Refused, UsageError
+from overcommit.wire.client import find_daemon
 from overcommit.wire.peers import Group, Peer, find_group, peer_of
 from overcommit.wire.protocol import MOST_REQUEST_BYTES, Reply, ReplyKind, Request, Verb
 from overcommit.wire.seats import LINGERING_SECONDS, MOST_OF_ONE_USER, MOST_SEATS
@@ -356,6 +357,44 @@ def test_who_comes_too_often_is_turned_away_and_others_are_not(served: Served) -
     assert all(is_let_in(served, ROOT) for _ in range(4 * MOST_OF_ONE_AT_ONCE)), "root may come as it likes"
 
 
+def test_root_does_not_wait_in_the_queue_of_all_others(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's queue is full of others, of whom one a second is let in."""
+    monkeypatch.setattr("overcommit.wire.server.MOST_A_SECOND", 1)
+    monkeypatch.setattr("overcommit.wire.server.MOST_AT_ONCE", 1)
+    monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(served.path.parent))
+    served.start().publish(b'{"looked": true}', None, None)
+    with contextlib.ExitStack() as flood:
+        waiting = 0
+        with contextlib.suppress(BlockingIOError):
+            while waiting < 1000:
+                other = flood.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                other.setblocking(False)
+                other.connect(str(served.path))
+                waiting += 1
+        assert 0 < waiting < 1000, "no more than the queue has room for"
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        began = time.monotonic()
+        daemon = find_daemon()
+        assert daemon is not None
+        assert daemon.ask(Verb.STATUS, seconds=LONG) == {"looked": True}
+        assert time.monotonic() - began < 2.0
+
+
+def test_a_daemon_without_a_socket_for_root_is_found_by_root_all_the_same(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of before, or one that root sees from within a container, as somebody else."""
+    served.start().publish(b"{}", None, None)
+    monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(served.path.parent))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    served.path.with_name("root.sock").unlink()
+    found = find_daemon()
+    assert found is not None
+    assert (found.path, found.ask(Verb.STATUS)) == (served.path, {})
+
+
 @pytest.mark.parametrize("fault", [RecursionError("too deep"), ValueError("odd"), MemoryError()])
 def test_a_request_that_breaks_something_ends_nobody_but_who_sent_it(
     served: Served, monkeypatch: pytest.MonkeyPatch, fault: Exception
@@ -498,17 +537,20 @@ def test_what_a_dead_daemon_left_is_replaced(served: Served) -> None:
         dead.bind(str(served.path))
     served.start().publish(b"{}", None, None)
     assert answer(served.ask(Verb.STATUS)).body == {}
-    assert [entry.name for entry in served.path.parent.iterdir()] == ["control.sock"]
-    assert served.path.stat().st_mode & 0o777 == 0o666
+    modes = {entry.name: entry.stat().st_mode & 0o777 for entry in served.path.parent.iterdir()}
+    assert modes == {"control.sock": 0o666, "root.sock": 0o600}
 
 
 def test_closing_leaves_the_socket_of_a_successor(served: Served) -> None:
     server = served.start()
-    served.path.unlink()
+    for entry in served.path.parent.iterdir():
+        entry.unlink()
     successor = ControlServer(served.path, None, lambda: None)
     server.close()
     served.server = successor
-    assert served.path.exists()
+    assert {entry.name for entry in served.path.parent.iterdir()} == {"control.sock", "root.sock"}
+    successor.close()
+    assert not list(served.path.parent.iterdir())
 
 
 def test_what_is_no_socket_is_left_alone(served: Served) -> None:
