@@ -17,7 +17,7 @@ HOST_PACKAGES: Final = (
     "qemu-utils", "swtpm", "swtpm-tools",
     # what the product needs at run time, and the tool its results are checked against
     "python3", "python3-venv", "python3-pip", "python3-installer", "python3-libvirt",
-    "python3-yaml", "python3-pydantic", "python3-tenacity", "python3-click",
+    "python3-yaml", "python3-pydantic", "python3-tenacity", "python3-click", "python3-rich",
     "damo",
     # the contract tests run on the host VM's own kernel
     "python3-pytest",
