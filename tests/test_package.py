@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,17 @@ def test_the_hook_before_a_commit_is_local_and_a_target_of_make() -> None:
     )
     assert made.returncode == 0, made.stderr
     assert "mypy" in made.stdout
+
+
+def test_editors_are_told_what_files_are_like() -> None:
+    """Tabs where the files have them, and nowhere else."""
+    with_tabs = subprocess.run(
+        ["git", "grep", "-lIP", r"^\t"], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    sections = re.findall(
+        r"^\[(.*)\]\nindent_style = tab$", (CHECKOUT / ".editorconfig").read_text(), re.MULTILINE
+    )
+    patterns = [pattern for section in sections for pattern in section.strip("{}").split(",")]
+    assert patterns
+    assert [name for name in with_tabs if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+    assert [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in with_tabs)] == []
