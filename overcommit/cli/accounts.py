@@ -16,7 +16,7 @@ from overcommit.plan.budget import shared_limit
 from overcommit.plan.case import worthwhile
 from overcommit.plan.limits import no_swap, raise_text, tightest
 from overcommit.shown import command
-from overcommit.units import MIB, format_ratio, format_size
+from overcommit.units import MIB, counted, format_ratio, format_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +37,8 @@ def account_findings(host: HostFacts) -> Iterator[Finding]:
         yield Finding(
             level="warn" if idle else "ok",
             about="huge pages",
-            text=f"{format_size(huge.total_bytes)} are set aside, {format_size(huge.free_bytes)} of it free; "
-            "only guests that are defined with huge pages can use them",
+            text=f"{format_size(huge.total_bytes)} reserved, {format_size(huge.free_bytes)} of it free. "
+            f"Only guests that are defined with huge pages can use them",
             fix=f'for n in {HUGE_PAGES}/*/nr_hugepages; do echo 0 > "$n"; done  # if no guest is to use them'
             if idle
             else "",
@@ -48,22 +48,22 @@ def account_findings(host: HostFacts) -> Iterator[Finding]:
             level="ok",
             about="ZFS",
             text=f"its cache holds {format_size(arc.size_bytes)} and shrinks to "
-            f"{format_size(arc.minimum_bytes)} (zfs_arc_min) when memory is short: a plan counts the "
-            "difference as available, the kernel does not",
+            f"{format_size(arc.minimum_bytes)} (zfs_arc_min) when memory is short. A plan counts the "
+            f"difference as available. The kernel does not",
         )
     if zram is not None:
         yield Finding(
             level="ok",
             about="zram",
-            text=f"{format_size(zram.stored_bytes)} in it take {format_size(zram.used_bytes)} of memory",
+            text=f"{format_size(zram.stored_bytes)} stored in {format_size(zram.used_bytes)} of memory",
         )
     if zswap is not None and zswap.enabled:
         twice = any(area.kind is SwapKind.ZRAM for area in host.swap)
         yield Finding(
             level="warn" if twice else "ok",
             about="zswap",
-            text=f"on: up to {format_ratio(zswap.most)} of memory holds what is swapped out, compressed, "
-            f"before it goes to its device; now {format_size(zswap.pool.stored_bytes)} in "
+            text=f"on: up to {format_ratio(zswap.most)} of memory holds swapped-out pages, compressed, "
+            f"before they go to the device. Now {format_size(zswap.pool.stored_bytes)} in "
             f"{format_size(zswap.pool.used_bytes)}"
             + ("; with zram behind it, memory is compressed twice" if twice else ""),
             fix=f"echo N > {ZSWAP}/enabled  # and zswap.enabled=0 on the kernel's command line"
@@ -75,9 +75,9 @@ def account_findings(host: HostFacts) -> Iterator[Finding]:
 def swap_finding(area: SwapArea, host: HostFacts) -> Finding:
     """One swap area, what its device did so far, and whether guest memory rests there readable (rule S7)."""
     rests = {
-        True: "; guest memory will rest there encrypted",
-        False: "; guest memory will rest there, readable on the disk",
-        None: "; guest memory will rest there, and whether it is encrypted cannot be told",
+        True: "; guest memory there is encrypted",
+        False: "; guest memory there is readable on the disk",
+        None: "; it is not known whether guest memory there is encrypted",
     }[area.encrypted]
     hazard = area.hazard
     return Finding(
@@ -105,12 +105,12 @@ def _cipher(area: SwapArea) -> str:
         "mkswap /dev/mapper/cryptswap",
         "swapon /dev/mapper/cryptswap",
     )
-    return f"{' && '.join(steps)}  # and the same in /etc/crypttab and /etc/fstab"
+    return f"{' && '.join(steps)}  # then add it to /etc/crypttab and /etc/fstab"
 
 
 def _elsewhere(area: SwapArea, host: HostFacts) -> str:
     """Swap in memory first, so that what lies there has a place to go to."""
-    return f"{zram_command(host)} && {command('swapoff', area.file)}  # and take it out of /etc/fstab"
+    return f"{zram_command(host)} && {command('swapoff', area.file)}  # then remove it from /etc/fstab"
 
 
 def zram_command(host: HostFacts) -> str:
@@ -126,7 +126,7 @@ def memory_finding(domain: DomainFacts) -> Finding:
         kind = block.backing, block.home
         homes[kind] = homes.get(kind, 0) + block.size_bytes
     lies = [f"{format_size(size)} in {_lies_in(*kind)}" for kind, size in homes.items()]
-    text = f"RAM: {', '.join(lies)}" if lies else "what its RAM lies in cannot be told"
+    text = f"RAM: {', '.join(lies)}" if lies else "the kind of its RAM is not known"
     if domain.companions:
         text += f"; beside QEMU in its cgroup: {', '.join(map(_charged, domain.companions))}"
     return Finding(level="ok" if lies else "warn", about=f"domain {domain.name}", text=text)
@@ -151,9 +151,9 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
         yield Finding(
             level="warn" if short else "ok",
             about=f"limit of {limit.path}",
-            text=f"{limit.file} {format_size(limit.limit_bytes)} for all guests in it, which were promised "
-            f"{format_size(promised)} with QEMU's own; {format_size(limit.current_bytes)} are charged, "
-            f"{format_size(limit.cache_bytes)} of that cache",
+            text=f"{limit.file} {format_size(limit.limit_bytes)} for all its guests. They were promised "
+            f"{format_size(promised)} with QEMU's overhead. Charged: "
+            f"{format_size(limit.current_bytes)}, of which {format_size(limit.cache_bytes)} is cache",
             fix=f"{raise_text(limit)}, or promise less" if short else "",
         )
     for domain in domains:
@@ -165,7 +165,7 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
                     level="warn",
                     about=f"domain {domain.name}",
                     text=f"may hold {format_size(own.limit_bytes)} ({own.file}), but was promised "
-                    f"{format_size(needed)} with QEMU's own: the kernel {does} it before it has that",
+                    f"{format_size(needed)} with QEMU's overhead. The kernel {does} it first",
                     fix=raise_text(own, domain.incarnation),
                 )
         bound = tightest(domain.swap_limits)
@@ -173,7 +173,7 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
             yield Finding(
                 level="warn",
                 about=f"domain {domain.name}",
-                text=f"its cgroup may {no_swap(bound.limit)}: nothing of it can be paged out",
+                text=f"its cgroup may {no_swap(bound.limit)}. Page-out cannot be used",
                 fix=raise_text(bound.limit, domain.incarnation),
             )
     yield from _shared_swap_findings(domains)
@@ -192,7 +192,7 @@ def _shared_swap_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
                 limits[limit.path] = limit
     for path, limit in limits.items():
         full = limit.room_bytes < worthwhile(0)
-        what = f"of {len(below[path])} domain(s) in it "
+        what = f"of {counted(len(below[path]), 'domain')} in it "
         yield Finding(
             level="warn" if full else "ok",
             about=f"swap limit of {path}",

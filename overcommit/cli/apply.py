@@ -38,19 +38,19 @@ _POOR_ROUNDS = 2
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--wait", is_flag=True, help="Then plan and apply again, until nothing more is gained.")
+@click.option("--wait", is_flag=True, help="Then plan and apply again until nothing more is freed.")
 @click.option(
     "--timeout",
     default="30min",
     show_default=True,
     callback=as_seconds,
     metavar="DURATION",
-    help="With --wait: begin no round after that.",
+    help="With --wait: start no new round after this time.",
 )
 @click.option(
     "--trust-file",
     is_flag=True,
-    help="Apply FILE though others could have written it. It is checked as ever.",
+    help="Apply FILE even if other users could have written it. It is still checked.",
 )
 @observe_for_option
 @take_over_option
@@ -79,8 +79,8 @@ def apply(
     """
     require_root()
     refuse_beside_daemon(
-        "it applies plans itself",
-        "systemctl stop overcommitd, which runs restore as well, then apply; or leave it to overcommitd",
+        "it applies its plans itself",
+        "systemctl stop overcommitd, then apply",
     )
     if file is None and not yes:
         require_somebody_to_ask()
@@ -109,10 +109,10 @@ def apply(
             session.talk.say("nothing to do")
             _tell_nothing(session, generation, complete=True)
             return
-        more = ", and what later rounds find" if wait else ""
+        more = ", then what later rounds find" if wait else ""
         if saved is None and not yes and not agreed(f"Do this (frees {render.gains(first)}){more}?"):
             _tell_nothing(session, generation, complete=False)
-            raise Refused("nothing is done, as you said")
+            raise Refused("you answered no: nothing was changed")
         with _saved_in(session, file, take_over=take_over):
             rounds = [do(operation, first, teller(session))]
         failure = rounds[-1].failure
@@ -135,7 +135,7 @@ def _saved_in(session: Session, file: Path | None, *, take_over: bool) -> Iterat
         if file is None:
             raise
         plan = session.again("plan", "-o", str(file), take_over=take_over)
-        hint = f"nothing was changed; make a new plan with {plan}"
+        hint = f"{plan}"
         raise StalePlan(str(stale), hint=hint) from stale
 
 
@@ -145,15 +145,15 @@ def _require_as_saved(
     """Raise `UsageError` for what a saved plan leaves no room for, or what is about one, where none is."""
     if file is None:
         if trusted:
-            raise UsageError("--trust-file is about a saved plan, and none is named")
+            raise UsageError("--trust-file needs a saved plan, and no FILE is named")
         return
     if watching:
-        raise UsageError("a saved plan is applied as it is: --domain and --observe-for belong to plan")
+        raise UsageError("--domain and --observe-for do not fit a saved plan: it is applied exactly as it is")
     if wait:
         once = session.again("apply", as_word(file), take_over=take_over)
         then = session.again("apply", "--wait", take_over=take_over)
         raise UsageError(
-            "a saved plan is applied exactly once: --wait makes new ones", hint=f"first {once}, then {then}"
+            "--wait does not fit a saved plan: it makes new plans", hint=f"first {once}, then {then}"
         )
 
 
@@ -165,17 +165,17 @@ def _go_on(
     gained = last.gained_bytes
     while True:
         poor = 0 if gained >= worthwhile(0) else poor + 1
-        so_far = f"round {number} gained {format_size(gained)}"
+        so_far = f"round {number} freed {format_size(gained)}"
         if poor == _POOR_ROUNDS:
-            say(f"{so_far}, as little as the one before: ending")
+            say(f"{so_far}, again almost nothing. Stopping")
             return
         if session.clock.monotonic() >= deadline:
-            say(f"{so_far}: ending, the time is up")
+            say(f"{so_far}. Stopping at the timeout")
             return
-        say(f"{so_far}; planning again")
+        say(f"{so_far}. Planning again")
         plan = plan_now(operation, scope, session.talk)
         if not plan.runnable:
-            say("nothing is left to do")
+            say("nothing more to do")
             return
         if session.json:
             show(session, plan)
@@ -216,8 +216,8 @@ def _read(file: Path, *, trusted: bool) -> Plan:
         raise UsageError(f"cannot read the plan {file}: not text") from error
     except own_file.Untrusted as refused:
         hint = (
-            "whoever can write it says what root does; make your own with overcommitctl plan -o FILE, "
-            "or add --trust-file"
+            "make your own plan with overcommitctl plan -o FILE; or add --trust-file, if you trust "
+            "everybody who can write it"
         )
         raise own_file.Untrusted(str(refused), hint=hint) from refused
 
@@ -252,6 +252,6 @@ def _tell(session: Session, report: Report, rounds: int, *, complete: bool) -> N
     if any(entry.generation == report.generation for entry in session.journal.outstanding()):
         session.talk.say(f"generation {report.generation} is in force. To undo: {session.again('restore')}")
     else:
-        session.talk.say("nothing to undo: what a guest needs of it comes back when it touches it")
+        session.talk.say("nothing to undo: paged-out memory comes back when its guest touches it")
     if report.moved_bytes:
-        session.talk.say("what was moved to another node stays there: only the kernel may move it back")
+        session.talk.say("memory that was moved to another node stays there until the kernel moves it back")

@@ -18,7 +18,7 @@ from overcommit.wire.protocol import Verb
 def refuse_beside_daemon(why: str, hint: str) -> None:
     """Raise `Refused` where a daemon is at work; for what is the daemon's own business then."""
     if daemon := find_daemon():
-        raise Refused(f"overcommitd is at work (pid {daemon.pid}): {why}", hint=hint)
+        raise Refused(f"overcommitd is running (pid {daemon.pid}): {why}", hint=hint)
 
 
 def refuse_options(daemon: Daemon, given: Mapping[str, bool], hint: str) -> None:
@@ -26,8 +26,8 @@ def refuse_options(daemon: Daemon, given: Mapping[str, bool], hint: str) -> None
     unfit = [name for name, is_given in given.items() if is_given]
     if unfit:
         raise UsageError(
-            f"{', '.join(unfit)}: not while overcommitd is at work (pid {daemon.pid}), which has a watch and "
-            "a policy of its own",
+            f"{', '.join(unfit)}: not possible while overcommitd is running (pid {daemon.pid}). It has its "
+            f"own watch and policy",
             hint=hint,
         )
 

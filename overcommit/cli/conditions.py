@@ -40,7 +40,8 @@ def fault_findings(release: str) -> Iterator[Finding]:
         yield Finding(
             level="warn",
             about="DAMON",
-            text=f"kernel {release} has a known fault: {fault.what}. What is done about it: {fault.ours}",
+            text=f"kernel {release} has a known fault: {fault.what}. What overcommit does about it: "
+            f"{fault.ours}",
             fix=fault.remedy,
         )
 
@@ -56,7 +57,7 @@ def boot_command(settings: HostSettings, parameter: str) -> str:
         "grubby": f"grubby --update-kernel=ALL --args={parameter} && reboot",
         "grub2-mkconfig": f"{edited} && grub2-mkconfig -o /boot/grub2/grub.cfg && reboot",
         "rpm-ostree": f"rpm-ostree kargs --append={parameter} && reboot",
-    }.get(tool, f"add {parameter} to the kernel's command line in the boot loader, and boot")
+    }.get(tool, f"add {parameter} to the kernel's command line in the boot loader, and reboot")
 
 
 def _groups(settings: HostSettings) -> Iterator[Finding]:
@@ -64,16 +65,16 @@ def _groups(settings: HostSettings) -> Iterator[Finding]:
         yield Finding(
             level="warn",
             about="cgroups",
-            text=f"control groups are {settings.hierarchy.value}: what a guest's group holds and feels "
-            "cannot be read, and the kernel cannot be asked to reclaim from it",
+            text=f"control groups are {settings.hierarchy.value}: a guest's memory and memory pressure "
+            f"cannot be read, and the kernel cannot reclaim from one guest",
             fix=boot_command(settings, "systemd.unified_cgroup_hierarchy=1"),
         )
     elif settings.memory_controller is False:
         yield Finding(
             level="warn",
             about="cgroups",
-            text="control groups do not account for memory: what a guest's group holds and feels cannot be "
-            "read. The kernel was booted with cgroup_disable=memory, or leaves it off",
+            text="control groups do not count memory: a guest's memory and memory pressure cannot be read. "
+            "The kernel booted with cgroup_disable=memory, or has it off by default",
             fix=boot_command(settings, "cgroup_enable=memory"),
         )
 
@@ -85,7 +86,7 @@ def _kernel_settings(settings: HostSettings, host: HostFacts) -> Iterator[Findin
             settings,
             "zone_reclaim_mode",
             mode,
-            "a memory node that is full takes pages from its own guests while other nodes have room",
+            "a full memory node reclaims from its own guests while other nodes have room",
             0,
         )
     swappiness = settings.swappiness
@@ -94,8 +95,8 @@ def _kernel_settings(settings: HostSettings, host: HostFacts) -> Iterator[Findin
             settings,
             "swappiness",
             0,
-            "the kernel pages out nothing by itself until free memory and file cache are all but gone, and "
-            "then it may kill; only our own page-outs go on",
+            "the kernel pages out nothing until free memory and file cache are almost gone. Then it may "
+            "kill processes. Page-outs by overcommit still work",
             _USUAL_SWAPPINESS,
         )
     first = max(host.swap, key=lambda area: area.priority, default=None)
@@ -112,7 +113,7 @@ def _kernel_settings(settings: HostSettings, host: HostFacts) -> Iterator[Findin
             settings,
             "overcommit_memory",
             _STRICT,
-            "the kernel refuses memory above its CommitLimit: no guest starts that is promised more",
+            "the kernel refuses memory above its CommitLimit: a guest that is promised more does not start",
             0,
         )
     yield from _kept_free(settings, host)
@@ -128,8 +129,8 @@ def _kept_free(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
             settings,
             "min_free_kbytes",
             free // KIB,
-            f"nobody may use {format_size(free)} ({share} of memory): the kernel pages out and kills while "
-            "that is free",
+            f"{format_size(free)} ({share} of memory) stay unused: the kernel pages out and kills while "
+            f"they are free",
             usual,
         )
     elif free is not None and free < _LEAST_PART_OF_USUAL * usual * KIB:
@@ -137,8 +138,8 @@ def _kept_free(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
             settings,
             "min_free_kbytes",
             free // KIB,
-            f"the kernel keeps {format_size(free)} for its own needs, usual is {format_size(usual * KIB)}: "
-            "to page out takes memory, and a short host can lock up",
+            f"the kernel keeps {format_size(free)} for itself; {format_size(usual * KIB)} is usual. "
+            f"Page-out itself needs memory, and a host that is short can lock up",
             usual,
         )
     share_between = settings.watermark_share
@@ -156,7 +157,7 @@ def _kept_free(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
 def _setting(settings: HostSettings, name: str, value: int, does: str, better: int) -> Finding:
     tuned = ""
     if "tuned.service" in settings.services:
-        tuned = f"; tuned applies its profile {settings.tuned_profile or 'of unknown name'}, which may set it"
+        tuned = f"; tuned has the profile {settings.tuned_profile or 'of unknown name'}, which may set it"
     file = f"/etc/sysctl.d/zz-{name.replace('_', '-')}.conf"
     return Finding(
         level="warn",
@@ -172,23 +173,23 @@ def _services(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
             yield Finding(
                 level="warn",
                 about=_KILLERS[service],
-                text="is active: when memory and swap are low it kills the largest process, which is a "
-                "guest, and page-out makes swap low on purpose",
+                text="is active. When memory and swap are low it kills the largest process, which is a "
+                "guest. Page-out fills swap on purpose",
                 fix=command("systemctl", "disable", "--now", service),
             )
     if "systemd-oomd.service" in settings.services:
         yield Finding(
             level="warn",
             about="systemd-oomd",
-            text="is active: where a slice says so (oomctl lists them; / on Fedora) it kills whole groups "
-            "when 90% of memory and of swap are in use, those with most in swap first, and these are guests",
+            text="is active. In the slices that oomctl lists (/ on Fedora) it kills whole groups when 90% "
+            "of memory and of swap are in use. It begins with those with most in swap, which are guests",
             fix="systemctl mask --now systemd-oomd.service",
         )
     if "numad.service" in settings.services and len(host.nodes) > 1:
         yield Finding(
             level="warn",
             about="numad",
-            text="is active: it moves guests' memory between nodes, and undoes what demotion does",
+            text="is active. It moves guests' memory between nodes and undoes demotion",
             fix="systemctl disable --now numad.service",
         )
 
@@ -201,7 +202,7 @@ def _khugepaged(settings: HostSettings) -> Iterator[Finding]:
         yield Finding(
             level="ok",
             about="khugepaged",
-            text=f"may fill up to {settings.khugepaged_fills} free pages to make a huge page: what a balloon "
-            "or free page reporting gave back can come back without being asked for",
+            text=f"may fill up to {settings.khugepaged_fills} free pages to make a huge page. Memory that "
+            f"a balloon or free page reporting freed can become used again",
             fix=f"echo 'w {path} - - - - 0' > {conf} && systemd-tmpfiles --create {conf}",
         )

@@ -66,7 +66,9 @@ _KEYWORD_NAMES = {
 
 
 @click.command()
-@click.option("--probe", is_flag=True, help="Also try what this kernel's DAMON offers, in a slot of ours.")
+@click.option(
+    "--probe", is_flag=True, help="Also use a kdamond slot to test what this kernel's DAMON offers."
+)
 @take_over_option
 @with_session
 def doctor(session: Session, probe: bool, take_over: bool) -> None:
@@ -78,8 +80,8 @@ def doctor(session: Session, probe: bool, take_over: bool) -> None:
     """
     if probe:
         refuse_beside_daemon(
-            "--probe takes a kdamond slot of its own",
-            "overcommitctl doctor without it, or first systemctl stop overcommitd, which puts all back",
+            "--probe needs a kdamond slot of its own",
+            "run doctor without --probe, or stop overcommitd first: systemctl stop overcommitd",
         )
     offered = _try(session, take_over=take_over) if probe else None
     findings = list(_examine(session, offered if isinstance(offered, Capabilities) else None))
@@ -166,14 +168,14 @@ def _of_ours(holder: str | None) -> Finding:
         return Finding(
             level="conflict",
             about="DAMON",
-            text=f"a controller of ours is at work: {holder}",
-            fix="wait for it to end, or stop it",
+            text=f"another overcommit controller is running: {holder}",
+            fix="wait until it ends, or stop it",
         )
     return Finding(
         level="warn",
         about="DAMON",
-        text="a controller of ours died and left its kdamonds",
-        fix="the next plan, apply or restore gives them back",
+        text="an overcommit controller died and left its kdamonds",
+        fix="overcommitctl restore",
     )
 
 
@@ -182,14 +184,14 @@ def _daemon(seen: Mapping[str, Any]) -> Iterator[Finding]:
     yield Finding(
         level="warn" if seen["mode"] == Mode.SAFE.value else "ok",
         about="DAMON",
-        text=f"overcommitd (pid {seen['pid']}) is at work with it: {seen['sentence']}",
+        text=f"overcommitd (pid {seen['pid']}) uses it: {seen['sentence']}",
     )
-    yield Finding(level="ok", about="policy", text=f"overcommitd's is {seen['policy_source']}")
+    yield Finding(level="ok", about="policy", text=f"overcommitd uses {seen['policy_source']}")
     if seen["policy_refused"]:
         yield Finding(
             level="warn",
             about="policy",
-            text=f"what is on disk now is refused: {'; '.join(seen['policy_refused'].splitlines())}",
+            text=f"overcommitd refuses the policy on disk: {'; '.join(seen['policy_refused'].splitlines())}",
             fix=_validates(Path(seen["policy_source"])),
         )
 
@@ -214,12 +216,13 @@ def _in_force(session: Session, seen: Mapping[str, Any] | None) -> Iterator[Find
 
 def _tracing(session: Session) -> Finding:
     if AccessTrace(session.kernel).offered:
-        return Finding(level="ok", about="DAMON", text="every window can be had from its tracepoint")
+        return Finding(level="ok", about="DAMON", text="its tracepoint can be read")
     return Finding(
         level="warn",
         about="DAMON",
-        text="its tracepoint cannot be had: many domains take long to look at, and sampling is tuned by us",
-        fix=f"mount -t tracefs tracefs {TRACING}  # a kernel in lockdown does not allow it",
+        text="its tracepoint cannot be read: watching many domains takes longer, and overcommit tunes the "
+        "sampling itself",
+        fix=f"mount -t tracefs tracefs {TRACING}  # not possible while the kernel is in lockdown",
     )
 
 
@@ -271,7 +274,7 @@ def _memory(host: HostFacts, unreadable: Sequence[Gap], settings: HostSettings) 
         yield Finding(
             level="warn",
             about="swap",
-            text="none: page-out cannot be used, only free page reporting and ballooning",
+            text="none. Only free page reporting, virtio-mem and the balloon can be used, not page-out",
             fix=zram_command(host),
         )
     for area in host.swap:
@@ -280,7 +283,7 @@ def _memory(host: HostFacts, unreadable: Sequence[Gap], settings: HostSettings) 
         yield Finding(
             level="warn",
             about="pressure",
-            text="no pressure stall information: a guest's pain cannot be seen from outside",
+            text="no pressure stall information: the memory pressure of guests cannot be read",
             fix=boot_command(settings, "psi=1"),
         )
     else:
@@ -294,41 +297,42 @@ def _memory(host: HostFacts, unreadable: Sequence[Gap], settings: HostSettings) 
 def _ksm(ksm: KsmFacts | None, ours: int | None) -> Finding:
     """Who merges equal pages, and what that brings; ``ours`` is the generation of ours that started it."""
     if ksm is None:
-        return Finding(level="ok", about="KSM", text="not in this kernel: equal pages are not merged")
+        return Finding(level="ok", about="KSM", text="this kernel has no KSM")
     gain = f"{gain_text(ksm)}; {_ksm_work(ksm)}"
     runs = ksm.run is KsmRun.RUNNING
     if ours is not None:
-        state = "runs since" if runs else f"was stopped (run is {ksm.run.value}) after"
+        state = "runs since" if runs else f"was stopped by somebody else (run is {ksm.run.value}) after"
         text = f"{state} generation {ours} started it; {gain}"
         return Finding(
             level="ok" if runs else "warn",
             about="KSM",
             text=text,
-            fix="" if runs else f"overcommitctl restore {ours} ends our claim",
+            fix="" if runs else f"overcommitctl restore {ours}",
         )
     if runs or ksm.tuner is not None:
         state = "runs" if runs else "does not run now"
         return Finding(
             level="warn",
             about="KSM",
-            text=f"belongs to {ksm.tuner or 'somebody else'}, is left alone, and {state}; {gain}",
+            text=f"{state} under {ksm.tuner or 'somebody else'}; overcommit leaves it alone; {gain}",
             fix=_stop_tuner(ksm.tuner),
         )
-    stopped = "stopped" if ksm.run is KsmRun.STOPPED else "stopped for good and unmerged (run is 2)"
+    stopped = "stopped" if ksm.run is KsmRun.STOPPED else "stopped, with all pages unmerged (run is 2)"
     return Finding(level="ok", about="KSM", text=f"{stopped}; {gain}")
 
 
 def _stop_tuner(tuner: str | None) -> str:
     if tuner == "ksmtuned.service":
         return command("systemctl", "disable", "--now", tuner)
-    return "stop it there first, if the policy shall decide (host: ksm)"
+    return "stop it in that tool first, if the policy is to decide (host: ksm)"
 
 
 def _ksm_work(ksm: KsmFacts) -> str:
     advisor = f" (by advisor {ksm.advisor})" if ksm.advisor not in {None, "none"} else ""
     return (
-        f"{format_size(ksm.shared_bytes)} hold what is merged, {format_size(ksm.unshared_bytes)} were "
-        f"like no other; {ksm.pages_to_scan} pages every {format_duration(ksm.sleep_seconds)}{advisor}"
+        f"{format_size(ksm.shared_bytes)} of merged pages, {format_size(ksm.unshared_bytes)} of pages "
+        f"without an equal; scans {ksm.pages_to_scan} pages every "
+        f"{format_duration(ksm.sleep_seconds)}{advisor}"
     )
 
 
@@ -340,7 +344,7 @@ def _domains(
     policy = None
     try:
         policy = session.policy()
-        yield Finding(level="ok", about="policy", text=f"for verbs it is {policy.source}")
+        yield Finding(level="ok", about="policy", text=f"{policy.source}")
         if asks_agents(policy):
             snapshot = ask_agents(snapshot, session.hypervisor(read_only=False), policy)
     except OvercommitError as error:
@@ -355,7 +359,7 @@ def _domains(
         for actuator, verdict in verdicts.items():
             can = "can be used"
             if actuator is Actuator.DEMOTION and offered is None:
-                can += " if DAMON can move memory of a process: --probe tells"
+                can += " if DAMON can move memory of a process (doctor --probe tests that)"
             yield Finding(
                 level="ok" if verdict.ok else "warn",
                 about=f"domain {domain.name}",

@@ -31,7 +31,9 @@ def show(session: Session, plan: Plan, *, verbose: bool = False) -> None:
 def require_somebody_to_ask() -> None:
     """Raise `UsageError` unless a terminal is there to answer."""
     if not sys.stdin.isatty():
-        raise UsageError("nobody to ask: stdin is not a terminal", hint="add --yes, or apply a saved plan")
+        raise UsageError(
+            "cannot ask for confirmation: stdin is not a terminal", hint="add --yes, or apply a saved plan"
+        )
 
 
 def agreed(question: str) -> bool:

@@ -21,14 +21,14 @@ _ALL = 20_000
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[DOMAIN]...")
-@click.option("--since", metavar="TIME", help="No older than 24h, say, or since yesterday, or 2026-11-29.")
+@click.option("--since", metavar="TIME", help="Only events since then: 24h, yesterday, 2026-11-29.")
 @click.option(
     "-n",
     "--number",
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    help="No more than the newest so many.",
+    help="At most the newest N events.",
 )
 @with_session
 def history(session: Session, names: tuple[str, ...], since: str | None, number: int) -> None:
@@ -51,7 +51,7 @@ def history(session: Session, names: tuple[str, ...], since: str | None, number:
     elif events:
         tell(events_text(events, stands))
     else:
-        tell("Nothing is remembered of that: overcommit changed nothing here, or it is too long ago.")
+        tell("No events. overcommit changed nothing here, or it was too long ago.")
 
 
 def _moment(session: Session, text: str) -> float:
@@ -78,10 +78,8 @@ def _require_known(session: Session, names: Sequence[str]) -> None:
         if name not in running:
             near = nearest(name, remembered | running)
             raise UsageError(
-                f"no domain {name!r} runs, and nothing is remembered of one",
-                hint=f"did you mean {near}?"
-                if near
-                else "overcommitctl history shows all that is remembered",
+                f"no domain {name!r} is running, and history has no events of one",
+                hint=f"did you mean {near}?" if near else "overcommitctl history shows all events",
             )
 
 
@@ -89,6 +87,6 @@ def _open_ends(session: Session, names: tuple[str, ...], after: float) -> Iterat
     """What was begun and has not ended: it is under way, or was interrupted and nobody has told yet how."""
     holder = session.journal.holder()
     for entry in session.journal.begun():
-        event = session.interrupted(entry, "interrupted" if holder is None else f"under way ({holder})")
+        event = session.interrupted(entry, "interrupted" if holder is None else f"in progress ({holder})")
         if event.at >= after and (not names or event.about in names):
             yield event

@@ -114,7 +114,7 @@ def _tell_unforeseen(error: Exception) -> None:
     said = in_a_line(error)
     if isinstance(error, OSError) and error.strerror:
         said = f"{error.filename or 'the host'}: {error.strerror}"
-    fail([said], "the same command with --debug shows where")
+    fail([said], "run the same command with --debug to see where")
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def main() -> None:
         _show(error)
         sys.exit(USAGE)
     except Interrupted as error:
-        fail(["interrupted; DAMON was given back"], error.hint)
+        fail(["interrupted; DAMON was released"], error.hint)
         sys.exit(INTERRUPTED)
     except (KeyboardInterrupt, click.Abort):
         fail(["interrupted"], None)

@@ -30,6 +30,6 @@ def parse_moment(text: str, now: float) -> float:
         message = f"not a time: {text!r} (write it like 2h, today, yesterday, 2026-11-29 or 2026-11-29T18:30)"
         raise ValueError(message) from None
     if at > now:
-        message = f"{text} has not come yet"
+        message = f"{text} is in the future"
         raise ValueError(message)
     return at

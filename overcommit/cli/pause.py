@@ -20,7 +20,7 @@ from overcommit.wire.protocol import Verb
     "seconds",
     callback=as_seconds,
     metavar="DURATION",
-    help="Resume by itself after that. [default: at resume]",
+    help="Resume automatically after this time. [default: only by resume]",
 )
 @with_session
 def pause(session: Session, seconds: float | None) -> None:

@@ -24,7 +24,7 @@ from overcommit.wire.client import find_daemon
 
 CHANGES_PENDING = 2
 _PLACE = "name a file in a directory that only you can write to"
-_IT_ACTS = "overcommitd applies its plans itself; overcommitctl status shows whether it does now"
+_IT_ACTS = "overcommitd applies its plans itself. To see what it does now: overcommitctl status"
 
 
 def as_seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -44,12 +44,13 @@ observe_for_option = click.option(
     "--observe-for",
     callback=as_seconds,
     metavar="DURATION",
-    help="How long to watch. [default: the longest cold_after of the classes in use, and a little]",
+    help="How long to watch. [default: a little longer than the longest cold_after in use]",
 )
 take_over_option = click.option(
     "--take-over",
     is_flag=True,
-    help="Move a DAMON kernel module, or another tool's idle configuration, aside while working.",
+    help="Turn off a DAMON kernel module, or save another tool's idle configuration, and put it back "
+    "afterwards.",
 )
 domain_option = click.option(
     "--domain", "names", multiple=True, metavar="NAME", help="Only this domain (repeatable)."
@@ -97,10 +98,10 @@ def plan(
     if output is not None:
         _save(output, document.dumps(made))
         lifetime = format_duration(made.expires_at - made.created_at)
-        session.talk.say(f"saved to {output}, good for {lifetime} or until the first change.")
+        session.talk.say(f"Saved to {output}. It is valid for {lifetime}, or until the host changes.")
         if daemon is None:
             _warn_of_place(session, output)
-            session.talk.say("To do exactly this:")
+            session.talk.say("To apply exactly this plan:")
             session.talk.say(f"  {session.again('apply', as_word(output), take_over=take_over)}")
         else:
             session.talk.say(_IT_ACTS)
@@ -110,7 +111,7 @@ def plan(
         chosen = [word for name in names for word in ("--domain", name)]
         if observe_for is not None:
             chosen += ["--observe-for", f"{observe_for:.15g}s"]
-        session.talk.say("To save a plan and do exactly that:")
+        session.talk.say("To save a plan and apply exactly that:")
         session.talk.say(f"  {session.again('plan', *chosen, '-o', 'plan.json', take_over=take_over)}")
         session.talk.say(f"  {session.again('apply', 'plan.json', take_over=take_over)}")
     if detailed_exitcode and made.runnable:
@@ -140,7 +141,9 @@ def _warn_of_place(session: Session, file: Path) -> None:
             file, "the plan", most_bytes=document.MOST_BYTES, owners=own_file.callers(), follow=False
         )
     except own_file.Untrusted as refused:
-        session.talk.say(f"apply refuses it there: {refused}. To save it where it can be applied: {_PLACE}")
+        session.talk.say(
+            f"apply will refuse it there: {refused}. To save it where apply accepts it, {_PLACE}"
+        )
     except UsageError:
         return  # a pipe, or a device
 

@@ -35,7 +35,10 @@ def release(session: Session, domain: str) -> None:
         click.echo(json.dumps({"kind": "release", "released": released}, indent=1))
         return
     for quarantine in released:
-        tell(f"{domain}: {quarantine['actuator']} may be used again, although {quarantine['reason']}")
+        tell(
+            f"{domain}: {quarantine['actuator']} can be used again. It was in quarantine because "
+            f"{quarantine['reason']}"
+        )
     if not released:
         tell(f"{domain} is not in quarantine.")
 

@@ -51,14 +51,19 @@ def _hold(context: click.Context, option: click.Parameter, text: str) -> float |
 
 @click.command()
 @click.argument("size", required=False, callback=_size, metavar="[SIZE]")
-@click.option("--for", "purpose", metavar="DOMAIN", help="Whom it is for: what that holds counts as taken.")
+@click.option(
+    "--for",
+    "purpose",
+    metavar="DOMAIN",
+    help="The domain that it is for. Memory that it already holds counts.",
+)
 @click.option(
     "--timeout",
     default="10min",
     show_default=True,
     callback=as_seconds,
     metavar="DURATION",
-    help="Begin no round of freeing after that.",
+    help="Start no new round of freeing after this time.",
 )
 @click.option(
     "--hold",
@@ -66,11 +71,11 @@ def _hold(context: click.Context, option: click.Parameter, text: str) -> float |
     show_default=True,
     callback=_hold,
     metavar="DURATION",
-    help="How long it stays promised.",
+    help="How long the reservation lasts.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--list", "listing", is_flag=True, help="Show what is promised.")
-@click.option("--cancel", type=click.IntRange(min=1), metavar="ID", help="Take a promise back.")
+@click.option("--list", "listing", is_flag=True, help="List the reservations.")
+@click.option("--cancel", type=click.IntRange(min=1), metavar="ID", help="End a reservation.")
 @observe_for_option
 @take_over_option
 @with_session
@@ -146,7 +151,7 @@ def _cancel(session: Session, daemon: Daemon | None, number: int) -> None:
     if session.json:
         click.echo(json.dumps({"kind": "cancel", "reservation": ended}, indent=1))
     else:
-        tell(f"reservation {number} of {format_size(ended['size_bytes'])} taken back.")
+        tell(f"reservation {number} of {format_size(ended['size_bytes'])} ended.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +175,8 @@ class _Face:
             show(self.session, plan)
         if first and not self.yes:
             require_somebody_to_ask()
-            if not agreed(f"Do this, and go on like that until {format_size(self.size)} are free?"):
-                raise Refused("nothing is reserved, as you said")
+            if not agreed(f"Do this, and repeat until {format_size(self.size)} are free?"):
+                raise Refused("you answered no: nothing was reserved")
 
 
 def _reserve(
@@ -209,7 +214,7 @@ def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) 
         return
     tell(reservation_text(reservation, session.clock.now()))
     session.talk.say(
-        "plan and apply keep that much free until then. To end it sooner: "
+        "plan and apply keep this much free until then. To end it earlier: "
         f"{session.again('reserve', '--cancel', str(reservation.id))}"
     )
 
@@ -220,7 +225,7 @@ def _interrupted(session: Session, wish: Wish, result: Result) -> None:
     if session.json:
         click.echo(json.dumps(_refusal_json(result.missing_bytes, result.freed.bytes, result.obstacles)))
     else:
-        tell(f"{refusal_text(wish, None)}; {format_size(result.freed.bytes)} were freed")
+        tell(f"{refusal_text(wish, None)}; {format_size(result.freed.bytes)} was freed")
 
 
 def _refuse(session: Session, wish: Wish, result: Result) -> NoReturn:
@@ -241,10 +246,10 @@ def _tell_refused(
     if session.json:
         click.echo(json.dumps(_refusal_json(missing_bytes, freed_bytes, obstacles)))
     sentence = refusal_text(wish, missing_bytes)
-    hint = "; ".join(obstacles) or "end something that uses memory, or reserve less"
+    hint = "; ".join(obstacles) or "stop something that uses memory, or reserve less"
     if not changed:
         raise Refused(sentence, hint=hint)
-    fail([f"{sentence}, {format_size(freed_bytes)} were freed"], hint)
+    fail([f"{sentence}; {format_size(freed_bytes)} was freed"], hint)
     raise SystemExit(FREED_TOO_LITTLE)
 
 

@@ -26,11 +26,11 @@ from overcommit.observe.facts import identify, observe
 from overcommit.records.adoption import adoption
 from overcommit.records.journal import GuestRecord, of_boot
 from overcommit.shown import plain
-from overcommit.units import MIB, format_size
+from overcommit.units import MIB, counted, format_size
 
 _MOST_NAMED = 8
-_AS_FOUND = "Nothing to restore: the host is as we found it."
-_NOT_IN_FORCE = "Nothing to restore: nothing that we set is in force."
+_AS_FOUND = "Nothing to restore: overcommit has changed nothing on this host."
+_NOT_IN_FORCE = "Nothing to restore: no change of overcommit is in force."
 """But some of its memory is not where it was."""
 RESTORED_IN_PART = 3
 NOTHING = Restored(done=(), left=())
@@ -52,8 +52,8 @@ def restore(session: Session, generation: int | None) -> None:
     """
     require_root()
     refuse_beside_daemon(
-        "what is in force is what it works with",
-        "systemctl stop overcommitd runs restore as well; overcommitctl pause has it take nothing more",
+        "the changes in force are its own",
+        "to restore: systemctl stop overcommitd; to only stop taking memory: overcommitctl pause",
     )
     connect = functools.cache(functools.partial(session.hypervisor, read_only=False))
     session.journal.lock()
@@ -84,7 +84,7 @@ def restore(session: Session, generation: int | None) -> None:
         for sentence in result.done:
             tell(f"  {sentence}")
         for sentence in result.under_way:
-            tell(f"  {sentence}; it needs no help, and another restore will see it there")
+            tell(f"  {sentence}; it continues by itself")
         for sentence in result.left:
             tell(f"  NOT restored: {sentence}")
         swap = () if generation else tuple(_in_swap(session, connect))
@@ -94,7 +94,7 @@ def restore(session: Session, generation: int | None) -> None:
         for sentence in swap:
             tell(f"  {sentence}")
     if result.left:
-        session.talk.say(f"run {session.again('restore')} again when that is mended")
+        session.talk.say(f"run {session.again('restore')} again when that is repaired")
         raise SystemExit(RESTORED_IN_PART)
 
 
@@ -121,9 +121,9 @@ def _adopt(session: Session, connect: Callable[[], Hypervisor]) -> tuple[str, ..
             with session.opened("restore") as generation:
                 session.adopt(generation, domains)
     except JournalFailed as error:
-        return (f"what domains gave elsewhere: {error}",)
+        return (f"what domains gave on other hosts: {error}",)
     except (OvercommitError, OSError) as error:
-        session.talk.say(f"not looked for what domains gave elsewhere: {error}")
+        session.talk.say(f"what domains gave on other hosts was not checked: {error}")
     return ()
 
 
@@ -153,17 +153,17 @@ def _in_swap(session: Session, connect: Callable[[], Hypervisor]) -> Iterator[st
         named = ", ".join(f"{plain(name)} {format_size(swapped[name])}" for name in most)
         more = f" and {len(swapped) - len(most)} more" if len(swapped) > len(most) else ""
         yield (
-            f"{format_size(sum(swapped.values()))} of guests are in swap ({named}{more}): each page "
-            "comes back when its guest touches it"
+            f"{format_size(sum(swapped.values()))} of guest memory stays in swap ({named}{more}). Each "
+            f"page comes back when its guest touches it"
         )
 
 
 def _nothing(session: Session, generation: int | None) -> str:
     stands = [
-        f"generation {g.number} ({g.command}): {g.outstanding} change(s)"
+        f"generation {g.number} ({g.command}): {counted(g.outstanding, 'change')}"
         for g in of_boot(session.journal.generations(), read_boot_id(session.kernel))
         if g.outstanding
     ]
     if not stands:
         return _AS_FOUND
-    return f"Nothing of generation {generation} or later is outstanding; still in force: {', '.join(stands)}"
+    return f"Nothing of generation {generation} or later is in force. Still in force: {', '.join(stands)}"

@@ -27,9 +27,9 @@ _OURS = "# Written by: overcommitctl service --install."
 
 
 @click.command()
-@click.option("--print", "printing", is_flag=True, help="Show the unit.")
-@click.option("--install", "installing", is_flag=True, help=f"Write it to {DIRECTORY}.")
-@click.option("--remove", "removing", is_flag=True, help="Remove it from there.")
+@click.option("--print", "printing", is_flag=True, help="Print the unit file.")
+@click.option("--install", "installing", is_flag=True, help=f"Write the unit file to {DIRECTORY}.")
+@click.option("--remove", "removing", is_flag=True, help="Remove the unit file.")
 @click.argument("options", nargs=-1, metavar="[-- OPTION...]")
 @with_session
 def service(
@@ -69,7 +69,9 @@ def service(
     for owner in in_the_way:
         session.talk.say(f"overcommitd will not start: {owner.what}")
     if _may_be_moved(in_the_way):
-        session.talk.say("To have it moved aside while overcommitd works, and put back afterwards, first:")
+        session.talk.say(
+            "To let overcommitd turn it off while it runs, and put it back afterwards, first run:"
+        )
         session.talk.say(f"  {command(PROGRAM, 'service', '--install', '--', *options, _TAKE_OVER)}")
     elif in_the_way:
         session.talk.say(f"first: {in_the_way[0].remedy}")
@@ -96,8 +98,8 @@ def _wanted(owners: Sequence[Owner]) -> bool:
     if not sys.stdin.isatty():
         return False
     for owner in owners:
-        click.echo(plain(f"{owner.what}: overcommitd does not start beside that"), err=True)
-    return agreed("Have overcommitd move it aside while it works, and put it back afterwards?")
+        click.echo(plain(f"{owner.what}: overcommitd does not start while this is so"), err=True)
+    return agreed("Let overcommitd turn it off while it runs, and put it back afterwards?")
 
 
 def unit(options: Sequence[str]) -> str:
@@ -108,7 +110,10 @@ def unit(options: Sequence[str]) -> str:
     """
     programs = Path(sys.argv[0]).resolve().parent
     if not (programs / "overcommitd").exists():
-        raise Unsupported(f"no overcommitd in {programs}", hint="install the package: pip install")
+        raise Unsupported(
+            f"no overcommitd in {programs}",
+            hint="install the whole package: overcommitd belongs beside overcommitctl",
+        )
     template = importlib.resources.files("overcommit.daemon").joinpath(_NAME).read_text()
     begins = " ".join(_quoted(word) for word in (str(programs / "overcommitd"), *options))
     return template.replace("@OVERCOMMITD@", begins).replace(
@@ -129,7 +134,7 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text)
         path.chmod(0o644)
     except OSError as error:
-        raise Unsupported(f"cannot write {path}: {error.strerror}", hint="try sudo") from error
+        raise Unsupported(f"cannot write {path}: {error.strerror}", hint="run it with sudo") from error
 
 
 def _remove(path: Path) -> None:
@@ -139,7 +144,7 @@ def _remove(path: Path) -> None:
     try:
         path.unlink()
     except OSError as error:
-        raise Unsupported(f"cannot remove {path}: {error.strerror}", hint="try sudo") from error
+        raise Unsupported(f"cannot remove {path}: {error.strerror}", hint="run it with sudo") from error
 
 
 def _require_ours(path: Path) -> None:

@@ -80,13 +80,13 @@ class Session(Control):
                 yield generation
         except (KeyboardInterrupt, click.Abort) as error:
             stays = any(entry.generation == number for entry in self.journal.outstanding())
-            hint = f"{self.again('restore')} undoes what had been done" if stays else None
+            hint = f"to undo what was done: {self.again('restore')}" if stays else None
             raise Interrupted(hint=hint) from error
 
     def tell_damage(self) -> None:
         """Say what of the undo journal cannot be read, and what helps."""
         for fault in self.journal.faults(read_boot_id(self.kernel)):
-            self.talk.say(f"the undo journal is damaged: {fault}; nothing is taken. {MEND}")
+            self.talk.say(f"the undo journal is damaged: {fault}. No memory is taken. {MEND}")
 
     def hypervisor(self, *, read_only: bool) -> Hypervisor:
         """A connection to libvirt; one that is just being restarted is waited for.
@@ -112,7 +112,9 @@ def require_root() -> None:
         Unsupported: not root.
     """
     if os.geteuid() != 0:
-        raise Unsupported("this needs root: DAMON and QEMU's memory map are root's", hint="try sudo")
+        raise Unsupported(
+            "this needs root: only root may use DAMON and read QEMU's memory map", hint="run it with sudo"
+        )
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,9 +133,9 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Policy file. [default: /etc/overcommit/policy.yaml, else the shipped balanced.yaml]",
     )
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
-    @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress messages on stderr.")
     @click.option("--no-color", is_flag=True, help="No colours (also: NO_COLOR).")
-    @click.option("--debug", is_flag=True, expose_value=False, help="Tracebacks for errors.")
+    @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback for errors.")
     @click.pass_context
     @functools.wraps(command)
     def wrapped(

@@ -23,7 +23,7 @@ from overcommit.units import MIB, counted, format_age, format_duration, format_r
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
 @click.option("--strict", is_flag=True, help="Warnings are faults: exit with 64.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Tracebacks for errors.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback for errors.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the language for your editor.")
 def validate(file: Path | None, as_json: bool, strict: bool, schema: bool) -> None:
     """Check a policy FILE and its overrides; by default the host's own.

@@ -17,7 +17,7 @@ def promises(control: Control) -> tuple[Reservation, ...]:
 
 
 def cancel(control: Control, number: int) -> Reservation:
-    """Take a promise back.
+    """End a reservation.
 
     Raises:
         UsageError: none of that number is in force.

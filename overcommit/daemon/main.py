@@ -86,7 +86,9 @@ def overcommitd(arguments: Sequence[str]) -> None:
     """
     options = options_of(arguments)
     if os.geteuid() != 0:
-        raise Unsupported("this needs root: DAMON and QEMU's memory map are root's", hint="try sudo")
+        raise Unsupported(
+            "this needs root: only root may use DAMON and read QEMU's memory map", hint="run it with sudo"
+        )
     # One that comes before there is who takes it waits: DAMON may be half given back by then.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     gc.collect()

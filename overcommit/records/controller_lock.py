@@ -39,7 +39,7 @@ class ControllerLock:
             os.close(descriptor)
             raise Conflict(
                 f"another controller is at work: {holder}",
-                hint="wait for it to end, or stop it",
+                hint="wait until it ends, or stop it",
             ) from error
         self._held = descriptor
         with contextlib.suppress(OSError):  # for people only; a full disk must not keep restore from running

@@ -120,7 +120,7 @@ class Ledger:
         return Reservation(id=number or 0, purpose=purpose, size_bytes=size_bytes, expires_at=expires_at)
 
     def cancel(self, reservation: Reservation) -> None:
-        """Take a promise back.
+        """End a reservation.
 
         Raises:
             HostError: the disk refuses; the promise stands.

@@ -44,7 +44,7 @@ class Verb(enum.Enum):
     RESUME = "resume"
     RESERVE = "reserve"
     CANCEL = "cancel"
-    """Take a promise back."""
+    """End a reservation."""
     RELEASE = "release"
     """End a domain's quarantine."""
     TICK = "tick"

@@ -268,8 +268,8 @@ def test_doctor_finds_a_host_with_a_daemon_in_order(run: Run, daemon: Daemon) ->
     ended = run("doctor")
     assert ended.status == 0
     said = ended.out.splitlines()
-    assert f"ok       DAMON: overcommitd (pid {PID}) is at work with it: took 64 MiB from web" in said
-    assert "ok       policy: overcommitd's is policy.yaml" in said
+    assert f"ok       DAMON: overcommitd (pid {PID}) uses it: took 64 MiB from web" in said
+    assert "ok       policy: overcommitd uses policy.yaml" in said
     undone = "2 changes in force; stop overcommitd to undo"
     assert f"ok       in force: generation 7 (overcommitd): {undone}" in said
     assert daemon.heard == []
@@ -279,8 +279,8 @@ def test_doctor_finds_a_host_with_a_daemon_in_order(run: Run, daemon: Daemon) ->
 def test_doctor_warns_of_a_daemon_that_has_lost_something(run: Run, daemon: Daemon) -> None:
     daemon.publish(Mode.SAFE, reason="libvirt is away", policy_refused="a: no\nb: no")
     said = run("doctor").out
-    assert f"warn     DAMON: overcommitd (pid {PID}) is at work" in said
-    assert "warn     policy: what is on disk now is refused: a: no; b: no" in said
+    assert f"warn     DAMON: overcommitd (pid {PID}) uses it" in said
+    assert "warn     policy: overcommitd refuses the policy on disk: a: no; b: no" in said
     assert "fix: overcommitctl validate policy.yaml\n" in said, "the daemon's, not the host's own"
     source = str(default_path())
     daemon.policy = dataclasses.replace(daemon.policy, source=source)
@@ -293,9 +293,9 @@ def test_doctor_probes_nothing_beside_a_daemon(run: Run) -> None:
     ended = run("doctor", "--probe")
     assert (ended.status, ended.out) == (REFUSED, "")
     assert ended.err.splitlines()[0] == (
-        f"error: overcommitd is at work (pid {PID}): --probe takes a kdamond slot of its own"
+        f"error: overcommitd is running (pid {PID}): --probe needs a kdamond slot of its own"
     )
-    assert "hint:  overcommitctl doctor without it" in ended.err
+    assert "hint:  run doctor without --probe" in ended.err
 
 
 @pytest.mark.usefixtures("libvirt")
@@ -360,7 +360,7 @@ def test_options_that_need_a_watch_of_their_own(
 ) -> None:
     ended = run(*arguments)
     assert (ended.status, ended.out) == (USAGE, "")
-    assert ended.err.startswith(f"error: {named}: not while overcommitd is at work (pid {PID})")
+    assert ended.err.startswith(f"error: {named}: not possible while overcommitd is running (pid {PID})")
     assert "hint:  overcommitctl " in ended.err
     assert daemon.heard == []
 
@@ -460,7 +460,7 @@ def test_what_was_promised_is_listed_and_taken_back_by_the_daemon_for_its_group_
     assert [r["id"] for r in json.loads(run("reserve", "--list", "--json").out)["reservations"]] == [3]
     assert as_anybody.heard == [], "everybody may look"
     as_anybody.peer = Peer(3, 1000, frozenset({42}))
-    assert run("reserve", "--cancel", "5").out == "reservation 5 of 1.0 GiB taken back.\n"
+    assert run("reserve", "--cancel", "5").out == "reservation 5 of 1.0 GiB ended.\n"
     ended = json.loads(run("reserve", "--cancel", "5", "--json").out)
     assert ended == {"kind": "cancel", "reservation": reservation}
     assert as_anybody.heard == [(Verb.CANCEL, {"id": 5})] * 2
@@ -481,7 +481,10 @@ def test_a_quarantine_is_ended_by_the_daemon_for_its_group_too(run: Run, as_anyb
         "until": 2e9,
     }
     as_anybody.answers[Verb.RELEASE] = lambda order: order.reply({"released": [quarantine]})
-    assert run("release", "idle").out == "idle: balloon may be used again, although it lies\n"
+    assert (
+        run("release", "idle").out
+        == "idle: balloon can be used again. It was in quarantine because it lies\n"
+    )
     assert json.loads(run("release", "idle", "--json").out) == {"kind": "release", "released": [quarantine]}
     as_anybody.answers[Verb.RELEASE] = lambda order: order.reply({"released": []})
     assert run("release", "web").out == "web is not in quarantine.\n"
@@ -505,9 +508,9 @@ def test_reserve_that_is_not_granted(run: Run, daemon: Daemon, changed: bool, st
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["apply", "--yes"], "it applies plans itself"),
-        (["apply", "p.json"], "it applies plans itself"),
-        (["restore"], "what is in force is what it works with"),
+        (["apply", "--yes"], "it applies its plans itself"),
+        (["apply", "p.json"], "it applies its plans itself"),
+        (["restore"], "the changes in force are its own"),
     ],
     ids=" ".join,
 )
@@ -517,7 +520,7 @@ def test_what_is_the_daemon_s_own_business(
     mocker.patch("os.geteuid", return_value=0)
     ended = run(*arguments)
     assert (ended.status, ended.out) == (REFUSED, "")
-    assert ended.err.splitlines()[0] == f"error: overcommitd is at work (pid {PID}): {why}"
+    assert ended.err.splitlines()[0] == f"error: overcommitd is running (pid {PID}): {why}"
     assert "systemctl stop overcommitd" in ended.err
     assert daemon.heard == []
 

@@ -139,7 +139,7 @@ def test_a_saved_plan_that_is_not_waited_for_is_applied_by_what_is_printed(run: 
 def test_a_promise_is_taken_back_by_what_was_printed(run: Run, policy: Path) -> None:
     granted = run("reserve", "1GiB", "--policy", policy)
     (words,) = printed(granted)
-    assert run(*words).out.endswith("taken back.\n")
+    assert run(*words).out.endswith("ended.\n")
 
 
 @pytest.mark.usefixtures("host")
@@ -167,7 +167,7 @@ def test_a_quarantined_domain_is_released_by_what_is_printed(
     run("apply", "--yes", "--policy", policy)
     (word,) = re.findall(r"to end it: overcommitctl release (\S+)\n", run("status").out)
     assert word == host.guests[1].uuid, "its name would be an option"
-    assert "may be used again" in run("release", word).out
+    assert "can be used again" in run("release", word).out
 
 
 WORDS = re.compile(r"\bovercommitctl ([a-z]+)((?: -{1,2}[A-Za-z][\w-]*)*)")

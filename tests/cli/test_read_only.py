@@ -167,7 +167,7 @@ def test_a_plan_that_apply_would_not_take_is_said_to_be_one(run: Run, tmp_path: 
     tmp_path.chmod(0o775)
     ended = run("plan", "-o", tmp_path / "p.json")
     assert ended.status == 0
-    assert "apply refuses it there: the plan" in ended.err
+    assert "apply will refuse it there: the plan" in ended.err
     assert "others may replace it in its directory (mode 0775)" in ended.err
     assert run("apply", tmp_path / "p.json").status == 4
 
@@ -200,7 +200,10 @@ def test_status(run: Run, state: Path) -> None:
 def test_restoring_a_host_we_never_touched(run: Run) -> None:
     for _ in range(2):
         ended = run("restore")
-        assert (ended.status, ended.out) == (0, "Nothing to restore: the host is as we found it.\n")
+        assert (ended.status, ended.out) == (
+            0,
+            "Nothing to restore: overcommit has changed nothing on this host.\n",
+        )
 
 
 @pytest.mark.usefixtures("damon_is_free")
@@ -257,7 +260,12 @@ default_class: all
 @pytest.mark.parametrize(
     ("version", "options", "level", "says"),
     [
-        ((7, 3), (), "ok", "demotion can be used if DAMON can move memory of a process: --probe tells"),
+        (
+            (7, 3),
+            (),
+            "ok",
+            "demotion can be used if DAMON can move memory of a process (doctor --probe tests that)",
+        ),
         ((7, 3), ("--probe",), "ok", "demotion can be used"),
         ((6, 12), ("--probe",), "warn", "demotion cannot: this kernel's DAMON cannot move the memory of"),
     ],
@@ -403,8 +411,8 @@ def test_doctor_names_the_controller_that_has_damon(run: Run, mocker: MockerFixt
     journal = left_by_a_controller(state, in_this_process(mocker, (7, 3)))
     ended = run("doctor")
     journal.unlock()
-    assert f"conflict DAMON: a controller of ours is at work: pid {os.getpid()}\n" in ended.out
-    assert "fix: wait for it to end, or stop it" in ended.out
+    assert f"conflict DAMON: another overcommit controller is running: pid {os.getpid()}\n" in ended.out
+    assert "fix: wait until it ends, or stop it" in ended.out
     assert ended.status in {4, 5}
 
 
@@ -414,8 +422,8 @@ def test_doctor_tells_a_controller_that_died_from_one_at_work(
     left_by_a_controller(state, in_this_process(mocker, (7, 3))).unlock()
     before = (state / "lock").read_text()
     ended = run("doctor")
-    assert "warn     DAMON: a controller of ours died and left its kdamonds\n" in ended.out
-    assert "fix: the next plan, apply or restore gives them back" in ended.out
+    assert "warn     DAMON: an overcommit controller died and left its kdamonds\n" in ended.out
+    assert "fix: overcommitctl restore" in ended.out
     in_force = "generation 1 (apply): 1 change in force; overcommitctl restore undoes them"
     assert f"ok       in force: {in_force}\n" in ended.out
     assert ended.status == 0
@@ -425,7 +433,7 @@ def test_doctor_tells_a_controller_that_died_from_one_at_work(
 def test_doctor_says_which_policy_verbs_use(run: Run, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text(HELP)
-    assert f"ok       policy: for verbs it is {policy}\n" in run("doctor", "--policy", policy).out
+    assert f"ok       policy: {policy}\n" in run("doctor", "--policy", policy).out
 
 
 class OtherHost(Unforked):
@@ -460,7 +468,7 @@ def test_doctor_names_what_of_the_host_works_against_us(run: Run, mocker: Mocker
     assert "warn     DAMON: kernel 6.17.2-1-pve has a known fault: " in said
     assert "warn     vm.swappiness: is 0: " in said
     assert "fix: echo vm.swappiness=60 > /etc/sysctl.d/zz-swappiness.conf && sysctl -p" in said
-    assert "warn     earlyoom: is active: " in said
+    assert "warn     earlyoom: is active. " in said
     assert "fix: systemctl disable --now earlyoom.service" in said
 
 

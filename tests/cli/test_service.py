@@ -127,7 +127,10 @@ def test_a_unit_of_somebody_else_is_left_alone(run: Run, programs: Path, tmp_pat
 def test_where_the_daemon_is_not_installed(run: Run, programs: Path) -> None:
     (programs / "overcommitd").unlink()
     assert run("service", "--install") == Ended(
-        UNSUPPORTED, "", f"error: no overcommitd in {programs}\nhint:  install the package: pip install\n"
+        UNSUPPORTED,
+        "",
+        f"error: no overcommitd in {programs}\nhint:  install the whole package: "
+        f"overcommitd belongs beside overcommitctl\n",
     )
 
 
@@ -163,7 +166,7 @@ def test_a_kernel_that_uses_damon_itself_is_told_of_and_the_command_for_it_works
     assert (ended.status, ended.out) == (0, f"wrote {written(tmp_path)}\n")
     refused, why, again, then = ended.err.splitlines()
     assert refused == "overcommitd will not start: the kernel module damon_stat runs DAMON"
-    assert why.startswith("To have it moved aside")
+    assert why.startswith("To let overcommitd turn it off")
     assert then.startswith("then: systemctl ")
     program, *arguments = shlex.split(again)
     assert program == "overcommitctl"

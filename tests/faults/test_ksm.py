@@ -352,12 +352,12 @@ def test_doctor_says_who_merges_and_what_it_brings(installation: Installation) -
     settings = installation.kernel.ksm.settings
     assert said() == ("ok", "stopped", "")
     settings["run"] = "2"
-    assert said() == ("ok", "stopped for good and unmerged (run is 2)", "")
+    assert said() == ("ok", "stopped, with all pages unmerged (run is 2)", "")
     settings["run"] = "1"
     assert said() == (
         "warn",
         "belongs to somebody else, is left alone, and runs",
-        "stop it there first, if the policy shall decide (host: ksm)",
+        "stop it in that tool first, if the policy is to decide (host: ksm)",
     )
     settings["run"] = "0"
     assert only_outcome(installation).status is Status.DONE
@@ -373,7 +373,7 @@ def test_doctor_says_who_merges_and_what_it_brings(installation: Installation) -
         "overcommitctl restore 1 ends our claim",
     )
     installation.kernel.ksm.present = False
-    assert said() == ("ok", "not in this kernel: equal pages are not merged", "")
+    assert said() == ("ok", "this kernel has no KSM", "")
 
 
 def test_a_look_that_fails_is_a_gap_and_nothing_is_started(installation: Installation) -> None:

@@ -34,7 +34,7 @@ def test_a_host_with_nothing_special_needs_no_lines() -> None:
 def test_huge_pages_that_nobody_uses_are_pointed_out() -> None:
     used = about("huge pages", huge_pages=HugePages(total_bytes=GIB, free_bytes=256 * MIB))
     assert (used.level, used.fix) == ("ok", "")
-    assert used.text.startswith("1.0 GiB are set aside, 256 MiB of it free")
+    assert used.text.startswith("1.0 GiB reserved, 256 MiB of it free")
     idle = about("huge pages", huge_pages=HugePages(total_bytes=GIB, free_bytes=GIB))
     assert (idle.level, "nr_hugepages" in idle.fix) == ("warn", True)
 
@@ -63,9 +63,9 @@ def test_zswap_is_in_order_before_a_disk_and_not_before_zram() -> None:
     ("kind", "encrypted", "level", "fix", "says"),
     [
         (SwapKind.ZRAM, None, "ok", False, " used, filled next"),
-        (SwapKind.PARTITION, True, "ok", False, "rest there encrypted"),
+        (SwapKind.PARTITION, True, "ok", False, "guest memory there is encrypted"),
         (SwapKind.FILE, False, "warn", True, "readable on the disk"),
-        (SwapKind.FILE, None, "warn", False, "cannot be told"),
+        (SwapKind.FILE, None, "warn", False, "it is not known whether guest memory there is encrypted"),
     ],
 )
 def test_s7_swap_that_rests_readable_is_pointed_out(
@@ -150,4 +150,4 @@ def test_what_memory_lies_in_and_who_is_beside_qemu_is_said_of_each_domain() -> 
 
 def test_memory_that_cannot_be_told_is_said_to_be_so() -> None:
     found = memory_finding(dataclasses.replace(scenarios.domain("web"), blocks=()))
-    assert (found.level, found.text) == ("warn", "what its RAM lies in cannot be told")
+    assert (found.level, found.text) == ("warn", "the kind of its RAM is not known")

@@ -55,7 +55,7 @@ def test_what_is_no_moment(text: str) -> None:
 
 
 def test_what_has_not_come_yet() -> None:
-    with pytest.raises(ValueError, match="2026-10-27 has not come yet"):
+    with pytest.raises(ValueError, match="2026-10-27 is in the future"):
         parse_moment("2026-10-27", NOW)
 
 

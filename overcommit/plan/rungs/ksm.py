@@ -62,7 +62,7 @@ def ksm_notes(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) ->
         if not runs:
             yield (
                 f"KSM is not as generation {ours} left it (run is {ksm.run.value}): "
-                f"overcommitctl restore {ours} ends our claim"
+                f"overcommitctl restore {ours}"
             )
         elif not policy.ksm:
             yield (
