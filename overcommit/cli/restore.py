@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -10,30 +9,22 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from overcommit.apply.restore import Restored
-from overcommit.apply.restore import restore as put_back
 from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
-from overcommit.errors import HostError, JournalFailed, OvercommitError
-from overcommit.host.cgroup import read_cgroup
+from overcommit.control.restoring import NOTHING, in_swap
+from overcommit.control.restoring import restore as put_back
 from overcommit.host.memory import read_boot_id
-from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.history import RESTORE
-from overcommit.model.outcome import Status
-from overcommit.observe.facts import identify, observe
-from overcommit.records.adoption import adoption
-from overcommit.records.journal import GuestRecord, of_boot
+from overcommit.records.journal import of_boot
 from overcommit.shown import plain
-from overcommit.units import MIB, counted, format_size
+from overcommit.units import counted, format_size
 
 _MOST_NAMED = 8
 _AS_FOUND = "Nothing to restore: overcommit has changed nothing on this host."
 _NOT_IN_FORCE = "Nothing to restore: no change of overcommit is in force."
 """But some of its memory is not where it was."""
 RESTORED_IN_PART = 3
-NOTHING = Restored(done=(), left=())
 
 
 @click.command()
@@ -56,28 +47,7 @@ def restore(session: Session, generation: int | None) -> None:
         "to restore: systemctl stop overcommitd; to only stop taking memory: overcommitctl pause",
     )
     connect = functools.cache(functools.partial(session.hypervisor, read_only=False))
-    session.journal.lock()
-    try:
-        session.note_interrupted("interrupted: its controller died")
-        first = () if generation else _damon_first(session)
-        unknown = () if generation else _adopt(session, connect)
-        result = put_back(
-            session.kernel,
-            session.journal,
-            session.clock,
-            connect,
-            since=generation or 0,
-            progress=session.talk.progress,
-        )
-        result = dataclasses.replace(result, done=(*first, *result.done), left=(*unknown, *result.left))
-    finally:
-        session.talk.done()
-        session.journal.unlock()
-    if result != NOTHING:
-        status = Status.PARTIAL if result.left or result.under_way else Status.DONE
-        not_done = (f"NOT restored: {sentence}" for sentence in result.left)
-        detail = "; ".join((*result.done, *result.under_way, *not_done))
-        session.ledger.note(session.happened(RESTORE, status, detail))
+    result = put_back(session, connect, session.talk, generation=generation)
     if session.json:
         click.echo(json.dumps({"kind": "restore", **dataclasses.asdict(result)}, indent=1))
     else:
@@ -98,56 +68,9 @@ def restore(session: Session, generation: int | None) -> None:
         raise SystemExit(RESTORED_IN_PART)
 
 
-def _damon_first(session: Session) -> tuple[str, ...]:
-    """Give DAMON back before libvirt is waited for; what is in its way is told when that is tried again."""
-    try:
-        return session.clean_up_damon()
-    except (OvercommitError, OSError):
-        return ()
-
-
-def _adopt(session: Session, connect: Callable[[], Hypervisor]) -> tuple[str, ...]:
-    """Put on record what domains gave elsewhere, for it is from there that it is given back.
-
-    Returns:
-        What is to be said of a disk that takes no record.
-    """
-    try:
-        hypervisor = connect()
-        if not _is_news(session, hypervisor):
-            return ()
-        domains = observe(session.kernel, hypervisor, session.clock).domains
-        if any(adoption(domains, session.in_force())):
-            with session.opened("restore") as generation:
-                session.adopt(generation, domains)
-    except JournalFailed as error:
-        return (f"what domains gave on other hosts: {error}",)
-    except (OvercommitError, OSError) as error:
-        session.talk.say(f"what domains gave on other hosts was not checked: {error}")
-    return ()
-
-
-def _is_news(session: Session, hypervisor: Hypervisor) -> bool:
-    """Whether a domain carries a claim that is on no record here. No guest is asked: one might hang."""
-    records = (entry.record for entry in session.in_force())
-    known = {(record.domain, record.what) for record in records if isinstance(record, GuestRecord)}
-    for listed in hypervisor.domains():
-        with contextlib.suppress(HostError, OSError):
-            claim = parse_definition(hypervisor.xml(listed.uuid)).claim
-            if claim and not known.issuperset((identify(session.kernel, listed), what) for what in claim):
-                return True
-    return False
-
-
 def _in_swap(session: Session, connect: Callable[[], Hypervisor]) -> Iterator[str]:
     """What guests have in swap now, whoever put it there: until they read it back it is not as it was."""
-    swapped: dict[str, int] = {}
-    with contextlib.suppress(OvercommitError, OSError):  # that libvirt is away was said already
-        for listed in connect().domains():
-            with contextlib.suppress(OvercommitError, OSError):
-                group = read_cgroup(session.kernel, identify(session.kernel, listed).pid)
-                if group is not None and group.swap_bytes >= MIB:
-                    swapped[listed.name] = group.swap_bytes
+    swapped = in_swap(session, connect)
     if swapped:
         most = sorted(swapped, key=lambda name: -swapped[name])[:_MOST_NAMED]
         named = ", ".join(f"{plain(name)} {format_size(swapped[name])}" for name in most)

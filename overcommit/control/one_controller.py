@@ -41,7 +41,8 @@ from overcommit.units import MIB, format_size
 
 MEND = "overcommitctl restore puts back what can be, and sets the damaged file aside"
 """What helps against a damaged journal."""
-_DIED = "interrupted: its controller died"
+DIED = "interrupted: its controller died"
+"""What is said of an action of which nobody told the end."""
 _MOST_ROUNDS = 3
 """What `compaction` puts on disk first, it settles the next time."""
 
@@ -69,7 +70,7 @@ class Control:
         try:
             for sentence in self.clean_up_damon():
                 self.say(f"cleaned up after a controller that died: {sentence}")
-            self.note_interrupted(_DIED)
+            self.note_interrupted(DIED)
             with self.opened(command) as generation:
                 yield generation
         finally:

@@ -207,7 +207,7 @@ def test_restore_asks_no_guest_whose_claim_is_on_record_and_gives_damon_back_bef
         return FakeHypervisor(host)
 
     mocker.patch("overcommit.cli.session.LibvirtClient", side_effect=connect)
-    mocker.patch("overcommit.cli.restore.observe", side_effect=AssertionError("all guests are asked"))
+    mocker.patch("overcommit.control.restoring.observe", side_effect=AssertionError("all guests are asked"))
     ended = run("restore")
     assert seen == [True]
     assert ended.status == 0
@@ -843,7 +843,7 @@ def test_what_guests_still_take_back_is_no_failure_of_restore(
 ) -> None:
     way = "balloon of free on its way back: 1.00 GiB of 2.00 GiB so far"
     mocker.patch(
-        "overcommit.cli.restore.put_back", return_value=Restored(done=(), left=left, under_way=(way,))
+        "overcommit.control.restoring.put_back", return_value=Restored(done=(), left=left, under_way=(way,))
     )
     ended = run("restore")
     assert ended.status == status
