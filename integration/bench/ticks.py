@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from overcommit.daemon.state import TickRequest
 from overcommit.host.ksm import DIRECTORY as KSM
 from overcommit.testing import FakeGuest, FakeHost, FakeKernel
 from overcommit.testing.fake_damon import FakeDamon
@@ -145,7 +146,7 @@ def measure(count: int) -> dict[str, Any]:
         calls = libvirt.calls.total() / TICKS
         libvirt.calls.clear()
         world.host.advance(TICK_SECONDS)
-        plan = cost(lambda: daemon.controller.tick(replan=True))
+        plan = cost(lambda: daemon.controller.tick(TickRequest(replan=True)))
         planned = libvirt.calls.total()
         publish = cost(daemon.loop._publish)  # noqa: SLF001 - as each tick ends
         read = cost(lambda: [getattr(daemon.server, name, None) for name in ("text", "plan", "sums")])

@@ -11,6 +11,8 @@ from overcommit.control.naming import names_of
 from overcommit.control.operation import Listener, Operation
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import UNCONTAINED, HostError, in_a_line
+from overcommit.hypervisor.port import Hypervisor
+from overcommit.model.action import Action
 from overcommit.model.facts import DomainFacts, Gap, Incarnation, Snapshot
 from overcommit.model.heat import Heat, IdleMap
 from overcommit.model.past import Past, Reservation
@@ -20,6 +22,7 @@ from overcommit.model.restraint import Restraint
 from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe, watchable
 from overcommit.observe.watch import WINDOW_SECONDS, Watched, duration_for, watch
+from overcommit.plan.authority import excesses
 from overcommit.plan.eligibility import judge
 from overcommit.plan.planner import make_plan
 from overcommit.plan.promises import aimed
@@ -81,6 +84,12 @@ class Decision:
     plan: Plan
     policy: Policy
     past: Past
+    emergency: bool
+
+    def excess(self, action: Action, snapshot: Snapshot) -> str | None:
+        """Why an action goes further than one that is planned now may; None: it does not."""
+        found = excesses((action,), snapshot, self.policy, self.past, emergency=self.emergency)
+        return next(found, None)
 
 
 def decide(
@@ -104,12 +113,13 @@ def decide(
         in_pain=evidence.pains,
         emergency=evidence.emergency,
     )
-    return Decision(plan=plan, policy=policy, past=past)
+    return Decision(plan=plan, policy=policy, past=past, emergency=evidence.emergency)
 
 
 def complete(
     snapshot: Snapshot,
-    operation: Operation,
+    hypervisor: Hypervisor,
+    policy: Policy,
     *,
     migration: bool | None,
     meant: Collection[Incarnation] | None = None,
@@ -117,7 +127,7 @@ def complete(
     """With what agents say where a class lets them be asked, and what this kernel's DAMON can do."""
     host = dataclasses.replace(snapshot.host, migration=migration)
     snapshot = dataclasses.replace(snapshot, host=host)
-    return ask_agents(snapshot, operation.hypervisor, operation.policy, meant)
+    return ask_agents(snapshot, hypervisor, policy, meant)
 
 
 def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
@@ -150,7 +160,7 @@ def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
         d.incarnation for d in now.domains if (names is None or d.name in names) and d.name != scope.leave_out
     }
     now = dataclasses.replace(now, gaps=(*now.gaps, *_lost(first, now, watched)))
-    now = complete(now, operation, migration=migration, meant=meant)
+    now = complete(now, operation.hypervisor, policy, migration=migration, meant=meant)
     control.adopt(operation.generation, now.domains)
     heats, unjudged = _heats(first, now, watched, policy)
     now = dataclasses.replace(now, gaps=(*now.gaps, *unjudged))

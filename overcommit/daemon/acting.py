@@ -46,7 +46,7 @@ def gives(action: Action) -> bool:
 
 
 class Acting:
-    """The actions at work. ``ended`` is called for each that is over, ``say`` with what there is to log."""
+    """The actions at work. ``ended`` is called for each that is over."""
 
     def __init__(
         self,
@@ -56,14 +56,13 @@ class Acting:
         watching: Watching,
         *,
         ended: Callable[[Ended], None],
-        say: Callable[[str], None],
     ) -> None:
         self._control = control
         self._hypervisor = hypervisor
         self._generation = generation
         self._watching = watching
         self._tell = ended
-        self._say = say
+        self._say = control.say
         self._jobs = Jobs(control.clock)
 
     @property

@@ -4,61 +4,68 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from overcommit.classify.idle import judge_host
+from overcommit.control.planning import Evidence
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.watching import Watching
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
-from overcommit.model.heat import Heat, HostHeat
+from overcommit.model.heat import Heat
 from overcommit.model.past import Past
 from overcommit.model.policy import Policy
 from overcommit.model.restraint import Restraint
 from overcommit.plan.budget import room_of
 from overcommit.plan.emergency import is_emergency
 from overcommit.plan.isolating import without_spoilers
+from overcommit.plan.swap_budget import SwapVerdict
 
 
-class Judged(NamedTuple):
-    """What of each domain is cold, by UUID, how firmly it may be held, and what hurts it, in words.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """By what domains are judged; memory is ``wanted_for`` the one of that name.
 
-    The latter of the guests that say so while we have memory of theirs.
+    ``swap`` is what page-outs may do there. In an ``emergency`` nobody is spared for what it felt.
     """
 
-    heats: Mapping[str, Heat]
-    restraints: Mapping[Incarnation, Restraint]
-    pains: Mapping[Incarnation, str]
+    policy: Policy
+    past: Past
+    wanted_for: str | None
+    swap: SwapVerdict | None
+    emergency: bool
 
 
-def judge_all(
+def evidence_of(
     followed: Mapping[Incarnation, Followed],
     watching: Watching,
-    policy: Policy,
     boundary: Boundary,
-    past: Past,
-    *,
-    wanted_for: str | None,
-    boldly: bool,
-) -> Judged:
-    """Each domain by what its monitor saw; memory is ``wanted_for`` the one of that name."""
+    terms: Terms,
+) -> Evidence:
+    """Each domain by what its monitor saw."""
     heats: dict[str, Heat] = {}
     restraints: dict[Incarnation, Restraint] = {}
     pains: dict[Incarnation, str] = {}
     for who, each in followed.items():
         with boundary.around(who):
             restraints[who] = each.restraint
-            if past.taken_from(who) and (pain := each.suffers) is not None:
+            if terms.past.taken_from(who) and (pain := each.suffers) is not None:
                 pains[who] = pain
-            heat = each.judge(watching.idle(who), policy, boldly=boldly)
+            heat = each.judge(watching.idle(who), terms.policy, boldly=terms.emergency)
             if heat is not None:
                 heats[who.uuid] = heat
         why_not = boundary.why_not(who)
-        if wanted_for == who.name:
+        if terms.wanted_for == who.name:
             why_not = "memory is being reserved for it"
         if why_not is not None:
             restraints[who] = dataclasses.replace(each.grip.restraint, why_not=why_not)
-    return Judged(heats, restraints, pains)
+    return Evidence(
+        heats=heats,
+        host_idle=watching.host,
+        swap=terms.swap,
+        restraints=restraints,
+        pains=pains,
+        emergency=terms.emergency,
+    )
 
 
 def knows_cold_now(followed: Mapping[Incarnation, Followed], watching: Watching) -> bool:
@@ -87,11 +94,3 @@ def is_short(host: HostFacts, domains: Sequence[DomainFacts], policy: Policy) ->
     """Whether guests can have less than the reserve, by the domains that can be counted."""
     room, _ = without_spoilers(domains, lambda counted: room_of(host, counted))
     return room.available_bytes < policy.reserve * host.total_bytes
-
-
-def host_heat(watching: Watching, host: HostFacts, policy: Policy) -> HostHeat | None:
-    """What of the host's memory is idle; None: it is not watched."""
-    if watching.host is None:
-        return None
-    idle_after = policy.classes[policy.default_class].cold_after_seconds
-    return judge_host(watching.host, lru_bytes=host.lru_bytes, idle_after=idle_after)

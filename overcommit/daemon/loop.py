@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from overcommit.control.one_controller import Control
@@ -15,6 +15,7 @@ from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.pausing import Pause
 from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
+from overcommit.daemon.state import TickRequest
 from overcommit.daemon.wakes import Wakes
 from overcommit.damon.sysfs import patience_of
 from overcommit.errors import HostError, OvercommitError
@@ -78,15 +79,13 @@ class Loop:
         wakes: Wakes,
         server: Server,
         manager: ServiceManager,
-        *,
-        say: Callable[[str], None],
     ) -> None:
         self._control = control
         self._controller = controller
         self._wakes = wakes
         self._server = server
         self._manager = manager
-        self._say = say
+        self._say = control.say
         self._reserving = Reserving(control, controller, hypervisor, publish=self._publish)
         self._sentence = ""
         self._ticked_at: float | None = None
@@ -96,7 +95,7 @@ class Loop:
         self._published: Plan | None = None
         self._plan_texts: tuple[Document | None, Document | None] = (None, None)
         if pause := pausing.take_up(control.ledger, now=control.clock.now()):
-            say(f"still {self._pause_for(pause)}: an earlier run was ordered to by uid {pause.uid}")
+            self._say(f"still {self._pause_for(pause)}: an earlier run was ordered to by uid {pause.uid}")
 
     def run(self) -> None:
         """Go round until a wake says stop.
@@ -140,7 +139,7 @@ class Loop:
 
     def _pause(self) -> float:
         """Until the next tick, or until something at work wants to go on."""
-        due = self._controller.acting.due
+        due = self._controller.due
         pause = self._pause_to_tick()
         if self._reading:
             pause = min(pause, _READING_SECONDS)
@@ -171,18 +170,17 @@ class Loop:
             case Verb.PAUSE:
                 pause = Pause(order.arguments.get("seconds"), order.peer.uid)
                 how = self._pause_for(pause)
-                controller.acting.stop_all("paused by order")
                 kept = pausing.keep(self._control.ledger, pause, now=self._control.clock.now())
                 self._say(f"{how} by order of uid {pause.uid}")
                 self._publish()
                 order.reply({"sentence": how if kept else f"{how}; {_UNKEPT_PAUSE}"})
             case Verb.RESUME:
-                controller.footing = controller.footing.resumed()
+                controller.resume()
                 kept = pausing.end(self._control.ledger)
                 self._say(f"resumed by order of uid {order.peer.uid}")
                 self._replan = self._early = True
                 self._publish()
-                mode = controller.footing.mode(now).value
+                mode = controller.state.footing.mode(now).value
                 order.reply({"sentence": mode if kept else f"{mode}; {_UNKEPT_RESUME}"})
             case Verb.RESERVE:
                 self._reserving.ask(order)
@@ -199,9 +197,9 @@ class Loop:
 
     def _pause_for(self, pause: Pause) -> str:
         """Take nothing from now on; says for how long."""
-        controller, now = self._controller, self._control.clock.monotonic()
+        now = self._control.clock.monotonic()
         until = None if pause.seconds is None else now + pause.seconds
-        controller.footing = controller.footing.paused(until)
+        self._controller.pause(until)
         return "paused until resumed" if until is None else f"paused for {format_duration(until - now)}"
 
     def _revoke(self, order: Order) -> None:
@@ -228,15 +226,15 @@ class Loop:
 
     def _begin_reading(self) -> None:
         self._manager.reloading()
-        self._controller.policy_file.begin()
+        self._controller.read_policy()
         self._reading = True
 
     def _tick(self) -> None:
-        read = self._reading and self._controller.policy_file.ready()
+        read = self._reading and self._controller.policy_is_read()
         replan, show = self._replan or read, self._show
         self._early = self._replan = self._show = False
         self._ticked_at = self._control.clock.monotonic()
-        self._controller.tick(replan=replan, show=show, new_policy=read)
+        self._controller.tick(TickRequest(replan=replan, show=show, new_policy=read))
         self._reserving.after_tick()
         self._publish()
         if read:
@@ -254,13 +252,14 @@ class Loop:
         self._unserved = unserved
 
     def _publish(self) -> None:
-        sentence = sentence_of(self._controller, self._control.clock.monotonic())
+        state, domains = self._controller.state, self._controller.domain_states()
+        sentence = sentence_of(state, domains, self._control.clock.monotonic())
         if sentence != self._sentence:
             self._say(sentence)
             self._sentence = sentence
-        status = status_of(self._controller, self._control, sentence)
+        status = status_of(state, domains, self._control.clock, sentence)
         if status is not None:
-            plan = self._controller.plan
+            plan = state.plan
             if plan is not None and plan is not self._published:
                 self._published = plan
                 self._plan_texts = (lambda: _text(plan)), (lambda: _text(plan.without_addresses()))

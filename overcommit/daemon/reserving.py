@@ -12,11 +12,12 @@ from overcommit.control.promising import Freed, grant, note_refusal
 from overcommit.control.status import Mode, reservation_json
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.jobs import Ended
+from overcommit.daemon.state import NOTHING_WANTED, Want
 from overcommit.errors import HostError, Refused, Unreadable
 from overcommit.host.nodes import read_nodes
 from overcommit.hypervisor.guest_figures import read_defined
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import Definition, Snapshot
+from overcommit.model.facts import Definition, HostFacts, Snapshot
 from overcommit.model.outcome import Outcome
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.promises import Beside, Standing, Wish, more_than, promised, require_allowed, standing
@@ -66,7 +67,7 @@ class Reserving:
         self._publish = publish
         self._defined: dict[str, Definition | None] = {}
         self._waiting: deque[_Waiting] = deque()
-        controller.told = self._heard
+        controller.tell_ends_to(self._heard)
 
     def ask(self, order: Order) -> None:
         """Take a wish in; it is answered when it is granted, cannot be, or its time is up."""
@@ -121,15 +122,16 @@ class Reserving:
         """Have plans free what the first wish lacks, and a little more."""
         first = self._waiting[0] if self._waiting else None
         standing = self._standing(first) if first else None
-        self._controller.wanted, self._controller.wanted_for = None, None
         if first is None or standing is None:  # nobody knows yet whether it can be granted at all
+            self._controller.want(NOTHING_WANTED)
             return
-        self._controller.wanted_for = first.wish.purpose
         now = self._control.clock.monotonic()
         if now >= first.deadline:
+            self._controller.want(Want(purpose=first.wish.purpose, reservation=None))
             return
         size = standing.wanted.size_bytes + more_than(standing.missing_bytes)
-        self._controller.wanted = dataclasses.replace(standing.wanted, size_bytes=size)
+        reservation = dataclasses.replace(standing.wanted, size_bytes=size)
+        self._controller.want(Want(purpose=first.wish.purpose, reservation=reservation))
         if first.aimed_at > now:
             first.aimed_at = now
             self._controller.replan_soon()
@@ -139,7 +141,8 @@ class Reserving:
 
         Where a slice bounds what is free, what the host has more is not the slice's.
         """
-        plan, host, snapshot = self._controller.plan, self._controller.host, self._controller.snapshot
+        state = self._controller.state
+        plan, host, snapshot = state.plan, state.host, state.snapshot
         if plan is None or snapshot is None:
             return None
         budget = plan.host.budget
@@ -150,7 +153,7 @@ class Reserving:
             plan.host,
             available_bytes=max(0, plan.host.available_bytes + grown),
             reserved_bytes=promised(  # also since the latest plan
-                self._controller.past.reservations, snapshot.domains, now=self._control.clock.now()
+                state.past.reservations, snapshot.domains, now=self._control.clock.now()
             ),
             budget=dataclasses.replace(budget, free_now_bytes=max(0, budget.free_now_bytes + grown)),
         )
@@ -158,26 +161,25 @@ class Reserving:
             self._look_up(waiting)
         except HostError:
             return None
-        reservations = self._controller.past.reservations
+        reservations = state.past.reservations
         defined = {name: found for name, found in self._defined.items() if found is not None}
         beside = Beside(reservations=reservations, defined=defined)
-        return standing(waiting.wish, now, self._now(snapshot), beside)
+        return standing(waiting.wish, now, self._now(snapshot, host), beside)
 
     def _look_up(self, waiting: _Waiting) -> None:
         """How the domains are defined that bear on a wish; each is asked after once."""
-        names = Beside.names(waiting.wish, self._controller.past.reservations) - self._defined.keys()
+        names = Beside.names(waiting.wish, self._controller.state.past.reservations) - self._defined.keys()
         found = read_defined(self._hypervisor, sorted(names))
         self._defined |= {name: found.get(name) for name in names}
 
-    def _now(self, snapshot: Snapshot) -> Snapshot:
+    def _now(self, snapshot: Snapshot, latest: HostFacts | None) -> Snapshot:
         """With what each memory node has at this moment."""
         if not snapshot.host.nodes:
             return snapshot
         nodes, _ = read_nodes(self._control.kernel)
         host = dataclasses.replace(snapshot.host, nodes=nodes)
-        if self._controller.host is not None:
-            available = self._controller.host.mem_available_bytes
-            host = dataclasses.replace(host, mem_available_bytes=available)
+        if latest is not None:
+            host = dataclasses.replace(host, mem_available_bytes=latest.mem_available_bytes)
         return dataclasses.replace(snapshot, host=host)
 
     def _settled(self, waiting: _Waiting) -> bool:
@@ -198,16 +200,14 @@ class Reserving:
             waiting.told_at = now
             missing = None if standing is None else standing.missing_bytes
             text = "looking" if missing is None else f"{format_size(missing)} are missing"
-            why_not = self._controller.footing.why_not(now)
+            why_not = self._controller.state.footing.why_not(now)
             sentence = f"{text}; {why_not}" if why_not else text
             waiting.order.progress({"sentence": sentence, "missing_bytes": missing})
         return False
 
     def _may_still_end(self, waiting: _Waiting, now: float) -> bool:
         """Whether something that was begun for it in time is at work yet."""
-        return now < waiting.deadline + _LAST_SECONDS and self._controller.acting.takes_since(
-            waiting.aimed_at
-        )
+        return now < waiting.deadline + _LAST_SECONDS and self._controller.takes_since(waiting.aimed_at)
 
     def _hopeless(self, waiting: _Waiting, standing: Standing | None) -> bool:
         """Whether nothing that is done in its time could help, and the wish was answered with that.
@@ -215,7 +215,7 @@ class Reserving:
         What is lost may be there again in time, and is waited for; an operator's order is not.
         """
         try:
-            require_allowed(self._controller.policy)
+            require_allowed(self._controller.state.policy)
             if standing is None or not standing.missing_bytes:
                 return False
             if standing.refusal is not None:
@@ -227,7 +227,7 @@ class Reserving:
                 waiting.order.fail(str(refusal), refusal.hint)
             return True
         now = self._control.clock.monotonic()
-        if self._controller.footing.mode(now) in {Mode.OBSERVE, Mode.PAUSED}:
+        if self._controller.state.footing.mode(now) in {Mode.OBSERVE, Mode.PAUSED}:
             self._refuse(waiting, standing, self._obstacles(now))
             return True
         return False
@@ -251,7 +251,8 @@ class Reserving:
         )
 
     def _obstacles(self, now: float) -> list[str]:
-        plan, why_not = self._controller.plan, self._controller.footing.why_not(now)
+        state = self._controller.state
+        plan, why_not = state.plan, state.footing.why_not(now)
         return [why_not] if why_not else list(obstacles_of(plan)) if plan else []
 
     def _refuse(self, waiting: _Waiting, standing: Standing | None, obstacles: Sequence[str]) -> None:
@@ -277,5 +278,5 @@ class Reserving:
 
     def _changed(self, waiting: _Waiting) -> Freed:
         """What was freed; what is at work for it yet may have changed something, of which nobody knows."""
-        at_work = self._controller.acting.takes_since(waiting.aimed_at)
+        at_work = self._controller.takes_since(waiting.aimed_at)
         return dataclasses.replace(waiting.freed, lost=waiting.lost or at_work)

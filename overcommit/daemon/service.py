@@ -93,12 +93,11 @@ def _put_together(
         policy_file,
         footing=Footing(observe_only=options.observe),
         take_over=options.take_over,
-        say=say,
     )
     ending.callback(controller.close, "overcommitd is stopping")
     server = ControlServer(socket_path(os.environ), members, wakes.poke, say=say)
     ending.callback(server.close)
-    return Loop(control, controller, hypervisor, wakes, server, ServiceManager(clock, os.environ), say=say)
+    return Loop(control, controller, hypervisor, wakes, server, ServiceManager(clock, os.environ))
 
 
 def wait_for_turn(control: Control) -> None:

@@ -211,10 +211,9 @@ class Daemon:
             PolicyFile(world.policy_path, PolicyAtOnce),
             footing=Footing(observe_only=observe),
             take_over=take_over,
-            say=self.said.append,
         )
         self.listen: Callable[[Ended], None] = lambda _ended: None
-        self._tell(self.controller.acting)
+        self._tell(self.controller._acting)
         self._ending.callback(self.controller.close, "overcommitd is stopping")
         self.loop = Loop(
             self.control,
@@ -223,7 +222,6 @@ class Daemon:
             self.wakes,
             self.server,
             ServiceManager(clock, {}),
-            say=self.said.append,
         )
         self.alive.add(self)
 
@@ -270,19 +268,21 @@ class Daemon:
         self.alive.discard(self)
         with contextlib.suppress(BaseException):
             self._ending.close()
-        for job in self.controller.acting._jobs._jobs.values():
+        for job in self.controller._acting._jobs._jobs.values():
             with contextlib.suppress(BaseException):  # what is not closed now would be at any later time
                 job.steps.close()
         self.control.journal.unlock()
 
     def mode(self) -> Mode:
         """What it is in now."""
-        return self.controller.footing.mode(self.world.clock.monotonic())
+        return self.controller.state.footing.mode(self.world.clock.monotonic())
 
     @property
     def sentence(self) -> str:
         """What it says of itself."""
-        return sentence_of(self.controller, self.world.clock.monotonic())
+        controller = self.controller
+        now = self.world.clock.monotonic()
+        return sentence_of(controller.state, controller.domain_states(), now)
 
     def has_said(self, part: str) -> bool:
         """Whether its log has it."""
@@ -290,7 +290,7 @@ class Daemon:
 
     def taken_from(self, guest: FakeGuest) -> int:
         """What of a guest is on record as taken by balloon and blocks."""
-        return self.controller.past.taken_from(incarnation(guest))
+        return self.controller.state.past.taken_from(incarnation(guest))
 
 
 class World:

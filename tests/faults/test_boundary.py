@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from overcommit.apply.restore import Restored
-from overcommit.daemon import controller, followed, report
+from overcommit.daemon import controller, followed, standings
 from overcommit.daemon.faults import FIRST_SECONDS, Boundary
 from overcommit.daemon.followed import Followed
 from overcommit.daemon.pulse import take_pulse
@@ -94,7 +94,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "all shares": (planner, "arbitrate"),
     "the notes": (planner, "notes"),
     "the account of the host": (planner, "make_budget"),
-    "its standing": (report, "_standing"),
+    "its standing": (standings, "_standing"),
 }
 
 
@@ -133,7 +133,7 @@ def test_whatever_goes_wrong_with_one_domain_the_others_are_served(
         assert daemon.has_said(f"{BAD}: ")
         assert BAD in daemon.sentence
         if stage != "its standing":
-            assert daemon.controller.past.taken_from(_incarnation(world)) == 0
+            assert daemon.controller.state.past.taken_from(_incarnation(world)) == 0
             assert not world.host.guests[0].swapped
         assert "rests" in of(daemon, BAD)["why_not"]
         spoilt.on = False
@@ -240,10 +240,10 @@ def test_who_keeps_failing_gets_back_what_was_taken(tmp_path: Path, monkeypatch:
     with Disk().in_place():
         world, daemon = live(tmp_path)
         daemon.run_for(150)
-        assert daemon.controller.past.taken_from(_incarnation(world)) > 0
+        assert daemon.controller.state.past.taken_from(_incarnation(world)) > 0
         monkeypatch.setattr(planner, "judge", Spoilt(judge, KeyError("x")))
         daemon.run_for(700)
-        assert daemon.controller.past.taken_from(_incarnation(world)) == 0
+        assert daemon.controller.state.past.taken_from(_incarnation(world)) == 0
         assert world.host.guests[0].balloon_target_bytes == 256 * MIB
         assert of(daemon, "good")["reclaimed_bytes"] > 0
         daemon.stop()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
+from overcommit.control.planning import Decision
 from overcommit.control.status import Mode
 from overcommit.errors import Conflict
 from overcommit.model.action import subject_of
@@ -155,17 +156,17 @@ class Plans:
     def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
         self.made = self.carried_out = 0
         controller = daemon.controller
-        make, act = controller._make_plan, controller._act
+        make, act = controller._decide, controller._act
 
-        def made(snapshot: Snapshot) -> Plan:
+        def made(snapshot: Snapshot) -> Decision:
             self.made += 1
             return make(snapshot)
 
-        def acted(plan: Plan, snapshot: Snapshot, now: float) -> None:
+        def acted(decision: Decision, snapshot: Snapshot, now: float) -> None:
             self.carried_out += 1
-            act(plan, snapshot, now)
+            act(decision, snapshot, now)
 
-        monkeypatch.setattr(controller, "_make_plan", made)
+        monkeypatch.setattr(controller, "_decide", made)
         monkeypatch.setattr(controller, "_act", acted)
 
 
@@ -182,8 +183,8 @@ def test_who_only_asks_for_a_plan_has_nothing_begun_and_gets_one_that_is_fresh(
         asked = daemon.order(Verb.TICK)
         daemon.run_for(1.01)
         assert asked.answer is not None
-        assert daemon.controller.plan is not None
-        assert world.clock.now() - daemon.controller.plan.created_at <= 15.0, "a plan, and a tick"
+        assert daemon.controller.state.plan is not None
+        assert world.clock.now() - daemon.controller.state.plan.created_at <= 15.0, "a plan, and a tick"
     assert plans.carried_out == 5, "one a minute, as if nobody asked"
     assert plans.made > 20
 
@@ -214,12 +215,12 @@ def test_a_guest_that_is_short_gets_its_balloon_back_within_a_tick(world: World)
 def test_a_guest_in_pain_is_let_alone_in_the_same_tick(world: World) -> None:
     daemon = world.daemon()
     guest = world.host.guests[0]
-    while not any(subject_of(a) == "cold" for a in daemon.controller.acting.actions):
+    while not any(subject_of(a) == "cold" for a in daemon.controller._acting.actions):
         daemon.run_for(1)
         assert world.clock.monotonic() < 400
     guest.stalled_seconds += 4.0
     daemon.run_for(5.5)
-    assert not any(subject_of(a) == "cold" for a in daemon.controller.acting.actions)
+    assert not any(subject_of(a) == "cold" for a in daemon.controller._acting.actions)
     assert "resting: cold" in daemon.sentence
     moved = len(guest.swapped)
     daemon.run_for(60)
@@ -240,7 +241,7 @@ def test_one_controller_at_a_time(world: World) -> None:
 def test_domains_come_beyond_the_slots_and_are_watched_and_what_was_known_is_kept(world: World) -> None:
     daemon = world.daemon()
     daemon.run_for(40)
-    known = daemon.controller.watching.idle(next(iter(daemon.controller.followed)))
+    known = daemon.controller._watching.idle(next(iter(daemon.controller._followed)))
     assert known is not None
     began = known.window_seconds
     template = world.host.guests[0]
@@ -258,8 +259,8 @@ def test_domains_come_beyond_the_slots_and_are_watched_and_what_was_known_is_kep
     daemon.wake(WakeKind.LIFECYCLE)
     daemon.run_for(90)
     controller = daemon.controller
-    assert len(controller.followed) == 14
-    idles = [controller.watching.idle(who) for who in controller.followed]
+    assert len(controller._followed) == 14
+    idles = [controller._watching.idle(who) for who in controller._followed]
     assert None not in idles
     assert max(idle.window_seconds for idle in idles if idle) > began + 60
 
@@ -319,7 +320,7 @@ def test_a_domain_that_changes_under_a_job_ends_it(world: World, way: str) -> No
         guest.paused = True
     before = len(guest.swapped)
     daemon.run_for(15)
-    assert not any(subject_of(a) == "cold" for a in daemon.controller.acting.actions)
+    assert not any(subject_of(a) == "cold" for a in daemon.controller._acting.actions)
     assert len(guest.swapped) <= before + 20
     assert daemon.has_said("cold migrates to another host") == (way == "migrates")
     assert daemon.mode() is Mode.ACTIVE
@@ -338,7 +339,7 @@ def test_a_guest_that_is_reset_boots_with_all_its_memory_and_is_not_blamed(world
             assert world.clock.monotonic() < 500
 
     def at_work() -> bool:
-        return any(subject_of(action) == who.name for action in daemon.controller.acting.actions)
+        return any(subject_of(action) == who.name for action in daemon.controller._acting.actions)
 
     until(lambda: who.balloon_target_bytes < who.memory_bytes and at_work() is amid)
     who.reset()
@@ -427,7 +428,7 @@ def test_sysfs_that_is_busy_for_a_minute_is_lived_through(world: World) -> None:
     locked(world, lambda: world.clock.monotonic() < until)
     daemon.run_for(240, lambda: well(world))
     assert daemon.mode() is Mode.ACTIVE
-    assert None not in [daemon.controller.watching.idle(who) for who in daemon.controller.followed]
+    assert None not in [daemon.controller._watching.idle(who) for who in daemon.controller._followed]
     ends_well(world, daemon, found)
 
 
@@ -437,7 +438,7 @@ def test_while_damon_is_locked_other_guests_are_relieved_within_a_tick(world: Wo
     daemon = settled(world)
     cold, free = world.host.guests
     cold.swapped, cold.resident = set(), set(range(100))
-    while not any(subject_of(a) == "cold" for a in daemon.controller.acting.actions):
+    while not any(subject_of(a) == "cold" for a in daemon.controller._acting.actions):
         daemon.run_for(1)
         assert world.clock.monotonic() < 900
     daemon.run_for(3)
@@ -458,7 +459,7 @@ def test_while_damon_is_locked_other_guests_are_relieved_within_a_tick(world: Wo
 
 def test_a_page_out_that_cannot_be_stopped_is_as_soon_as_damon_answers(world: World) -> None:
     daemon = world.daemon()
-    while not any(subject_of(a) == "cold" for a in daemon.controller.acting.actions):
+    while not any(subject_of(a) == "cold" for a in daemon.controller._acting.actions):
         daemon.run_for(1)
         assert world.clock.monotonic() < 400
     daemon.run_for(3)
@@ -467,7 +468,7 @@ def test_a_page_out_that_cannot_be_stopped_is_as_soon_as_damon_answers(world: Wo
     locked(world, lambda: world.clock.monotonic() < until)
     daemon.order(Verb.PAUSE)
     daemon.run_for(15)
-    assert not daemon.controller.acting.actions
+    assert not daemon.controller._acting.actions
     assert len(world.kernel.damon.running) == watching + 1, "nothing could stop it"
     daemon.run_for(25)
     assert len(world.kernel.damon.running) == watching
@@ -484,7 +485,7 @@ def test_a_page_out_waits_for_damon_for_some_time(world: World, seconds: float, 
 
     def at_work() -> bool:
         now = world.clock.monotonic()
-        if any(subject_of(a) == "cold" for a in daemon.controller.acting.actions):
+        if any(subject_of(a) == "cold" for a in daemon.controller._acting.actions):
             since.append(now)
         return bool(since) and now - since[0] < seconds
 
@@ -585,7 +586,7 @@ def test_a_foreign_tool_that_takes_damon_away_keeps_it(
     leave(world)
     daemon.run_for(60)
     assert daemon.mode() is Mode.ACTIVE
-    assert daemon.controller.watching.host is not None
+    assert daemon.controller._watching.host is not None
     ends_well(world, daemon, found)
 
 
@@ -595,7 +596,7 @@ def test_kdamonds_that_end_are_started_again(world: World) -> None:
     daemon.run_for(150)
     assert daemon.mode() is Mode.ACTIVE
     assert len(world.kernel.damon.running) == 3
-    assert daemon.controller.watching.host is not None
+    assert daemon.controller._watching.host is not None
 
 
 def test_swap_that_fills_stops_page_out_by_name(world: World) -> None:
@@ -607,7 +608,7 @@ def test_swap_that_fills_stops_page_out_by_name(world: World) -> None:
     world.host.swap_of_others_bytes = world.host.swap_total_bytes - (len(guest.swapped) + 1) * MIB
     daemon.run_for(60)
     assert daemon.has_said("stopped: swap is full")
-    assert not daemon.controller.acting.in_slots
+    assert not daemon.controller._acting.in_slots
 
 
 def test_figures_of_the_host_that_cannot_be_read_are_lived_through(world: World) -> None:
@@ -642,8 +643,8 @@ def test_that_it_knows_what_is_cold_is_news_once(tmp_path: Path, disk: Disk) -> 
     plans: list[Plan | None] = []
 
     def each() -> None:
-        if daemon.controller.plan not in plans[-1:]:
-            plans.append(daemon.controller.plan)
+        if daemon.controller.state.plan not in plans[-1:]:
+            plans.append(daemon.controller.state.plan)
 
     daemon.run_for(600.0, each)
     assert len(plans) <= 600.0 / 60.0 + 2

@@ -52,14 +52,14 @@ def test_what_a_verb_takes_back_in_the_ledger_the_daemon_knows_within_a_plan(wor
     daemon.run_for(150.0)
     assert [r["id"] for r in daemon.server.status["reservations"]] == [promise.id]
     assert [q["domain"] for q in daemon.server.status["quarantines"]] == ["free"]
-    assert daemon.controller.plan is not None
-    assert daemon.controller.plan.host.reserved_bytes == 64 * MIB
+    assert daemon.controller.state.plan is not None
+    assert daemon.controller.state.plan.host.reserved_bytes == 64 * MIB
     ledger(world).cancel(promise)
     happened(daemon, RELEASE, Status.DONE)
     daemon.run_for(AT_MOST)
     assert daemon.server.status["reservations"] == []
     assert daemon.server.status["quarantines"] == []
-    assert daemon.controller.plan.host.reserved_bytes == 0
+    assert daemon.controller.state.plan.host.reserved_bytes == 0
 
 
 def test_what_the_daemon_is_told_to_end_it_ends_at_once(world: World) -> None:
@@ -83,8 +83,8 @@ def test_what_the_daemon_is_told_to_end_it_ends_at_once(world: World) -> None:
     assert again.answer is not None
     assert again.answer["message"] == f"no reservation {number} is in force"
     assert nothing.answer == {"released": []}
-    assert daemon.controller.plan is not None
-    assert daemon.controller.plan.host.reserved_bytes == 0
+    assert daemon.controller.state.plan is not None
+    assert daemon.controller.state.plan.host.reserved_bytes == 0
 
 
 def test_a_promise_is_in_the_status_before_anybody_hears_of_it(world: World) -> None:
@@ -105,13 +105,13 @@ def test_a_promise_is_in_the_status_before_anybody_hears_of_it(world: World) -> 
 
 def test_what_settles_has_settled_after_its_time(world: World) -> None:
     daemon = world.daemon()
-    while not daemon.controller.past.settlings:
+    while not daemon.controller.state.past.settlings:
         daemon.run_for(10.0)
         assert world.clock.monotonic() < 900
-    ended_at = max(settling.ended_at for settling in daemon.controller.past.settlings)
+    ended_at = max(settling.ended_at for settling in daemon.controller.state.past.settlings)
     while world.clock.now() < ended_at + 300.0 + AT_MOST:
         daemon.run_for(10.0)
-    assert not [s for s in daemon.controller.past.settlings if s.ended_at <= ended_at]
+    assert not [s for s in daemon.controller.state.past.settlings if s.ended_at <= ended_at]
 
 
 def test_a_pause_outlives_the_daemon_that_was_ordered_to(world: World, disk: Disk) -> None:

@@ -111,7 +111,7 @@ def test_page_out_has_the_room_only_when_it_was_seen_to_be_free(tmp_path: Path, 
         host: FakeHost = world.host
         assert host.swap_used_bytes <= round(0.6 * host.swap_total_bytes) + MIB
         written = written or bool(host.guests[1].swapped)
-        for action in daemon.controller.acting.actions:
+        for action in daemon.controller._acting.actions:
             if isinstance(action, PageoutAction):
                 room = round(0.6 * host.swap_total_bytes) - host.swap_used_bytes
                 assert room > 0

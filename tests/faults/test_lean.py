@@ -30,8 +30,11 @@ def test_it_keeps_no_places_of_pages_from_plan_to_plan(tmp_path: Path) -> None:
     daemon = world.daemon()
     daemon.run_for(70.0)
     controller = daemon.controller
-    assert controller.snapshot is not None
-    for domain in (*controller.snapshot.domains, *(each.domain for each in controller.followed.values())):
+    assert controller.state.snapshot is not None
+    for domain in (
+        *controller.state.snapshot.domains,
+        *(each.domain for each in controller._followed.values()),
+    ):
         assert domain.residency is not None
         assert domain.residency.resident_bytes > 0
         assert domain.residency.resident == ()

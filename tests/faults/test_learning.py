@@ -33,14 +33,14 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def grip_of(world: World, daemon: Daemon) -> Grip:
-    return daemon.controller.followed[incarnation(world.host.guests[0])].grip
+    return daemon.controller._followed[incarnation(world.host.guests[0])].grip
 
 
 def hurt(world: World) -> Daemon:
     """A daemon that knows that its first guest was hurt."""
     daemon = world.daemon()
     daemon.run_for(10.0)
-    followed = daemon.controller.followed[incarnation(world.host.guests[0])]
+    followed = daemon.controller._followed[incarnation(world.host.guests[0])]
     followed.grip = Grip.resume(followed.grip.domain_class, HURT, seconds=0.0)
     return daemon
 
@@ -88,7 +88,7 @@ def test_it_is_written_down_when_it_changes_or_now_and_then(
     daemon = world.daemon()
     daemon.run_for(2 * KEEP_SECONDS)
     assert kept == [], "nothing was learnt"
-    followed = daemon.controller.followed[incarnation(world.host.guests[0])]
+    followed = daemon.controller._followed[incarnation(world.host.guests[0])]
     long_ago = dataclasses.replace(HURT, rested_seconds=None)
     followed.grip = Grip.resume(followed.grip.domain_class, long_ago, seconds=0.0)
     daemon.run_for(3 * KEEP_SECONDS)

@@ -39,7 +39,7 @@ def test_a_slice_that_may_not_swap_keeps_all_in_memory(tmp_path: Path, disk: Dis
     daemon = world.daemon()
     daemon.run_for(240.0)
     assert page_outs(world) == 0
-    plan = daemon.controller.plan
+    plan = daemon.controller.state.plan
     assert plan is not None
     assert not any(isinstance(action, PageoutAction) for action in plan.actions)
 
@@ -58,7 +58,7 @@ def test_where_nothing_may_go_past_zswap_no_more_is_taken_than_zswap_holds(
 
     def look() -> None:
         nonlocal asked
-        begun = [a for a in daemon.controller.acting.actions if isinstance(a, PageoutAction)]
+        begun = [a for a in daemon.controller._acting.actions if isinstance(a, PageoutAction)]
         asked = max(asked, sum(action.expected_bytes for action in begun))
 
     daemon.run_for(300.0, look)
@@ -76,7 +76,7 @@ def test_all_guests_of_a_slice_together_keep_to_its_limit(tmp_path: Path, disk: 
 
     def look() -> None:
         nonlocal most
-        asked = [a for a in daemon.controller.acting.actions if isinstance(a, PageoutAction)]
+        asked = [a for a in daemon.controller._acting.actions if isinstance(a, PageoutAction)]
         most = max(most, sum(action.expected_bytes for action in asked))
 
     daemon.run_for(300.0, look)
@@ -163,8 +163,8 @@ def test_a_guest_in_pain_gets_what_its_limit_leaves_at_that_moment(
     guest.limit_bytes = None if limit is None else limit * MIB
     daemon = world.daemon(observe=True)
     daemon.run_for(5.0)
-    assert daemon.controller.snapshot is not None
-    (domain,) = daemon.controller.snapshot.domains
+    assert daemon.controller.state.snapshot is not None
+    (domain,) = daemon.controller.state.snapshot.domains
     action, site = relief(world, daemon, domain)
     outcome = run(move_balloon(site, action, domain), world.clock)
     assert outcome.status is status
@@ -190,8 +190,8 @@ def test_a_guest_in_pain_gets_what_its_memory_node_has_at_that_moment(
     guest.balloon_bytes = guest.balloon_target_bytes = 60 * MIB
     daemon = world.daemon(observe=True)
     daemon.run_for(5.0)
-    assert daemon.controller.snapshot is not None
-    (domain,) = daemon.controller.snapshot.domains
+    assert daemon.controller.state.snapshot is not None
+    (domain,) = daemon.controller.state.snapshot.domains
     bound = NodeBinding(nodes=frozenset({1}))
     domain = dataclasses.replace(domain, definition=dataclasses.replace(domain.definition, bindings=(bound,)))
     nodes = tuple(
@@ -285,7 +285,7 @@ def test_a_definition_that_cannot_be_read_is_a_refusal_with_its_reason(tmp_path:
     daemon.run_for(60.0)
     assert "unit 'bushel', which is not known" in str(reserve(daemon, MIB, "db")["message"])
     daemon.run_for(5.0)
-    assert daemon.controller.plan is not None
+    assert daemon.controller.state.plan is not None
 
 
 def test_the_verb_asks_for_the_definition_as_the_daemon_does(tmp_path: Path, disk: Disk) -> None:

@@ -34,7 +34,7 @@ def world_with(tmp_path: Path, *, policy: str | None = None) -> World:
 
 def faces(daemon: Daemon) -> dict[str, str]:
     """The first line of each."""
-    plan = daemon.controller.plan
+    plan = daemon.controller.state.plan
     assert plan is not None
     assert document.loads(document.dumps(plan), "a plan").stopped == plan.stopped
     return {
@@ -78,7 +78,7 @@ def test_what_stops_the_main_job_stands_first(why: str, says: str, tmp_path: Pat
         status = daemon.server.status
         assert status["stopped"].startswith(NOTHING + says)
         assert status["domains"][0]["held"] is None
-        plan = daemon.controller.plan
+        plan = daemon.controller.state.plan
         assert plan is not None
         if why != "none":  # that is a verdict on the domain itself
             assert f"  pageout: not now: {plan.stopped}" in list(plain_lines(render.explain_text(plan)))

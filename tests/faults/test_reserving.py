@@ -156,7 +156,7 @@ def test_nobody_gives_for_who_waits_under_a_policy_that_says_off(world: World) -
     assert asked.replies[-1].body["changed"] is True
     daemon.run_for(90.0)
     assert resident(world) == before
-    assert daemon.controller.policy.reclaim is ReclaimMode.OFF
+    assert daemon.controller.state.policy.reclaim is ReclaimMode.OFF
 
 
 def test_what_was_freed_is_what_guests_gave_whatever_the_host_has_more_or_less(world: World) -> None:
@@ -209,7 +209,7 @@ def test_what_was_begun_in_time_may_end_and_counts(world: World) -> None:
 
 def late(daemon: Daemon) -> None:
     """Have the time of who waits be up as soon as something is at work."""
-    if daemon.controller.acting.actions:
+    if daemon.controller._acting.actions:
         for waiting in daemon.loop._reserving._waiting:
             waiting.deadline = daemon.world.clock.monotonic()
 

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import pytest
 
 from overcommit.control.status import status_document
+from overcommit.daemon.state import TickRequest
 from overcommit.plan import document
 from overcommit.testing import FakeGuest
 from overcommit.units import GIB, MIB
@@ -104,7 +105,7 @@ def measured(directory: Path, count: int, measure: Callable[[World, Daemon], T],
 def test_a_tick_grows_as_the_domains_do(tmp_path: Path, balloons: str, planned: bool) -> None:
     def ticks(here: World, daemon: Daemon) -> Counter[str]:
         here.host.advance(5.0)
-        return steps_of(lambda: daemon.controller.tick(replan=planned))
+        return steps_of(lambda: daemon.controller.tick(TickRequest(replan=planned)))
 
     few, many = (
         measured(tmp_path / str(count), count, ticks, balloon_model=balloons, free=range(8, 10))
@@ -122,12 +123,12 @@ def test_documents_are_made_for_who_reads_and_not_in_every_tick(tmp_path: Path) 
             patch("overcommit.daemon.report.status_document", wraps=status_document) as status,
             patch.object(document, "to_document", wraps=document.to_document) as plan,
         ):
-            ticks = daemon.controller.ticks
+            ticks = daemon.controller.state.ticks
             daemon.run_for(130)
-            assert daemon.controller.ticks > ticks + 20
+            assert daemon.controller.state.ticks > ticks + 20
             unread = status.call_count + plan.call_count
             told = daemon.server.status
-            assert told["tick"] == daemon.controller.ticks
+            assert told["tick"] == daemon.controller.state.ticks
             assert json.loads(daemon.server.plan or b"")["kind"] == "plan"
             return [unread, status.call_count, plan.call_count]
 
@@ -141,12 +142,12 @@ def test_those_that_take_memory_do_not_have_all_domains_listed(tmp_path: Path) -
 
         def look() -> None:
             nonlocal at_work
-            at_work = max(at_work, len(daemon.controller.acting.actions))
+            at_work = max(at_work, len(daemon.controller._acting.actions))
 
-        before, ticks = counts["domains"], daemon.controller.ticks
+        before, ticks = counts["domains"], daemon.controller.state.ticks
         daemon.run_for(30, look)
         assert at_work == 4
-        ticks = daemon.controller.ticks - ticks
+        ticks = daemon.controller.state.ticks - ticks
         return counts["domains"] - before - ticks
 
     shape = {"memory_bytes": 128 * MIB, "resident": range(110), "balloon_model": "none"}

@@ -31,7 +31,8 @@ def daemon(world: World) -> Daemon:
 
 def told_by(daemon: Daemon) -> dict[str, Any]:
     """The status document of now."""
-    status = status_of(daemon.controller, daemon.control, daemon.sentence)
+    controller = daemon.controller
+    status = status_of(controller.state, controller.domain_states(), daemon.control.clock, daemon.sentence)
     assert status is not None
     return status()
 
@@ -41,7 +42,7 @@ def test_a_domain_that_is_held_more_firmly_than_its_class_says_is_told_with_the_
 ) -> None:
     before, other = told_by(daemon)["domains"]
     assert (before["held"], before["why_not"], before["outside_share"]) == (None, None, 0.0)
-    followed = daemon.controller.followed[incarnation(world.host.guests[0])]
+    followed = daemon.controller._followed[incarnation(world.host.guests[0])]
     followed.grip = dataclasses.replace(
         followed.grip, notches=2, step_share=0.5, cause="it stalled", judged_seconds=600, outside_seconds=60
     )
@@ -75,7 +76,7 @@ def test_why_the_policy_on_disk_is_refused(world: World, daemon: Daemon) -> None
 
 
 def test_what_is_kept_free_is_what_the_plan_keeps_free(daemon: Daemon) -> None:
-    plan, host = daemon.controller.plan, told_by(daemon)["host"]
+    plan, host = daemon.controller.state.plan, told_by(daemon)["host"]
     assert plan is not None
     for name in ("reserve_bytes", "reserved_bytes", "headroom_bytes", "promised_bytes"):
         assert host[name] == getattr(plan.host, name)

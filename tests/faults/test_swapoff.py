@@ -40,14 +40,14 @@ def test_what_swapoff_reads_back_is_no_pain_of_a_guest(world: World) -> None:
     host.swapoff = True
     daemon.run_for(6.0)
     assert guest.swapped, "it takes a while"
-    assert not daemon.controller.acting.in_slots
+    assert not daemon.controller._acting.in_slots
     assert "swap is being turned off (swapoff)" in daemon.sentence
     while guest.swapped:
         daemon.run_for(1.0)
     host.swapoff, host.swap_total_bytes = False, 0
     daemon.run_for(70.0)
     assert guest.promoted_pages * 4096 >= 30 * MIB
-    for followed in daemon.controller.followed.values():
+    for followed in daemon.controller._followed.values():
         assert (followed.grip.notches, followed.grip.cause, followed.grip.outside_seconds) == (0, "", 0.0)
     assert daemon.mode() is Mode.ACTIVE
     assert "the host has no swap" in daemon.sentence
@@ -59,7 +59,7 @@ def test_what_a_guest_reads_back_itself_is_its_pain_all_the_same(world: World) -
     guest = world.host.guests[0]
     guest.hot |= set(guest.swapped)
     daemon.run_for(30.0)
-    (felt,) = [f for f in daemon.controller.followed.values() if f.domain.name == guest.name]
+    (felt,) = [f for f in daemon.controller._followed.values() if f.domain.name == guest.name]
     assert felt.grip.cause
 
 

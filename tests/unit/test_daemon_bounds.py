@@ -24,6 +24,7 @@ from overcommit.policy import apart
 from overcommit.control.one_controller import Control
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.footing import Footing
+from overcommit.daemon.state import TickRequest
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.policy_file import PolicyFile
@@ -66,15 +67,15 @@ with control.generation("daemon") as generation:
     controller = Controller(
         control, hypervisor, generation, PolicyFile(directory / "policy.yaml", apart.Reader),
         footing=Footing(),
-        take_over=True, say=said.append,
+        take_over=True,
     )
     wakes, manager = FakeWakes(clock), ServiceManager(clock, {})
-    loop = Loop(control, controller, hypervisor, wakes, Server(), manager, say=said.append)
-    while controller.ticks < 60:
+    loop = Loop(control, controller, hypervisor, wakes, Server(), manager)
+    while controller.state.ticks < 60:
         loop.go_round()
-    controller.policy_file.begin()
-    controller.tick(new_policy=True)
-    assert controller.policy_file.refused is None
+    controller._policy_file.begin()
+    controller.tick(TickRequest(new_policy=True))
+    assert controller._policy_file.refused is None
     controller.close("the end")
 print(sum("pageout: done" in sentence for sentence in said), sorted(set(sys.modules) - before))
 """

@@ -84,7 +84,7 @@ class Life(Outside):
         """Somebody puts a plan aside: the daemon's, or one of their own."""
         if self.daemon is not None:
             if self.daemon.server.plan is not None:
-                in_force = self.daemon.controller.policy.digest
+                in_force = self.daemon.controller.state.policy.digest
                 self.kept = Kept(text=self.daemon.server.plan.decode(), policy=in_force)
             return
         with contextlib.suppress(OvercommitError, OSError):

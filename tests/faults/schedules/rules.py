@@ -97,7 +97,7 @@ class Rules:
 
     def _plan(self, daemon: Daemon, unreadable: str | None) -> None:
         """S2 and S6, by what is planned."""
-        plan, self.plan = self.plan, daemon.controller.plan
+        plan, self.plan = self.plan, daemon.controller.state.plan
         if self.host.clock_ahead_seconds != self.ahead_seconds:  # quarantines are by the clock on the wall
             self.ahead_seconds, self.quarantined = self.host.clock_ahead_seconds, {}
         if self.plan is not None and self.plan is not plan:
@@ -106,8 +106,8 @@ class Rules:
                     continue
                 if self.host.uptime < self.quarantined.get((action.domain, kind_of(action)), 0.0):
                     raise Broken(f"S6: {action.domain.name} is in quarantine, and is asked again")
-            assert daemon.controller.snapshot is not None
-            age = self.world.clock.now() - daemon.controller.snapshot.taken_at
+            assert daemon.controller.state.snapshot is not None
+            age = self.world.clock.now() - daemon.controller.state.snapshot.taken_at
             judge_plan(self.plan, self.host, resident=self.peaks, unreadable=unreadable, age_seconds=age)
 
     def _rests(self) -> None:
@@ -125,7 +125,7 @@ class Rules:
         """The most that was resident of each guest since something is at work on it."""
         for guest in self.host.guests:
             life, held = incarnation(guest), len(guest.resident) * MIB
-            at_work = daemon.controller.acting.of(life) is not None
+            at_work = daemon.controller._acting.of(life) is not None
             self.peaks[life] = max(held, self.peaks.get(life, 0)) if at_work else held
 
     def before_read(self, path: str) -> None:
@@ -155,7 +155,7 @@ class Rules:
     def _footing(self, daemon: Daemon) -> None:
         """S9: without what decisions stand on, nothing is taken."""
         now = self.world.clock.monotonic()
-        footing, acting = daemon.controller.footing, daemon.controller.acting
+        footing, acting = daemon.controller.state.footing, daemon.controller._acting
         taking = [
             action
             for action in acting.actions
@@ -173,7 +173,7 @@ class Rules:
 
     def recovered(self, daemon: Daemon) -> None:
         """S9: what was lost is found again without a restart, within minutes."""
-        if daemon.controller.footing.lost:
+        if daemon.controller.state.footing.lost:
             raise Broken(f"it does not recover: {daemon.sentence}")
         if self.host.guests and not self.world.kernel.damon.running:
             raise Broken("nobody is watched any more")

@@ -1,0 +1,77 @@
+"""How the controller stands with each domain, for the status."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from overcommit.control.status import Standing
+from overcommit.daemon.acting import Acting
+from overcommit.daemon.faults import Boundary
+from overcommit.daemon.followed import Followed
+from overcommit.daemon.state import DomainState
+from overcommit.model.action import name_of
+from overcommit.model.facts import Incarnation
+from overcommit.model.past import Past
+from overcommit.model.plan import Plan
+from overcommit.units import PAGE_SIZE
+
+
+def domain_states(
+    followed: Mapping[Incarnation, Followed],
+    boundary: Boundary,
+    acting: Acting,
+    past: Past,
+    plan: Plan | None,
+) -> dict[Incarnation, DomainState]:
+    """Each domain that is followed; of one with which that goes wrong, only what went wrong."""
+    targets = {domain.incarnation: domain.target_bytes for domain in plan.domains} if plan else {}
+    stops = plan is not None and plan.stopped is not None
+    states = {}
+    for who, each in followed.items():
+        standing = Standing()
+        with boundary.around(who):
+            standing = dataclasses.replace(
+                _standing(each, stops=stops),
+                target_bytes=targets.get(who),
+                reclaimed_bytes=_swapped(each) + past.taken_from(who),
+                doing=name_of(doing) if (doing := acting.of(who)) else None,
+            )
+        rests = boundary.why_not(who)
+        standing = dataclasses.replace(
+            standing, why_not=rests or standing.why_not, faults=_faults(boundary, who)
+        )
+        states[who] = DomainState(
+            standing=standing, rests=each.grip.why_not is not None, faulty=rests is not None
+        )
+    return states
+
+
+def _standing(followed: Followed, *, stops: bool) -> Standing:
+    """What it feels, and how it is held for that; ``stops``: nothing is taken from any domain."""
+    grip, heat = followed.grip, followed.heat
+    working_set = heat.wss_bytes if heat else None
+    promoted = grip.felt.promoted
+    rate = None
+    if promoted is not None and working_set:
+        rate = promoted.total * PAGE_SIZE / working_set
+    restraint = followed.restraint
+    return Standing(
+        promotion_rate_per_minute=rate,
+        slo_promotion_rate_per_minute=grip.domain_class.objective.promotions_per_minute,
+        cold_after_seconds=restraint.cold_after_seconds,
+        outside_share=grip.outside_share,
+        why_not=restraint.why_not,
+        held=restraint.sentence if grip.firmer and restraint.why_not is None and not stops else None,
+    )
+
+
+def _swapped(followed: Followed) -> int:
+    residency = followed.domain.residency
+    return residency.swapped_bytes if residency else 0
+
+
+def _faults(boundary: Boundary, who: Incarnation) -> dict[str, Any] | None:
+    faults = boundary.of(who)
+    return {"count": faults.count, "last": faults.last, "at": faults.at} if faults else None
