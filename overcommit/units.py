@@ -53,6 +53,11 @@ PERCENTAGE = f"{NUMBER} *%"
 """What `parse_percentage` takes."""
 
 
+def round_up(size: float) -> int:
+    """Bytes, to whole MiB."""
+    return -int(-size // MIB) * MIB
+
+
 def parse_size(text: str) -> int:
     """Bytes from ``2GiB``, ``512 MiB``, ``1.5GiB`` or a bare number of bytes.
 

@@ -19,8 +19,9 @@ from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.model.action import RELIEF_REASONS, BalloonAction, VirtioMemAction
 from overcommit.model.facts import DomainFacts, Incarnation
+from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.outcome import Fault, Outcome, Status
-from overcommit.plan.case import guest_reserve, worthwhile
+from overcommit.plan.case import worthwhile
 from overcommit.plan.limits import Place, Rooms, own_place
 from overcommit.plan.nodes import nodes_of
 from overcommit.records.journal import GuestRecord
@@ -256,7 +257,7 @@ def _go_down(
                 unnoted = _leave(site, domain, lever, reached, told=told)
                 says = f"the {lever.name} stands still at {format_size(reached)}{unnoted}"
                 return _End(Status.PARTIAL, says, reached, Fault.STUCK)
-            if usable is None or usable < guest_reserve(guest) // 2:
+            if usable is None or usable < short_below(guest_reserve(guest)):
                 unnoted = _leave(site, domain, lever, previous, told=told)
                 says = "no longer answers" if usable is None else f"has only {format_size(usable)} available"
                 says = f"one step back to {format_size(previous)}: the guest {says}{unnoted}"

@@ -12,9 +12,10 @@ from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.guest_figures import surveyed_balloon
 from overcommit.model.facts import BalloonStats, CgroupSigns, DomainFacts
+from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.heat import Heat
 from overcommit.plan.cache import cache_of
-from overcommit.plan.case import guest_reserve, used_bytes
+from overcommit.plan.case import used_bytes
 from overcommit.slo import Feeling, Reading
 
 
@@ -31,13 +32,13 @@ class Pulse:
     read_bytes: int | None = None
 
     def short_bytes(self, domain: DomainFacts) -> int:
-        """How far the guest is below half of its reserve, by its own word; what nobody knows is nothing."""
+        """How far the guest is short by its own word; what nobody knows is nothing."""
         stats = self.balloon
         if stats is None or stats.usable_bytes is None:
             return 0
         size = stats.actual_bytes + domain.definition.plugged_bytes
         usable = size - used_bytes(domain.definition, stats)
-        return max(0, guest_reserve(domain.definition.maximum_bytes) // 2 - usable)
+        return max(0, short_below(guest_reserve(domain.definition.maximum_bytes)) - usable)
 
 
 def take_pulse(
@@ -98,7 +99,6 @@ def feeling_between(
         reserve_bytes=guest_reserve(domain.definition.maximum_bytes),
         swap_in_bytes=swapped_in,
         major_faults=faults,
-        oom_kills=None,
         taking=taking,
         squeezed=taken_bytes > 0,
         reading=_reading(before, now),

@@ -24,11 +24,12 @@ from overcommit.model.action import (
     frees,
 )
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
+from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.heat import ColdPiece
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.policy import DomainClass, Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, total_size
-from overcommit.plan.case import bounds_of, guest_bytes, guest_reserve, used_bytes, worthwhile
+from overcommit.plan.case import bounds_of, guest_bytes, used_bytes, worthwhile
 from overcommit.plan.eligibility import best_actor
 from overcommit.plan.emergency import emergency_policy
 from overcommit.plan.planner import account
@@ -120,7 +121,7 @@ def _size_left(actions: Sequence[DomainAction], domain: DomainFacts, of: DomainC
     used = used_bytes(definition, stats)
     if left < floor:
         yield f"it would be left {format_size(left)}, less than its floor of {format_size(floor)}"
-    elif left < used + guest_reserve(ceiling) // 2:
+    elif left < used + short_below(guest_reserve(ceiling)):
         yield (
             f"it would be left {format_size(left)}, of which it uses {format_size(used)} now: too little "
             "above that"

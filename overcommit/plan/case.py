@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from overcommit.model.facts import BalloonStats, Definition, DomainFacts, HostFacts
+from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.heat import Heat
 from overcommit.model.past import Settling
 from overcommit.model.plan import Verdict
 from overcommit.model.policy import Actuator, DomainClass, GuestHelp, Policy, ReclaimMode
 from overcommit.model.restraint import Restraint
 from overcommit.plan.cache import CacheRule, Droppable, cache_of, droppable_cache
-from overcommit.units import MIB, format_size
+from overcommit.units import MIB, format_size, round_up
 
 _KEPT_FREE = 4
 """Part of its reserve that a guest keeps free beside its cache.
@@ -72,15 +73,6 @@ def bounds_of(domain: DomainFacts, domain_class: DomainClass) -> Bounds:
     """Floor (rounded up to whole MiB) and ceiling: of what the host holds for it in memory."""
     ceiling = domain.memory_bytes
     return Bounds(min(round_up(domain_class.floor * ceiling), ceiling), ceiling)
-
-
-def guest_reserve(ceiling_bytes: int) -> int:
-    """What is left to the guest above its use: 10 %, but 256 MiB (or a quarter) at least.
-
-    Below that Linux guests start to thrash: Red Hat's tests leave 300 MiB, and libvirt's documentation warns
-    of guests that hang when squeezed harder.
-    """
-    return round_up(max(ceiling_bytes / 10, min(ceiling_bytes / 4, 256 * MIB)))
 
 
 def worthwhile(ceiling_bytes: int) -> int:
@@ -159,8 +151,3 @@ def room_on(host: HostFacts, nid: int) -> int:
     """What may still be moved to a memory node: 2 % of it, 64 MiB at least, stay free for others."""
     node = host.node(nid)
     return max(0, node.free_bytes - max(64 * MIB, node.total_bytes // 50)) if node else 0
-
-
-def round_up(size: float) -> int:
-    """To whole MiB."""
-    return -int(-size // MIB) * MIB

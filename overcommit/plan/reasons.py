@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from overcommit.model.action import BalloonAction, ReportingAction, VirtioMemAction, kind_of
 from overcommit.model.facts import HostFacts
+from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.heat import Heat
 from overcommit.model.plan import Cause, Reason
 from overcommit.model.policy import Actuator, ReclaimMode
@@ -19,7 +20,6 @@ from overcommit.plan.case import (
     Case,
     cache_for,
     guest_bytes,
-    guest_reserve,
     hot_bytes,
     kept_bytes,
     room_on,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from overcommit.model.guest_reserve import short_below
 from overcommit.model.pain import COMFORT, PainBounds, pain_of
 from overcommit.model.policy import ServiceObjective
 from overcommit.slo.rereads import NOTHING_REREAD, Reading, Rereads
@@ -26,7 +27,7 @@ class Feeling(NamedTuple):
 
     ``squeezed``: the guest has less than its full size. Then what it says itself counts as well (untrusted,
     rule S8: it can spare itself, no more): ``usable_bytes`` against the ``reserve_bytes`` that plans leave
-    it, swap-in and major faults, its OOM kills, and what it reads of its disks beyond what its cache grows.
+    it, swap-in and major faults, and what it reads of its disks beyond what its cache grows.
     """
 
     seconds: float
@@ -41,7 +42,6 @@ class Feeling(NamedTuple):
     reserve_bytes: int
     swap_in_bytes: int | None
     major_faults: int | None
-    oom_kills: int | None
     reading: Reading = NOT_READ
 
 
@@ -98,7 +98,6 @@ class Felt(NamedTuple):
     shortage: Figure | None = None
     rereads: Rereads = NOTHING_REREAD
     reread: Figure | None = None
-    oom_kills: int = 0
     working_set_bytes: int | None = None
 
     def after(self, feeling: Feeling, *, cache_after: float = math.inf) -> Felt:
@@ -106,10 +105,10 @@ class Felt(NamedTuple):
 
         ``cache_after`` is its class's.
         """
-        shortage, swap_in, oom_kills = None, None, 0
+        shortage, swap_in = None, None
         if feeling.squeezed:
             shortage = _shortage(feeling.usable_bytes, feeling.reserve_bytes)
-            swap_in, oom_kills = feeling.swap_in_bytes, feeling.oom_kills or 0
+            swap_in = feeling.swap_in_bytes
         # Faults alone are a guest reading files, as when it starts a program; a short one reads them again.
         faults = feeling.major_faults if shortage and shortage.pain > COMFORT else None
         working_set = feeling.working_set_bytes
@@ -129,7 +128,6 @@ class Felt(NamedTuple):
             shortage=shortage,
             rereads=rereads,
             reread=Figure(rereads.lost_bytes, limit, _say_reread) if feeling.squeezed else None,
-            oom_kills=oom_kills,
             working_set_bytes=self.working_set_bytes if working_set is None else working_set,
         )
 
@@ -146,8 +144,6 @@ class Felt(NamedTuple):
     def by_guest(self, objective: ServiceObjective) -> tuple[Figure, ...]:
         """What the guest says of itself."""
         found = [figure for figure in (self.shortage, self.reread) if figure is not None]
-        if self.oom_kills:
-            found.append(Figure(self.oom_kills, 0.0, _say_killed))
         if self.working_set_bytes is not None:
             # Something that was taken is read from a disk again, as with a promotion.
             limit = self._pages_per_minute(objective)
@@ -177,7 +173,7 @@ def _shortage(usable_bytes: int | None, reserve_bytes: int) -> Figure | None:
     """Half of what plans leave the guest is the least that it may have left; all of it is comfort."""
     if usable_bytes is None:
         return None
-    return Figure(reserve_bytes / 2, float(max(0, usable_bytes)), _say_short)
+    return Figure(short_below(reserve_bytes), float(max(0, usable_bytes)), _say_short)
 
 
 def _say_promoted(pages: float, limit: float) -> str:
@@ -197,10 +193,6 @@ def _say_reread(lost_bytes: float, limit: float) -> str:
         f"the guest read {format_size(lost_bytes)} of its disks in 10min that it has no room to keep, "
         f"limit {format_size(limit)}"
     )
-
-
-def _say_killed(processes: float, _: float) -> str:
-    return f"the guest killed {processes:.0f} process(es) for want of memory"
 
 
 def _say_swapped_in(pages: float, limit: float) -> str:

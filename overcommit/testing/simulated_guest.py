@@ -223,7 +223,6 @@ def _feeling(
         reserve_bytes=0,
         swap_in_bytes=None,
         major_faults=None,
-        oom_kills=None,
     )
 
 

@@ -8,8 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from overcommit.model.action import BalloonAction, DemotionAction, KsmAction, VirtioMemAction
+from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.policy import ReclaimMode
-from overcommit.plan.case import guest_reserve, used_bytes, worthwhile
+from overcommit.plan.case import used_bytes, worthwhile
 from overcommit.plan.emergency import is_emergency
 from overcommit.units import MIB
 from tests import scenarios

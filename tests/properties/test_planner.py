@@ -21,13 +21,14 @@ from overcommit.model.action import (
     kind_of,
 )
 from overcommit.model.facts import DomainFacts, KsmRun, Residency, RunState
+from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.heat import Heat
 from overcommit.model.past import LeftBalloon, LeftDevice, Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
 from overcommit.plan import document
-from overcommit.plan.case import free_bytes, guest_bytes, guest_reserve, room_on, used_bytes, worthwhile
+from overcommit.plan.case import free_bytes, guest_bytes, room_on, used_bytes, worthwhile
 from overcommit.plan.eligibility import WRITES
 from overcommit.units import MIB
 from tests import scenarios

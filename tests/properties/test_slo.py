@@ -39,7 +39,6 @@ FEELINGS = st.builds(
     reserve_bytes=st.integers(0, 64 * GIB),
     swap_in_bytes=BYTES,
     major_faults=COUNTS,
-    oom_kills=st.none() | st.integers(0, 3),
 )
 LIVES = st.lists(FEELINGS, max_size=40)
 
@@ -96,7 +95,6 @@ def test_more_pain_never_loosens_it(
                     {"stalled_seconds": (mild.stalled_seconds or 0.0) + mild.seconds / 2},
                     {"usable_bytes": (mild.usable_bytes or 0) // 2},
                     {"swap_in_bytes": (mild.swap_in_bytes or 0) + 4096 * pages},
-                    {"oom_kills": (mild.oom_kills or 0) + 1},
                 ]
             )
         ),
@@ -131,7 +129,6 @@ def test_seeing_nothing_changes_nothing_but_that_nothing_is_taken(
         reserve_bytes=GIB,
         swap_in_bytes=None,
         major_faults=None,
-        oom_kills=None,
     )
     before = reduce(Grip.after, life, Grip.begin(of))
     after = reduce(Grip.after, [nothing] * ticks, before)

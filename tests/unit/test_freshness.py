@@ -10,11 +10,11 @@ import pytest
 from overcommit.errors import StalePlan
 from overcommit.model.action import DemotionAction, name_of, subject_of
 from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, RunState, Snapshot
+from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.nodes import MemoryNode
 from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator
-from overcommit.plan.case import guest_reserve
 from overcommit.plan.eligibility import READS, WRITES
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.planner import LIFETIME_SECONDS, make_plan

@@ -6,18 +6,17 @@ from typing import NamedTuple
 
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats
+from overcommit.model.guest_reserve import guest_reserve
 from overcommit.plan.case import (
     Case,
     cache_text,
     guest_bytes,
-    guest_reserve,
     hot_bytes,
     kept_bytes,
-    round_up,
     used_bytes,
     worthwhile,
 )
-from overcommit.units import format_size
+from overcommit.units import format_size, round_up
 
 
 class Squeeze(NamedTuple):

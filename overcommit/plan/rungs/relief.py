@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from overcommit.model.action import GUEST_IN_PAIN, GUEST_IS_SHORT, BalloonAction, VirtioMemAction
 from overcommit.model.facts import BalloonStats
+from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.past import LeftBalloon, LeftDevice, Past
 from overcommit.model.policy import Actuator
-from overcommit.plan.case import Case, guest_bytes, guest_reserve, round_up, used_bytes
+from overcommit.plan.case import Case, guest_bytes, used_bytes
 from overcommit.plan.vetoes import left_balloon
-from overcommit.units import MIB, format_size
+from overcommit.units import MIB, format_size, round_up
 
 _RISK = "the host has to find as much"
 
@@ -27,17 +28,16 @@ class Need(NamedTuple):
 def need_of(case: Case, stats: BalloonStats) -> Need | None:
     """What the guest lacks; None where it lacks nothing.
 
-    It is short when less than half of the reserve is left that `balloon.squeeze` leaves it: between the two
-    lies the hysteresis, so that a guest is not squeezed and relieved in turn. One in pain gets all that was
-    taken, whatever it says it has: how much it needs nobody knows. In an emergency only what keeps it from
-    an OOM of its own is reason enough, a quarter of the reserve.
+    It is short by `short_below`, and gets as much as `balloon.squeeze` would leave it. One in pain gets all
+    that was taken, whatever it says it has: how much it needs nobody knows. In an emergency only what keeps
+    it from an OOM of its own is reason enough.
     """
     ceiling, definition = case.bounds.ceiling_bytes, case.domain.definition
     if case.pain is not None and not case.emergency:
         return Need(ceiling, GUEST_IN_PAIN, case.pain)
     reserve, used = guest_reserve(ceiling), used_bytes(definition, stats)
     size = guest_bytes(definition, stats)
-    if size - used >= reserve // (4 if case.emergency else 2):
+    if size - used >= short_below(reserve, near_oom=case.emergency):
         return None
     because = f"the guest has only {format_size(size - used)} available of {format_size(size)}"
     return Need(used + reserve, GUEST_IS_SHORT, because)
