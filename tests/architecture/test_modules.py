@@ -88,3 +88,40 @@ def test_a_command_put_together_by_hand_is_seen() -> None:
     assert unquoted(ast.parse('f"fix: virsh resume {domain.name}"')) != []
     assert unquoted(ast.parse('f"{what}; overcommitctl release {name} ends that"')) != []
     assert unquoted(ast.parse("f\"try {command('virsh', 'resume', name)}: {why}\"")) == []
+
+
+MOST_ARGUMENTS = 6
+USE_CASES = [path for path in MODULES if path.relative_to(ROOT).parts[1] in {"control", "daemon"}]
+
+
+def with_many_arguments(tree: ast.AST) -> list[str]:
+    """Functions that want a value object."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            if len([each for each in given if each.arg not in {"self", "cls"}]) > MOST_ARGUMENTS:
+                found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("path", USE_CASES, ids=name_of)
+def test_a_use_case_takes_a_value_object_and_no_long_list(path: Path) -> None:
+    assert with_many_arguments(ast.parse(path.read_text())) == []
+
+
+def test_a_long_list_of_arguments_is_seen() -> None:
+    assert with_many_arguments(ast.parse("def f(a, b, c, d, *, e, f, g): ...")) == ["f"]
+    assert with_many_arguments(ast.parse("def f(self, a, b, c, *, d, e, f): ...")) == []
+
+
+def test_others_neither_write_to_the_controller_nor_reach_into_it() -> None:
+    """What they need is in its `State`, or a method."""
+    reaches = re.compile(r"\bcontroller\.(_\w+|\w+ = |(?!state\b|control\b)\w+\.\w+)")
+    found = [
+        f"{name_of(path)}: {match[0]}"
+        for path in USE_CASES
+        for match in reaches.finditer(path.read_text())
+        if not path.read_text()[: match.start()].splitlines()[-1].lstrip().startswith("from ")
+    ]
+    assert found == []
