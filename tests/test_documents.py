@@ -16,6 +16,7 @@ from overcommit.daemon.main import options_of
 from overcommit.errors import UsageError
 
 CHECKOUT = Path(__file__).parent.parent
+SAFETY = CHECKOUT / "docs/safety.md"
 DOCUMENTS = [
     *sorted(CHECKOUT.glob("*.md")),
     *sorted((CHECKOUT / "docs").rglob("*.md")),
@@ -170,6 +171,58 @@ def test_every_decision_is_listed_in_the_architecture() -> None:
     decisions = sorted((CHECKOUT / "docs/adr").glob("*.md"))
     listed = re.findall(r"\[(\d+) [^]]+\]\(adr/([^)]+)\)", architecture)
     assert listed == [(str(int(path.name[:4])), path.name) for path in decisions]
+
+
+def test_every_test_that_the_safety_rules_name_exists() -> None:
+    """A rule whose test was renamed or removed is held by nobody."""
+    named = 0
+    for rule in safety_rules():
+        file = None
+        for word in re.findall(r"`((?:tests|integration)/[\w/]+\.py|test_\w+)`", rule):
+            if word.endswith(".py"):
+                file = CHECKOUT / word
+                assert file.is_file(), word
+                continue
+            assert file is not None, word
+            assert word in functions_of(file), f"{file.name}: {word}"
+            named += 1
+    assert named > 50
+
+
+def test_every_file_that_the_safety_rules_name_exists() -> None:
+    product = [path.as_posix() for path in (CHECKOUT / "overcommit").rglob("*.py")]
+    for rule in safety_rules():
+        for name in re.findall(r"`([\w/]+\.py)`", rule):
+            if not name.startswith(("tests/", "integration/")):
+                assert any(path.endswith(f"/{name}") for path in product), name
+
+
+def test_every_safety_rule_has_what_holds_it_and_tests() -> None:
+    rules = [rule for rule in safety_rules() if rule.startswith("S")]
+    assert [re.match(r"S(\d+)\.", rule) is not None for rule in rules] == [True] * 15
+    for rule in rules:
+        assert "- Held by: `" in rule, rule
+        assert "- Tests: `" in rule, rule
+
+
+def test_every_safety_rule_that_the_code_cites_is_defined() -> None:
+    defined = set(re.findall(r"^## (S\d+)\. ", SAFETY.read_text(), re.MULTILINE))
+    cited = set()
+    for path in (CHECKOUT / "overcommit").rglob("*.py"):
+        for rules in re.findall(r"\b[Rr]ules? (S\d+(?:(?:, | and | to )S\d+)*)", path.read_text()):
+            cited.update(re.findall(r"S\d+", rules))
+    assert len(cited) > 5
+    assert cited <= defined
+
+
+def safety_rules() -> list[str]:
+    """The sections of the page, each without its ``##``; the first is what stands before the rules."""
+    return re.split(r"^## ", SAFETY.read_text(), flags=re.MULTILINE)
+
+
+def functions_of(file: Path) -> set[str]:
+    tree = ast.parse(file.read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 def prose(document: Path) -> str:
