@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from overcommit import __version__
 from overcommit.control.swap_text import swap_text
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.past import Past, Quarantine, Reservation
@@ -41,7 +42,9 @@ class Service:
     """How the daemon does; ``reason`` says why it is in its mode, ``until`` when a pause ends (epoch).
 
     ``stopped`` is what stops the main job (`overcommit.plan.main_job`, or its mode), ``ticked_at`` when it
-    looked last. ``policy_refused`` is why the policy on disk is none, so that an older one is in force.
+    looked last, ``planned_at`` when it planned. ``policy_refused`` is why the policy on disk is none, so that
+    an older one is in force. ``work`` counts what it did since it began (`overcommit.daemon.loop`).
+    ``swap_budget`` is what page-outs may do now: ``room_bytes``, ``bytes_per_second``, why it is ``spent``.
     """
 
     pid: int
@@ -53,6 +56,9 @@ class Service:
     policy_refused: str | None = None
     stopped: str | None = None
     ticked_at: float | None = None
+    planned_at: float | None = None
+    work: Mapping[str, Any] | None = None
+    swap_budget: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ class Standing:
     the domain felt more than it may. ``doing``, ``why_not`` and ``held`` are phrases: what is done, why
     nothing is taken, and why less is taken than its class says. ``faults`` are what went wrong with it
     (`overcommit.daemon.faults.Faults`): ``count``, the ``last`` in words, ``at`` seconds since the epoch.
+    ``reclaimed_by`` splits ``reclaimed_bytes`` by what took them; ``swap`` is all that is there, whoever put
+    it there. ``promoted_pages`` is a counter of the domain's cgroup. The rest is of the latest plan.
     """
 
     target_bytes: int | None = None
@@ -75,6 +83,13 @@ class Standing:
     why_not: str | None = None
     held: str | None = None
     faults: Mapping[str, Any] | None = None
+    reclaimed_by: Mapping[str, int] | None = None
+    promoted_pages: int | None = None
+    slo_psi_some: float | None = None
+    floor_bytes: int | None = None
+    ceiling_bytes: int | None = None
+    wss_bytes: int | None = None
+    idle_histogram: tuple[Mapping[str, Any], ...] = ()
 
 
 _UNKNOWN = Standing()
@@ -108,6 +123,10 @@ def status_document(
         "policy_refused": service.policy_refused if service else None,
         "taken_at": snapshot.taken_at,
         "ticked_at": service.ticked_at if service else None,
+        "planned_at": service.planned_at if service else None,
+        "version": __version__,
+        "work": service.work if service else None,
+        "swap_budget": service.swap_budget if service else None,
         "stopped": service.stopped if service else stopped(snapshot.host, policy, swap),
         "host": host,
         "domains": [

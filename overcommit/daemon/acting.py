@@ -10,6 +10,7 @@ from overcommit.apply.worksite import Worksite
 from overcommit.control.one_controller import Control
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.jobs import Ended, Jobs
+from overcommit.daemon.tally import ActionTally
 from overcommit.daemon.watching import Watching
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.action import (
@@ -64,6 +65,7 @@ class Acting:
         self._tell = ended
         self._say = control.say
         self._jobs = Jobs(control.clock)
+        self.tally = ActionTally()
 
     @property
     def due(self) -> float | None:
@@ -220,6 +222,7 @@ class Acting:
         self.step()
 
     def _ended(self, ended: Ended) -> None:
+        self.tally.add(ended)
         if ended.slot is not None:
             self._watching.give_back(ended.slot)
         how = "left where it was"

@@ -31,6 +31,7 @@ from overcommit.daemon.standings import domain_states
 from overcommit.daemon.state import LOOK_ONLY, NOTHING_WANTED, DomainState, State, TickRequest, Want
 from overcommit.daemon.timetable import PLAN_SECONDS, Timetable
 from overcommit.daemon.watching import Watching
+from overcommit.daemon.working import work_of
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.hypervisor.surveying import Survey
@@ -101,6 +102,7 @@ class Controller:
             emergency=self._emergency,
             frees=self._want.reservation is not None,
             at_work=self._acting.actions,
+            work=work_of(self._accounting, self._acting, self._watching, self._policy),
         )
 
     def domain_states(self) -> Mapping[Incarnation, DomainState]:
@@ -152,8 +154,7 @@ class Controller:
         """Go round once. What cannot be done is in the footing, and tried again next time."""
         self._ticks += 1
         now = self._control.clock.monotonic()
-        if self._losses.check_clock():
-            self._past_known = False
+        self._past_known &= not self._losses.check_clock()
         replan = (request.new_policy and self._read_policy()) or request.replan
         self._read_host()
         self._survey.renew()

@@ -16,6 +16,7 @@ from overcommit.daemon.pausing import Pause
 from overcommit.daemon.report import sentence_of, status_of
 from overcommit.daemon.reserving import Reserving
 from overcommit.daemon.state import TickRequest
+from overcommit.daemon.tally import ThreadTimes, TickTally
 from overcommit.daemon.wakes import Wakes
 from overcommit.damon.sysfs import patience_of
 from overcommit.errors import HostError, OvercommitError
@@ -23,6 +24,7 @@ from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.plan import document
+from overcommit.records.room import MOST_BYTES
 from overcommit.units import format_duration
 from overcommit.wire.clients import Document
 from overcommit.wire.protocol import Verb
@@ -93,6 +95,9 @@ class Loop:
         self._planners: list[Order] = []
         self._unserved: str | None = None
         self._published: Plan | None = None
+        self._ticks = TickTally()
+        self._monitors = ThreadTimes(control.kernel)
+        self._journal_bytes: int | None = None
         self._plan_texts: tuple[Document | None, Document | None] = (None, None)
         if pause := pausing.take_up(control.ledger, now=control.clock.now()):
             self._say(f"still {self._pause_for(pause)}: an earlier run was ordered to by uid {pause.uid}")
@@ -234,7 +239,9 @@ class Loop:
         replan, show = self._replan or read, self._show
         self._early = self._replan = self._show = False
         self._ticked_at = self._control.clock.monotonic()
+        before = self._controller.state.plan
         self._controller.tick(TickRequest(replan=replan, show=show, new_policy=read))
+        self._count(self._control.clock.monotonic() - self._ticked_at, before)
         self._reserving.after_tick()
         self._publish()
         if read:
@@ -251,13 +258,29 @@ class Loop:
             self._say(f"the control socket serves nobody: {unserved}")
         self._unserved = unserved
 
+    def _count(self, seconds: float, before: Plan | None) -> None:
+        """One more tick is over. What takes reading is read after each plan, which is once a minute."""
+        state = self._controller.state
+        planned = state.plan is not before
+        self._ticks.add(seconds, planned=planned)
+        if planned or self._journal_bytes is None:
+            self._journal_bytes = self._control.journal.held_bytes
+            self._monitors.read(state.work.monitor_threads)
+
     def _publish(self) -> None:
         state, domains = self._controller.state, self._controller.domain_states()
         sentence = sentence_of(state, domains, self._control.clock.monotonic())
         if sentence != self._sentence:
             self._say(sentence)
             self._sentence = sentence
-        status = status_of(state, domains, self._control.clock, sentence)
+        work = {
+            "ticks": self._ticks.document,
+            "actions": state.work.actions,
+            "monitors_cpu_seconds": self._monitors.seconds,
+            "journal_bytes": self._journal_bytes,
+            "journal_most_bytes": MOST_BYTES,
+        }
+        status = status_of(state, domains, self._control.clock, sentence, work)
         if status is not None:
             plan = state.plan
             if plan is not None and plan is not self._published:

@@ -16,6 +16,7 @@ from overcommit.model.facts import Incarnation
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import ReclaimMode
 from overcommit.plan.main_job import briefly
+from overcommit.plan.swap_budget import SwapVerdict
 
 _MOST_NAMED = 3
 
@@ -81,11 +82,15 @@ def _some(names: list[str]) -> str:
 
 
 def status_of(
-    state: State, domains: Domains, clock: Clock, sentence: str
+    state: State,
+    domains: Domains,
+    clock: Clock,
+    sentence: str,
+    counted: Mapping[str, Any] | None = None,
 ) -> Callable[[], dict[str, Any]] | None:
     """What makes the status document of how it is now, at any time and in any thread.
 
-    None before anything was looked at.
+    None before anything was looked at. ``counted`` is what was done so far.
     """
     if state.snapshot is None:
         return None
@@ -100,6 +105,9 @@ def status_of(
         until=wall + until - now if mode is Mode.PAUSED and until is not None and until < math.inf else None,
         stopped=stopped_by(state, now),
         ticked_at=wall,
+        planned_at=state.plan.created_at if state.plan else None,
+        work=counted,
+        swap_budget=_swap_budget(state.work.swap),
         policy_refused=state.policy_refused,
     )
     return functools.partial(
@@ -111,3 +119,13 @@ def status_of(
         service=service,
         standings={who: each.standing for who, each in domains.items()},
     )
+
+
+def _swap_budget(verdict: SwapVerdict | None) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    return {
+        "room_bytes": verdict.room_bytes,
+        "bytes_per_second": verdict.bytes_per_second,
+        "spent": verdict.spent,
+    }

@@ -14,7 +14,7 @@ from overcommit.daemon.state import DomainState
 from overcommit.model.action import name_of
 from overcommit.model.facts import Incarnation
 from overcommit.model.past import Past
-from overcommit.model.plan import Plan
+from overcommit.model.plan import DomainPlan, Plan
 from overcommit.units import PAGE_SIZE
 
 
@@ -26,16 +26,16 @@ def domain_states(
     plan: Plan | None,
 ) -> dict[Incarnation, DomainState]:
     """Each domain that is followed; of one with which that goes wrong, only what went wrong."""
-    targets = {domain.incarnation: domain.target_bytes for domain in plan.domains} if plan else {}
+    plans = {domain.incarnation: domain for domain in plan.domains} if plan else {}
     stops = plan is not None and plan.stopped is not None
     states = {}
     for who, each in followed.items():
         standing = Standing()
         with boundary.around(who):
             standing = dataclasses.replace(
-                _standing(each, stops=stops),
-                target_bytes=targets.get(who),
+                _standing(each, plans.get(who), stops=stops),
                 reclaimed_bytes=_swapped(each) + past.taken_from(who),
+                reclaimed_by={"swap": _swapped(each), **past.taken_by(who)},
                 doing=name_of(doing) if (doing := acting.of(who)) else None,
             )
         rests = boundary.why_not(who)
@@ -48,7 +48,7 @@ def domain_states(
     return states
 
 
-def _standing(followed: Followed, *, stops: bool) -> Standing:
+def _standing(followed: Followed, planned: DomainPlan | None, *, stops: bool) -> Standing:
     """What it feels, and how it is held for that; ``stops``: nothing is taken from any domain."""
     grip, heat = followed.grip, followed.heat
     working_set = heat.wss_bytes if heat else None
@@ -56,8 +56,18 @@ def _standing(followed: Followed, *, stops: bool) -> Standing:
     rate = None
     if promoted is not None and working_set:
         rate = promoted.total * PAGE_SIZE / working_set
-    restraint = followed.restraint
+    restraint, cgroup = followed.restraint, followed.pulse.cgroup if followed.pulse else None
     return Standing(
+        target_bytes=planned.target_bytes if planned else None,
+        floor_bytes=planned.floor_bytes if planned else None,
+        ceiling_bytes=planned.ceiling_bytes if planned else None,
+        wss_bytes=working_set,
+        idle_histogram=tuple(
+            {"min_idle_seconds": bucket.min_idle_seconds, "bytes": bucket.resident_bytes}
+            for bucket in (heat.histogram if heat else ())
+        ),
+        promoted_pages=cgroup.promoted_pages if cgroup else None,
+        slo_psi_some=grip.domain_class.objective.psi_some,
         promotion_rate_per_minute=rate,
         slo_promotion_rate_per_minute=grip.domain_class.objective.promotions_per_minute,
         cold_after_seconds=restraint.cold_after_seconds,

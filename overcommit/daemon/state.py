@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from overcommit.control.status import Standing
 from overcommit.daemon.footing import Footing
@@ -11,6 +13,7 @@ from overcommit.model.facts import HostFacts, Snapshot
 from overcommit.model.past import Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
+from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.records.journal import GenerationSummary
 
 
@@ -45,6 +48,19 @@ NOTHING_WANTED = Want(purpose=None, reservation=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What the controller did since it began, and may do now.
+
+    ``swap`` is what page-outs may do; None before the first reading. ``actions`` are counts of those that
+    ended (`overcommit.daemon.tally.ActionTally`), ``monitor_threads`` those of DAMON that watch for us.
+    """
+
+    swap: SwapVerdict | None
+    actions: tuple[Mapping[str, Any], ...]
+    monitor_threads: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """How the controller stands now. None before anything was looked at.
 
@@ -65,6 +81,7 @@ class State:
     frees: bool
     """Memory is being freed for somebody who waits."""
     at_work: tuple[Action, ...]
+    work: Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,11 @@ class Watching:
         """Whether this kernel's DAMON can move memory to another node; None: not known."""
         return self._pool.capabilities.migration if self._watch else None
 
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """Of the monitors, as far as they are known."""
+        return self._watch.threads if self._watch else ()
+
     def follow(self, domains: Sequence[DomainFacts], busy: bool) -> None:
         """Watch these domains, and no others.
 

@@ -39,6 +39,11 @@ class AccessSource(Protocol):
     what: str
     follows_tuning: bool
 
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """Of the kdamonds that it reads from; none where it does not need to know them."""
+        ...
+
     def begin(self, slot: int, intervals: Intervals) -> None:
         """The slot's kdamond has just been started."""
         ...
@@ -95,6 +100,11 @@ class TraceSource:
         self._ready: dict[int, list[Window]] = {}
         self._silent_until: dict[int, float] = {}
 
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """See `AccessSource.threads`."""
+        return tuple(self._threads.values())
+
     def begin(self, slot: int, intervals: Intervals) -> None:
         """See `AccessSource.begin`."""
         thread, now = self._pool.sysfs.kdamond_pid(slot), self._clock.monotonic()
@@ -143,6 +153,7 @@ class SnapshotSource:
 
     what = "sysfs"
     follows_tuning = False
+    threads: tuple[int, ...] = ()
 
     def __init__(self, pool: DamonPool, clock: Clock) -> None:
         self._pool = pool

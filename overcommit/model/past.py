@@ -75,19 +75,24 @@ class Past:
     devices: tuple[LeftDevice, ...] = ()
     settlings: tuple[Settling, ...] = ()
     ksm_generation: int | None = None
-    _taken: Mapping[Incarnation, int] = field(init=False, repr=False, compare=False)
+    _taken: Mapping[Incarnation, Mapping[str, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        taken: dict[Incarnation, int] = {}
+        taken: dict[Incarnation, dict[str, int]] = {}
         lefts: tuple[LeftBalloon | LeftDevice, ...] = (*self.balloons, *self.devices)
         for left in lefts:
-            gave = max(0, left.baseline_bytes - left.size_bytes)
-            taken[left.domain] = taken.get(left.domain, 0) + gave
+            how = Actuator.BALLOON if isinstance(left, LeftBalloon) else Actuator.VIRTIO_MEM
+            of_it = taken.setdefault(left.domain, {})
+            of_it[how.value] = of_it.get(how.value, 0) + max(0, left.baseline_bytes - left.size_bytes)
         object.__setattr__(self, "_taken", taken)  # each of thousands of domains is asked after in each tick
 
     def taken_from(self, domain: Incarnation) -> int:
         """Bytes that a guest gave by balloon and blocks, and did not get back."""
-        return self._taken.get(domain, 0)
+        return sum(self._taken[domain].values()) if domain in self._taken else 0
+
+    def taken_by(self, domain: Incarnation) -> Mapping[str, int]:
+        """The same bytes, by the name of the actuator that took them."""
+        return self._taken.get(domain, {})
 
     def by_domain(self) -> Mapping[Incarnation, Past]:
         """What is about each domain; one without a past is not there."""

@@ -95,6 +95,11 @@ class Watch:
         self.no_host: str | None = None
 
     @property
+    def threads(self) -> tuple[int, ...]:
+        """Of our monitors, as far as they are known: see `AccessSource.threads`."""
+        return self._source.threads
+
+    @property
     def how(self) -> str:
         """For people: where windows come from, and who tunes the intervals."""
         return f"{self._source.what}, intervals tuned by {'the kernel' if self._kernel_tunes else 'us'}"

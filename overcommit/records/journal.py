@@ -37,7 +37,7 @@ from overcommit.records.entries import (
     to_json,
 )
 from overcommit.records.lines import FORMAT, append
-from overcommit.records.room import FEW_RECORDS_BYTES, require_room, superfluous
+from overcommit.records.room import FEW_RECORDS_BYTES, held_bytes, require_room, superfluous
 
 __all__ = [
     "DEFAULT_DIRECTORY",
@@ -266,6 +266,11 @@ class Journal:
         except OSError as error:
             raise JournalFailed(f"cannot set {file} aside: {error.strerror}") from error
         return name
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of `overcommit.records.room.MOST_BYTES` its files take now."""
+        return held_bytes(self._directory)
 
     def generations(self) -> tuple[GenerationSummary, ...]:
         """All generations, oldest first."""

@@ -33,7 +33,7 @@ def require_room(directory: Path, record_bytes: int, *, takes: bool) -> None:
             f"a record of {format_size(record_bytes)} is too long for the undo journal",
             hint="nothing is changed without it",
         )
-    held, most = _held(directory), MOST_TAKING_BYTES if takes else MOST_BYTES
+    held, most = held_bytes(directory), MOST_TAKING_BYTES if takes else MOST_BYTES
     if held + record_bytes + _AROUND_BYTES > most:
         raise JournalFailed(
             f"the undo journal holds {format_size(held)}, and {format_size(most)} are the most",
@@ -51,7 +51,8 @@ def superfluous(files: Sequence[tuple[int, Path]], kept: int) -> Sequence[tuple[
     return ()
 
 
-def _held(directory: Path) -> int:
+def held_bytes(directory: Path) -> int:
+    """How much of the journal's room its files take now."""
     return sum(_size(path) for path in directory.glob("generation-*.jsonl"))
 
 

@@ -80,3 +80,35 @@ def test_what_is_kept_free_is_what_the_plan_keeps_free(daemon: Daemon) -> None:
     assert plan is not None
     for name in ("reserve_bytes", "reserved_bytes", "headroom_bytes", "promised_bytes"):
         assert host[name] == getattr(plan.host, name)
+
+
+def test_what_an_exporter_needs_of_a_domain_is_told(world: World, daemon: Daemon) -> None:
+    daemon.run_for(180.0)
+    told, plan = daemon.server.status, daemon.controller.plan
+    assert plan is not None
+    for domain, planned in zip(told["domains"], plan.domains, strict=True):
+        assert domain["floor_bytes"] == planned.floor_bytes
+        assert sum(bucket["bytes"] for bucket in domain["idle_histogram"]) > 0
+        assert domain["idle_histogram"][0]["min_idle_seconds"] == 0.0
+        assert sum(domain["reclaimed_by"].values()) == domain["reclaimed_bytes"]
+        assert domain["slo_psi_some"] > 0
+        assert domain["promoted_pages"] is not None
+    cold, free = (domain["reclaimed_by"] for domain in told["domains"])
+    assert cold["swap"] > 0
+    assert free["balloon"] == daemon.taken_from(world.host.guests[1]) > 0
+
+
+def test_what_an_exporter_needs_of_the_daemon_is_told(daemon: Daemon) -> None:
+    daemon.run_for(180.0)
+    told, plan = daemon.server.status, daemon.controller.plan
+    assert plan is not None
+    assert told["planned_at"] == plan.created_at
+    assert told["swap_budget"].keys() == {"room_bytes", "bytes_per_second", "spent"}
+    work = told["work"]
+    ticks = work["ticks"]
+    assert ticks["look"]["count"] + ticks["plan"]["count"] == told["tick"]
+    assert min(ticks["look"]["count"], ticks["plan"]["count"]) > 0
+    assert {each["kind"] for each in work["actions"]} >= {"pageout", "balloon"}
+    assert sum(each["freed_bytes"] for each in work["actions"]) > 0
+    assert 0 < work["journal_bytes"] < work["journal_most_bytes"]
+    assert work["monitors_cpu_seconds"] > 0
