@@ -84,7 +84,7 @@ def test_what_is_kept_free_is_what_the_plan_keeps_free(daemon: Daemon) -> None:
 
 def test_what_an_exporter_needs_of_a_domain_is_told(world: World, daemon: Daemon) -> None:
     daemon.run_for(180.0)
-    told, plan = daemon.server.status, daemon.controller.plan
+    told, plan = daemon.server.status, daemon.controller.state.plan
     assert plan is not None
     for domain, planned in zip(told["domains"], plan.domains, strict=True):
         assert domain["floor_bytes"] == planned.floor_bytes
@@ -100,7 +100,7 @@ def test_what_an_exporter_needs_of_a_domain_is_told(world: World, daemon: Daemon
 
 def test_what_an_exporter_needs_of_the_daemon_is_told(daemon: Daemon) -> None:
     daemon.run_for(180.0)
-    told, plan = daemon.server.status, daemon.controller.plan
+    told, plan = daemon.server.status, daemon.controller.state.plan
     assert plan is not None
     assert told["planned_at"] == plan.created_at
     assert told["swap_budget"].keys() == {"room_bytes", "bytes_per_second", "spent"}

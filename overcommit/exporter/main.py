@@ -1,0 +1,170 @@
+"""The ``overcommit-exporter`` program: its options, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, write_to_textfile
+
+from overcommit import __version__
+from overcommit.errors import HostError, OvercommitError, UsageError
+from overcommit.exporter.latest import Latest
+from overcommit.exporter.serving import DEFAULT_ADDRESS, DEFAULT_PORT, server
+from overcommit.shown import plain
+
+PROGRAM = "overcommit-exporter"
+MOST_DOMAINS = 500
+_UNIT = "overcommit-exporter.service"
+_DESCRIPTION = """\
+Serve what overcommitd tells as metrics for Prometheus, until it is stopped.
+
+It asks overcommitd for its status at each scrape, at most once a second. While overcommitd does not answer,
+it serves the last known values: overcommit_up is 0, and overcommit_status_age_seconds says how old they are.
+docs/metrics.md lists all metrics.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """See `argparse.ArgumentParser.error`; with our exit status."""
+        raise UsageError(message, hint=f"{PROGRAM} --help")
+
+
+def options_of(arguments: Sequence[str]) -> argparse.Namespace:
+    """What the program was told.
+
+    Raises:
+        UsageError: no such option, or not like that.
+    """
+    parser = _Parser(
+        prog=PROGRAM,
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM}, version {__version__}")
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        default=f"{DEFAULT_ADDRESS}:{DEFAULT_PORT}",
+        help="Where to serve. [default: %(default)s]",
+    )
+    parser.add_argument(
+        "--textfile",
+        metavar="PATH",
+        type=Path,
+        help="Serve nothing: write the metrics to this file, which ends in .prom, for node_exporter.",
+    )
+    parser.add_argument(
+        "--every",
+        metavar="SECONDS",
+        type=float,
+        default=15.0,
+        help="How often to write the file; 0: once. [default: %(default)s]",
+    )
+    parser.add_argument(
+        "--most-domains",
+        metavar="N",
+        type=int,
+        default=MOST_DOMAINS,
+        help="Domains with series of their own; the others are summed. [default: %(default)s]",
+    )
+    parser.add_argument("--print-unit", action="store_true", help="Print a unit for systemd, and end.")
+    options = parser.parse_args(arguments)
+    if options.most_domains < 0:
+        raise UsageError(f"--most-domains {options.most_domains}: below 0", hint="--most-domains 500")
+    if not 0 <= options.every < float("inf"):
+        raise UsageError(f"--every {options.every}: no time", hint="--every 15")
+    if options.textfile is not None and options.textfile.suffix != ".prom":
+        raise UsageError(
+            f"{options.textfile} does not end in .prom: node_exporter would not read it",
+            hint="--textfile /var/lib/prometheus/node-exporter/overcommit.prom",
+        )
+    return options
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """Address and port of ``127.0.0.1:10960`` or ``[::1]:10960``.
+
+    Raises:
+        UsageError: it is no such text.
+    """
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
+    if found is None or int(found[3]) > 65535:
+        raise UsageError(
+            f"--listen {text}: not ADDRESS:PORT", hint=f"--listen {DEFAULT_ADDRESS}:{DEFAULT_PORT}"
+        )
+    return found[1] or found[2], int(found[3])
+
+
+def unit(program: str) -> str:
+    """The unit for systemd that runs ``program``, which is a path."""
+    template = importlib.resources.files("overcommit.exporter").joinpath(_UNIT).read_text()
+    return template.replace("@EXPORTER@", program)
+
+
+def write(latest: Latest, path: Path, every: float) -> None:
+    """Write the file, again and again unless ``every`` is 0; whoever reads it never sees half of it.
+
+    Raises:
+        HostError: it cannot be written.
+    """
+    registry = CollectorRegistry()
+    registry.register(latest)
+    os.umask(0o022)  # node_exporter is another user
+    while True:
+        latest.refresh(max(1.0, every / 2))
+        try:
+            write_to_textfile(str(path), registry)
+        except OSError as error:
+            raise HostError(
+                f"cannot write {path}: {error.strerror or error}",
+                hint="the folder must be there, and this user's to write to",
+            ) from error
+        if every == 0:
+            return
+        time.sleep(every)
+
+
+def exporter(arguments: Sequence[str]) -> None:
+    """Run until it is told to stop.
+
+    Raises:
+        OvercommitError: it cannot start, or not go on.
+    """
+    options = options_of(arguments)
+    if options.print_unit:
+        print(unit(str(Path(sys.argv[0]).resolve())), end="")
+        return
+    latest = Latest(most_domains=options.most_domains, say=_say)
+    if options.textfile is not None:
+        write(latest, options.textfile, options.every)
+        return
+    address, port = address_of(options.listen)
+    with server(latest, address, port) as serving:
+        serving.serve_forever()
+
+
+def _say(sentence: str) -> None:
+    print(plain(" ".join(sentence.split("\n"))), file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run, and end with one of the documented exit statuses."""
+    try:
+        exporter(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OvercommitError as error:
+        for line in error.lines:
+            print(f"error: {plain(line)}", file=sys.stderr)
+        if error.hint:
+            print(f"hint:  {plain(error.hint)}", file=sys.stderr)
+        sys.exit(error.exit_code)
