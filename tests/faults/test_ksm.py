@@ -281,9 +281,7 @@ def test_one_who_stops_it_while_we_look_has_the_last_word(installation: Installa
     assert outcome.detail == "KSM is stopped, not running: somebody else has a hand in it"
     again = installation.plan()
     assert again.actions == ()
-    assert ksm_notes(again) == [
-        "KSM is not as generation 1 left it (run is 0): overcommitctl restore 1 ends our claim"
-    ]
+    assert ksm_notes(again) == ["KSM is not as generation 1 left it (run is 0): overcommitctl restore 1"]
     assert installation.restore().left == ()
     assert any(isinstance(action, KsmAction) for action in installation.plan().actions)
 
@@ -356,21 +354,21 @@ def test_doctor_says_who_merges_and_what_it_brings(installation: Installation) -
     settings["run"] = "1"
     assert said() == (
         "warn",
-        "belongs to somebody else, is left alone, and runs",
+        "runs under somebody else",
         "stop it in that tool first, if the policy is to decide (host: ksm)",
     )
     settings["run"] = "0"
     assert only_outcome(installation).status is Status.DONE
     assert said() == ("ok", "runs since generation 1 started it", "")
-    work = "80.0 MiB were like no other; 500 pages every 20ms (by advisor scan-time)"
+    work = "80.0 MiB of pages without an equal; scans 500 pages every 20ms (by advisor scan-time)"
     text = look(installation).text
     assert "60.0 MiB saved" in text
-    assert text.endswith(f"60.0 MiB hold what is merged, {work}")
+    assert text.endswith(f"60.0 MiB of merged pages, {work}")
     settings["run"] = "0"
     assert said() == (
         "warn",
-        "was stopped (run is 0) after generation 1 started it",
-        "overcommitctl restore 1 ends our claim",
+        "was stopped by somebody else (run is 0) after generation 1 started it",
+        "overcommitctl restore 1",
     )
     installation.kernel.ksm.present = False
     assert said() == ("ok", "this kernel has no KSM", "")
