@@ -203,8 +203,7 @@ class FakeHost:
 
     Time passes in steps of ``step_seconds`` at most; longer ones are cheaper, and windows come late by them.
 
-    ``second_node_bytes`` of its memory are on a node of their own. All guests are in one slice, which may
-    have a limit; without ``slice_zswap_writeback`` what zswap does not take stays in memory.
+    ``second_node_bytes`` of its memory are on a node of their own. All guests are in one slice, with limits.
     ``swapped_out_bytes`` so far went to swap, and ``swapped_in_bytes`` came back, a page with
     each read. ``arc_bytes`` are in ZFS's cache. ``saved_bytes`` of what guests hold is there once for
     several of them. ``workers`` are called with each bit of time that passes. The three hooks are for faults:
