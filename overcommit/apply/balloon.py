@@ -9,7 +9,7 @@ from overcommit.hypervisor.guest_figures import read_balloon
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats, DomainFacts
 from overcommit.model.outcome import Outcome
-from overcommit.records.journal import BalloonMoved
+from overcommit.model.part import MemoryPart
 from overcommit.units import MIB
 
 
@@ -25,13 +25,10 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
         return read_balloon(site.hypervisor, uuid, now=site.clock.now(), most_bytes=most)
 
     lever = Lever(
-        name="balloon",
+        part=MemoryPart(action.domain),
         unit_bytes=MIB,
         size=lambda: stats().actual_bytes,
         boots=lambda: stats().age_seconds is None,
         move=lambda size: site.hypervisor.set_balloon(uuid, size),
-        record=lambda size: BalloonMoved(
-            domain=action.domain, before_bytes=action.before_bytes, after_bytes=size
-        ),
     )
     return (ascend if action.relieves else descend)(site, action, domain, lever)

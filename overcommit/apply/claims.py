@@ -10,26 +10,27 @@ from __future__ import annotations
 
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import Incarnation
+from overcommit.model.part import MemoryPart
 
 
-def stake(hypervisor: Hypervisor, domain: Incarnation, what: str, size: int) -> None:
-    """Write into the domain that its balloon, or that device, had ``size`` bytes before us.
+def stake(hypervisor: Hypervisor, part: MemoryPart, size: int) -> None:
+    """Write into the domain that this part of its memory had ``size`` bytes before us.
 
     Raises:
         HostError: the hypervisor refused.
     """
-    found = parse_definition(hypervisor.xml(domain.uuid)).claim
-    if found.get(what) != size:
-        hypervisor.set_claim(domain.uuid, {**found, what: size})
+    found = parse_definition(hypervisor.xml(part.domain.uuid)).claim
+    if found.get(part.what) != size:
+        hypervisor.set_claim(part.domain.uuid, {**found, part.what: size})
 
 
-def drop(hypervisor: Hypervisor, domain: Incarnation, what: str) -> None:
+def drop(hypervisor: Hypervisor, part: MemoryPart) -> None:
     """Take it out of there: before it is given that size, so that no crash in between leaves it there.
 
     Raises:
         HostError: the hypervisor refused.
     """
-    found = parse_definition(hypervisor.xml(domain.uuid)).claim
-    if what in found:
-        hypervisor.set_claim(domain.uuid, {other: size for other, size in found.items() if other != what})
+    found = parse_definition(hypervisor.xml(part.domain.uuid)).claim
+    if part.what in found:
+        others = {other: size for other, size in found.items() if other != part.what}
+        hypervisor.set_claim(part.domain.uuid, others)

@@ -18,13 +18,14 @@ from overcommit.apply.worksite import Held, Worksite
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.model.action import RELIEF_REASONS, BalloonAction, VirtioMemAction
-from overcommit.model.facts import DomainFacts, Incarnation
+from overcommit.model.facts import DomainFacts
 from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.outcome import Fault, Outcome, Status
+from overcommit.model.part import MemoryPart
 from overcommit.plan.case import worthwhile
 from overcommit.plan.limits import Place, Rooms, own_place
 from overcommit.plan.nodes import nodes_of
-from overcommit.records.journal import GuestRecord
+from overcommit.records.journal import GuestRecord, resized
 from overcommit.units import MIB, format_size
 
 _TOLERANCE_BYTES = MIB
@@ -42,17 +43,21 @@ SizeAction = BalloonAction | VirtioMemAction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lever:
-    """What is moved, in whole units; ``record`` is the journal's of a move to some size, by that ``name``.
+    """What is moved, in whole units.
 
     ``boots``: whether what is said of its size is old, for the guest boots; None: that is never so.
     """
 
-    name: str
+    part: MemoryPart
     unit_bytes: int
     size: Callable[[], int]
     move: Callable[[int], None]
-    record: Callable[[int], GuestRecord]
     boots: Callable[[], bool] | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.part.what
 
 
 class _End(NamedTuple):
@@ -92,20 +97,20 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
     except HostError as error:
         return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
     try:
-        site.generation.record(lever.record(action.after_bytes))
+        site.generation.record(_record(lever, action, action.after_bytes))
         unnoted = ""
     except HostError as error:
-        way_back = site.generation.way_back(action.domain, lever.name)
+        way_back = site.generation.way_back(lever.part)
         if way_back is None or way_back < action.after_bytes:
             raise
-        site.generation.owe(lever.record(action.after_bytes))
+        site.generation.owe(_record(lever, action, action.after_bytes))
         unnoted = f" ({error})"
     try:
-        _tell_domain(site, action.domain, lever, action.after_bytes)
+        _tell_domain(site, lever, action.after_bytes)
         lever.move(action.after_bytes)
     except HostError as error:
-        _tell_domain(site, action.domain, lever, action.before_bytes)
-        says = f"{error}{_note(site, lever, action.before_bytes)}"
+        _tell_domain(site, lever, action.before_bytes)
+        says = f"{error}{_note(site, lever, action, action.before_bytes)}"
         return _outcome(site, action, _End(Status.FAILED, says, action.before_bytes), began)
     end = _End(Status.DONE, "", action.after_bytes)
     up_at = began
@@ -176,8 +181,8 @@ def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Leve
         guest = _guest_bytes(site, domain)
     except HostError as error:
         return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
-    site.generation.record(lever.record(action.after_bytes))
-    _tell_domain(site, action.domain, lever, action.after_bytes)
+    site.generation.record(_record(lever, action, action.after_bytes))
+    _tell_domain(site, lever, action.after_bytes)
     given, promoted = Held(0, 0), 0
     end = yield from _go_down(site, action, domain, lever, guest)
     left_at = action.before_bytes if end.left_at is None else end.left_at
@@ -186,7 +191,7 @@ def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Leve
         works = end.status is not Status.FAILED and not end.stopped
         if works and _is_phantom(given, action, before, guest, left_at):
             end = end._replace(fault=Fault.PHANTOM)
-            unnoted = _leave(site, domain, lever, action.before_bytes, told=left_at)
+            unnoted = _leave(site, action, domain, lever, action.before_bytes, told=left_at)
             detail = (
                 f"the guest gave {format_size(action.before_bytes - left_at)} but the host "
                 f"got {format_size(given.resident_bytes)}: given back{unnoted}"
@@ -251,31 +256,33 @@ def _go_down(
             reached = min(size, action.before_bytes)  # the guest's word cannot raise it
             site.progress(f"{lever.name} at {format_size(reached)}")
             if stop_because is not None:
-                unnoted = _leave(site, domain, lever, reached, told=told)
+                unnoted = _leave(site, action, domain, lever, reached, told=told)
                 return _End(Status.PARTIAL, f"stopped: {stop_because}{unnoted}", reached, stopped=True)
             if reached > target + _TOLERANCE_BYTES:
-                unnoted = _leave(site, domain, lever, reached, told=told)
+                unnoted = _leave(site, action, domain, lever, reached, told=told)
                 says = f"the {lever.name} stands still at {format_size(reached)}{unnoted}"
                 return _End(Status.PARTIAL, says, reached, Fault.STUCK)
             if usable is None or usable < short_below(guest_reserve(guest)):
-                unnoted = _leave(site, domain, lever, previous, told=told)
+                unnoted = _leave(site, action, domain, lever, previous, told=told)
                 says = "no longer answers" if usable is None else f"has only {format_size(usable)} available"
                 says = f"one step back to {format_size(previous)}: the guest {says}{unnoted}"
                 return _End(Status.PARTIAL, says, previous, Fault.SILENT if usable is None else Fault.PAIN)
     except HostError as error:
         try:
-            unnoted = _leave(site, domain, lever, reached, told=told)
+            unnoted = _leave(site, action, domain, lever, reached, told=told)
         except HostError:  # libvirt took no more words
             return _End(Status.FAILED, str(error), told)
         return _End(Status.FAILED, f"{error}{unnoted}", reached)
     except BaseException:
         with contextlib.suppress(HostError):
-            _leave(site, domain, lever, reached, told=told)
+            _leave(site, action, domain, lever, reached, told=told)
         raise
     return _End(Status.DONE, f"{lever.name} at {format_size(reached)}", action.after_bytes)
 
 
-def _leave(site: Worksite, domain: DomainFacts, lever: Lever, size: int, *, told: int) -> str:
+def _leave(
+    site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, size: int, *, told: int
+) -> str:
     """Leave the lever above where it was to go, and have the journal know it, for later plans look there.
 
     Returns:
@@ -286,29 +293,33 @@ def _leave(site: Worksite, domain: DomainFacts, lever: Lever, size: int, *, told
         HostError: libvirt does not set it; it stays where it was ``told`` to go.
     """
     site.require_alive(domain)
-    unnoted = _note(site, lever, size)
+    unnoted = _note(site, lever, action, size)
     try:
-        _tell_domain(site, domain.incarnation, lever, size)
+        _tell_domain(site, lever, size)
         lever.move(size)
     except HostError:
-        _tell_domain(site, domain.incarnation, lever, told)
-        _note(site, lever, told)
+        _tell_domain(site, lever, told)
+        _note(site, lever, action, told)
         raise
     return unnoted
 
 
-def _tell_domain(site: Worksite, domain: Incarnation, lever: Lever, size: int) -> None:
+def _tell_domain(site: Worksite, lever: Lever, size: int) -> None:
     """Have it carry what it had before us, as long as it is to have less; one that cannot stays without."""
-    baseline = site.generation.way_back(domain, lever.name)
+    baseline = site.generation.way_back(lever.part)
     with contextlib.suppress(HostError):
         if baseline is not None and size < baseline:
-            stake(site.hypervisor, domain, lever.name, baseline)
+            stake(site.hypervisor, lever.part, baseline)
         else:
-            drop(site.hypervisor, domain, lever.name)
+            drop(site.hypervisor, lever.part)
 
 
-def _note(site: Worksite, lever: Lever, size: int) -> str:
-    record = lever.record(size)
+def _record(lever: Lever, action: SizeAction, size: int) -> GuestRecord:
+    return resized(lever.part, before_bytes=action.before_bytes, after_bytes=size)
+
+
+def _note(site: Worksite, lever: Lever, action: SizeAction, size: int) -> str:
+    record = _record(lever, action, size)
     try:
         site.generation.record(record)
     except HostError as error:

@@ -21,7 +21,8 @@ from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.hypervisor.port import Hypervisor
-from overcommit.model.facts import BalloonStats, Incarnation
+from overcommit.model.facts import BalloonStats
+from overcommit.model.part import MemoryPart
 from overcommit.records.journal import (
     BalloonMoved,
     Entry,
@@ -33,8 +34,6 @@ from overcommit.records.journal import (
     MemoryDeviceResized,
 )
 from overcommit.units import MIB, format_size
-
-_Which = tuple[Incarnation, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +68,14 @@ def restore(
     left: list[str] = []
     past: list[Entry] = []
     damon: list[Entry] = []
-    given: dict[_Which, list[tuple[Entry, GuestRecord]]] = {}
+    given: dict[MemoryPart, list[tuple[Entry, GuestRecord]]] = {}
     others: list[tuple[Entry, GuestReclaimSet | KsmStarted]] = []
     outstanding, faults = journal.outstanding(), journal.faults(boot_id)
     for entry in (entry for entry in outstanding if entry.generation >= since):
         if entry.boot_id != boot_id:
             past.append(entry)
         elif isinstance(entry.record, GuestRecord):
-            which = (entry.record.domain, entry.record.what)
-            given.setdefault(which, []).append((entry, entry.record))
+            given.setdefault(entry.record.part, []).append((entry, entry.record))
         elif isinstance(entry.record, GuestReclaimSet | KsmStarted):
             others.append((entry, entry.record))
         else:
@@ -107,14 +105,13 @@ def restore(
 
 
 def _as_claimed(
-    connect: Callable[[], Hypervisor], which: _Which, history: Sequence[tuple[Entry, GuestRecord]]
+    connect: Callable[[], Hypervisor], which: MemoryPart, history: Sequence[tuple[Entry, GuestRecord]]
 ) -> list[tuple[Entry, GuestRecord]]:
     """The same, but where the domain carries that it had more: the line that said so may be lost."""
-    domain, what = which
     entry, oldest = history[-1]
     with contextlib.suppress(OvercommitError, OSError, ValueError):
-        definition = read_definition(connect(), domain.uuid).definition
-        had = min(definition.claim.get(what, 0), definition.maximum_bytes)
+        definition = read_definition(connect(), which.domain.uuid).definition
+        had = min(definition.claim.get(which.what, 0), definition.maximum_bytes)
         if had > oldest.before_bytes:
             return [*history[:-1], (entry, dataclasses.replace(oldest, before_bytes=had))]
     return list(history)
@@ -139,10 +136,10 @@ def _set_aside(journal: Journal, fault: Fault, since: int) -> tuple[str, bool]:
     return f"{fault}: what it told is not known, and not put back; the file is set aside", False
 
 
-def _own_sizes(outstanding: Iterable[Entry], boot_id: str) -> dict[_Which, int]:
+def _own_sizes(outstanding: Iterable[Entry], boot_id: str) -> dict[MemoryPart, int]:
     """What each balloon and device had before us; the entries are newest first."""
     return {
-        (entry.record.domain, entry.record.what): entry.record.before_bytes
+        entry.record.part: entry.record.before_bytes
         for entry in outstanding
         if entry.boot_id == boot_id and isinstance(entry.record, GuestRecord)
     }
@@ -162,8 +159,8 @@ def _give_all_back(
     journal: Journal,
     clock: Clock,
     connect: Callable[[], Hypervisor],
-    given: Mapping[_Which, Sequence[tuple[Entry, GuestRecord]]],
-    own: Mapping[_Which, int],
+    given: Mapping[MemoryPart, Sequence[tuple[Entry, GuestRecord]]],
+    own: Mapping[MemoryPart, int],
     progress: Callable[[str], None],
 ) -> Restored:
     """Balloons and memory devices, as far as that goes; ``own`` is what they had before us."""
@@ -174,21 +171,22 @@ def _give_all_back(
         which: _give_back(kernel, clock, connect, [record for _, record in history], own[which], progress)
         for which, history in given.items()
     }
-    for (domain, what), end in _together(returning, clock):
+    for part, end in _together(returning, clock):
+        whose = f"{part.what} of {part.domain.name}"
         if isinstance(end, OvercommitError):
-            left.append(f"{what} of {domain.name}: {end}")
+            left.append(f"{whose}: {end}")
         elif end.under_way:
             under_way.append(end.sentence)
         else:
             done.append(end.sentence)
-            unsettled = _settle(journal, (entry for entry, _ in given[domain, what]))
-            left += (f"{what} of {domain.name}: {error}" for error in unsettled)
+            unsettled = _settle(journal, (entry for entry, _ in given[part]))
+            left += (f"{whose}: {error}" for error in unsettled)
     return Restored(done=tuple(done), left=tuple(left), under_way=tuple(under_way))
 
 
 def _together(
-    returning: Mapping[_Which, Steps[Returned]], clock: Clock
-) -> Iterator[tuple[_Which, Returned | OvercommitError]]:
+    returning: Mapping[MemoryPart, Steps[Returned]], clock: Clock
+) -> Iterator[tuple[MemoryPart, Returned | OvercommitError]]:
     """All guests take back what is theirs at the same time; how each ended, as it does."""
     left = dict(returning)
     while left:
@@ -242,15 +240,17 @@ def _give_back(
             hypervisor = connect()
             if oldest.before_bytes < own:
                 with contextlib.suppress(HostError):  # the journal of this host still has it
-                    stake(hypervisor, domain, oldest.what, own)
+                    stake(hypervisor, oldest.part, own)
             else:
-                drop(hypervisor, domain, oldest.what)
+                drop(hypervisor, oldest.part)
             if isinstance(oldest, MemoryDeviceResized):
                 return (yield from plug_back(hypervisor, clock, oldest, lowest))
             return (yield from _deflate(hypervisor, clock, oldest, lowest))
     except Gone:
         pass
-    return Returned(f"domain {domain.name} ended or was restarted since: its {oldest.what} needs nothing")
+    return Returned(
+        f"domain {domain.name} ended or was restarted since: its {oldest.part.what} needs nothing"
+    )
 
 
 def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: int) -> Steps[Returned]:

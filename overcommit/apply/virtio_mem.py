@@ -14,6 +14,7 @@ from overcommit.model.action import VirtioMemAction
 from overcommit.model.blocks import VirtioMemDevice
 from overcommit.model.facts import DomainFacts
 from overcommit.model.outcome import Outcome
+from overcommit.model.part import MemoryPart
 from overcommit.records.journal import MemoryDeviceResized
 from overcommit.units import format_size
 
@@ -26,13 +27,10 @@ def resize(site: Worksite, action: VirtioMemAction, domain: DomainFacts) -> Step
     """
     uuid, alias = action.domain.uuid, action.device
     lever = Lever(
-        name=f"device {alias}",
+        part=MemoryPart(action.domain, alias),
         unit_bytes=action.block_bytes,
         size=lambda: _device(site.hypervisor, uuid, alias).current_bytes,
         move=lambda size: site.hypervisor.resize_memory_device(uuid, alias, size),
-        record=lambda size: MemoryDeviceResized(
-            domain=action.domain, device=alias, before_bytes=action.before_bytes, after_bytes=size
-        ),
     )
     return (ascend if action.relieves else descend)(site, action, domain, lever)
 
@@ -49,7 +47,7 @@ def plug_back(
         HostError: the guest takes no more of it.
     """
     uuid, alias, before = change.domain.uuid, change.device, change.before_bytes
-    whose = f"device {alias} of {change.domain.name}"
+    whose = f"{change.part.what} of {change.domain.name}"
     device = _find(hypervisor, uuid, alias)
     if device is None:
         return Returned(f"{whose} needs nothing: it is gone")

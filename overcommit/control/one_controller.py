@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,21 +19,21 @@ from overcommit.model.action import HOST, Action, KsmAction, name_of
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.history import Event, event_of
 from overcommit.model.outcome import Outcome, Status
-from overcommit.model.past import LeftBalloon, LeftDevice, Past
+from overcommit.model.part import MemoryPart, parts_of
+from overcommit.model.past import Left, Past
 from overcommit.model.policy import Policy
 from overcommit.plan import settling
 from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
 from overcommit.records.adoption import adoption
-from overcommit.records.compaction import Step, Which, compaction
+from overcommit.records.compaction import Step, compaction
 from overcommit.records.journal import (
     OF_GUESTS,
     ActionBegun,
-    BalloonMoved,
     Entry,
     Generation,
+    GuestRecord,
     Journal,
     KsmStarted,
-    MemoryDeviceResized,
     of_boot,
 )
 from overcommit.records.ledger import Ledger
@@ -138,8 +138,7 @@ class Control:
         return Past(
             reservations=self.ledger.reservations(now=now, boot_id=boot_id),
             quarantines=quarantines(reversed(events), now),
-            balloons=_left_balloons(outstanding, boot_id),
-            devices=_left_devices(outstanding, boot_id),
+            left=tuple(_left(outstanding, boot_id)),
             settlings=settling.settlings(paged_out, now),
             ksm_generation=self.ksm_generation(),
         )
@@ -157,7 +156,7 @@ class Control:
                 adopted = True
                 gave = record.before_bytes - record.after_bytes
                 if MIB < gave < record.before_bytes:
-                    what = f"{format_size(gave)} of its {record.what}"
+                    what = f"{format_size(gave)} of its {record.part.what}"
                     self.say(f"{record.domain.name}: it came with {what} taken from it")
         return adopted
 
@@ -194,7 +193,7 @@ class Control:
             outstanding,
             boot_id=read_boot_id(self.kernel),
             over={life for life in lives - {d.incarnation for d in domains} if self._is_over(life)},
-            sizes=dict(_sizes(domains)),
+            sizes=dict(part for domain in domains for part in parts_of(domain)),
             as_one=as_one,
         )
 
@@ -311,49 +310,22 @@ def _is_begun(entry: Entry, action: Action) -> bool:
     return isinstance(begun, ActionBegun) and (begun.domain, begun.what) == (domain, name_of(action))
 
 
-def _sizes(domains: Iterable[DomainFacts]) -> Iterator[tuple[Which, int]]:
-    """What each balloon has, and what is requested of each memory device, by the journal's names for them."""
-    for domain in domains:
-        who = domain.incarnation
-        if domain.balloon is not None:
-            yield (who, "balloon"), domain.balloon.actual_bytes
-        for device in domain.definition.virtio_mem:
-            yield (who, f"device {device.alias}"), device.requested_bytes
+def _left(outstanding: Sequence[Entry], boot_id: str) -> Iterator[Left]:
+    """Where each part of a domain's memory was found first and left last; balloons come first.
 
-
-def _left_balloons(outstanding: Sequence[Entry], boot_id: str) -> tuple[LeftBalloon, ...]:
-    """Where each balloon was found first and left last, after the entries newest first."""
-    moves: dict[Incarnation, list[tuple[int, BalloonMoved]]] = {}
+    The entries are newest first.
+    """
+    changes: dict[MemoryPart, list[Entry]] = {}
     for entry in outstanding:
-        if isinstance(entry.record, BalloonMoved) and entry.boot_id == boot_id:
-            moves.setdefault(entry.record.domain, []).append((entry.generation, entry.record))
-    return tuple(
-        LeftBalloon(
-            domain=domain,
+        if isinstance(entry.record, GuestRecord) and entry.boot_id == boot_id:
+            changes.setdefault(entry.record.part, []).append(entry)
+    for part, history in sorted(changes.items(), key=lambda change: change[0].device is not None):
+        newest, oldest = history[0].record, history[-1].record
+        assert isinstance(newest, GuestRecord)
+        assert isinstance(oldest, GuestRecord)
+        yield Left(
+            part=part,
             size_bytes=newest.after_bytes,
-            baseline_bytes=history[-1][1].before_bytes,
-            generation=generation,
+            baseline_bytes=oldest.before_bytes,
+            generation=history[0].generation,
         )
-        for domain, history in moves.items()
-        for generation, newest in history[:1]
-    )
-
-
-def _left_devices(outstanding: Sequence[Entry], boot_id: str) -> tuple[LeftDevice, ...]:
-    """What was requested of each memory device first and last, likewise."""
-    resizes: dict[tuple[Incarnation, str], list[tuple[int, MemoryDeviceResized]]] = {}
-    for entry in outstanding:
-        if isinstance(entry.record, MemoryDeviceResized) and entry.boot_id == boot_id:
-            which = (entry.record.domain, entry.record.device)
-            resizes.setdefault(which, []).append((entry.generation, entry.record))
-    return tuple(
-        LeftDevice(
-            domain=domain,
-            device=device,
-            size_bytes=newest.after_bytes,
-            baseline_bytes=history[-1][1].before_bytes,
-            generation=generation,
-        )
-        for (domain, device), history in resizes.items()
-        for generation, newest in history[:1]
-    )

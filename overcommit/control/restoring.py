@@ -105,7 +105,7 @@ def _adopt(control: Control, connect: Connect, listener: Listener) -> tuple[str,
 def _is_news(control: Control, hypervisor: Hypervisor) -> bool:
     """Whether a domain carries a claim that is on no record here. No guest is asked: one might hang."""
     records = (entry.record for entry in control.in_force())
-    known = {(record.domain, record.what) for record in records if isinstance(record, GuestRecord)}
+    known = {(record.domain, record.part.what) for record in records if isinstance(record, GuestRecord)}
     for listed in hypervisor.domains():
         with contextlib.suppress(HostError, OSError):
             claim = parse_definition(hypervisor.xml(listed.uuid)).claim

@@ -26,6 +26,7 @@ from overcommit.model.action import (
 )
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.outcome import Outcome
+from overcommit.model.part import MemoryPart
 from overcommit.model.past import Past
 from overcommit.model.plan import Plan
 from overcommit.plan.swap_budget import Grant
@@ -153,7 +154,8 @@ class Acting:
         What such a one was told last nobody can read: one that was reset, or could not give, would yet.
         """
         for domain in domains:
-            who, had, stats = domain.incarnation, domain.definition.claim.get("balloon"), domain.balloon
+            who, stats = domain.incarnation, domain.balloon
+            had = domain.definition.claim.get(MemoryPart(who).what)
             if had is None or stats is None or self.of(who) is not None or past.taken_from(who) > MIB:
                 continue
             if had - MIB <= stats.actual_bytes <= had + MIB:
@@ -246,13 +248,13 @@ def _give_back(
             yield _to_size(left.domain, actual, left.baseline_bytes, because), domain
     for blocks in past.devices:
         domain = domains.get(blocks.domain)
-        device = domain.definition.device(blocks.device) if domain else None
+        device = domain.definition.device(blocks.part.device) if domain else None
         if domain and device and device.requested_bytes < blocks.baseline_bytes:
             yield (
                 VirtioMemAction(
                     id="",
                     domain=blocks.domain,
-                    device=blocks.device,
+                    device=device.alias,
                     block_bytes=device.block_bytes,
                     before_bytes=device.requested_bytes,
                     after_bytes=blocks.baseline_bytes,

@@ -100,8 +100,8 @@ class Definition:
         """What of that it was asked to give, and has not given yet."""
         return sum(max(0, device.current_bytes - device.requested_bytes) for device in self.virtio_mem)
 
-    def device(self, alias: str) -> VirtioMemDevice | None:
-        """The virtio-mem device of that name."""
+    def device(self, alias: str | None) -> VirtioMemDevice | None:
+        """The virtio-mem device of that name; None has none."""
         return next((device for device in self.virtio_mem if device.alias == alias), None)
 
     @property

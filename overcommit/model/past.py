@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from overcommit.model.facts import Incarnation
+from overcommit.model.part import MemoryPart
 from overcommit.model.policy import Actuator
 
 
@@ -42,27 +43,22 @@ class Settling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftBalloon:
-    """Where we left a domain's balloon, in which generation; the journal has it outstanding.
+class Left:
+    """Where we left a part of a domain's memory, in which generation; the journal has it outstanding.
 
+    Of a balloon it is what the guest has, of a virtio-mem device what is requested of it.
     ``baseline_bytes`` is the size that `restore` brings back.
     """
 
-    domain: Incarnation
+    part: MemoryPart
     size_bytes: int
     baseline_bytes: int
     generation: int
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftDevice:
-    """What we left requested of a domain's virtio-mem device; likewise."""
-
-    domain: Incarnation
-    device: str
-    size_bytes: int
-    baseline_bytes: int
-    generation: int
+    @property
+    def domain(self) -> Incarnation:
+        """Whose it is."""
+        return self.part.domain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,17 +67,15 @@ class Past:
 
     reservations: tuple[Reservation, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
-    balloons: tuple[LeftBalloon, ...] = ()
-    devices: tuple[LeftDevice, ...] = ()
+    left: tuple[Left, ...] = ()
     settlings: tuple[Settling, ...] = ()
     ksm_generation: int | None = None
     _taken: Mapping[Incarnation, Mapping[str, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         taken: dict[Incarnation, dict[str, int]] = {}
-        lefts: tuple[LeftBalloon | LeftDevice, ...] = (*self.balloons, *self.devices)
-        for left in lefts:
-            how = Actuator.BALLOON if isinstance(left, LeftBalloon) else Actuator.VIRTIO_MEM
+        for left in self.left:
+            how = Actuator.BALLOON if left.part.device is None else Actuator.VIRTIO_MEM
             of_it = taken.setdefault(left.domain, {})
             of_it[how.value] = of_it.get(how.value, 0) + max(0, left.baseline_bytes - left.size_bytes)
         object.__setattr__(self, "_taken", taken)  # each of thousands of domains is asked after in each tick
@@ -94,22 +88,33 @@ class Past:
         """The same bytes, by the name of the actuator that took them."""
         return self._taken.get(domain, {})
 
+    @property
+    def balloons(self) -> tuple[Left, ...]:
+        """What was left of balloons."""
+        return tuple(left for left in self.left if left.part.device is None)
+
+    @property
+    def devices(self) -> tuple[Left, ...]:
+        """What was left of virtio-mem devices."""
+        return tuple(left for left in self.left if left.part.device is not None)
+
+    def left_of(self, part: MemoryPart) -> Left | None:
+        """Where we left that part; None: we have not changed it, or it was put back."""
+        return next((left for left in self.left if left.part == part), None)
+
     def by_domain(self) -> Mapping[Incarnation, Past]:
         """What is about each domain; one without a past is not there."""
         about: dict[Incarnation, _About] = {}
         for quarantine in self.quarantines:
             about.setdefault(quarantine.domain, _About()).quarantines.append(quarantine)
-        for balloon in self.balloons:
-            about.setdefault(balloon.domain, _About()).balloons.append(balloon)
-        for device in self.devices:
-            about.setdefault(device.domain, _About()).devices.append(device)
+        for left in self.left:
+            about.setdefault(left.domain, _About()).left.append(left)
         for settling in self.settlings:
             about.setdefault(settling.domain, _About()).settlings.append(settling)
         return {
             domain: Past(
                 quarantines=tuple(of_it.quarantines),
-                balloons=tuple(of_it.balloons),
-                devices=tuple(of_it.devices),
+                left=tuple(of_it.left),
                 settlings=tuple(of_it.settlings),
             )
             for domain, of_it in about.items()
@@ -121,8 +126,7 @@ class _About:
     """What is about one domain."""
 
     quarantines: list[Quarantine] = field(default_factory=list)
-    balloons: list[LeftBalloon] = field(default_factory=list)
-    devices: list[LeftDevice] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
     settlings: list[Settling] = field(default_factory=list)
 
 

@@ -26,6 +26,7 @@ from overcommit.model.action import (
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.heat import ColdPiece
+from overcommit.model.part import MemoryPart
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.policy import DomainClass, Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, total_size
@@ -34,7 +35,6 @@ from overcommit.plan.eligibility import best_actor
 from overcommit.plan.emergency import emergency_policy
 from overcommit.plan.planner import account
 from overcommit.plan.rungs.ksm import foreign_settings, may_start
-from overcommit.plan.vetoes import left_balloon
 from overcommit.units import format_duration, format_ratio, format_size
 
 
@@ -234,10 +234,10 @@ def _too_much_given(action: DomainAction, domain: DomainFacts, past: Past) -> It
     if isinstance(action, VirtioMemAction):
         yield from _of_blocks(action, domain)
         device = domain.definition.device(action.device)
-        took = next((left for left in past.devices if left.device == action.device), None)
+        took = past.left_of(MemoryPart(action.domain, action.device))
         most = min(device.size_bytes if device else 0, took.baseline_bytes if took else 0)
     else:
-        left = left_balloon(past)
+        left = past.left_of(MemoryPart(action.domain))
         most = min(domain.definition.base_bytes, left.baseline_bytes if left else 0)
     if action.after_bytes > most:
         yield f"it would be given {format_size(action.after_bytes)}, it had {format_size(most)} before"

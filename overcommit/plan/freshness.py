@@ -19,6 +19,7 @@ from overcommit.model.action import (
     name_of,
 )
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
+from overcommit.model.part import MemoryPart
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import DomainPlan, Plan, refusal
 from overcommit.model.policy import Policy
@@ -193,13 +194,13 @@ def _guest_changes(action: VirtioMemAction | BalloonAction, plan: Plan, domain: 
     name, stats, definition = action.domain.name, domain.balloon, domain.definition
     if stats is None:
         return
-    what, actual = "balloon", stats.actual_bytes
+    part, actual = MemoryPart(action.domain), stats.actual_bytes
     if isinstance(action, VirtioMemAction):
         device = definition.device(action.device)
-        what, actual = f"device {action.device}", device.current_bytes if device else 0
+        part, actual = MemoryPart(action.domain, action.device), device.current_bytes if device else 0
     if abs(actual - action.before_bytes) > MIB:
         before = format_size(action.before_bytes)
-        yield f"the {what} of domain {name} was moved since, from {before} to {format_size(actual)}"
+        yield f"the {part.what} of domain {name} was moved since, from {before} to {format_size(actual)}"
         return
     used = used_bytes(definition, stats)
     planned = guest_bytes(definition, stats) + plan.change_of(action.domain)

@@ -39,8 +39,7 @@ from overcommit.plan.rungs.ladder import propose
 from overcommit.plan.rungs.relief import relieve
 from overcommit.plan.swap_budget import SwapVerdict, judge_swap, spread
 from overcommit.plan.vetoes import (
-    device_drifts,
-    drift_of,
+    drifts,
     held_to,
     owned_by_others,
     quarantined,
@@ -308,10 +307,7 @@ def _consider_all(
 def _drift(candidates: Iterable[Candidate], pasts: Mapping[Incarnation, Past]) -> Iterator[Drift]:
     for candidate in candidates:
         domain = candidate.case.domain
-        past = pasts.get(domain.incarnation, NOTHING_PAST)
-        if drift := drift_of(domain, past):
-            yield drift
-        yield from device_drifts(domain, past)
+        yield from drifts(domain, pasts.get(domain.incarnation, NOTHING_PAST))
 
 
 def _domain_plans(

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from overcommit.model.facts import DomainFacts
-from overcommit.model.past import LeftBalloon, Past
+from overcommit.model.part import parts_of
+from overcommit.model.past import Left, Past
 from overcommit.model.plan import Drift, Verdict, refusal
 from overcommit.model.policy import Actuator, DomainClass
 from overcommit.model.restraint import Restraint
@@ -19,53 +20,43 @@ from overcommit.units import MIB, format_duration, format_size
 BALLOON_SIZE = "balloon size"
 
 
-def drift_of(domain: DomainFacts, past: Past) -> Drift | None:
-    """Whether the domain's balloon is not where we left it."""
-    left = left_balloon(past)
-    if left is None or domain.balloon is None:
-        return None
-    if abs(domain.balloon.actual_bytes - left.size_bytes) <= MIB:
-        return None
-    return Drift(
-        domain=domain.incarnation,
-        what=BALLOON_SIZE,
-        left_bytes=left.size_bytes,
-        found_bytes=domain.balloon.actual_bytes,
-        generation=left.generation,
-    )
-
-
-def device_drifts(domain: DomainFacts, past: Past) -> Iterator[Drift]:
-    """The domain's virtio-mem devices of which something else is requested than we left."""
-    for left in past.devices:
-        device = domain.definition.device(left.device)
-        if device is not None and device.requested_bytes != left.size_bytes:
-            yield Drift(
-                domain=domain.incarnation,
-                what=f"size of device {left.device}",
-                left_bytes=left.size_bytes,
-                found_bytes=device.requested_bytes,
-                generation=left.generation,
-            )
-
-
-def left_balloon(past: Past) -> LeftBalloon | None:
-    """The domain's balloon, as we left it."""
-    return next(iter(past.balloons), None)
+def drifts(domain: DomainFacts, past: Past) -> Iterator[Drift]:
+    """The parts of the domain's memory that are not where we left them."""
+    for left, found in _moved(domain, past):
+        yield Drift(
+            domain=domain.incarnation,
+            what=BALLOON_SIZE if left.part.device is None else f"size of {left.part.what}",
+            left_bytes=left.size_bytes,
+            found_bytes=found,
+            generation=left.generation,
+        )
 
 
 def owned_by_others(domain: DomainFacts, past: Past) -> dict[Actuator, Verdict]:
     """The actuators that somebody else has used on the domain since we did."""
-    found: dict[Actuator, Verdict] = {}
-    if moved := _moved_by_others(domain, past):
-        found[Actuator.BALLOON] = moved
-    for drift in device_drifts(domain, past):
-        found[Actuator.VIRTIO_MEM] = refusal(
-            f"somebody else resized its virtio-mem since, from {format_size(drift.left_bytes)} "
-            f"to {format_size(drift.found_bytes)}",
-            f"only one may own it: overcommitctl restore {drift.generation} ends our claim",
+    verdicts: dict[Actuator, Verdict] = {}
+    for left, found in _moved(domain, past):
+        of_balloon = left.part.device is None
+        if of_balloon and domain.definition.autodeflate and found > left.size_bytes:
+            continue  # a guest may take memory back itself (deflate-on-oom)
+        did = "moved its balloon" if of_balloon else "resized its virtio-mem"
+        verdicts[Actuator.BALLOON if of_balloon else Actuator.VIRTIO_MEM] = refusal(
+            f"somebody else {did} since, from {format_size(left.size_bytes)} to {format_size(found)}",
+            f"only one may own it: overcommitctl restore {left.generation} ends our claim",
         )
-    return found
+    return verdicts
+
+
+def _moved(domain: DomainFacts, past: Past) -> Iterator[tuple[Left, int]]:
+    """What was left where it is not any more, and the size that it has.
+
+    What a balloon leaves a guest is what it was told within a MiB; what is requested of a device is exact.
+    """
+    sizes = dict(parts_of(domain)) if past.left else {}
+    for left in past.left:
+        found, tolerance = sizes.get(left.part), MIB if left.part.device is None else 0
+        if found is not None and abs(found - left.size_bytes) > tolerance:
+            yield left, found
 
 
 def quarantined(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, Verdict]:
@@ -104,15 +95,3 @@ def restrained(actuators: Iterable[Actuator], restraint: Restraint | None) -> di
         verdict = refusal(f"it rests: {restraint.why_no_guest_memory}", "it ends by itself")
         return {a: verdict for a in actuators if a in {Actuator.VIRTIO_MEM, Actuator.BALLOON}}
     return {}
-
-
-def _moved_by_others(domain: DomainFacts, past: Past) -> Verdict | None:
-    """A guest may take memory back itself (deflate-on-oom); every other move was somebody's decision."""
-    drift = drift_of(domain, past)
-    if drift is None or (domain.definition.autodeflate and drift.found_bytes > drift.left_bytes):
-        return None
-    return refusal(
-        f"somebody else moved its balloon since, from {format_size(drift.left_bytes)} "
-        f"to {format_size(drift.found_bytes)}",
-        f"only one may own it: overcommitctl restore {drift.generation} ends our claim",
-    )

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from overcommit.model.facts import Incarnation
-from overcommit.records.journal import OF_GUESTS, BalloonMoved, Entry, GuestRecord
+from overcommit.model.part import MemoryPart
+from overcommit.records.journal import OF_GUESTS, Entry, GuestRecord, resized
 from overcommit.units import MIB
 
-Which = tuple[Incarnation, str]
-"""A balloon or a device (`overcommit.records.journal.BalloonMoved.what`)."""
 Step = Entry | GuestRecord
 """An entry to settle, or a record to put on disk before anything else is settled."""
 
@@ -24,7 +23,7 @@ def compaction(
     *,
     boot_id: str,
     over: Collection[Incarnation],
-    sizes: Mapping[Which, int],
+    sizes: Mapping[MemoryPart, int],
     as_one: Collection[int],
 ) -> tuple[Step, ...]:
     """What to do, in this order, with entries that are newest first; when it is done, ask again.
@@ -34,13 +33,13 @@ def compaction(
     are of one piece of work: between any others a restore may have to stop, and so nothing is left out.
     """
     steps: list[Step] = []
-    moves: dict[Which, list[tuple[Entry, GuestRecord]]] = {}
+    moves: dict[MemoryPart, list[tuple[Entry, GuestRecord]]] = {}
     for entry in outstanding:
         record = entry.record
         if entry.boot_id != boot_id or (isinstance(record, OF_GUESTS) and record.domain in over):
             steps.append(entry)
         elif isinstance(record, GuestRecord):
-            moves.setdefault((record.domain, record.what), []).append((entry, record))
+            moves.setdefault(record.part, []).append((entry, record))
     for which, history in moves.items():
         if _is_back(history, sizes.get(which)):
             steps += _end(history)
@@ -65,11 +64,7 @@ def _end(history: Sequence[tuple[Entry, GuestRecord]]) -> list[Step]:
     baseline = oldest.before_bytes
     if record.before_bytes == baseline:
         return [*(entry for entry, _ in history[1:]), newest]
-    if isinstance(record, BalloonMoved):
-        return [BalloonMoved(domain=record.domain, before_bytes=baseline, after_bytes=baseline)]
-    return [
-        type(record)(domain=record.domain, device=record.device, before_bytes=baseline, after_bytes=baseline)
-    ]
+    return [resized(record.part, before_bytes=baseline, after_bytes=baseline)]
 
 
 def _middle(history: Sequence[tuple[Entry, GuestRecord]]) -> list[Step]:

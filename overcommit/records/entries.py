@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
 from overcommit.model.facts import Incarnation
+from overcommit.model.part import MemoryPart
 from overcommit.model.ranges import Range
 from overcommit.records.checks import require_right
 from overcommit.records.lines import Damage
@@ -58,9 +59,9 @@ class BalloonMoved:
     after_bytes: int
 
     @property
-    def what(self) -> str:
-        """What was moved, for people, and to tell it from the domain's others."""
-        return "balloon"
+    def part(self) -> MemoryPart:
+        """What was changed."""
+        return MemoryPart(self.domain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +74,9 @@ class MemoryDeviceResized:
     after_bytes: int
 
     @property
-    def what(self) -> str:
-        """See `BalloonMoved.what`."""
-        return f"device {self.device}"
+    def part(self) -> MemoryPart:
+        """What was changed."""
+        return MemoryPart(self.domain, self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,17 @@ class ActionBegun:
 
 GuestRecord = BalloonMoved | MemoryDeviceResized
 """What was changed of a guest's own memory; libvirt gives it back."""
+
+
+def resized(part: MemoryPart, *, before_bytes: int, after_bytes: int) -> GuestRecord:
+    """The record of a part of a domain's memory that went from one size to another."""
+    if part.device is None:
+        return BalloonMoved(domain=part.domain, before_bytes=before_bytes, after_bytes=after_bytes)
+    return MemoryDeviceResized(
+        domain=part.domain, device=part.device, before_bytes=before_bytes, after_bytes=after_bytes
+    )
+
+
 OF_GUESTS = (BalloonMoved, MemoryDeviceResized, GuestReclaimSet)
 """What takes libvirt to put back; all else is the host's own."""
 Record = (

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 
 from overcommit.errors import JournalFailed, Refused
-from overcommit.model.facts import Incarnation
+from overcommit.model.part import MemoryPart
 from overcommit.records.contents import NOT_ON_DISK, Content, content_of
 from overcommit.records.controller_lock import ControllerLock
 from overcommit.records.entries import (
@@ -34,6 +34,7 @@ from overcommit.records.entries import (
     Record,
     TraceOpened,
     of_boot,
+    resized,
     to_json,
 )
 from overcommit.records.lines import FORMAT, append
@@ -59,6 +60,7 @@ __all__ = [
     "Record",
     "TraceOpened",
     "of_boot",
+    "resized",
 ]
 DEFAULT_DIRECTORY = Path("/var/lib/overcommit")
 _KEPT_GENERATIONS = 200
@@ -100,7 +102,7 @@ class Generation:
         Only for what restore has a way back from; if we die before, later plans take it for somebody else's.
         """
         entry = Entry(generation=self.number, number=NOT_ON_DISK, boot_id=self._boot_id, record=record)
-        self._journal.owed[record.domain, record.what] = entry
+        self._journal.owed[record.part] = entry
 
     def require_writable(self) -> None:
         """Raise `JournalFailed` unless a record could be put on disk now; what is owed is."""
@@ -134,14 +136,14 @@ class Generation:
             self._journal.discard(self)
         self.number, self.path, self._next = new.number, new.path, 0
 
-    def way_back(self, domain: Incarnation, what: str) -> int | None:
-        """The size that restore would give the domain's balloon, or that device; None: none is on record."""
+    def way_back(self, part: MemoryPart) -> int | None:
+        """The size in bytes that restore would give it; None: none is on record."""
         sizes = [
             entry.record.before_bytes
             for entry in self._journal.outstanding()
             if entry.boot_id == self._boot_id
             and isinstance(entry.record, GuestRecord)
-            and (entry.record.domain, entry.record.what) == (domain, what)
+            and entry.record.part == part
         ]
         return sizes[-1] if sizes else None
 
@@ -171,7 +173,7 @@ class Journal:
         self._directory = directory
         self._lock = ControllerLock(directory)
         self._read: dict[int, Content] = {}
-        self.owed: dict[tuple[Incarnation, str], Entry] = {}
+        self.owed: dict[MemoryPart, Entry] = {}
         """See `Generation.owe`: the latest of each balloon and device."""
 
     def lock(self) -> None:

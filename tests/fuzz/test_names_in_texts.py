@@ -21,7 +21,8 @@ from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import Incarnation, RunState
 from overcommit.model.history import Event
 from overcommit.model.outcome import Status
-from overcommit.model.past import LeftBalloon, Past, Quarantine, Reservation
+from overcommit.model.part import MemoryPart
+from overcommit.model.past import Left, Past, Quarantine, Reservation
 from overcommit.model.policy import Actuator
 from overcommit.plan.planner import make_plan
 from overcommit.shown import plain
@@ -76,8 +77,8 @@ def texts_about(name: str) -> list[str]:
         domain=web.incarnation, actuator=Actuator.BALLOON, reason=f"{name} lies", until=NOW + 60
     )
     promise = Reservation(id=1, purpose=name, size_bytes=MIB, expires_at=NOW + 60)
-    left = LeftBalloon(domain=web.incarnation, size_bytes=GIB // 2, baseline_bytes=GIB, generation=3)
-    past = Past(quarantines=(quarantine,), balloons=(left,), reservations=(promise,))
+    left = Left(part=MemoryPart(web.incarnation), size_bytes=GIB // 2, baseline_bytes=GIB, generation=3)
+    past = Past(quarantines=(quarantine,), left=(left,), reservations=(promise,))
     event = Event(
         at=NOW,
         boot_id="b",

@@ -14,7 +14,8 @@ from overcommit.classify.idle import classify
 from overcommit.cli.accounts import limit_findings
 from overcommit.model.facts import DomainFacts, Snapshot
 from overcommit.model.heat import Heat, IdleMap
-from overcommit.model.past import LeftBalloon, Past
+from overcommit.model.part import MemoryPart
+from overcommit.model.past import Left, Past
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
@@ -72,9 +73,9 @@ def of(words: Words, source: str) -> HostCase:
     by_pid = {machine.pid: machine for machine in machines}
     pairs = [(domain.incarnation, by_pid[domain.incarnation.pid]) for domain in snapshot.domains]
     past = Past(
-        balloons=tuple(
-            LeftBalloon(
-                domain=incarnation,
+        left=tuple(
+            Left(
+                part=MemoryPart(incarnation),
                 size_bytes=machine.left["at"],
                 baseline_bytes=machine.left["before"],
                 generation=7,

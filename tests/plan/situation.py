@@ -28,7 +28,8 @@ from overcommit.model.facts import (
 )
 from overcommit.model.heat import Heat
 from overcommit.model.nodes import MemoryNode, NodeBinding
-from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine, Reservation, Settling
+from overcommit.model.part import MemoryPart
+from overcommit.model.past import Left, Past, Quarantine, Reservation, Settling
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.model.restraint import Restraint
@@ -121,19 +122,18 @@ def _past(words: Words) -> Past:
             for name, about in words.pop("quarantined", {}).items()
             for actuator, reason in about.items()
         ),
-        balloons=tuple(
-            LeftBalloon(
-                domain=scenarios.incarnation(name),
+        left=tuple(
+            Left(
+                part=MemoryPart(scenarios.incarnation(name)),
                 size_bytes=_size(about["at"]),
                 baseline_bytes=_size(about["before"]),
                 generation=7,
             )
             for name, about in words.pop("balloons", {}).items()
-        ),
-        devices=tuple(
-            LeftDevice(
-                domain=scenarios.incarnation(name),
-                device=alias,
+        )
+        + tuple(
+            Left(
+                part=MemoryPart(scenarios.incarnation(name), alias),
                 size_bytes=_size(sizes["at"]),
                 baseline_bytes=_size(sizes["before"]),
                 generation=7,

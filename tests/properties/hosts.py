@@ -28,7 +28,8 @@ from overcommit.model.facts import (
     Snapshot,
 )
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
-from overcommit.model.past import NOTHING_PAST, LeftBalloon, LeftDevice, Past, Quarantine, Reservation
+from overcommit.model.part import MemoryPart
+from overcommit.model.past import NOTHING_PAST, Left, Past, Quarantine, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
@@ -278,8 +279,8 @@ def pasts(draw: st.DrawFn, among: list[DomainFacts], ksm: KsmFacts | None) -> Pa
         if facts.balloon is not None and draw(st.booleans()):
             left = facts.balloon.actual_bytes + draw(st.sampled_from([0, 0, 50])) * MIB
             balloons.append(
-                LeftBalloon(
-                    domain=facts.incarnation,
+                Left(
+                    part=MemoryPart(facts.incarnation),
                     size_bytes=left,
                     baseline_bytes=draw(st.sampled_from([left, facts.definition.base_bytes])),
                     generation=7,
@@ -288,9 +289,8 @@ def pasts(draw: st.DrawFn, among: list[DomainFacts], ksm: KsmFacts | None) -> Pa
         for device in facts.definition.virtio_mem if draw(st.booleans()) else ():
             at = draw(st.sampled_from([device.requested_bytes] * 4 + [0]))
             resized.append(
-                LeftDevice(
-                    domain=facts.incarnation,
-                    device=device.alias,
+                Left(
+                    part=MemoryPart(facts.incarnation, device.alias),
                     size_bytes=at,
                     baseline_bytes=draw(st.sampled_from([at, device.size_bytes])),
                     generation=7,
@@ -299,7 +299,6 @@ def pasts(draw: st.DrawFn, among: list[DomainFacts], ksm: KsmFacts | None) -> Pa
     return Past(
         reservations=(promise,),
         quarantines=tuple(quarantines),
-        balloons=tuple(balloons),
-        devices=tuple(resized),
+        left=(*balloons, *resized),
         ksm_generation=draw(st.sampled_from([None, 3])) if ksm else None,
     )

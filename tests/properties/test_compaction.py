@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overcommit.model.facts import Incarnation
+from overcommit.model.part import MemoryPart
 from overcommit.records.compaction import compaction
 from overcommit.records.journal import BalloonMoved, Entry, GuestRecord, KsmStarted, MemoryDeviceResized
 from overcommit.units import GIB
@@ -77,9 +78,9 @@ def test_at_each_step_restore_brings_the_baseline_and_plans_look_where_it_was_le
 ) -> None:
     disk = Disk(entries(sizes, generations, device=device))
     size = sizes[-1]
-    what = f"device {device}" if device else "balloon"
+    part = MemoryPart(WEB, device)
     for _ in range(3):
-        steps = compaction(disk.outstanding, boot_id="b", over=(), sizes={(WEB, what): size}, as_one=as_one)
+        steps = compaction(disk.outstanding, boot_id="b", over=(), sizes={part: size}, as_one=as_one)
         for step in steps:
             disk.do(step)
             assert disk.restored(size) == BASELINE
@@ -87,7 +88,7 @@ def test_at_each_step_restore_brings_the_baseline_and_plans_look_where_it_was_le
             for between in {*sizes, BASELINE}:  # the guest is on its way there
                 if min(sizes) <= between and disk.outstanding and size != BASELINE:
                     assert disk.restored(between) == BASELINE
-    assert not compaction(disk.outstanding, boot_id="b", over=(), sizes={(WEB, what): size}, as_one=as_one)
+    assert not compaction(disk.outstanding, boot_id="b", over=(), sizes={part: size}, as_one=as_one)
     if size == BASELINE:
         assert disk.outstanding == []
     else:
@@ -111,7 +112,7 @@ def test_between_generations_that_are_not_as_one_a_restore_can_stop_as_before(
 def test_a_size_that_was_asked_for_but_not_reached_is_kept() -> None:
     history = entries([4 * GIB, BASELINE], [1, 1])
     for size in (4 * GIB, None):
-        sizes = {} if size is None else {(WEB, "balloon"): size}
+        sizes = {} if size is None else {MemoryPart(WEB): size}
         assert compaction(history, boot_id="b", over=(), sizes=sizes, as_one=(1,)) == ()
 
 

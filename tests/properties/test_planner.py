@@ -23,7 +23,8 @@ from overcommit.model.action import (
 from overcommit.model.facts import DomainFacts, KsmRun, Residency, RunState
 from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.heat import Heat
-from overcommit.model.past import LeftBalloon, LeftDevice, Past, Reservation
+from overcommit.model.part import MemoryPart
+from overcommit.model.past import Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
@@ -184,13 +185,12 @@ def test_under_pressure_no_more_is_taken_than_is_missing(world: World) -> None:
 @given(worlds())
 def test_a_relief_gives_back_what_we_took_and_no_more_than_the_host_can_spare(world: World) -> None:
     plan = world.plan()
-    left = {(balloon.domain, ""): balloon.baseline_bytes for balloon in world.past.balloons}
-    left |= {(device.domain, device.device): device.baseline_bytes for device in world.past.devices}
+    left = {left.part: left.baseline_bytes for left in world.past.left}
     for action in on_domains(plan, blocked=True):
         if gives(action):
             facts = facts_of(world, action)
             assert facts.balloon is not None
-            assert action.after_bytes <= left[action.domain, getattr(action, "device", "")]
+            assert action.after_bytes <= left[MemoryPart(action.domain, getattr(action, "device", None))]
             if facts.incarnation in world.in_pain:
                 continue
             assert facts.balloon.usable_bytes is not None
@@ -210,17 +210,16 @@ def test_a_guest_in_pain_gets_all_that_was_taken_where_the_host_has_it(world: Wo
     needy = needy._replace(snapshot=dataclasses.replace(world.snapshot, host=host))
     plan = needy.plan()
     drifted = {drift.domain for drift in plan.drift}
-    everything: list[LeftBalloon | LeftDevice] = [*world.past.balloons, *world.past.devices]
-    for left in everything:
+    for left in world.past.left:
         facts = next(d for d in world.snapshot.domains if d.incarnation == left.domain)
         busy = facts.state is not RunState.RUNNING or facts.gaps
         if facts.incarnation in drifted or busy or facts.balloon is None:
             continue
         has, whole, device = facts.balloon.actual_bytes, facts.definition.base_bytes, ""
-        if isinstance(left, LeftDevice):
-            found = facts.definition.device(left.device)
+        if left.part.device is not None:
+            found = facts.definition.device(left.part.device)
             assert found is not None
-            has, whole, device = found.current_bytes, found.size_bytes, left.device
+            has, whole, device = found.current_bytes, found.size_bytes, left.part.device
             if not found.settled:
                 continue
         most = min(left.baseline_bytes, whole)

@@ -12,7 +12,8 @@ from overcommit.model.action import DemotionAction, name_of, subject_of
 from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, RunState, Snapshot
 from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.nodes import MemoryNode
-from overcommit.model.past import LeftBalloon, LeftDevice, Past, Quarantine
+from overcommit.model.part import MemoryPart
+from overcommit.model.past import Left, Past, Quarantine
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator
 from overcommit.plan.eligibility import READS, WRITES
@@ -369,10 +370,12 @@ HURT = scenarios.domain(
         scenarios.memory_device("virtiomem0", GIB, current_bytes=512 * MIB, requested_bytes=512 * MIB),
     ),
 )
-TOOK = {"domain": HURT.incarnation, "generation": 7}
+PARTS = (MemoryPart(HURT.incarnation), MemoryPart(HURT.incarnation, "virtiomem0"))
 TAKEN = Past(
-    balloons=(LeftBalloon(size_bytes=GIB, baseline_bytes=2 * GIB, **TOOK),),  # type: ignore[arg-type]
-    devices=(LeftDevice(device="virtiomem0", size_bytes=512 * MIB, baseline_bytes=GIB, **TOOK),),  # type: ignore[arg-type]
+    left=(
+        Left(part=PARTS[0], size_bytes=GIB, baseline_bytes=2 * GIB, generation=7),
+        Left(part=PARTS[1], size_bytes=512 * MIB, baseline_bytes=GIB, generation=7),
+    )
 )
 BACK = make_plan(
     scenarios.snapshot(HOST, HURT),

@@ -10,7 +10,8 @@ import pytest
 from overcommit.cli import outcomes, render
 from overcommit.cli.tables import plain_lines, table
 from overcommit.model.outcome import Controller, HostBalance, Outcome, Report, Status
-from overcommit.model.past import LeftBalloon, Past
+from overcommit.model.part import MemoryPart
+from overcommit.model.past import Left, Past
 from overcommit.model.plan import Plan
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, MIB
@@ -184,9 +185,9 @@ def test_what_moved_is_told_apart_from_what_was_freed() -> None:
 
 def test_a_relief_tells_what_the_guest_got() -> None:
     facts = scenarios.domain(resident=512 * MIB, balloon=scenarios.guest_says(20 * MIB, actual=512 * MIB))
-    left = LeftBalloon(domain=facts.incarnation, size_bytes=512 * MIB, baseline_bytes=GIB, generation=7)
+    left = Left(part=MemoryPart(facts.incarnation), size_bytes=512 * MIB, baseline_bytes=GIB, generation=7)
     snapshot = scenarios.snapshot(scenarios.host(), facts)
-    plan = make_plan(snapshot, {}, scenarios.policy(), past=Past(balloons=(left,)))
+    plan = make_plan(snapshot, {}, scenarios.policy(), past=Past(left=(left,)))
     assert render.gains(plan) == "at least 0 B, gives 236 MiB"
     done = outcome(
         action=plan.actions[0], freed_bytes=0, left_at_bytes=748 * MIB, detail="balloon at 748 MiB"

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from overcommit.model.action import GUEST_IN_PAIN, GUEST_IS_SHORT, BalloonAction, VirtioMemAction
 from overcommit.model.facts import BalloonStats
 from overcommit.model.guest_reserve import guest_reserve, short_below
-from overcommit.model.past import LeftBalloon, LeftDevice, Past
+from overcommit.model.part import MemoryPart
+from overcommit.model.past import Left, Past
 from overcommit.model.policy import Actuator
 from overcommit.plan.case import Case, guest_bytes, used_bytes
-from overcommit.plan.vetoes import left_balloon
 from overcommit.units import MIB, format_size, round_up
 
 _RISK = "the host has to find as much"
@@ -48,7 +48,7 @@ def relieve(case: Case, past: Past) -> Iterator[VirtioMemAction | BalloonAction]
 
     ``past`` is the domain's own.
     """
-    stats, left, given = case.domain.balloon, left_balloon(past), 0
+    stats, left, given = case.domain.balloon, past.left_of(MemoryPart(case.domain.incarnation)), 0
     need = need_of(case, stats) if stats is not None else None
     if stats is None or need is None:
         return
@@ -61,7 +61,7 @@ def relieve(case: Case, past: Past) -> Iterator[VirtioMemAction | BalloonAction]
         yield from plug(case, stats, past.devices, need, given=given)
 
 
-def deflate(case: Case, stats: BalloonStats, left: LeftBalloon, need: Need) -> BalloonAction | None:
+def deflate(case: Case, stats: BalloonStats, left: Left, need: Need) -> BalloonAction | None:
     """Give from its balloon."""
     definition = case.domain.definition
     wanted = round_up(need.size_bytes - definition.plugged_bytes)
@@ -81,13 +81,13 @@ def deflate(case: Case, stats: BalloonStats, left: LeftBalloon, need: Need) -> B
 
 
 def plug(
-    case: Case, stats: BalloonStats, left: Iterable[LeftDevice], need: Need, *, given: int
+    case: Case, stats: BalloonStats, left: Iterable[Left], need: Need, *, given: int
 ) -> Iterator[VirtioMemAction]:
     """Give blocks; ``given`` its balloon gives already."""
     definition = case.domain.definition
     missing = need.size_bytes - guest_bytes(definition, stats) - given
     for was in left:
-        device = definition.device(was.device)
+        device = definition.device(was.part.device)
         if device is None or not device.settled or not device.block_bytes:
             continue
         most = min(was.baseline_bytes, device.size_bytes) - device.current_bytes
