@@ -57,7 +57,7 @@ def test_import_contracts_hold() -> None:
 
 _PROGRAMS = "overcommitctl|virsh|systemctl|groupadd|modprobe|swapoff|swapon|mkswap"
 A_COMMAND_BEGINS = re.compile(rf"\b(?:{_PROGRAMS}) [^;:.(]*$")
-ONE_OF_OURS = {"drift.generation", "ours", "generation", "number"}
+ONE_OF_OURS = {"left.generation", "ours", "generation", "number"}
 """Numbers that we gave ourselves."""
 
 
@@ -92,6 +92,9 @@ def test_a_command_put_together_by_hand_is_seen() -> None:
 
 MOST_ARGUMENTS = 6
 USE_CASES = [path for path in MODULES if path.relative_to(ROOT).parts[1] in {"control", "daemon"}]
+WITH_LONG_LISTS = {"apply", "cli", "observe", "plan"}
+"""Packages in which some functions still take more; in each other one none does."""
+BOUNDED = [path for path in MODULES if path.relative_to(ROOT).parts[1] not in WITH_LONG_LISTS]
 
 
 def with_many_arguments(tree: ast.AST) -> list[str]:
@@ -105,8 +108,8 @@ def with_many_arguments(tree: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", USE_CASES, ids=name_of)
-def test_a_use_case_takes_a_value_object_and_no_long_list(path: Path) -> None:
+@pytest.mark.parametrize("path", BOUNDED, ids=name_of)
+def test_a_function_takes_a_value_object_and_no_long_list(path: Path) -> None:
     assert with_many_arguments(ast.parse(path.read_text())) == []
 
 
