@@ -5,7 +5,7 @@ BIN := .venv/bin
 # How many host VMs work side by side: each keeps a processor busy where it is emulated, and has 4 GiB, now and then 8.
 HOSTS = $(shell [ $$(nproc) -ge 2 ] && [ $$(awk '/^MemAvailable/ { print int($$2 / 1048576) }' /proc/meminfo) -ge 12 ] && echo 2 || echo 1)
 
-.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests fuzz test demo vagrant-box vagrant-boxes vagrant-test clean
+.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests fuzz bench bench-quick test demo vagrant-box vagrant-boxes vagrant-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,14 @@ six-guests: setup  ## Six real guests over-promised, three of which are no help:
 fuzz: setup  ## Each fuzzer for an hour, at random: MINUTES=5 JOBS=1 ONLY=units SEED=7 (tests/fuzz/README.md)
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),60) $(if $(JOBS),--jobs $(JOBS)) \
 	  $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED))
+
+bench: setup  ## Memory returned against pain, this product and its peers, on real guests: days; resumes in artifacts/bench (BENCH="--scenario kv --repeats 5")
+	@$(BIN)/pip install -qq --disable-pip-version-check --group bench
+	@$(BIN)/python -m integration.bench.compare $(BENCH)
+
+bench-quick: setup  ## The same in twenty minutes: one scenario, one level of each controller, once (BENCH="--controller apply")
+	@$(BIN)/pip install -qq --disable-pip-version-check --group bench
+	@$(BIN)/python -m integration.bench.compare --quick --minutes 20 --out artifacts/bench-quick $(BENCH)
 
 test: check unit lab-test  ## All checks, all tests without a VM, and a part of the integration suite
 

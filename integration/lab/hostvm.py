@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import socket
@@ -13,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from integration.lab import accel, paths, state
+from integration.lab import accel, paths, qmp, state
 from integration.lab.errors import HostVmDiedError, LabError, LabTimeoutError
 from integration.lab.image.build import Image, ssh_key
 from integration.lab.machine import Machine
@@ -258,12 +257,5 @@ def _free_port() -> int:
 
 def _qmp_quit(path: Path) -> None:
     """Have QEMU end itself, which flushes and closes what it has open."""
-    with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(5)
-        link.connect(str(path))
-        stream = link.makefile("rw")
-        stream.readline()
-        for command in ("qmp_capabilities", "quit"):
-            stream.write(json.dumps({"execute": command}) + "\n")
-            stream.flush()
-            stream.readline()
+    with suppress(OSError, ValueError), qmp.connected(path) as link:
+        link.execute("quit")
