@@ -133,7 +133,7 @@ RECLAIMED = _gauge(
 PROMOTIONS = _counter("domain_promotions", "Pages that came back from swap.", "domain", key="promoted_pages")
 FAULTS = _counter(
     "domain_faults",
-    "Errors that overcommitd contained while it worked for the domain; absent at 0.",
+    "Errors that overcommitd contained while it worked for the domain.",
     "domain",
 )
 DOMAIN_GAPS = _gauge("domain_gaps", "Values of the domain that could not be read; absent at 0.", "domain")

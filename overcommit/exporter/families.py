@@ -120,7 +120,7 @@ def _of_domains(status: Mapping[str, Any], most: int) -> Iterator[Metric]:
     )
     yield family(
         catalogue.FAULTS,
-        [((name,), of["faults"]["count"]) for name, of in named.items() if of.get("faults")],
+        [((name,), (of.get("faults") or {"count": 0})["count"]) for name, of in named.items()],
     )
     quarantined = {(_text(q["domain"]), _text(q["actuator"])) for q in status["quarantines"]}
     yield family(catalogue.QUARANTINED, [(labels, 1) for labels in sorted(quarantined) if labels[0] in named])
