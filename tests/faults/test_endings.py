@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ POLICY = (
     .replace("host: {", "host: {ksm: true, ")
     .replace("cold_after: 20s", "cold_after: 20s, cache_after: 20s, guest_help: [damon_reclaim]")
 )
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "install.md"
 
 
 @pytest.fixture
@@ -117,16 +118,26 @@ def description() -> str:
     return main._DESCRIPTION
 
 
-TELLING_OF_THE_UNIT = {
-    "overcommitctl service": lambda: service.help or "",
-    "README": README.read_text,
+TELLING_OF_THE_UNIT: dict[str, tuple[Callable[[], str], str, str]] = {
+    "overcommitctl service": (
+        lambda: service.help or "",
+        r"Without the unit only (\w+) is put back when overcommitd is stopped, and nothing when it crashes",
+        r"a crash included, systemd runs overcommitctl restore ?: ([^.;]*) are put back\.",
+    ),
+    "docs/install.md": (
+        PAGE.read_text,
+        r"told to stop, without the unit \| (\w+) only; .* without the unit \| nothing;",
+        r"a crash, a kill, under the unit \| systemd runs overcommitctl restore ?: ([^|]*) \|",
+    ),
 }
+"""Each with where it says what comes back without the unit, and under it."""
 
 
 @pytest.fixture(params=TELLING_OF_THE_UNIT)
-def of_the_unit(request: pytest.FixtureRequest) -> str:
-    """A text that tells of the end under the unit and without it."""
-    return TELLING_OF_THE_UNIT[request.param]()
+def of_the_unit(request: pytest.FixtureRequest) -> tuple[str, str, str]:
+    """A text that tells of the end under the unit and without it, and where."""
+    text, without, under = TELLING_OF_THE_UNIT[request.param]
+    return text(), without, under
 
 
 def test_stopped_without_the_unit(world: World) -> None:
@@ -157,25 +168,23 @@ def test_killed_without_the_unit(world: World, disk: Disk) -> None:
 
 
 @pytest.mark.parametrize("crashes", [False, True], ids=["stopped", "killed"])
-def test_with_the_unit_and_without(world: World, disk: Disk, of_the_unit: str, *, crashes: bool) -> None:
+def test_with_the_unit_and_without(
+    world: World, disk: Disk, of_the_unit: tuple[str, str, str], *, crashes: bool
+) -> None:
     """systemd runs what ExecStopPost says however it ended."""
+    text, without_unit, under_unit = of_the_unit
     daemon, before = worked(world)
     swapped = in_swap(world)
     disk.dead = crashes
     daemon.abandon() if crashes else daemon.stop()
     disk.dead = False
-    pattern = (
-        r"Without the unit only (\w+) is put back when overcommitd is stopped, and nothing when it crashes"
-    )
-    (without,) = claim(of_the_unit, pattern)
+    (without,) = claim(text, without_unit)
     assert put_back(before, world) == (set() if crashes else things(without))
     assert re.search(r"^ExecStopPost=\S*overcommitctl\S* restore -q$", template(), re.MULTILINE)
     world.verbs.restore()
-    (said,) = claim(
-        of_the_unit, r"a crash included, systemd runs overcommitctl restore ?: ([^.;]*) are put back\."
-    )
+    (said,) = claim(text, under_unit)
     assert put_back(before, world) == things(said) == SUBJECTS
-    claim(of_the_unit, r"What is in swap stays there until its guest uses it")
+    claim(text, r"[Ww]hat is in swap stays there until its guest uses it")
     assert in_swap(world) == swapped
 
 
