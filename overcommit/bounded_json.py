@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 _MOST_DIGITS = 64
 """No number of ours is longer; a longer one takes time that grows with the square of its length."""
 # A string that never ends reaches to the end of the text, so that no place is gone through twice.
-_TOKEN = re.compile(r'"(?:[^"\\]+|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]+|\\.)*+"?', re.DOTALL)
+_BETWEEN_BRACKETS = re.compile(r"[^\[{\]}]+")
 
 
 def loads(data: bytes | str, *, most_bytes: int, most_depth: int) -> Any:
@@ -36,14 +37,13 @@ def loads(data: bytes | str, *, most_bytes: int, most_depth: int) -> Any:
 
 def _require_shallow(text: str, most_depth: int) -> None:
     depth = 0
-    for token in _TOKEN.finditer(text):
-        first = text[token.start()]
-        if first in "[{":
+    for bracket in _BETWEEN_BRACKETS.sub("", _STRING.sub("", text)):
+        if bracket in "[{":
             depth += 1
             if depth > most_depth:
                 message = f"nested more than {most_depth} deep"
                 raise ValueError(message)
-        elif first in "]}":
+        else:
             depth -= 1
 
 

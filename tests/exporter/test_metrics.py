@@ -305,3 +305,9 @@ def test_an_older_daemon_s_status_is_served_as_far_as_it_goes(status: Status) ->
     text = text_of(json.loads(json.dumps(status)))
     assert value(text, "up") == 1
     assert value(text, "domain_resident_bytes", domain="cold") > 0
+
+
+def test_who_takes_either_format_gets_the_one_that_costs_less(status: Status, serve: Serve) -> None:
+    url = serve(Latest(lambda: status, most_domains=9))
+    assert not scrape(url, accept=f"{OPENMETRICS},text/plain;q=0.5,*/*;q=0.1").endswith("# EOF\n")
+    assert scrape(url, accept=OPENMETRICS).endswith("# EOF\n")
