@@ -88,8 +88,23 @@ PINS
   private_apt_get install --no-install-recommends "${qemu_packages[@]}"
 }
 
+# Prometheus and promtool, for tests of alerts and dashboard. The package would start a server on this machine, so its
+# programs are taken out of it. Without them those tests are skipped.
+unpack_prometheus() {
+  local tools=${OVERCOMMIT_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/overcommit-lab}/prometheus work
+  if command -v promtool >/dev/null || [ -x "$tools/promtool" ]; then return; fi
+  work=$(mktemp -d)
+  say "fetching promtool"
+  if (cd "$work" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb .) >"$work/log" 2>&1; then
+    mkdir -p "$tools" && cp "$work"/usr/bin/prom* "$tools"
+  else
+    say "no promtool: $(tail -1 "$work/log")"
+  fi
+  rm -rf "$work"
+}
+
 mapfile -t wanted < <(missing_packages)
-if [ ${#wanted[@]} -eq 0 ] && qemu_is_new_enough; then exit 0; fi
+if [ ${#wanted[@]} -eq 0 ] && qemu_is_new_enough; then unpack_prometheus; exit 0; fi
 
 . /etc/os-release
 work=$(mktemp -d)
@@ -112,3 +127,4 @@ if ! qemu_is_new_enough; then
 fi
 if [ -n "$(missing_packages)" ]; then apt_get install --no-install-recommends "${packages[@]}"; fi
 qemu_is_new_enough || fail "QEMU is still older than $qemu_minimum"
+unpack_prometheus

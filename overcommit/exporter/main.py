@@ -1,26 +1,26 @@
-"""The ``overcommit-exporter`` program: its options, and how it ends."""
+"""The ``overcommit-exporter`` program: its options, and how it ends.
+
+Prometheus' library, which not every installation has, is loaded only when it is needed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import gc
 import importlib.resources
-import os
 import re
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, write_to_textfile
-
 from overcommit import __version__
-from overcommit.errors import HostError, OvercommitError, UsageError
-from overcommit.exporter.latest import Latest
-from overcommit.exporter.serving import DEFAULT_ADDRESS, DEFAULT_PORT, server
+from overcommit.errors import OvercommitError, Unsupported, UsageError
 from overcommit.shown import plain
 
 PROGRAM = "overcommit-exporter"
+DEFAULT_ADDRESS = "127.0.0.1"
+DEFAULT_PORT = 10960
+"""9100 to 9999, which Prometheus' users share out among exporters, are all given away."""
 MOST_DOMAINS = 250
 _GARBAGE_OBJECTS = 200_000
 """A page has no cycles in it: looking for them took a tenth of the time."""
@@ -113,29 +113,6 @@ def unit(program: str) -> str:
     return template.replace("@EXPORTER@", program)
 
 
-def write(latest: Latest, path: Path, every: float) -> None:
-    """Write the file, again and again unless ``every`` is 0; whoever reads it never sees half of it.
-
-    Raises:
-        HostError: it cannot be written.
-    """
-    registry = CollectorRegistry()
-    registry.register(latest)
-    os.umask(0o022)  # node_exporter is another user
-    while True:
-        latest.refresh(max(1.0, every / 2))
-        try:
-            write_to_textfile(str(path), registry)
-        except OSError as error:
-            raise HostError(
-                f"cannot write {path}: {error.strerror or error}",
-                hint="the folder must be there, and this user's to write to",
-            ) from error
-        if every == 0:
-            return
-        time.sleep(every)
-
-
 def exporter(arguments: Sequence[str]) -> None:
     """Run until it is told to stop.
 
@@ -146,11 +123,20 @@ def exporter(arguments: Sequence[str]) -> None:
     if options.print_unit:
         print(unit(str(Path(sys.argv[0]).resolve())), end="")
         return
+    address, port = address_of(options.listen)
+    try:
+        from overcommit.exporter.latest import Latest
+        from overcommit.exporter.serving import server
+        from overcommit.exporter.textfile import write
+    except ModuleNotFoundError as error:
+        raise Unsupported(
+            f"the Python module {error.name} is not installed",
+            hint="apt-get install python3-prometheus-client, or: pip install prometheus-client",
+        ) from error
     latest = Latest(most_domains=options.most_domains, say=_say)
     if options.textfile is not None:
         write(latest, options.textfile, options.every)
         return
-    address, port = address_of(options.listen)
     gc.set_threshold(_GARBAGE_OBJECTS)
     with server(latest, address, port) as serving:
         serving.serve_forever()

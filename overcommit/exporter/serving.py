@@ -14,9 +14,6 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from overcommit.errors import HostError
 from overcommit.exporter.latest import Latest
 
-DEFAULT_ADDRESS = "127.0.0.1"
-DEFAULT_PORT = 10960
-"""9100 to 9999, which Prometheus' users share out among exporters, are all given away."""
 MOST_AT_ONCE = 8
 """Connections that are served at a time; more are closed unheard."""
 _PATIENCE_SECONDS = 10.0

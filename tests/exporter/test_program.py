@@ -13,7 +13,8 @@ import pytest
 
 from overcommit.errors import UsageError
 from overcommit.exporter.latest import Latest
-from overcommit.exporter.main import address_of, main, options_of, unit, write
+from overcommit.exporter.main import address_of, main, options_of, unit
+from overcommit.exporter.textfile import write
 from overcommit.wire.server import ControlServer
 
 
@@ -114,3 +115,19 @@ def test_the_program_needs_nothing_of_the_host(daemon: ControlServer) -> None:
     ).stdout
     for module in ("libvirt", "pydantic", "yaml", "click", "rich", "overcommit.daemon", "overcommit.cli"):
         assert module not in loaded.split()
+
+
+def test_without_the_library_it_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("overcommit.exporter.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.setattr(sys, "argv", ["overcommit-exporter"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 5
+    said = capsys.readouterr().err
+    error, hint = said.splitlines()
+    assert error == "error: the Python module prometheus_client is not installed"
+    assert hint.startswith("hint:  apt-get install python3-prometheus-client")
