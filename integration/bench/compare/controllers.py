@@ -155,6 +155,5 @@ QUICK_LEVELS: Mapping[str, str] = {
     "senpai": "1%",
     "damo": "30s",
     "apply": "30s",
-    "apply-reclaim": "30s",
 }
 """Who is in a quick run, and at which level."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ PAINS: Mapping[str, str] = {
     "worst_ms": "worst latency, ms",
     "lost": "lowest rate lost, share",
 }
+_WIDTH = 110
 _HEAD = (
     "controller", "level", "saved, MiB", "of resident", "taken off for zram", "pages back: meanwhile + after",
     "of these", "lowest rate", "worst, ms", "s to 50 / 90 %", "CPU s", "n",
@@ -46,28 +48,33 @@ def report(rows: Sequence[dict[str, Any]], about: Mapping[str, Any], plots: Sequ
         if not here:
             continue
         known = QUICK if scenario == QUICK.name else SCENARIOS[scenario]
-        lines += [f"## {scenario}", "", f"{known.shown}. Linux {known.kernel} host.", ""]
+        lines += [f"## {scenario}", "", *_wrapped(f"{known.shown}. Linux {known.kernel} host."), ""]
         lines += [_line(_HEAD), _line(["---"] * len(_HEAD)), *(_row(row) for row in here), ""]
         lines += [*_areas(here), ""]
         lines += [f"![saving against pain]({name})" for name in plots if name.startswith(f"{scenario}.")] + [
             ""
         ]
     lines += ["## Who is compared", ""]
-    lines += [
-        f"- `{name}`: {CONTROLLERS[name].shown}." for name in dict.fromkeys(r["controller"] for r in rows)
-    ]
+    for name in dict.fromkeys(row["controller"] for row in rows):
+        lines += _wrapped(f"- `{name}`: {CONTROLLERS[name].shown}.")
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _about(rows: Sequence[dict[str, Any]], about: Mapping[str, Any]) -> list[str]:
     states = {(row["scenario"], row["state"]) for row in rows if "state" in row}
     failed = [row for row in rows if "error" in row]
-    lines = [f"- {key}: {value}" for key, value in about.items()]
+    lines = [line for key, value in about.items() for line in _wrapped(f"- {key}: {value}")]
     lines.append(
         f"- {len(rows) - len(failed)} runs from {len(states)} saved state(s); medians where n is above 1"
     )
     lines += [f"- failed: {r['scenario']} {r['controller']} {r['level']}: {r['error']}" for r in failed]
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    """As lines that fit a terminal."""
+    indent = "  " if text.startswith("- ") else ""
+    return textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -113,7 +120,7 @@ def _areas(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _losses(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Where a peer saves more at equal or less pain than a point of ours."""
-    lost = []
+    lost: list[str] = []
     for scenario in dict.fromkeys(row["scenario"] for row in rows):
         here = [row for row in merged(rows) if row["scenario"] == scenario]
         for pain, shown in PAINS.items():
@@ -121,7 +128,7 @@ def _losses(rows: Sequence[dict[str, Any]]) -> list[str]:
             for name, each in ours.items():
                 for point, ratio in against(each, peers):
                     if ratio is not None and ratio < 1:
-                        lost.append(
+                        lost += _wrapped(
                             f"- {scenario}: `{name}` saves {point.saved:.0f} MiB at {point.pain:g} {shown}, "
                             f"{ratio:.2f} of what the best peer saves at no more"
                         )
