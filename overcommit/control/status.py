@@ -11,6 +11,7 @@ from typing import Any
 from overcommit import __version__
 from overcommit.control.swap_text import swap_text
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
+from overcommit.model.heat import IdleBucket
 from overcommit.model.past import Past, Quarantine, Reservation
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy
@@ -89,10 +90,11 @@ class Standing:
     floor_bytes: int | None = None
     ceiling_bytes: int | None = None
     wss_bytes: int | None = None
-    idle_histogram: tuple[Mapping[str, Any], ...] = ()
+    idle_histogram: tuple[IdleBucket, ...] = ()
 
 
 _UNKNOWN = Standing()
+_OF_STANDINGS = tuple(field.name for field in dataclasses.fields(Standing))
 
 
 def status_document(
@@ -131,7 +133,7 @@ def status_document(
         "host": host,
         "domains": [
             _domain(domain, policy)
-            | (dataclasses.asdict((standings or {}).get(domain.incarnation, _UNKNOWN)) if service else {})
+            | (_standing((standings or {}).get(domain.incarnation, _UNKNOWN)) if service else {})
             for domain in snapshot.domains
         ],
         "gaps": [dataclasses.asdict(gap) for gap in snapshot.gaps],
@@ -139,6 +141,15 @@ def status_document(
         "quarantines": [quarantine_json(q) for q in past.quarantines if q.domain in alive],
         "outstanding_generations": [generation.number for generation in in_force],
         "generations": [generation_json(generation) for generation in in_force],
+    }
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    return {name: getattr(standing, name) for name in _OF_STANDINGS} | {
+        "idle_histogram": [
+            {"min_idle_seconds": bucket.min_idle_seconds, "bytes": bucket.resident_bytes}
+            for bucket in standing.idle_histogram
+        ]
     }
 
 

@@ -62,10 +62,7 @@ def _standing(followed: Followed, planned: DomainPlan | None, *, stops: bool) ->
         floor_bytes=planned.floor_bytes if planned else None,
         ceiling_bytes=planned.ceiling_bytes if planned else None,
         wss_bytes=working_set,
-        idle_histogram=tuple(
-            {"min_idle_seconds": bucket.min_idle_seconds, "bytes": bucket.resident_bytes}
-            for bucket in (heat.histogram if heat else ())
-        ),
+        idle_histogram=heat.histogram if heat else (),
         promoted_pages=cgroup.promoted_pages if cgroup else None,
         slo_psi_some=grip.domain_class.objective.psi_some,
         promotion_rate_per_minute=rate,

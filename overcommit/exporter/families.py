@@ -87,7 +87,7 @@ def _of_domains(status: Mapping[str, Any], most: int) -> Iterator[Metric]:
     others: list[Mapping[str, Any]] = []
     for domain in sorted(status["domains"], key=lambda each: (str(each["name"]), str(each["uuid"]))):
         name = _text(domain["name"])
-        if name in named or len(named) >= most:
+        if name in named or name == OTHERS or len(named) >= most:
             others.append(domain)
         else:
             named[name] = domain

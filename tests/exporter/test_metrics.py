@@ -168,6 +168,14 @@ def test_names_that_are_alike_make_no_series_twice(status: Status) -> None:
     assert value(text, "domains_summed") == 1
 
 
+def test_a_domain_with_the_name_of_the_sum_is_part_of_it(status: Status) -> None:
+    told = many(status, 3)
+    told["domains"][0]["name"] = "/others"
+    text = text_of(told, most_domains=1)
+    assert text.count('overcommit_domain_resident_bytes{domain="/others"}') == 1
+    assert value(text, "domains_summed") == 2
+
+
 def test_domains_beyond_the_limit_are_summed_and_counted(status: Status) -> None:
     told = many(status, 1000)
     text = text_of(told, most_domains=10)
