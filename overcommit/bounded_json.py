@@ -59,7 +59,7 @@ def _whole_number(digits: str) -> int:
 def _number(digits: str) -> float:
     value = float(_bounded(digits))
     if value in {float("inf"), float("-inf")}:
-        message = "a number that large is none"
+        message = "a number is too large"
         raise ValueError(message)
     return value
 

@@ -116,7 +116,7 @@ def _require_own(
             mode = stat.S_IMODE(directory.st_mode)
             why = why or f"others may replace it in its directory (mode {mode:04o})"
     if why is not None:
-        raise Untrusted(f"{name} is not obeyed: {why}", hint=hint)
+        raise Untrusted(f"{name} is not trusted: {why}", hint=hint)
 
 
 def _kind(mode: int) -> str:

@@ -277,7 +277,7 @@ def of_overcommitctl(words: list[str]) -> str:
     if words[0].startswith("-"):
         return "" if words[0] in {"--help", "--version", "-h"} else words[0]
     if words[0] not in overcommitctl.commands:
-        return f"no verb {words[0]}" if re.fullmatch(r"[a-z]+", words[0]) else ""
+        return f"unknown verb {words[0]}" if re.fullmatch(r"[a-z]+", words[0]) else ""
     verb = overcommitctl.commands[words[0]]
     own, _, passed_on = " ".join(words[1:]).partition(" -- ")
     known = {name for parameter in verb.params for name in (*parameter.opts, *parameter.secondary_opts)}

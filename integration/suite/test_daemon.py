@@ -108,7 +108,7 @@ def test_nobody_works_beside_it(host: Host, daemon: Overcommitd) -> None:
     for verb in (["apply", "--yes", "-q"], ["restore"]):
         beside = host.ctl(*verb)
         assert beside.returncode == REFUSED
-        assert f"overcommitd is at work (pid {daemon.pid})" in beside.stderr
+        assert f"overcommitd is running (pid {daemon.pid})" in beside.stderr
     assert daemon.alive
 
 
@@ -118,7 +118,8 @@ def test_a_bad_policy_is_refused_and_the_old_one_stays(daemon: Overcommitd) -> N
     daemon.signal("HUP")
     daemon.await_said("the policy stays as it is", within=START_SECONDS)
     # It logs that at once, and publishes its sentence at the end of the tick.
-    refused = lambda: "the policy on disk is refused, the old one stays" in daemon.status()["sentence"]  # noqa: E731
+    refusal = "the policy on disk is refused; the old one stays in force"
+    refused = lambda: refusal in daemon.status()["sentence"]  # noqa: E731
     await_true(daemon.host, refused, "refusal in its status", START_SECONDS, daemon.log)
     daemon.write_policy(POLICY.replace("floor: 20%", "floor: 25%"))
     daemon.signal("HUP")

@@ -62,6 +62,6 @@ def test_equal_pages_are_merged_and_ksm_is_put_back_to_the_byte(host: Host) -> N
     restored = host.ctl("restore")
     assert restored.returncode == 0, restored.stderr
     assert ksm(host, *SETTINGS) == found
-    assert "stay saved until guests write to those pages" in restored.stdout
+    assert "stays saved until guests write to those pages" in restored.stdout
     for name in ("twin-a", "twin-b"):
         assert host.lab.guest_send(name, "ping")["ok"]

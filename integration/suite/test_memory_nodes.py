@@ -96,7 +96,7 @@ def test_where_the_kernel_cannot_it_is_said_and_the_memory_is_paged_out(
     assert domain_of(plan, "web")["eligible"]["demotion"] == {
         "ok": False,
         "reason": reason,
-        "remedy": "Linux 6.17 or later is needed",
+        "remedy": "boot Linux 6.17 or later",
     }
     assert [a["kind"] for a in plan["actions"]] == ["pageout"]
     doctor = host.ctl("doctor", "--probe", "--policy", SLOW_NODE)

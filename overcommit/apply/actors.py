@@ -123,9 +123,7 @@ class MemcgReclaim:
             try:
                 self._kernel.advise(domain.pid, domain.start_time, self._pieces, Advice.COLD)
             except OSError as error:
-                raise HostError(
-                    f"the kernel does not take advice about {domain.name}: {error.strerror}"
-                ) from error
+                raise HostError(f"the kernel refused madvise for {domain.name}: {error.strerror}") from error
 
     def step(self, pace: Pace, left_bytes: int) -> bool:
         """See `Actor.step`: one request, however long the kernel takes for it, between two looks."""
@@ -141,7 +139,7 @@ class MemcgReclaim:
         try:
             reclaim(self._kernel, self._group, min(most, self._room()))
         except (OSError, ValueError) as error:
-            raise HostError(f"the kernel does not reclaim from {self._group}: {error}") from error
+            raise HostError(f"the kernel refused to reclaim from {self._group}: {error}") from error
         return True
 
     def _room(self) -> int:

@@ -101,7 +101,7 @@ def _on_node(site: Worksite, action: DemotionAction, cgroup: CgroupMemory | None
     try:
         return read_placement(site.kernel, cgroup.path).get(action.node, 0)
     except OSError as error:
-        raise HostError(f"cannot read where the memory of {action.domain.name} lies: {error}") from error
+        raise HostError(f"cannot read the memory nodes of {action.domain.name}: {error}") from error
 
 
 def _stop(pool: DamonPool, slot: int) -> str | None:
@@ -143,7 +143,7 @@ def _follow(
             return "all of it moved"
         stall = _stall_ratio(cgroup, present, now - began)
         if stall is None:
-            return "stopped: the domain's memory pressure cannot be read any more"
+            return "stopped: the domain's memory pressure can no longer be read"
         if now - began >= _SETTLING_SECONDS and stall > action.psi_some_limit:
             return (
                 f"stopped: memory pressure of the domain {format_ratio(stall)}, "

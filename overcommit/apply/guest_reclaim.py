@@ -37,7 +37,7 @@ def reclaim_inside(site: Worksite, action: GuestReclaimAction, domain: DomainFac
         site.require_willing(domain)
         before = _read(agent, after)
         if before[_ENABLED] == "Y":
-            raise HostError("somebody else turned DAMON_RECLAIM on in the guest meanwhile")
+            raise HostError("somebody else turned DAMON_RECLAIM on in the guest")
     except HostError as error:
         return _outcome(site, action, Status.FAILED, str(error), began)
     site.generation.record(GuestReclaimSet(domain=action.domain, before=before, after=after))
@@ -54,9 +54,9 @@ def reclaim_inside(site: Worksite, action: GuestReclaimAction, domain: DomainFac
         return _outcome(site, action, Status.FAILED, f"{error}; overcommitctl restore puts it back", began)
     if found != after:
         names = ", ".join(name for name in after if found[name] != after[name])
-        return _outcome(site, action, Status.PARTIAL, f"the guest's kernel did not take {names}", began)
+        return _outcome(site, action, Status.PARTIAL, f"the guest's kernel refused {names}", began)
     age = format_duration(action.min_age_seconds)
-    return _outcome(site, action, Status.DONE, f"on, for what is idle for {age}, until it is restored", began)
+    return _outcome(site, action, Status.DONE, f"on, for memory that is idle for {age}, until restore", began)
 
 
 def put_back(kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestReclaimSet) -> str:
@@ -78,11 +78,11 @@ def put_back(kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestRec
                     agent.write_file(f"{DAMON_RECLAIM}/{key}", record.before[key])
             if changed:
                 others = ", ".join(changed)
-                return f"DAMON_RECLAIM in {name} as it was, but {others}: somebody else set that since"
-            return f"DAMON_RECLAIM in {name} as it was"
+                return f"DAMON_RECLAIM in {name} put back, except {others}: somebody else changed that"
+            return f"DAMON_RECLAIM in {name} put back"
     except Gone:
         pass
-    return f"domain {name} ended or was restarted since: its DAMON_RECLAIM needs nothing"
+    return f"domain {name} ended or was restarted: nothing to put back for DAMON_RECLAIM"
 
 
 def _read(agent: GuestAgent, names: Mapping[str, str]) -> dict[str, str]:

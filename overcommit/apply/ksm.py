@@ -57,7 +57,7 @@ def start_merging(site: Worksite, action: KsmAction) -> Steps[Outcome]:
                 break
             last = _require(site.kernel, KsmRun.RUNNING)
             site.progress(f"saved {format_size(last.sharing_bytes)}")
-        status, detail = Status.DONE, f"{gain_text(last)}; it goes on{stopped}"
+        status, detail = Status.DONE, f"{gain_text(last)}; KSM keeps running{stopped}"
     except (HostError, OSError) as error:
         status, detail = Status.PARTIAL, _told(error)
     return _outcome(site, action, status, last.gain_bytes, began, detail)
@@ -82,7 +82,7 @@ def stop_merging(kernel: Kernel, record: KsmStarted) -> str:
             if now == record.before[name]:
                 continue
             if now != record.after[name]:
-                kept.append(f"{name} left at {now}: somebody else changed it since")
+                kept.append(f"{name} stays at {now}: somebody else changed it")
                 continue
             write_setting(kernel, name, record.before[name])
             changed.append(f"{name} back at {record.before[name]}")
@@ -90,13 +90,13 @@ def stop_merging(kernel: Kernel, record: KsmStarted) -> str:
     except (OSError, ValueError) as error:
         raise HostError(f"KSM cannot be put back: {_told(error)}") from error
     if not changed and not kept:
-        return "KSM needs nothing: it is as it was"
+        return "KSM: nothing to put back"
     text = f"KSM: {', '.join([*changed, *kept])}"
     if facts is None or not facts.sharing_bytes:
         return text
     return (
-        f"{text}; {format_size(facts.sharing_bytes)} stay saved until guests write to those pages: to "
-        "unmerge them now would take so much memory at once"
+        f"{text}; {format_size(facts.sharing_bytes)} stays saved until guests write to those pages; "
+        f"unmerging them now would need that much memory"
     )
 
 
@@ -119,7 +119,7 @@ def _require(kernel: Kernel, wanted: KsmRun) -> KsmFacts:
         raise HostError(f"KSM cannot be read: {error}") from error
     if facts is None or facts.run is not wanted:
         is_ = "gone" if facts is None else facts.run.name.lower()
-        raise HostError(f"KSM is {is_}, not {wanted.name.lower()}: somebody else has a hand in it")
+        raise HostError(f"KSM is {is_}, not {wanted.name.lower()}: somebody else controls it")
     return facts
 
 
@@ -130,7 +130,7 @@ def _undone(site: Worksite, entry: Entry, record: KsmStarted) -> str:
         site.generation.settle(entry)
     except HostError as error:
         return f"{error}: overcommitctl restore tries again"
-    return "all is as it was"
+    return "everything was put back"
 
 
 def _told(error: Exception) -> str:

@@ -128,7 +128,7 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
             if nudge is not None and nudge.look(reached):
                 up_at = now
             if now - up_at > _STUCK_SECONDS or now - began > LONGEST_SECONDS:
-                why = f"the guest has taken only {format_size(reached)} yet; the target is set{unnoted}"
+                why = f"the guest has taken {format_size(reached)} so far; the target is set{unnoted}"
                 return _outcome(site, action, end._replace(status=Status.PARTIAL, detail=why), began)
     except HostError as error:
         return _outcome(site, action, end._replace(status=Status.FAILED, detail=str(error)), began)
@@ -163,8 +163,9 @@ def _within_limits(
         return action, ""
     size = room.size_bytes // lever.unit_bytes * lever.unit_bytes
     if not size:
-        raise HostError(f"it may hold no more ({room.why})")
-    return dataclasses.replace(action, after_bytes=action.before_bytes + size), f"; no more ({room.why})"
+        raise HostError(f"its limit is reached ({room.why})")
+    reached = f"; its limit is reached ({room.why})"
+    return dataclasses.replace(action, after_bytes=action.before_bytes + size), reached
 
 
 def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:
@@ -260,7 +261,7 @@ def _go_down(
                 return _End(Status.PARTIAL, f"stopped: {stop_because}{unnoted}", reached, stopped=True)
             if reached > target + _TOLERANCE_BYTES:
                 unnoted = _leave(site, action, domain, lever, reached, told=told)
-                says = f"the {lever.name} stands still at {format_size(reached)}{unnoted}"
+                says = f"the {lever.name} stopped moving at {format_size(reached)}{unnoted}"
                 return _End(Status.PARTIAL, says, reached, Fault.STUCK)
             if usable is None or usable < short_below(guest_reserve(guest)):
                 unnoted = _leave(site, action, domain, lever, previous, told=told)

@@ -120,7 +120,7 @@ class Pace:
             limit = format_ratio(self.bounds.psi_some)
             return f"memory pressure of the domain {format_ratio(self.stall)}, limit {limit}"
         return (
-            f"{self.promotions_per_minute:.0f} page(s) read back in a minute, "
+            f"{self.promotions_per_minute:.0f} pages read back in a minute, "
             f"limit {self.bounds.promoted_pages_per_minute:.0f}"
         )
 
@@ -129,11 +129,11 @@ class Pace:
         allowed = self.bounds.promoted_pages_per_minute * _BUDGET_MINUTES
         budget = max(allowed, _WRONG_SHARE * freed_bytes / PAGE_SIZE)
         if self.promoted_pages > budget:
-            return f"{self.promoted_pages} page(s) were read back, no more than {budget:.0f} may be"
+            return f"{self.promoted_pages} pages were read back, limit {budget:.0f}"
         lately = self._promoted(_STALL_SECONDS) * _PROMOTION_SECONDS / _STALL_SECONDS
         hurts = self.stall > self.bounds.psi_some or lately > self.bounds.promoted_pages_per_minute
         if self.resting_seconds >= _PATIENCE_SECONDS and hurts:
-            return f"{self.why_slow}, though nothing was taken for {self.resting_seconds:.0f} s"
+            return f"{self.why_slow}, although nothing was taken for {self.resting_seconds:.0f} s"
         return None
 
     def _promoted(self, seconds: float) -> float:

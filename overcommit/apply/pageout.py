@@ -85,7 +85,7 @@ def page_out(
 
 
 def _complete(given: int) -> str:
-    return f"complete: {format_size(given)} of it were given already" if given >= MIB else "complete"
+    return f"complete: {format_size(given)} of it was already free" if given >= MIB else "complete"
 
 
 def _first_pace(action: PageoutAction) -> Pace:
@@ -134,7 +134,7 @@ def _follow(
         before, cgroup = cgroup, site.cgroup(domain)
         look = _look(before, cgroup, now - last)
         if look is None:
-            return False, "stopped: the domain's memory pressure cannot be read any more"
+            return False, "stopped: the domain's memory pressure can no longer be read"
         rested, pace = pace.bytes_per_second == 0, pace.after(look)
         if reason := pace.hopeless(freed):
             return False, f"stopped: {reason}"
@@ -147,7 +147,7 @@ def _follow(
         if now - began > _LONGEST_SECONDS:
             return False, "ran out of time"
         if not actor.step(pace, wanted - freed):
-            return True, "all of it that can be taken safely"
+            return True, "everything that is safe to take"
         last = now
 
 

@@ -75,7 +75,7 @@ def _watch(
         if still.seconds > _IDLE_SECONDS:
             return max(0, freed), None, None
         if now - began > _LONGEST_SECONDS:
-            return max(0, freed), f"memory was still becoming free after {_LONGEST_SECONDS:.0f} s", None
+            return max(0, freed), f"memory was still being freed after {_LONGEST_SECONDS:.0f} s", None
 
 
 def _outcome(
@@ -89,7 +89,7 @@ def _outcome(
 ) -> Outcome:
     enough = freed >= action.expected_bytes
     if failure is None and stopped_by is None and freed < MIB:
-        failure = "the guest compacted, and the host got nothing of it"
+        failure = "the guest compacted its memory, but the host got nothing"
     return Outcome(
         action=action,
         status=Status.of(freed, enough=enough, failure=failure),

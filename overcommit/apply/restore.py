@@ -132,8 +132,8 @@ def _set_aside(journal: Journal, fault: Fault, since: int) -> tuple[str, bool]:
         except JournalFailed as error:
             return f"{fault}; {error}", False
     if fault.damage.torn:
-        return f"{fault}: what it was to tell was never done, and the file is set aside", True
-    return f"{fault}: what it told is not known, and not put back; the file is set aside", False
+        return f"{fault}: its change was never made; the file is set aside", True
+    return f"{fault}: its content is lost and was not put back; the file is set aside", False
 
 
 def _own_sizes(outstanding: Iterable[Entry], boot_id: str) -> dict[MemoryPart, int]:
@@ -273,9 +273,11 @@ def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: i
         actual = size()
     except Implausible as error:  # it may have all that it had, whatever it says that it has
         ask(move.before_bytes)
-        return Returned(f"{whose} may have its {format_size(move.before_bytes)} again: {error}")
+        return Returned(
+            f"{whose} was not told that it may have {format_size(move.before_bytes)} again: {error}"
+        )
     if not lowest - MIB <= actual <= move.before_bytes + MIB:
-        return Returned(f"{whose} left at {format_size(actual)}: somebody else moved it since")
+        return Returned(f"{whose} stays at {format_size(actual)}: somebody else moved it")
     ask(move.before_bytes)
     nudge = Nudge(clock, ask, move.before_bytes, boots)
     return (yield from returned(clock, whose, size, move.before_bytes, tolerance=MIB, nudge=nudge))

@@ -97,11 +97,11 @@ def returned(
             so_far = f"{format_size(reached)} of {format_size(wanted)}"
             if now - moved_at > STILL_SECONDS:
                 raise HostError(
-                    f"the guest has only taken {so_far} back, and no more for {STILL_SECONDS:.0f} s",
-                    hint="the size is asked for; the guest follows when it can",
+                    f"the guest took {so_far} back and has stopped for {STILL_SECONDS:.0f} s",
+                    hint="the target is set; the guest follows when it can",
                 )
             if now - began > LONGEST_SECONDS:
-                return Returned(f"{whose} on its way back: {so_far} so far", under_way=True)
+                return Returned(f"{whose} is being given back: {so_far} so far", under_way=True)
             yield _POLL_SECONDS
     finally:
         if nudge is not None:

@@ -50,10 +50,10 @@ def plug_back(
     whose = f"{change.part.what} of {change.domain.name}"
     device = _find(hypervisor, uuid, alias)
     if device is None:
-        return Returned(f"{whose} needs nothing: it is gone")
+        return Returned(f"{whose} is gone: nothing to put back")
     if not lowest <= device.requested_bytes <= before:
         left = format_size(device.requested_bytes)
-        return Returned(f"{whose} left at {left}: somebody else resized it since")
+        return Returned(f"{whose} stays at {left}: somebody else resized it")
     hypervisor.resize_memory_device(uuid, alias, before)
     return (
         yield from returned(

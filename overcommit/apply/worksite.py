@@ -79,7 +79,7 @@ class Worksite:
         try:
             state = self.hypervisor.state(uuid)
         except Gone:
-            return "the domain is gone now"
+            return "the domain has ended"
         if state is not RunState.RUNNING:
             return f"the domain is {state.value} now"
         busy_with = self.hypervisor.busy_with(uuid)

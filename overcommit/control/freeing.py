@@ -98,7 +98,7 @@ def free(operation: Operation, wish: Wish, limits: Limits, face: Face) -> Result
             )
             plan = plan_now(operation, scope, face.listener)
             obstacles = tuple(obstacles_of(plan))
-            missing = f"{format_size(stands.missing_bytes)} of {format_size(wish.size_bytes)} are missing"
+            missing = f"{format_size(stands.missing_bytes)} of {format_size(wish.size_bytes)} is missing"
             said = _say_news(face.listener, said, (missing, *obstacles))
             if plan.runnable:
                 face.accept(plan, first=not rounds)

@@ -39,7 +39,7 @@ from overcommit.records.journal import (
 from overcommit.records.ledger import Ledger
 from overcommit.units import MIB, format_size
 
-MEND = "overcommitctl restore puts back what can be, and sets the damaged file aside"
+MEND = "overcommitctl restore puts back what it can, and sets the damaged file aside"
 """What helps against a damaged journal."""
 DIED = "interrupted: its controller died"
 """What is said of an action of which nobody told the end."""
@@ -69,7 +69,7 @@ class Control:
         self.journal.lock()
         try:
             for sentence in self.clean_up_damon():
-                self.say(f"cleaned up after a controller that died: {sentence}")
+                self.say(f"cleaned up after a controller died: {sentence}")
             self.note_interrupted(DIED)
             with self.opened(command) as generation:
                 yield generation
@@ -102,7 +102,7 @@ class Control:
         if refused is not None:
             refused.require_writable()
         for fault in self.journal.faults(read_boot_id(self.kernel)):
-            raise Refused(f"nothing is taken, for the undo journal is damaged: {fault}", hint=MEND)
+            raise Refused(f"no memory is taken, because the undo journal is damaged: {fault}", hint=MEND)
 
     def require_damon(self, *, take_over: bool) -> None:
         """Refuse before anything is touched when DAMON belongs to somebody else.
@@ -157,7 +157,7 @@ class Control:
                 gave = record.before_bytes - record.after_bytes
                 if MIB < gave < record.before_bytes:
                     what = f"{format_size(gave)} of its {record.part.what}"
-                    self.say(f"{record.domain.name}: it came with {what} taken from it")
+                    self.say(f"{record.domain.name} arrived after another host took {what}")
         return adopted
 
     def tidy(self, generation: Generation, domains: Sequence[DomainFacts], *, at_rest: bool) -> bool:
@@ -278,7 +278,7 @@ class Control:
         try:
             self.journal.settle(entry)
         except JournalFailed as error:
-            self.say(f"{error}: how it ended will be told once more, as interrupted")
+            self.say(f"{error}: history will show it again, as interrupted")
 
     def happened(self, kind: str, status: Status, detail: str, **about: Any) -> Event:
         """What this run did besides actions, as an event of now."""

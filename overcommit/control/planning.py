@@ -28,7 +28,7 @@ from overcommit.plan.planner import make_plan
 from overcommit.plan.promises import aimed
 from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.plan.swap_watch import SwapWatch
-from overcommit.units import format_duration
+from overcommit.units import counted, format_duration
 
 _SHORT_LOOK_SECONDS = 5 * WINDOW_SECONDS
 
@@ -154,7 +154,7 @@ def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
     if domains and not watched.idle and policy.reclaim is not ReclaimMode.OFF:
         raise HostError(
             f"no domain could be watched: {next(iter(watched.lost.values()), 'each of them ended')}",
-            hint="overcommitctl doctor says what is the matter with DAMON",
+            hint="overcommitctl doctor",
         )
     meant = {
         d.incarnation for d in now.domains if (names is None or d.name in names) and d.name != scope.leave_out
@@ -190,8 +190,8 @@ def _watch(
             domains,
             seconds=seconds,
             began=lambda how: listener.say(
-                f"watching {len(domains)} domain(s) for {format_duration(seconds)} by {how} "
-                "(--observe-for changes that; memory can be called cold only for as long as it was watched)"
+                f"watching {counted(len(domains), 'domain')} for {format_duration(seconds)} by {how} "
+                f"(--observe-for changes this; memory is cold only after it was watched that long)"
             ),
             progress=lambda share: listener.progress(
                 f"  watched {format_duration(share * seconds)} of {format_duration(seconds)}"

@@ -68,8 +68,8 @@ def note_refusal(
 
 def refusal_text(wish: Wish, missing_bytes: int | None) -> str:
     """That it is not promised; ``missing_bytes``: None, not known."""
-    sentence = f"{format_size(wish.size_bytes)} are not reserved"
-    return sentence if missing_bytes is None else f"{sentence}: {format_size(missing_bytes)} are missing"
+    sentence = f"{format_size(wish.size_bytes)} is not reserved"
+    return sentence if missing_bytes is None else f"{sentence}: {format_size(missing_bytes)} is missing"
 
 
 def _note(control: Control, wish: Wish, status: Status, detail: str, freed: Freed) -> None:

@@ -42,7 +42,7 @@ def release(control: Control, who: str) -> tuple[Quarantine, ...]:
         q for q in control.past(control.clock.now()).quarantines if who in {q.domain.name, q.domain.uuid}
     )
     for quarantine in found:
-        detail = f"not held against it any more: {quarantine.reason}"
+        detail = f"quarantine ended: {quarantine.reason}"
         event = control.happened(
             RELEASE, Status.DONE, detail, about=quarantine.domain.name, domain=quarantine.domain
         )

@@ -212,7 +212,7 @@ def _host_text(host: HostFacts, plan: HostPlan) -> str:
     headroom = plan.headroom_bytes
     kept = f"reserve of {format_size(plan.reserve_bytes)}"
     if plan.reserved_bytes:
-        kept += f" and the {format_size(plan.reserved_bytes)} reserved"
+        kept += f" and {format_size(plan.reserved_bytes)} reserved"
     return (
         f"{host.name}: {counted(plan.running_domains, 'domain')}, "
         f"{format_size(plan.promised_bytes)} promised of {format_size(host.total_bytes)}, "

@@ -28,16 +28,16 @@ def _device_texts(area: SwapArea) -> Iterator[str]:
         yield f"holds {held} in {format_size(area.pool.used_bytes)}{limit} of memory"
     if area.backing is not None:
         yield (
-            f"writes to {area.backing} what it is told to put out: {format_size(area.backing_held_bytes)} "
-            f"are there, {format_size(area.backing_written_bytes)} were written"
+            f"writes back to {area.backing}: {format_size(area.backing_held_bytes)} stored, "
+            f"{format_size(area.backing_written_bytes)} written"
         )
     device = area.device
     if device is not None and area.kind is not SwapKind.ZRAM:
-        turns = "a rotating disk" if device.rotational else "no rotating disk"
-        shared = ", by its file system too" if area.kind is SwapKind.FILE else ""
+        turns = "rotating" if device.rotational else "not rotating"
+        shared = ", the rest of its file system included" if area.kind is SwapKind.FILE else ""
         mean = device.seconds_per_read
         took = f" at {mean * 1000:.3g} ms each" if mean is not None else ""
         yield (
             f"{device.name}, {turns}: {format_size(device.written_bytes)} written and {device.reads} reads"
-            f"{took} since it is there{shared}"
+            f"{took} since it was attached{shared}"
         )

@@ -124,7 +124,7 @@ class Acting:
                         self.relieve(action, domain)
                 elif self.may_take(action) and may_take(action):
                     if why := too_far(action):
-                        self._say(f"{name_of(action)} is not begun: {why}")
+                        self._say(f"{name_of(action)} does not start: {why}")
                     else:
                         self._begin(action, domain, giving=False)
 
@@ -159,7 +159,7 @@ class Acting:
             if had is None or stats is None or self.of(who) is not None or past.taken_from(who) > MIB:
                 continue
             if had - MIB <= stats.actual_bytes <= had + MIB:
-                because = f"it has its {format_size(had)} again"
+                because = f"it has {format_size(had)} again"
                 self.relieve(_to_size(who, had - MIB, had, because), domain)
 
     def stop(self, who: Incarnation | None, because: str) -> None:
@@ -280,7 +280,7 @@ def _to_size(who: Incarnation, before: int, after: int, because: str) -> Balloon
     )
 
 
-_RISK = "the host has to find as much"
+_RISK = "the host must have this much memory free"
 
 
 def _needs_slot(action: Action) -> bool:

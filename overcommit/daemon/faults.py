@@ -90,7 +90,7 @@ class Boundary:
         faults = self._faults.get(who) if who else None
         if faults is None or self._clock.monotonic() >= faults.until:
             return None
-        return f"it rests, for something went wrong with it: {faults.last}"
+        return f"left alone after an error: {faults.last}"
 
     def hopeless(self) -> Iterator[Incarnation]:
         """Those that rest and for whom it has been going wrong for long; each once in a while."""

@@ -89,9 +89,9 @@ class Footing:
         """Why no memory may be taken, for whoever waits for some; None: it may."""
         match self.mode(now):
             case Mode.OBSERVE:
-                return "overcommitd only observes, as it was told when it was started"
+                return "overcommitd only observes (--observe)"
             case Mode.PAUSED:
-                return "overcommitd is paused, and takes nothing; overcommitctl resume ends that"
+                return "overcommitd is paused and takes nothing; to end it: overcommitctl resume"
             case Mode.SAFE:
                 return f"overcommitd takes nothing: it is {self.reason(now)}"
             case _:

@@ -55,7 +55,7 @@ def evidence_of(
                 heats[who.uuid] = heat
         why_not = boundary.why_not(who)
         if terms.wanted_for == who.name:
-            why_not = "memory is being reserved for it"
+            why_not = "memory is being freed for it"
         if why_not is not None:
             restraints[who] = dataclasses.replace(each.grip.restraint, why_not=why_not)
     return Evidence(

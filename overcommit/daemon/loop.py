@@ -47,8 +47,8 @@ _NEWS = {
 }
 """What calls for another plan. The rest calls for another look, which finds out itself."""
 
-_UNKEPT_PAUSE = "but a restart ends it, for the disk does not take it"
-_UNKEPT_RESUME = "but a restart may pause it again, for the disk does not take that"
+_UNKEPT_PAUSE = "but only until a restart: the disk cannot record it"
+_UNKEPT_RESUME = "but a restart may pause it again: the disk cannot record this"
 
 
 class Server(Protocol):
@@ -100,7 +100,7 @@ class Loop:
         self._journal_bytes: int | None = None
         self._plan_texts: tuple[Document | None, Document | None] = (None, None)
         if pause := pausing.take_up(control.ledger, now=control.clock.now()):
-            self._say(f"still {self._pause_for(pause)}: an earlier run was ordered to by uid {pause.uid}")
+            self._say(f"still {self._pause_for(pause)}, ordered by uid {pause.uid} before the restart")
 
     def run(self) -> None:
         """Go round until a wake says stop.
@@ -116,7 +116,7 @@ class Loop:
         self._manager.ready(self._sentence)
         while self.go_round():
             pass
-        self._manager.stopping("giving back what has to be given back")
+        self._manager.stopping("giving back")
         self._reserving.close()
 
     def go_round(self) -> bool:
@@ -131,7 +131,7 @@ class Loop:
         if any(wake.kind is WakeKind.WORKER_ENDED for wake in wakes):
             raise HostError(
                 "the process that does all DAMON I/O has died",
-                hint="start overcommitd again, which goes on from here; or overcommitctl restore",
+                hint="systemctl restart overcommitd, which continues; or overcommitctl restore",
             )
         self._take(wakes)
         with patience_of(_DAMON_SECONDS):
@@ -255,7 +255,7 @@ class Loop:
             self._manager.alive(self._sentence)
         elif unserved != self._unserved:
             # The watchdog is not told that we are well: it starts us anew, which is all that can still help.
-            self._say(f"the control socket serves nobody: {unserved}")
+            self._say(f"the control socket does not answer: {unserved}")
         self._unserved = unserved
 
     def _count(self, seconds: float, before: Plan | None) -> None:

@@ -50,7 +50,7 @@ class Losses:
         first = loss not in self.footing.lost
         self.footing = self.footing.without(loss, why, self._now)
         if first:
-            self._stop(f"{loss.value} is lost: {why}")
+            self._stop(f"lost {loss.value}: {why}")
 
     def regain(self, loss: Loss) -> None:
         """It is there again."""

@@ -64,16 +64,16 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="PATH",
         help="Policy file. [default: /etc/overcommit/policy.yaml, else the shipped balanced.yaml]",
     )
-    parser.add_argument("--observe", action="store_true", help="Watch and plan, and change nothing.")
+    parser.add_argument("--observe", action="store_true", help="Watch and plan only; change nothing.")
     parser.add_argument(
         "--take-over",
         action="store_true",
-        help="Turn off kernel modules that keep DAMON to themselves (damon_stat); back on at the end.",
+        help="Turn off kernel modules that use DAMON (damon_stat), and turn them on again at the end.",
     )
     parser.add_argument(
         "--group",
         metavar="NAME",
-        help="Its members may give orders, as root may. [default: overcommit, where there is such a group]",
+        help="Members of this group may give orders, like root. [default: overcommit, if that group exists]",
     )
     return parser.parse_args(arguments)
 

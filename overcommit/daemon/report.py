@@ -17,6 +17,7 @@ from overcommit.model.plan import HostPlan
 from overcommit.model.policy import ReclaimMode
 from overcommit.plan.main_job import briefly
 from overcommit.plan.swap_budget import SwapVerdict
+from overcommit.units import counted
 
 _MOST_NAMED = 3
 
@@ -40,20 +41,20 @@ def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
         yield "EMERGENCY: less than half of the reserve is left"
     plan = state.plan
     if plan is None:
-        yield "nothing could be looked at yet"
+        yield "has not seen the host yet"
         return
-    yield f"{len(domains)} domain(s)"
+    yield counted(len(domains), "domain")
     at_work = [f"{name_of(action)} {subject_of(action)}" for action in state.at_work]
     if at_work:
-        yield f"at work: {_some(at_work)}"
+        yield f"running: {_some(at_work)}"
     if mode is Mode.OBSERVE and plan.runnable:
         yield f"would: {_some([f'{name_of(a)} {subject_of(a)}' for a in plan.runnable])}"
     resting = [who.name for who, each in domains.items() if each.rests]
     if resting:
-        yield f"resting: {_some(sorted(resting))}"
+        yield f"throttled: {_some(sorted(resting))}"
     faulty = [who.name for who, each in domains.items() if each.faulty]
     if faulty:
-        yield f"left alone, for something went wrong with it: {_some(sorted(faulty))}"
+        yield f"left alone after an error: {_some(sorted(faulty))}"
     if state.frees:
         yield "frees memory for a reservation"
     if _below_reserve(state, plan.host) and not state.emergency:
@@ -61,7 +62,7 @@ def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
     if state.policy.reclaim is ReclaimMode.OFF and why is None:
         yield "the policy says reclaim: off"
     if state.policy_refused:
-        yield "the policy on disk is refused, the old one stays"
+        yield "the policy on disk is refused; the old one stays in force"
 
 
 def _below_reserve(state: State, host: HostPlan) -> bool:

@@ -28,7 +28,7 @@ _MOST_WAITING = 8
 _PROGRESS_SECONDS = 5.0
 _LAST_SECONDS = 240.0
 """What was begun before the time of a wish was up may still end in that time."""
-_GONE = "who asked for it has gone"
+_GONE = "the client has disconnected"
 _STOPPING = "overcommitd is stopping"
 
 
@@ -72,7 +72,7 @@ class Reserving:
     def ask(self, order: Order) -> None:
         """Take a wish in; it is answered when it is granted, cannot be, or its time is up."""
         if len(self._waiting) >= _MOST_WAITING:
-            order.fail("too many reservations are waited for", "try again when one of them is granted")
+            order.fail("too many reservations are waiting", "try again when one of them has ended")
             return
         said = order.arguments
         waiting = _Waiting(

@@ -147,7 +147,7 @@ class LocalWakes:
             trigger = triggers.open(HOST_MEMORY, level)
         except HostError as error:
             hint = f" ({error.hint})" if error.hint else ""
-            self._say(f"{error}{hint}: pressure is noticed a tick later")
+            self._say(f"{error}{hint}: memory pressure is noticed one tick later")
             return
         self._triggers[trigger.fileno()] = trigger, Wake(kind=kind, detail=f"memory pressure: {level.share}")
         self._poll.register(trigger.fileno(), select.POLLPRI)
@@ -181,7 +181,7 @@ class LocalWakes:
             if events & select.POLLPRI:
                 wakes.append(self._triggers[descriptor][1])
             if events & (select.POLLERR | select.POLLNVAL):
-                self._say("a trigger of memory pressure ended: pressure is noticed a tick later")
+                self._say("a memory pressure trigger ended: memory pressure is noticed one tick later")
                 self._end(descriptor)
         return tuple(wakes)
 

@@ -56,7 +56,7 @@ class Feature(NamedTuple):
 FEATURES = (
     Feature(
         "snapshot limit", "contexts/N/schemes/N/stats/max_nr_snapshots", "7.0",
-        "a kdamond that pages out cannot end by itself when its controller dies: the next command stops it",
+        "if overcommit dies, a kdamond that pages out stops only at the next command",
     ),
     Feature(
         "interval tuning", "contexts/N/monitoring_attrs/intervals/intervals_goal/access_bp", "6.15",
@@ -68,7 +68,7 @@ FEATURES = (
     ),
     Feature(
         "passed bytes", "contexts/N/schemes/N/stats/sz_ops_filter_passed", "6.14",
-        "the kernel does not say how much memory a scheme's filters let through",
+        "the kernel does not report how much memory passes a scheme's filters",
     ),
     Feature(
         "node goals", "contexts/N/schemes/N/quotas/goals/N/nid", "6.16",
@@ -80,23 +80,23 @@ FEATURES = (
     ),
     Feature(
         "goal tuner", "contexts/N/schemes/N/quotas/goal_tuner", "7.1",
-        "a kdamond that pages out is stopped and started by us to keep its pace, not by DAMON's goal tuner",
+        "overcommit stops and starts a kdamond to keep its pace, instead of DAMON's goal tuner",
     ),
     Feature(
         "fail charge", "contexts/N/schemes/N/quotas/fail_charge_denom", "7.2",
-        "paging out physical memory uses up its quota on memory of others",
+        "page-out by physical address wastes quota on memory of others",
     ),
     Feature(
         "weighted destinations", "contexts/N/schemes/N/dests/nr_dests", "6.17",
-        "migration has one destination, and moves nothing of a process: no demotion",
+        "migration cannot move the memory of a process: no demotion",
     ),
     Feature(
         "target removal", "contexts/N/targets/N/obsolete_target", "6.19",
-        "a domain cannot leave a kdamond that watches several: each has its own",
+        "a domain cannot leave a shared kdamond, so each domain has its own",
     ),
     Feature(
         "pause", "contexts/N/pause", "7.2",
-        "a monitor cannot rest: it is stopped, and forgets what it saw",
+        "a monitor cannot be paused; it is stopped and loses its data",
     ),
 )  # fmt: skip
 

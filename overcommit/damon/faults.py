@@ -28,12 +28,11 @@ FAULTS = (
     Fault(
         since=(6, 14),
         mended=(7, 1),
-        what="a command to a kdamond whose last process ends at that moment hangs for ever, and keeps DAMON "
-        "locked until the next boot",
-        ours="overcommit gives each monitor a page of its own process to watch besides, so that it does not "
-        "end with its guest; it reads from the tracepoint; a kdamond that pages out gets no command but on "
-        "and off",
-        remedy="boot Linux 7.1 or later; until then run no other tool on DAMON that watches processes",
+        what="a command to a kdamond whose last process ends at the same time hangs, and locks DAMON until "
+        "the next boot",
+        ours="each monitor also watches a page of overcommit itself, so it does not end with its guest; "
+        "overcommit reads from the tracepoint and sends a kdamond that pages out only on and off",
+        remedy="boot Linux 7.1 or later; until then use no other DAMON tool that watches processes",
     ),
 )
 

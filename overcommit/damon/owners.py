@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.host.kernel import Kernel
 from overcommit.records.checks import MODULES as MODULES
+from overcommit.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +40,9 @@ def find_owners(kernel: Kernel, sysfs: DamonSysfs) -> tuple[Owner, ...]:
     owners: list[Owner] = [
         ModuleOwner(
             module=module,
-            what=f"the kernel module {module} runs DAMON for itself",
-            remedy="--take-over turns it off while we work and on again afterwards; "
-            f"for good: echo N > {enabled_path(module)}",
+            what=f"the kernel module {module} uses DAMON",
+            remedy="add --take-over to turn it off for the time being; for good: echo N > "
+            f"{enabled_path(module)}",
             can_take_over=True,
         )
         for module in MODULES
@@ -52,8 +53,8 @@ def find_owners(kernel: Kernel, sysfs: DamonSysfs) -> tuple[Owner, ...]:
     if slots and not running:
         owners.append(
             Owner(
-                what=f"another tool left {slots} configured kdamond slot(s), all off",
-                remedy="--take-over saves the configuration and puts it back afterwards",
+                what=f"another tool left {counted(slots, 'configured kdamond slot')}, all off",
+                remedy="add --take-over to save the configuration and put it back afterwards",
                 can_take_over=True,
             )
         )
@@ -81,7 +82,7 @@ def tool_in(kernel: Kernel, sysfs: DamonSysfs, slot: int) -> Owner:
     return Owner(
         what=f"kdamond {slot} (thread {sysfs.kdamond_pid(slot)}, {operations} on {on_what}) "
         "was started by another tool",
-        remedy="stop it with the tool that started it (damo stop, for instance); we never stop it",
+        remedy="stop it with the tool that started it, for example: damo stop",
         can_take_over=False,
     )
 

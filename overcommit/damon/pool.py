@@ -36,6 +36,7 @@ from overcommit.records.journal import (
     Record,
     TraceOpened,
 )
+from overcommit.units import counted
 
 _MARKS = 999_999
 
@@ -88,9 +89,9 @@ class DamonPool:
         for slot, mark in enumerate(self._sysfs.marks(range(count))):
             if mark != self._mark and self._sysfs.running(slot):
                 owner = tool_in(self._kernel, self._sysfs, slot)
-                raise Conflict(f"another tool took DAMON meanwhile: {owner.what}", hint=owner.remedy)
+                raise Conflict(f"another tool has taken DAMON: {owner.what}", hint=owner.remedy)
         raise Conflict(
-            "another tool set DAMON up anew meanwhile", hint="overcommitctl doctor names who uses DAMON now"
+            "another tool has reconfigured DAMON", hint="overcommitctl doctor names who uses DAMON now"
         )
 
     def start(self, slot: int, kdamond: Kdamond) -> None:
@@ -108,11 +109,11 @@ class DamonPool:
             self._sysfs.command(slot, "on")
         except Busy as error:
             raise Conflict(
-                "DAMON refused to start: an exclusive user is running",
+                "DAMON did not start: another user runs it exclusively",
                 hint="overcommitctl doctor names it",
             ) from error
         if not self._sysfs.running(slot):
-            raise HostError(f"kdamond {slot} ended as soon as it was started")
+            raise HostError(f"kdamond {slot} ended at once")
 
     def trace(self, buffer_bytes: int) -> AccessTrace | None:
         """A trace of all our kdamonds' windows, None where the kernel does not let us have one.
@@ -243,7 +244,7 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
             case PoolClaimed(size=size, before=before, mark=mark):
                 if _still_ours(sysfs, size, mark) and sysfs.dump() != before:
                     sysfs.load(before)
-                    said.append(f"DAMON's {size} slot(s) given back")
+                    said.append(f"released DAMON ({counted(size, 'kdamond slot')})")
             case TraceOpened():
                 try:
                     AccessTrace(kernel).close()
@@ -298,6 +299,6 @@ def _switch_back(kernel: Kernel, module: str, value: str) -> bool:
     except OSError as error:
         raise HostError(
             f"the kernel module {module} cannot be turned on again: {error.strerror}",
-            hint="overcommitctl doctor names who uses DAMON now; overcommitctl restore tries again",
+            hint="overcommitctl doctor names who uses DAMON; then overcommitctl restore",
         ) from error
     return True

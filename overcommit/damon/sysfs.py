@@ -80,7 +80,7 @@ def _shown(name: str, value: str) -> str:
 def _set_up_anew() -> Conflict:
     """A slot that was there is not: only a write of ``nr_kdamonds`` removes one."""
     return Conflict(
-        "another tool set DAMON up anew: a kdamond slot is gone",
+        "another tool has reconfigured DAMON: a kdamond slot is gone",
         hint="overcommitctl doctor names who uses DAMON now",
     )
 

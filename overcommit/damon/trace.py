@@ -58,7 +58,7 @@ class AccessTrace:
             self._kernel.write(f"{INSTANCE}/trace_clock", "mono")  # the clock that Python's monotonic() reads
             self._kernel.write(f"{INSTANCE}/{_EVENT}/enable", "1")
         except OSError as error:
-            raise Unsupported(f"the kernel does not trace DAMON for us: {error.strerror}") from error
+            raise Unsupported(f"the kernel refuses to trace DAMON: {error.strerror}") from error
 
     def read(self, most_bytes: int) -> str:
         """What has come since the last time, up to so much text.
@@ -80,7 +80,7 @@ class AccessTrace:
                 return False
             raise HostError(
                 f"the tracing instance {INSTANCE} cannot be removed: {error.strerror}",
-                hint="who has one of its files open? overcommitctl restore tries again",
+                hint="close its files in other programs, then overcommitctl restore",
             ) from error
         return True
 

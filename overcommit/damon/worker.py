@@ -155,8 +155,8 @@ class DamonWorker:
     def _hung(self, path: str) -> HostError:
         return HostError(
             f"the kernel's DAMON has not answered for {self._deadline_seconds:.0f} s ({path})",
-            hint="Linux 6.14 to 7.0 can hang there until the next boot; see the kernel log. "
-            "overcommitctl restore gives the balloons back",
+            hint="see the kernel log: Linux 6.14 to 7.0 can hang there until the next boot. overcommitctl "
+            "restore still gives balloons back",
         )
 
 

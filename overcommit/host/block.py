@@ -100,7 +100,7 @@ def directory_of_mount(kernel: Kernel, mount: Mount) -> str:
             mapped = f"{DEVICES}/{device}/dm/name"
             if device.startswith("dm-") and kernel.exists(mapped) and kernel.read(mapped).strip() == name:
                 return f"{DEVICES}/{device}"
-    raise HostError(f"it lies on {mount.filesystem}, under which is no block device of this host")
+    raise HostError(f"it is on {mount.filesystem}, which has no block device on this host")
 
 
 def read_name(kernel: Kernel, directory: str) -> str:

@@ -21,7 +21,7 @@ def number(text: str, where: str) -> int:
     """
     stripped = text.strip()
     if _NUMBER.fullmatch(stripped) is None:
-        raise Unreadable(f"{where} should have a number, and has {excerpt(text)}")
+        raise Unreadable(f"{where} has no number: {excerpt(text)}")
     return int(stripped)
 
 
@@ -45,7 +45,7 @@ def numbers(text: str, where: str, *, at_least: int) -> tuple[int, ...]:
     """
     fields = text.split()
     if len(fields) < at_least:
-        raise Unreadable(f"{where} should have {at_least} numbers, and has {excerpt(text)}")
+        raise Unreadable(f"{where} has fewer than {at_least} numbers: {excerpt(text)}")
     return tuple(number(field, where) for field in fields)
 
 

@@ -85,9 +85,7 @@ def find_blocks(
         return NOTHING_FOUND
     for region, _ in ram:
         if region.backing is None:
-            raise Unreadable(
-                f"{region.path} lies on a file system that is not known (device {region.device})"
-            )
+            raise Unreadable(f"{region.path} is on an unknown file system (device {region.device})")
     unknown = frozenset[str]().union(*(region.flags for region, _ in ram)) - KNOWN_FLAGS
     return Found(
         blocks=tuple(sorted((_block(*pair) for pair in (*ram, *storage)), key=lambda block: block.span)),

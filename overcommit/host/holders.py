@@ -62,7 +62,7 @@ def read_pinned(kernel: Kernel, pid: int, locked_bytes: int) -> tuple[Holder, ..
     """
     status = parse_meminfo(kernel.read(f"/proc/{pid}/status"))
     if "VmLck" not in status:
-        raise Unreadable(f"/proc/{pid}/status does not say what is locked")
+        raise Unreadable(f"/proc/{pid}/status has no figure for locked memory")
     pinned = {"VmLck": status["VmLck"] - locked_bytes, "VmPin": status.get("VmPin", 0)}
     return tuple(
         Holder(kind=HolderKind.PINNED, what=f"somebody ({format_size(size)} by {name} of /proc/{pid}/status)")

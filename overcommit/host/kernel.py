@@ -269,7 +269,7 @@ class LocalKernel:
             raise Gone(f"process {pid} has exited") from error
         try:
             if start_time_of(self.read(f"/proc/{pid}/stat")) != start_time:
-                raise Gone(f"process {pid} is another one by now")
+                raise Gone(f"process {pid} was replaced by another one")
             for batch in batches(ranges):
                 process_madvise(process, batch, int(advice), advice.name)
         except (FileNotFoundError, ProcessLookupError) as error:

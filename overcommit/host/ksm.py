@@ -37,7 +37,7 @@ def read_ksm(kernel: Kernel) -> KsmFacts | None:
 
     run = count("run")
     if run not in {known.value for known in KsmRun}:
-        raise Unreadable(f"{DIRECTORY}/run should be 0, 1 or 2, and is {run}")
+        raise Unreadable(f"{DIRECTORY}/run is {run}, not 0, 1 or 2")
     return KsmFacts(
         run=KsmRun(run),
         pages_to_scan=count("pages_to_scan"),

@@ -17,7 +17,7 @@ from overcommit.clock import Clock
 from overcommit.errors import HostError
 
 _T = TypeVar("_T")
-_HINT = "a hung QEMU or libvirtd; see virsh domcontrol and the domain's log"
+_HINT = "QEMU or libvirtd hangs; see virsh domcontrol DOMAIN, and the domain's log in /var/log/libvirt/qemu"
 
 
 _Answer = tuple[_T | None, BaseException | None]
@@ -97,7 +97,7 @@ class Calls:
         with self._lock:
             earlier = self._begun.get(subject)
             if earlier is not None:
-                waited = f"still waiting since {now - earlier:.0f} s for an earlier call"
+                waited = f"an earlier call has not returned for {now - earlier:.0f} s"
                 raise HostError(f"libvirt could not {doing}: {waited}", hint=_HINT)
             if self.is_full():
                 raise HostError(

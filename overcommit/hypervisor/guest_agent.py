@@ -48,8 +48,8 @@ _HINTS = {
     "has not been found": "the guest's qemu-ga is too old",
     _NO_SUCH_FILE: "the guest's kernel was built without it",
     "Permission denied": "the agent is confined in the guest (SELinux, AppArmor), or the file is read-only",
-    "resource busy": "somebody else uses DAMON in the guest (damon_stat does by default in recent kernels)",
-    "Invalid argument": "the guest's kernel does not take that value",
+    "resource busy": "another user of DAMON runs in the guest (damon_stat, by default in recent kernels)",
+    "Invalid argument": "the guest's kernel refuses that value",
 }
 
 
@@ -147,6 +147,6 @@ def _nonsense(command: str, why: ValueError | None = None) -> HostError:
     """What is said of an answer that is none; none of its text."""
     about = f": {str(why)[:_LONGEST]}" if why is not None and str(why) and str(why).isprintable() else ""
     return HostError(
-        f"the guest agent answers {command} with what is no answer{about}",
-        hint="see qemu-guest-agent in the guest; it is broken or hostile",
+        f"the guest agent's answer to {command} is not valid{about}",
+        hint="check qemu-guest-agent in the guest: it is broken or hostile",
     )

@@ -65,9 +65,9 @@ def believed_balloon(stats: BalloonStats, *, most_bytes: int) -> BalloonStats:
     """
     if not 0 <= stats.actual_bytes <= most_bytes:
         raise Implausible(
-            f"the guest says that its balloon leaves it {_said(stats.actual_bytes)}, and was promised "
+            f"the guest reports {_said(stats.actual_bytes)} as its balloon size, but was promised "
             f"{format_size(most_bytes)}",
-            hint="the guest's balloon driver is broken or hostile; nothing is taken from it",
+            hint="check the guest's balloon driver: it is broken or hostile; nothing is taken from the guest",
         )
     doubts = {
         name: value
@@ -98,7 +98,7 @@ def doubt_gap(stats: BalloonStats, most_bytes: int) -> Gap | None:
     """The gap that its ``doubts`` are, None where there are none."""
     if not stats.doubts:
         return None
-    why = f"the guest says {'; '.join(stats.doubts)}, and was promised {format_size(most_bytes)}"
+    why = f"the guest reports {'; '.join(stats.doubts)}, but was promised {format_size(most_bytes)}"
     return Gap(what=STATISTICS, why=why)
 
 
@@ -131,7 +131,7 @@ def believed(definition: Definition) -> Believed:
     gaps = tuple(
         Gap(
             what=MEMORY_DEVICE,
-            why=f"device {said.alias} is said to have {_said(said.current_bytes)} of "
+            why=f"device {said.alias} reports impossible sizes: {_said(said.current_bytes)} of "
             f"{_said(said.size_bytes)}, {_said(said.requested_bytes)} requested",
         )
         for said, device in zip(definition.virtio_mem, devices, strict=True)

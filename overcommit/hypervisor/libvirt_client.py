@@ -145,7 +145,7 @@ class LibvirtClient:
             ) from error
 
     def watch(self, notify: Notify | None) -> None:
-        """Notice a libvirtd that hangs, and tell of events; needs libvirt's event loop to run.
+        """Notice a libvirtd that hangs, and deliver events; needs libvirt's event loop to run.
 
         Raises:
             HostError: libvirtd does not answer.
@@ -158,7 +158,7 @@ class LibvirtClient:
             if notify is not None:
                 self._unsubscribe = subscribe(self._libvirt, self._connection, notify)
 
-        self._bounded("tell of events", begin)
+        self._bounded("deliver events", begin)
 
     def is_open(self) -> bool:
         """Whether the connection has not been lost; asks nobody."""
@@ -181,7 +181,7 @@ class LibvirtClient:
         Raises:
             HostError: it does not answer within ``seconds``.
         """
-        self._bounded("give a sign of life", self._connection.getLibVersion, seconds=seconds)
+        self._bounded("answer a keepalive", self._connection.getLibVersion, seconds=seconds)
 
     def close(self) -> None:
         """Leave the connection; what has not returned of it ends by itself."""
@@ -204,7 +204,7 @@ class LibvirtClient:
 
         library, emulator = (
             ".".join(str(number // 10**power % 1000) for power in (6, 3, 0))
-            for number in self._bounded("say its version", versions, subject=_VERSIONS)
+            for number in self._bounded("report its version", versions, subject=_VERSIONS)
         )
         return f"libvirt {library}, QEMU {emulator} at {self._uri}"
 
@@ -217,7 +217,7 @@ class LibvirtClient:
         waiting = [subject for subject in SURVEYS if self.waiting_seconds(subject) is not None]
         subject = next((subject for subject in SURVEYS if subject not in waiting), SURVEYS[0])
         told = self._bounded(
-            "tell of all domains",
+            "list all domains",
             lambda: ask_all(self._libvirt, self._connection),
             subject=subject,
             seconds=self._deadline_seconds + _SECONDS_A_DOMAIN * self._surveyed,
@@ -228,7 +228,7 @@ class LibvirtClient:
     def state(self, uuid: str) -> RunState:
         """See `Hypervisor.state`."""
         return self._bounded(
-            f"say its state (domain {uuid})",
+            f"report its state (domain {uuid})",
             lambda: state_of(self._connection.lookupByUUIDString(uuid).state()[0]),
         )
 
@@ -295,7 +295,7 @@ class LibvirtClient:
         values = self._on_domain(uuid, "read its balloon", lambda d: d.memoryStats())
 
         if "actual" not in values:
-            raise HostError(f"libvirt does not say how large the balloon of domain {uuid} is")
+            raise HostError(f"libvirt does not report the balloon size of domain {uuid}")
         return _balloon_of(values, now)
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
@@ -320,7 +320,7 @@ class LibvirtClient:
         def carry(domain: Any) -> None:
             domain.setMetadata(element, xml, "overcommit", CLAIM_NAMESPACE, live)
 
-        self._on_domain(uuid, "note our claim", carry)
+        self._on_domain(uuid, "write our claim", carry)
 
     def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
         """See `Hypervisor.ask_agent`. It takes a job of its own: a hung agent holds up nothing else."""

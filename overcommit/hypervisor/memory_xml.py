@@ -63,7 +63,7 @@ def _scale(unit: str, where: str) -> int:
         return 1
     match = re.fullmatch(r"([kmgtpe])(|b|ib)", unit, re.IGNORECASE | re.ASCII)
     if match is None:
-        raise Unreadable(f"<{where}> has the unit {unit[:30]!a}, which is not known")
+        raise Unreadable(f"<{where}> has the unknown unit {unit[:30]!a}")
     base = 1000 if match[2].lower() == "b" else 1024
     return int(base ** _POWERS[match[1].lower()])
 
@@ -98,7 +98,7 @@ def _devices(root: ET.Element) -> Iterator[Part]:
     for device in root.findall("./devices/memory"):
         model, alias = device.get("model", ""), alias_of(device)
         if model not in _STORAGE | _RAM | {"sgx-epc"}:
-            raise Unreadable(f"it has a memory device of the model {model[:30]!a}, which is not known")
+            raise Unreadable(f"it has a memory device of an unknown model: {model[:30]!a}")
         path, pages = device.find("./source/path"), size_of(device.find("./source/pagesize"))
         node = device.findtext("./target/node", "")
         yield Part(

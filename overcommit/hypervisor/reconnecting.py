@@ -217,7 +217,7 @@ class ReconnectingLibvirt:
         try:
             # If this does not return in time what it opens is closed when it does: nobody holds it.
             client = self._opening.bounded(
-                LIBVIRTD, "let us connect", self._open, seconds=self._deadline_seconds
+                LIBVIRTD, "accept a connection", self._open, seconds=self._deadline_seconds
             )
             try:
                 client.watch(notify)

@@ -15,7 +15,7 @@ class Survey:
         self._hypervisor = hypervisor
         self._clock = clock
         self._said: dict[str, Surveyed] = {}
-        self._error = HostError("the hypervisor was not asked for its domains")
+        self._error = HostError("libvirt was not asked for its domains")
         self.told: tuple[Surveyed, ...] | None = None
         """None where the hypervisor did not answer."""
 

@@ -21,14 +21,16 @@ class SwapHazard(enum.Enum):
     """What makes a place a bad one for swap, as a sentence goes on after its path."""
 
     ZFS = (
-        "lies on ZFS, which needs memory to write: a host that is short of memory can hang there "
-        "(known to OpenZFS, number 7734)"
+        "is on ZFS, which needs memory to write: a host that is short of memory can hang (OpenZFS issue 7734)"
     )
     NETWORK = (
         "is reached over a network, which needs memory to write: a host that is short of memory can hang, "
         "and stops when the network does"
     )
-    LOOP = "is a file behind a loop device: its file system needs memory to write, which may be what is short"
+    LOOP = (
+        "is a file behind a loop device: its file system needs memory to write, and a host that is short "
+        "can hang"
+    )
     BTRFS = (
         "is a file on btrfs: its subvolume cannot be snapshotted, and balancing or removing the device fails "
         "while it is in use"

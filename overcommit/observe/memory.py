@@ -74,7 +74,7 @@ def look_at_memory(
             gaps, "locked memory", lambda: read_pinned(kernel, pid, locked_bytes(mappings))
         )
         if found == NOTHING_FOUND:
-            gaps.append(Gap(what="guest RAM", why="not to be told from the rest of QEMU's memory"))
+            gaps.append(Gap(what="guest RAM", why="it cannot be told apart from the rest of QEMU's memory"))
         if found is None or found == NOTHING_FOUND:
             mounts, devices = _file_systems(kernel, pid), _block_devices(kernel)
             process = (
@@ -83,7 +83,7 @@ def look_at_memory(
     found = found or NOTHING_FOUND
     if found.unknown_flags:
         flags = ", ".join(sorted(found.unknown_flags))
-        gaps.append(Gap(what="memory flags", why=f"the kernel marks guest RAM {flags}, which is not known"))
+        gaps.append(Gap(what="memory flags", why=f"the kernel marks guest RAM with unknown flags: {flags}"))
     opened = attempt_or_gap(gaps, "open files", lambda: read_open(kernel, pid))
     others = cgroup.others if cgroup is not None else ()
     facts = MemoryFacts(

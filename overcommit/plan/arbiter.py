@@ -106,15 +106,15 @@ def _relieve(candidates: Sequence[Candidate], room: int, host: HostFacts) -> Ite
 
 def _given(action: _Relief, size: int) -> _Relief:
     if size < _unit(action):
-        return dataclasses.replace(action, blocked="the host itself has no memory left to give")
+        return dataclasses.replace(action, blocked="the host has no memory left to give")
     return dataclasses.replace(action, after_bytes=action.before_bytes + size)
 
 
 def _given_less(action: _Relief, size: int, bound: Room) -> _Relief:
     """What a limit leaves of it, and that it does."""
     if size < _unit(action):
-        return dataclasses.replace(action, blocked=f"it may hold no more ({bound.why})")
-    because = f"{action.because}; it may hold no more than that ({bound.why})"
+        return dataclasses.replace(action, blocked=f"its limit is reached ({bound.why})")
+    because = f"{action.because}; more is not possible ({bound.why})"
     return dataclasses.replace(action, after_bytes=action.before_bytes + size, because=because)
 
 
@@ -231,7 +231,7 @@ class _Purse:
         place, most, why = swap_place(candidate.case.domain), self._room, self._full
         bound = self._below.room(place)
         if bound is not None and bound.size_bytes < most:
-            most, why = bound.size_bytes, f"other page-outs take what {bound.why} leaves"
+            most, why = bound.size_bytes, f"other page-outs use up what {bound.why} leaves"
         granted = _coldest_of(wanted, most)
         if granted.expected_bytes < min(wanted.expected_bytes, worthwhile(0)):
             return dataclasses.replace(wanted, blocked=why)

@@ -78,7 +78,7 @@ def _together(actions: Sequence[Action], now: Snapshot, policy: Policy, short: i
         slack = sum(2 * worthwhile(ceilings.get(who, 0)) for who in {a.domain for a in taking})
         given = sum(a.after_bytes - a.before_bytes for a in actions if _relieves(a))
         if sum(map(frees, taking)) > short + given + slack:
-            yield f"the policy takes only what the host is short of, which is {format_size(short)} now"
+            yield f"the policy takes only what the host is short of. That is {format_size(short)} now"
 
 
 def _relieves(action: Action) -> bool:
@@ -138,7 +138,7 @@ def _too_far(action: DomainAction, domain: DomainFacts, of: DomainClass, policy:
                 yield f"its balloon would leave {format_size(action.after_bytes)} of its ordinary memory"
         case ReportingAction():
             if action.expected_bytes > action.before_bytes - action.after_bytes:
-                yield "more is expected of compacting it than it changes"
+                yield "the compaction is expected to free more than it changes"
         case GuestReclaimAction():
             yield from _of_age(action.min_age_seconds, of)
         case PageoutAction():
@@ -152,7 +152,7 @@ def _of_size(action: BalloonAction | VirtioMemAction, domain: DomainFacts) -> It
         yield "nothing would change"
     swapped = action.expected_swap_bytes if isinstance(action, BalloonAction) else 0
     if action.expected_bytes + swapped > action.before_bytes - action.after_bytes:
-        yield "more is expected than would be taken"
+        yield "it is expected to free more than it takes"
     if isinstance(action, VirtioMemAction):
         yield from _of_blocks(action, domain)
 
@@ -178,7 +178,7 @@ def _of_pageout(action: PageoutAction, domain: DomainFacts, of: DomainClass, pol
             f"{format_size(floor)}"
         )
     if action.after_bytes != action.before_bytes - action.expected_bytes:
-        yield "its page-out does not add up"
+        yield "the sizes of its page-out do not add up"
     if action.before_bytes > ceiling or action.working_set_bytes > ceiling - action.expected_bytes:
         yield f"it has no more than {format_size(ceiling)}"
     actor = policy.pageout_actor or best_actor(domain)
@@ -198,10 +198,10 @@ def _of_demotion(
     if action.node != policy.cold_node:
         yield f"the policy names no memory node {action.node} for cold memory"
     if action.recall_to == action.node or (action.recall_to is not None and action.pieces):
-        yield "a recall goes to another node, of what is in use there"
+        yield "a recall moves memory that is in use to another node"
     moved = action.after_bytes - action.before_bytes
     if action.expected_bytes != (moved if action.recall_to is None else -moved):
-        yield "its move does not add up"
+        yield "the sizes of its move do not add up"
     yield from _of_age(action.cold_after_seconds, of)
     yield from _of_rate(action, of, policy)
     yield from _of_pieces(action.pieces, domain, of)
@@ -245,5 +245,5 @@ def _too_much_given(action: DomainAction, domain: DomainFacts, past: Past) -> It
 
 def _of_ksm(action: KsmAction, policy: Policy, past: Past, *, short: bool) -> Iterator[str]:
     if not may_start(policy, past, short=short):
-        yield "the policy does not have KSM started now"
+        yield "the policy does not start KSM now"
     yield from foreign_settings(action.settings)

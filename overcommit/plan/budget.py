@@ -93,25 +93,25 @@ def budget_notes(budget: HostBudget, host: HostFacts, policy: Policy) -> Iterato
     """What the operator should know before anything is done."""
     if budget.promised_bytes > policy.max_overcommit * budget.ordinary_bytes:
         yield (
-            f"promised {format_size(budget.promised_bytes)} is more than max_overcommit "
+            f"promised {format_size(budget.promised_bytes)} is more than max_overcommit allows: "
             f"{policy.max_overcommit:g} x {format_size(budget.ordinary_bytes)}"
         )
     worst = budget.worst_case
     if worst.nowhere_bytes:
-        where = "no room" if worst.bounds else "room neither in memory nor in the swap that the policy allows"
+        where = "no room" if worst.bounds else "no room in memory or in the swap that the policy allows"
         yield (
             f"if every guest wanted all its memory now, {format_size(worst.nowhere_bytes)} would find "
             + "; ".join((where, *worst.bounds))
         )
     exposed = [area.path for area in host.swap if area.exposed]
     if exposed:
-        yield f"what is paged out to {', '.join(exposed)} rests on a disk that is not encrypted"
+        yield f"what is paged out to {', '.join(exposed)} is readable on the disk: the disk is not encrypted"
 
 
 def zfs_text(budget: HostBudget) -> str:
     """To be said behind what is available, wherever that is said; nothing where all of it is free now."""
     later = budget.available_bytes - budget.free_now_bytes
-    return f" (rests on ZFS giving back {format_size(later)})" if later else ""
+    return f" (ZFS must give back {format_size(later)})" if later else ""
 
 
 def shared_limit(domains: Iterable[DomainFacts]) -> CgroupLimit | None:
@@ -159,7 +159,7 @@ def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[Sink]:
 def _behind(worst: WorstCase, room: Room, host: HostFacts) -> Iterator[str]:
     """What is not there yet: ZFS gives it back only when the kernel asks; and how well swap compresses."""
     if worst.memory_bytes > room.free_now_bytes:
-        yield f"rests on ZFS giving back {format_size(worst.memory_bytes - room.free_now_bytes)}"
+        yield f"ZFS must give back {format_size(worst.memory_bytes - room.free_now_bytes)}"
     if worst.wanted_bytes > worst.memory_bytes:
         yield from _compression(host)
 

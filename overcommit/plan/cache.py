@@ -24,7 +24,7 @@ class CacheRule(enum.Enum):
     """What of the cache goes that is not known to be unused."""
 
     KEPT = "none"
-    IN_STEPS = "a quarter, where the class lets any go: the host is short, and all else was not enough"
+    IN_STEPS = "a quarter: the host is short, and everything else was not enough"
     TAKEN = "all: the host is near its own OOM"
 
 
@@ -69,12 +69,12 @@ def droppable_cache(
         return Droppable(cache_bytes, 0, "its class says cache_after: never")
     after = format_age(cache_after)
     if heat is None:
-        return Droppable(cache_bytes, step, f"it was not watched, and goes after {after} of watching")
+        return Droppable(cache_bytes, step, f"it was not watched; it is given after {after} of watching")
     if heat.unused_bytes is None or heat.unused_after_seconds < cache_after:
         known = format_duration(heat.window_seconds)
-        why = f"it is not known to be unused for longer than {known}, and goes after {after} of watching"
+        why = f"it is known to be unused for {known} only; it is given after {after} of watching"
         return Droppable(cache_bytes, step, why)
     used = max(0, resident_bytes - heat.unused_bytes)
     droppable = max(0, cache_bytes - used)
-    why = f"{format_size(used)} of the guest were in use within {after}, and may be cache"
+    why = f"{format_size(used)} of the guest was in use within {after} and may be cache"
     return Droppable(cache_bytes, max(droppable, step), why)

@@ -150,7 +150,7 @@ def loads(text: str, source: str) -> Plan:
     for flaw in itertools.chain(flaws(plan, Plan, "plan"), _contradictions(plan)):
         raise _changed(source, f": {flaw}")
     if not _says_no_more(document, {**to_document(plan), "digest": document["digest"]}):
-        raise _changed(source, ": it has something that no plan has")
+        raise _changed(source, ": it has an unknown field")
     return plan
 
 

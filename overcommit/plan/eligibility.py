@@ -102,9 +102,9 @@ def _against_willing(domain: DomainFacts, needed: frozenset[str]) -> Iterator[Ve
     yield from _against_agent(domain)
     agent = domain.agent
     if agent is None:
-        yield refusal("its guest agent was not asked", "its owner must agree: guest_help in its class")
+        yield refusal("its guest agent was not asked", "if its owner agrees, set guest_help in its class")
     elif agent.trouble is not None:
-        yield refusal(f"its guest agent does not help: {agent.trouble}", "see qemu-guest-agent in the guest")
+        yield refusal(f"its guest agent failed: {agent.trouble}", "see qemu-guest-agent in the guest")
     elif needed - agent.commands:
         blocked = ", ".join(sorted(needed - agent.commands))
         yield refusal(
@@ -134,7 +134,7 @@ def _against_pinned(domain: DomainFacts) -> Iterator[Verdict]:
     for pin in (*domain.definition.passthrough, *pins):
         yield refusal(
             f"guest memory is pinned by {pin}",
-            "QEMU ignores the balloon and pages cannot move while the device is attached",
+            "detach the device; while it is attached, QEMU ignores the balloon and pages cannot move",
         )
     yield from _missing(domain, "open files", "locked memory")
     yield from _against_sealed(domain)
@@ -146,12 +146,12 @@ def _against_sealed(domain: DomainFacts) -> Iterator[Verdict]:
     if definition.launch_security:
         yield refusal(
             f"the guest is encrypted ({definition.launch_security})",
-            "its memory cannot be discarded or swapped by the host",
+            "no action is possible: the host cannot discard or swap encrypted memory",
         )
     if domain.in_guest_memfd:
         yield refusal(
             "guest memory is in guest_memfd",
-            "the kernel can neither swap nor move it: it comes back when the guest ends",
+            "the kernel cannot swap or move it; it is free again when the guest ends",
         )
     if definition.locked or any(block.locked for block in domain.guest_ram):
         yield refusal(
@@ -168,7 +168,7 @@ def _against_elsewhere(domain: DomainFacts) -> Iterator[Verdict]:
     if ram and not any(block.in_memory for block in ram):
         yield refusal(
             f"guest memory is {max(ram, key=lambda block: block.size_bytes).describe()}",
-            "the kernel writes it back there by itself: to have it in memory, which can be taken back, use "
+            "the kernel writes it back there by itself; for memory that can be taken back, use "
             "<memoryBacking><source type='memfd'/>",
         )
 
@@ -177,7 +177,7 @@ def _against_hugepages(domain: DomainFacts) -> Iterator[Verdict]:
     if any(block.huge for block in domain.guest_ram) or (not domain.blocks and domain.definition.hugepages):
         yield refusal(
             "guest memory is in hugetlb pages",
-            "they cannot be discarded or swapped page by page; use transparent huge pages",
+            "use transparent huge pages instead; hugetlb pages cannot be discarded or swapped one by one",
         )
 
 
@@ -200,7 +200,7 @@ def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
     if definition.balloon_model == "none":
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     if definition.windows:
-        yield refusal("a Windows guest: its driver does not report free pages", "use its balloon instead")
+        yield refusal("its driver does not report free pages (a Windows guest)", "use its balloon instead")
     if not definition.free_page_reporting:
         yield refusal(
             "off in the domain's definition",
@@ -215,11 +215,12 @@ def _against_virtio_mem(domain: DomainFacts) -> Iterator[Verdict]:
     if all(device.alias in huge for device in definition.virtio_mem):
         yield refusal(
             "its virtio-mem is in hugetlb pages",
-            "what it gives only the pool of huge pages gets: leave <pagesize> out of the device's <source>",
+            "remove <pagesize> from the device's <source>; else only the pool of huge pages gets what it "
+            "gives",
         )
     if definition.balloon_model == "none":
         yield refusal(
-            "no balloon device that says what the guest can spare",
+            "no balloon device, which reports what the guest can spare",
             "add <memballoon model='virtio'/> and power-cycle the domain",
         )
     yield from _against_now(domain)
@@ -228,8 +229,8 @@ def _against_virtio_mem(domain: DomainFacts) -> Iterator[Verdict]:
         size, asked = format_size(definition.plugged_bytes), sum(d.requested_bytes for d in moving)
         if definition.plugged_bytes:
             yield refusal(
-                f"its virtio-mem is being resized: it has {size}, and {format_size(asked)} were asked for",
-                "wait until it is over; a guest that cannot free the blocks never gets there",
+                f"its virtio-mem is being resized from {size} to {format_size(asked)}",
+                "wait until it ends; a guest that cannot free the blocks never gets there",
             )
         else:
             yield refusal(
@@ -248,8 +249,8 @@ def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     if definition.manager == "oVirt":
         yield refusal(
-            "managed by oVirt, whose MOM moves its balloon",
-            "only one may own it: take balloon out of the actuators of its class",
+            "oVirt manages it: MOM moves its balloon",
+            "remove balloon from the actuators of its class; only one tool may own a balloon",
         )
     yield from _against_now(domain)
     yield from _against_deaf(domain)
@@ -285,15 +286,15 @@ def _against_statistics(domain: DomainFacts) -> Iterator[Verdict]:
     if balloon.age_seconds > 2 * period + 2:
         yield refusal(
             f"guest statistics are {balloon.age_seconds:.0f} s old",
-            "the guest hangs, thrashes, or unloaded its driver",
+            "check the guest: it hangs, thrashes, or unloaded its balloon driver",
         )
 
 
 def _against_blind(domain: DomainFacts) -> Iterator[Verdict]:
     if domain.cgroup is None or domain.cgroup.pressure is None:
         yield refusal(
-            "its memory pressure cannot be seen",
-            "moving its memory must notice a guest in pain: cgroup v2 with PSI is needed (boot with psi=1)",
+            "its memory pressure cannot be read",
+            "boot with psi=1 and cgroup v2; a move must stop when the guest is short of memory",
         )
 
 
@@ -307,23 +308,24 @@ def _against_demotion(domain: DomainFacts, host: HostFacts, node: int) -> Iterat
         )
     yield from _against_now(domain)
     if host.node(node) is None:
-        yield refusal(f"the host shows no memory node {node}", "/sys/devices/system/node has those it has")
+        yield refusal(f"the host shows no memory node {node}", "ls /sys/devices/system/node lists its nodes")
     elif len(host.nodes) == 1:
         yield refusal(
-            f"memory node {node} is the only one", "cold_node is for hosts with slower memory beside"
+            f"memory node {node} is the only one",
+            "remove cold_node from the policy; it is for hosts with a second, slower node",
         )
     if host.migration is False:
         yield refusal(
             "this kernel's DAMON cannot move the memory of a process to another node",
-            "Linux 6.17 or later is needed",
+            "boot Linux 6.17 or later",
         )
     yield from _against_blind(domain)
     if domain.cgroup and domain.cgroup.shared:
         yield refusal(
             f"its cgroup is shared with {_sharers(domain)}",
-            "libvirt puts it there itself, and what moves could not be told from its memory"
+            "no action: libvirt puts it there itself, and its moved memory cannot be told from the guest's"
             if domain.only_helpers
-            else "what moves could not be told from theirs: let libvirt give each domain a cgroup",
+            else "let libvirt give each domain a cgroup of its own; now moved memory cannot be told apart",
         )
     yield from _missing(domain, "guest RAM", "memory flags", "residency", "placement")
 
@@ -350,9 +352,9 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
             )
     yield from _against_now(domain)
     if host.swap_unread is not None:
-        yield refusal("the host's swap cannot be read", f"{host.swap_unread}; doctor says the same")
+        yield refusal("the host's swap cannot be read", f"{host.swap_unread}; see overcommitctl doctor")
     if host.swap_total_bytes == 0:
-        yield refusal("the host has no swap", "add zram or a swap device; without one nothing can move")
+        yield refusal("the host has no swap", "add zram or a swap device")
     bound = tightest(domain.swap_limits)
     if bound is not None and bound.room_bytes < worthwhile(0):
         yield refusal(f"its cgroup may {no_swap(bound.limit)}", raise_text(bound.limit, domain.incarnation))
@@ -360,15 +362,15 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
     if actor not in {None, PageoutActor.DAMOS_FVADDR} and domain.cgroup and domain.cgroup.shared:
         yield refusal(
             f"its cgroup is shared with {_sharers(domain)}",
-            "libvirt puts it there itself: set pageout_actor to damos-fvaddr, which takes guest memory only"
+            "set pageout_actor to damos-fvaddr, which takes guest memory only; libvirt puts the other "
+            "process there itself"
             if domain.only_helpers
-            else "what is taken there may be theirs: let libvirt give each domain a cgroup, or use "
-            "damos-fvaddr",
+            else "let libvirt give each domain a cgroup of its own, or set pageout_actor to damos-fvaddr",
         )
     if actor and not actor.by_kdamond and domain.cgroup and not domain.cgroup.reclaim:
         yield refusal(
             "its cgroup has no memory.reclaim",
-            "Linux 5.19 or later is needed, or another pageout_actor in the policy",
+            "boot Linux 5.19 or later, or set another pageout_actor in the policy",
         )
     yield from _missing(domain, "guest RAM", "memory flags", "residency", "cgroup limits")
 

@@ -44,10 +44,10 @@ def emergency_policy(policy: Policy) -> Policy:
 def emergency_note(host: HostPlan, policy: Policy) -> str:
     """What is the matter, and what it means."""
     left, reserve = format_size(host.available_bytes), format_size(host.reserve_bytes)
-    what = f"EMERGENCY: of its reserve of {reserve} the host has {left} left"
+    what = f"EMERGENCY: the host has {left} left of its reserve of {reserve}"
     if policy.reclaim is ReclaimMode.OFF:
         return what
     return (
-        f"{what}: what is missing is taken at once, from the idlest first, and only a guest near its own OOM "
-        "is given any"
+        f"{what}. What is missing is taken at once, from the idlest domains first. Only a guest near its "
+        f"own OOM gets memory"
     )

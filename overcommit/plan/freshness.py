@@ -46,7 +46,7 @@ def require_fresh(plan: Plan, now: Snapshot, policy: Policy, past: Past = NOTHIN
     """
     if not plan.addresses:
         raise StalePlan(
-            "the plan has no addresses: it was made for a user who may not see them",
+            "the plan has no addresses, because its user may not see them",
             hint="nothing was changed; make a new plan as root",
         )
     for what in _changes(plan, now, policy, past.by_domain()):
@@ -70,7 +70,9 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
         domain = by_uuid.get(action.domain.uuid)
         if domain is None:
             anew = (
-                "was defined anew since: it has another UUID" if name in names else "is not running any more"
+                "was redefined since then: it has another UUID"
+                if name in names
+                else "is not running any more"
             )
             changes.append(f"domain {name} {anew}")
             continue
@@ -86,7 +88,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
     swapping = sum(a.expected_bytes for a in plan.runnable if isinstance(a, PageoutAction))
     swap = judge_swap(now.host, policy.swap)
     if swapping > swap.room_bytes:
-        changes.append(f"swap takes no more than {format_size(swap.room_bytes)} now: {swap.bound}")
+        changes.append(f"swap has room for only {format_size(swap.room_bytes)} now: {swap.bound}")
     moves = [a for a in plan.runnable if isinstance(a, DemotionAction)]
     for node in sorted({a.destination for a in moves}):
         arriving = sum(a.expected_bytes for a in moves if a.destination == node)
@@ -98,14 +100,14 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
 def _out_of_date(plan: Plan, now: Snapshot, policy: Policy) -> str | None:
     """Why the plan as a whole is not of this host, time and policy."""
     if plan.host.boot_id != now.host.boot_id:
-        return "this is another host, or it was rebooted since"
+        return "it was made on another host, or before this one rebooted"
     if (
         plan.expires_at > plan.created_at + LIFETIME_SECONDS
         or plan.created_at > now.taken_at + _AHEAD_SECONDS
     ):
-        return "its times are none that a plan has"
+        return "its times are not valid"
     if plan.emergency:
-        return "it was made for an emergency of the host, of that moment"
+        return "it was made for an emergency of the host at that time"
     if now.taken_at > plan.expires_at:
         return f"it expired {now.taken_at - plan.expires_at:.0f} s ago"
     if plan.policy_digest != policy.digest:
@@ -145,7 +147,7 @@ def _class_changes(
     if kind_of(action) not in of.actuators:
         return [f"domain {name} may no longer be given to {kind_of(action).value}"]
     if (inside := guest_help_of(action)) is not None and inside not in of.guest_help:
-        return [f"nothing may be done inside of domain {name} any more by {inside.value}"]
+        return [f"the policy no longer allows {inside.value} inside of domain {name}"]
     if isinstance(action, PageoutAction) and action.cold_after_seconds < of.cold_after_seconds:
         return [f"memory of domain {name} is cold only after {format_duration(of.cold_after_seconds)} now"]
     return []
@@ -167,7 +169,7 @@ def _domain_changes(action: DomainAction, plan: Plan, domain: DomainFacts, host:
     match action:
         case GuestReclaimAction():
             on = domain.agent is not None and domain.agent.reclaims
-            return [f"domain {domain.name} reclaims by itself already"] if on else []
+            return [f"the guest of domain {domain.name} already reclaims by itself"] if on else []
         case ReportingAction(expected_bytes=expected):
             left = held_free(domain)
             if left >= expected - little:

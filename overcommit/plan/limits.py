@@ -160,7 +160,7 @@ def raise_text(limit: CgroupLimit, domain: Incarnation | None = None) -> str:
     if limit.own and domain is not None and options and limit.path.endswith(_OF_LIBVIRT):
         return command("virsh", "memtune", whom(domain), options, "-1")
     if _POD in limit.path:
-        return f"raise what its pod may have ({limit.file} of {limit.path})"
+        return f"raise the memory limit of its pod ({limit.file} of {limit.path})"
     unit = unit_of(limit.path.removesuffix("/libvirt"))
     if not unit.endswith(_UNITS):
         return f"raise {limit.file} of {limit.path}"

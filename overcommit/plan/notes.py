@@ -33,7 +33,9 @@ def notes(
     if policy.reclaim is ReclaimMode.OFF:
         yield "the policy says reclaim: off"
     elif policy.reclaim is ReclaimMode.ON_PRESSURE and not host.short_bytes and not actions:
-        yield (f"{format_size(host.headroom_bytes)} above the reserve: nothing to do on_pressure")
+        yield (
+            f"{format_size(host.headroom_bytes)} above the reserve: reclaim: on_pressure takes nothing now"
+        )
     if policy.cold_node is not None:
         yield from _cold_node_notes(candidates, policy.cold_node, policy.reclaim)
     for candidate in candidates:
@@ -42,7 +44,7 @@ def notes(
         if domain.busy_with == MIGRATION_AWAY:
             yield leaving_text(domain)
         if candidate.case.pain is not None and not candidate.reliefs and not candidate.case.emergency:
-            yield f"{domain.name} is in pain, and gives nothing: {candidate.case.pain}"
+            yield f"{domain.name} is over its SLO and gives nothing: {candidate.case.pain}"
         if heat is not None and heat.cold_bytes is None:
             yield _too_short_text(candidate.case, heat)
         yield from _settling_notes(candidate, snapshot.taken_at)
@@ -57,7 +59,7 @@ def _too_short_text(case: Case, heat: Heat) -> str:
     watched, least = format_duration(heat.window_seconds), case.domain_class.cold_after_seconds
     who = "its class calls"
     if heat.cold_after_seconds > least:
-        who = f"it is held more firmly than by its class ({format_duration(least)}), and that calls"
+        who = f"it is throttled (class: {format_duration(least)}), which calls"
     return (
         f"{case.domain.name}: watched for {watched}, but {who} memory cold after "
         f"{format_duration(heat.cold_after_seconds)}: no page-out"
@@ -70,8 +72,8 @@ def leaving_text(domain: DomainFacts) -> str:
     swapped, held = (residency.swapped_bytes, residency.resident_bytes) if residency else (0, 0)
     share = swapped / (held + swapped) if swapped else 0.0
     return (
-        f"{domain.name} migrates to another host, and nothing is done to it: {format_size(swapped)} of it "
-        f"({format_ratio(share)}) are in swap, and are read back for that"
+        f"{domain.name} migrates to another host and is left alone. The migration reads "
+        f"{format_size(swapped)} of it ({format_ratio(share)}) back from swap"
     )
 
 
@@ -88,7 +90,7 @@ def swap_place_notes(host: HostFacts) -> Iterator[str]:
             yield f"swap on {area.path} {area.hazard.value}"
     untold = [area.path for area in host.swap if area.on_disk and area.encrypted is None]
     if untold:
-        yield f"whether what is paged out to {', '.join(untold)} rests encrypted cannot be told"
+        yield f"it is not known whether {', '.join(untold)} is encrypted"
 
 
 def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Iterable[Action]) -> Iterator[str]:
@@ -97,12 +99,12 @@ def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Itera
     missing = host.short_bytes - gained
     if missing < worthwhile(0):
         return
-    yield f"{format_size(missing)} of the reserve would still be missing"
+    yield f"{format_size(missing)} of the reserve is still missing after this plan"
     for case, offers, _ in candidates:
         idle = (case.heat.cold_bytes or 0) if case.heat else 0
         refused = [v.reason for v in case.verdicts.values() if not v.ok and v.reason]
         if not offers and refused and idle >= worthwhile(case.bounds.ceiling_bytes):
-            yield f"{case.domain.name} gives nothing of {format_size(idle)} idle: {refused[-1]}"
+            yield f"{case.domain.name} has {format_size(idle)} idle and gives nothing: {refused[-1]}"
 
 
 def _cache_notes(candidates: Iterable[Candidate], policy: Policy) -> Iterator[str]:
@@ -135,14 +137,14 @@ def _settling_notes(candidate: Candidate, now: float) -> Iterator[str]:
     more = min(case.heat.cold_bytes or 0, resident - case.bounds.floor_bytes)
     if usual <= more < least_worth(last, usual):
         yield (
-            f"{case.domain.name}: {format_size(more)} more looks idle, which is little so soon: "
-            f"{format_size(last.freed_bytes)} were paged out {format_duration(now - last.ended_at)} ago"
+            f"{case.domain.name}: {format_size(more)} more looks idle. That is too little so soon: "
+            f"{format_size(last.freed_bytes)} was paged out {format_duration(now - last.ended_at)} ago"
         )
 
 
 def _cold_node_notes(candidates: Iterable[Candidate], node: int, mode: ReclaimMode) -> Iterator[str]:
     if mode is ReclaimMode.ON_PRESSURE:
-        yield f"no memory goes to node {node} on_pressure: the host as a whole would gain nothing"
+        yield f"reclaim: on_pressure moves nothing to node {node}: the host as a whole gains nothing"
     for case, offers, _ in candidates:
         domain, heat = case.domain, case.heat
         if heat is None or heat.cold_bytes is None or domain.placement is None:
@@ -151,6 +153,6 @@ def _cold_node_notes(candidates: Iterable[Candidate], node: int, mode: ReclaimMo
         in_use = domain.placement.get(node, 0) - heat.cold_bytes - recalled
         if in_use >= worthwhile(domain.definition.maximum_bytes):
             yield (
-                f"{domain.name}: at least {format_size(in_use)} on node {node} are not cold, and slower to "
-                "reach than need be"
+                f"{domain.name}: at least {format_size(in_use)} on node {node} is not cold, so the guest "
+                f"reaches it more slowly than necessary"
             )

@@ -29,11 +29,11 @@ def obstacles_of(plan: Plan) -> Iterator[str]:
     if plan.host.budget.arc_bytes:
         free, cached = plan.host.reserve_bytes + plan.host.reserved_bytes, plan.host.budget.arc_bytes
         yield (
-            f"ZFS's cache could give back {format_size(cached)}, and does so only when memory is short: "
-            f"echo {free} > {SYS_FREE} has it keep that much free"
+            f"ZFS's cache can give back {format_size(cached)}, but only when memory is short: echo {free} "
+            f"> {SYS_FREE}"
         )
     if not plan.domains:
-        yield "no domain runs that could give memory"
+        yield "no running domain can give memory"
 
 
 def _verdicts(domain: DomainPlan) -> str:

@@ -105,8 +105,8 @@ def make_plan(
     sound = [domain for domain in snapshot.domains if domain.incarnation not in uncounted]
     made, unplanned = without_spoilers(sound, plan)
     left_out = (
-        *_left_out(unaccounted, "what it has cannot be counted, and is not in the account of the host"),
-        *_left_out(unplanned, "nothing can be planned for it"),
+        *_left_out(unaccounted, "its memory cannot be counted and is missing in the host's account"),
+        *_left_out(unplanned, "no plan is possible for it"),
     )
     return dataclasses.replace(
         made, left_out=left_out, notes=(*made.notes, *(left_out_text(each) for each in left_out))

@@ -110,8 +110,8 @@ def require_allowed(policy: Policy) -> None:
     """
     if policy.reclaim is ReclaimMode.OFF:
         raise Refused(
-            f"the policy {policy.source} says reclaim: off, and nothing is reserved under that",
-            hint="reclaim: on_pressure frees memory only when it is missing",
+            f"the policy {policy.source} says reclaim: off, so nothing can be reserved",
+            hint="set reclaim: on_pressure, which frees memory only when it is missing",
         )
 
 
@@ -138,13 +138,13 @@ def _denied(wish: Wish, lacking_bytes: int, snapshot: Snapshot, beside: Beside) 
     wanted = _wanted_on_nodes(wish.purpose, wish.size_bytes, snapshot, beside)
     lacking, full = lacking_on_nodes(wanted, left)
     denied = Denied(
-        lacking, f"it must lie on {nodes_text(full)}", "numastat -m shows what each node has free"
+        lacking, f"it must lie on {nodes_text(full)}", "numastat -m shows the free memory of each node"
     )
     limits = next((domain.limits for domain in snapshot.domains if domain.name == wish.purpose), None) or ()
     place = Place(limits)
     room = Rooms([place]).room(place)
     if room is not None and lacking_bytes - room.size_bytes > denied.size_bytes:
-        remedy = "overcommitctl doctor names the limits, with what raises them"
+        remedy = "overcommitctl doctor names the limits, and how to raise them"
         denied = Denied(lacking_bytes - room.size_bytes, room.why, remedy)
     return denied
 
@@ -173,9 +173,9 @@ def require_possible(size_bytes: int, *, lacking_bytes: int, host: HostPlan, oth
     most = host.total_bytes - host.reserve_bytes - others_bytes
     if lacking_bytes > most:
         raise Refused(
-            f"{format_size(size_bytes)} cannot be reserved: without its reserve and what is promised "
-            f"already, the host has {format_size(max(0, most))}",
-            hint="overcommitctl reserve --list shows what is promised",
+            f"{format_size(size_bytes)} cannot be reserved: besides its reserve and other reservations, "
+            f"the host has {format_size(max(0, most))}",
+            hint="overcommitctl reserve --list",
         )
 
 
@@ -187,7 +187,7 @@ def require_below(wish: Wish, denied: Denied) -> None:
     """
     if denied.size_bytes:
         raise Refused(
-            f"{format_size(wish.size_bytes)} cannot be reserved: {wish.purpose} may hold no more "
-            f"({denied.why}), {format_size(denied.size_bytes)} too little",
+            f"{format_size(wish.size_bytes)} cannot be reserved: {wish.purpose} has a limit ({denied.why}) "
+            f"that is {format_size(denied.size_bytes)} too low",
             hint=denied.remedy,
         )

@@ -79,6 +79,6 @@ def _told(failure: Event) -> str:
         case Fault.SILENT:
             return "its balloon driver stopped answering"
         case Fault.PAIN:
-            return f"it ran short of memory when its {what} took some"
+            return f"the guest ran short of memory when its {what} took some"
         case _:
-            return f"its {what} took memory of which the host got nothing"
+            return f"its {what} took memory from the guest, but the host got nothing"

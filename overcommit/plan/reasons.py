@@ -37,19 +37,19 @@ from overcommit.units import format_duration, format_size
 IN_GENERAL: Mapping[Cause, str] = {
     Cause.RECLAIM_OFF: "the policy says reclaim: off",
     Cause.NOT_SHORT: "the host is not short",
-    Cause.OTHERS_GIVE: "others give what is missing",
+    Cause.OTHERS_GIVE: "other domains give enough",
     Cause.IN_PAIN: "in pain",
     Cause.STEP: "more at a time than the step of the class",
     Cause.LITTLE: "too little to be worth a change",
     Cause.FLOOR: "at the floor",
     Cause.IN_USE: "the guests need what they have",
     Cause.CACHE: "file cache is kept",
-    Cause.NOT_TOLD: "file cache is not told from free memory",
+    Cause.NOT_TOLD: "the guests do not report file cache and free memory apart",
     Cause.NOT_READ: "cannot be read",
     Cause.NOT_WATCHED: "not watched",
     Cause.WATCHED_TOO_SHORT: "not watched for long enough",
     Cause.NOTHING_COLD: "nothing was idle for long enough",
-    Cause.SETTLING: "the last page-out is too fresh",
+    Cause.SETTLING: "the last page-out was too recently",
     Cause.GUEST_CAN_GIVE: "what is idle may be memory that the guest can give",
     Cause.NOT_PAGEABLE: "what is idle cannot be paged out",
     Cause.SHARED: "what is idle is shared",
@@ -84,11 +84,11 @@ def _of_all(case: Case, sharing: Sharing) -> _Why | None:
     if sharing.reclaim is ReclaimMode.OFF:
         return Cause.RECLAIM_OFF, "the policy says reclaim: off"
     if case.pain is not None and not sharing.emergency:
-        return Cause.IN_PAIN, f"it is in pain: {case.pain}"
+        return Cause.IN_PAIN, f"it is over its SLO: {case.pain}"
     if sharing.reclaim is ReclaimMode.ON_PRESSURE and not sharing.short_bytes:
-        return Cause.NOT_SHORT, "the host is not short: nothing is taken on_pressure"
+        return Cause.NOT_SHORT, "the host is not short (reclaim: on_pressure)"
     if case.domain.residency is None:
-        return Cause.NOT_READ, "what the host holds of it cannot be read"
+        return Cause.NOT_READ, "its resident memory cannot be read"
     return None
 
 
@@ -96,11 +96,11 @@ def _of_one(candidate: Candidate, actuator: Actuator, sharing: Sharing) -> _Why:
     for offer in candidate.offers:
         if kind_of(offer) is actuator:
             if within_step(candidate, offer, stepwise=not sharing.emergency):
-                return Cause.OTHERS_GIVE, f"{actuator.value} is not needed: others give what is missing"
+                return Cause.OTHERS_GIVE, f"{actuator.value} is not needed: other domains give enough"
             step = format_size(int(candidate.case.domain_class.step * candidate.case.bounds.ceiling_bytes))
             return (
                 Cause.STEP,
-                f"its class lets one plan take {step}, and {actuator.value} gives more at a time",
+                f"its class allows {step} per plan, and {actuator.value} would take more at once",
             )
     return _NOT_OFFERED[actuator](candidate, sharing)
 
@@ -133,7 +133,7 @@ def _virtio_mem(candidate: Candidate, _sharing: Sharing) -> _Why:
     if spare <= 0:
         return _needed(case)
     if spare < block:
-        text = f"it can spare {format_size(spare)}, less than a block of {format_size(block)}"
+        text = f"it can spare {format_size(spare)}; a block is {format_size(block)}"
         return Cause.LITTLE, text
     return _little("blocks of its memory device would free little", case)
 
@@ -141,14 +141,14 @@ def _virtio_mem(candidate: Candidate, _sharing: Sharing) -> _Why:
 def _demotion(candidate: Candidate, sharing: Sharing) -> _Why:
     case, node = candidate.case, candidate.case.policy.cold_node
     if case.policy.reclaim is not ReclaimMode.PROACTIVE:
-        return Cause.NO_GAIN, "to move memory to another node brings a short host nothing"
+        return Cause.NO_GAIN, "moving memory to another node does not help a host that is short"
     heat = case.heat
     if heat is None or heat.cold_bytes is None or heat.cold_bytes < _least(case):
         return _idle_too_little(case, heat)
     if node is not None and room_on(sharing.host, node) < _least(case):
         return Cause.NODE_FULL, f"node {node} has no room for it"
     there = format_size(on_cold_node(case))
-    return _little(f"beside the {there} there, little more would go to node {node}", case)
+    return _little(f"{there} is on node {node} already, and little more would go there", case)
 
 
 def _pageout(candidate: Candidate, sharing: Sharing) -> _Why:
@@ -156,34 +156,34 @@ def _pageout(candidate: Candidate, sharing: Sharing) -> _Why:
     domain, residency, least = case.domain, case.domain.residency, _least(candidate.case)
     if residency is None or heat is None or heat.cold_bytes is None or heat.cold_bytes < least:
         return _idle_too_little(case, heat)
-    idle = f"{format_size(heat.cold_bytes)} of it were idle for {format_duration(heat.cold_after_seconds)}"
+    idle = f"{format_size(heat.cold_bytes)} of it was idle for {format_duration(heat.cold_after_seconds)}"
     given = _given(candidate)
     if residency.resident_bytes - given - case.bounds.floor_bytes < least:
         return Cause.FLOOR, (
-            f"the host holds {format_size(residency.resident_bytes)} of it, and its floor is "
+            f"{format_size(residency.resident_bytes)} is resident; its floor is "
             f"{format_size(case.bounds.floor_bytes)}"
         )
     pieces = tuple(pieces_in(heat.cold_pieces, domain.pageable))
     staying = sum(piece.resident_bytes for piece in heat.cold_pieces)
     staying -= sum(piece.resident_bytes for piece in pieces)
     if heat.cold_bytes - staying < least:
-        return Cause.NOT_PAGEABLE, f"{idle}, and cannot be paged out"
+        return Cause.NOT_PAGEABLE, f"{idle}, but cannot be paged out"
     cold = cold_bytes_to_move(case, heat.cold_bytes, given) - staying
     if cold < least:
         can_give = format_size(max(given, spare_bytes(domain)))
         return Cause.GUEST_CAN_GIVE, (
-            f"{idle}, but may be part of the {can_give} that the guest does not use"
+            f"{idle}, but may be in the {can_give} that the guest does not use"
             + (", its file cache included" if _keeps_cache(case) else "")
         )
     if cold - on_cold_node(case) - (domain.merged_bytes or 0) - residency.cached_bytes < least:
-        return Cause.SHARED, f"{idle}, but may be shared with others, who keep it in memory"
+        return Cause.SHARED, f"{idle}, but may be shared with other processes"
     if case.settling is not None and cold < least_worth(case.settling, least):
         ago = format_duration(sharing.taken_at - case.settling.ended_at)
         paged = format_size(case.settling.freed_bytes)
-        return Cause.SETTLING, f"{paged} of it were paged out {ago} ago, and little more is idle so soon"
+        return Cause.SETTLING, f"{paged} of it was paged out {ago} ago, and little more is idle yet"
     if case.cache is CacheRule.KEPT and _keeps_cache(case):  # see overcommit.plan.rungs.ladder
-        return Cause.CACHE, f"{idle}, but may be file cache, which it keeps"
-    return _little(f"{idle}, and pieces that fit hold little of it", case)
+        return Cause.CACHE, f"{idle}, but may be file cache that the guest keeps"
+    return _little(f"{idle}, but in pieces that are too small", case)
 
 
 _NOT_OFFERED: Mapping[Actuator, Callable[[Candidate, Sharing], _Why]] = {
@@ -199,7 +199,7 @@ def _least(case: Case) -> int:
 
 
 def _little(what: str, case: Case) -> _Why:
-    return Cause.LITTLE, f"{what}, less than the {format_size(_least(case))} that are worth a change"
+    return Cause.LITTLE, f"{what}; a change must be worth at least {format_size(_least(case))}"
 
 
 def _held(case: Case) -> _Why:
@@ -217,11 +217,11 @@ def _needed(case: Case) -> _Why:
     size, used, hot = guest_bytes(definition, stats), used_bytes(definition, stats), hot_bytes(case)
     reserve = guest_reserve(case.bounds.ceiling_bytes)
     if max(used, hot) + reserve < size and cache_for(case, stats) is None:
-        text = "the guest does not tell its file cache from its free memory"
+        text = "the guest does not report its file cache and its free memory apart"
         return Cause.NOT_TOLD, f"{text}, and keeps both"
-    what = f"{format_size(hot)} of it are hot" if hot > used else f"the guest uses {format_size(used)}"
+    what = f"the guest has {format_size(hot)} hot" if hot > used else f"the guest uses {format_size(used)}"
     kept = format_size(reserve)
-    return Cause.IN_USE, f"{what}, and {kept} above that are its reserve: it has {format_size(size)}"
+    return Cause.IN_USE, f"{what} of {format_size(size)}, and {kept} above that is its reserve"
 
 
 def _keeps_cache(case: Case) -> bool:
@@ -241,10 +241,10 @@ def _idle_too_little(case: Case, heat: Heat | None) -> _Why:
     after = format_duration(heat.cold_after_seconds)
     if heat.cold_bytes is None:
         watched = format_duration(heat.window_seconds)
-        return Cause.WATCHED_TOO_SHORT, f"it was watched for {watched}, and memory is cold after {after}"
+        return Cause.WATCHED_TOO_SHORT, f"it was watched for {watched}; memory is cold after {after}"
     if not heat.cold_bytes:
         return Cause.NOTHING_COLD, f"no memory of it was idle for {after}"
-    return _little(f"{format_size(heat.cold_bytes)} of it were idle for {after}", case)
+    return _little(f"{format_size(heat.cold_bytes)} of it was idle for {after}", case)
 
 
 def _given(candidate: Candidate) -> int:

@@ -100,7 +100,7 @@ def judge_swap(
     least = min(areas, _policy(host, budget), key=lambda room: room.room_bytes)
     room, bound = max(0, least.room_bytes - granted.room_bytes), least.bound
     if granted.room_bytes and room < worthwhile(0) <= least.room_bytes:
-        bound = f"page-outs under way may still take {format_size(granted.room_bytes)} of swap; {bound}"
+        bound = f"page-outs in progress may still take {format_size(granted.room_bytes)} of swap; {bound}"
     left = max(0, int(budget.max_write_bytes_per_second - max(flow_now, granted.bytes_per_second)))
     if room >= worthwhile(0) and left < LEAST_WRITE_RATE:
         room, bound = 0, _busy(budget, flow_now, granted.bytes_per_second)
@@ -152,9 +152,7 @@ def spread(actions: Sequence[DomainAction], verdict: SwapVerdict) -> list[Domain
         if isinstance(action, PageoutAction) and action.blocked is None:
             running -= 1
             if running < 0:
-                action = dataclasses.replace(
-                    action, blocked="swap's write rate goes to other page-outs first"
-                )
+                action = dataclasses.replace(action, blocked="other page-outs use the write rate of swap")
             else:
                 rate = min(action.max_bytes_per_second, each)
                 action = dataclasses.replace(action, max_bytes_per_second=rate)
@@ -178,7 +176,7 @@ def _areas(host: HostFacts, budget: SwapBudget, flow: SwapFlow | None) -> _Room:
     """
     if host.swap_leaving_bytes:
         back = format_size(host.swap_used_bytes)
-        return _Room(0, f"swap is being turned off (swapoff): up to {back} are read back into memory")
+        return _Room(0, f"swap is being turned off (swapoff): up to {back} is read back into memory")
     left_today = budget.max_write_bytes_per_day - flow.written_bytes if flow else None
     room = 0
     for group in _by_priority(host.swap):
@@ -235,15 +233,15 @@ def _limited(area: SwapArea, limit: int) -> str:
 
 def _worn(disks: Sequence[str], budget: SwapBudget, flow: SwapFlow) -> str:
     return (
-        f"swap on {', '.join(disks)} wears: {format_size(flow.written_bytes)} were written to disks in a "
-        f"day, the policy allows {format_size(budget.max_write_bytes_per_day)}"
+        f"swap on {', '.join(disks)} wears out: {format_size(flow.written_bytes)} was written in a day, "
+        f"the policy allows {format_size(budget.max_write_bytes_per_day)}"
     )
 
 
 def _busy(budget: SwapBudget, flow_now: float, granted: int) -> str:
     allowed = format_size(budget.max_write_bytes_per_second)
     if granted > flow_now:
-        return f"page-outs under way may write {format_size(granted)}/s, the policy allows {allowed}/s"
+        return f"page-outs in progress may write {format_size(granted)}/s, the policy allows {allowed}/s"
     return f"swap is written at {format_size(flow_now)}/s, the policy allows {allowed}/s"
 
 
@@ -254,15 +252,15 @@ def _unknown(host: HostFacts, flow: SwapFlow | None) -> Iterator[str]:
     if not disks:
         return
     if flow is None:
-        yield f"of swap on {paths} only the room is known: how fast and how worn it is takes two looks"
+        yield f"the speed and the wear of swap on {paths} are not known yet: that takes two measurements"
         return
     if blind := ", ".join(area.path for area in disks if area.device is None):
-        yield f"how fast swap on {blind} is cannot be told"
+        yield f"the speed of swap on {blind} cannot be measured"
     if host.swap_traffic is None:
-        yield f"what is written to swap on {paths} cannot be told"
+        yield f"the writes to swap on {paths} cannot be measured"
     elif flow.known_seconds < DAY_SECONDS:
         known = format_duration(flow.known_seconds)
-        yield f"what was written to swap on {paths} is known for the last {known} only, not for a day"
+        yield f"the writes to swap on {paths} are known for the last {known} only, not for a day"
 
 
 def _ms(seconds: float) -> str:

@@ -88,10 +88,10 @@ def restrained(actuators: Iterable[Actuator], restraint: Restraint | None) -> di
     if restraint is None:
         return {}
     if restraint.why_not is not None:
-        remedy = "it ends by itself, once the domain has been at ease for a while"
-        verdict = refusal(f"it rests: {restraint.why_not}", remedy)
+        remedy = "it ends by itself after a while without pressure"
+        verdict = refusal(f"throttled: {restraint.why_not}", remedy)
         return {actuator: verdict for actuator in actuators if actuator is not Actuator.FREE_PAGE_REPORTING}
     if restraint.why_no_guest_memory is not None:
-        verdict = refusal(f"it rests: {restraint.why_no_guest_memory}", "it ends by itself")
+        verdict = refusal(f"throttled: {restraint.why_no_guest_memory}", "it ends by itself")
         return {a: verdict for a in actuators if a in {Actuator.VIRTIO_MEM, Actuator.BALLOON}}
     return {}

@@ -68,7 +68,7 @@ class Reader:
         try:
             kind, *said = pickle.loads(b"".join(self._parts))  # noqa: S301 - our own, over a pipe nobody else has
         except (EOFError, pickle.UnpicklingError, ValueError) as error:
-            raise UsageError("the policy could not be read: its reader failed", hint="see the log") from error
+            raise UsageError("the policy reader failed", hint="see the log") from error
         if kind == "faults":
             raise PolicyError(*said)
         if kind == "unreadable":

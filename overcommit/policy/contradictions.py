@@ -36,13 +36,15 @@ def faults(policy: Policy, file: Node) -> Iterator[Complaint]:
     for index, (rule, mark) in enumerate(zip(policy.rules, marks, strict=True)):
         yield from _unknown_class(policy, file, ("domains", index, "class"), rule.class_name)
         if rule.selector == Selector():
-            hint = "write default_class for what no rule matches"
+            hint = "use default_class for all other domains"
             yield mark.complaint(f"domains.{index}.match: matches every domain: {hint}")
             continue
         first = indexes[mark.source].first(rule.selector.matched)
         if first is not None and first < index:
             where = f"the rule at line {marks[first].line}"
-            yield mark.complaint(f"domains.{index}.match: can never apply: {where} matches all of it first")
+            yield mark.complaint(
+                f"domains.{index}.match: can never apply: {where} matches the same domains first"
+            )
 
 
 def _by_source(policy: Policy, marks: Sequence[Mark]) -> dict[str, RuleIndex]:
@@ -86,22 +88,24 @@ def _about(section: Node, path: tuple[str, ...], within: str, why: str) -> Itera
 
 def _host(policy: Policy, in_use: frozenset[Actuator]) -> Iterator[tuple[tuple[str, ...], str]]:
     if policy.swap.max_used == 0 and Actuator.PAGEOUT in in_use:
-        yield ("swap", "max_used"), "leaves page-out no room; leave pageout out of the actuators instead"
+        why = "leaves no room for page-out; to forbid it, remove pageout from the actuators"
+        yield ("swap", "max_used"), why
     if policy.pageout_actor is not None and Actuator.PAGEOUT not in in_use:
         yield ("pageout_actor",), "no class uses pageout"
     if Actuator.PAGEOUT not in in_use:
         yield ("swap", "max_write_per_day"), "no class uses pageout"
         yield ("swap", "max_latency"), "no class uses pageout"
     elif policy.swap.max_write_bytes_per_day > policy.swap.max_write_bytes_per_second * _DAY_SECONDS:
-        yield ("swap", "max_write_per_day"), "max_write does not let page-out write as much in a day"
+        yield ("swap", "max_write_per_day"), "max_write is lower: page-out never writes this much in a day"
     if not in_use & _MOVING:
         yield ("swap", "max_write"), "no class uses pageout or demotion"
     if policy.cold_node is not None and Actuator.DEMOTION not in in_use:
         yield ("cold_node",), "no class uses demotion"
     if policy.cold_node is not None and policy.reclaim is ReclaimMode.ON_PRESSURE:
-        yield ("cold_node",), "nothing is moved there on_pressure: the host as a whole would gain nothing"
+        why = "reclaim: on_pressure moves nothing there, because the host as a whole gains nothing"
+        yield ("cold_node",), why
     if policy.reserve == 0 and policy.reclaim is ReclaimMode.ON_PRESSURE:
-        yield ("reserve",), "on_pressure reclaims below the reserve, and nothing is below 0%"
+        yield ("reserve",), "reclaim: on_pressure begins below the reserve, and 0% is never reached"
 
 
 def _class(of: DomainClass, *, written: bool) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -110,15 +114,15 @@ def _class(of: DomainClass, *, written: bool) -> Iterator[tuple[tuple[str, ...],
         yield ("floor",), f"leaves {', '.join(held_back)} nothing to take"
     if not of.actuators & _MOVING:
         yield ("cold_after",), "the class uses neither pageout nor demotion"
-        yield ("slo", "psi_some"), "bounds pageout and demotion, and the class uses neither"
+        yield ("slo", "psi_some"), "limits pageout and demotion; the class uses neither"
     if Actuator.PAGEOUT not in of.actuators:
-        yield ("slo", "promotions"), "bounds pageout, which the class does not use"
+        yield ("slo", "promotions"), "limits pageout; the class does not use it"
     if not of.actuators & _BY_GUEST:
-        yield ("cache_after",), "bounds virtio_mem and balloon, and the class uses neither"
+        yield ("cache_after",), "limits virtio_mem and balloon; the class uses neither"
     if not of.actuators & _TAKING:
-        yield ("step",), "bounds virtio_mem, balloon and pageout, and the class uses none of them"
+        yield ("step",), "limits virtio_mem, balloon and pageout; the class uses none of them"
     reporting = Actuator.FREE_PAGE_REPORTING in of.actuators
     if GuestHelp.COMPACTION in of.guest_help and not reporting:
-        yield ("guest_help",), "compaction serves free_page_reporting, which the class does not use"
+        yield ("guest_help",), "compaction needs free_page_reporting; the class does not use it"
     if GuestHelp.DAMON_RECLAIM in of.guest_help and not (reporting or Actuator.BALLOON in of.actuators):
-        yield ("guest_help",), "damon_reclaim serves free_page_reporting and balloon; neither is used"
+        yield ("guest_help",), "damon_reclaim needs free_page_reporting or balloon; the class uses neither"

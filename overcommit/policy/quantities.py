@@ -89,7 +89,7 @@ def _idle_tax(text: str) -> float:
 def _write_rate(text: str) -> int:
     rate = units.parse_size_per_second(text)
     if rate < LEAST_WRITE_RATE:
-        message = f"must be at least 1MiB/s, not {text}; to forbid page-out leave it out of the actuators"
+        message = f"must be at least 1MiB/s, not {text}; to forbid page-out, remove it from the actuators"
         raise ValueError(message)
     return rate
 

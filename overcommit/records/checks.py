@@ -117,14 +117,14 @@ def require_right(kind: Any, values: Mapping[str, Any]) -> None:
     """
     checks = _CHECKS.get(kind) if isinstance(kind, str) else None
     if checks is None:
-        message = "it is a record of a kind that is not known"
+        message = "it is a record of an unknown kind"
         raise ValueError(message)
     if values.keys() - checks.keys() or checks.keys() - values.keys() - _MAY_LACK:
-        message = f"its {kind} does not have what such a record has"
+        message = f"its {kind} has missing or unknown fields"
         raise ValueError(message)
     for name, value in values.items():
         if not checks[name](value):
-            message = f"its {kind} has a {name} that cannot be"
+            message = f"its {kind} has an impossible {name}"
             raise ValueError(message)
     if kind in {"KsmStarted", "GuestReclaimSet"} and values["before"].keys() != values["after"].keys():
         message = f"its {kind} does not say what was there before"

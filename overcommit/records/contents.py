@@ -50,14 +50,14 @@ def content_of(number: int, path: Path, stamp: tuple[int, int, int]) -> Content:
                 case "record":
                     entry = _entry(number, line, head.get("boot_id"))
                     if entry.number in entries:
-                        raise ValueError("its number is taken by a line before")
+                        raise ValueError("its number is that of an earlier line")
                     entries[entry.number] = entry
                 case "settled":
                     settled.add(line["settled"])
                 case "probe":
                     pass
                 case _:
-                    raise ValueError("it is of a kind that is not known")
+                    raise ValueError("it is of an unknown kind")
         except ValueError as error:
             damages.append(Damage(line=place, why=str(error)))
     left = [entry for entry in entries.values() if entry.number not in settled]
@@ -90,6 +90,6 @@ def _kind_of(line: Mapping[str, Any]) -> str | None:
 def _entry(generation: int, line: Mapping[str, Any], boot_id: str | None) -> Entry:
     boot = line.get("boot_id", boot_id)
     if boot is None:
-        message = "nothing says of which boot it is"
+        message = "its boot is not known"
         raise ValueError(message)
     return Entry(generation=generation, number=line["number"], boot_id=boot, record=from_json(line["record"]))

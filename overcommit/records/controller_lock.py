@@ -38,7 +38,7 @@ class ControllerLock:
             holder = _named_in(descriptor)
             os.close(descriptor)
             raise Conflict(
-                f"another controller is at work: {holder}",
+                f"another controller is running: {holder}",
                 hint="wait until it ends, or stop it",
             ) from error
         self._held = descriptor

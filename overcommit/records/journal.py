@@ -158,7 +158,7 @@ class Generation:
         try:
             data = to_json(record)
         except ValueError as error:
-            raise JournalFailed(f"what is to be changed cannot be put on record: {error}") from error
+            raise JournalFailed(f"the change cannot be recorded in the undo journal: {error}") from error
         line = {"number": entry.number, "boot_id": entry.boot_id, "record": data}
         require_room(self.path.parent, len(json.dumps(line)), takes=_takes(record))
         self._next += 1  # also of one that the disk refuses: no two lines have the same number
@@ -188,8 +188,8 @@ class Journal:
             if fault.damage.newer:
                 self._lock.leave()
                 raise Refused(
-                    f"the undo journal is not ours to work with: {fault}",
-                    hint="nothing was changed; use the overcommit that wrote it, or a newer one",
+                    f"this version cannot use the undo journal: {fault}",
+                    hint="use the version of overcommit that wrote it, or a newer one",
                 )
 
     def unlock(self) -> None:

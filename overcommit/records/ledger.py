@@ -88,7 +88,7 @@ class Ledger:
         try:
             self.record(event)
         except HostError as error:
-            self._say(f"{error}; what is done now will be missing from it")
+            self._say(f"{error}; events from now on will be missing")
 
     def record(self, event: Event) -> None:
         """Remember an event that something depends on.
@@ -181,7 +181,7 @@ class Ledger:
         try:
             self._change(lambda c: c.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value)))
         except HostError as error:
-            self._say(f"{error}; the next run begins without what this one knows")
+            self._say(f"{error}; the next run starts without the knowledge of this one")
             return False
         return True
 
@@ -215,7 +215,7 @@ class Ledger:
             except HostError as error:
                 self._say(str(error))
         except HostError as error:
-            self._say(f"{error}; reservations and quarantines are not known now")
+            self._say(f"{error}; reservations and quarantines are unknown now")
         return ()
 
     def _change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -290,7 +290,7 @@ class Ledger:
             raise HostError(
                 f"the history {self._path} {fault}, and cannot be set aside: {error.strerror}"
             ) from error
-        self._say(f"the history {self._path} {fault}: set aside as {aside.name}, a new one begins")
+        self._say(f"the history {self._path} {fault}: it was renamed to {aside.name}, and a new one begins")
 
     def _say(self, sentence: str) -> None:
         """Each warning once: a full disk is not told again for every action."""

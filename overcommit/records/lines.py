@@ -78,7 +78,7 @@ def append(path: Path, data: Mapping[str, Any]) -> None:
     except OSError as error:
         raise JournalFailed(
             f"cannot write the undo journal {path.name}: {error.strerror}",
-            hint="nothing is changed without it; free some disk space",
+            hint="free some disk space; nothing is changed without the journal",
         ) from error
 
 
@@ -89,7 +89,7 @@ def read(path: Path) -> Lines:
         OSError: the file as a whole cannot be read.
     """
     if path.stat().st_size > _MOST_FILE_BYTES:
-        return Lines(found=(), damages=(Damage(line=1, why="the file is longer than any that was written"),))
+        return Lines(found=(), damages=(Damage(line=1, why="the file is too long"),))
     content = path.read_bytes()
     texts = content.split(b"\n")
     found: list[tuple[int, dict[str, Any], bool]] = []

@@ -36,8 +36,8 @@ def require_room(directory: Path, record_bytes: int, *, takes: bool) -> None:
     held, most = held_bytes(directory), MOST_TAKING_BYTES if takes else MOST_BYTES
     if held + record_bytes + _AROUND_BYTES > most:
         raise JournalFailed(
-            f"the undo journal holds {format_size(held)}, and {format_size(most)} are the most",
-            hint="nothing is changed without it; overcommitctl restore puts everything back and empties it",
+            f"the undo journal is full: {format_size(held)} of {format_size(most)}",
+            hint="overcommitctl restore puts everything back and empties it",
         )
 
 

@@ -177,7 +177,7 @@ def _shortage(usable_bytes: int | None, reserve_bytes: int) -> Figure | None:
 
 
 def _say_promoted(pages: float, limit: float) -> str:
-    return f"{pages:.0f} page(s) were read back in a minute, limit {limit:.0f}"
+    return f"{pages:.0f} pages were read back in a minute, limit {limit:.0f}"
 
 
 def _say_stalled(share: float, limit: float) -> str:
@@ -185,19 +185,19 @@ def _say_stalled(share: float, limit: float) -> str:
 
 
 def _say_short(least_bytes: float, usable_bytes: float) -> str:
-    return f"the guest has {format_size(usable_bytes)} left, should have {format_size(2 * least_bytes)}"
+    return f"the guest has {format_size(usable_bytes)} available; it needs {format_size(2 * least_bytes)}"
 
 
 def _say_reread(lost_bytes: float, limit: float) -> str:
     return (
-        f"the guest read {format_size(lost_bytes)} of its disks in 10min that it has no room to keep, "
+        f"the guest read {format_size(lost_bytes)} from its disks in 10min that it cannot keep in memory, "
         f"limit {format_size(limit)}"
     )
 
 
 def _say_swapped_in(pages: float, limit: float) -> str:
-    return f"the guest read {pages:.0f} page(s) from its own swap in a minute, limit {limit:.0f}"
+    return f"the guest read {pages:.0f} pages from its own swap in a minute, limit {limit:.0f}"
 
 
 def _say_faults(faults: float, limit: float) -> str:
-    return f"the guest, short of memory, had {faults:.0f} major fault(s) in a minute, limit {limit:.0f}"
+    return f"the guest is short of memory and had {faults:.0f} major faults in a minute, limit {limit:.0f}"

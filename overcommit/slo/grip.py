@@ -75,7 +75,7 @@ class Learnt:
             and self.rereads.sound
         )
         if not sound:
-            message = f"no grip was ever like that: {self}"
+            message = f"not a possible throttle: {self}"
             raise ValueError(message)
 
     @property
@@ -299,9 +299,9 @@ def _growth(grip: Grip) -> float:
 def _why_not(grip: Grip) -> str | None:
     if grip.rested_seconds is not None:
         left = format_duration(max(1.0, _rest_seconds(grip) - grip.rested_seconds))
-        return f"{grip.cause}: nothing is taken before {left} more of comfort"
+        return f"{grip.cause}. Nothing is taken for {left} more within its SLO"
     if grip.blind:
-        return "neither what is read back nor its memory pressure is known"
+        return "its read-backs and its memory pressure are not known"
     return None
 
 
@@ -309,15 +309,16 @@ def _why_no_guest_memory(kept: Kept) -> str | None:
     if kept.rest_seconds <= 0:
         return None
     left = format_duration(max(1.0, kept.rest_seconds))
-    return f"it read its disks again after it gave memory, and gives no more for {left}"
+    return f"it read its disks again after it gave memory; it gives no more for {left}"
 
 
 def _where_it_stands(grip: Grip) -> str:
     cold_after, least = format_duration(grip.cold_after_seconds), grip.domain_class.cold_after_seconds
     if not grip.firmer:
-        return f"takes what was idle for {cold_after}, as its class says"
+        return f"not throttled: takes what was idle for {cold_after} (its class)"
     left = format_duration(max(1.0, _trial_seconds(grip) - grip.calm_seconds))
     return (
-        f"takes what was idle for {cold_after} (class: {format_duration(least)}), "
-        f"{format_ratio(grip.step_share)} of a step, since {grip.cause}; eases after {left} more of comfort"
+        f"throttled: takes what was idle for {cold_after} (class: {format_duration(least)}), "
+        f"{format_ratio(grip.step_share)} of a step, because {grip.cause}; eases after {left} more within "
+        f"its SLO"
     )

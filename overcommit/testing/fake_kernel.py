@@ -180,7 +180,7 @@ class FakeKernel:
         self.host.on_write(path, advice.name)
         guest = self.host.guest(pid)
         if guest is None or guest.start_time != start_time:
-            raise Gone(f"process {pid} is another one by now")
+            raise Gone(f"process {pid} was replaced by another one")
         chunks = [chunk for span in ranges for chunk in guest.chunks_in(span)]
         if advice is Advice.COLD:
             guest.cold_hints.update(chunks)

@@ -20,7 +20,7 @@ from overcommit.wire.protocol import MOST_REPLY_BYTES, Reply, ReplyKind, Request
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 60.0
 """For what the loop answers between two ticks; its watchdog has no more patience either."""
-_LOOK = "systemctl status overcommitd tells more"
+_LOOK = "systemctl status overcommitd"
 
 
 def _ignore(_progress: Mapping[str, Any]) -> None:
@@ -83,7 +83,7 @@ class Daemon:
 
     def _ended(self, error: OSError | None = None) -> HostError:
         why = f": {error.strerror}" if error and error.strerror else ""
-        return HostError(f"overcommitd (pid {self.pid}) ended the conversation{why}", hint=_LOOK)
+        return HostError(f"overcommitd (pid {self.pid}) closed the connection{why}", hint=_LOOK)
 
 
 def find_daemon() -> Daemon | None:
@@ -104,7 +104,7 @@ def find_daemon() -> Daemon | None:
         return None
     except OSError as error:
         raise HostError(
-            f"overcommitd at {path} lets nobody in: {error.strerror or error}", hint=_LOOK
+            f"overcommitd at {path} refuses connections: {error.strerror or error}", hint=_LOOK
         ) from error
 
 
@@ -117,7 +117,7 @@ def require_daemon(verb: str) -> Daemon:
     daemon = find_daemon()
     if daemon is None:
         raise Refused(
-            f"overcommitd is not at work: there is nothing to {verb}", hint="systemctl start overcommitd"
+            f"overcommitd is not running: there is nothing to {verb}", hint="systemctl start overcommitd"
         )
     return daemon
 

@@ -13,7 +13,7 @@ from overcommit.errors import Refused
 from overcommit.wire.peers import Peer
 from overcommit.wire.protocol import Reply, ReplyKind, Request, Verb, document_line, failure
 
-TOO_MANY = failure("too many are asking overcommitd at once", "try again in a moment")
+TOO_MANY = failure("overcommitd has too many clients", "try again in a moment")
 
 
 class Order:

@@ -90,8 +90,8 @@ def _require_free(path: Path) -> None:
             trial.settimeout(1.0)
             trial.connect(str(path))
             raise Conflict(
-                f"overcommitd is at work already: pid {peer_of(trial).pid}",
-                hint="overcommitctl status shows what it does",
+                f"overcommitd is already running: pid {peer_of(trial).pid}",
+                hint="overcommitctl status",
             )
     except (FileNotFoundError, ConnectionRefusedError):
         return

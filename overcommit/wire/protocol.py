@@ -95,14 +95,14 @@ class Request:
         said = _object(line, most_bytes=MOST_REQUEST_BYTES, most_depth=_REQUEST_DEPTH)
         verb = _VERBS.get(said["verb"]) if isinstance(said.get("verb"), str) else None
         if verb is None:
-            raise UsageError(f"no verb {_short(said.get('verb'))}", hint=f"known: {', '.join(_VERBS)}")
+            raise UsageError(f"unknown verb {_short(said.get('verb'))}", hint=f"known: {', '.join(_VERBS)}")
         arguments = said.get("arguments", {})
         if not isinstance(arguments, dict):
             raise UsageError(f"{verb.value}: the arguments must be an object")
         known_types = _ARGUMENTS.get(verb, {})
         for name, value in arguments.items():
             if name not in known_types:
-                raise UsageError(f"{verb.value}: no argument {_short(name)}")
+                raise UsageError(f"{verb.value}: unknown argument {_short(name)}")
             if not _suits(value, known_types[name]) or (name in _TIMES and value > LONGEST_SECONDS):
                 raise UsageError(f"{verb.value}: {name} cannot be {_short(value)}")
         for name in sorted(_NEEDED.get(verb, frozenset()) - set(arguments)):
@@ -145,7 +145,7 @@ class Reply:
         for kind in ReplyKind:
             if isinstance(body := said.get(kind.value), dict):
                 return cls(kind=kind, body=body)
-        raise UsageError("neither progress, nor a result, nor an error")
+        raise UsageError("an answer of an unknown kind")
 
     def raise_error(self) -> NoReturn:
         """Raise what an error says, as if it had happened here."""
@@ -182,7 +182,8 @@ def _object(line: bytes, *, most_bytes: int, most_depth: int) -> dict[str, Any]:
     version = said.get("version")
     if type(version) is not int or version != VERSION:
         raise UsageError(
-            f"version {_short(version)} of the control socket is not known, {VERSION} is",
+            f"version {_short(version)} of the control socket is not supported; this overcommitd has "
+            f"{VERSION}",
             hint="use the overcommitctl that came with this overcommitd",
         )
     return said

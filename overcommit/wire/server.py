@@ -115,11 +115,11 @@ class ControlServer:
             Why clients are not served; None: they are.
         """
         if not self._thread.is_alive() and not self._closing:
-            self._say("the control socket's thread has ended, and is started anew")
+            self._say("the control socket's thread ended; it starts again")
             try:
                 self._thread = self._started()
             except RuntimeError as error:  # no thread can be had
-                return f"its thread has ended: {error}"
+                return f"its thread ended: {error}"
         now = time.monotonic()
         if self._rung_at is None:
             self._rung_at = now
@@ -174,7 +174,7 @@ class ControlServer:
                 self._serve()
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, others are to be served
-                self._complain(f"the control socket begins anew: {type(error).__name__}: {error}")
+                self._complain(f"the control socket starts again: {type(error).__name__}: {error}")
                 if self._closing:
                     return
                 time.sleep(_REST_SECONDS)
@@ -278,7 +278,7 @@ class ControlServer:
             if events & selectors.EVENT_WRITE:
                 self._flush(client)
         except Exception as error:  # noqa: BLE001 - whatever one of them did, the others are to be served
-            self._complain(f"uid {client.uid} is let go: {type(error).__name__}: {error}")
+            self._complain(f"uid {client.uid} is disconnected: {type(error).__name__}: {error}")
             self._drop(client)
 
     def _complain(self, sentence: str) -> None:
@@ -303,7 +303,7 @@ class ControlServer:
             line, newline, _ = client.received.partition(b"\n")
             if len(line) > MOST_REQUEST_BYTES:
                 client.received = None
-                self._answer(client, failure("a request that long is none", exit_code=UsageError.exit_code))
+                self._answer(client, failure("the request is too long", exit_code=UsageError.exit_code))
             elif newline:
                 client.received = None
                 self._take(client, bytes(line))
@@ -333,7 +333,7 @@ class ControlServer:
         more = f", or be a member of {group.name}" if group else ""
         self._answer(
             client,
-            failure(f"{verb.value} is for {whose}, not for user id {client.peer.uid}", f"try sudo{more}"),
+            failure(f"{verb.value} is allowed for {whose}, not for uid {client.peer.uid}", f"try sudo{more}"),
         )
 
     def _deliver(self) -> None:

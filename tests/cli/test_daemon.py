@@ -160,7 +160,7 @@ def test_status_is_the_daemon_s_for_everybody(run: Run) -> None:
     assert sentence == "took 64 MiB from web"
     assert host == (
         "fakehost: 2 domains, 256 MiB promised of 2.0 GiB, 1.8 GiB available, swap 0 B of 4.0 GiB, "
-        "660 MiB above the reserve of 164 MiB and the 1.0 GiB reserved"
+        "660 MiB above the reserve of 164 MiB and 1.0 GiB reserved"
     )
     assert table.split("resident")[1].split() == ["taken", "read", "back/min", "cold", "after"]
     assert web.split()[-6:] == ["32.0", "MiB", "0.05%", "of", "0.2%", "40s"]
@@ -402,7 +402,7 @@ def test_orders_of_who_may_not_give_them(run: Run, as_anybody: Daemon, verb: lis
     ended = run(*verb)
     assert (ended.status, ended.out) == (REFUSED, "")
     assert ended.err.splitlines() == [
-        f"error: {verb[0]} is for root and the group operators, not for user id 1000",
+        f"error: {verb[0]} is allowed for root and the group operators, not for uid 1000",
         "hint:  try sudo, or be a member of operators",
     ]
     assert as_anybody.heard == []
@@ -414,7 +414,7 @@ def test_where_no_daemon_is_at_work(run: Run, verb: str) -> None:
     ended = run(verb)
     assert ended.status == REFUSED
     assert ended.err.splitlines() == [
-        f"error: overcommitd is not at work: there is nothing to {verb}",
+        f"error: overcommitd is not running: there is nothing to {verb}",
         "hint:  systemctl start overcommitd",
     ]
 
@@ -500,7 +500,7 @@ def test_reserve_that_is_not_granted(run: Run, daemon: Daemon, changed: bool, st
     daemon.answers[Verb.RESERVE] = lambda order: refused(order, changed=changed)
     ended = run("reserve", "1GiB")
     assert (ended.status, ended.out) == (status, "")
-    assert "error: 1.0 GiB are not reserved: 256 MiB are missing" in ended.err
+    assert "error: 1.0 GiB is not reserved: 256 MiB is missing" in ended.err
     assert "hint:  web gives nothing" in ended.err
     assert json.loads(run("reserve", "1GiB", "--json").out)["granted"] is False
 
@@ -543,7 +543,7 @@ def test_a_daemon_that_ends_in_the_middle(daemon: Daemon) -> None:
     found = client.find_daemon()
     assert found is not None
     daemon.server.close()
-    with pytest.raises(HostError, match="ended the conversation"):
+    with pytest.raises(HostError, match="closed the connection"):
         found.ask(Verb.STATUS)
 
 
@@ -581,7 +581,7 @@ def _ask_in_turn(found: client.Daemon, listener: socket.socket, said: bytes) -> 
 
 def test_a_socket_that_lets_nobody_in(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERCOMMIT_RUN_DIR", str(state.parent / ("x" * 120)))
-    with pytest.raises(HostError, match="lets nobody in"):
+    with pytest.raises(HostError, match="refuses connections"):
         client.find_daemon()
 
 

@@ -74,10 +74,10 @@ def test_doctor_changes_nothing(run: Run, state: Path) -> None:
 def test_a_libvirt_that_does_not_say_its_version_keeps_nothing_else_from_being_told(
     run: Run, mocker: MockerFixture
 ) -> None:
-    error = HostError("libvirt did not say its version within 10 s", hint="a hung QEMU or libvirtd")
+    error = HostError("libvirt did not report its version within 10 s", hint="QEMU or libvirtd hangs")
     mocker.patch.object(NoDomains, "describe", side_effect=error)
     ended = run("doctor")
-    assert "warn     libvirt: libvirt did not say its version within 10 s" in ended.out
+    assert "warn     libvirt: libvirt did not report its version within 10 s" in ended.out
     assert "domains: none is running" in ended.out
 
 
@@ -163,7 +163,7 @@ def test_a_plan_goes_into_a_pipe_of_one_s_own_only(run: Run, tmp_path: Path) -> 
 @pytest.mark.usefixtures("damon_is_free")
 def test_a_plan_that_apply_would_not_take_is_said_to_be_one(run: Run, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    assert "apply refuses" not in run("plan", "-o", tmp_path / "p.json").err
+    assert "apply will refuse" not in run("plan", "-o", tmp_path / "p.json").err
     tmp_path.chmod(0o775)
     ended = run("plan", "-o", tmp_path / "p.json")
     assert ended.status == 0
@@ -213,7 +213,7 @@ def test_a_second_controller_is_refused(run: Run, state: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         ended = run("plan")
     assert ended.status == 4
-    assert "another controller is at work" in ended.err
+    assert "another controller is running" in ended.err
 
 
 def test_no_colour_where_nobody_looks(run: Run) -> None:

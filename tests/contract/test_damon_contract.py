@@ -448,7 +448,7 @@ def test_what_another_tool_set_up_in_our_slots_is_never_written_to(
         lambda: pool.feed(0, kdamond, kdamond),
         lambda: pool.access_snapshot(0),
     ):
-        with pytest.raises(Conflict, match="another tool took DAMON meanwhile: kdamond 0"):
+        with pytest.raises(Conflict, match="another tool has taken DAMON: kdamond 0"):
             attempt()
     assert not pool.holds(0)
     pool.stop(0)

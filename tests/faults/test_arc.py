@@ -53,7 +53,7 @@ def test_what_zfs_would_give_up_is_promised_to_nobody_before_it_is_free(world: W
     daemon.run_for(130.0)
     assert asked.answer is not None
     assert asked.answer["granted"] is False
-    assert any("/zfs_arc_sys_free has it keep that much free" in why for why in asked.answer["obstacles"])
+    assert any("but only when memory is short: echo" in why for why in asked.answer["obstacles"])
 
 
 def test_it_is_promised_as_soon_as_zfs_has_given_it_up(world: World) -> None:

@@ -37,7 +37,7 @@ def test_a_daemon_gives_it_back_what_it_gave_elsewhere(world: World, guest: Fake
     """It arrives with next to nothing available: without a record of its own size it would stay so."""
     daemon = world.daemon()
     daemon.run_for(20)
-    assert daemon.has_said("free: it came with 48.0 MiB of its balloon taken from it")
+    assert daemon.has_said("free arrived after another host took 48.0 MiB of its balloon")
     assert guest.balloon_target_bytes > BEFORE - GAVE
     daemon.stop()
     assert world.verbs.restore().left == ()
@@ -123,7 +123,7 @@ def test_a_hypervisor_that_takes_no_claim_keeps_nobody_from_working(
     del disk
 
     def refuse(_self: FakeHypervisor, _uuid: str, _claim: object) -> None:
-        raise HostError("libvirt could not note our claim: refused")
+        raise HostError("libvirt could not write our claim: refused")
 
     monkeypatch.setattr(FakeHypervisor, "set_claim", refuse)
     world = World(tmp_path)

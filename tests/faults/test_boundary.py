@@ -93,7 +93,7 @@ STAGES: dict[str, tuple[Any, str]] = {
     "its offers": (planner, "propose"),
     "all shares": (planner, "arbitrate"),
     "the notes": (planner, "notes"),
-    "the account of the host": (planner, "make_budget"),
+    "the host's account": (planner, "make_budget"),
     "its standing": (standings, "_standing"),
 }
 

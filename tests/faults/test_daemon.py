@@ -230,9 +230,9 @@ def test_a_guest_in_pain_is_let_alone_in_the_same_tick(world: World) -> None:
 def test_one_controller_at_a_time(world: World) -> None:
     daemon = world.daemon()
     daemon.run_for(10)
-    with pytest.raises(Conflict, match="another controller is at work"):
+    with pytest.raises(Conflict, match="another controller is running"):
         world.daemon()
-    with pytest.raises(Conflict, match="another controller is at work"):
+    with pytest.raises(Conflict, match="another controller is running"):
         world.verbs.plan()
     daemon.run_for(10)
     assert daemon.mode() is Mode.ACTIVE
@@ -657,7 +657,7 @@ def test_the_watchdog_hears_nothing_while_the_control_socket_serves_nobody(
     daemon = world.daemon()
     daemon.run_for(20)
     assert told.call_count
-    daemon.server.unserved = "its thread has ended"
+    daemon.server.unserved = "its thread ended"
     told.reset_mock()
     daemon.run_for(20)
     assert told.call_count == 0

@@ -143,8 +143,8 @@ def test_who_orders_a_pause_is_told_when_a_restart_will_not_know_of_it(
     asked = [daemon.order(verb) for verb in (Verb.PAUSE, Verb.RESUME)]
     daemon.run_for(10.0)
     assert [each.answer and each.answer["sentence"] for each in asked] == [
-        "paused until resumed; but a restart ends it, for the disk does not take it",
-        "active; but a restart may pause it again, for the disk does not take that",
+        "paused until resumed; but only until a restart: the disk cannot record it",
+        "active; but a restart may pause it again: the disk cannot record this",
     ]
     assert daemon.mode() is Mode.ACTIVE
 

@@ -51,7 +51,7 @@ def test_restore_goes_by_what_the_domain_carries_where_the_line_is_lost(applied:
     assert guest.balloon_target_bytes == guest.memory_bytes
     (left,) = restored.left
     assert left.startswith(f"{file} line ")
-    assert "what it told is not known, and not put back; the file is set aside" in left
+    assert "its content is lost and was not put back; the file is set aside" in left
     assert applied.restore().left == ()
     assert list(applied.directory.glob("*.damaged-1"))
 

@@ -106,7 +106,7 @@ def test_who_reads_its_files_again_gets_all_back_at_once_and_is_left_alone_then(
     assert hurt(web) == 1
     daemon.run_for(60.0)
     assert balloon(web) == SIZE
-    assert daemon.has_said("of its disks in 10min that it has no room to keep")
+    assert daemon.has_said("from its disks in 10min that it cannot keep in memory")
     held = daemon.controller.state.plan
     assert held is not None
     assert "read its disks again" in str(held.domains[0].eligible)

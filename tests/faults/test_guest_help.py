@@ -172,7 +172,7 @@ def test_a_compaction_that_brings_nothing_is_a_failure(installation: Installatio
     installation.host.after_write = useless
     (outcome,) = installation.apply(plan).outcomes
     assert (outcome.status, outcome.freed_bytes) == (Status.FAILED, 0)
-    assert outcome.detail == "the guest compacted, and the host got nothing of it"
+    assert outcome.detail == "the guest compacted its memory, but the host got nothing"
 
 
 def test_a_domain_that_vanishes_during_the_compaction_is_told(installation: Installation) -> None:

@@ -34,7 +34,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_takers_are_refused_first_then_givers_and_a_settlement_never(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     generation = journal.begin("apply", boot_id="b", started_at=0.0)
-    with pytest.raises(JournalFailed, match=r"holds [78]\.\d KiB, and 8\.0 KiB are the most") as refused:
+    with pytest.raises(JournalFailed, match=r"the undo journal is full: [78]\.\d KiB of 8\.0 KiB") as refused:
         _fill(generation, BalloonMoved(domain=WHO, before_bytes=MIB, after_bytes=0))
     assert "overcommitctl restore" in (refused.value.hint or "")
     assert held(tmp_path) <= 8 * KIB
@@ -42,7 +42,7 @@ def test_takers_are_refused_first_then_givers_and_a_settlement_never(tmp_path: P
         generation.record(KdamondStarted(slot=0, what="web", fingerprint="f" * 16))
     with pytest.raises(JournalFailed):
         generation.require_writable()
-    with pytest.raises(JournalFailed, match="are the most"):
+    with pytest.raises(JournalFailed, match="the undo journal is full"):
         _fill(generation, BalloonMoved(domain=WHO, before_bytes=0, after_bytes=MIB))
     assert held(tmp_path) <= 12 * KIB
     for entry in journal.outstanding():
@@ -114,7 +114,7 @@ def test_a_daemon_whose_journal_is_full_takes_nothing_says_so_gives_back_and_goe
             seen.add(daemon.mode())
             assert held(world.directory) <= most + 16 * KIB
             if daemon.mode() is Mode.SAFE:
-                assert "are the most" in daemon.sentence
+                assert "the undo journal is full" in daemon.sentence
                 assert all(
                     daemon.taken_from(guest) <= before
                     for guest, before in zip(world.host.guests, taken, strict=True)

@@ -123,7 +123,7 @@ def test_the_whole_job_on_the_fakes(tmp_path: Path, baseline: str) -> None:
 
     result = installation.restore()
     assert installation.baseline() == found
-    assert "60.0 MiB stay saved until guests write to those pages" in result.done[0]
+    assert "60.0 MiB stays saved until guests write to those pages" in result.done[0]
     assert host.available_bytes - available == COMMON * MIB, "nothing is unmerged"
     assert installation.restore().done == ()
     assert installation.outstanding == 0
@@ -187,7 +187,7 @@ def test_what_the_kernel_refuses_leaves_nothing_behind(
     refuse(installation, name, number)
     (outcome,) = installation.apply(plan).outcomes
     assert outcome.status is Status.FAILED
-    assert outcome.detail == f"{DIRECTORY}/{name}: {os.strerror(number)}; all is as it was"
+    assert outcome.detail == f"{DIRECTORY}/{name}: {os.strerror(number)}; everything was put back"
     assert installation.baseline() == found
     assert installation.outstanding == 0
 
@@ -268,7 +268,7 @@ def test_one_who_comes_in_between_keeps_it(installation: Installation) -> None:
     installation.host.on_read = on_read
     (outcome,) = installation.apply(plan).outcomes
     assert outcome.status is Status.FAILED
-    assert outcome.detail == "KSM is running, not stopped: somebody else has a hand in it"
+    assert outcome.detail == "KSM is running, not stopped: somebody else controls it"
     assert installation.outstanding == 0
     assert installation.kernel.ksm.settings["run"] == "1"
 
@@ -278,7 +278,7 @@ def test_one_who_stops_it_while_we_look_has_the_last_word(installation: Installa
     installation.host.workers.append(lambda _: installation.kernel.ksm.settings.update(run="0"))
     (outcome,) = installation.apply(plan).outcomes
     assert outcome.status is Status.PARTIAL
-    assert outcome.detail == "KSM is stopped, not running: somebody else has a hand in it"
+    assert outcome.detail == "KSM is stopped, not running: somebody else controls it"
     again = installation.plan()
     assert again.actions == ()
     assert ksm_notes(again) == ["KSM is not as generation 1 left it (run is 0): overcommitctl restore 1"]
@@ -292,8 +292,8 @@ def test_what_somebody_changed_since_stays_his(installation: Installation) -> No
     installation.kernel.write(f"{DIRECTORY}/run", "2")
     result = installation.restore()
     (sentence,) = result.done
-    assert "run left at 2: somebody else changed it since" in sentence
-    assert "advisor_target_scan_time left at 60: somebody else changed it since" in sentence
+    assert "run stays at 2: somebody else changed it" in sentence
+    assert "advisor_target_scan_time stays at 60: somebody else changed it" in sentence
     assert "advisor_mode back at none, pages_to_scan back at 250" in sentence
     settings = installation.kernel.ksm.settings
     assert (settings["run"], settings["advisor_target_scan_time"]) == ("2", "60")
@@ -304,7 +304,7 @@ def test_what_another_boot_started_needs_nothing(installation: Installation) -> 
     assert only_outcome(installation).status is Status.DONE
     installation.host.boot_id = "another"
     installation.kernel.ksm.settings.update(run="1", pages_to_scan="9")
-    assert ksm_notes(installation.plan())[0].startswith("KSM is run by somebody else, and left alone")
+    assert ksm_notes(installation.plan())[0].startswith("somebody else runs KSM; overcommit leaves it alone")
     assert installation.restore().done == ()
     assert installation.kernel.ksm.settings["pages_to_scan"] == "9"
     assert installation.outstanding == 0

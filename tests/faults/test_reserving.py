@@ -62,7 +62,7 @@ def test_what_the_host_does_not_have_is_refused_at_once_and_nobody_gives_for_it(
     asked = reserve(daemon, 10 << 40)
     daemon.run_for(AT_ONCE)
     assert asked.replies[-1].kind is ReplyKind.ERROR
-    assert failed(asked).startswith("10.0 TiB cannot be reserved: without its reserve")
+    assert failed(asked).startswith("10.0 TiB cannot be reserved: besides its reserve")
     daemon.run_for(90.0)
     assert resident(world) == before
 
@@ -108,7 +108,7 @@ def test_who_only_observes_grants_what_is_free_and_says_at_once_that_it_frees_no
     daemon.run_for(60.0)
     asked, free = reserve(daemon, TO_BE_FREED), reserve(daemon, GIB)
     daemon.run_for(AT_ONCE)
-    assert refused(asked) == "overcommitd only observes, as it was told when it was started"
+    assert refused(asked) == "overcommitd only observes (--observe)"
     assert free.answer is not None
     assert free.answer["granted"] is True
 
@@ -121,10 +121,10 @@ def test_who_is_paused_says_so_at_once_also_in_the_middle(world: World) -> None:
     daemon.order(Verb.PAUSE)
     daemon.run_for(AT_ONCE)
     before = resident(world)
-    assert refused(asked).startswith("overcommitd is paused, and takes nothing")
+    assert refused(asked).startswith("overcommitd is paused and takes nothing")
     again, free = reserve(daemon, MORE_THAN_IDLE), reserve(daemon, GIB)
     daemon.run_for(AT_ONCE)
-    assert refused(again).startswith("overcommitd is paused, and takes nothing")
+    assert refused(again).startswith("overcommitd is paused and takes nothing")
     assert free.answer is not None
     assert free.answer["granted"] is True
     assert resident(world) == before
@@ -225,4 +225,4 @@ def test_who_goes_away_is_on_record_with_what_was_freed_for_it(world: World) -> 
     daemon.run_for(AT_ONCE)
     (event,) = events(daemon, RESERVE)
     assert (event.status, event.freed_bytes) == (Status.PARTIAL, gave)
-    assert "who asked for it has gone" in event.detail
+    assert "the client has disconnected" in event.detail

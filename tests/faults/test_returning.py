@@ -129,7 +129,7 @@ def test_a_hypervisor_that_takes_no_claim_keeps_no_guest_from_its_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_self: FakeHypervisor, _uuid: str, _claim: object) -> None:
-        raise HostError("libvirt could not note our claim: refused")
+        raise HostError("libvirt could not write our claim: refused")
 
     monkeypatch.setattr(FakeHypervisor, "set_claim", refuse)
     installation = install(tmp_path / "state", "cold-hint+reclaim")

@@ -48,13 +48,13 @@ def test_a_domain_that_is_held_more_firmly_than_its_class_says_is_told_with_the_
     )
     now, untouched = told_by(daemon)["domains"]
     assert now["held"].startswith(
-        "takes what was idle for 40s (class: 20s), 50% of a step, since it stalled; "
+        "throttled: takes what was idle for 40s (class: 20s), 50% of a step, because it stalled; "
     )
     assert (now["cold_after_seconds"], now["outside_share"]) == (40.0, 0.1)
     assert untouched["held"] == other["held"]
     followed.grip = dataclasses.replace(followed.grip, rested_seconds=0.0)
     resting = told_by(daemon)["domains"][0]
-    assert (resting["held"], resting["why_not"].startswith("it stalled: nothing is taken before")) == (
+    assert (resting["held"], resting["why_not"].startswith("it stalled. Nothing is taken for")) == (
         None,
         True,
     )

@@ -37,7 +37,7 @@ def test_a_fast_disk_does_and_no_whole_day_is_known(installation: Installation) 
     assert pageouts(plan)
     assert all(action.blocked is None for action in pageouts(plan))
     (note,) = [note for note in plan.notes if "swap" in note]
-    assert note.startswith("what was written to swap on /dev/dm-0 is known for the last ")
+    assert note.startswith("the writes to swap on /dev/dm-0 are known for the last ")
     installation.apply(plan)
     assert installation.host.swap_used_bytes > 0
 
@@ -46,5 +46,5 @@ def test_a_plan_is_stale_when_zram_has_reached_its_limit_since(installation: Ins
     plan = installation.plan()
     assert pageouts(plan)
     installation.host.zram_limit_bytes = MIB
-    with pytest.raises(StalePlan, match=r"swap takes no more than .* its mem_limit is 1\.0 MiB"):
+    with pytest.raises(StalePlan, match=r"swap has room for only .* its mem_limit is 1\.0 MiB"):
         installation.apply(plan)

@@ -90,5 +90,5 @@ def test_swap_that_is_being_turned_off_is_read_and_named(installation: Installat
     verdict = judge_swap(seen, installation.policy.swap)
     assert verdict.room_bytes == 0
     assert stopped(seen, installation.policy, verdict) == (
-        "NOTHING IS PAGED OUT: swap is being turned off (swapoff): up to 20.0 MiB are read back into memory"
+        "NOTHING IS PAGED OUT: swap is being turned off (swapoff): up to 20.0 MiB is read back into memory"
     )

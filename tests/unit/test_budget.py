@@ -53,11 +53,11 @@ def test_what_zfs_has_to_give_back_first_is_available_but_not_free_now() -> None
     host = scenarios.host(available=GIB, arc=Arc(size_bytes=5 * GIB, minimum_bytes=GIB))
     found = budget(host, scenarios.domain(size=4 * GIB, resident=GIB))
     assert (found.available_bytes, found.free_now_bytes, found.arc_bytes) == (5 * GIB, GIB, 4 * GIB)
-    assert found.worst_case.rests_on == ("rests on ZFS giving back 2.0 GiB",)
-    assert zfs_text(found) == " (rests on ZFS giving back 4.0 GiB)"
+    assert found.worst_case.rests_on == ("ZFS must give back 2.0 GiB",)
+    assert zfs_text(found) == " (ZFS must give back 4.0 GiB)"
     bounded = budget(host, scenarios.domain(limits=[limit("/m", 2 * GIB, 512 * MIB)]))
     assert (bounded.available_bytes, bounded.free_now_bytes) == (3 * GIB // 2, GIB)
-    assert zfs_text(bounded) == " (rests on ZFS giving back 512 MiB)"
+    assert zfs_text(bounded) == " (ZFS must give back 512 MiB)"
 
 
 def test_a_promise_must_be_free_now_and_the_reserve_may_rest_on_zfs() -> None:

@@ -61,7 +61,7 @@ def test_a_second_call_of_a_subject_fails_at_once_and_says_since_when(
     clock.wait(12)
     asked: list[str] = []
     with pytest.raises(
-        HostError, match="libvirt could not set it: still waiting since 12 s for an earlier call"
+        HostError, match="libvirt could not set it: an earlier call has not returned for 12 s"
     ):
         calls.bounded("a", "set it", lambda: asked.append("a"), seconds=LONG)
     assert asked == []

@@ -279,4 +279,4 @@ def test_kernels_whose_damon_may_hang_are_named(release: str, known: bool) -> No
     for finding in findings:
         assert (finding.about, finding.level) == ("DAMON", "warn")
         assert f"kernel {release} has a known fault" in finding.text
-        assert "What overcommit does about it: overcommit gives each monitor a page" in finding.text
+        assert "What overcommit does about it: each monitor also watches a page" in finding.text

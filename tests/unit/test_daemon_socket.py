@@ -193,7 +193,7 @@ def test_an_order_of_a_stranger_is_refused_and_names_the_group(
 ) -> None:
     server = served.start()
     with pytest.raises(
-        Refused, match=f"^{verb.value} is for root and the group operators, not for user id 1001$"
+        Refused, match=f"^{verb.value} is allowed for root and the group operators, not for uid 1001$"
     ):
         answer(served.ask(verb, STRANGER, **arguments)).raise_error()
     assert (server.orders(), served.woken.qsize()) == ([], 0)
@@ -201,7 +201,10 @@ def test_an_order_of_a_stranger_is_refused_and_names_the_group(
 
 def test_without_a_group_orders_are_root_s(served: Served) -> None:
     served.start(group=None)
-    assert answer(served.ask(Verb.PAUSE, MEMBER)).body["message"] == "pause is for root, not for user id 1000"
+    assert (
+        answer(served.ask(Verb.PAUSE, MEMBER)).body["message"]
+        == "pause is allowed for root, not for uid 1000"
+    )
     served.ask(Verb.PAUSE, ROOT).close()
 
 
@@ -236,7 +239,7 @@ def test_a_request_without_an_end_is_cut_off(served: Served) -> None:
     client = served.connect()
     with contextlib.suppress(OSError):  # it does not wait for the end
         client.sendall(b"x" * (MOST_REQUEST_BYTES * 4))
-    assert answer(client).body["message"] == "a request that long is none"
+    assert answer(client).body["message"] == "the request is too long"
 
 
 def test_who_says_nothing_is_let_go(served: Served) -> None:
@@ -414,7 +417,7 @@ def test_a_request_that_breaks_something_ends_nobody_but_who_sent_it(
     with client:
         assert closed(client)
     assert answer(served.ask(Verb.STATUS, STRANGER)).body == {}
-    assert [said.partition(":")[0] for said in served.said] == ["uid 1001 is let go"]
+    assert [said.partition(":")[0] for said in served.said] == ["uid 1001 is disconnected"]
     assert server.tend() is None
 
 
@@ -445,7 +448,7 @@ def test_a_thread_that_fails_begins_anew_and_says_so(served: Served, monkeypatch
         served.connect().close()
         assert closed(present)
     assert answer(served.ask(Verb.STATUS)).body == {}
-    assert served.said == ["the control socket begins anew: RuntimeError: a fault of ours"]
+    assert served.said == ["the control socket starts again: RuntimeError: a fault of ours"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -468,10 +471,10 @@ def test_a_thread_that_ends_is_started_anew_when_it_is_tended(
     dead.join(LONG)
     with monkeypatch.context() as context:
         context.setattr("threading.Thread.start", Mock(side_effect=RuntimeError("can't start new thread")))
-        assert server.tend() == "its thread has ended: can't start new thread"
+        assert server.tend() == "its thread ended: can't start new thread"
     assert server.tend() is None
     assert answer(served.ask(Verb.STATUS)).body == {}
-    assert served.said[-1] == "the control socket's thread has ended, and is started anew"
+    assert served.said[-1] == "the control socket's thread ended; it starts again"
 
 
 def test_a_thread_that_hangs_is_seen(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -526,7 +529,7 @@ def test_who_waits_when_it_ends_is_told_and_the_socket_is_gone(served: Served) -
 
 def test_a_second_daemon_is_refused_and_hears_who_runs(served: Served) -> None:
     served.start()
-    with pytest.raises(Conflict, match=f"^overcommitd is at work already: pid {os.getpid()}$"):
+    with pytest.raises(Conflict, match=f"^overcommitd is already running: pid {os.getpid()}$"):
         ControlServer(served.path, None, lambda: None)
     assert answer(served.ask(Verb.PLAN)).kind is ReplyKind.ERROR, "the first one still serves"
 

@@ -115,7 +115,7 @@ def test_a_domain_whose_own_limit_leaves_nothing_for_qemu_is_in_danger(file: str
             "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope",
             "systemctl set-property 'machine-qemu\\x2d1\\x2dweb.scope' MemoryMax=infinity",
         ),
-        ("/kubepods/burstable/pod0f6e-3b1c", "raise what its pod may have "),
+        ("/kubepods/burstable/pod0f6e-3b1c", "raise the memory limit of its pod "),
     ],
     ids=["libvirt's, without machined", "set for the scope by systemd", "kubelet's"],
 )

@@ -50,9 +50,9 @@ def test_a_watch_of_minutes_says_for_how_long_it_cannot_tell() -> None:
     found = may_go(watched(None, 0.1))
     assert (found.kept_bytes, found.because) == (
         200 * MIB,
-        "it is not known to be unused for longer than 6min, and goes after 4h of watching",
+        "it is known to be unused for 6min only; it is given after 4h of watching",
     )
-    assert may_go(None).because == "it was not watched, and goes after 4h of watching"
+    assert may_go(None).because == "it was not watched; it is given after 4h of watching"
 
 
 def test_what_was_judged_by_a_shorter_time_does_not_count() -> None:

@@ -66,7 +66,7 @@ def test_a_value_that_the_kernel_refuses_is_refused_by_the_flush_and_the_file_cl
     """The write itself and the close succeed."""
     with pytest.raises(HostError, match="failed to flush file: Invalid argument") as caught:
         agent.write_file(f"{DAMON_RECLAIM}/min_age", "abc")
-    assert caught.value.hint == "the guest's kernel does not take that value"
+    assert caught.value.hint == "the guest's kernel refuses that value"
     assert inside.asked[-1] == "guest-file-close"
     assert agent.read_file(f"{DAMON_RECLAIM}/min_age") == "120000000"
 
@@ -129,20 +129,20 @@ def test_what_an_agent_says_cannot_write_to_a_terminal_or_fill_it() -> None:
 
 @pytest.mark.parametrize("answer", [{}, [], {"error": {"class": "GenericError"}}, "return", None])
 def test_an_answer_that_makes_no_sense_is_an_error(answer: object) -> None:
-    with pytest.raises(HostError, match="answers guest-info with"):
+    with pytest.raises(HostError, match="answer to guest-info is not valid"):
         answering(lambda _command: answer).commands()
 
 
 @pytest.mark.parametrize("said", [{"supported_commands": 7}, {}, 7, {"supported_commands": [{"name": "x"}]}])
 def test_an_agent_that_lies_about_its_commands_is_an_error(said: object) -> None:
     """What comes out of a guest is untrusted (rule S8)."""
-    with pytest.raises(HostError, match="answers guest-info"):
+    with pytest.raises(HostError, match="answer to guest-info is not valid"):
         answering(lambda _command: {"return": said}).commands()
 
 
 @pytest.mark.parametrize("said", [{"buf-b64": "%"}, {"buf-b64": 7}, {}, 7])
 def test_a_file_that_cannot_be_decoded_is_an_error(said: object) -> None:
-    with pytest.raises(HostError, match="answers guest-file-read"):
+    with pytest.raises(HostError, match="answer to guest-file-read"):
         answering(lambda command: {"return": said if command == "guest-file-read" else 1}).read_file("/x")
 
 

@@ -178,7 +178,7 @@ def test_the_lock_makes_the_directory(tmp_path: Path) -> None:
 
 def test_only_one_controller_works_at_a_time(journal: Journal, tmp_path: Path) -> None:
     journal.lock()
-    with pytest.raises(Conflict, match=f"another controller is at work: pid {os.getpid()}$"):
+    with pytest.raises(Conflict, match=f"another controller is running: pid {os.getpid()}$"):
         Journal(tmp_path).lock()
     journal.unlock()
     journal.unlock()  # harmless

@@ -83,7 +83,7 @@ def test_a_gain_may_be_a_loss() -> None:
         profit_bytes=-5 * MIB,
     )
     assert gain_text(facts) == (
-        "2.0 MiB saved in 3 full scan(s), net gain -5.0 MiB (less the kernel's bookkeeping)"
+        "2.0 MiB saved in 3 full scans, net gain -5.0 MiB (less the kernel's bookkeeping)"
     )
 
 

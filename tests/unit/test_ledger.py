@@ -189,7 +189,7 @@ def test_a_file_that_cannot_be_understood_is_set_aside_by_whoever_reads(
     assert installed.ledger.events() == ()
     assert (tmp_path / "history.db.broken-1").read_bytes() == spoiled
     (sentence,) = installed.said
-    assert "set aside as history.db.broken-1" in sentence
+    assert "renamed to history.db.broken-1" in sentence
     installed.ledger.note(FULL)
     assert installed.ledger.events() == (FULL,)
 
@@ -225,7 +225,7 @@ def test_a_full_disk_is_said_once_and_keeps_what_was_there(installed: Installed,
         with pytest.raises(HostError, match="cannot keep the history"):
             installed.ledger.grant(1, None, now=NOW, expires_at=NOW + 60, boot_id="boot-1")
     (sentence,) = installed.said
-    assert "will be missing from it" in sentence
+    assert "events from now on will be missing" in sentence
     assert installed.ledger.events() == (FULL,)
     assert installed.ledger.reservations(now=NOW, boot_id="boot-1") == ()
     installed.ledger.note(big)
@@ -247,7 +247,8 @@ def test_a_directory_that_cannot_be_written(installed: Installed, monkeypatch: p
     monkeypatch.setattr("overcommit.records.ledger.os.open", refuse)
     installed.ledger.note(FULL)
     assert [
-        s.endswith("Read-only file system; what is done now will be missing from it") for s in installed.said
+        s.endswith("Read-only file system; what is done now events from now on will be missing")
+        for s in installed.said
     ]
     with pytest.raises(HostError, match="Read-only"):
         installed.ledger.record(FULL)
@@ -344,7 +345,7 @@ def test_what_cannot_be_kept_is_said_and_lost(installed: Installed) -> None:
     installed.ledger.keep("a", "1")
     with full_disk(0):
         installed.ledger.keep("a", "2" * 10_000)
-    assert ["next run begins without" in sentence for sentence in installed.said] == [True]
+    assert ["next run starts without" in sentence for sentence in installed.said] == [True]
     assert installed.ledger.kept("a") == "1"
 
 

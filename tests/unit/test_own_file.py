@@ -82,7 +82,7 @@ def test_what_others_could_have_written_is_not_obeyed(
     file: Path, make: Callable[[Path], Path], why: str
 ) -> None:
     path = make(file)
-    with pytest.raises(own_file.Untrusted, match=f"the plan .*/p.json is not obeyed: {why}") as caught:
+    with pytest.raises(own_file.Untrusted, match=f"the plan .*/p.json is not trusted: {why}") as caught:
         look(path, hint="make your own")
     assert (caught.value.exit_code, caught.value.hint) == (4, "make your own")
     assert look(path, owners=None) == b"{}"

@@ -460,7 +460,7 @@ def test_a_glob_of_asterisks_takes_no_time() -> None:
 )
 def test_a_rule_for_every_domain_is_what_default_class_is_for(match: str) -> None:
     assert faults(rule(match)) == [
-        "p.yaml:5:19: domains.0.match: matches every domain: write default_class for what no rule matches"
+        "p.yaml:5:19: domains.0.match: matches every domain: use default_class for all other domains"
     ]
 
 
@@ -485,7 +485,7 @@ def two_rules(first: str, second: str) -> str:
 )
 def test_a_rule_that_can_never_apply_is_a_fault(first: str, second: str) -> None:
     assert faults(two_rules(first, second)) == [
-        "p.yaml:7:13: domains.1.match: can never apply: the rule at line 6 matches all of it first"
+        "p.yaml:7:13: domains.1.match: can never apply: the rule at line 6 matches the same domains first"
     ]
 
 

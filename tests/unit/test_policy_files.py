@@ -94,7 +94,7 @@ def test_what_others_may_write_is_not_obeyed_but_can_be_validated(policy: Path, 
     if which == "override":
         file.write_text("classes: {all: {floor: 30%}}\n")
     file.chmod(0o666)
-    with pytest.raises(UsageError, match="is not obeyed: others may write to it") as caught:
+    with pytest.raises(UsageError, match="is not trusted: others may write to it") as caught:
         loader.load(policy)
     assert f"chmod go-w {file}" in (caught.value.hint or "")
     assert files.read_all(policy, obeyed=False)[0] == (TEXT, str(policy))

@@ -112,7 +112,7 @@ def test_faults_between_files_are_where_they_were_written(main: Path) -> None:
     assert faults(main) == [
         f"{main}:8:16: no class 'golt' (known: gold)",
         f"{first}:2:37: no class 'silver' (known: gold, standard)",
-        f"{second}:2:52: domains.1.match: matches every domain: write default_class for what no rule matches",
+        f"{second}:2:52: domains.1.match: matches every domain: use default_class for all other domains",
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_rule_may_be_overridden_but_not_twice_in_one_file(main: Path) -> None:
     path = override(main, "10.yaml", f"domains:\n  - {twice}\n  - {twice}\n")
     override(main, "20.yaml", f"domains:\n  - {twice}\n")
     assert faults(main) == [
-        f"{path}:4:13: domains.2.match: can never apply: the rule at line 3 matches all of it first"
+        f"{path}:4:13: domains.2.match: can never apply: the rule at line 3 matches the same domains first"
     ]
 
 

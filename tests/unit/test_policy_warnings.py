@@ -34,12 +34,12 @@ def of_class(section: str, host: str = "{}") -> list[tuple[str, str]]:
         (
             "{actuators: [demotion], slo: {promotions: 1%/min}}",
             "1%/min",
-            "classes.a.slo.promotions: bounds pageout, which the class does not use",
+            "classes.a.slo.promotions: limits pageout; the class does not use it",
         ),
         (
             "{actuators: [balloon], slo: {psi_some: 1%}}",
             "1%",
-            "classes.a.slo.psi_some: bounds pageout and demotion, and the class uses neither",
+            "classes.a.slo.psi_some: limits pageout and demotion; the class uses neither",
         ),
         (
             "{floor: 100%, actuators: [free_page_reporting, balloon, pageout]}",
@@ -49,22 +49,25 @@ def of_class(section: str, host: str = "{}") -> list[tuple[str, str]]:
         (
             "{actuators: [free_page_reporting], step: 10%}",
             "10%",
-            "classes.a.step: bounds virtio_mem, balloon and pageout, and the class uses none of them",
+            "classes.a.step: limits virtio_mem, balloon and pageout; the class uses none of them",
         ),
         (
             "{actuators: [pageout], cache_after: never}",
             "never",
-            "classes.a.cache_after: bounds virtio_mem and balloon, and the class uses neither",
+            "classes.a.cache_after: limits virtio_mem and balloon; the class uses neither",
         ),
         (
             "{actuators: [balloon], guest_help: [compaction]}",
             "[compaction]",
-            "classes.a.guest_help: compaction serves free_page_reporting, which the class does not use",
+            "classes.a.guest_help: compaction needs free_page_reporting; the class does not use it",
         ),
         (
             "{actuators: [pageout], guest_help: [damon_reclaim]}",
             "[damon_reclaim]",
-            "classes.a.guest_help: damon_reclaim serves free_page_reporting and balloon; neither is used",
+            (
+                "classes.a.guest_help: damon_reclaim needs free_page_reporting or balloon; the class uses "
+                "neither"
+            ),
         ),
     ],
 )
@@ -79,7 +82,10 @@ def test_a_value_of_a_class_without_effect(section: str, value: str, complaint: 
             "{swap: {max_used: 0%}}",
             "{}",
             "0%",
-            "host.swap.max_used: leaves page-out no room; leave pageout out of the actuators instead",
+            (
+                "host.swap.max_used: leaves no room for page-out; to forbid it, remove pageout from the "
+                "actuators"
+            ),
         ),
         (
             "{pageout_actor: damos-paddr}",
@@ -109,20 +115,23 @@ def test_a_value_of_a_class_without_effect(section: str, value: str, complaint: 
             "{swap: {max_write: 1MiB/s, max_write_per_day: 85GiB}}",
             "{}",
             "85GiB",
-            "host.swap.max_write_per_day: max_write does not let page-out write as much in a day",
+            "host.swap.max_write_per_day: max_write is lower: page-out never writes this much in a day",
         ),
         ("{cold_node: 1}", "{actuators: [pageout]}", "1", "host.cold_node: no class uses demotion"),
         (
             "{cold_node: 1, reclaim: on_pressure}",
             "{}",
             "1",
-            "host.cold_node: nothing is moved there on_pressure: the host as a whole would gain nothing",
+            (
+                "host.cold_node: reclaim: on_pressure moves nothing there, because the host as a whole gains "
+                "nothing"
+            ),
         ),
         (
             "{reserve: 0%, reclaim: on_pressure}",
             "{}",
             "0%",
-            "host.reserve: on_pressure reclaims below the reserve, and nothing is below 0%",
+            "host.reserve: reclaim: on_pressure begins below the reserve, and 0% is never reached",
         ),
     ],
 )

@@ -111,13 +111,13 @@ def test_a_document_has_it_with_a_code_and_older_ones_need_not() -> None:
         (120.0, "its class calls memory cold after 2min"),
         (
             240.0,
-            "it is held more firmly than by its class (2min), and that calls memory cold after 4min",
+            "it is throttled (class: 2min), which calls memory cold after 4min",
         ),
     ],
     ids=["by its class", "throttled"],
 )
 def test_a_watch_that_is_too_short_is_held_against_what_counts_now(cold_after: float, said: str) -> None:
-    """After pain a domain is held more firmly than its class says, and its memory is cold later."""
+    """After pain a domain is throttled: its memory is cold later than its class says."""
     policy = scenarios.policy()
     web = scenarios.domain("web")
     short = scenarios.heat(web, [(0.0, GIB)], watched=60.0, policy=policy)
@@ -127,4 +127,4 @@ def test_a_watch_that_is_too_short_is_held_against_what_counts_now(cold_after: f
         f"web: watched for 1min, but {said}: no page-out"
     ]
     (told,) = (r.text for d in plan.domains for r in d.gives_nothing if r.actuator is Actuator.PAGEOUT)
-    assert told == f"it was watched for 1min, and memory is cold after {format_duration(cold_after)}"
+    assert told == f"it was watched for 1min; memory is cold after {format_duration(cold_after)}"

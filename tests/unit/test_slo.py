@@ -33,14 +33,14 @@ CALM = Feeling(
 LIMIT = 524
 """0.2 % of the working set, in pages a minute; PSI may be 1 %."""
 PAINS: dict[str, tuple[dict[str, int | float], str]] = {
-    "promotions": ({"promoted_pages": LIMIT + 1}, "525 page(s) were read back in a minute, limit 524"),
+    "promotions": ({"promoted_pages": LIMIT + 1}, "525 pages were read back in a minute, limit 524"),
     "stall": ({"stalled_seconds": 0.7}, "memory pressure was 1.17%, limit 1%"),
-    "shortage": ({"usable_bytes": 199 * MIB}, "the guest has 199 MiB left, should have 400 MiB"),
-    "no memory": ({"usable_bytes": 0}, "the guest has 0 B left"),
-    "guest swap-in": ({"swap_in_bytes": 525 * 4096}, "the guest read 525 page(s) from its own swap"),
+    "shortage": ({"usable_bytes": 199 * MIB}, "the guest has 199 MiB available; it needs 400 MiB"),
+    "no memory": ({"usable_bytes": 0}, "the guest has 0 B available"),
+    "guest swap-in": ({"swap_in_bytes": 525 * 4096}, "the guest read 525 pages from its own swap"),
     "faults": (
         {"major_faults": 525, "usable_bytes": 300 * MIB},
-        "the guest, short of memory, had 525 major fault(s)",
+        "the guest is short of memory and had 525 major faults",
     ),
 }
 
@@ -66,7 +66,7 @@ BEGUN = Grip.begin(STANDARD).after(CALM)
 def test_a_calm_domain_is_held_to_its_class_alone() -> None:
     restraint = BEGUN.restraint
     assert (restraint.cold_after_seconds, restraint.step_share, restraint.why_not) == (120.0, 1.0, None)
-    assert restraint.sentence == "takes what was idle for 2min, as its class says"
+    assert restraint.sentence == "not throttled: takes what was idle for 2min (its class)"
     assert after(BEGUN, CALM, 8 * HOUR).restraint == restraint, "the class is the most that is allowed"
 
 
@@ -78,7 +78,7 @@ def test_any_pain_stops_taking_within_the_tick_and_tightens_once(name: str) -> N
     assert grip.pain > 1.0
     assert grip.restraint.why_not is not None
     assert grip.restraint.why_not.startswith(why)
-    assert grip.restraint.why_not.endswith("nothing is taken before 1min more of comfort")
+    assert grip.restraint.why_not.endswith("Nothing is taken for 1min more within its SLO")
     assert grip.restraint.cold_after_seconds == pytest.approx(240.0)
     assert grip.restraint.step_share == 0.5
 
@@ -205,7 +205,7 @@ def test_promotions_say_nothing_before_the_working_set_is_known_and_the_last_kno
 
 def test_what_the_guest_says_does_not_stand_in_for_what_the_host_sees() -> None:
     blind = Grip.begin(STANDARD).after(feel(promoted_pages=None, stalled_seconds=None))
-    assert blind.restraint.why_not == "neither what is read back nor its memory pressure is known"
+    assert blind.restraint.why_not == "its read-backs and its memory pressure are not known"
     assert blind.pain == pytest.approx(200 / 2048)
     pained = blind.after(feel(promoted_pages=None, stalled_seconds=None, usable_bytes=MIB))
     assert pained.cold_after_seconds == pytest.approx(240.0)

@@ -66,7 +66,7 @@ def test_one_reading_shows_no_flow_and_only_room_is_judged() -> None:
     verdict = watch.verdict(BUDGET)
     assert (verdict.room_bytes, verdict.why_not) == (round(0.6 * 8 * GIB), None)
     assert verdict.unknown == (
-        "of swap on /dev/sdb2 only the room is known: how fast and how worn it is takes two looks",
+        "the speed and the wear of swap on /dev/sdb2 are not known yet: that takes two measurements",
     )
     assert SwapWatch.begin(reading(zram())).verdict(BUDGET).unknown == ()
 
@@ -164,7 +164,7 @@ def test_slow_worn_limited_and_overused_swap_ends_page_outs_under_way_and_a_busy
     used_up = judge_swap(reading(disk()), BUDGET, worn())
     assert used_up.halt == used_up.why_not
     assert used_up.halt is not None
-    assert used_up.halt.startswith("swap on /dev/sdb2 wears: 100 GiB were written to disks in a day")
+    assert used_up.halt.startswith("swap on /dev/sdb2 wears out: 100 GiB was written in a day")
     limit = zram(pool=Compressed(stored_bytes=300 * MIB, used_bytes=100 * MIB), pool_limit_bytes=100 * MIB)
     assert judge_swap(reading(limit), BUDGET).halt is not None
     busy = judge_swap(reading(disk()), BUDGET, SwapFlow(bytes_per_second=49.5 * MIB))
@@ -191,9 +191,11 @@ def test_what_was_granted_is_spoken_for() -> None:
     assert others.bytes_per_second == 15 * MIB
     everything = judge_swap(reading(disk()), BUDGET, granted=Grant(room_bytes=5 * GIB))
     assert everything.why_not is not None
-    assert everything.why_not.startswith("page-outs under way may still take 5.0 GiB of swap; swap budget: ")
+    assert everything.why_not.startswith(
+        "page-outs in progress may still take 5.0 GiB of swap; swap budget: "
+    )
     rate = judge_swap(reading(disk()), BUDGET, granted=Grant(bytes_per_second=50 * MIB))
-    assert rate.why_not == "page-outs under way may write 50.0 MiB/s, the policy allows 50.0 MiB/s"
+    assert rate.why_not == "page-outs in progress may write 50.0 MiB/s, the policy allows 50.0 MiB/s"
 
 
 def test_the_kernel_fills_what_has_room_and_the_highest_priority() -> None:
@@ -207,6 +209,6 @@ def test_what_cannot_be_read_is_said_and_blocks_nothing() -> None:
     verdict = judge_swap(reading(blind, out=None), BUDGET, SwapFlow(bytes_per_second=None))
     assert verdict.why_not is None
     assert verdict.unknown == (
-        "how fast swap on /dev/sdb2 is cannot be told",
-        "what is written to swap on /dev/sdb2 cannot be told",
+        "the speed of swap on /dev/sdb2 cannot be measured",
+        "the writes to swap on /dev/sdb2 cannot be measured",
     )

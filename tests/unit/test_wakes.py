@@ -191,7 +191,7 @@ def test_a_trigger_that_ended_is_let_go_and_does_not_keep_the_loop_awake(
 ) -> None:
     triggers.begun[PRESSED].die()
     wakes.wait(FOREVER)
-    assert said == ["a trigger of memory pressure ended: pressure is noticed a tick later"]
+    assert said == ["a memory pressure trigger ended: memory pressure is noticed one tick later"]
     assert triggers.begun[PRESSED].is_closed
     assert wakes.wait(0) == ()
     triggers.begun[STALLED].fire()
@@ -203,7 +203,7 @@ def test_a_kernel_without_psi_is_said_and_done_without(said: list[str]) -> None:
         wakes.put(REBOOT)
         assert wakes.wait(FOREVER) == (REBOOT,)
     assert [sentence.split(": ", 1)[1] for sentence in said] == [
-        "pressure stall information is off (psi=1): pressure is noticed a tick later"
+        "pressure stall information is off (psi=1): memory pressure is noticed one tick later"
     ] * 2
 
 

@@ -70,13 +70,13 @@ def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 
         expected_bytes=max(0, expected),
         expected_swap_bytes=in_swap,
         reason="guest_can_spare",
-        because=f"the guest uses {format_size(used)} of {format_size(has)} and could "
-        f"give {format_size(has - used)}{_other(has - size)}{cache_text(case, stats)}; "
+        because=f"the guest uses {format_size(used)} of {format_size(has)} and can give "
+        f"{format_size(has - used)}{_other(has - size)}{cache_text(case, stats)}; "
         f"the host still holds {format_size(resident)} for it" + _swap_text(case, in_swap),
         risk=f"the guest keeps {format_size(left - used)} above its use"
-        + (f", for {format_size(hot)} are hot" if hot > used else "")
+        + (f"; {format_size(hot)} is hot" if hot > used else "")
         + f" (floor {format_size(bounds.floor_bytes)})"
-        + ("; a guest that zeroes what it allocates reads that back from swap first" if in_swap else ""),
+        + ("; a guest that zeroes newly allocated pages reads them back from swap first" if in_swap else ""),
     )
 
 

@@ -26,8 +26,8 @@ def demote(
         pieces=pieces,
         reason="idle_memory",
         because=idle_text(heat),
-        risk="a page that turns out to be needed is slower to reach, and may stay so; "
-        "the floor does not apply, because nothing leaves memory",
+        risk="a page that is needed again is slower to reach, and may stay slower; the floor does not "
+        "apply, because nothing leaves memory",
     )
 
 
@@ -46,7 +46,7 @@ def recall(case: Case, heat: Heat, node: int, near: int, there: int, recalled: i
         psi_some_limit=case.domain_class.objective.psi_some,
         pieces=(),
         reason="memory_in_use",
-        because=f"{format_size(there)} lie on node {node}, and no more than "
-        f"{format_size((heat.cold_bytes or 0) + heat.warm_bytes)} of the domain are not hot",
-        risk=f"node {near} gets fuller, also by pages that were needed only once",
+        because=f"{format_size(there)} is on node {node}; at most "
+        f"{format_size((heat.cold_bytes or 0) + heat.warm_bytes)} of the domain is not hot",
+        risk=f"node {near} gets fuller, also with pages that were needed only once",
     )

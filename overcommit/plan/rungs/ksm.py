@@ -13,7 +13,7 @@ from overcommit.model.facts import DomainFacts, KsmFacts, KsmRun, RunState, Snap
 from overcommit.model.past import Past
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.model.ranges import intersect, total_size
-from overcommit.units import PAGE_SIZE, format_duration, format_ratio, format_size
+from overcommit.units import PAGE_SIZE, counted, format_duration, format_ratio, format_size
 
 _SCAN_SECONDS = 750.0
 """For going through all memory once. A page is merged when it was the same in two scans."""
@@ -48,8 +48,8 @@ def merge(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) -> Ksm
         mergeable_bytes=amount,
         settings=_settings(ksm, amount),
         reason="pages_may_be_equal",
-        because=f"{format_size(amount)} of {len(mergeable)} domains may be merged where they are equal, "
-        f"{format_size(ksm.sharing_bytes)} are so already; how much is equal nobody knows before",
+        because=f"{format_size(amount)} of {len(mergeable)} domains can be merged where pages are equal; "
+        f"{format_size(ksm.sharing_bytes)} is merged already; how much is equal is not known in advance",
         risk=_risk(snapshot, ksm),
     )
 
@@ -72,7 +72,7 @@ def ksm_notes(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) ->
         else:
             yield f"KSM runs since generation {ours}: {gain_text(ksm)}"
     elif ksm is not None and runs:
-        yield f"KSM is run by {ksm.tuner or 'somebody else'}, and left alone: {gain_text(ksm)}"
+        yield f"{ksm.tuner or 'somebody else'} runs KSM; overcommit leaves it alone: {gain_text(ksm)}"
     elif may_start(policy, past, short=short) and (reason := obstacle(snapshot)):
         yield f"KSM is not started: {reason}"
 
@@ -88,11 +88,11 @@ def obstacle(snapshot: Snapshot) -> str | None:
     if ksm.tuner is not None:
         return f"{ksm.tuner} starts and stops it by its own rules"
     if ksm.run is KsmRun.UNMERGED:
-        return "somebody stopped it for good and had all pages unmerged (run is 2)"
+        return "somebody stopped it and unmerged all pages (run is 2)"
     busy = snapshot.host.cpu_pressure
     if busy is not None and busy.some_avg60 > _BUSY_CPU:
         share = format_ratio(busy.some_avg60)
-        return f"the CPUs have no room for it (something waits for one {share} of the time)"
+        return f"the CPUs are too busy (a task waits for one {share} of the time)"
     if sum(map(_may_be_merged, snapshot.domains)) < _FEWEST_DOMAINS:
         return f"fewer than {_FEWEST_DOMAINS} running domains have memory that may be merged"
     return None
@@ -100,7 +100,7 @@ def obstacle(snapshot: Snapshot) -> str | None:
 
 def gain_text(ksm: KsmFacts) -> str:
     """What merging has brought by the kernel's own account."""
-    saved = f"{format_size(ksm.sharing_bytes)} saved in {ksm.full_scans} full scan(s)"
+    saved = f"{format_size(ksm.sharing_bytes)} saved in {counted(ksm.full_scans, 'full scan')}"
     if ksm.profit_bytes is None:
         return saved
     return f"{saved}, net gain {format_size(ksm.profit_bytes)} (less the kernel's bookkeeping)"
@@ -159,8 +159,8 @@ def _settings(ksm: KsmFacts, amount: int) -> tuple[tuple[str, str], ...]:
 
 def _risk(snapshot: Snapshot, ksm: KsmFacts) -> str:
     text = (
-        "by timing its writes a guest can find out what pages others hold; a write to a merged page costs a "
-        "fault and a copy; ksmd needs CPU, and aims to go through all of it in "
+        "a guest can find out by timing what pages others have; a write to a merged page costs a fault and "
+        "a copy; ksmd uses CPU to scan all of it in "
         f"{format_duration(_SCAN_SECONDS)}"
     )
     if len(snapshot.host.nodes) > 1 and ksm.across_nodes:

@@ -40,7 +40,7 @@ def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...
 def _risk(heat: Heat, working_set: int, limit: float) -> str:
     pages = round(heat.promotions_per_minute)
     many = f"about {pages:,} pages" if pages else "hardly a page"
-    text = f"{many} a minute may be read back, each of them a swap-in for the guest"
+    text = f"{many} a minute may be read back; each is a swap-in for the guest"
     if not working_set:
         return text
     allowed = limit * working_set / PAGE_SIZE

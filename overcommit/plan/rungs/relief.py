@@ -14,7 +14,7 @@ from overcommit.model.policy import Actuator
 from overcommit.plan.case import Case, guest_bytes, used_bytes
 from overcommit.units import MIB, format_size, round_up
 
-_RISK = "the host has to find as much"
+_RISK = "the host must have this much memory free"
 
 
 class Need(NamedTuple):
@@ -75,7 +75,7 @@ def deflate(case: Case, stats: BalloonStats, left: Left, need: Need) -> BalloonA
         after_bytes=target,
         expected_bytes=0,
         reason=need.reason,
-        because=f"{need.because}; overcommit took its memory in generation {left.generation}",
+        because=f"{need.because}; overcommit took memory from it in generation {left.generation}",
         risk=_RISK,
     )
 
@@ -107,6 +107,6 @@ def plug(
             after_bytes=device.current_bytes + plugged,
             expected_bytes=0,
             reason=need.reason,
-            because=f"{need.because}; overcommit took its blocks in generation {was.generation}",
+            because=f"{need.because}; overcommit took blocks from it in generation {was.generation}",
             risk=_RISK,
         )

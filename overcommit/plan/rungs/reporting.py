@@ -47,11 +47,11 @@ def compact(case: Case, stats: BalloonStats, resident: int) -> ReportingAction |
         after_bytes=resident - expected,
         expected_bytes=expected,
         reason="free_in_pieces",
-        because=f"{format_size(free)} are free in the guest, and the host still holds at least "
-        f"{format_size(held)} of that: in pieces too small for free page reporting, which the guest's kernel "
-        f"can put together (about {format_size(left_in_pieces(bounds.ceiling_bytes))} stay in pieces)",
-        risk="the guest's kernel moves memory for a moment, which takes CPU, and briefly memory of the host; "
-        f"the floor does not apply, because nothing in use leaves memory; {_TAINT}",
+        because=f"{format_size(free)} is free in the guest; at least {format_size(held)} of that is "
+        "still resident, in pieces too small for free page reporting; compaction joins all but about "
+        f"{format_size(left_in_pieces(bounds.ceiling_bytes))}",
+        risk="the guest's kernel moves memory, which costs CPU and briefly memory of the host; the floor "
+        f"does not apply, because no memory in use is taken; {_TAINT}",
     )
 
 
@@ -68,8 +68,8 @@ def reclaim_inside(case: Case, resident: int) -> Iterator[GuestReclaimAction]:
         expected_bytes=0,
         min_age_seconds=age,
         reason="owner_agreed",
-        because=f"its class lets the guest's kernel reclaim what it finds idle for {format_duration(age)}; "
-        "free page reporting gives that to the host",
-        risk="a guest without swap drops only its cache; what it reclaims and needs again it reads back "
-        f"itself; {_TAINT}",
+        because=f"its class allows the guest's kernel to reclaim memory that is idle for "
+        f"{format_duration(age)}; free page reporting gives it to the host",
+        risk="the guest must read back what it reclaims and needs again; without swap it drops only cache; "
+        f"{_TAINT}",
     )

@@ -17,7 +17,7 @@ from overcommit.plan.case import (
     used_bytes,
     worthwhile,
 )
-from overcommit.units import format_size
+from overcommit.units import counted, format_size
 
 
 def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0) -> Iterator[VirtioMemAction]:
@@ -53,11 +53,12 @@ def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0)
             after_bytes=device.current_bytes - taken,
             expected_bytes=sure - claimed,
             reason="guest_can_spare",
-            because=f"the guest uses {format_size(used)} of {format_size(size + taken)}, and can do without "
-            f"{blocks} block(s) of {format_size(device.block_bytes)} in its device {device.alias}"
+            because=f"the guest uses {format_size(used)} of {format_size(size + taken)} and can give "
+            f"{counted(blocks, 'block')} of {format_size(device.block_bytes)} in its device "
+            f"{device.alias}"
             f"{cache_text(case, stats)}",
             risk=f"the guest keeps {format_size(size - used)} above its use"
-            + (f", for {format_size(hot)} are hot" if hot > used else "")
+            + (f"; {format_size(hot)} is hot" if hot > used else "")
             + f" (floor {format_size(bounds.floor_bytes)})",
         )
         above, lying, claimed = above + taken, lying + inside, sure
