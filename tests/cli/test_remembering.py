@@ -364,7 +364,7 @@ def test_what_cannot_be_freed_is_not_promised_and_it_is_said_who_gives_nothing(
     assert ended.status == REFUSED
     assert "error: 1.7 GiB is not reserved: 50.0 MiB is missing" in ended.err
     assert "cold gives nothing of its 100 MiB: no balloon: the domain is paused" in ended.err
-    assert ended.err.count("are missing\n  cold gives nothing") == 1, "said once, while it stays like that"
+    assert ended.err.count("is missing\n  cold gives nothing") == 1, "said once, while it stays like that"
     assert 60 <= host.uptime - began < 90
     assert resident(host) == before
     assert promised(run) == []

@@ -177,7 +177,7 @@ def test_what_was_freed_is_what_guests_gave_whatever_the_host_has_more_or_less(w
     assert asked.answer["freed_bytes"] == gave > 50 * MIB
     (event,) = events(daemon, RESERVE)
     assert (event.status, event.freed_bytes) == (Status.PARTIAL, gave)
-    assert event.detail.startswith("1.8 GiB are not reserved: ")
+    assert event.detail.startswith("1.8 GiB is not reserved: ")
 
 
 def test_what_others_gave_back_to_the_host_was_not_freed_for_it(world: World) -> None:
