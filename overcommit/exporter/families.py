@@ -72,10 +72,11 @@ def _of_daemon(status: Mapping[str, Any]) -> Iterator[Metric]:
     ticks = Metric(PREFIX + catalogue.TICKS.name, catalogue.TICKS.about, Kind.SUMMARY.value)
     for kind, counts in (work.get("ticks") or {}).items():
         labels = {"kind": _text(kind)}
-        ticks.add_sample(f"{ticks.name}_count", labels, counts["count"])
-        ticks.add_sample(f"{ticks.name}_sum", labels, counts["seconds"])
+        for suffix, value in (("count", counts["count"]), ("sum", counts["seconds"])):
+            if _is_number(value):
+                ticks.add_sample(f"{ticks.name}_{suffix}", labels, value)
     yield ticks
-    actions = [((_text(a["kind"]), _text(a["outcome"])), a) for a in work.get("actions") or ()]
+    actions = {(_text(a["kind"]), _text(a["outcome"])): a for a in work.get("actions") or ()}.items()
     yield family(catalogue.ACTIONS, [(labels, each["count"]) for labels, each in actions])
     yield family(catalogue.FREED, [(labels, each["freed_bytes"]) for labels, each in actions])
     of_actuators = Counter(_text(each["actuator"]) for each in status["quarantines"])
