@@ -22,7 +22,7 @@ from overcommit.plan.cache import CacheRule
 from overcommit.plan.case import Case, cache_for, spare_bytes, worthwhile
 from overcommit.plan.rungs.balloon import squeeze
 from overcommit.plan.rungs.demotion import demote, recall
-from overcommit.plan.rungs.pageout import coldest, page_out, pieces_in
+from overcommit.plan.rungs.pageout import bearable_bytes, coldest, page_out, pieces_in
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
 from overcommit.plan.settling import least_worth
@@ -62,7 +62,8 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         left = resident - reported - given
         # What others share stays in memory as long as they use it; which pieces hold it is not known.
         cold -= (domain.merged_bytes or 0) + domain.residency.cached_bytes
-        chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes))
+        bearable = bearable_bytes(case, heat)
+        chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes, bearable))
         least = least_worth(case.settling, worthwhile(bounds.ceiling_bytes))
         if sum(piece.resident_bytes for piece in chosen) >= least:
             yield page_out(case, heat, left, chosen)
