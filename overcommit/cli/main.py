@@ -19,6 +19,7 @@ from overcommit.cli.explain import explain
 from overcommit.cli.history import history
 from overcommit.cli.pause import pause, resume
 from overcommit.cli.plan import plan
+from overcommit.cli.prepare import prepare
 from overcommit.cli.release import release
 from overcommit.cli.reserve import reserve
 from overcommit.cli.restore import restore
@@ -73,6 +74,7 @@ def completion(shell: str) -> None:
 
 for _verb in (
     doctor,
+    prepare,
     plan,
     explain,
     apply,

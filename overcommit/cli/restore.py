@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import click
 
+from overcommit.apply.restore import Restored
 from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.talk import tell
+from overcommit.control.preparing import prepared
+from overcommit.control.preparing import put_back as put_back_definitions
 from overcommit.control.restoring import NOTHING, in_swap
 from overcommit.control.restoring import restore as put_back
+from overcommit.errors import UsageError
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.records.journal import of_boot
@@ -29,8 +33,14 @@ RESTORED_IN_PART = 3
 
 @click.command()
 @click.argument("generation", required=False, type=click.IntRange(min=1))
+@click.option(
+    "--definitions", is_flag=True, help="Put back definitions that prepare changed, and nothing else."
+)
+@click.option(
+    "--domain", "names", multiple=True, metavar="NAME", help="With --definitions: only of this domain."
+)
 @with_session
-def restore(session: Session, generation: int | None) -> None:
+def restore(session: Session, generation: int | None, definitions: bool, names: tuple[str, ...]) -> None:
     """Undo GENERATION and all later ones; without it, everything that is outstanding.
 
     Stops kdamonds of ours, gives DAMON back to who had it, sets KSM as it was, and lets balloons and memory
@@ -39,32 +49,55 @@ def restore(session: Session, generation: int | None) -> None:
     Without GENERATION that includes what domains gave on another host before they came here.
 
     A guest is waited for as long as it goes on taking its memory back, four minutes at most; what it takes
-    later is no failure. Exit status 3: something was refused, or a guest takes no more.
+    later is no failure. Definitions that prepare changed stay so: the service runs this whenever it stops.
+    --definitions puts those back, unless somebody changed them since. Exit status 3: something was refused,
+    or a guest takes no more.
     """
+    if (definitions and generation) or (names and not definitions):
+        raise UsageError("--domain goes with --definitions, and a GENERATION goes without it")
     require_root()
+    if definitions:
+        result = put_back_definitions(session, session.definitions(read_only=False), names)
+        _tell(session, result, "Nothing to restore: prepare has changed no definition.")
+        _end(session, result, "--definitions")
+        return
     refuse_beside_daemon(
         "the changes in force are its own",
         "to restore: systemctl stop overcommitd; to only stop taking memory: overcommitctl pause",
     )
     connect = functools.cache(functools.partial(session.hypervisor, read_only=False))
     result = put_back(session, connect, session.talk, generation=generation)
+    swap = () if generation or session.json else tuple(_in_swap(session, connect))
+    nothing = ""
+    if result == NOTHING and not session.json:
+        nothing = _nothing(session, generation)
+        nothing = _NOT_IN_FORCE if swap and nothing == _AS_FOUND else nothing
+    _tell(session, result, nothing, swap)
+    if not session.json and (names := prepared(session)):
+        tell(f"  definitions stay as prepare made them: {', '.join(map(plain, names))}")
+    _end(session, result)
+
+
+def _tell(session: Session, result: Restored, nothing: str, more: Iterable[str] = ()) -> None:
+    """What was done, and what was not; ``nothing``: what to say where there was nothing to do."""
     if session.json:
         click.echo(json.dumps({"kind": "restore", **dataclasses.asdict(result)}, indent=1))
-    else:
-        for sentence in result.done:
-            tell(f"  {sentence}")
-        for sentence in result.under_way:
-            tell(f"  {sentence}; it continues by itself")
-        for sentence in result.left:
-            tell(f"  NOT restored: {sentence}")
-        swap = () if generation else tuple(_in_swap(session, connect))
-        if result == NOTHING:
-            nothing = _nothing(session, generation)
-            tell(_NOT_IN_FORCE if swap and nothing == _AS_FOUND else nothing)
-        for sentence in swap:
-            tell(f"  {sentence}")
+        return
+    for sentence in result.done:
+        tell(f"  {sentence}")
+    for sentence in result.under_way:
+        tell(f"  {sentence}; it continues by itself")
+    for sentence in result.left:
+        tell(f"  NOT restored: {sentence}")
+    if result == NOTHING:
+        tell(nothing)
+    for sentence in more:
+        tell(f"  {sentence}")
+
+
+def _end(session: Session, result: Restored, *words: str) -> None:
     if result.left:
-        session.talk.say(f"run {session.again('restore')} again when that is repaired")
+        session.talk.say(f"run {session.again('restore', *words)} again when that is repaired")
         raise SystemExit(RESTORED_IN_PART)
 
 

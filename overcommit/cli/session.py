@@ -21,7 +21,7 @@ from overcommit.errors import Unsupported
 from overcommit.host.kernel import LocalKernel
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.libvirt_client import LibvirtClient
-from overcommit.hypervisor.port import Hypervisor
+from overcommit.hypervisor.port import Definitions, Hypervisor
 from overcommit.model.policy import Policy
 from overcommit.policy import loader
 from overcommit.records.journal import DEFAULT_DIRECTORY, Generation, Journal
@@ -95,6 +95,13 @@ class Session(Control):
             UsageError: a URI that is not local QEMU.
             Unsupported: no libvirt binding, or libvirtd does not answer.
         """
+        return self._connected(read_only=read_only)
+
+    def definitions(self, *, read_only: bool) -> Definitions:
+        """As `hypervisor`, for whoever reads or changes what domains are defined as."""
+        return self._connected(read_only=read_only)
+
+    def _connected(self, *, read_only: bool) -> LibvirtClient:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_come_back),
             wait=tenacity.wait_fixed(_AGAIN_SECONDS),

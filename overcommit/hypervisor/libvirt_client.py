@@ -16,9 +16,10 @@ from overcommit.clock import Clock, SystemClock
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
 from overcommit.hypervisor.bulk import Told, ask_all, state_of
 from overcommit.hypervisor.calls import Calls
+from overcommit.hypervisor.definitions import definition_of, list_defined
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, resized_device
 from overcommit.hypervisor.events import Notify, subscribe
-from overcommit.hypervisor.port import ListedDomain, Surveyed
+from overcommit.hypervisor.port import DefinedDomain, ListedDomain, Surveyed
 from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
 from overcommit.shown import command
 from overcommit.units import KIB
@@ -237,18 +238,20 @@ class LibvirtClient:
         return str(self._on_domain(uuid, "read its definition", lambda d: d.XMLDesc(0)))
 
     def defined(self, name: str) -> str | None:
-        """See `Hypervisor.defined`. What the next start begins with: that asks no QEMU."""
+        """See `Hypervisor.defined`."""
+        return self._definition(lambda: self._connection.lookupByName(name), transient=True)
 
-        def look_up() -> str | None:
-            try:
-                domain = self._connection.lookupByName(name)
-                return str(domain.XMLDesc(self._libvirt.VIR_DOMAIN_XML_INACTIVE))
-            except self._libvirt.libvirtError as error:
-                if error.get_error_code() == self._libvirt.VIR_ERR_NO_DOMAIN:
-                    return None
-                raise
+    def defined_domains(self) -> tuple[DefinedDomain, ...]:
+        """See `Definitions.defined_domains`."""
+        return self._bounded("list definitions", lambda: list_defined(self._libvirt, self._connection))
 
-        return self._bounded("read what a domain is defined as", look_up)
+    def definition(self, uuid: str, *, secrets: bool = False) -> str | None:
+        """See `Definitions.definition`."""
+        return self._definition(lambda: self._connection.lookupByUUIDString(uuid), secrets=secrets)
+
+    def define(self, xml: str) -> None:
+        """See `Definitions.define`."""
+        self._bounded("change a definition", lambda: self._connection.defineXML(xml))
 
     def busy_with(self, uuid: str) -> str | None:
         """See `Hypervisor.busy_with`."""
@@ -331,6 +334,14 @@ class LibvirtClient:
 
         patience = seconds + self._deadline_seconds
         return self._on_domain(uuid, "ask its guest agent", ask, seconds=patience)
+
+    def _definition(
+        self, look_up: Callable[[], Any], *, secrets: bool = False, transient: bool = False
+    ) -> str | None:
+        return self._bounded(
+            "read what a domain is defined as",
+            lambda: definition_of(self._libvirt, look_up, secrets=secrets, transient=transient),
+        )
 
     def _surveyed_of(self, told: Told, now: float) -> Surveyed:
         pid_file, maximum = self._pid_file(told.name), told.maximum_kib * KIB

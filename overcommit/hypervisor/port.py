@@ -95,3 +95,34 @@ class Hypervisor(Protocol):
         What an agent refuses is a HostError with its own words.
         """
         ...
+
+
+class DefinedDomain(NamedTuple):
+    """A domain that has a persistent definition. ``active``: it runs now, by what it was started with."""
+
+    name: str
+    uuid: str
+    active: bool
+
+
+class Definitions(Protocol):
+    """The persistent definitions: what each domain's next start begins with. Every call is bounded in time.
+
+    Raises (all calls):
+        HostError: the hypervisor refused, or did not answer in time.
+    """
+
+    def defined_domains(self) -> tuple[DefinedDomain, ...]:
+        """The domains with a persistent definition, sorted by name. A transient domain has none."""
+        ...
+
+    def definition(self, uuid: str, *, secrets: bool = False) -> str | None:
+        """The persistent definition; None where there is no such domain.
+
+        ``secrets``: with passwords, as it must be to be defined again; for connections that may write.
+        """
+        ...
+
+    def define(self, xml: str) -> None:
+        """Have this be the definition from the next start on. A running domain goes on as it is."""
+        ...

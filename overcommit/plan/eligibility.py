@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -84,6 +85,15 @@ def judge_help(
 def may_ask_agent(domain: DomainFacts) -> bool:
     """Whether its agent can be asked, and whether anything could come of it."""
     return next(_against_reporting(domain), OK).ok and next(_against_agent(domain), OK).ok
+
+
+def reporting_would_work(domain: DomainFacts) -> bool:
+    """Whether free page reporting gives nothing only because the domain's definition has it off."""
+    if domain.definition.free_page_reporting:
+        return False
+    definition = dataclasses.replace(domain.definition, free_page_reporting=True)
+    as_if = dataclasses.replace(domain, definition=definition)
+    return next(_against_reporting(as_if), OK).ok and next(_against_hugepages(as_if), OK).ok
 
 
 def _against_agent(domain: DomainFacts) -> Iterator[Verdict]:

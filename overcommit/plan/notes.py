@@ -13,9 +13,13 @@ from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
 from overcommit.plan.budget import budget_notes
 from overcommit.plan.case import Case, cache_for, worthwhile
+from overcommit.plan.eligibility import reporting_would_work
+from overcommit.plan.rungs.reporting import held_free, left_in_pieces
 from overcommit.plan.settling import least_worth
 from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.units import format_duration, format_ratio, format_size
+
+_MOST_NAMED = 5
 
 
 def notes(
@@ -49,6 +53,7 @@ def notes(
             yield _too_short_text(candidate.case, heat)
         yield from _settling_notes(candidate, snapshot.taken_at)
     yield from _cache_notes(candidates, policy)
+    yield from _reporting_notes(candidates)
     if (emergency or policy.reclaim is ReclaimMode.ON_PRESSURE) and host.short_bytes:
         yield from _still_short(candidates, host, actions)
     for gap in snapshot.gaps:
@@ -125,6 +130,32 @@ def _cache_notes(candidates: Iterable[Candidate], policy: Policy) -> Iterator[st
     if more := keeps[1:]:
         others = f"; {len(more)} more keep {format_size(sum(kept for kept, _, _ in more))} (explain says why)"
     yield f"{name} keeps {format_size(size)} of file cache: {because}{others}"
+
+
+def _reporting_notes(candidates: Iterable[Candidate]) -> Iterator[str]:
+    """What free page reporting would have given the host, of those for which it is only not switched on."""
+    would = []
+    for case, _, _ in candidates:
+        size = held_free(case.domain) - left_in_pieces(case.bounds.ceiling_bytes)
+        if (
+            Actuator.FREE_PAGE_REPORTING in case.verdicts
+            and reporting_would_work(case.domain)
+            and size >= _least(case)
+        ):
+            would.append((size, case.domain.name))
+    if not would:
+        return
+    would.sort(key=lambda one: (-one[0], one[1]))
+    named = ", ".join(f"{name} {format_size(size)}" for size, name in would[:_MOST_NAMED])
+    more = f" and {len(would) - _MOST_NAMED} more" if len(would) > _MOST_NAMED else ""
+    yield (
+        f"free page reporting would have given the host about {format_size(sum(s for s, _ in would))} that "
+        f"guests have free ({named}{more}); the verb prepare switches it on"
+    )
+
+
+def _least(case: Case) -> int:
+    return worthwhile(case.bounds.ceiling_bytes)
 
 
 def _settling_notes(candidate: Candidate, now: float) -> Iterator[str]:

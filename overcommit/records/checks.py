@@ -67,6 +67,7 @@ _SIZE = _number(0, _MOST)
 _SHORT = _text(r".{1,1024}")
 _LONG = _text(r".{0,4096}")
 _CONTENT = _text(r".{0,16384}")
+_DEFINITION = _text(r"<.{1,262144}")
 _KSM_VALUE = _text(r"[0-9]{1,20}|[a-z]+(?:-[a-z]+)*")
 _FILE = _text(r"(?:[a-z0-9_]{1,64}/){0,16}[a-z0-9_]{1,64}")
 """A path below a directory of sysfs: no dots, so that it leads nowhere else."""
@@ -104,6 +105,7 @@ _CHECKS: Mapping[str, Mapping[str, _Check]] = {
         "resident_bytes": _or_none(_SIZE),
         "ram": _range_list,
     },
+    "DefinitionChanged": {"uuid": _SHORT, "name": _SHORT, "before": _DEFINITION, "after": _DEFINITION},
 }
 _MAY_LACK = {"mark"}
 """What records of earlier versions do not have."""

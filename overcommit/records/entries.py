@@ -116,6 +116,19 @@ class ActionBegun:
     ram: tuple[Range, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionChanged:
+    """A domain's persistent definition was changed from ``before`` to ``after``, both as libvirt prints them.
+
+    It is in a journal of its own (`Journal.beside`): it outlives boots, and no end of a controller undoes it.
+    """
+
+    uuid: str
+    name: str
+    before: str
+    after: str
+
+
 GuestRecord = BalloonMoved | MemoryDeviceResized
 """What was changed of a guest's own memory; libvirt gives it back."""
 
@@ -140,6 +153,7 @@ Record = (
     | GuestReclaimSet
     | KsmStarted
     | ActionBegun
+    | DefinitionChanged
 )
 _KINDS = {kind.__name__: kind for kind in get_args(Record)}
 

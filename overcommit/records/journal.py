@@ -21,6 +21,7 @@ from overcommit.records.entries import (
     OF_GUESTS,
     ActionBegun,
     BalloonMoved,
+    DefinitionChanged,
     Entry,
     Fault,
     GenerationSummary,
@@ -45,6 +46,7 @@ __all__ = [
     "OF_GUESTS",
     "ActionBegun",
     "BalloonMoved",
+    "DefinitionChanged",
     "Entry",
     "Fault",
     "Generation",
@@ -175,6 +177,10 @@ class Journal:
         self._read: dict[int, Content] = {}
         self.owed: dict[MemoryPart, Entry] = {}
         """See `Generation.owe`: the latest of each balloon and device."""
+
+    def beside(self, name: str) -> Journal:
+        """A journal of its own in a directory below this one's, with a lock of its own."""
+        return Journal(self._directory / name)
 
     def lock(self) -> None:
         """See `ControllerLock.take`.

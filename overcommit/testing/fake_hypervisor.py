@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element
-from overcommit.hypervisor.port import ListedDomain, Surveyed
+from overcommit.hypervisor.port import DefinedDomain, ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, RunState
 from overcommit.testing.fake_host import (
     DEVICE_BLOCK_BYTES,
@@ -28,6 +30,9 @@ class FakeHypervisor:
         self._host = host
         self.not_running: dict[str, str] = {}
         """Definitions of domains that do not run, by name."""
+        self.persistent: dict[str, str] = {}
+        """Persistent definitions, by UUID. One that is defined is kept as libvirt would print it."""
+        self.as_printed: Callable[[str], str] = lambda xml: xml
 
     def describe(self) -> str:
         """See `Hypervisor.describe`."""
@@ -91,6 +96,28 @@ class FakeHypervisor:
         """See `Hypervisor.defined`."""
         running = next((guest.uuid for guest in self._host.guests if guest.name == name), None)
         return self.not_running.get(name) if running is None else self.xml(running)
+
+    def defined_domains(self) -> tuple[DefinedDomain, ...]:
+        """See `Definitions.defined_domains`."""
+        running = {guest.uuid for guest in self._host.guests}
+        return tuple(
+            sorted(
+                DefinedDomain(ET.fromstring(xml).findtext("./name", ""), uuid, uuid in running)  # noqa: S314
+                for uuid, xml in self.persistent.items()
+            )
+        )
+
+    def definition(self, uuid: str, *, secrets: bool = False) -> str | None:
+        """See `Definitions.definition`; a password is in it only where secrets are asked for."""
+        xml = self.persistent.get(uuid)
+        return xml if xml is None or secrets else re.sub(r" passwd='[^']*'", "", xml)
+
+    def define(self, xml: str) -> None:
+        """See `Definitions.define`."""
+        uuid = ET.fromstring(xml).findtext("./uuid", "")  # noqa: S314 - the test's own
+        self._host.on_write(f"definition/{uuid}", xml)
+        self.persistent[uuid] = self.as_printed(xml)
+        self._host.after_write(f"definition/{uuid}", xml)
 
     def busy_with(self, uuid: str) -> str | None:
         """See `Hypervisor.busy_with`."""

@@ -340,3 +340,17 @@ def test_an_agent_that_is_missing_is_not_a_missing_domain(
     with pytest.raises(HostError, match=text) as caught:
         client.ask_agent(NOBODY, "{}", seconds=1)
     assert isinstance(caught.value, Gone) is gone
+
+
+def test_a_definition_is_changed_for_the_next_start_only(client: LibvirtClient, uuid: str) -> None:
+    (defined,) = client.defined_domains()
+    assert (defined.uuid, defined.active) == (uuid, True)
+    before = client.definition(uuid, secrets=True)
+    assert before is not None
+    client.define(before.replace("<on_crash>", "<description>x</description><on_crash>"))
+    assert "<description>x" in (client.definition(uuid) or "")
+    client.define(before)
+    assert client.definition(uuid, secrets=True) == before
+    assert client.definition(NOBODY) is None
+    with pytest.raises(HostError, match="could not change a definition"):
+        client.define("<domain/>")
