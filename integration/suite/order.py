@@ -21,6 +21,7 @@ ORDER = (
     "test_kills",
     "test_memory_nodes",
     "test_guest_help",
+    "test_prepare",
     "test_virtio_mem",
     "test_ksm",
     "test_six_guests",

@@ -214,7 +214,8 @@ def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
     if not definition.free_page_reporting:
         yield refusal(
             "off in the domain's definition",
-            "set <memballoon model='virtio' freePageReporting='on'> and power-cycle the domain",
+            command("overcommitctl", "prepare", whom(domain.incarnation), "--apply")
+            + ", then power-cycle the domain",
         )
 
 
