@@ -74,7 +74,8 @@ def restore(session: Session, generation: int | None, definitions: bool, names: 
         nothing = _NOT_IN_FORCE if swap and nothing == _AS_FOUND else nothing
     _tell(session, result, nothing, swap)
     if not session.json and (names := prepared(session)):
-        tell(f"  definitions stay as prepare made them: {', '.join(map(plain, names))}")
+        tell(f"  definitions that prepare changed are left as they are: {', '.join(map(plain, names))}")
+        tell(f"  to put them back: {session.again('restore', '--definitions')}")
     _end(session, result)
 
 

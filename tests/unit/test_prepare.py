@@ -294,7 +294,7 @@ def test_apply_writes_with_its_secrets_and_restore_puts_back_every_byte(
     assert libvirt.persistent["web-uuid"] != before["web-uuid"], (
         "the end of a controller is not the operator's"
     )
-    assert "definitions stay as prepare made them: web" in stopped.out
+    assert "overcommitctl restore --definitions" in stopped.out
     undone = run("restore", "--definitions")
     assert undone.status == 0, undone.err
     assert "as it was before prepare" in undone.out
