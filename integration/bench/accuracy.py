@@ -68,7 +68,7 @@ class Truth:
         self._touched = [time.monotonic()] * self._pages
         self._end = time.monotonic()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Ask the guest where its hot set is now: it has been touching that since the last look."""
         stat = self._host.lab.guest_send(self._guest, "stat")
         self._end = time.monotonic()
@@ -145,7 +145,7 @@ def measure(host: Host, workload: str, seconds: float, source: str) -> Row:
             reader.start()
             precisions, recalls, judged = [], [], 0
             while watcher.poll() is None:
-                truth.look()
+                truth.poll()
                 if len(lines) > judged:
                     judged = len(lines)
                     right, called, found, there = judge(lines[-1], truth.physical, truth.idle_seconds())

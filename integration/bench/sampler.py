@@ -39,7 +39,7 @@ class Guest:
         self._link: socket.socket | None = None
         self._heard = b""
 
-    def look(self) -> dict[str, Any]:
+    def poll(self) -> dict[str, Any]:
         """All that there is to know."""
         process = table(Path(f"/proc/{self.pid}/status"), ":")
         memory = table(self.cgroup / "memory.stat")
@@ -186,7 +186,7 @@ def main(config: dict[str, Any], output: Path) -> None:
             row["guests"] = {}
             for guest in guests:
                 try:
-                    row["guests"][guest.name] = guest.look()
+                    row["guests"][guest.name] = guest.poll()
                 except (OSError, KeyError):
                     row["guests"][guest.name] = None
             row["own_cpu"] = time.process_time()

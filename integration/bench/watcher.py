@@ -36,7 +36,7 @@ def main(name: str, cold_after: float, seconds: float, every: float, source: str
     generation = journal.begin("bench", boot_id=read_boot_id(kernel), started_at=clock.now())
     uuid, pid = domain.incarnation.uuid, domain.incarnation.pid
     with DamonPool(kernel, journal, generation) as pool:
-        pool.claim(1, take_over=True)
+        pool.acquire(1, take_over=True)
         regions = [monitor_limits(domain.ram).maximum]
         chosen = SnapshotSource(pool, clock) if source == "sysfs" else open_source(pool, clock, regions)
         watch = Watch(kernel, hypervisor, pool, clock, chosen)
@@ -46,7 +46,7 @@ def main(name: str, cold_after: float, seconds: float, every: float, source: str
         while time.monotonic() < end:
             time.sleep(1)
             before = time.process_time()
-            watch.look()
+            watch.poll()
             looked += time.process_time() - before
             if time.monotonic() < say_at:
                 continue

@@ -234,7 +234,7 @@ def main(seconds: float, targets: list[int], regions: list[int], sampling_ms: li
     sentinel = Sentinel()
     try:
         with DamonPool(kernel, journal, generation) as pool:
-            pool.claim(len(pids), take_over=True)
+            pool.acquire(len(pids), take_over=True)
             for each, sampling in itertools.product(regions, sampling_ms):
                 running, intervals = 0, monitor_intervals(sampling / 1000)
                 for count in sorted(targets):

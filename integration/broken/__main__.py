@@ -37,7 +37,7 @@ BREAKS = (
     Break(
         "page-out reports bytes that it did not free",
         "overcommit/apply/pageout.py",
-        "        freed = max(0, before - site.resident_bytes(domain))",
+        "        freed = max(0, before - context.resident_bytes(domain))",
         "        freed = action.expected_bytes + 64 * MIB",
         "test_page_out.py",
     ),

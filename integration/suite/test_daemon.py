@@ -137,15 +137,15 @@ def test_a_guest_that_wakes_has_its_memory_back_within_two_ticks(
     host: Host, daemon: Overcommitd, hog: str
 ) -> None:
     """Measured in the host VM, from the first statistics that show it short to its growing balloon."""
-    squeezed = host.balloon_bytes(hog)
-    assert squeezed < MEMORY - 100 * MIB
+    reduced = host.balloon_bytes(hog)
+    assert reduced < MEMORY - 100 * MIB
     host.lab.guest_send(hog, "set hold=60")
     host.lab.run("cat > /var/tmp/watch.sh", stdin=WATCH)
     recorder = host.shell("setsid sh /var/tmp/watch.sh >/var/tmp/watched 2>&1 </dev/null & echo $!")
     host.lab.guest_send(hog, "wake")
     host.await_workload(hog, "full")
     await_true(
-        host, lambda: host.balloon_bytes(hog) > squeezed + 50 * MIB, "memory given back", 60, daemon.log
+        host, lambda: host.balloon_bytes(hog) > reduced + 50 * MIB, "memory given back", 60, daemon.log
     )
     stat = host.lab.guest_send(hog, "stat")
     host.shell(f"kill {recorder}")
@@ -155,7 +155,7 @@ def test_a_guest_that_wakes_has_its_memory_back_within_two_ticks(
     reserve_kib = 64 * 1024
     short_at = next((at for at, _, usable in rows if usable < reserve_kib), None)
     assert short_at is not None, f"it never was short: {rows}"
-    grown_at = next((at for at, actual, _ in rows if at > short_at and actual * 1024 > squeezed + MIB), None)
+    grown_at = next((at for at, actual, _ in rows if at > short_at and actual * 1024 > reduced + MIB), None)
     assert grown_at is not None, f"its balloon did not grow: {rows}"
     print(f"\nshort for {grown_at - short_at:.1f} s; it needed {stat['need_us']} us")
     assert grown_at - short_at <= 2 * TICK_SECONDS + 1

@@ -276,15 +276,17 @@ def test_an_actor_of_a_dead_daemon_ends_with_its_lease(host: Host, guests: tuple
     begin = time.monotonic()
     slots = [actor.slot for actor in daemon.actors()]
     assert slots
-    looks = [snapshots(host, slot) for slot in slots]
-    while any(done < most or not most for done, most in looks):  # a lease is looks; a busy host's take longer
-        assert time.monotonic() - begin < 2 * LEASE_SECONDS, f"a scheme has no end: {looks}"
+    samples = [snapshots(host, slot) for slot in slots]
+    while any(
+        done < most or not most for done, most in samples
+    ):  # a lease is looks; a busy host's take longer
+        assert time.monotonic() - begin < 2 * LEASE_SECONDS, f"a scheme has no end: {samples}"
         time.sleep(5)
-        looks = [snapshots(host, slot) for slot in slots]
-    print(f"\nslots {slots}: the last lease ended within {time.monotonic() - begin:.0f} s: {looks}")
+        samples = [snapshots(host, slot) for slot in slots]
+    print(f"\nslots {slots}: the last lease ended within {time.monotonic() - begin:.0f} s: {samples}")
     swapped = [host.swapped_bytes(name) for name in guests]
     time.sleep(30)
-    assert [snapshots(host, slot) for slot in slots] == looks, "a scheme was at work after its lease"
+    assert [snapshots(host, slot) for slot in slots] == samples, "a scheme was at work after its lease"
     for name, before in zip(guests, swapped, strict=True):
         assert host.swapped_bytes(name) <= before, "memory was paged out after the lease"
     assert host.ctl("restore").returncode == 0

@@ -53,7 +53,7 @@ class Actor(Protocol):
         """
         ...
 
-    def step(self, pace: Pace, left_bytes: int) -> bool:
+    def advance(self, pace: Pace, left_bytes: int) -> bool:
         """Do about a second's worth of work; never more than ``left_bytes``.
 
         Returns:
@@ -125,7 +125,7 @@ class MemcgReclaim:
             except OSError as error:
                 raise HostError(f"the kernel refused madvise for {domain.name}: {error.strerror}") from error
 
-    def step(self, pace: Pace, left_bytes: int) -> bool:
+    def advance(self, pace: Pace, left_bytes: int) -> bool:
         """See `Actor.step`: one request, however long the kernel takes for it, between two looks."""
         left = left_bytes - _OVERSHOOT_BYTES
         if left <= 0:

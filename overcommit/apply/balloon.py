@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from overcommit.apply.lever import Lever, ascend, descend
-from overcommit.apply.steps import Steps
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.resizing import Resizable, grow, shrink
+from overcommit.apply.routines import Routine
+from overcommit.apply.context import ApplyContext
 from overcommit.hypervisor.guest_figures import read_balloon
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats, DomainFacts
@@ -13,7 +13,7 @@ from overcommit.model.part import MemoryPart
 from overcommit.units import MIB
 
 
-def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> Steps[Outcome]:
+def move_balloon(context: ApplyContext, action: BalloonAction, domain: DomainFacts) -> Routine[Outcome]:
     """Carry out one balloon action; never raises for what a guest does.
 
     Raises:
@@ -22,13 +22,13 @@ def move_balloon(site: Worksite, action: BalloonAction, domain: DomainFacts) -> 
     uuid, most = action.domain.uuid, domain.definition.maximum_bytes
 
     def stats() -> BalloonStats:
-        return read_balloon(site.hypervisor, uuid, now=site.clock.now(), most_bytes=most)
+        return read_balloon(context.hypervisor, uuid, now=context.clock.now(), most_bytes=most)
 
-    lever = Lever(
+    resizable = Resizable(
         part=MemoryPart(action.domain),
         unit_bytes=MIB,
         size=lambda: stats().actual_bytes,
         boots=lambda: stats().age_seconds is None,
-        move=lambda size: site.hypervisor.set_balloon(uuid, size),
+        move=lambda size: context.hypervisor.set_balloon(uuid, size),
     )
-    return (ascend if action.relieves else descend)(site, action, domain, lever)
+    return (grow if action.relieves else shrink)(context, action, domain, resizable)

@@ -13,7 +13,7 @@ from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.part import MemoryPart
 
 
-def stake(hypervisor: Hypervisor, part: MemoryPart, size: int) -> None:
+def write_claim(hypervisor: Hypervisor, part: MemoryPart, size: int) -> None:
     """Write into the domain that this part of its memory had ``size`` bytes before us.
 
     Raises:

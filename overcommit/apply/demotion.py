@@ -8,8 +8,8 @@ Where memory lies is no configuration, and there is nothing to put back: it stay
 from __future__ import annotations
 
 from overcommit.apply.pageout import promoted_since
-from overcommit.apply.steps import Standstill, Steps, once_damon_is_free
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.routines import Standstill, Routine, once_damon_is_free
+from overcommit.apply.context import ApplyContext
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, fvaddr_migration
 from overcommit.damon.tree import Target
@@ -32,20 +32,20 @@ _ENOUGH_SHARE = 0.9
 
 
 def demote(
-    site: Worksite, pool: DamonPool, action: DemotionAction, domain: DomainFacts, *, slot: int
-) -> Steps[Outcome]:
+    context: ApplyContext, pool: DamonPool, action: DemotionAction, domain: DomainFacts, *, slot: int
+) -> Routine[Outcome]:
     """Carry out one demotion or recall by a kdamond in that slot, which is off when this returns.
 
     Raises:
         HostError: the journal cannot be written.
     """
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     moved = promoted = 0
     failure, ended = None, ""
     try:
-        site.require_willing(domain)
-        cgroup = site.cgroup(domain)
-        before = _on_node(site, action, cgroup)
+        context.require_willing(domain)
+        cgroup = context.cgroup(domain)
+        before = _on_node(context, action, cgroup)
         ranges = _ranges(action, domain)
         kdamond = fvaddr_migration(
             Target.of(action.domain.pid, ranges),
@@ -55,18 +55,18 @@ def demote(
             lease_seconds=_LONGEST_SECONDS,
             capabilities=pool.capabilities,
         )
-        yield from once_damon_is_free(lambda: pool.start(slot, kdamond), site.clock, site.stop_because)
+        yield from once_damon_is_free(lambda: pool.start(slot, kdamond), context.clock, context.stop_because)
         try:
-            site.require_alive(domain)
+            context.require_alive(domain)
             # Before Linux 7.2 a first look at all pages takes up as much of the quota as moving them.
             first_look = total_size(ranges) / action.max_bytes_per_second
-            ended = yield from _follow(site, action, domain, before, cgroup, first_look)
+            ended = yield from _follow(context, action, domain, before, cgroup, first_look)
         except (HostError, Conflict) as error:
             failure = str(error)  # what has been moved by then has been moved
         finally:
             failure = _stop(pool, slot) or failure
-        moved = max(0, _moved(site, action, site.cgroup(domain), before))
-        promoted = promoted_since(site, domain, cgroup)
+        moved = max(0, _moved(context, action, context.cgroup(domain), before))
+        promoted = promoted_since(context, domain, cgroup)
     except (HostError, Conflict, Unsupported) as error:
         failure = failure or str(error)
     enough = moved >= _ENOUGH_SHARE * action.expected_bytes
@@ -76,7 +76,7 @@ def demote(
         freed_bytes=0,
         moved_bytes=moved,
         promoted_pages=promoted,
-        seconds=site.clock.monotonic() - began,
+        seconds=context.clock.monotonic() - began,
         detail=failure or ("complete" if enough else ended),
     )
 
@@ -88,18 +88,18 @@ def _ranges(action: DemotionAction, domain: DomainFacts) -> tuple[Range, ...]:
     return normalise(Range(piece.start, piece.end) for piece in action.pieces)
 
 
-def _moved(site: Worksite, action: DemotionAction, cgroup: CgroupMemory | None, before: int) -> int:
+def _moved(context: ApplyContext, action: DemotionAction, cgroup: CgroupMemory | None, before: int) -> int:
     """Bytes that came to the slower node, or left it for a recall."""
-    more = _on_node(site, action, cgroup) - before
+    more = _on_node(context, action, cgroup) - before
     return more if action.recall_to is None else -more
 
 
-def _on_node(site: Worksite, action: DemotionAction, cgroup: CgroupMemory | None) -> int:
+def _on_node(context: ApplyContext, action: DemotionAction, cgroup: CgroupMemory | None) -> int:
     """Bytes of the domain on the slower node."""
     if cgroup is None:
         raise HostError(f"domain {action.domain.name} has no cgroup with memory accounting")
     try:
-        return read_placement(site.kernel, cgroup.path).get(action.node, 0)
+        return read_placement(context.kernel, cgroup.path).get(action.node, 0)
     except OSError as error:
         raise HostError(f"cannot read the memory nodes of {action.domain.name}: {error}") from error
 
@@ -114,31 +114,31 @@ def _stop(pool: DamonPool, slot: int) -> str | None:
 
 
 def _follow(
-    site: Worksite,
+    context: ApplyContext,
     action: DemotionAction,
     domain: DomainFacts,
     before: int,
     cgroup: CgroupMemory | None,
     first_look: float,
-) -> Steps[str]:
+) -> Routine[str]:
     """Let the kdamond work until all is moved or nothing more of it moves; returns why it ended.
 
     The floor plays no part, as nothing leaves memory.
     """
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     most_moved, still = 0, Standstill(began, grace_seconds=_WARM_UP_SECONDS + first_look)
     while True:
         yield _POLL_SECONDS
-        now = site.clock.monotonic()
-        if reason := site.stop_because() or site.unwilling(domain):
+        now = context.clock.monotonic()
+        if reason := context.stop_because() or context.unwilling(domain):
             return f"stopped: {reason}"
-        present = site.cgroup(domain)
-        moved = _moved(site, action, present, before)
+        present = context.cgroup(domain)
+        moved = _moved(context, action, present, before)
         more = moved > most_moved + MIB
         still.look(now, moved=more)
         if more:
             most_moved = moved
-            site.progress(f"moved {format_size(moved)} of {format_size(action.expected_bytes)}")
+            context.progress(f"moved {format_size(moved)} of {format_size(action.expected_bytes)}")
         if moved >= action.expected_bytes:
             return "all of it moved"
         stall = _stall_ratio(cgroup, present, now - began)

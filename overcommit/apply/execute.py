@@ -11,9 +11,9 @@ from overcommit.apply.guest_reclaim import reclaim_inside
 from overcommit.apply.ksm import start_merging
 from overcommit.apply.pageout import page_out
 from overcommit.apply.reporting import compact_inside
-from overcommit.apply.steps import Steps, run
+from overcommit.apply.routines import Routine, run
 from overcommit.apply.virtio_mem import resize
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.context import ApplyContext
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import UNCONTAINED, HostError, OvercommitError, in_a_line
 from overcommit.host.memory import read_host
@@ -39,8 +39,8 @@ _SETTLE_SECONDS = 2.0
 
 
 def carry_out_one(
-    site: Worksite, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int
-) -> Steps[Outcome]:
+    context: ApplyContext, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int
+) -> Routine[Outcome]:
     """Do one action, on the domain that it is about; None for KSM, which is the host's.
 
     Where it takes a kdamond, that is in this ``slot`` of the pool, which is claimed and large enough by then.
@@ -49,32 +49,32 @@ def carry_out_one(
     Raises:
         HostError: the journal cannot be written.
     """
-    begin(site, action, domain)
-    return (yield from _steps(site, pool, action, domain, slot=slot))
+    begin(context, action, domain)
+    return (yield from _steps(context, pool, action, domain, slot=slot))
 
 
 def _steps(
-    site: Worksite, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int
-) -> Steps[Outcome]:
+    context: ApplyContext, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int
+) -> Routine[Outcome]:
     if isinstance(action, KsmAction):
-        return start_merging(site, action)
+        return start_merging(context, action)
     assert domain is not None
     match action:
         case ReportingAction():
-            return compact_inside(site, action, domain)
+            return compact_inside(context, action, domain)
         case GuestReclaimAction():
-            return reclaim_inside(site, action, domain)
+            return reclaim_inside(context, action, domain)
         case VirtioMemAction():
-            return resize(site, action, domain)
+            return resize(context, action, domain)
         case BalloonAction():
-            return move_balloon(site, action, domain)
+            return move_balloon(context, action, domain)
         case DemotionAction():
-            return demote(site, pool, action, domain, slot=slot)
+            return demote(context, pool, action, domain, slot=slot)
         case PageoutAction():
-            return page_out(site, pool, action, domain, slot=slot)
+            return page_out(context, pool, action, domain, slot=slot)
 
 
-def begin(site: Worksite, action: Action, domain: DomainFacts | None) -> None:
+def begin(context: ApplyContext, action: Action, domain: DomainFacts | None) -> None:
     """Put on record that an action begins.
 
     Raises:
@@ -83,7 +83,7 @@ def begin(site: Worksite, action: Action, domain: DomainFacts | None) -> None:
     resident = None
     if domain is not None:
         with contextlib.suppress(HostError, OSError):
-            resident = site.resident_bytes(domain)
+            resident = context.resident_bytes(domain)
     begun = ActionBegun(
         domain=None if isinstance(action, KsmAction) else action.domain,
         what=name_of(action),
@@ -93,14 +93,14 @@ def begin(site: Worksite, action: Action, domain: DomainFacts | None) -> None:
         ram=domain.ram[:_MOST_BLOCKS] if domain is not None else (),
     )
     try:
-        site.generation.record(begun)
+        context.generation.record(begun)
     except HostError:
         if not (isinstance(action, VirtioMemAction | BalloonAction) and action.relieves):
             raise
 
 
 def carry_out(
-    site: Worksite,
+    context: ApplyContext,
     pool: DamonPool,
     plan: Plan,
     snapshot: Snapshot,
@@ -120,26 +120,26 @@ def carry_out(
     """
     facts = {domain.incarnation: domain for domain in snapshot.domains}
     if plan.needs_damon:
-        pool.claim(1, take_over=take_over)
+        pool.acquire(1, take_over=take_over)
     outcomes: list[Outcome] = []
-    for action in _in_order(site, plan):
+    for action in _in_order(context, plan):
         started(action)
         domain = None if isinstance(action, KsmAction) else facts[action.domain]
-        outcome = _contained(site, pool, action, domain)
+        outcome = _contained(context, pool, action, domain)
         outcomes.append(outcome)
         finished(outcome)
     return Report(
-        generation=site.generation.number,
+        generation=context.generation.number,
         outcomes=tuple(outcomes),
-        balance=HostBalance.between(snapshot.host, read_host(site.kernel)),
+        balance=HostBalance.between(snapshot.host, read_host(context.kernel)),
     )
 
 
-def _contained(site: Worksite, pool: DamonPool, action: Action, domain: DomainFacts | None) -> Outcome:
+def _contained(context: ApplyContext, pool: DamonPool, action: Action, domain: DomainFacts | None) -> Outcome:
     """Do one action; what nobody expected of it ends it, and none of the others."""
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     try:
-        return run(carry_out_one(site, pool, action, domain, slot=0), site.clock)
+        return run(carry_out_one(context, pool, action, domain, slot=0), context.clock)
     except (OvercommitError, *UNCONTAINED):
         raise
     except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this action's
@@ -150,17 +150,17 @@ def _contained(site: Worksite, pool: DamonPool, action: Action, domain: DomainFa
             status=Status.FAILED,
             freed_bytes=0,
             promoted_pages=0,
-            seconds=site.clock.monotonic() - began,
+            seconds=context.clock.monotonic() - began,
             detail=in_a_line(error),
         )
 
 
-def _in_order(site: Worksite, plan: Plan) -> Iterator[Action]:
+def _in_order(context: ApplyContext, plan: Plan) -> Iterator[Action]:
     given = False
     for action in plan.runnable:
         if isinstance(action, VirtioMemAction | BalloonAction):
             given = True
         elif given:
-            site.clock.wait(_SETTLE_SECONDS)
+            context.clock.wait(_SETTLE_SECONDS)
             given = False
         yield action

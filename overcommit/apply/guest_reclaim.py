@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from overcommit.apply.steps import Steps
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.routines import Routine
+from overcommit.apply.context import ApplyContext
 from overcommit.errors import Gone, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time
@@ -23,40 +23,44 @@ _ENABLED = "enabled"
 _WATERMARKS = {"wmarks_high": "1000", "wmarks_mid": "999", "wmarks_low": "50"}
 
 
-def reclaim_inside(site: Worksite, action: GuestReclaimAction, domain: DomainFacts) -> Steps[Outcome]:
+def reclaim_inside(
+    context: ApplyContext, action: GuestReclaimAction, domain: DomainFacts
+) -> Routine[Outcome]:
     """Carry out one such action; never raises for what a guest does. It does not wait for what it brings.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
     """
-    began = site.clock.monotonic()
-    agent = GuestAgent(site.hypervisor, action.domain.uuid)
+    began = context.clock.monotonic()
+    agent = GuestAgent(context.hypervisor, action.domain.uuid)
     # The kernel takes them all when it is turned on.
     after = {**_WATERMARKS, "min_age": str(round(action.min_age_seconds * 1_000_000)), _ENABLED: "Y"}
     try:
-        site.require_willing(domain)
+        context.require_willing(domain)
         before = _read(agent, after)
         if before[_ENABLED] == "Y":
             raise HostError("somebody else turned DAMON_RECLAIM on in the guest")
     except HostError as error:
-        return _outcome(site, action, Status.FAILED, str(error), began)
-    site.generation.record(GuestReclaimSet(domain=action.domain, before=before, after=after))
+        return _outcome(context, action, Status.FAILED, str(error), began)
+    context.generation.record(GuestReclaimSet(domain=action.domain, before=before, after=after))
     try:
         for name, value in after.items():
             yield 0.0  # an agent takes its time for each
-            if reason := site.stop_because():
+            if reason := context.stop_because():
                 detail = f"stopped: {reason}; overcommitctl restore puts it back"
-                return _outcome(site, action, Status.PARTIAL, detail, began)
-            site.require_alive(domain)
+                return _outcome(context, action, Status.PARTIAL, detail, began)
+            context.require_alive(domain)
             agent.write_file(f"{DAMON_RECLAIM}/{name}", value)
         found = _read(agent, after)
     except HostError as error:
-        return _outcome(site, action, Status.FAILED, f"{error}; overcommitctl restore puts it back", began)
+        return _outcome(context, action, Status.FAILED, f"{error}; overcommitctl restore puts it back", began)
     if found != after:
         names = ", ".join(name for name in after if found[name] != after[name])
-        return _outcome(site, action, Status.PARTIAL, f"the guest's kernel refused {names}", began)
+        return _outcome(context, action, Status.PARTIAL, f"the guest's kernel refused {names}", began)
     age = format_duration(action.min_age_seconds)
-    return _outcome(site, action, Status.DONE, f"on, for memory that is idle for {age}, until restore", began)
+    return _outcome(
+        context, action, Status.DONE, f"on, for memory that is idle for {age}, until restore", began
+    )
 
 
 def put_back(kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestReclaimSet) -> str:
@@ -96,13 +100,13 @@ def _read(agent: GuestAgent, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _outcome(
-    site: Worksite, action: GuestReclaimAction, status: Status, detail: str, began: float
+    context: ApplyContext, action: GuestReclaimAction, status: Status, detail: str, began: float
 ) -> Outcome:
     return Outcome(
         action=action,
         status=status,
         freed_bytes=0,
         promoted_pages=0,
-        seconds=site.clock.monotonic() - began,
+        seconds=context.clock.monotonic() - began,
         detail=detail,
     )

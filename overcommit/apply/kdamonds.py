@@ -171,7 +171,7 @@ class DamosFvaddr:
         """See `Actor.start`."""
         self._kdamond.start()
 
-    def step(self, pace: Pace, left_bytes: int) -> bool:
+    def advance(self, pace: Pace, left_bytes: int) -> bool:
         """See `Actor.step`: the kernel does the work."""
         self._left_bytes = left_bytes
         self._steps += pace.pain <= 1.0  # while it rests nothing is done of it
@@ -263,7 +263,7 @@ class DamosPaddr:
             )
         self._kdamond.start()
 
-    def step(self, pace: Pace, left_bytes: int) -> bool:
+    def advance(self, pace: Pace, left_bytes: int) -> bool:
         """See `Actor.step`: the kernel does the work."""
         self._left_bytes = left_bytes
         if left_bytes < self._quota:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from overcommit.apply.steps import Steps
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.routines import Routine
+from overcommit.apply.context import ApplyContext
 from overcommit.errors import HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import read_ksm, read_setting, write_setting
@@ -25,42 +25,42 @@ _UNADVISED_PAGES = "100"
 """What the kernel sets when its advisor is turned off (DEFAULT_PAGES_TO_SCAN, mm/ksm.c)."""
 
 
-def start_merging(site: Worksite, action: KsmAction) -> Steps[Outcome]:
+def start_merging(context: ApplyContext, action: KsmAction) -> Routine[Outcome]:
     """Carry it out, and look for a while at what comes of it; merging goes on when this returns.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
     """
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     try:
-        found = _require(site.kernel, KsmRun.STOPPED)
-        record = _record(site.kernel, action)
+        found = _require(context.kernel, KsmRun.STOPPED)
+        record = _record(context.kernel, action)
     except (HostError, OSError) as error:
-        return _outcome(site, action, Status.FAILED, 0, began, _told(error))
-    entry = site.generation.record(record)
+        return _outcome(context, action, Status.FAILED, 0, began, _told(error))
+    entry = context.generation.record(record)
     try:
         for name, value in action.settings:
-            write_setting(site.kernel, name, value)
-        last = _require(site.kernel, KsmRun.RUNNING)
+            write_setting(context.kernel, name, value)
+        last = _require(context.kernel, KsmRun.RUNNING)
     except (HostError, OSError) as error:
-        detail = f"{_told(error)}; {_undone(site, entry, record)}"
-        return _outcome(site, action, Status.FAILED, 0, began, detail)
+        detail = f"{_told(error)}; {_undone(context, entry, record)}"
+        return _outcome(context, action, Status.FAILED, 0, began, detail)
     stopped = ""
     try:
         while (
-            site.clock.monotonic() - began < _WATCHED_SECONDS
+            context.clock.monotonic() - began < _WATCHED_SECONDS
             and last.full_scans - found.full_scans < _ENOUGH_SCANS
         ):
             yield _POLL_SECONDS
-            if reason := site.stop_because():
+            if reason := context.stop_because():
                 stopped = f" unwatched (stopped: {reason})"
                 break
-            last = _require(site.kernel, KsmRun.RUNNING)
-            site.progress(f"saved {format_size(last.sharing_bytes)}")
+            last = _require(context.kernel, KsmRun.RUNNING)
+            context.progress(f"saved {format_size(last.sharing_bytes)}")
         status, detail = Status.DONE, f"{gain_text(last)}; KSM keeps running{stopped}"
     except (HostError, OSError) as error:
         status, detail = Status.PARTIAL, _told(error)
-    return _outcome(site, action, status, last.gain_bytes, began, detail)
+    return _outcome(context, action, status, last.gain_bytes, began, detail)
 
 
 def stop_merging(kernel: Kernel, record: KsmStarted) -> str:
@@ -123,11 +123,11 @@ def _require(kernel: Kernel, wanted: KsmRun) -> KsmFacts:
     return facts
 
 
-def _undone(site: Worksite, entry: Entry, record: KsmStarted) -> str:
+def _undone(context: ApplyContext, entry: Entry, record: KsmStarted) -> str:
     """Put back at once what was written before it failed; what cannot be stays in the journal."""
     try:
-        stop_merging(site.kernel, record)
-        site.generation.settle(entry)
+        stop_merging(context.kernel, record)
+        context.generation.settle(entry)
     except HostError as error:
         return f"{error}: overcommitctl restore tries again"
     return "everything was put back"
@@ -140,7 +140,7 @@ def _told(error: Exception) -> str:
 
 
 def _outcome(
-    site: Worksite, action: KsmAction, status: Status, merged: int, began: float, detail: str
+    context: ApplyContext, action: KsmAction, status: Status, merged: int, began: float, detail: str
 ) -> Outcome:
     return Outcome(
         action=action,
@@ -148,6 +148,6 @@ def _outcome(
         freed_bytes=0,
         merged_bytes=merged,
         promoted_pages=0,
-        seconds=site.clock.monotonic() - began,
+        seconds=context.clock.monotonic() - began,
         detail=detail,
     )

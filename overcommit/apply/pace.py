@@ -20,12 +20,12 @@ Time before we looked counts as calm in both.
 A small working set makes the bound smaller than chance: a few pages are always allowed
 (`overcommit.model.pain`).
 
-Pain ends a page-out in two cases only. Either it goes on although nothing was taken for `_PATIENCE_SECONDS`:
-then the speed was not the reason. This is judged over ten seconds, so that what came back at the beginning of
-the rest does not count. Or the budget is spent: more has come back than the bound allows in the longest time
-that a page-out lasts (`_BUDGET_MINUTES`), and more than `_WRONG_SHARE` of what was taken. Then the guess what
-is cold was wrong, at any speed. The first alone is no reason: 300 pages are five minutes' worth of a small
-guest's bound, and little where 40 000 were taken.
+Pain ends a page-out in two cases only. Either it goes on although nothing was taken for
+`_LONGEST_PAIN_SECONDS`: then the speed was not the reason. This is judged over ten seconds, so that what
+came back at the beginning of the rest does not count. Or the budget is spent: more has come back than the
+bound allows in the longest time that a page-out lasts (`_BUDGET_MINUTES`), and more than `_WRONG_SHARE` of
+what was taken. Then the guess what is cold was wrong, at any speed. The first alone is no reason: 300 pages
+are five minutes' worth of a small guest's bound, and little where 40 000 were taken.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from overcommit.units import MIB, PAGE_SIZE, format_ratio
 _STALL_SECONDS, _PROMOTION_SECONDS = 10.0, 60.0
 _FIRST_SHARE, _BOLD_STEP, _WARY_STEP, _LEAST_SHARE = 1 / 8, 1 / 16, 1 / 64, 1 / 32
 """Of the policy's bound: the rate to begin with, the steps up, and what is not worth going on with."""
-_PATIENCE_SECONDS = 15.0
+_LONGEST_PAIN_SECONDS = 15.0
 _BUDGET_MINUTES, _WRONG_SHARE = 5.0, 0.05
 
 
-class Look(NamedTuple):
+class PaceSample(NamedTuple):
     """What happened to the domain in the ``seconds`` since the last one."""
 
     seconds: float
@@ -57,8 +57,8 @@ class Look(NamedTuple):
 class Pace:
     """How fast to go now, and what it rests on; `after` each look comes the next one.
 
-    ``looks`` are the latest, newest first. ``resting_seconds`` is for how long the rate has been 0, ``wary``
-    whether there was ever pain.
+    ``samples`` are the latest, newest first. ``resting_seconds`` is for how long the rate has been 0,
+    ``wary`` whether there was ever pain.
     """
 
     bounds: PainBounds
@@ -67,7 +67,7 @@ class Pace:
     resting_seconds: float = 0.0
     promoted_pages: int = 0
     wary: bool = False
-    looks: tuple[Look, ...] = ()
+    samples: tuple[PaceSample, ...] = ()
 
     @classmethod
     def begin(cls, bounds: PainBounds, max_bytes_per_second: int) -> Pace:
@@ -75,15 +75,15 @@ class Pace:
         first = max(_least(max_bytes_per_second), round(max_bytes_per_second * _FIRST_SHARE))
         return cls(bounds=bounds, max_bytes_per_second=max_bytes_per_second, bytes_per_second=first)
 
-    def after(self, look: Look) -> Pace:
+    def after(self, sample: PaceSample) -> Pace:
         """The pace from now on."""
-        known = dataclasses.replace(self, looks=_latest((look, *self.looks)))
-        rate = _next_rate(known, look.seconds)
+        known = dataclasses.replace(self, samples=_latest((sample, *self.samples)))
+        rate = _next_rate(known, sample.seconds)
         return dataclasses.replace(
             known,
             bytes_per_second=rate,
-            resting_seconds=self.resting_seconds + look.seconds if rate == 0 else 0.0,
-            promoted_pages=self.promoted_pages + look.promoted_pages,
+            resting_seconds=self.resting_seconds + sample.seconds if rate == 0 else 0.0,
+            promoted_pages=self.promoted_pages + sample.promoted_pages,
             wary=self.wary or known.pain > 1.0,
         )
 
@@ -99,7 +99,7 @@ class Pace:
     def stall(self) -> float:
         """Share of time in which the domain stalled on memory of late."""
         return (
-            _sum(((look.stalled_seconds, look.seconds) for look in self.looks), _STALL_SECONDS)
+            _sum(((sample.stalled_seconds, sample.seconds) for sample in self.samples), _STALL_SECONDS)
             / _STALL_SECONDS
         )
 
@@ -130,14 +130,14 @@ class Pace:
         budget = max(allowed, _WRONG_SHARE * freed_bytes / PAGE_SIZE)
         if self.promoted_pages > budget:
             return f"{self.promoted_pages} pages were read back, limit {budget:.0f}"
-        lately = self._promoted(_STALL_SECONDS) * _PROMOTION_SECONDS / _STALL_SECONDS
-        hurts = self.stall > self.bounds.psi_some or lately > self.bounds.promoted_pages_per_minute
-        if self.resting_seconds >= _PATIENCE_SECONDS and hurts:
+        last_minute = self._promoted(_STALL_SECONDS) * _PROMOTION_SECONDS / _STALL_SECONDS
+        hurts = self.stall > self.bounds.psi_some or last_minute > self.bounds.promoted_pages_per_minute
+        if self.resting_seconds >= _LONGEST_PAIN_SECONDS and hurts:
             return f"{self.why_slow}, although nothing was taken for {self.resting_seconds:.0f} s"
         return None
 
     def _promoted(self, seconds: float) -> float:
-        return _sum(((look.promoted_pages, look.seconds) for look in self.looks), seconds)
+        return _sum(((sample.promoted_pages, sample.seconds) for sample in self.samples), seconds)
 
 
 def _next_rate(pace: Pace, seconds: float) -> int:
@@ -156,13 +156,13 @@ def _least(max_bytes_per_second: int) -> int:
     return min(max_bytes_per_second, max(MIB, round(max_bytes_per_second * _LEAST_SHARE)))
 
 
-def _latest(looks: tuple[Look, ...]) -> tuple[Look, ...]:
+def _latest(samples: tuple[PaceSample, ...]) -> tuple[PaceSample, ...]:
     """As many as cover the longer window."""
     covered, count = 0.0, 0
-    while count < len(looks) and covered < _PROMOTION_SECONDS:
-        covered += looks[count].seconds
+    while count < len(samples) and covered < _PROMOTION_SECONDS:
+        covered += samples[count].seconds
         count += 1
-    return looks[:count]
+    return samples[:count]
 
 
 def _sum(values: Iterable[tuple[float, float]], seconds: float) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from overcommit.apply.actors import Actor, actor_for
-from overcommit.apply.pace import Look, Pace
-from overcommit.apply.steps import Standstill, Steps, once_damon_is_free
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.pace import PaceSample, Pace
+from overcommit.apply.routines import Standstill, Routine, once_damon_is_free
+from overcommit.apply.context import ApplyContext
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError
 from overcommit.model.action import PageoutAction
@@ -23,8 +23,8 @@ _ENOUGH_SHARE = 0.9
 
 
 def page_out(
-    site: Worksite, pool: DamonPool, action: PageoutAction, domain: DomainFacts, *, slot: int
-) -> Steps[Outcome]:
+    context: ApplyContext, pool: DamonPool, action: PageoutAction, domain: DomainFacts, *, slot: int
+) -> Routine[Outcome]:
     """Carry out one page-out action with the actor it names; nothing is at work any more when this returns.
 
     A kdamond works in that ``slot`` of the pool.
@@ -32,16 +32,16 @@ def page_out(
     Raises:
         HostError: the journal cannot be written.
     """
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     freed = promoted = 0
     wanted, failure = action.expected_bytes, None
     finished, stopped_by, bounded = False, "", ""
     controller: Controller | None = None
     try:
-        site.require_willing(domain)
-        before = site.resident_bytes(domain)
+        context.require_willing(domain)
+        before = context.resident_bytes(domain)
         wanted = max(0, min(wanted, before - action.after_bytes))
-        bound = tightest(site.limits(domain).swap)
+        bound = tightest(context.limits(domain).swap)
         if bound is not None and bound.room_bytes < min(wanted, MIB):
             raise HostError(f"its cgroup may {no_swap(bound.limit)}")
         if bound is not None and bound.room_bytes < wanted:
@@ -49,27 +49,29 @@ def page_out(
         if wanted < MIB:
             finished = True
         else:
-            cgroup = site.cgroup(domain)
+            cgroup = context.cgroup(domain)
             actor = actor_for(
                 action,
                 domain,
-                site.kernel,
+                context.kernel,
                 pool,
                 slot=slot,
                 most_bytes=wanted,
                 longest_seconds=_LONGEST_SECONDS,
             )
             controller = actor.controller
-            yield from once_damon_is_free(actor.start, site.clock, site.stop_because)
+            yield from once_damon_is_free(actor.start, context.clock, context.stop_because)
             try:
-                site.require_alive(domain)
-                finished, stopped_by = yield from _follow(site, action, domain, actor, wanted, before, cgroup)
+                context.require_alive(domain)
+                finished, stopped_by = yield from _follow(
+                    context, action, domain, actor, wanted, before, cgroup
+                )
             except (HostError, Conflict) as error:
                 failure = str(error)  # what has been paged out by then has been paged out
             finally:
                 failure = _stop(actor) or failure
-            freed = max(0, before - site.resident_bytes(domain))
-            promoted = promoted_since(site, domain, cgroup)
+            freed = max(0, before - context.resident_bytes(domain))
+            promoted = promoted_since(context, domain, cgroup)
     except (HostError, Conflict) as error:
         failure = failure or str(error)
     enough = not bounded and (finished or freed >= _ENOUGH_SHARE * wanted)
@@ -78,7 +80,7 @@ def page_out(
         status=Status.of(freed, enough=enough, failure=failure),
         freed_bytes=freed,
         promoted_pages=promoted,
-        seconds=site.clock.monotonic() - began,
+        seconds=context.clock.monotonic() - began,
         detail=failure or (_complete(action.expected_bytes - wanted) if enough else bounded or stopped_by),
         controller=controller,
     )
@@ -103,66 +105,66 @@ def _stop(actor: Actor) -> str | None:
 
 
 def _follow(
-    site: Worksite,
+    context: ApplyContext,
     action: PageoutAction,
     domain: DomainFacts,
     actor: Actor,
     wanted: int,
     resident_before: int,
     cgroup: CgroupMemory | None,
-) -> Steps[tuple[bool, str]]:
+) -> Routine[tuple[bool, str]]:
     """Let the actor work until it is done; returns whether that was all it could do, and why it ended.
 
     What the guest gives itself meanwhile counts: it is not to come below what is ``wanted``, however it does.
     """
     pace = _first_pace(action)
-    began = last = site.clock.monotonic()
+    began = last = context.clock.monotonic()
     most_freed, still = 0, Standstill(began, grace_seconds=actor.warm_up_seconds)
     while True:
         yield _POLL_SECONDS
-        now = site.clock.monotonic()
-        freed = resident_before - site.resident_bytes(domain)
+        now = context.clock.monotonic()
+        freed = resident_before - context.resident_bytes(domain)
         moved = freed > most_freed + MIB
         still.look(now, moved=moved or actor.ahead)
         if moved:
             most_freed = freed
-            site.progress(f"paged out {format_size(freed)} of {format_size(wanted)}")
+            context.progress(f"paged out {format_size(freed)} of {format_size(wanted)}")
         if freed >= wanted:
             return True, "all of it paged out"
-        if reason := site.stop_because() or site.unwilling(domain):
+        if reason := context.stop_because() or context.unwilling(domain):
             return False, f"stopped: {reason}"
-        before, cgroup = cgroup, site.cgroup(domain)
-        look = _look(before, cgroup, now - last)
-        if look is None:
+        before, cgroup = cgroup, context.cgroup(domain)
+        sample = _pace_sample(before, cgroup, now - last)
+        if sample is None:
             return False, "stopped: the domain's memory pressure can no longer be read"
-        rested, pace = pace.bytes_per_second == 0, pace.after(look)
+        rested, pace = pace.bytes_per_second == 0, pace.after(sample)
         if reason := pace.hopeless(freed):
             return False, f"stopped: {reason}"
         if pace.slowed:
             still.excuse(actor.warm_up_seconds)
         if pace.bytes_per_second == 0 and not rested:
-            site.progress(f"resting: {pace.why_slow}")
+            context.progress(f"resting: {pace.why_slow}")
         if still.seconds > _IDLE_SECONDS:
             return False, "nothing more of it was still idle"
         if now - began > _LONGEST_SECONDS:
             return False, "ran out of time"
-        if not actor.step(pace, wanted - freed):
+        if not actor.advance(pace, wanted - freed):
             return True, "everything that is safe to take"
         last = now
 
 
-def _look(before: CgroupMemory | None, now: CgroupMemory | None, seconds: float) -> Look | None:
+def _pace_sample(before: CgroupMemory | None, now: CgroupMemory | None, seconds: float) -> PaceSample | None:
     """What the domain felt between two readings; None: unreadable."""
     if before is None or before.pressure is None or now is None or now.pressure is None:
         return None
-    return Look(
+    return PaceSample(
         seconds=seconds,
         stalled_seconds=now.pressure.some_total_seconds - before.pressure.some_total_seconds,
         promoted_pages=now.promoted_pages - before.promoted_pages,
     )
 
 
-def promoted_since(site: Worksite, domain: DomainFacts, start: CgroupMemory | None) -> int:
+def promoted_since(context: ApplyContext, domain: DomainFacts, start: CgroupMemory | None) -> int:
     """Pages of the domain that were read back since the start."""
-    now = site.cgroup(domain)
+    now = context.cgroup(domain)
     return now.promoted_pages - start.promoted_pages if start and now else 0

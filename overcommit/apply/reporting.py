@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from overcommit.apply.steps import Standstill, Steps
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.routines import Standstill, Routine
+from overcommit.apply.context import ApplyContext
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.guest_agent import GuestAgent
 from overcommit.model.action import ReportingAction
@@ -21,56 +21,58 @@ _IDLE_SECONDS = 6.0
 _LONGEST_SECONDS = 300.0
 
 
-def compact_inside(site: Worksite, action: ReportingAction, domain: DomainFacts) -> Steps[Outcome]:
+def compact_inside(context: ApplyContext, action: ReportingAction, domain: DomainFacts) -> Routine[Outcome]:
     """Carry out one compaction; never raises for what a guest does.
 
     It leaves nothing to undo: the guest has its memory as before, and takes it from the host when it needs
     it.
     """
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     freed, failure, stopped_by = 0, None, None
     try:
-        site.require_willing(domain)
-        before = site.resident_bytes(domain)
+        context.require_willing(domain)
+        before = context.resident_bytes(domain)
     except HostError as error:
-        return _outcome(site, action, 0, began, failure=str(error))
+        return _outcome(context, action, 0, began, failure=str(error))
     try:
-        agent = GuestAgent(site.hypervisor, action.domain.uuid)
+        agent = GuestAgent(context.hypervisor, action.domain.uuid)
         agent.write_file(COMPACT_MEMORY, "1", seconds=_COMPACT_SECONDS)
     except Gone as error:
-        return _outcome(site, action, 0, began, failure=str(error))
+        return _outcome(context, action, 0, began, failure=str(error))
     except HostError as error:
         # It may compact all the same, if it only did not say so in time.
         failure = str(error)
     try:
-        freed, unsettled, stopped_by = yield from _watch(site, action, domain, before)
+        freed, unsettled, stopped_by = yield from _watch(context, action, domain, before)
         failure = failure or unsettled
     except HostError as error:
         failure = str(error)
-    return _outcome(site, action, freed, began, failure=failure, stopped_by=stopped_by)
+    return _outcome(context, action, freed, began, failure=failure, stopped_by=stopped_by)
 
 
 def _watch(
-    site: Worksite, action: ReportingAction, domain: DomainFacts, before: int
-) -> Steps[tuple[int, str | None, str | None]]:
+    context: ApplyContext, action: ReportingAction, domain: DomainFacts, before: int
+) -> Routine[tuple[int, str | None, str | None]]:
     """Wait until residency settles.
 
     Returns:
         How far it fell; that it had not settled yet, None if it had; and why it was stopped before that.
     """
     step = worthwhile(domain.definition.maximum_bytes)
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     still = Standstill(began)
     marked = most = 0
     while True:
         yield _POLL_SECONDS
-        freed = before - site.resident_bytes(domain)
-        now, most = site.clock.monotonic(), max(most, freed)
+        freed = before - context.resident_bytes(domain)
+        now, most = context.clock.monotonic(), max(most, freed)
         still.look(now, moved=most >= marked + step)
         if most >= marked + step:
             marked = most
-            site.progress(f"the guest reported {format_size(most)} of {format_size(action.expected_bytes)}")
-        if reason := site.stop_because():
+            context.progress(
+                f"the guest reported {format_size(most)} of {format_size(action.expected_bytes)}"
+            )
+        if reason := context.stop_because():
             return max(0, freed), None, f"stopped: {reason}"
         if still.seconds > _IDLE_SECONDS:
             return max(0, freed), None, None
@@ -79,7 +81,7 @@ def _watch(
 
 
 def _outcome(
-    site: Worksite,
+    context: ApplyContext,
     action: ReportingAction,
     freed: int,
     began: float,
@@ -95,6 +97,6 @@ def _outcome(
         status=Status.of(freed, enough=enough, failure=failure),
         freed_bytes=freed,
         promoted_pages=0,
-        seconds=site.clock.monotonic() - began,
+        seconds=context.clock.monotonic() - began,
         detail=failure or ("complete" if enough else stopped_by or "the rest stays in pieces"),
     )

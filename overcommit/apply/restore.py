@@ -7,11 +7,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from overcommit.apply.claims import drop, stake
+from overcommit.apply.claims import drop, write_claim
 from overcommit.apply.guest_reclaim import put_back
 from overcommit.apply.ksm import stop_merging
 from overcommit.apply.returning import Nudge, Returned, returned
-from overcommit.apply.steps import Steps
+from overcommit.apply.routines import Routine
 from overcommit.apply.virtio_mem import plug_back
 from overcommit.clock import Clock
 from overcommit.damon.pool import undo
@@ -185,7 +185,7 @@ def _give_all_back(
 
 
 def _together(
-    returning: Mapping[MemoryPart, Steps[Returned]], clock: Clock
+    returning: Mapping[MemoryPart, Routine[Returned]], clock: Clock
 ) -> Iterator[tuple[MemoryPart, Returned | OvercommitError]]:
     """All guests take back what is theirs at the same time; how each ended, as it does."""
     left = dict(returning)
@@ -226,7 +226,7 @@ def _give_back(
     history: Sequence[GuestRecord],
     own: int,
     progress: Callable[[str], None],
-) -> Steps[Returned]:
+) -> Routine[Returned]:
     """Give a domain the size that its balloon, or one device, had before the oldest of these changes.
 
     ``history`` is newest first. A size outside of what our changes can have left (down to the lowest of them)
@@ -240,7 +240,7 @@ def _give_back(
             hypervisor = connect()
             if oldest.before_bytes < own:
                 with contextlib.suppress(HostError):  # the journal of this host still has it
-                    stake(hypervisor, oldest.part, own)
+                    write_claim(hypervisor, oldest.part, own)
             else:
                 drop(hypervisor, oldest.part)
             if isinstance(oldest, MemoryDeviceResized):
@@ -253,7 +253,7 @@ def _give_back(
     )
 
 
-def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: int) -> Steps[Returned]:
+def _deflate(hypervisor: Hypervisor, clock: Clock, move: BalloonMoved, lowest: int) -> Routine[Returned]:
     uuid, whose = move.domain.uuid, f"balloon of {move.domain.name}"
     most = read_definition(hypervisor, uuid).definition.maximum_bytes
 

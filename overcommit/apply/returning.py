@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from overcommit.apply.steps import Steps
+from overcommit.apply.routines import Routine
 from overcommit.clock import Clock
 from overcommit.errors import HostError
 from overcommit.units import MIB, format_size
@@ -80,7 +80,7 @@ def returned(
     *,
     tolerance: int,
     nudge: Nudge | None = None,
-) -> Steps[Returned]:
+) -> Routine[Returned]:
     """Wait for a size that was asked for; less by the ``tolerance`` will do. One that boots is no laggard.
 
     Raises:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from overcommit.apply.lever import Lever, ascend, descend
+from overcommit.apply.resizing import Resizable, grow, shrink
 from overcommit.apply.returning import Returned, returned
-from overcommit.apply.steps import Steps
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.routines import Routine
+from overcommit.apply.context import ApplyContext
 from overcommit.clock import Clock
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_definition
@@ -19,25 +19,25 @@ from overcommit.records.journal import MemoryDeviceResized
 from overcommit.units import format_size
 
 
-def resize(site: Worksite, action: VirtioMemAction, domain: DomainFacts) -> Steps[Outcome]:
+def resize(context: ApplyContext, action: VirtioMemAction, domain: DomainFacts) -> Routine[Outcome]:
     """Carry out one action on a device; never raises for what a guest does.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
     """
     uuid, alias = action.domain.uuid, action.device
-    lever = Lever(
+    resizable = Resizable(
         part=MemoryPart(action.domain, alias),
         unit_bytes=action.block_bytes,
-        size=lambda: _device(site.hypervisor, uuid, alias).current_bytes,
-        move=lambda size: site.hypervisor.resize_memory_device(uuid, alias, size),
+        size=lambda: _device(context.hypervisor, uuid, alias).current_bytes,
+        move=lambda size: context.hypervisor.resize_memory_device(uuid, alias, size),
     )
-    return (ascend if action.relieves else descend)(site, action, domain, lever)
+    return (grow if action.relieves else shrink)(context, action, domain, resizable)
 
 
 def plug_back(
     hypervisor: Hypervisor, clock: Clock, change: MemoryDeviceResized, lowest: int
-) -> Steps[Returned]:
+) -> Routine[Returned]:
     """Request what was requested before ``change``, unless somebody else resized the device since.
 
     Our own changes can have left anything between that and ``lowest``.

@@ -15,7 +15,7 @@ from overcommit.model.swap import SwapArea, SwapHazard, SwapKind
 from overcommit.plan.budget import shared_limit
 from overcommit.plan.case import worthwhile
 from overcommit.plan.limits import no_swap, raise_text, tightest
-from overcommit.shown import command
+from overcommit.display import command
 from overcommit.units import MIB, counted, format_ratio, format_size
 
 

@@ -16,7 +16,7 @@ from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.session import Session, as_word, require_root, verbose_option, with_session
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.applying import do
 from overcommit.control.operation import Operation
 from overcommit.control.planning import Scope, plan_now
@@ -102,11 +102,11 @@ def apply(
         )
         scope = Scope(names=names, observe_for=observe_for)
         deadline = session.clock.monotonic() + timeout
-        first = saved or plan_now(operation, scope, session.talk)
+        first = saved or plan_now(operation, scope, session.console)
         if saved is None:
             show(session, first, verbose=verbose)
         if not first.runnable:
-            session.talk.say("nothing to do")
+            session.console.say("nothing to do")
             _tell_nothing(session, generation, complete=True)
             return
         more = ", then what later rounds find" if wait else ""
@@ -161,7 +161,7 @@ def _go_on(
     session: Session, operation: Operation, scope: Scope, last: Report, deadline: float
 ) -> Iterator[Report]:
     """Plan and apply again until there is nothing to do, nothing is gained, or it is time to end."""
-    say, number, poor = session.talk.say, 1, 0
+    say, number, poor = session.console.say, 1, 0
     gained = last.gained_bytes
     while True:
         poor = 0 if gained >= worthwhile(0) else poor + 1
@@ -173,7 +173,7 @@ def _go_on(
             say(f"{so_far}. Stopping at the timeout")
             return
         say(f"{so_far}. Planning again")
-        plan = plan_now(operation, scope, session.talk)
+        plan = plan_now(operation, scope, session.console)
         if not plan.runnable:
             say("nothing more to do")
             return
@@ -250,8 +250,12 @@ def _tell(session: Session, report: Report, rounds: int, *, complete: bool) -> N
     for line in outcomes.report_text(report):
         tell(line)
     if any(entry.generation == report.generation for entry in session.journal.outstanding()):
-        session.talk.say(f"generation {report.generation} is in force. To undo: {session.again('restore')}")
+        session.console.say(
+            f"generation {report.generation} is in force. To undo: {session.again('restore')}"
+        )
     else:
-        session.talk.say("nothing to undo: paged-out memory comes back when its guest touches it")
+        session.console.say("nothing to undo: paged-out memory comes back when its guest touches it")
     if report.moved_bytes:
-        session.talk.say("memory that was moved to another node stays there until the kernel moves it back")
+        session.console.say(
+            "memory that was moved to another node stays there until the kernel moves it back"
+        )

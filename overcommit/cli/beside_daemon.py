@@ -52,5 +52,5 @@ def plan_of(daemon: Daemon, session: Session) -> Plan:
         daemon.ask(Verb.TICK)
     plan = document.loads(json.dumps(daemon.ask(Verb.PLAN)), f"the plan of overcommitd (pid {daemon.pid})")
     age = format_duration(max(0.0, session.clock.now() - plan.created_at))
-    session.talk.say(f"planned by overcommitd (pid {daemon.pid}) {age} ago, from its own watch")
+    session.console.say(f"planned by overcommitd (pid {daemon.pid}) {age} ago, from its own watch")
     return plan

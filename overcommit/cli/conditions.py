@@ -9,7 +9,7 @@ from overcommit.cli.accounts import Finding
 from overcommit.damon.faults import known_faults
 from overcommit.model.facts import HostFacts
 from overcommit.model.settings import Hierarchy, HostSettings
-from overcommit.shown import command
+from overcommit.display import command
 from overcommit.units import KIB, format_ratio, format_size
 
 _FAIR_WATERMARK = 0.05
@@ -41,8 +41,8 @@ def fault_findings(release: str) -> Iterator[Finding]:
             level="warn",
             about="DAMON",
             text=f"kernel {release} has a known fault: {fault.what}. What overcommit does about it: "
-            f"{fault.ours}",
-            fix=fault.remedy,
+            f"{fault.workaround}",
+            fix=fault.hint,
         )
 
 

@@ -29,7 +29,7 @@ from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import PROGRAM, Session, as_word, with_session
 from overcommit.cli.status import generation_text
 from overcommit.cli.tables import Line
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.one_controller import MEND
 from overcommit.control.status import Mode, generation_json
 from overcommit.damon.capabilities import FEATURES, Capabilities
@@ -51,7 +51,7 @@ from overcommit.plan.budget import room_of
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import gain_text
 from overcommit.policy.files import default_path
-from overcommit.shown import command
+from overcommit.display import command
 from overcommit.units import format_duration, format_size
 from overcommit.wire.client import find_daemon
 from overcommit.wire.protocol import Verb
@@ -104,7 +104,7 @@ def doctor(session: Session, probe: bool, take_over: bool) -> None:
     if "conflict" in levels:
         raise Refused("this host is not ready: see conflict above")
     if not session.json:
-        session.talk.say(f"ready. Next: {session.again('plan', take_over=take_over)}")
+        session.console.say(f"ready. Next: {session.again('plan', take_over=take_over)}")
 
 
 def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding]:
@@ -160,7 +160,7 @@ def _damon(session: Session) -> Iterator[Finding]:
         yield Finding(level="ok", about="DAMON", text="sysfs interface present and free")
     yield _tracing(session)
     for owner in owners:
-        yield Finding(level="conflict", about="DAMON", text=owner.what, fix=owner.remedy)
+        yield Finding(level="conflict", about="DAMON", text=owner.what, fix=owner.hint)
 
 
 def _of_ours(holder: str | None) -> Finding:
@@ -233,7 +233,7 @@ def _try(session: Session, *, take_over: bool) -> Capabilities | Finding:
             session.generation("doctor") as generation,
             DamonPool(session.kernel, session.journal, generation) as pool,
         ):
-            pool.claim(1, take_over=take_over)
+            pool.acquire(1, take_over=take_over)
             return pool.capabilities
     except OvercommitError as error:
         return Finding(level="conflict", about="DAMON", text=str(error), fix=error.hint or "")
@@ -364,7 +364,7 @@ def _domains(
                 level="ok" if verdict.ok else "warn",
                 about=f"domain {domain.name}",
                 text=f"{actuator.value} {can if verdict.ok else 'cannot: ' + verdict.reason}",
-                fix=verdict.remedy,
+                fix=verdict.hint,
             )
         if policy:
             yield from _guest_help(domain, policy, verdicts[Actuator.FREE_PAGE_REPORTING])
@@ -376,10 +376,10 @@ def _domains(
 def _guest_help(domain: DomainFacts, policy: Policy, reporting: Verdict) -> Iterator[Finding]:
     """What its class lets us do inside of the guest; nothing is said where it is nothing."""
     allowed = policy.class_of(domain).guest_help
-    for way, verdict in judge_help(domain, allowed, reporting).items():
+    for kind, verdict in judge_help(domain, allowed, reporting).items():
         yield Finding(
             level="ok" if verdict.ok else "warn",
             about=f"domain {domain.name}",
-            text=f"{way.value} in the guest {'can be used' if verdict.ok else 'cannot: ' + verdict.reason}",
-            fix=verdict.remedy,
+            text=f"{kind.value} in the guest {'can be used' if verdict.ok else 'cannot: ' + verdict.reason}",
+            fix=verdict.hint,
         )

@@ -10,7 +10,7 @@ import click
 
 from overcommit.cli import outcomes, render
 from overcommit.cli.session import Session
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.operation import ActionListener
 from overcommit.errors import UsageError
 from overcommit.model.action import Action, KsmAction, name_of, subject_of
@@ -50,16 +50,16 @@ class _TextTeller:
     """Tells people: the action under way on stderr, each end on stdout."""
 
     def __init__(self, session: Session) -> None:
-        self._talk = session.talk
+        self._console = session.console
 
     def started(self, action: Action) -> None:
-        self._talk.progress(f"  {subject_of(action)} {name_of(action)} ...")
+        self._console.progress(f"  {subject_of(action)} {name_of(action)} ...")
 
     def progress(self, sentence: str) -> None:
-        self._talk.progress(f"    {sentence}")
+        self._console.progress(f"    {sentence}")
 
     def finished(self, outcome: Outcome) -> None:
-        self._talk.done()
+        self._console.done()
         tell(outcomes.outcome_text(outcome))
 
 

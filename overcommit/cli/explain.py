@@ -9,15 +9,15 @@ import click
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
 from overcommit.cli.plan import observe_for_option, take_over_option
-from overcommit.cli.planning import look_and_plan
+from overcommit.cli.planning import observe_and_plan
 from overcommit.cli.session import PROGRAM, Session, as_argument, with_session
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.naming import names_of
 from overcommit.control.planning import Scope
 from overcommit.model.action import KsmAction
 from overcommit.model.plan import Plan
 from overcommit.plan import document
-from overcommit.shown import command
+from overcommit.display import command
 from overcommit.wire.client import find_daemon
 
 
@@ -35,7 +35,7 @@ def explain(session: Session, domain: str, observe_for: float | None, take_over:
     daemon = find_daemon()
     if daemon is None:
         scope = Scope(names=(domain,), observe_for=observe_for)
-        made = look_and_plan(session, "explain", scope, take_over=take_over)
+        made = observe_and_plan(session, "explain", scope, take_over=take_over)
     else:
         given = own_watch(session, observe_for, take_over=take_over)
         refuse_options(daemon, given, command(PROGRAM, "explain", *as_argument(domain)))

@@ -26,11 +26,11 @@ from overcommit.cli.restore import restore
 from overcommit.cli.service import service
 from overcommit.cli.session import PROGRAM, Interrupted
 from overcommit.cli.status import status
-from overcommit.cli.talk import fail
+from overcommit.cli.console import fail
 from overcommit.cli.validate import validate
 from overcommit.control.naming import nearest
 from overcommit.errors import OvercommitError, UsageError, in_a_line
-from overcommit.shown import plain
+from overcommit.display import plain
 
 INTERRUPTED = 130
 USAGE = UsageError.exit_code

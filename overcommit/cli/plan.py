@@ -13,9 +13,9 @@ import click
 from overcommit import own_file
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
-from overcommit.cli.planning import look_and_plan
+from overcommit.cli.planning import observe_and_plan
 from overcommit.cli.session import Session, as_word, verbose_option, with_session
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.planning import Scope
 from overcommit.errors import UsageError
 from overcommit.plan import document
@@ -85,7 +85,7 @@ def plan(
     daemon = find_daemon()
     if daemon is None:
         scope = Scope(names=names, observe_for=observe_for)
-        made = look_and_plan(session, "plan", scope, take_over=take_over)
+        made = observe_and_plan(session, "plan", scope, take_over=take_over)
     else:
         given = {"--domain": bool(names), **own_watch(session, observe_for, take_over=take_over)}
         refuse_options(daemon, given, "overcommitctl explain DOMAIN shows one domain of its plan")
@@ -98,22 +98,22 @@ def plan(
     if output is not None:
         _save(output, document.dumps(made))
         lifetime = format_duration(made.expires_at - made.created_at)
-        session.talk.say(f"Saved to {output}. It is valid for {lifetime}, or until the host changes.")
+        session.console.say(f"Saved to {output}. It is valid for {lifetime}, or until the host changes.")
         if daemon is None:
             _warn_of_place(session, output)
-            session.talk.say("To apply exactly this plan:")
-            session.talk.say(f"  {session.again('apply', as_word(output), take_over=take_over)}")
+            session.console.say("To apply exactly this plan:")
+            session.console.say(f"  {session.again('apply', as_word(output), take_over=take_over)}")
         else:
-            session.talk.say(_IT_ACTS)
+            session.console.say(_IT_ACTS)
     elif daemon is not None:
-        session.talk.say(_IT_ACTS)
+        session.console.say(_IT_ACTS)
     elif made.runnable and not session.json:
         chosen = [word for name in names for word in ("--domain", name)]
         if observe_for is not None:
             chosen += ["--observe-for", f"{observe_for:.15g}s"]
-        session.talk.say("To save a plan and apply exactly that:")
-        session.talk.say(f"  {session.again('plan', *chosen, '-o', 'plan.json', take_over=take_over)}")
-        session.talk.say(f"  {session.again('apply', 'plan.json', take_over=take_over)}")
+        session.console.say("To save a plan and apply exactly that:")
+        session.console.say(f"  {session.again('plan', *chosen, '-o', 'plan.json', take_over=take_over)}")
+        session.console.say(f"  {session.again('apply', 'plan.json', take_over=take_over)}")
     if detailed_exitcode and made.runnable:
         raise SystemExit(CHANGES_PENDING)
 
@@ -141,7 +141,7 @@ def _warn_of_place(session: Session, file: Path) -> None:
             file, "the plan", most_bytes=document.MOST_BYTES, owners=own_file.callers(), follow=False
         )
     except own_file.Untrusted as refused:
-        session.talk.say(
+        session.console.say(
             f"apply will refuse it there: {refused}. To save it where apply accepts it, {_PLACE}"
         )
     except UsageError:

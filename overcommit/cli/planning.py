@@ -9,7 +9,7 @@ from overcommit.model.plan import Plan
 from overcommit.observe.agent import asks_agents
 
 
-def look_and_plan(
+def observe_and_plan(
     session: Session,
     command: str,
     scope: Scope,
@@ -36,4 +36,4 @@ def look_and_plan(
             policy=policy,
             take_over=take_over,
         )
-        return plan_now(operation, scope, session.talk)
+        return plan_now(operation, scope, session.console)

@@ -14,11 +14,11 @@ from click.shell_completion import CompletionItem
 from overcommit.cli.plan import CHANGES_PENDING
 from overcommit.cli.session import DEFAULT_URI, Session, as_argument, require_root, with_session
 from overcommit.cli.tables import Line
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.preparing import Candidate, look, write
 from overcommit.errors import CutShort, HostError, OvercommitError, Refused
 from overcommit.hypervisor.libvirt_client import LibvirtClient
-from overcommit.shown import whom
+from overcommit.display import display_name
 
 _COLOURS = {"-": "red", "+": "green", "@": "cyan"}
 _NEXT = (
@@ -142,10 +142,12 @@ def _tell_ends(
         tell("No domain has a persistent definition.")
     elif any(why is None for why in ended.values()):
         tell(_NEXT)
-        session.talk.say(f"to undo: {session.again('restore', '--definitions')}")
+        session.console.say(f"to undo: {session.again('restore', '--definitions')}")
     elif open_ and not applying:
-        words = [word for c in open_ for word in as_argument(whom(c.domain))]
-        session.talk.say(f"nothing was written. To write this: {session.again('prepare', '--apply', *words)}")
+        words = [word for c in open_ for word in as_argument(display_name(c.domain))]
+        session.console.say(
+            f"nothing was written. To write this: {session.again('prepare', '--apply', *words)}"
+        )
 
 
 def _print_json(candidates: Sequence[Candidate], ended: Mapping[str, str | None], *, anyway: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from overcommit.cli.session import Session, require_root, with_session
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.naming import names_of
 from overcommit.control.revoking import release as end_quarantines
 from overcommit.control.status import quarantine_json

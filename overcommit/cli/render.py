@@ -158,20 +158,20 @@ def _explained(domain: DomainPlan, *, stopped: str | None) -> Iterator[Block]:
         why = f": {domain.cache.because}" if kept and domain.cache.because else ""
         yield prose(f"  file cache: {format_size(held)}, of which {format_size(kept)} is kept{why}")
     if domain.offers:
-        offers = ", ".join(f"{format_size(size)} by {way.value}" for way, size in domain.offers.items())
+        offers = ", ".join(f"{format_size(size)} by {kind.value}" for kind, size in domain.offers.items())
         yield prose(f"  can give: {offers}")
     if domain.idle_histogram:
         yield _histogram(domain.idle_histogram)
-    verdicts = {way.value: verdict for way, verdict in domain.eligible.items()}
-    verdicts |= {f"{way.value} in the guest": verdict for way, verdict in domain.guest_help.items()}
+    verdicts = {kind.value: verdict for kind, verdict in domain.eligible.items()}
+    verdicts |= {f"{kind.value} in the guest": verdict for kind, verdict in domain.guest_help.items()}
     nothing = {reason.actuator.value: reason.text for reason in domain.gives_nothing}
-    for way, verdict in verdicts.items():
-        usable = "can be used" + (f", takes nothing now: {nothing[way]}" if way in nothing else "")
-        if stopped and way == Actuator.PAGEOUT.value:
+    for kind, verdict in verdicts.items():
+        usable = "can be used" + (f", takes nothing now: {nothing[kind]}" if kind in nothing else "")
+        if stopped and kind == Actuator.PAGEOUT.value:
             usable = f"not now: {stopped}"
-        yield f"  {way}: {usable if verdict.ok else 'no: ' + verdict.reason}"
-        if verdict.remedy:
-            yield f"      fix: {verdict.remedy}"
+        yield f"  {kind}: {usable if verdict.ok else 'no: ' + verdict.reason}"
+        if verdict.hint:
+            yield f"      fix: {verdict.hint}"
     for gap in domain.gaps:
         yield prose(f"  cannot read its {gap.what}: {gap.why}")
 
@@ -236,9 +236,9 @@ def _objections(domains: Sequence[DomainPlan], *, verbose: bool) -> Iterator[Lin
         for actuator, verdict in domain.eligible.items():
             if not verdict.ok and actuator is not Actuator.FREE_PAGE_REPORTING:
                 said.setdefault(f"no {actuator.value}: {verdict.reason}", []).append(domain.incarnation.name)
-        for way, verdict in domain.guest_help.items():
+        for kind, verdict in domain.guest_help.items():
             if not verdict.ok:
-                what = f"no {way.value} in the guest: {verdict.reason}"
+                what = f"no {kind.value} in the guest: {verdict.reason}"
                 said.setdefault(what, []).append(domain.incarnation.name)
     if verbose or sum(map(len, said.values())) <= _MOST_LINES:
         each = sorted((name, what) for what, names in said.items() for name in names)
@@ -269,7 +269,7 @@ def gives_nothing(domains: Sequence[DomainPlan], *, verbose: bool = False) -> It
         key = tuple((reason.actuator.value, reason.cause) for reason in domain.gives_nothing)
         alike.setdefault(key, []).append(domain.incarnation.name)
     for key, names in alike.items():
-        why = "; ".join(f"{way}: {IN_GENERAL[cause]}" for way, cause in key)
+        why = "; ".join(f"{kind}: {IN_GENERAL[cause]}" for kind, cause in key)
         yield prose(
             f"  {_several(names)} {'give' if names[1:] else 'gives'} nothing (explain says why): {why}"
         )

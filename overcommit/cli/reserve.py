@@ -12,9 +12,9 @@ import click
 from overcommit.cli.beside_daemon import own_watch, refuse_options
 from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
-from overcommit.cli.remembered import reservation_of, reservation_text
+from overcommit.cli.history_text import reservation_of, reservation_text
 from overcommit.cli.session import PROGRAM, Session, require_root, with_session
-from overcommit.cli.talk import fail, tell
+from overcommit.cli.console import fail, tell
 from overcommit.control.freeing import Limits, Result, free
 from overcommit.control.operation import ActionListener, Listener, Operation
 from overcommit.control.promising import grant, note_refusal, refusal_text
@@ -25,7 +25,7 @@ from overcommit.errors import Refused, UsageError
 from overcommit.model.past import Reservation
 from overcommit.model.plan import Plan
 from overcommit.plan.promises import Wish, require_allowed
-from overcommit.shown import command
+from overcommit.display import command
 from overcommit.units import above_zero, format_size, parse_size
 from overcommit.wire.client import Daemon, find_daemon
 from overcommit.wire.protocol import Verb
@@ -164,7 +164,7 @@ class _Face:
 
     @property
     def listener(self) -> Listener:
-        return self.session.talk
+        return self.session.console
 
     @property
     def teller(self) -> ActionListener:
@@ -213,7 +213,7 @@ def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) 
         click.echo(json.dumps(line))
         return
     tell(reservation_text(reservation, session.clock.now()))
-    session.talk.say(
+    session.console.say(
         "plan and apply keep this much free until then. To end it earlier: "
         f"{session.again('reserve', '--cancel', str(reservation.id))}"
     )
@@ -272,7 +272,7 @@ def _ask(
         if session.json:
             click.echo(json.dumps({"type": "progress", **said}))
         else:
-            session.talk.say(said["sentence"])
+            session.console.say(said["sentence"])
 
     arguments: dict[str, Any] = {"size_bytes": size, "timeout_seconds": timeout, "hold_seconds": hold}
     if purpose is not None:

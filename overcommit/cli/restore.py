@@ -12,7 +12,7 @@ import click
 from overcommit.apply.restore import Restored
 from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.session import Session, require_root, with_session
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.preparing import prepared
 from overcommit.control.preparing import put_back as put_back_definitions
 from overcommit.control.restoring import NOTHING, in_swap
@@ -21,7 +21,7 @@ from overcommit.errors import UsageError
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.records.journal import of_boot
-from overcommit.shown import plain
+from overcommit.display import plain
 from overcommit.units import counted, format_size
 
 _MOST_NAMED = 8
@@ -66,7 +66,7 @@ def restore(session: Session, generation: int | None, definitions: bool, names: 
         "to restore: systemctl stop overcommitd; to only stop taking memory: overcommitctl pause",
     )
     connect = functools.cache(functools.partial(session.hypervisor, read_only=False))
-    result = put_back(session, connect, session.talk, generation=generation)
+    result = put_back(session, connect, session.console, generation=generation)
     swap = () if generation or session.json else tuple(_in_swap(session, connect))
     nothing = ""
     if result == NOTHING and not session.json:
@@ -98,7 +98,7 @@ def _tell(session: Session, result: Restored, nothing: str, more: Iterable[str] 
 
 def _end(session: Session, result: Restored, *words: str) -> None:
     if result.left:
-        session.talk.say(f"run {session.again('restore', *words)} again when that is repaired")
+        session.console.say(f"run {session.again('restore', *words)} again when that is repaired")
         raise SystemExit(RESTORED_IN_PART)
 
 

@@ -13,11 +13,11 @@ import click
 
 from overcommit.cli.doing import agreed
 from overcommit.cli.session import PROGRAM, Session, with_session
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.damon.owners import Owner, find_owners
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.errors import Conflict, OvercommitError, Refused, Unsupported, UsageError
-from overcommit.shown import command, plain
+from overcommit.display import command, plain
 
 DIRECTORY = Path("/etc/systemd/system")
 _NAME = "overcommitd.service"
@@ -67,15 +67,15 @@ def service(
     else:
         tell(said)
     for owner in in_the_way:
-        session.talk.say(f"overcommitd will not start: {owner.what}")
+        session.console.say(f"overcommitd will not start: {owner.what}")
     if _may_be_moved(in_the_way):
-        session.talk.say(
+        session.console.say(
             "To let overcommitd turn it off while it runs, and put it back afterwards, first run:"
         )
-        session.talk.say(f"  {command(PROGRAM, 'service', '--install', '--', *options, _TAKE_OVER)}")
+        session.console.say(f"  {command(PROGRAM, 'service', '--install', '--', *options, _TAKE_OVER)}")
     elif in_the_way:
-        session.talk.say(f"first: {in_the_way[0].remedy}")
-    session.talk.say(f"then: {then}")
+        session.console.say(f"first: {in_the_way[0].hint}")
+    session.console.say(f"then: {then}")
 
 
 def _in_the_way(session: Session, options: Sequence[str]) -> tuple[Owner, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import tenacity
 
-from overcommit.cli.talk import Talk
+from overcommit.cli.console import MessageConsole
 from overcommit.clock import SystemClock
 from overcommit.control.one_controller import MEND, Control
 from overcommit.damon.worker import DamonWorker
@@ -26,7 +26,7 @@ from overcommit.model.policy import Policy
 from overcommit.policy import loader
 from overcommit.records.journal import DEFAULT_DIRECTORY, Generation, Journal
 from overcommit.records.ledger import Ledger
-from overcommit.shown import command
+from overcommit.display import command
 
 PROGRAM = "overcommitctl"
 DEFAULT_URI = "qemu:///system"
@@ -53,7 +53,7 @@ class Session(Control):
     connect_uri: str
     policy_path: Path | None
     json: bool
-    talk: Talk
+    console: MessageConsole
 
     def again(self, verb: str, *words: str, take_over: bool = False) -> str:
         """A command of ours for the operator's next step: on the same host, by the same policy."""
@@ -86,7 +86,7 @@ class Session(Control):
     def tell_damage(self) -> None:
         """Say what of the undo journal cannot be read, and what helps."""
         for fault in self.journal.faults(read_boot_id(self.kernel)):
-            self.talk.say(f"the undo journal is damaged: {fault}. No memory is taken. {MEND}")
+            self.console.say(f"the undo journal is damaged: {fault}. No memory is taken. {MEND}")
 
     def hypervisor(self, *, read_only: bool) -> Hypervisor:
         """A connection to libvirt; one that is just being restarted is waited for.
@@ -158,23 +158,23 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
         if no_color or os.environ.get("NO_COLOR"):
             context.color = False
         kernel = DamonWorker(LocalKernel())
-        talk = Talk(quiet=quiet)
+        console = MessageConsole(quiet=quiet)
         directory = Path(os.environ.get("OVERCOMMIT_STATE_DIR", DEFAULT_DIRECTORY))
         session = Session(
             connect_uri=connect,
             policy_path=policy_path,
             json=as_json,
-            talk=talk,
+            console=console,
             kernel=kernel,
             clock=SystemClock(),
             journal=Journal(directory),
-            ledger=Ledger(directory, warn=talk.say),
-            say=talk.say,
+            ledger=Ledger(directory, warn=console.say),
+            say=console.say,
         )
         try:
             return command(session, **options)
         finally:
-            talk.done()
+            console.done()
             kernel.close()
 
     return wrapped

@@ -10,10 +10,10 @@ import click
 
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import refuse_options
-from overcommit.cli.remembered import local_time, quarantine_texts, reservation_of, reservation_text
+from overcommit.cli.history_text import local_time, quarantine_texts, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, verbose_option, with_session
 from overcommit.cli.tables import Block, Line, Table, prose, table
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.control.naming import names_of
 from overcommit.control.status import Mode, status_document
 from overcommit.model.facts import RunState
@@ -63,7 +63,7 @@ def _ask(session: Session, daemon: Daemon) -> dict[str, Any]:
     # It looks at all of each domain once a minute only, and at what can hurt in every tick.
     age = session.clock.now() - (seen.get("ticked_at") or seen["taken_at"])
     if age > _OLD_SECONDS:
-        session.talk.say(
+        session.console.say(
             f"overcommitd (pid {daemon.pid}) is late: it last looked at the host {format_duration(age)} ago"
         )
     return seen

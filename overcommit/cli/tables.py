@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from overcommit.shown import plain
+from overcommit.display import plain
 
 if TYPE_CHECKING:
     from rich.text import Text

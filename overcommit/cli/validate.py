@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from overcommit.cli.tables import Block, table
-from overcommit.cli.talk import tell
+from overcommit.cli.console import tell
 from overcommit.errors import Complaint, PolicyError, UsageError
 from overcommit.model.policy import ANY_SIZE, OVERRIDES, Actuator, DomainClass, GuestHelp, Policy, Selector
 from overcommit.policy import files, json_schema, loader
-from overcommit.shown import plain
+from overcommit.display import plain
 from overcommit.units import MIB, counted, format_age, format_duration, format_ratio, format_size
 
 
@@ -55,7 +55,7 @@ def _print_json(texts: Sequence[tuple[str, str]], sources: list[str], *, strict:
     faults: tuple[Complaint, ...] = ()
     try:
         loaded = loader.parse_all(texts)
-        classes = [_class_data(of) for of in loaded.policy.classes.values()]
+        classes = [_class_data(domain_class) for domain_class in loaded.policy.classes.values()]
         warnings = loaded.warnings
     except PolicyError as error:
         faults = error.faults
@@ -71,18 +71,20 @@ def _print_json(texts: Sequence[tuple[str, str]], sources: list[str], *, strict:
         raise SystemExit(UsageError.exit_code)
 
 
-def _class_data(of: DomainClass) -> dict[str, Any]:
+def _class_data(domain_class: DomainClass) -> dict[str, Any]:
     return {
-        "name": of.name,
-        "floor": of.floor,
-        "cold_after_seconds": of.cold_after_seconds,
-        "cache_after_seconds": None if math.isinf(of.cache_after_seconds) else of.cache_after_seconds,
-        "weight": of.weight,
-        "step": of.step,
-        "promotions_per_minute": of.objective.promotions_per_minute,
-        "psi_some": of.objective.psi_some,
-        "actuators": [actuator.value for actuator in Actuator if actuator in of.actuators],
-        "guest_help": [way.value for way in GuestHelp if way in of.guest_help],
+        "name": domain_class.name,
+        "floor": domain_class.floor,
+        "cold_after_seconds": domain_class.cold_after_seconds,
+        "cache_after_seconds": None
+        if math.isinf(domain_class.cache_after_seconds)
+        else domain_class.cache_after_seconds,
+        "weight": domain_class.weight,
+        "step": domain_class.step,
+        "promotions_per_minute": domain_class.objective.promotions_per_minute,
+        "psi_some": domain_class.objective.psi_some,
+        "actuators": [actuator.value for actuator in Actuator if actuator in domain_class.actuators],
+        "guest_help": [way.value for way in GuestHelp if way in domain_class.guest_help],
     }
 
 
@@ -92,7 +94,7 @@ def _summary(policy: Policy, sources: Sequence[str]) -> Iterator[Block]:
         yield f"  changed by {override}"
     yield ""
     header = ("class", "floor", "cold after", "cache after", "step", "promotions", "PSI some", "actuators")
-    rows = (_class_row(of) for of in policy.classes.values())
+    rows = (_class_row(domain_class) for domain_class in policy.classes.values())
     yield table(header, rows, left=(0, len(header) - 1))
     yield ""
     for number, rule in enumerate(policy.rules, start=1):
@@ -103,19 +105,21 @@ def _summary(policy: Policy, sources: Sequence[str]) -> Iterator[Block]:
         yield f"  labels of a domain may change: {allowed}"
 
 
-def _class_row(of: DomainClass) -> tuple[str, ...]:
+def _class_row(domain_class: DomainClass) -> tuple[str, ...]:
     """What the actuators of a class do not go by is left open."""
-    pages_out = Actuator.PAGEOUT in of.actuators
-    by_idle_time = pages_out or Actuator.DEMOTION in of.actuators
+    pages_out = Actuator.PAGEOUT in domain_class.actuators
+    by_idle_time = pages_out or Actuator.DEMOTION in domain_class.actuators
     return (
-        of.name,
-        format_ratio(of.floor),
-        format_duration(of.cold_after_seconds) if by_idle_time else "-",
-        format_age(of.cache_after_seconds) if {Actuator.VIRTIO_MEM, Actuator.BALLOON} & of.actuators else "-",
-        format_ratio(of.step),
-        f"{format_ratio(of.objective.promotions_per_minute)}/min" if pages_out else "-",
-        format_ratio(of.objective.psi_some) if by_idle_time else "-",
-        ", ".join(actuator.value for actuator in Actuator if actuator in of.actuators) or "none",
+        domain_class.name,
+        format_ratio(domain_class.floor),
+        format_duration(domain_class.cold_after_seconds) if by_idle_time else "-",
+        format_age(domain_class.cache_after_seconds)
+        if {Actuator.VIRTIO_MEM, Actuator.BALLOON} & domain_class.actuators
+        else "-",
+        format_ratio(domain_class.step),
+        f"{format_ratio(domain_class.objective.promotions_per_minute)}/min" if pages_out else "-",
+        format_ratio(domain_class.objective.psi_some) if by_idle_time else "-",
+        ", ".join(actuator.value for actuator in Actuator if actuator in domain_class.actuators) or "none",
     )
 
 

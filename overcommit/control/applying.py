@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from overcommit.apply.execute import carry_out
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.context import ApplyContext
 from overcommit.control.operation import ActionListener, Operation
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import OvercommitError
@@ -37,7 +37,7 @@ def do(
     snapshot = ask_agents(observe(control.kernel, hypervisor, control.clock), hypervisor, policy)
     require_fresh(plan, snapshot, *aimed(policy, control.past(snapshot.taken_at), reserving))
     control.require_whole()
-    site = Worksite(
+    context = ApplyContext(
         kernel=control.kernel,
         hypervisor=hypervisor,
         clock=control.clock,
@@ -54,7 +54,7 @@ def do(
     try:
         with DamonPool(control.kernel, control.journal, operation.generation) as pool:
             return carry_out(
-                site,
+                context,
                 pool,
                 plan,
                 snapshot,

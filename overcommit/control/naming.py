@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from overcommit.errors import UsageError
-from overcommit.shown import plain
+from overcommit.display import plain
 
 _ALIKE = 0.5
 """As `difflib` measures it; of several the most alike is named."""

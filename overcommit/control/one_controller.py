@@ -22,7 +22,7 @@ from overcommit.model.outcome import Outcome, Status
 from overcommit.model.part import MemoryPart, parts_of
 from overcommit.model.past import Left, Past
 from overcommit.model.policy import Policy
-from overcommit.plan import settling
+from overcommit.plan import cooldown
 from overcommit.plan.quarantine import ACCOUNT_SECONDS, EVENTS, quarantines
 from overcommit.records.adoption import adoption
 from overcommit.records.compaction import Step, compaction
@@ -133,13 +133,13 @@ class Control:
         boot_id, outstanding = read_boot_id(self.kernel), self.journal.outstanding()
         events = self.ledger.faults(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS, until=now)
         paged_out = self.ledger.events(
-            boot_id=boot_id, kinds=settling.EVENTS, since=now - settling.SETTLE_SECONDS
+            boot_id=boot_id, kinds=cooldown.EVENTS, since=now - cooldown.COOLDOWN_SECONDS
         )
         return Past(
             reservations=self.ledger.reservations(now=now, boot_id=boot_id),
             quarantines=quarantines(reversed(events), now),
             left=tuple(_left(outstanding, boot_id)),
-            settlings=settling.settlings(paged_out, now),
+            cooldowns=cooldown.cooldowns(paged_out, now),
             ksm_generation=self.ksm_generation(),
         )
 
@@ -188,18 +188,22 @@ class Control:
 
     def _superfluous(self, domains: Sequence[DomainFacts], as_one: Collection[int]) -> tuple[Step, ...]:
         outstanding = self.journal.outstanding()
-        lives = {entry.record.domain for entry in outstanding if isinstance(entry.record, OF_GUESTS)}
+        incarnations = {entry.record.domain for entry in outstanding if isinstance(entry.record, OF_GUESTS)}
         return compaction(
             outstanding,
             boot_id=read_boot_id(self.kernel),
-            over={life for life in lives - {d.incarnation for d in domains} if self._is_over(life)},
+            over={
+                incarnation
+                for incarnation in incarnations - {d.incarnation for d in domains}
+                if self._is_over(incarnation)
+            },
             sizes=dict(part for domain in domains for part in parts_of(domain)),
             as_one=as_one,
         )
 
-    def _is_over(self, life: Incarnation) -> bool:
+    def _is_over(self, incarnation: Incarnation) -> bool:
         try:
-            return read_start_time(self.kernel, life.pid) != life.start_time
+            return read_start_time(self.kernel, incarnation.pid) != incarnation.start_time
         except Gone:
             return True
         except (OSError, HostError):
@@ -258,12 +262,12 @@ class Control:
 
     def _now_in_memory(self, begun: ActionBegun) -> tuple[int, int] | None:
         """What is resident of the domain, and in swap; None: it does not live that life any more."""
-        who = begun.domain
+        incarnation = begun.domain
         try:
-            if who is None or read_start_time(self.kernel, who.pid) != who.start_time:
+            if incarnation is None or read_start_time(self.kernel, incarnation.pid) != incarnation.start_time:
                 return None
-            residency = self.kernel.residency(who.pid, begun.ram)
-            group = read_cgroup(self.kernel, who.pid)  # knows what of shared memory is in swap, too
+            residency = self.kernel.residency(incarnation.pid, begun.ram)
+            group = read_cgroup(self.kernel, incarnation.pid)  # knows what of shared memory is in swap, too
         except (OSError, OvercommitError):
             return None
         swapped = residency.swapped_bytes if group is None else max(group.swap_bytes, residency.swapped_bytes)

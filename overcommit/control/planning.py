@@ -181,7 +181,7 @@ def _watch(
     """What was seen, and whether this kernel's DAMON can move a domain's memory to another node."""
     control = operation.control
     with DamonPool(control.kernel, control.journal, operation.generation) as pool:
-        pool.claim(len(domains) + 1, take_over=operation.take_over)  # one for the host
+        pool.acquire(len(domains) + 1, take_over=operation.take_over)  # one for the host
         result = watch(
             control.kernel,
             operation.hypervisor,

@@ -18,7 +18,7 @@ from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import DefinedDomain, Definitions
 from overcommit.hypervisor.readiness import Lack, Readiness, readiness
 from overcommit.records.journal import DefinitionChanged, Entry, Journal
-from overcommit.shown import plain
+from overcommit.display import plain
 
 _JOURNAL = "definitions"
 _ADDED_BY_LIBVIRT = ("<address", "<controller", "</controller", "<model", "<target", "<alias")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from overcommit.apply.execute import carry_out_one
-from overcommit.apply.steps import Steps
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.routines import Routine
+from overcommit.apply.context import ApplyContext
 from overcommit.control.one_controller import Control
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.jobs import Ended, Jobs
@@ -78,26 +78,26 @@ class Acting:
         """Whether a kdamond works for one of them."""
         return self._jobs.in_slots
 
-    def of(self, who: Incarnation) -> Action | None:
+    def of(self, incarnation: Incarnation) -> Action | None:
         """What is at work on a domain."""
-        return self._jobs.of(who)
+        return self._jobs.of(incarnation)
 
     @property
     def actions(self) -> tuple[Action, ...]:
         """All that is at work."""
         return self._jobs.actions
 
-    def takes_from(self, who: Incarnation) -> bool:
+    def takes_from(self, incarnation: Incarnation) -> bool:
         """Whether something takes memory from a domain now."""
-        return self._jobs.takes_from(who)
+        return self._jobs.takes_from(incarnation)
 
     def takes_since(self, at: float) -> bool:
         """Whether something takes memory that was begun at that time (monotonic) or later."""
         return self._jobs.takes_since(at)
 
-    def step(self) -> None:
+    def advance(self) -> None:
         """Go on with what is due."""
-        for ended in self._jobs.step():
+        for ended in self._jobs.advance():
             self._ended(ended)
 
     def carry_out(
@@ -116,9 +116,9 @@ class Acting:
         would be begun: there may be as many actions as domains.
         """
         for action in plan.runnable:
-            who = domain_of(action)
-            domain = domains[who] if who else None
-            with boundary.around(who):
+            incarnation = domain_of(action)
+            domain = domains[incarnation] if incarnation else None
+            with boundary.around(incarnation):
                 if gives(action):
                     if may_give():
                         self.relieve(action, domain)
@@ -154,17 +154,22 @@ class Acting:
         What such a one was told last nobody can read: one that was reset, or could not give, would yet.
         """
         for domain in domains:
-            who, stats = domain.incarnation, domain.balloon
-            had = domain.definition.claim.get(MemoryPart(who).what)
-            if had is None or stats is None or self.of(who) is not None or past.taken_from(who) > MIB:
+            incarnation, stats = domain.incarnation, domain.balloon
+            had = domain.definition.claim.get(MemoryPart(incarnation).what)
+            if (
+                had is None
+                or stats is None
+                or self.of(incarnation) is not None
+                or past.taken_from(incarnation) > MIB
+            ):
                 continue
             if had - MIB <= stats.actual_bytes <= had + MIB:
                 because = f"it has {format_size(had)} again"
-                self.relieve(_to_size(who, had - MIB, had, because), domain)
+                self.relieve(_to_size(incarnation, had - MIB, had, because), domain)
 
-    def stop(self, who: Incarnation | None, because: str) -> None:
+    def stop(self, incarnation: Incarnation | None, because: str) -> None:
         """End what takes from a domain, orderly and now."""
-        ended = self._jobs.stop(who, because)
+        ended = self._jobs.stop(incarnation, because)
         if ended is not None:
             self._ended(ended)
 
@@ -208,8 +213,8 @@ class Acting:
             if slot is None:
                 return
 
-        def start(stop_because: Callable[[], str | None]) -> Steps[Outcome]:
-            site = Worksite(
+        def start(stop_because: Callable[[], str | None]) -> Routine[Outcome]:
+            context = ApplyContext(
                 kernel=self._control.kernel,
                 hypervisor=self._hypervisor,
                 clock=self._control.clock,
@@ -217,11 +222,11 @@ class Acting:
                 progress=_no_log,
                 stop_because=stop_because,
             )
-            return carry_out_one(site, self._watching.pool, action, domain, slot=slot or 0)
+            return carry_out_one(context, self._watching.pool, action, domain, slot=slot or 0)
 
         self._say(f"{subject_of(action)}: {name_of(action)}: {action.because}")
         self._jobs.begin(action, start, slot=slot, gives=giving)
-        self.step()
+        self.advance()
 
     def _ended(self, ended: Ended) -> None:
         self.tally.add(ended)
@@ -267,10 +272,10 @@ def _give_back(
             )
 
 
-def _to_size(who: Incarnation, before: int, after: int, because: str) -> BalloonAction:
+def _to_size(incarnation: Incarnation, before: int, after: int, because: str) -> BalloonAction:
     return BalloonAction(
         id="",
-        domain=who,
+        domain=incarnation,
         before_bytes=before,
         after_bytes=after,
         expected_bytes=0,

@@ -1,8 +1,7 @@
 """One tick: look, judge, plan, set going what the plan says. Level-triggered: nothing depends on events.
 
-A tick is cheap as a rule: the host's account, each domain's counters, and what the monitors saw. Everything
-is observed and planned anew every minute, and at once when the host or a guest is short, when something
-ended, or when somebody orders it. For whoever only asks, it is planned and nothing more.
+A tick is cheap as a rule: the host's account, each domain's counters, and what the monitors saw. All is observed
+and planned anew every minute, and at once when the host or a guest is short, when something ended, or by order.
 """
 
 from __future__ import annotations
@@ -11,22 +10,22 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping
 
-from overcommit.apply.lever import REBOOTS
+from overcommit.apply.resizing import REBOOTS
 from overcommit.control.one_controller import Control
 from overcommit.control.planning import Decision, complete, decide
 from overcommit.daemon.accounting import Accounting
 from overcommit.daemon.acting import Acting, domain_of
 from overcommit.daemon.collecting import collect_for
 from overcommit.daemon.faults import Boundary
-from overcommit.daemon.followed import Followed
-from overcommit.daemon.footing import Footing, Loss
+from overcommit.daemon.tracked_domain import TrackedDomain
+from overcommit.daemon.mode_state import ModeState, Loss
 from overcommit.daemon.jobs import Ended
 from overcommit.daemon.judging import Terms, emergency_now, evidence_of, is_short, knows_cold_now
 from overcommit.daemon.learning import Learning
 from overcommit.daemon.losses import Losses
-from overcommit.daemon.patience import Patience
+from overcommit.daemon.pageout_backoff import PageoutBackoff
 from overcommit.daemon.policy_file import PolicyFile
-from overcommit.daemon.pulse import take_pulse
+from overcommit.daemon.tick_reading import read_for_tick
 from overcommit.daemon.standings import domain_states
 from overcommit.daemon.state import LOOK_ONLY, NOTHING_WANTED, DomainState, State, TickRequest, Want
 from overcommit.daemon.timetable import PLAN_SECONDS, Timetable
@@ -54,7 +53,7 @@ class Controller:
         generation: Generation,
         policy_file: PolicyFile,
         *,
-        footing: Footing,
+        mode_state: ModeState,
         take_over: bool,
     ) -> None:
         self._control = control
@@ -74,8 +73,8 @@ class Controller:
         self._watching = Watching(control, self._survey, generation, take_over=take_over)
         self._acting = Acting(control, hypervisor, generation, self._watching, ended=self._ended)
         self._boundary = Boundary(control.clock, control.say)
-        self._losses = Losses(control, generation, footing, stop=self._acting.stop_all)
-        self._followed: dict[Incarnation, Followed] = {}
+        self._losses = Losses(control, generation, mode_state, stop=self._acting.stop_all)
+        self._tracked: dict[Incarnation, TrackedDomain] = {}
         self._host: HostFacts | None = None
         self._ticks = 0
         self._emergency = False
@@ -84,14 +83,14 @@ class Controller:
         self._snapshot: Snapshot | None = None
         self._generations: tuple[GenerationSummary, ...] = ()
         self._stalled = False
-        self._patience = Patience()
+        self._backoff = PageoutBackoff()
 
     @property
     def state(self) -> State:
         """How it stands now."""
         return State(
             ticks=self._ticks,
-            footing=self._losses.footing,
+            mode_state=self._losses.mode_state,
             policy=self._policy,
             policy_refused=self._policy_file.refused,
             host=self._host,
@@ -107,7 +106,7 @@ class Controller:
 
     def domain_states(self) -> Mapping[Incarnation, DomainState]:
         """How it stands with each domain now."""
-        return domain_states(self._followed, self._boundary, self._acting, self._past, self._plan)
+        return domain_states(self._tracked, self._boundary, self._acting, self._past, self._plan)
 
     @property
     def _policy(self) -> Policy:
@@ -158,25 +157,27 @@ class Controller:
         replan = (request.new_policy and self._read_policy()) or request.replan
         self._read_host()
         self._survey.renew()
-        collect_for(len(self._survey.told or self._followed))
-        self._feel()
+        collect_for(len(self._survey.told or self._tracked))
+        self._take_samples()
         self._look()
         if replan or self._wants_plan(now):
             self._plan_anew(now)
         elif request.show and not self._timetable.is_fresh(now):
             self._plan_anew(now, act=False)
-        if self._losses.footing.gives_back(now) and now >= self._release_at:
+        if self._losses.mode_state.gives_back(now) and now >= self._release_at:
             self._release_at = now + PLAN_SECONDS
             self._know_past()
-            because = self._losses.footing.reason(now) or ""
+            because = self._losses.mode_state.reason(now) or ""
             pasts = self._past.by_domain()
-            for who in [who for who in self._followed if who in pasts]:
-                with self._boundary.around(who):
-                    self._acting.give_back(pasts[who], {who: self._followed[who].latest}, because)
+            for incarnation in [incarnation for incarnation in self._tracked if incarnation in pasts]:
+                with self._boundary.around(incarnation):
+                    self._acting.give_back(
+                        pasts[incarnation], {incarnation: self._tracked[incarnation].latest}, because
+                    )
 
-    def step(self) -> None:
+    def advance(self) -> None:
         """Go on with what is at work; to be called between ticks, when `due` says so."""
-        self._acting.step()
+        self._acting.advance()
 
     def replan_soon(self) -> None:
         """Something calls for another plan."""
@@ -205,7 +206,7 @@ class Controller:
         """
         self._acting.close(because)
         self._accounting.keep()
-        self._learning.keep(self._followed)
+        self._learning.keep(self._tracked)
         self._watching.close()
 
     def _read_host(self) -> None:
@@ -220,42 +221,42 @@ class Controller:
         if verdict is not None and verdict.halt is not None:
             self._acting.stop_page_outs(verdict.halt)
 
-    def _feel(self) -> None:
+    def _take_samples(self) -> None:
         """Take each domain's pulse; those that feel too much are let alone in this tick, not the next."""
-        for who, followed in list(self._followed.items()):
-            with self._boundary.around(who):
-                self._feel_one(who, followed)
-        for who in self._boundary.hopeless():
-            with self._boundary.around(who):
-                self._give_up(who, "it rests")
+        for incarnation, tracked in list(self._tracked.items()):
+            with self._boundary.around(incarnation):
+                self._take_sample(incarnation, tracked)
+        for incarnation in self._boundary.hopeless():
+            with self._boundary.around(incarnation):
+                self._give_up(incarnation, "it rests")
 
-    def _feel_one(self, who: Incarnation, followed: Followed) -> None:
-        said, read = self._survey.said(who.uuid), self._survey.read_bytes(who.uuid)
-        pulse = take_pulse(self._control.kernel, self._control.clock, followed.domain, said, read)
-        if pulse is None:
+    def _take_sample(self, incarnation: Incarnation, tracked: TrackedDomain) -> None:
+        said, read = self._survey.said(incarnation.uuid), self._survey.read_bytes(incarnation.uuid)
+        tick_reading = read_for_tick(self._control.kernel, self._control.clock, tracked.domain, said, read)
+        if tick_reading is None:
             self.replan_soon()
             return
-        taken, taking = self._past.taken_from(who), self._acting.takes_from(who)
-        followed.feel(pulse, taken_bytes=taken, taking=taking, swapoff=self._accounting.swapoff)
-        why_not = self._boundary.why_not(who) or followed.grip.why_not
+        taken, taking = self._past.taken_from(incarnation), self._acting.takes_from(incarnation)
+        tracked.add_sample(tick_reading, taken_bytes=taken, taking=taking, swapoff=self._accounting.swapoff)
+        why_not = self._boundary.why_not(incarnation) or tracked.throttle.why_not
         if why_not is not None and taking:
-            self._acting.stop(who, why_not)
-        if followed.boots or (taken and followed.silent):
-            self._give_up(who, REBOOTS)
-        if taken and (followed.short or followed.suffers):
-            self._acting.stop(who, "the guest is short of memory")
+            self._acting.stop(incarnation, why_not)
+        if tracked.boots or (taken and tracked.silent):
+            self._give_up(incarnation, REBOOTS)
+        if taken and (tracked.short or tracked.suffers):
+            self._acting.stop(incarnation, "the guest is short of memory")
             self._timetable.at_once()
 
-    def _give_up(self, who: Incarnation, because: str) -> None:
-        if self._losses.footing.may_give:
-            self._acting.stop(who, because)
+    def _give_up(self, incarnation: Incarnation, because: str) -> None:
+        if self._losses.mode_state.may_give:
+            self._acting.stop(incarnation, because)
             self._know_past()
-            self._acting.give_back(self._past, {who: self._followed[who].latest}, because)
+            self._acting.give_back(self._past, {incarnation: self._tracked[incarnation].latest}, because)
 
     def _look(self) -> None:
         """Take in what the monitors saw."""
         try:
-            self._watching.look()
+            self._watching.poll()
         except JournalFailed as error:
             self._losses.lose(Loss.DISK, str(error))
         except Busy as error:
@@ -269,7 +270,7 @@ class Controller:
         domains = self._snapshot.domains if self._snapshot else ()
         short = self._host is not None and is_short(self._host, domains, self._policy)
         # What was lost and is there again is noticed by a plan.
-        asked = short or bool(self._losses.footing.lost) or knows_cold_now(self._followed, self._watching)
+        asked = short or bool(self._losses.mode_state.lost) or knows_cold_now(self._tracked, self._watching)
         return self._timetable.is_due(now, asked=asked)
 
     def _plan_anew(self, now: float, *, act: bool = True) -> None:
@@ -291,15 +292,15 @@ class Controller:
         self._host, self._snapshot = snapshot.host, snapshot
         self._control.tidy(self._generation, snapshot.domains, at_rest=not self._acting.actions)
         self.look_back()  # what it has ends by itself, too, and verbs beside us write to the ledger
-        for domain in snapshot.domains if act and self._losses.footing.may_give else ():
+        for domain in snapshot.domains if act and self._losses.mode_state.may_give else ():
             with self._boundary.around(domain.incarnation):
                 self._acting.end_claims(self._past, (domain,))
-        self._learning.keep_news(self._followed)
+        self._learning.keep_news(self._tracked)
         self._decision = self._decide(snapshot)
         self._snapshot = snapshot = snapshot.without_places
         for domain in snapshot.domains:
-            if (followed := self._followed.get(domain.incarnation)) is not None:
-                followed.domain = domain
+            if (tracked := self._tracked.get(domain.incarnation)) is not None:
+                tracked.domain = domain
         if act:
             self._act(self._decision, snapshot, now)
 
@@ -310,18 +311,18 @@ class Controller:
     def _follow(self, snapshot: Snapshot) -> None:
         """Know each life that runs, and have it watched."""
         alive = {domain.incarnation: domain for domain in snapshot.domains}
-        self._patience.keep(alive)
+        self._backoff.keep(alive)
         self._boundary.keep(alive)
-        for gone in self._followed.keys() - alive.keys():
-            del self._followed[gone]
-        for who, domain in alive.items():
-            with self._boundary.around(who):
-                if who in self._followed:
-                    for sentence in self._followed[who].see(domain):
+        for gone in self._tracked.keys() - alive.keys():
+            del self._tracked[gone]
+        for incarnation, domain in alive.items():
+            with self._boundary.around(incarnation):
+                if incarnation in self._tracked:
+                    for sentence in self._tracked[incarnation].see(domain):
                         self._say(sentence)
                 else:
-                    grip = self._learning.grip_of(who, self._policy.class_of(domain))
-                    self._followed[who] = Followed(domain=domain, grip=grip)
+                    throttle = self._learning.throttle_of(incarnation, self._policy.class_of(domain))
+                    self._tracked[incarnation] = TrackedDomain(domain=domain, throttle=throttle)
         try:
             self._watching.follow(snapshot.domains, busy=self._acting.in_slots)
         except JournalFailed as error:
@@ -342,7 +343,7 @@ class Controller:
             swap=self._accounting.swap(swap, granted=acting.granted, at_once=max(1, acting.room)),
             emergency=self._emergency,
         )
-        evidence = evidence_of(self._followed, self._watching, self._boundary, terms)
+        evidence = evidence_of(self._tracked, self._watching, self._boundary, terms)
         decision = decide(snapshot, self._policy, self._past, evidence, reserving=self._want.reservation)
         for left_out in decision.plan.left_out:
             self._boundary.failed(left_out.domain, left_out.why)
@@ -353,14 +354,14 @@ class Controller:
 
         def may_take(action: Action) -> bool:
             rests = self._boundary.why_not(domain_of(action))  # whatever emergency there is
-            willing = needed or not self._patience.waits(action, now)
+            willing = needed or not self._backoff.waits(action, now)
             return not rests and self._losses.may_take and willing
 
         self._acting.carry_out(
             decision.plan,
             {domain.incarnation: domain for domain in snapshot.domains},
             self._boundary,
-            may_give=lambda: self._losses.footing.may_give,
+            may_give=lambda: self._losses.mode_state.may_give,
             may_take=may_take,
             too_far=lambda action: decision.excess(action, snapshot),
         )
@@ -371,10 +372,10 @@ class Controller:
         self.replan_soon()
         if isinstance(ended.error, JournalFailed):
             self._losses.lose(Loss.DISK, str(ended.error))
-        if ended.fault and (who := domain_of(ended.action)) is not None:
-            self._boundary.failed(who, str(ended.error))
+        if ended.fault and (incarnation := domain_of(ended.action)) is not None:
+            self._boundary.failed(incarnation, str(ended.error))
         if ended.outcome is not None:
-            self._patience.ended(ended.outcome, self._control.clock.monotonic())
+            self._backoff.ended(ended.outcome, self._control.clock.monotonic())
             self._control.note(ended.outcome, self._generation, self._policy)
         self._control.note_interrupted(str(ended.error or "left where it was"), ended.action)
         self._listener(ended)
@@ -395,6 +396,6 @@ class Controller:
         elif changed:
             self._say(f"policy {self._policy.source} is in force now")
             self._acting.stop_all("another policy is in force")
-        for followed in self._followed.values():
-            followed.grip = followed.grip.under(self._policy.class_of(followed.domain))
+        for tracked in self._tracked.values():
+            tracked.throttle = tracked.throttle.under(self._policy.class_of(tracked.domain))
         return changed

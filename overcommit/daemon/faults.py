@@ -2,7 +2,7 @@
 
 It is counted and shown, and nothing is taken from that domain for a while, each time for longer. It is looked
 at all the same, and gets back what it needs if that can be found out. One for whom things keep going wrong
-gets back all that was taken from it, as when something else is lost (`overcommit.daemon.footing`).
+gets back all that was taken from it, as when something else is lost (`overcommit.daemon.mode_state`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from overcommit.clock import Clock
-from overcommit.daemon.footing import HOLD_SECONDS
+from overcommit.daemon.mode_state import HOLD_SECONDS
 from overcommit.errors import UNCONTAINED, in_a_line
 from overcommit.model.facts import Incarnation
 from overcommit.units import format_duration
@@ -50,7 +50,7 @@ class Boundary:
         self._given_back_at: dict[Incarnation, float] = {}
 
     @contextlib.contextmanager
-    def around(self, who: Incarnation | None) -> Iterator[None]:
+    def around(self, incarnation: Incarnation | None) -> Iterator[None]:
         """What is done for a domain, and for no other; None: for the host, and nothing is contained.
 
         Raises:
@@ -61,13 +61,13 @@ class Boundary:
         except UNCONTAINED:
             raise
         except Exception as error:
-            if who is None:
+            if incarnation is None:
                 raise
-            self.failed(who, in_a_line(error))
+            self.failed(incarnation, in_a_line(error))
 
-    def failed(self, who: Incarnation, why: str) -> None:
+    def failed(self, incarnation: Incarnation, why: str) -> None:
         """Something went wrong; it is logged when a rest begins with it."""
-        now, before = self._clock.monotonic(), self._faults.get(who)
+        now, before = self._clock.monotonic(), self._faults.get(incarnation)
         count, rests, since, until = 1, 0, now, -math.inf
         if before is not None:
             count, until = before.count + 1, before.until
@@ -76,18 +76,18 @@ class Boundary:
         if now >= until:
             seconds = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(rests, 10))
             rests, until = rests + 1, now + seconds
-            self._say(f"{who.name}: {why}; nothing is taken from it for {format_duration(seconds)}")
-        self._faults[who] = Faults(
+            self._say(f"{incarnation.name}: {why}; nothing is taken from it for {format_duration(seconds)}")
+        self._faults[incarnation] = Faults(
             count=count, last=why, at=self._clock.now(), until=until, since=since, rests=rests
         )
 
-    def of(self, who: Incarnation) -> Faults | None:
+    def of(self, incarnation: Incarnation) -> Faults | None:
         """What went wrong with it so far."""
-        return self._faults.get(who)
+        return self._faults.get(incarnation)
 
-    def why_not(self, who: Incarnation | None) -> str | None:
+    def why_not(self, incarnation: Incarnation | None) -> str | None:
         """Why nothing is taken from it now; None: it does not rest."""
-        faults = self._faults.get(who) if who else None
+        faults = self._faults.get(incarnation) if incarnation else None
         if faults is None or self._clock.monotonic() >= faults.until:
             return None
         return f"left alone after an error: {faults.last}"
@@ -95,14 +95,14 @@ class Boundary:
     def hopeless(self) -> Iterator[Incarnation]:
         """Those that rest and for whom it has been going wrong for long; each once in a while."""
         now = self._clock.monotonic()
-        for who, faults in self._faults.items():
-            again = self._given_back_at.get(who, -math.inf) + HOLD_SECONDS
+        for incarnation, faults in self._faults.items():
+            again = self._given_back_at.get(incarnation, -math.inf) + HOLD_SECONDS
             if now < faults.until and now - faults.since >= HOLD_SECONDS and now >= again:
-                self._given_back_at[who] = now
-                yield who
+                self._given_back_at[incarnation] = now
+                yield incarnation
 
     def keep(self, alive: Collection[Incarnation]) -> None:
         """Forget all others."""
         for known in (self._faults, self._given_back_at):
-            for gone in [who for who in known if who not in alive]:
+            for gone in [incarnation for incarnation in known if incarnation not in alive]:
                 del known[gone]

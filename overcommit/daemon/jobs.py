@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from overcommit.apply.steps import Steps
+from overcommit.apply.routines import Routine
 from overcommit.clock import Clock
 from overcommit.errors import UNCONTAINED, HostError, OvercommitError, in_a_line
 from overcommit.model.action import Action, KsmAction
@@ -47,7 +47,7 @@ class _Stop:
 class _Job:
     action: Action
     slot: int | None
-    steps: Steps[Outcome]
+    steps: Routine[Outcome]
     stop: _Stop
     begun_at: float
     due: float
@@ -82,7 +82,7 @@ class Jobs:
     def begin(
         self,
         action: Action,
-        start: Callable[[Callable[[], str | None]], Steps[Outcome]],
+        start: Callable[[Callable[[], str | None]], Routine[Outcome]],
         *,
         slot: int | None,
         gives: bool,
@@ -128,7 +128,7 @@ class Jobs:
         """When (monotonic) the next one wants to go on."""
         return min((job.due for job in self._jobs.values()), default=None)
 
-    def step(self) -> Iterator[Ended]:
+    def advance(self) -> Iterator[Ended]:
         """Go on with each that is due; what has ended by that."""
         now = self._clock.monotonic()
         for key in [key for key, job in self._jobs.items() if job.due <= now]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from overcommit.control.planning import Evidence
 from overcommit.daemon.faults import Boundary
-from overcommit.daemon.followed import Followed
+from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.daemon.watching import Watching
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.heat import Heat
@@ -17,7 +17,7 @@ from overcommit.model.policy import Policy
 from overcommit.model.restraint import Restraint
 from overcommit.plan.budget import room_of
 from overcommit.plan.emergency import is_emergency
-from overcommit.plan.isolating import without_spoilers
+from overcommit.plan.isolation import without_failed_domains
 from overcommit.plan.swap_budget import SwapVerdict
 
 
@@ -36,7 +36,7 @@ class Terms:
 
 
 def evidence_of(
-    followed: Mapping[Incarnation, Followed],
+    tracked: Mapping[Incarnation, TrackedDomain],
     watching: Watching,
     boundary: Boundary,
     terms: Terms,
@@ -45,19 +45,19 @@ def evidence_of(
     heats: dict[str, Heat] = {}
     restraints: dict[Incarnation, Restraint] = {}
     pains: dict[Incarnation, str] = {}
-    for who, each in followed.items():
-        with boundary.around(who):
-            restraints[who] = each.restraint
-            if terms.past.taken_from(who) and (pain := each.suffers) is not None:
-                pains[who] = pain
-            heat = each.judge(watching.idle(who), terms.policy, boldly=terms.emergency)
+    for incarnation, each in tracked.items():
+        with boundary.around(incarnation):
+            restraints[incarnation] = each.restraint
+            if terms.past.taken_from(incarnation) and (pain := each.suffers) is not None:
+                pains[incarnation] = pain
+            heat = each.judge(watching.idle(incarnation), terms.policy, boldly=terms.emergency)
             if heat is not None:
-                heats[who.uuid] = heat
-        why_not = boundary.why_not(who)
-        if terms.wanted_for == who.name:
+                heats[incarnation.uuid] = heat
+        why_not = boundary.why_not(incarnation)
+        if terms.wanted_for == incarnation.name:
             why_not = "memory is being freed for it"
         if why_not is not None:
-            restraints[who] = dataclasses.replace(each.grip.restraint, why_not=why_not)
+            restraints[incarnation] = dataclasses.replace(each.throttle.restraint, why_not=why_not)
     return Evidence(
         heats=heats,
         host_idle=watching.host,
@@ -68,13 +68,13 @@ def evidence_of(
     )
 
 
-def knows_cold_now(followed: Mapping[Incarnation, Followed], watching: Watching) -> bool:
+def knows_cold_now(tracked: Mapping[Incarnation, TrackedDomain], watching: Watching) -> bool:
     """Whether a domain was watched for too short a time when all was planned, and is not any more."""
-    for who, each in followed.items():
+    for incarnation, each in tracked.items():
         heat = each.heat
         if heat is None or heat.cold_bytes is not None:
             continue
-        idle = watching.idle(who)
+        idle = watching.idle(incarnation)
         if idle is not None and idle.window_seconds >= heat.cold_after_seconds:
             return True
     return False
@@ -87,10 +87,10 @@ def emergency_now(snapshot: Snapshot, policy: Policy, *, before: bool, stalled: 
         among = dataclasses.replace(snapshot, domains=tuple(domains))
         return is_emergency(among, policy, before=before, stalled=stalled)
 
-    return without_spoilers(snapshot.domains, emergency)[0]
+    return without_failed_domains(snapshot.domains, emergency)[0]
 
 
 def is_short(host: HostFacts, domains: Sequence[DomainFacts], policy: Policy) -> bool:
     """Whether guests can have less than the reserve, by the domains that can be counted."""
-    room, _ = without_spoilers(domains, lambda counted: room_of(host, counted))
+    room, _ = without_failed_domains(domains, lambda counted: room_of(host, counted))
     return room.available_bytes < policy.reserve * host.total_bytes

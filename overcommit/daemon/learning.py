@@ -1,4 +1,4 @@
-"""What was learnt of each domain's objective (`overcommit.slo.Grip`), kept over restarts in the ledger.
+"""What was learnt of each domain's objective (`overcommit.slo.Throttle`), kept over restarts in the ledger.
 
 Else each restart would hurt once more whoever was hurt before. It is of one life of a domain in one boot.
 """
@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from overcommit.control.one_controller import Control
-from overcommit.daemon.followed import Followed
+from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.host.memory import read_boot_id
 from overcommit.model.facts import Incarnation
 from overcommit.model.policy import DomainClass
-from overcommit.slo import Grip, Learnt
+from overcommit.slo import Throttle, Learnt
 
 KEEP_SECONDS = 300.0
 """It is kept that often while it only ages, and in the next plan when somebody is held otherwise."""
@@ -41,34 +41,38 @@ class Learning:
         self._kept: dict[Incarnation, tuple[int, float, bool]] = {}
         self._kept_at = control.clock.monotonic()
 
-    def grip_of(self, who: Incarnation, domain_class: DomainClass) -> Grip:
+    def throttle_of(self, incarnation: Incarnation, domain_class: DomainClass) -> Throttle:
         """How firmly a domain is to be held that was not followed until now."""
-        known = self._not_taken_up().pop(who, None)
+        known = self._not_taken_up().pop(incarnation, None)
         if known is None:
-            return Grip.begin(domain_class)
-        return Grip.resume(domain_class, known.learnt, seconds=self._control.clock.now() - known.at)
+            return Throttle.begin(domain_class)
+        return Throttle.resume(domain_class, known.learnt, seconds=self._control.clock.now() - known.at)
 
-    def keep_news(self, followed: Mapping[Incarnation, Followed]) -> None:
+    def keep_news(self, tracked: Mapping[Incarnation, TrackedDomain]) -> None:
         """Keep it where somebody is held otherwise than was kept, or when it is time to."""
-        firmness = {who: learnt.firmness for who, learnt in _learnt(followed).items()}
+        throttling = {incarnation: learnt.throttling for incarnation, learnt in _learnt(tracked).items()}
         since = self._control.clock.monotonic() - self._kept_at
-        if firmness != self._kept or (firmness and since >= KEEP_SECONDS):
-            self.keep(followed)
+        if throttling != self._kept or (throttling and since >= KEEP_SECONDS):
+            self.keep(tracked)
 
-    def keep(self, followed: Mapping[Incarnation, Followed]) -> None:
+    def keep(self, tracked: Mapping[Incarnation, TrackedDomain]) -> None:
         """Keep it; what earlier runs knew of domains that were not seen yet as well, for a day."""
-        now, learnt = self._control.clock.now(), _learnt(followed)
-        self._kept = {who: each.firmness for who, each in learnt.items()}
+        now, learnt = self._control.clock.now(), _learnt(tracked)
+        self._kept = {incarnation: each.throttling for incarnation, each in learnt.items()}
         self._kept_at = self._control.clock.monotonic()
-        known = self._not_taken_up() | {who: _Known(now, each) for who, each in learnt.items()}
-        young = {who: each for who, each in known.items() if 0 <= now - each.at < _LONGEST_SECONDS}
+        known = self._not_taken_up() | {
+            incarnation: _Known(now, each) for incarnation, each in learnt.items()
+        }
+        young = {
+            incarnation: each for incarnation, each in known.items() if 0 <= now - each.at < _LONGEST_SECONDS
+        }
         newest = heapq.nlargest(MOST_DOMAINS, young.items(), key=lambda item: item[1].at)
         if not newest and self._control.ledger.kept(_NAME) is None:
             return
         state = {
             "version": _VERSION,
             "boot_id": read_boot_id(self._control.kernel),
-            "domains": [_to_json(who, each) for who, each in newest],
+            "domains": [_to_json(incarnation, each) for incarnation, each in newest],
         }
         self._control.ledger.keep(_NAME, json.dumps(state))
 
@@ -80,13 +84,17 @@ class Learning:
         return self._earlier
 
 
-def _learnt(followed: Mapping[Incarnation, Followed]) -> dict[Incarnation, Learnt]:
-    of_each = ((who, each.grip.learnt) for who, each in followed.items())
-    return {who: learnt for who, learnt in of_each if learnt is not None}
+def _learnt(tracked: Mapping[Incarnation, TrackedDomain]) -> dict[Incarnation, Learnt]:
+    of_each = ((incarnation, each.throttle.learnt) for incarnation, each in tracked.items())
+    return {incarnation: learnt for incarnation, learnt in of_each if learnt is not None}
 
 
-def _to_json(who: Incarnation, known: _Known) -> dict[str, Any]:
-    return {"domain": dataclasses.asdict(who), "at": known.at, "learnt": dataclasses.asdict(known.learnt)}
+def _to_json(incarnation: Incarnation, known: _Known) -> dict[str, Any]:
+    return {
+        "domain": dataclasses.asdict(incarnation),
+        "at": known.at,
+        "learnt": dataclasses.asdict(known.learnt),
+    }
 
 
 def _understood(text: str, boot_id: str) -> dict[Incarnation, _Known]:

@@ -18,7 +18,7 @@ from overcommit.daemon.reserving import Reserving
 from overcommit.daemon.state import TickRequest
 from overcommit.daemon.tally import ThreadTimes, TickTally
 from overcommit.daemon.wakes import Wakes
-from overcommit.damon.sysfs import patience_of
+from overcommit.damon.sysfs import busy_deadline_of
 from overcommit.errors import HostError, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.plan import Plan
@@ -134,10 +134,10 @@ class Loop:
                 hint="systemctl restart overcommitd, which continues; or overcommitctl restore",
             )
         self._take(wakes)
-        with patience_of(_DAMON_SECONDS):
+        with busy_deadline_of(_DAMON_SECONDS):
             for order in self._server.orders():
                 self._obey(order)
-            self._controller.step()
+            self._controller.advance()
             if self._pause_to_tick() <= 0:
                 self._tick()
         return True
@@ -185,7 +185,7 @@ class Loop:
                 self._say(f"resumed by order of uid {order.peer.uid}")
                 self._replan = self._early = True
                 self._publish()
-                mode = controller.state.footing.mode(now).value
+                mode = controller.state.mode_state.mode(now).value
                 order.reply({"sentence": mode if kept else f"{mode}; {_UNKEPT_RESUME}"})
             case Verb.RESERVE:
                 self._reserving.ask(order)

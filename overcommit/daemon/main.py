@@ -18,7 +18,7 @@ from overcommit import __version__
 from overcommit.damon.worker import DamonWorker
 from overcommit.errors import HostError, OvercommitError, Unsupported, UsageError
 from overcommit.host.kernel import LocalKernel
-from overcommit.shown import plain
+from overcommit.display import plain
 
 PROGRAM = "overcommitd"
 _ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

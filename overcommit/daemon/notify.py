@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 
 from overcommit.clock import Clock
-from overcommit.shown import plain
+from overcommit.display import plain
 
 _USEC = 1_000_000
 

@@ -11,13 +11,13 @@ from typing import Protocol
 from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import Policy
 from overcommit.policy.files import files_of
-from overcommit.shown import command
+from overcommit.display import command
 
 _MOST_TEXT = 500
 
 
 class Reading(Protocol):
-    """A policy on its way (`overcommit.policy.apart.Reader`)."""
+    """A policy on its way (`overcommit.policy.reader_process.Reader`)."""
 
     def ready(self) -> bool:
         """Whether there is an answer; never waits."""

@@ -31,8 +31,8 @@ def sentence_of(state: State, domains: Domains, now: float) -> str:
 
 
 def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
-    mode = state.footing.mode(now)
-    reason = state.footing.reason(now)
+    mode = state.mode_state.mode(now)
+    reason = state.mode_state.reason(now)
     why = stopped_by(state, now) if mode is Mode.ACTIVE else None
     if why is not None:
         yield briefly(why)
@@ -49,10 +49,10 @@ def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
         yield f"running: {_some(at_work)}"
     if mode is Mode.OBSERVE and plan.runnable:
         yield f"would: {_some([f'{name_of(a)} {subject_of(a)}' for a in plan.runnable])}"
-    resting = [who.name for who, each in domains.items() if each.rests]
+    resting = [incarnation.name for incarnation, each in domains.items() if each.rests]
     if resting:
         yield f"throttled: {_some(sorted(resting))}"
-    faulty = [who.name for who, each in domains.items() if each.faulty]
+    faulty = [incarnation.name for incarnation, each in domains.items() if each.faulty]
     if faulty:
         yield f"left alone after an error: {_some(sorted(faulty))}"
     if state.frees:
@@ -74,7 +74,7 @@ def _below_reserve(state: State, host: HostPlan) -> bool:
 def stopped_by(state: State, now: float) -> str | None:
     """What stops the main job, the daemon's own mode first; None: nothing does."""
     plan = state.plan
-    return state.footing.why_not(now) or (plan.stopped if plan else None)
+    return state.mode_state.why_not(now) or (plan.stopped if plan else None)
 
 
 def _some(names: list[str]) -> str:
@@ -96,13 +96,13 @@ def status_of(
     if state.snapshot is None:
         return None
     now, wall = clock.monotonic(), clock.now()
-    mode, until = state.footing.mode(now), state.footing.paused_until
+    mode, until = state.mode_state.mode(now), state.mode_state.paused_until
     service = Service(
         pid=os.getpid(),
         mode=mode,
         tick=state.ticks,
         sentence=sentence,
-        reason=state.footing.reason(now),
+        reason=state.mode_state.reason(now),
         until=wall + until - now if mode is Mode.PAUSED and until is not None and until < math.inf else None,
         stopped=stopped_by(state, now),
         ticked_at=wall,
@@ -118,7 +118,7 @@ def status_of(
         state.past,
         state.generations,
         service=service,
-        standings={who: each.standing for who, each in domains.items()},
+        standings={incarnation: each.standing for incarnation, each in domains.items()},
     )
 
 

@@ -95,7 +95,7 @@ class Reserving:
 
     def after_tick(self) -> None:
         """Grant what is there by now, and give up what has waited for too long."""
-        while self._waiting and self._settled(self._waiting[0]):
+        while self._waiting and self._decided(self._waiting[0]):
             self._waiting.popleft()
         if not self._waiting:
             self._defined = {}
@@ -182,7 +182,7 @@ class Reserving:
             host = dataclasses.replace(host, mem_available_bytes=latest.mem_available_bytes)
         return dataclasses.replace(snapshot, host=host)
 
-    def _settled(self, waiting: _Waiting) -> bool:
+    def _decided(self, waiting: _Waiting) -> bool:
         """Whether the wish was answered."""
         now, standing = self._control.clock.monotonic(), self._standing(waiting)
         if waiting.order.gone:
@@ -200,7 +200,7 @@ class Reserving:
             waiting.told_at = now
             missing = None if standing is None else standing.missing_bytes
             text = "looking" if missing is None else f"{format_size(missing)} are missing"
-            why_not = self._controller.state.footing.why_not(now)
+            why_not = self._controller.state.mode_state.why_not(now)
             sentence = f"{text}; {why_not}" if why_not else text
             waiting.order.progress({"sentence": sentence, "missing_bytes": missing})
         return False
@@ -227,7 +227,7 @@ class Reserving:
                 waiting.order.fail(str(refusal), refusal.hint)
             return True
         now = self._control.clock.monotonic()
-        if self._controller.state.footing.mode(now) in {Mode.OBSERVE, Mode.PAUSED}:
+        if self._controller.state.mode_state.mode(now) in {Mode.OBSERVE, Mode.PAUSED}:
             self._refuse(waiting, standing, self._obstacles(now))
             return True
         return False
@@ -252,7 +252,7 @@ class Reserving:
 
     def _obstacles(self, now: float) -> list[str]:
         state = self._controller.state
-        plan, why_not = state.plan, state.footing.why_not(now)
+        plan, why_not = state.plan, state.mode_state.why_not(now)
         return [why_not] if why_not else list(obstacles_of(plan)) if plan else []
 
     def _refuse(self, waiting: _Waiting, standing: Standing | None, obstacles: Sequence[str]) -> None:

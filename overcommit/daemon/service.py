@@ -15,7 +15,7 @@ from pathlib import Path
 from overcommit.clock import SystemClock
 from overcommit.control.one_controller import Control
 from overcommit.daemon.controller import Controller
-from overcommit.daemon.footing import Footing
+from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.policy_file import PolicyFile
@@ -24,10 +24,10 @@ from overcommit.damon.pool import require_free
 from overcommit.damon.worker import DamonWorker
 from overcommit.host.triggers import LocalTriggers
 from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
-from overcommit.policy import apart
+from overcommit.policy import reader_process
 from overcommit.records.journal import DEFAULT_DIRECTORY, Journal
 from overcommit.records.ledger import Ledger
-from overcommit.shown import plain
+from overcommit.display import plain
 from overcommit.wire.listening import socket_path
 from overcommit.wire.peers import find_group
 from overcommit.wire.server import ControlServer
@@ -73,7 +73,7 @@ def _put_together(
         ledger=Ledger(directory, warn=say),
         say=say,
     )
-    policy_file = PolicyFile(options.policy, apart.Reader)
+    policy_file = PolicyFile(options.policy, reader_process.Reader)
     ending.callback(policy_file.close)
     members = find_group(options.group)
     wait_for_turn(control)
@@ -91,7 +91,7 @@ def _put_together(
         hypervisor,
         generation,
         policy_file,
-        footing=Footing(observe_only=options.observe),
+        mode_state=ModeState(observe_only=options.observe),
         take_over=options.take_over,
     )
     ending.callback(controller.close, "overcommitd is stopping")

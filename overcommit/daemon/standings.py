@@ -9,7 +9,7 @@ from typing import Any
 from overcommit.control.status import Standing
 from overcommit.daemon.acting import Acting
 from overcommit.daemon.faults import Boundary
-from overcommit.daemon.followed import Followed
+from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.daemon.state import DomainState
 from overcommit.model.action import name_of
 from overcommit.model.facts import Incarnation
@@ -19,7 +19,7 @@ from overcommit.units import PAGE_SIZE
 
 
 def domain_states(
-    followed: Mapping[Incarnation, Followed],
+    tracked: Mapping[Incarnation, TrackedDomain],
     boundary: Boundary,
     acting: Acting,
     past: Past,
@@ -29,34 +29,34 @@ def domain_states(
     plans = {domain.incarnation: domain for domain in plan.domains} if plan else {}
     stops = plan is not None and plan.stopped is not None
     states = {}
-    for who, each in followed.items():
+    for incarnation, each in tracked.items():
         standing = Standing()
-        with boundary.around(who):
+        with boundary.around(incarnation):
             standing = dataclasses.replace(
-                _standing(each, plans.get(who), stops=stops),
-                reclaimed_bytes=_swapped(each) + past.taken_from(who),
-                reclaimed_by={"swap": _swapped(each), **past.taken_by(who)},
-                doing=name_of(doing) if (doing := acting.of(who)) else None,
+                _standing(each, plans.get(incarnation), stops=stops),
+                reclaimed_bytes=_swapped(each) + past.taken_from(incarnation),
+                reclaimed_by={"swap": _swapped(each), **past.taken_by(incarnation)},
+                doing=name_of(doing) if (doing := acting.of(incarnation)) else None,
             )
-        rests = boundary.why_not(who)
+        rests = boundary.why_not(incarnation)
         standing = dataclasses.replace(
-            standing, why_not=rests or standing.why_not, faults=_faults(boundary, who)
+            standing, why_not=rests or standing.why_not, faults=_faults(boundary, incarnation)
         )
-        states[who] = DomainState(
-            standing=standing, rests=each.grip.why_not is not None, faulty=rests is not None
+        states[incarnation] = DomainState(
+            standing=standing, rests=each.throttle.why_not is not None, faulty=rests is not None
         )
     return states
 
 
-def _standing(followed: Followed, planned: DomainPlan | None, *, stops: bool) -> Standing:
+def _standing(tracked: TrackedDomain, planned: DomainPlan | None, *, stops: bool) -> Standing:
     """What it feels, and how it is held for that; ``stops``: nothing is taken from any domain."""
-    grip, heat = followed.grip, followed.heat
+    throttle, heat = tracked.throttle, tracked.heat
     working_set = heat.wss_bytes if heat else None
-    promoted = grip.felt.promoted
+    promoted = throttle.slo_state.promoted
     rate = None
     if promoted is not None and working_set:
         rate = promoted.total * PAGE_SIZE / working_set
-    restraint, cgroup = followed.restraint, followed.pulse.cgroup if followed.pulse else None
+    restraint, cgroup = tracked.restraint, tracked.tick_reading.cgroup if tracked.tick_reading else None
     return Standing(
         target_bytes=planned.target_bytes if planned else None,
         floor_bytes=planned.floor_bytes if planned else None,
@@ -64,21 +64,21 @@ def _standing(followed: Followed, planned: DomainPlan | None, *, stops: bool) ->
         wss_bytes=working_set,
         idle_histogram=heat.histogram if heat else (),
         promoted_pages=cgroup.promoted_pages if cgroup else None,
-        slo_psi_some=grip.domain_class.objective.psi_some,
+        slo_psi_some=throttle.domain_class.objective.psi_some,
         promotion_rate_per_minute=rate,
-        slo_promotion_rate_per_minute=grip.domain_class.objective.promotions_per_minute,
+        slo_promotion_rate_per_minute=throttle.domain_class.objective.promotions_per_minute,
         cold_after_seconds=restraint.cold_after_seconds,
-        outside_share=grip.outside_share,
+        outside_share=throttle.outside_share,
         why_not=restraint.why_not,
-        held=restraint.sentence if grip.firmer and restraint.why_not is None and not stops else None,
+        held=restraint.sentence if throttle.throttled and restraint.why_not is None and not stops else None,
     )
 
 
-def _swapped(followed: Followed) -> int:
-    residency = followed.domain.residency
+def _swapped(tracked: TrackedDomain) -> int:
+    residency = tracked.domain.residency
     return residency.swapped_bytes if residency else 0
 
 
-def _faults(boundary: Boundary, who: Incarnation) -> dict[str, Any] | None:
-    faults = boundary.of(who)
+def _faults(boundary: Boundary, incarnation: Incarnation) -> dict[str, Any] | None:
+    faults = boundary.of(incarnation)
     return {"count": faults.count, "last": faults.last, "at": faults.at} if faults else None

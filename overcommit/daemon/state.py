@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from overcommit.control.status import Standing
-from overcommit.daemon.footing import Footing
+from overcommit.daemon.mode_state import ModeState
 from overcommit.model.action import Action
 from overcommit.model.facts import HostFacts, Snapshot
 from overcommit.model.past import Past, Reservation
@@ -69,7 +69,7 @@ class State:
     """
 
     ticks: int
-    footing: Footing
+    mode_state: ModeState
     policy: Policy
     policy_refused: str | None
     host: HostFacts | None

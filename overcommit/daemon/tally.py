@@ -82,6 +82,6 @@ class ThreadTimes:
                 seen[thread, fields[19]] = int(fields[11]) + int(fields[12])
             except (OSError, ValueError, HostError):  # it has ended meanwhile
                 continue
-        for who, ticks in seen.items():
-            self._ticks = (self._ticks or 0) + max(0, ticks - self._seen.get(who, 0))
+        for incarnation, ticks in seen.items():
+            self._ticks = (self._ticks or 0) + max(0, ticks - self._seen.get(incarnation, 0))
         self._seen = seen

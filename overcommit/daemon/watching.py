@@ -85,12 +85,12 @@ class Watching:
                 self._cramped = True
                 return
             wanted = [d for d in domains if watchable(d) or d.incarnation in self._slots]
-            self._claim(wanted)
+            self._acquire(wanted)
             return
         for domain in wanted:
             self._add(self._watch, domain, None)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Take in what was seen since the last look.
 
         Raises:
@@ -100,7 +100,7 @@ class Watching:
         self._stop_the_rest()
         if self._watch is not None:
             self._pool.require(tuple(self._slots.values()))
-            self._watch.look()
+            self._watch.poll()
             for incarnation in [i for i in self._slots if i.uuid in self._watch.lost]:
                 self._leave(incarnation)
 
@@ -145,7 +145,7 @@ class Watching:
                 watch.close()
         pool.release()
 
-    def _claim(self, domains: Sequence[DomainFacts]) -> None:
+    def _acquire(self, domains: Sequence[DomainFacts]) -> None:
         known = {d.incarnation: self.idle(d.incarnation) for d in domains}
         self.close()
         spare = max(_LEAST_SPARE, round(_SPARE_SHARE * len(domains)))
@@ -154,7 +154,7 @@ class Watching:
         self._size = first_actor + ACTOR_SLOTS
         self._clean_up()
         try:
-            self._pool.claim(self._size, take_over=self._take_over)
+            self._pool.acquire(self._size, take_over=self._take_over)
             self._actors = set(range(first_actor, first_actor + ACTOR_SLOTS))
             self._free = list(range(self._monitors))
             self._watch = self._open(self._pool, domains)

@@ -14,25 +14,25 @@ Version = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """From version ``since`` up to ``mended``, which has it no more. All sentences are for people."""
+    """From version ``since`` up to ``fixed_in``, which has it no more. All sentences are for people."""
 
     since: Version
-    mended: Version
+    fixed_in: Version
     what: str
-    ours: str
-    remedy: str
+    workaround: str
+    hint: str
 
 
 FAULTS = (
     # "mm/damon/core: fix damon_call() vs kdamond_fn() exit race", 2026; not in any stable series.
     Fault(
         since=(6, 14),
-        mended=(7, 1),
+        fixed_in=(7, 1),
         what="a command to a kdamond whose last process ends at the same time hangs, and locks DAMON until "
         "the next boot",
-        ours="each monitor also watches a page of overcommit itself, so it does not end with its guest; "
-        "overcommit reads from the tracepoint and sends a kdamond that pages out only on and off",
-        remedy="boot Linux 7.1 or later; until then use no other DAMON tool that watches processes",
+        workaround="each monitor also watches a page of overcommit itself, so it does not end with its "
+        "guest; overcommit reads from the tracepoint and sends a kdamond that pages out only on and off",
+        hint="boot Linux 7.1 or later; until then use no other DAMON tool that watches processes",
     ),
 )
 
@@ -43,4 +43,4 @@ def known_faults(release: str) -> tuple[Fault, ...]:
     if match is None:
         return ()
     version = int(match[1]), int(match[2])
-    return tuple(fault for fault in FAULTS if fault.since <= version < fault.mended)
+    return tuple(fault for fault in FAULTS if fault.since <= version < fault.fixed_in)

@@ -19,7 +19,7 @@ class Owner:
     """Somebody other than us. ``can_take_over``: --take-over may move it aside and put it back."""
 
     what: str
-    remedy: str
+    hint: str
     can_take_over: bool
 
 
@@ -41,7 +41,7 @@ def find_owners(kernel: Kernel, sysfs: DamonSysfs) -> tuple[Owner, ...]:
         ModuleOwner(
             module=module,
             what=f"the kernel module {module} uses DAMON",
-            remedy="add --take-over to turn it off for the time being; for good: echo N > "
+            hint="add --take-over to turn it off for the time being; for good: echo N > "
             f"{enabled_path(module)}",
             can_take_over=True,
         )
@@ -54,7 +54,7 @@ def find_owners(kernel: Kernel, sysfs: DamonSysfs) -> tuple[Owner, ...]:
         owners.append(
             Owner(
                 what=f"another tool left {counted(slots, 'configured kdamond slot')}, all off",
-                remedy="add --take-over to save the configuration and put it back afterwards",
+                hint="add --take-over to save the configuration and put it back afterwards",
                 can_take_over=True,
             )
         )
@@ -82,7 +82,7 @@ def tool_in(kernel: Kernel, sysfs: DamonSysfs, slot: int) -> Owner:
     return Owner(
         what=f"kdamond {slot} (thread {sysfs.kdamond_pid(slot)}, {operations} on {on_what}) "
         "was started by another tool",
-        remedy="stop it with the tool that started it, for example: damo stop",
+        hint="stop it with the tool that started it, for example: damo stop",
         can_take_over=False,
     )
 

@@ -53,7 +53,7 @@ class DamonPool:
         self._size = self._mark = 0
         self.capabilities = Capabilities(operations=frozenset(), files=frozenset(), keywords={})
 
-    def claim(self, size: int, *, take_over: bool) -> None:
+    def acquire(self, size: int, *, take_over: bool) -> None:
         """Make the tree ours, with ``size`` empty slots.
 
         Raises:
@@ -89,7 +89,7 @@ class DamonPool:
         for slot, mark in enumerate(self._sysfs.marks(range(count))):
             if mark != self._mark and self._sysfs.running(slot):
                 owner = tool_in(self._kernel, self._sysfs, slot)
-                raise Conflict(f"another tool has taken DAMON: {owner.what}", hint=owner.remedy)
+                raise Conflict(f"another tool has taken DAMON: {owner.what}", hint=owner.hint)
         raise Conflict(
             "another tool has reconfigured DAMON", hint="overcommitctl doctor names who uses DAMON now"
         )
@@ -215,7 +215,7 @@ def require_free(kernel: Kernel, *, take_over: bool) -> tuple[Owner, ...]:
     owners = find_owners(kernel, DamonSysfs(kernel))
     for owner in owners:
         if not owner.can_take_over or not take_over:
-            raise Conflict(f"DAMON is in use: {owner.what}", hint=owner.remedy)
+            raise Conflict(f"DAMON is in use: {owner.what}", hint=owner.hint)
     return owners
 
 

@@ -46,26 +46,26 @@ _wait = time.sleep
 
 
 @dataclass
-class _Patience:
+class _BusyDeadline:
     """For how many more seconds may be waited."""
 
     left: float
 
 
-_PATIENCE: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+_BUSY_DEADLINE: ContextVar[_BusyDeadline | None] = ContextVar("busy_deadline", default=None)
 
 
 @contextlib.contextmanager
-def patience_of(seconds: float) -> Iterator[None]:
+def busy_deadline_of(seconds: float) -> Iterator[None]:
     """Within it all that finds DAMON locked waits for so long together, and fails at once after that.
 
     For who has others to look after meanwhile, and comes again.
     """
-    token = _PATIENCE.set(_Patience(seconds))
+    token = _BUSY_DEADLINE.set(_BusyDeadline(seconds))
     try:
         yield
     finally:
-        _PATIENCE.reset(token)
+        _BUSY_DEADLINE.reset(token)
 
 
 def _depth(path: str) -> int:
@@ -323,7 +323,7 @@ class DamonSysfs:
             raise HostError(f"{refused}: {error.strerror}") from error
 
     def _retry(self, call: Callable[[], _T]) -> _T:
-        patience = _PATIENCE.get() or _Patience(_BUSY_DEADLINE_SECONDS)
+        patience = _BUSY_DEADLINE.get() or _BusyDeadline(_BUSY_DEADLINE_SECONDS)
         pause = _SHORTEST_PAUSE_SECONDS
         while True:
             try:

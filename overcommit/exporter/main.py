@@ -15,7 +15,7 @@ from pathlib import Path
 
 from overcommit import __version__
 from overcommit.errors import OvercommitError, Unsupported, UsageError
-from overcommit.shown import plain
+from overcommit.display import plain
 
 PROGRAM = "overcommit-exporter"
 DEFAULT_ADDRESS = "127.0.0.1"

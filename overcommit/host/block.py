@@ -41,7 +41,7 @@ class Mount(NamedTuple):
     options: str
 
 
-class Bottom(NamedTuple):
+class PhysicalDevices(NamedTuple):
     """What a device rests on in the end, by the kernel's names; ``remote``: some of it over a network."""
 
     encrypted: bool | None
@@ -142,7 +142,7 @@ def read_device(kernel: Kernel, directory: str) -> BlockDevice:
     )
 
 
-def read_bottom(kernel: Kernel, directory: str, depth: int = 0) -> Bottom:
+def read_physical_devices(kernel: Kernel, directory: str, depth: int = 0) -> PhysicalDevices:
     """What a device rests on: through dm (LVM, dm-crypt, multipath), md and bcache down to disks.
 
     It is encrypted if dm-crypt is between it and each disk (cryptsetup's UUIDs begin with CRYPT-), and it is
@@ -159,8 +159,8 @@ def read_bottom(kernel: Kernel, directory: str, depth: int = 0) -> Bottom:
     if not parts:
         name, remote = _name_or_number(kernel, directory), _is_remote(kernel, directory)
         bare = False if _DISK.fullmatch(name) and not remote else None
-        return Bottom(True if ciphered else bare, (name,), remote)
-    found = [read_bottom(kernel, f"{DEVICES}/{part}", depth + 1) for part in parts]
+        return PhysicalDevices(True if ciphered else bare, (name,), remote)
+    found = [read_physical_devices(kernel, f"{DEVICES}/{part}", depth + 1) for part in parts]
     kinds = {each.encrypted for each in found}
     encrypted = False if False in kinds else None if None in kinds else True
     if ciphered:
@@ -168,7 +168,7 @@ def read_bottom(kernel: Kernel, directory: str, depth: int = 0) -> Bottom:
     elif uuid.startswith(_LVM) and kinds == {False}:
         encrypted = None
     devices = tuple(dict.fromkeys(device for each in found for device in each.devices))
-    return Bottom(encrypted, devices, any(each.remote for each in found))
+    return PhysicalDevices(encrypted, devices, any(each.remote for each in found))
 
 
 def _name_or_number(kernel: Kernel, directory: str) -> str:

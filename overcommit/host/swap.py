@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from overcommit.errors import HostError, Unreadable
-from overcommit.host.block import DEVICES, directory_of_mount, read_bottom, read_device, read_mount
+from overcommit.host.block import DEVICES, directory_of_mount, read_physical_devices, read_device, read_mount
 from overcommit.host.figures import numbers, read_number, row, rows
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import parse_meminfo, parse_zram
@@ -32,7 +32,7 @@ def read_areas(kernel: Kernel, areas: tuple[SwapArea, ...]) -> tuple[tuple[SwapA
             gaps.append(Gap(what=f"device of swap on {area.path}", why=str(error)))
             known.append(area)
             continue
-        more = _with_pool if area.kind is SwapKind.ZRAM else _with_bottom
+        more = _with_pool if area.kind is SwapKind.ZRAM else _with_physical_devices
         for look in (_with_device, more):
             try:
                 area = look(kernel, area, directory)
@@ -106,15 +106,15 @@ def _with_pool(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
         backing_held_bytes=held * _WRITTEN_BACK_UNIT,
         backing_written_bytes=written * _WRITTEN_BACK_UNIT,
     )
-    return _with_bottom(kernel, area, f"{DEVICES}/{backing.rpartition('/')[2]}")
+    return _with_physical_devices(kernel, area, f"{DEVICES}/{backing.rpartition('/')[2]}")
 
 
-def _with_bottom(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
-    bottom = read_bottom(kernel, directory)
+def _with_physical_devices(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
+    bottom = read_physical_devices(kernel, directory)
     return dataclasses.replace(area, encrypted=bottom.encrypted, devices=bottom.devices, remote=bottom.remote)
 
 
-_ABOUT = {_with_device: "counters", _with_pool: "use", _with_bottom: "encryption"}
+_ABOUT = {_with_device: "counters", _with_pool: "use", _with_physical_devices: "encryption"}
 
 
 def _has(kernel: Kernel, directory: str, name: str) -> bool:

@@ -20,7 +20,7 @@ _ASKED = ("balloon.last-update", "balloon.rss")
 """What is there only if the QEMU was asked."""
 
 
-class Told(NamedTuple):
+class DomainStats(NamedTuple):
     """Of one domain: ``figures`` as `virDomainMemoryStats` names them (KiB), None where nobody was asked.
 
     ``read_bytes`` by all of its disks together; likewise.
@@ -39,7 +39,7 @@ def state_of(number: int) -> RunState:
     return {1: RunState.RUNNING, 3: RunState.PAUSED}.get(number, RunState.OTHER)
 
 
-def ask_all(libvirt: Any, connection: Any) -> list[Told]:
+def ask_all(libvirt: Any, connection: Any) -> list[DomainStats]:
     """All active domains.
 
     Raises:
@@ -65,7 +65,7 @@ def ask_all(libvirt: Any, connection: Any) -> list[Told]:
     return told
 
 
-def _told(domain: Any, values: Mapping[str, Any]) -> Told:
+def _told(domain: Any, values: Mapping[str, Any]) -> DomainStats:
     state = state_of(values["state.state"])
     figures = None
     if state is RunState.RUNNING and _CURRENT in values and any(key in values for key in _ASKED):
@@ -76,7 +76,7 @@ def _told(domain: Any, values: Mapping[str, Any]) -> Told:
         }
         figures["actual"] = figures.pop("current")
     read = _read_bytes(values) if figures is not None else None
-    return Told(domain.name(), domain.UUIDString(), state, values[_MAXIMUM], figures, read)
+    return DomainStats(domain.name(), domain.UUIDString(), state, values[_MAXIMUM], figures, read)
 
 
 def _read_bytes(values: Mapping[str, Any]) -> int | None:

@@ -37,7 +37,7 @@ _NAMES = {
 }
 
 
-class Believed(NamedTuple):
+class CheckedDefinition(NamedTuple):
     """A definition with sizes that can be, and what was said instead of one that cannot."""
 
     definition: Definition
@@ -54,10 +54,10 @@ def read_balloon(hypervisor: Hypervisor, uuid: str, *, now: float, most_bytes: i
         Implausible: the guest has its balloon at a size that cannot be.
         HostError: libvirt does not say.
     """
-    return believed_balloon(hypervisor.balloon(uuid, now=now), most_bytes=most_bytes)
+    return checked_balloon(hypervisor.balloon(uuid, now=now), most_bytes=most_bytes)
 
 
-def believed_balloon(stats: BalloonStats, *, most_bytes: int) -> BalloonStats:
+def checked_balloon(stats: BalloonStats, *, most_bytes: int) -> BalloonStats:
     """What a guest says, as far as it can be: see `read_balloon`.
 
     Raises:
@@ -91,10 +91,10 @@ def surveyed_balloon(said: BalloonStats, definition: Definition) -> BalloonStats
     stats = said
     if plugged := definition.plugged_bytes:
         stats = dataclasses.replace(said, actual_bytes=said.actual_bytes - plugged)
-    return believed_balloon(stats, most_bytes=definition.maximum_bytes)
+    return checked_balloon(stats, most_bytes=definition.maximum_bytes)
 
 
-def doubt_gap(stats: BalloonStats, most_bytes: int) -> Gap | None:
+def implausible_gap(stats: BalloonStats, most_bytes: int) -> Gap | None:
     """The gap that its ``doubts`` are, None where there are none."""
     if not stats.doubts:
         return None
@@ -102,7 +102,7 @@ def doubt_gap(stats: BalloonStats, most_bytes: int) -> Gap | None:
     return Gap(what=STATISTICS, why=why)
 
 
-def read_definition(hypervisor: Hypervisor, uuid: str) -> Believed:
+def read_definition(hypervisor: Hypervisor, uuid: str) -> CheckedDefinition:
     """The live definition, its memory devices within what they can be.
 
     Raises:
@@ -110,7 +110,7 @@ def read_definition(hypervisor: Hypervisor, uuid: str) -> Believed:
         HostError: libvirt does not say.
         ValueError: it is no definition.
     """
-    return believed(parse_definition(hypervisor.xml(uuid)))
+    return checked_definition(parse_definition(hypervisor.xml(uuid)))
 
 
 def read_defined(hypervisor: Hypervisor, names: Iterable[str]) -> dict[str, Definition]:
@@ -124,7 +124,7 @@ def read_defined(hypervisor: Hypervisor, names: Iterable[str]) -> dict[str, Defi
     return {name: parse_definition(xml) for name, xml in found if xml is not None}
 
 
-def believed(definition: Definition) -> Believed:
+def checked_definition(definition: Definition) -> CheckedDefinition:
     """The same with the sizes of each memory device, and of a claim, within the domain's own maximum."""
     most = definition.maximum_bytes
     devices = tuple(_bounded(device, most) for device in definition.virtio_mem)
@@ -139,8 +139,8 @@ def believed(definition: Definition) -> Believed:
     )
     claim: Mapping[str, int] = {what: size for what, size in definition.claim.items() if 0 <= size <= most}
     if not gaps and len(claim) == len(definition.claim):
-        return Believed(definition, ())
-    return Believed(dataclasses.replace(definition, virtio_mem=devices, claim=claim), gaps)
+        return CheckedDefinition(definition, ())
+    return CheckedDefinition(dataclasses.replace(definition, virtio_mem=devices, claim=claim), gaps)
 
 
 def _bounded(device: VirtioMemDevice, most: int) -> VirtioMemDevice:

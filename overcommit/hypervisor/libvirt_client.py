@@ -14,14 +14,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from overcommit.clock import Clock, SystemClock
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
-from overcommit.hypervisor.bulk import Told, ask_all, state_of
+from overcommit.hypervisor.bulk import DomainStats, ask_all, state_of
 from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.definitions import definition_of, list_defined
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, resized_device
 from overcommit.hypervisor.events import Notify, subscribe
 from overcommit.hypervisor.port import DefinedDomain, ListedDomain, Surveyed
 from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
-from overcommit.shown import command
+from overcommit.display import command
 from overcommit.units import KIB
 
 CALL_DEADLINE_SECONDS = 10.0
@@ -343,7 +343,7 @@ class LibvirtClient:
             lambda: definition_of(self._libvirt, look_up, secrets=secrets, transient=transient),
         )
 
-    def _surveyed_of(self, told: Told, now: float) -> Surveyed:
+    def _surveyed_of(self, told: DomainStats, now: float) -> Surveyed:
         pid_file, maximum = self._pid_file(told.name), told.maximum_kib * KIB
         return Surveyed(
             ListedDomain(told.name, told.uuid, told.state, pid_file, maximum),

@@ -17,7 +17,7 @@ from overcommit.hypervisor.events import EventLoop, Notify
 from overcommit.hypervisor.libvirt_client import LIBVIRTD, SURVEYS, LibvirtClient, binding, run_directory
 from overcommit.hypervisor.port import ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, RunState
-from overcommit.shown import command
+from overcommit.display import command
 
 DEADLINE_SECONDS = 5.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0

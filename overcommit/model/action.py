@@ -30,7 +30,7 @@ A closed set: what a plan or the undo journal calls a setting is joined to that 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
+class _BaseAction:
     """What all of them say.
 
     ``before_bytes`` and ``after_bytes`` are of what the action changes, ``expected_bytes`` what the host
@@ -48,14 +48,14 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _DomainStep(_Step):
+class _BaseDomainAction(_BaseAction):
     """What is done to one domain."""
 
     domain: Incarnation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportingAction(_DomainStep):
+class ReportingAction(_BaseDomainAction):
     """Have the guest compact its free memory, so that free page reporting gives it to the host.
 
     ``before_bytes`` and ``after_bytes`` are resident guest RAM. It cannot be done by halves:
@@ -64,7 +64,7 @@ class ReportingAction(_DomainStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuestReclaimAction(_DomainStep):
+class GuestReclaimAction(_BaseDomainAction):
     """Let the guest's kernel reclaim what it finds idle for ``min_age_seconds``, until it is restored.
 
     ``before_bytes`` and ``after_bytes`` are resident guest RAM now: what it will free nobody knows before.
@@ -74,7 +74,7 @@ class GuestReclaimAction(_DomainStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BalloonAction(_DomainStep):
+class BalloonAction(_BaseDomainAction):
     """Move a domain's balloon so that the guest has ``after_bytes`` instead of ``before_bytes``.
 
     ``expected_bytes`` is resident guest RAM above the new size. ``expected_swap_bytes`` of guest RAM in swap,
@@ -91,7 +91,7 @@ class BalloonAction(_DomainStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VirtioMemAction(_DomainStep):
+class VirtioMemAction(_BaseDomainAction):
     """Unplug whole blocks of a virtio-mem device, down to ``after_bytes`` of it.
 
     ``device`` is its alias. ``expected_bytes`` of the host's memory go at least: what lies in the blocks and
@@ -109,7 +109,7 @@ class VirtioMemAction(_DomainStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageoutAction(_DomainStep):
+class PageoutAction(_BaseDomainAction):
     """Page out what of ``pieces`` is still idle when looked at again.
 
     ``before_bytes`` and ``after_bytes`` are resident guest RAM. The pieces hold ``expected_bytes`` and no
@@ -130,7 +130,7 @@ class PageoutAction(_DomainStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemotionAction(_DomainStep):
+class DemotionAction(_BaseDomainAction):
     """Move what of ``pieces`` is still idle when looked at again to memory node ``node``.
 
     ``before_bytes`` and ``after_bytes`` are the domain's on that node, ``expected_bytes`` what moves there.
@@ -155,7 +155,7 @@ class DemotionAction(_DomainStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KsmAction(_Step):
+class KsmAction(_BaseAction):
     """Have the kernel look for equal pages, and merge them.
 
     ``mergeable_bytes`` are resident and may be looked at. How many of them are equal nobody knows before, so

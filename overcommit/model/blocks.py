@@ -239,6 +239,6 @@ class VirtioMemDevice:
     node: int | None = None
 
     @property
-    def settled(self) -> bool:
+    def resized(self) -> bool:
         """Whether the guest has done what was asked of it."""
         return self.current_bytes == self.requested_bytes

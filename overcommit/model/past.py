@@ -34,7 +34,7 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settling:
+class Cooldown:
     """What was paged out of one life of a domain of late, until ``ended_at`` (seconds since the epoch)."""
 
     domain: Incarnation
@@ -68,7 +68,7 @@ class Past:
     reservations: tuple[Reservation, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
     left: tuple[Left, ...] = ()
-    settlings: tuple[Settling, ...] = ()
+    cooldowns: tuple[Cooldown, ...] = ()
     ksm_generation: int | None = None
     _taken: Mapping[Incarnation, Mapping[str, int]] = field(init=False, repr=False, compare=False)
 
@@ -109,13 +109,13 @@ class Past:
             about.setdefault(quarantine.domain, _About()).quarantines.append(quarantine)
         for left in self.left:
             about.setdefault(left.domain, _About()).left.append(left)
-        for settling in self.settlings:
-            about.setdefault(settling.domain, _About()).settlings.append(settling)
+        for cooldown in self.cooldowns:
+            about.setdefault(cooldown.domain, _About()).cooldowns.append(cooldown)
         return {
             domain: Past(
                 quarantines=tuple(of_it.quarantines),
                 left=tuple(of_it.left),
-                settlings=tuple(of_it.settlings),
+                cooldowns=tuple(of_it.cooldowns),
             )
             for domain, of_it in about.items()
         }
@@ -127,7 +127,7 @@ class _About:
 
     quarantines: list[Quarantine] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
-    settlings: list[Settling] = field(default_factory=list)
+    cooldowns: list[Cooldown] = field(default_factory=list)
 
 
 NOTHING_PAST = Past()

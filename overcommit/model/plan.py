@@ -28,12 +28,12 @@ class Verdict:
 
     ok: bool
     reason: str = ""
-    remedy: str = ""
+    hint: str = ""
 
 
-def refusal(reason: str, remedy: str) -> Verdict:
+def refusal(reason: str, hint: str) -> Verdict:
     """A verdict against."""
-    return Verdict(ok=False, reason=reason, remedy=remedy)
+    return Verdict(ok=False, reason=reason, hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Cause(enum.Enum):
     NOT_WATCHED = "not_watched"
     WATCHED_TOO_SHORT = "watched_too_short"
     NOTHING_COLD = "nothing_cold"
-    SETTLING = "settling"
+    COOLDOWN = "settling"
     """The last page-out is so fresh that its price is not known."""
     GUEST_CAN_GIVE = "guest_can_give"
     """What is idle may be memory that the guest does not use, and gives by cheaper means."""

@@ -213,25 +213,33 @@ def _read_names(kind: type[_Named], text: str) -> frozenset[_Named]:
     return frozenset(known[name] for name in names)
 
 
-def _change_objective(of: DomainClass, **bounds: float) -> DomainClass:
-    return dataclasses.replace(of, objective=dataclasses.replace(of.objective, **bounds))
+def _change_objective(domain_class: DomainClass, **bounds: float) -> DomainClass:
+    return dataclasses.replace(domain_class, objective=dataclasses.replace(domain_class.objective, **bounds))
 
 
 CLASS_LABEL = "class"
 _CHANGES: Mapping[str, Callable[[DomainClass, str], DomainClass]] = {
-    "floor": lambda of, text: dataclasses.replace(of, floor=units.parse_share(text)),
-    "cold_after": lambda of, text: dataclasses.replace(
-        of, cold_after_seconds=units.above_zero(units.parse_duration)(text)
+    "floor": lambda domain_class, text: dataclasses.replace(domain_class, floor=units.parse_share(text)),
+    "cold_after": lambda domain_class, text: dataclasses.replace(
+        domain_class, cold_after_seconds=units.above_zero(units.parse_duration)(text)
     ),
-    "cache_after": lambda of, text: dataclasses.replace(of, cache_after_seconds=units.parse_age(text)),
-    "weight": lambda of, text: dataclasses.replace(of, weight=_read_weight(text)),
-    "step": lambda of, text: dataclasses.replace(of, step=units.above_zero(units.parse_share)(text)),
-    "promotions": lambda of, text: _change_objective(
-        of, promotions_per_minute=units.parse_share_per_minute(text)
+    "cache_after": lambda domain_class, text: dataclasses.replace(
+        domain_class, cache_after_seconds=units.parse_age(text)
     ),
-    "psi_some": lambda of, text: _change_objective(of, psi_some=units.parse_share(text)),
-    "actuators": lambda of, text: dataclasses.replace(of, actuators=_read_names(Actuator, text)),
-    "guest_help": lambda of, text: dataclasses.replace(of, guest_help=_read_names(GuestHelp, text)),
+    "weight": lambda domain_class, text: dataclasses.replace(domain_class, weight=_read_weight(text)),
+    "step": lambda domain_class, text: dataclasses.replace(
+        domain_class, step=units.above_zero(units.parse_share)(text)
+    ),
+    "promotions": lambda domain_class, text: _change_objective(
+        domain_class, promotions_per_minute=units.parse_share_per_minute(text)
+    ),
+    "psi_some": lambda domain_class, text: _change_objective(domain_class, psi_some=units.parse_share(text)),
+    "actuators": lambda domain_class, text: dataclasses.replace(
+        domain_class, actuators=_read_names(Actuator, text)
+    ),
+    "guest_help": lambda domain_class, text: dataclasses.replace(
+        domain_class, guest_help=_read_names(GuestHelp, text)
+    ),
 }
 OVERRIDES = (CLASS_LABEL, *_CHANGES)
 """The labels with which a domain can change what its class says, where the policy lets it."""
@@ -294,21 +302,23 @@ class Policy:
         rule = self.rules.first_for(domain)
         return self.default_class if rule is None else rule.class_name
 
-    def _changed(self, of: DomainClass, key: str, text: str) -> tuple[DomainClass, str | None]:
+    def _changed(self, domain_class: DomainClass, key: str, text: str) -> tuple[DomainClass, str | None]:
         """What the label makes of a class, or the class as it is and why.
 
         Whoever may edit the domain wrote the text: it is data to distrust (rule S8).
         """
         if len(text) > _LONGEST_LABEL:
-            return of, f"longer than {_LONGEST_LABEL} characters"
+            return domain_class, f"longer than {_LONGEST_LABEL} characters"
         if key == CLASS_LABEL:
-            return (self.classes[text], None) if text in self.classes else (of, f"no class {text!r}")
+            return (
+                (self.classes[text], None) if text in self.classes else (domain_class, f"no class {text!r}")
+            )
         try:
-            changed = _CHANGES[key](of, text)
+            changed = _CHANGES[key](domain_class, text)
         except ValueError as error:
-            return of, str(error)
+            return domain_class, str(error)
         longest = max(known.cold_after_seconds for known in self.classes.values())
         if changed.cold_after_seconds > longest:
             # A watch lasts as long as the longest cold_after: one domain would keep all others waiting.
-            return of, f"longer than that of any class ({units.format_duration(longest)})"
+            return domain_class, f"longer than that of any class ({units.format_duration(longest)})"
         return changed, None

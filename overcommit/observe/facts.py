@@ -17,7 +17,12 @@ from overcommit.host.nodes import read_allowed, read_nodes, read_placement
 from overcommit.host.process import read_start_time, runs_domain
 from overcommit.host.setaside import read_arc, read_huge_pages
 from overcommit.host.swap import read_areas, read_traffic, read_zswap
-from overcommit.hypervisor.guest_figures import doubt_gap, read_balloon, read_definition, surveyed_balloon
+from overcommit.hypervisor.guest_figures import (
+    implausible_gap,
+    read_balloon,
+    read_definition,
+    surveyed_balloon,
+)
 from overcommit.hypervisor.port import Hypervisor, ListedDomain, Surveyed
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import (
@@ -30,7 +35,7 @@ from overcommit.model.facts import (
     Snapshot,
 )
 from overcommit.observe.attempts import attempt_or_gap, gap_text
-from overcommit.observe.memory import look_at_memory
+from overcommit.observe.memory import read_memory
 
 
 def observe(
@@ -157,7 +162,7 @@ def _observe_domain(
                 else surveyed_balloon(said, definition)
             ),
         )
-        if balloon is not None and (doubt := doubt_gap(balloon, most)) is not None:
+        if balloon is not None and (doubt := implausible_gap(balloon, most)) is not None:
             gaps.append(doubt)
     cgroup = attempt("cgroup", lambda: read_cgroup(kernel, pid))
     if cgroup is None and not any(gap.what == "cgroup" for gap in gaps):
@@ -166,7 +171,7 @@ def _observe_domain(
     group = cgroup.path if cgroup and placed else None
     placement = attempt("placement", lambda: read_placement(kernel, group)) if group else None
     allowed = attempt("allowed memory nodes", lambda: read_allowed(kernel, pid)) if placed else None
-    made, residency = look_at_memory(kernel, pid, definition, cgroup, gaps)
+    made, residency = read_memory(kernel, pid, definition, cgroup, gaps)
     merged = attempt("merged pages", lambda: read_merged(kernel, pid))
     return DomainFacts(
         incarnation=incarnation,

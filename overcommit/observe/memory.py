@@ -60,7 +60,7 @@ def _parts_now(parts: tuple[Part, ...], listed_bytes: int) -> tuple[Part, ...]:
     return (*ram, *others) if ram and not plugged else (Part(size_bytes=now, backing=backing), *others)
 
 
-def look_at_memory(
+def read_memory(
     kernel: Kernel, pid: int, definition: Definition, cgroup: CgroupMemory | None, gaps: list[Gap]
 ) -> tuple[MemoryFacts, Residency | None]:
     """What it is made of, and how much of it is resident; smaps is read once for all of that."""

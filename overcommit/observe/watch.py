@@ -37,7 +37,7 @@ from overcommit.observe.memory import locate_ram
 WINDOW_SECONDS = SAMPLES * LONGEST_SAMPLE_SECONDS
 """The longest window: the resolution of idle times."""
 
-_PATIENCE = 3
+_GRACE_SHARE = 3
 _LOOK_SECONDS = 2.0
 _GOAL = "contexts/0/monitoring_attrs/intervals/intervals_goal/access_bp"
 
@@ -169,7 +169,7 @@ class Watch:
             self._end(self._of_domains[uuid])
         self.lost.pop(uuid, None)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Take in what was seen since the last look.
 
         A domain that is paused touches nothing: its watch begins again. One whose memory grew or shrank is
@@ -330,8 +330,8 @@ def watch(
 ) -> Watched:
     """Run monitors until each domain was seen for ``seconds``; the pool has a slot for each and one more.
 
-    A host too busy to look at each window is watched for longer, up to `_PATIENCE` times as long. ``began``
-    gets how it is done, ``progress`` the share done.
+    A host too busy to look at each window is watched for longer, up to `_GRACE_SHARE` times as long.
+    ``began`` gets how it is done, ``progress`` the share done.
 
     Raises:
         Conflict: somebody else took DAMON meanwhile.
@@ -343,11 +343,11 @@ def watch(
         following.add(slot, domain)
     following.add_host(len(domains))
     began(following.how)
-    deadline = clock.monotonic() + _PATIENCE * seconds
+    deadline = clock.monotonic() + _GRACE_SHARE * seconds
     while following.idle and (seen := following.seen_seconds) < seconds and clock.monotonic() < deadline:
         progress(seen / seconds)
         clock.wait(_LOOK_SECONDS)
-        following.look()
+        following.poll()
     following.close()
     return Watched(
         idle=following.idle,

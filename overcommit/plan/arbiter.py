@@ -57,13 +57,18 @@ def arbitrate(
     # An emergency helps only guests that are near their own OOM: they may draw on more of the reserve.
     room = max(0, available_bytes - round(policy.reserve * host.total_bytes) // (4 if emergency else 2))
     given = list(_relieve(candidates, room, host))
-    purse = _Purse(swap, swap_rooms((candidate.case.domain for candidate in candidates), swap.granted))
+    allowance = _Allowance(
+        swap, swap_rooms((candidate.case.domain for candidate in candidates), swap.granted)
+    )
     most = [_most(candidate, stepwise=not emergency) for candidate in candidates]
     if policy.reclaim is ReclaimMode.PROACTIVE:
-        return [*given, *(a for c, limit in zip(candidates, most, strict=True) for a in purse.take(c, limit))]
+        return [
+            *given,
+            *(a for c, limit in zip(candidates, most, strict=True) for a in allowance.take(c, limit)),
+        ]
     # Whom the host cannot help yet, the next plan helps from the reserve that this one fills.
     need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given if a.blocked is None)
-    paid = _share_out(candidates, most, purse, need, policy.idle_tax)
+    paid = _share_out(candidates, most, allowance, need, policy.idle_tax)
     if any(action.blocked for actions in paid.values() for action in actions):
         _make_room_in_swap(candidates, paid)
     order = list(paid) if emergency else sorted(paid)
@@ -148,21 +153,21 @@ def _burden(candidate: Candidate, most: int) -> Burden:
 
 
 def _share_out(
-    candidates: Sequence[Candidate], most: Sequence[int], purse: _Purse, need: int, tax: float
+    candidates: Sequence[Candidate], most: Sequence[int], allowance: _Allowance, need: int, tax: float
 ) -> dict[int, list[DomainAction]]:
     """Let the domains pay their parts, the dearest first; what one cannot after all, the others do."""
     burdens = [_burden(candidate, limit) for candidate, limit in zip(candidates, most, strict=True)]
     paid: dict[int, list[DomainAction]] = {}
     missing = need
     for index, part in share(need, burdens, tax=tax):
-        paid[index] = purse.take(candidates[index], part)
+        paid[index] = allowance.take(candidates[index], part)
         missing -= _worth(paid[index])
     for index, limit in share(sum(most), burdens, tax=tax):
         if missing < worthwhile(0):
             break
         before = paid.get(index, [])
-        purse.put_back(before)
-        again = purse.take(candidates[index], min(limit, _worth(before) + missing))
+        allowance.put_back(before)
+        again = allowance.take(candidates[index], min(limit, _worth(before) + missing))
         missing -= _worth(again) - _worth(before)
         paid[index] = again
     return paid
@@ -191,7 +196,7 @@ def _worth(actions: Iterable[Action]) -> int:
 _Taking = ReportingAction | VirtioMemAction | BalloonAction | PageoutAction
 
 
-class _Purse:
+class _Allowance:
     """What page-outs may put into swap (rule S7), as long as it lasts; ``below`` the limits of cgroups."""
 
     def __init__(self, swap: SwapVerdict, below: Rooms) -> None:

@@ -75,7 +75,9 @@ def _together(actions: Sequence[Action], now: Snapshot, policy: Policy, short: i
         yield "the policy says reclaim: off"
     if policy.reclaim is ReclaimMode.ON_PRESSURE and taking:
         ceilings = {d.incarnation: d.definition.maximum_bytes for d in now.domains}
-        slack = sum(2 * worthwhile(ceilings.get(who, 0)) for who in {a.domain for a in taking})
+        slack = sum(
+            2 * worthwhile(ceilings.get(incarnation, 0)) for incarnation in {a.domain for a in taking}
+        )
         given = sum(a.after_bytes - a.before_bytes for a in actions if _relieves(a))
         if sum(map(frees, taking)) > short + given + slack:
             yield f"the policy takes only what the host is short of. That is {format_size(short)} now"
@@ -88,28 +90,30 @@ def _relieves(action: Action) -> bool:
 def _of_domain(
     actions: Sequence[DomainAction], domain: DomainFacts, policy: Policy, past: Past, *, emergency: bool
 ) -> Iterator[str]:
-    of, name = policy.class_of(domain), domain.name
+    domain_class, name = policy.class_of(domain), domain.name
     taking = [action for action in actions if not _relieves(action)]
     for action in actions:
         if _relieves(action):
             why = _too_much_given(action, domain, past)
         else:
-            why = _too_far(action, domain, of, policy)
+            why = _too_far(action, domain, domain_class, policy)
         for reason in why:
             yield f"domain {name}: {reason}"
-    for reason in _size_left(taking, domain, of):
+    for reason in _size_left(taking, domain, domain_class):
         yield f"domain {name}: {reason}"
     ceiling = domain.definition.maximum_bytes
-    allowed = max(worthwhile(ceiling), int(of.step * ceiling))
+    allowed = max(worthwhile(ceiling), int(domain_class.step * ceiling))
     taken = sum(frees(action) for action in taking)
     if taken > allowed and not emergency:
         yield (
             f"domain {name}: {format_size(taken)} would be taken at once, its class allows "
-            f"{format_size(allowed)} ({format_ratio(of.step)})"
+            f"{format_size(allowed)} ({format_ratio(domain_class.step)})"
         )
 
 
-def _size_left(actions: Sequence[DomainAction], domain: DomainFacts, of: DomainClass) -> Iterator[str]:
+def _size_left(
+    actions: Sequence[DomainAction], domain: DomainFacts, domain_class: DomainClass
+) -> Iterator[str]:
     """Whether blocks and balloon together leave the guest its floor, and enough to live."""
     sizing = [action for action in actions if isinstance(action, VirtioMemAction | BalloonAction)]
     stats, definition = domain.balloon, domain.definition
@@ -117,7 +121,7 @@ def _size_left(actions: Sequence[DomainAction], domain: DomainFacts, of: DomainC
         return
     change = sum(action.after_bytes - action.before_bytes for action in sizing)
     left = guest_bytes(definition, stats) - definition.leaving_bytes + change
-    floor, ceiling = bounds_of(domain, of)
+    floor, ceiling = bounds_of(domain, domain_class)
     used = used_bytes(definition, stats)
     if left < floor:
         yield f"it would be left {format_size(left)}, less than its floor of {format_size(floor)}"
@@ -128,7 +132,9 @@ def _size_left(actions: Sequence[DomainAction], domain: DomainFacts, of: DomainC
         )
 
 
-def _too_far(action: DomainAction, domain: DomainFacts, of: DomainClass, policy: Policy) -> Iterator[str]:
+def _too_far(
+    action: DomainAction, domain: DomainFacts, domain_class: DomainClass, policy: Policy
+) -> Iterator[str]:
     """What of one action that takes is more than the planner would do."""
     ceiling = domain.definition.maximum_bytes
     match action:
@@ -140,11 +146,11 @@ def _too_far(action: DomainAction, domain: DomainFacts, of: DomainClass, policy:
             if action.expected_bytes > action.before_bytes - action.after_bytes:
                 yield "the compaction is expected to free more than it changes"
         case GuestReclaimAction():
-            yield from _of_age(action.min_age_seconds, of)
+            yield from _of_age(action.min_age_seconds, domain_class)
         case PageoutAction():
-            yield from _of_pageout(action, domain, of, policy)
+            yield from _of_pageout(action, domain, domain_class, policy)
         case DemotionAction():
-            yield from _of_demotion(action, domain, of, policy)
+            yield from _of_demotion(action, domain, domain_class, policy)
 
 
 def _of_size(action: BalloonAction | VirtioMemAction, domain: DomainFacts) -> Iterator[str]:
@@ -165,13 +171,15 @@ def _of_blocks(action: VirtioMemAction, domain: DomainFacts) -> Iterator[str]:
         yield f"its device {action.device} has blocks of {format_size(device.block_bytes)}"
 
 
-def _of_age(seconds: float, of: DomainClass) -> Iterator[str]:
-    if seconds < of.cold_after_seconds:
-        yield f"its memory is cold only after {format_duration(of.cold_after_seconds)}"
+def _of_age(seconds: float, domain_class: DomainClass) -> Iterator[str]:
+    if seconds < domain_class.cold_after_seconds:
+        yield f"its memory is cold only after {format_duration(domain_class.cold_after_seconds)}"
 
 
-def _of_pageout(action: PageoutAction, domain: DomainFacts, of: DomainClass, policy: Policy) -> Iterator[str]:
-    floor, ceiling = bounds_of(domain, of)
+def _of_pageout(
+    action: PageoutAction, domain: DomainFacts, domain_class: DomainClass, policy: Policy
+) -> Iterator[str]:
+    floor, ceiling = bounds_of(domain, domain_class)
     if action.after_bytes < floor:
         yield (
             f"{format_size(action.after_bytes)} of it would stay in memory, less than its floor of "
@@ -184,16 +192,17 @@ def _of_pageout(action: PageoutAction, domain: DomainFacts, of: DomainClass, pol
     actor = policy.pageout_actor or best_actor(domain)
     if action.actor is not actor:
         yield f"it is paged out by {actor.value}, not by {action.actor.value}"
-    if action.promotions_limit > of.objective.promotions_per_minute:
-        yield f"its class allows {format_ratio(of.objective.promotions_per_minute)} read back per minute"
-    yield from _of_rate(action, of, policy)
+    if action.promotions_limit > domain_class.objective.promotions_per_minute:
+        allowed = format_ratio(domain_class.objective.promotions_per_minute)
+        yield f"its class allows {allowed} read back per minute"
+    yield from _of_rate(action, domain_class, policy)
     if sum(piece.resident_bytes for piece in action.pieces) != action.expected_bytes:
         yield "the pieces are not what would be paged out"
-    yield from _of_pieces(action.pieces, domain, of)
+    yield from _of_pieces(action.pieces, domain, domain_class)
 
 
 def _of_demotion(
-    action: DemotionAction, domain: DomainFacts, of: DomainClass, policy: Policy
+    action: DemotionAction, domain: DomainFacts, domain_class: DomainClass, policy: Policy
 ) -> Iterator[str]:
     if action.node != policy.cold_node:
         yield f"the policy names no memory node {action.node} for cold memory"
@@ -202,20 +211,23 @@ def _of_demotion(
     moved = action.after_bytes - action.before_bytes
     if action.expected_bytes != (moved if action.recall_to is None else -moved):
         yield "the sizes of its move do not add up"
-    yield from _of_age(action.cold_after_seconds, of)
-    yield from _of_rate(action, of, policy)
-    yield from _of_pieces(action.pieces, domain, of)
+    yield from _of_age(action.cold_after_seconds, domain_class)
+    yield from _of_rate(action, domain_class, policy)
+    yield from _of_pieces(action.pieces, domain, domain_class)
 
 
-def _of_rate(action: PageoutAction | DemotionAction, of: DomainClass, policy: Policy) -> Iterator[str]:
+def _of_rate(
+    action: PageoutAction | DemotionAction, domain_class: DomainClass, policy: Policy
+) -> Iterator[str]:
     most = policy.swap.max_write_bytes_per_second
     if not 0 < action.max_bytes_per_second <= most:
         yield f"the policy allows {format_size(most)} per second"
-    if action.psi_some_limit > of.objective.psi_some:
-        yield f"its class allows {format_ratio(of.objective.psi_some)} of its time waiting for memory"
+    if action.psi_some_limit > domain_class.objective.psi_some:
+        allowed = format_ratio(domain_class.objective.psi_some)
+        yield f"its class allows {allowed} of its time waiting for memory"
 
 
-def _of_pieces(pieces: Sequence[ColdPiece], domain: DomainFacts, of: DomainClass) -> Iterator[str]:
+def _of_pieces(pieces: Sequence[ColdPiece], domain: DomainFacts, domain_class: DomainClass) -> Iterator[str]:
     """Each piece is guest RAM of this domain, idle for long enough, and named once."""
     spans = [Range(piece.start, piece.end) for piece in pieces]
     in_order = all(a.end <= b.start for a, b in pairwise(spans))
@@ -225,8 +237,8 @@ def _of_pieces(pieces: Sequence[ColdPiece], domain: DomainFacts, of: DomainClass
         yield "a piece is not in its guest RAM"
     if any(piece.resident_bytes > piece.end - piece.start for piece in pieces):
         yield "a piece holds more than its size"
-    if any(piece.idle_seconds < of.cold_after_seconds for piece in pieces):
-        yield f"a piece was idle for less than {format_duration(of.cold_after_seconds)}"
+    if any(piece.idle_seconds < domain_class.cold_after_seconds for piece in pieces):
+        yield f"a piece was idle for less than {format_duration(domain_class.cold_after_seconds)}"
 
 
 def _too_much_given(action: DomainAction, domain: DomainFacts, past: Past) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from overcommit.model.facts import BalloonStats, Definition, DomainFacts, HostFacts
 from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.heat import Heat
-from overcommit.model.past import Settling
+from overcommit.model.past import Cooldown
 from overcommit.model.plan import Verdict
 from overcommit.model.policy import Actuator, DomainClass, GuestHelp, Policy, ReclaimMode
 from overcommit.model.restraint import Restraint
@@ -43,15 +43,15 @@ class Case(NamedTuple):
     policy: Policy
     verdicts: Mapping[Actuator, Verdict]
     guest_help: Mapping[GuestHelp, Verdict]
-    settling: Settling | None = None
+    cooldown: Cooldown | None = None
     restraint: Restraint | None = None
     pain: str | None = None
     emergency: bool = False
     cache: CacheRule = CacheRule.KEPT
 
-    def may_help(self, way: GuestHelp) -> bool:
+    def may_help(self, help_kind: GuestHelp) -> bool:
         """Whether something may be done inside of the guest, and was found possible."""
-        return way in self.guest_help and self.guest_help[way].ok
+        return help_kind in self.guest_help and self.guest_help[help_kind].ok
 
     def may(self, actuator: Actuator) -> bool:
         """Whether an actuator was judged, and found usable."""

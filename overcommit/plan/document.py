@@ -216,12 +216,12 @@ def _domain_to_json(domain: DomainPlan) -> dict[str, Any]:
             {"min_idle_seconds": b.min_idle_seconds, "bytes": b.resident_bytes} for b in domain.idle_histogram
         ],
         "eligible": {
-            actuator.value: {"ok": v.ok, "reason": v.reason, "remedy": v.remedy}
+            actuator.value: {"ok": v.ok, "reason": v.reason, "remedy": v.hint}
             for actuator, v in domain.eligible.items()
         },
         "guest_help": {
-            way.value: {"ok": v.ok, "reason": v.reason, "remedy": v.remedy}
-            for way, v in domain.guest_help.items()
+            help_kind.value: {"ok": v.ok, "reason": v.reason, "remedy": v.hint}
+            for help_kind, v in domain.guest_help.items()
         },
         "offers": {actuator.value: size for actuator, size in domain.offers.items()},
         "gaps": [{"what": g.what, "why": g.why} for g in domain.gaps],
@@ -303,14 +303,18 @@ def _incarnation_from_json(data: dict[str, Any]) -> Incarnation:
     return Incarnation(uuid=data["uuid"], name=data["name"], pid=data["pid"], start_time=data["start_time"])
 
 
+def _verdict_from_json(data: dict[str, Any]) -> Verdict:
+    return Verdict(ok=data["ok"], reason=data["reason"], hint=data["remedy"])
+
+
 def _domain_from_json(data: dict[str, Any]) -> DomainPlan:
     return DomainPlan(
         incarnation=_incarnation_from_json(data),
         class_name=data["class"],
         **{name: data[name] for name in _DOMAIN_FIELDS},
         idle_histogram=tuple(IdleBucket(b["min_idle_seconds"], b["bytes"]) for b in data["idle_histogram"]),
-        eligible={Actuator(name): Verdict(**v) for name, v in data["eligible"].items()},
-        guest_help={GuestHelp(name): Verdict(**v) for name, v in data["guest_help"].items()},
+        eligible={Actuator(name): _verdict_from_json(v) for name, v in data["eligible"].items()},
+        guest_help={GuestHelp(name): _verdict_from_json(v) for name, v in data["guest_help"].items()},
         offers={Actuator(name): size for name, size in data["offers"].items()},
         gaps=tuple(Gap(**g) for g in data["gaps"]),
         cache=CachePlan(**data["cache"]) if data.get("cache") else None,

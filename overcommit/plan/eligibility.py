@@ -12,7 +12,7 @@ from overcommit.model.plan import Verdict, refusal
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 from overcommit.plan.case import worthwhile
 from overcommit.plan.limits import no_swap, raise_text, tightest
-from overcommit.shown import command, whom
+from overcommit.display import command, display_name
 from overcommit.units import format_size
 
 OK = Verdict(ok=True)
@@ -65,7 +65,7 @@ def judge_return(
     objections = [*_against_now(domain), *_missing(domain, "balloon")]
     verdict = next(iter(objections), OK)
     ways = (Actuator.VIRTIO_MEM, Actuator.BALLOON)
-    return {way: vetoes.get(way, OK) if verdict.ok else verdict for way in ways}
+    return {help_kind: vetoes.get(help_kind, OK) if verdict.ok else verdict for help_kind in ways}
 
 
 def judge_help(
@@ -73,13 +73,15 @@ def judge_help(
 ) -> dict[GuestHelp, Verdict]:
     """A verdict on each help that the domain's class allows; what it frees ``reporting`` must give away."""
     if not reporting.ok:
-        useless = refusal(f"free page reporting cannot be used: {reporting.reason}", reporting.remedy)
-        return {way: useless for way in GuestHelp if way in allowed}
+        useless = refusal(f"free page reporting cannot be used: {reporting.reason}", reporting.hint)
+        return {help_kind: useless for help_kind in GuestHelp if help_kind in allowed}
     checks = {
         GuestHelp.COMPACTION: _against_compaction(domain),
         GuestHelp.DAMON_RECLAIM: _against_reclaim(domain),
     }
-    return {way: next(objections, OK) for way, objections in checks.items() if way in allowed}
+    return {
+        help_kind: next(objections, OK) for help_kind, objections in checks.items() if help_kind in allowed
+    }
 
 
 def may_ask_agent(domain: DomainFacts) -> bool:
@@ -193,11 +195,11 @@ def _against_hugepages(domain: DomainFacts) -> Iterator[Verdict]:
 
 def _against_now(domain: DomainFacts) -> Iterator[Verdict]:
     if domain.state is RunState.PAUSED:
-        yield refusal("the domain is paused", command("virsh", "resume", whom(domain.incarnation)))
+        yield refusal("the domain is paused", command("virsh", "resume", display_name(domain.incarnation)))
     elif domain.state is not RunState.RUNNING:
         yield refusal(
             "the domain is not running normally",
-            command("virsh", "domstate", whom(domain.incarnation), "--reason"),
+            command("virsh", "domstate", display_name(domain.incarnation), "--reason"),
         )
     if domain.busy_with:
         yield refusal(f"busy with {domain.busy_with}", "wait until it is over")
@@ -214,7 +216,7 @@ def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
     if not definition.free_page_reporting:
         yield refusal(
             "off in the domain's definition",
-            command("overcommitctl", "prepare", whom(domain.incarnation), "--apply")
+            command("overcommitctl", "prepare", display_name(domain.incarnation), "--apply")
             + ", then power-cycle the domain",
         )
 
@@ -235,7 +237,7 @@ def _against_virtio_mem(domain: DomainFacts) -> Iterator[Verdict]:
             "add <memballoon model='virtio'/> and power-cycle the domain",
         )
     yield from _against_now(domain)
-    moving = [device for device in definition.virtio_mem if not device.settled]
+    moving = [device for device in definition.virtio_mem if not device.resized]
     if len(moving) == len(definition.virtio_mem):
         size, asked = format_size(definition.plugged_bytes), sum(d.requested_bytes for d in moving)
         if definition.plugged_bytes:
@@ -292,7 +294,7 @@ def _against_statistics(domain: DomainFacts) -> Iterator[Verdict]:
     if period == 0:
         yield refusal(
             "guest statistics are frozen: no polling period",
-            command("virsh", "dommemstat", whom(domain.incarnation), "--period", "5", "--live"),
+            command("virsh", "dommemstat", display_name(domain.incarnation), "--period", "5", "--live"),
         )
     if balloon.age_seconds > 2 * period + 2:
         yield refusal(

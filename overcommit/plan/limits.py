@@ -12,7 +12,7 @@ from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation
 from overcommit.plan.case import guest_bytes
 from overcommit.plan.nodes import Nodes, draw, free_on_nodes, nodes_of, nodes_text
-from overcommit.shown import command, whom
+from overcommit.display import command, display_name
 from overcommit.units import format_size
 
 _SETTINGS = {
@@ -158,7 +158,7 @@ def raise_text(limit: CgroupLimit, domain: Incarnation | None = None) -> str:
         return f"echo 1 > {command(f'{_CGROUPS}{limit.off_disk}/memory.zswap.writeback')}"
     options = _MEMTUNE.get(limit.file)
     if limit.own and domain is not None and options and limit.path.endswith(_OF_LIBVIRT):
-        return command("virsh", "memtune", whom(domain), options, "-1")
+        return command("virsh", "memtune", display_name(domain), options, "-1")
     if _POD in limit.path:
         return f"raise the memory limit of its pod ({limit.file} of {limit.path})"
     unit = unit_of(limit.path.removesuffix("/libvirt"))

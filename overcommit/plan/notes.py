@@ -15,7 +15,7 @@ from overcommit.plan.budget import budget_notes
 from overcommit.plan.case import Case, cache_for, worthwhile
 from overcommit.plan.eligibility import reporting_would_work
 from overcommit.plan.rungs.reporting import held_free, left_in_pieces
-from overcommit.plan.settling import least_worth
+from overcommit.plan.cooldown import least_worth
 from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.units import format_duration, format_ratio, format_size
 
@@ -51,7 +51,7 @@ def notes(
             yield f"{domain.name} is over its SLO and gives nothing: {candidate.case.pain}"
         if heat is not None and heat.cold_bytes is None:
             yield _too_short_text(candidate.case, heat)
-        yield from _settling_notes(candidate, snapshot.taken_at)
+        yield from _cooldown_notes(candidate, snapshot.taken_at)
     yield from _cache_notes(candidates, policy)
     yield from _reporting_notes(candidates)
     if (emergency or policy.reclaim is ReclaimMode.ON_PRESSURE) and host.short_bytes:
@@ -158,9 +158,9 @@ def _least(case: Case) -> int:
     return worthwhile(case.bounds.ceiling_bytes)
 
 
-def _settling_notes(candidate: Candidate, now: float) -> Iterator[str]:
+def _cooldown_notes(candidate: Candidate, now: float) -> Iterator[str]:
     """Where a page-out is left undone because the last one is so fresh."""
-    case, last = candidate.case, candidate.case.settling
+    case, last = candidate.case, candidate.case.cooldown
     if last is None or case.heat is None or any(isinstance(a, PageoutAction) for a in candidate.offers):
         return
     usual = worthwhile(case.bounds.ceiling_bytes)

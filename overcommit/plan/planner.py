@@ -29,7 +29,7 @@ from overcommit.plan.cache import CacheRule
 from overcommit.plan.case import Case, cache_for, guest_bytes, room_on, worthwhile
 from overcommit.plan.eligibility import judge, judge_help, judge_return
 from overcommit.plan.emergency import emergency_note, emergency_policy
-from overcommit.plan.isolating import Spoiler, without_spoilers
+from overcommit.plan.isolation import FailedDomain, without_failed_domains
 from overcommit.plan.main_job import stopped
 from overcommit.plan.notes import notes, swap_notes
 from overcommit.plan.promises import promised
@@ -101,9 +101,9 @@ def make_plan(
             merges=only is None,
         )
 
-    uncounted = {spoiler.domain.incarnation for spoiler in unaccounted}
+    uncounted = {failed_domain.domain.incarnation for failed_domain in unaccounted}
     sound = [domain for domain in snapshot.domains if domain.incarnation not in uncounted]
-    made, unplanned = without_spoilers(sound, plan)
+    made, unplanned = without_failed_domains(sound, plan)
     left_out = (
         *_left_out(unaccounted, "its memory cannot be counted and is missing in the host's account"),
         *_left_out(unplanned, "no plan is possible for it"),
@@ -115,13 +115,13 @@ def make_plan(
 
 def account(
     snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | None = None
-) -> tuple[HostPlan, tuple[Spoiler, ...]]:
+) -> tuple[HostPlan, tuple[FailedDomain, ...]]:
     """See `host_plan`; of the domains that can be counted, and those that cannot."""
 
     def count(domains: Sequence[DomainFacts]) -> HostPlan:
         return host_plan(_among(snapshot, domains), policy, past, heat)
 
-    return without_spoilers(snapshot.domains, count)
+    return without_failed_domains(snapshot.domains, count)
 
 
 def left_out_text(left_out: LeftOut) -> str:
@@ -133,8 +133,8 @@ def _among(snapshot: Snapshot, domains: Sequence[DomainFacts]) -> Snapshot:
     return dataclasses.replace(snapshot, domains=tuple(domains))
 
 
-def _left_out(spoilers: Iterable[Spoiler], what: str) -> Iterator[LeftOut]:
-    for domain, error in spoilers:
+def _left_out(failed_domains: Iterable[FailedDomain], what: str) -> Iterator[LeftOut]:
+    for domain, error in failed_domains:
         yield LeftOut(domain=domain.incarnation, why=f"{what}: {in_a_line(error)}")
 
 
@@ -277,7 +277,8 @@ def _consider_all(
         )
         barred = {**quarantined(domain, snapshot.taken_at, past), **restrained(owned, restraint)}
         verdicts = {
-            way: barred.get(way, verdict) if verdict.ok else verdict for way, verdict in owned.items()
+            help_kind: barred.get(help_kind, verdict) if verdict.ok else verdict
+            for help_kind, verdict in owned.items()
         }
         inside = judge_help(domain, domain_class.guest_help, verdicts[Actuator.FREE_PAGE_REPORTING])
         case = Case(
@@ -287,7 +288,7 @@ def _consider_all(
             policy,
             verdicts,
             inside,
-            settling=next(iter(past.settlings), None) if proactive else None,
+            cooldown=next(iter(past.cooldowns), None) if proactive else None,
             restraint=restraint,
             pain=pain,
             emergency=emergency,

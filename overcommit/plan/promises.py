@@ -67,7 +67,7 @@ class Denied(NamedTuple):
 
     size_bytes: int
     why: str
-    remedy: str
+    hint: str
 
 
 def standing(wish: Wish, host: HostPlan, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE) -> Standing:
@@ -144,8 +144,8 @@ def _denied(wish: Wish, lacking_bytes: int, snapshot: Snapshot, beside: Beside) 
     place = Place(limits)
     room = Rooms([place]).room(place)
     if room is not None and lacking_bytes - room.size_bytes > denied.size_bytes:
-        remedy = "overcommitctl doctor names the limits, and how to raise them"
-        denied = Denied(lacking_bytes - room.size_bytes, room.why, remedy)
+        hint = "overcommitctl doctor names the limits, and how to raise them"
+        denied = Denied(lacking_bytes - room.size_bytes, room.why, hint)
     return denied
 
 
@@ -189,5 +189,5 @@ def require_below(wish: Wish, denied: Denied) -> None:
         raise Refused(
             f"{format_size(wish.size_bytes)} cannot be reserved: {wish.purpose} has a limit ({denied.why}) "
             f"that is {format_size(denied.size_bytes)} too low",
-            hint=denied.remedy,
+            hint=denied.hint,
         )

@@ -37,22 +37,22 @@ def quarantines(events: Iterable[Event], now: float) -> tuple[Quarantine, ...]:
     failures: dict[tuple[Incarnation, Actuator], list[Event]] = {}
     forgiven: set[tuple[Incarnation, Actuator]] = set()
     for event in events:
-        who, meant = event.domain, _COUNTED.get(event.kind)
-        if who is None or event.at > now:
+        incarnation, meant = event.domain, _COUNTED.get(event.kind)
+        if incarnation is None or event.at > now:
             continue
         if event.kind == RELEASE:
-            forgiven |= {(who, actuator) for actuator in _COUNTED.values()}
-        elif meant is None or (who, meant) in forgiven:
+            forgiven |= {(incarnation, actuator) for actuator in _COUNTED.values()}
+        elif meant is None or (incarnation, meant) in forgiven:
             continue
         elif event.status is Status.DONE:
-            forgiven.add((who, meant))
+            forgiven.add((incarnation, meant))
         elif event.fault is not None:
-            failures.setdefault((who, meant), []).append(event)
-    found = (_longest(who, meant, of_it, now) for (who, meant), of_it in failures.items())
+            failures.setdefault((incarnation, meant), []).append(event)
+    found = (_longest(incarnation, meant, of_it, now) for (incarnation, meant), of_it in failures.items())
     return tuple(quarantine for quarantine in found if quarantine.until > now)
 
 
-def _longest(who: Incarnation, meant: Actuator, failures: Sequence[Event], now: float) -> Quarantine:
+def _longest(incarnation: Incarnation, meant: Actuator, failures: Sequence[Event], now: float) -> Quarantine:
     """A guest in pain is tried again sooner than a balloon that does not work."""
     pain = [event for event in failures if event.fault is Fault.PAIN]
     useless = [event for event in failures if event.fault is not Fault.PAIN]
@@ -67,7 +67,9 @@ def _longest(who: Incarnation, meant: Actuator, failures: Sequence[Event], now: 
     until, causes = max(ends, key=lambda end: end[0])
     times = f", {len(causes)} times in a row" if len(causes) > 1 else ""
     ago = format_duration(now - causes[0].at)
-    return Quarantine(domain=who, actuator=meant, reason=f"{_told(causes[0])} {ago} ago{times}", until=until)
+    return Quarantine(
+        domain=incarnation, actuator=meant, reason=f"{_told(causes[0])} {ago} ago{times}", until=until
+    )
 
 
 def _told(failure: Event) -> str:

@@ -31,7 +31,7 @@ from overcommit.plan.rungs.balloon import measure
 from overcommit.plan.rungs.ladder import cold_bytes_to_move, on_cold_node
 from overcommit.plan.rungs.pageout import bearable_bytes, pieces_in
 from overcommit.plan.rungs.virtio_mem import unplug
-from overcommit.plan.settling import least_worth
+from overcommit.plan.cooldown import least_worth
 from overcommit.units import format_duration, format_size
 
 IN_GENERAL: Mapping[Cause, str] = {
@@ -49,7 +49,7 @@ IN_GENERAL: Mapping[Cause, str] = {
     Cause.NOT_WATCHED: "not watched",
     Cause.WATCHED_TOO_SHORT: "not watched for long enough",
     Cause.NOTHING_COLD: "nothing was idle for long enough",
-    Cause.SETTLING: "the last page-out was too recently",
+    Cause.COOLDOWN: "the last page-out was too recently",
     Cause.GUEST_CAN_GIVE: "what is idle may be memory that the guest can give",
     Cause.NOT_PAGEABLE: "what is idle cannot be paged out",
     Cause.SHARED: "what is idle is shared",
@@ -177,10 +177,10 @@ def _pageout(candidate: Candidate, sharing: Sharing) -> _Why:
         )
     if cold - on_cold_node(case) - (domain.merged_bytes or 0) - residency.cached_bytes < least:
         return Cause.SHARED, f"{idle}, but may be shared with other processes"
-    if case.settling is not None and cold < least_worth(case.settling, least):
-        ago = format_duration(sharing.taken_at - case.settling.ended_at)
-        paged = format_size(case.settling.freed_bytes)
-        return Cause.SETTLING, f"{paged} of it was paged out {ago} ago, and little more is idle yet"
+    if case.cooldown is not None and cold < least_worth(case.cooldown, least):
+        ago = format_duration(sharing.taken_at - case.cooldown.ended_at)
+        paged = format_size(case.cooldown.freed_bytes)
+        return Cause.COOLDOWN, f"{paged} of it was paged out {ago} ago, and little more is idle yet"
     if case.cache is CacheRule.KEPT and _keeps_cache(case):  # see overcommit.plan.rungs.ladder
         return Cause.CACHE, f"{idle}, but may be file cache that the guest keeps"
     bearable = bearable_bytes(case, heat)

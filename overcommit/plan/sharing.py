@@ -45,10 +45,10 @@ def share(need: int, burdens: Sequence[Burden], *, tax: float) -> list[tuple[int
         if part > 0:
             parts.append((index, part))
             left -= part
-    return _without_crumb(parts, burdens)
+    return _without_remainder(parts, burdens)
 
 
-def _without_crumb(parts: list[tuple[int, int]], burdens: Sequence[Burden]) -> list[tuple[int, int]]:
+def _without_remainder(parts: list[tuple[int, int]], burdens: Sequence[Burden]) -> list[tuple[int, int]]:
     """The last part may be less than is worth the trouble: the dearer ones pay it too, if they can."""
     if not parts or parts[-1][1] >= min(burdens[parts[-1][0]].least_bytes, burdens[parts[-1][0]].most_bytes):
         return parts

@@ -14,7 +14,7 @@ from overcommit.model.past import Left, Past
 from overcommit.model.plan import Drift, Verdict, refusal
 from overcommit.model.policy import Actuator, DomainClass
 from overcommit.model.restraint import Restraint
-from overcommit.shown import command, whom
+from overcommit.display import command, display_name
 from overcommit.units import MIB, format_duration, format_size
 
 BALLOON_SIZE = "balloon size"
@@ -64,7 +64,8 @@ def quarantined(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, V
     return {
         quarantine.actuator: refusal(
             f"in quarantine for {format_duration(quarantine.until - now)} more: {quarantine.reason}",
-            f"it ends by itself; {command('overcommitctl', 'release', whom(domain.incarnation))} ends it now",
+            "it ends by itself; "
+            f"{command('overcommitctl', 'release', display_name(domain.incarnation))} ends it now",
         )
         for quarantine in past.quarantines
         if quarantine.until > now
@@ -88,8 +89,8 @@ def restrained(actuators: Iterable[Actuator], restraint: Restraint | None) -> di
     if restraint is None:
         return {}
     if restraint.why_not is not None:
-        remedy = "it ends by itself after a while without pressure"
-        verdict = refusal(f"throttled: {restraint.why_not}", remedy)
+        hint = "it ends by itself after a while without pressure"
+        verdict = refusal(f"throttled: {restraint.why_not}", hint)
         return {actuator: verdict for actuator in actuators if actuator is not Actuator.FREE_PAGE_REPORTING}
     if restraint.why_no_guest_memory is not None:
         verdict = refusal(f"throttled: {restraint.why_no_guest_memory}", "it ends by itself")

@@ -67,15 +67,17 @@ def _unknown_class(policy: Policy, file: Node, path: tuple[str | int, ...], name
 
 def warnings(policy: Policy, file: Node) -> Iterator[Complaint]:
     """Values that change nothing."""
-    in_use = frozenset[Actuator]().union(*(of.actuators for of in policy.classes.values()))
+    in_use = frozenset[Actuator]().union(
+        *(domain_class.actuators for domain_class in policy.classes.values())
+    )
     host = file.at(("host",))
     if host is not None:
         for path, why in _host(policy, in_use):
             yield from _about(host, path, "host", why)
-    for name, of in policy.classes.items():
+    for name, domain_class in policy.classes.items():
         section = file.at(("classes", name))
         if section is not None:
-            for path, why in _class(of, written=section.at(("actuators",)) is not None):
+            for path, why in _class(domain_class, written=section.at(("actuators",)) is not None):
                 yield from _about(section, path, f"classes.{name}", why)
 
 
@@ -108,21 +110,23 @@ def _host(policy: Policy, in_use: frozenset[Actuator]) -> Iterator[tuple[tuple[s
         yield ("reserve",), "reclaim: on_pressure begins below the reserve, and 0% is never reached"
 
 
-def _class(of: DomainClass, *, written: bool) -> Iterator[tuple[tuple[str, ...], str]]:
-    held_back = [actuator.value for actuator in Actuator if actuator in of.actuators & _TAKING]
-    if of.floor >= 1 and written and held_back:
+def _class(domain_class: DomainClass, *, written: bool) -> Iterator[tuple[tuple[str, ...], str]]:
+    held_back = [actuator.value for actuator in Actuator if actuator in domain_class.actuators & _TAKING]
+    if domain_class.floor >= 1 and written and held_back:
         yield ("floor",), f"leaves {', '.join(held_back)} nothing to take"
-    if not of.actuators & _MOVING:
+    if not domain_class.actuators & _MOVING:
         yield ("cold_after",), "the class uses neither pageout nor demotion"
         yield ("slo", "psi_some"), "limits pageout and demotion; the class uses neither"
-    if Actuator.PAGEOUT not in of.actuators:
+    if Actuator.PAGEOUT not in domain_class.actuators:
         yield ("slo", "promotions"), "limits pageout; the class does not use it"
-    if not of.actuators & _BY_GUEST:
+    if not domain_class.actuators & _BY_GUEST:
         yield ("cache_after",), "limits virtio_mem and balloon; the class uses neither"
-    if not of.actuators & _TAKING:
+    if not domain_class.actuators & _TAKING:
         yield ("step",), "limits virtio_mem, balloon and pageout; the class uses none of them"
-    reporting = Actuator.FREE_PAGE_REPORTING in of.actuators
-    if GuestHelp.COMPACTION in of.guest_help and not reporting:
+    reporting = Actuator.FREE_PAGE_REPORTING in domain_class.actuators
+    if GuestHelp.COMPACTION in domain_class.guest_help and not reporting:
         yield ("guest_help",), "compaction needs free_page_reporting; the class does not use it"
-    if GuestHelp.DAMON_RECLAIM in of.guest_help and not (reporting or Actuator.BALLOON in of.actuators):
+    if GuestHelp.DAMON_RECLAIM in domain_class.guest_help and not (
+        reporting or Actuator.BALLOON in domain_class.actuators
+    ):
         yield ("guest_help",), "damon_reclaim needs free_page_reporting or balloon; the class uses neither"

@@ -1,4 +1,4 @@
-"""The process of `overcommit.policy.apart`: reads the policy that it is told, and answers on stdout."""
+"""The process of `overcommit.policy.reader_process`: reads a policy, and answers on stdout."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _FILE = "history.db"
 _SCHEMA_VERSION = 2
 _KEEP_SECONDS = 90 * 86400.0
 _MOST_EVENTS = 20_000
-_PATIENCE_SECONDS = 5.0
+_LOCK_TIMEOUT_SECONDS = 5.0
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -129,7 +129,7 @@ class Ledger:
 
     def reservations(self, *, now: float, boot_id: str) -> tuple[Reservation, ...]:
         """The promises in force, oldest first; those of another boot had to do with that boot."""
-        return self._look(
+        return self._query(
             "SELECT id, purpose, size_bytes, expires_at FROM reservations "
             "WHERE expires_at > ? AND boot_id = ? ORDER BY id",
             (now, boot_id),
@@ -154,7 +154,7 @@ class Ledger:
         if boot_id is not None:
             conditions.append("boot_id = ?")
             parameters.append(boot_id)
-        newest = self._look(
+        newest = self._query(
             f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
             (*parameters, -1 if most is None else most),
             _event,
@@ -168,7 +168,7 @@ class Ledger:
         """
         among = f"boot_id = ? AND at BETWEEN ? AND ? AND kind IN ({_marks(kinds)})"
         parameters = (boot_id, since, until, *kinds)
-        return self._look(
+        return self._query(
             f"{_SELECT} WHERE id IN (SELECT id FROM events WHERE fault IS NOT NULL AND {among} "  # noqa: S608
             f"UNION SELECT max(id) FROM events WHERE status = '{Status.DONE.value}' AND {among} "
             "GROUP BY uuid, pid, start_time, about, kind) ORDER BY id",
@@ -187,10 +187,12 @@ class Ledger:
 
     def kept(self, name: str) -> str | None:
         """What an earlier run kept."""
-        found = self._look("SELECT value FROM kept WHERE name = ?", (name,), lambda row: str(row[0]), since=2)
+        found = self._query(
+            "SELECT value FROM kept WHERE name = ?", (name,), lambda row: str(row[0]), since=2
+        )
         return found[0] if found else None
 
-    def _look(
+    def _query(
         self,
         query: str,
         parameters: Sequence[object],
@@ -256,7 +258,7 @@ class Ledger:
         try:
             if create:  # by us, for SQLite would let others read it
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            connection = sqlite3.connect(self._path, timeout=_PATIENCE_SECONDS, isolation_level=None)
+            connection = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_SECONDS, isolation_level=None)
             with contextlib.closing(connection):
                 if (version := _version(connection)) not in {0, 1, _SCHEMA_VERSION}:
                     message = f"is of version {version}, which another version of overcommit made"
@@ -317,12 +319,12 @@ def _add(connection: sqlite3.Connection, event: Event) -> None:
 
 
 def _row(event: Event) -> dict[str, Any]:
-    who = event.domain
+    incarnation = event.domain
     return {
         **{name: getattr(event, name) for name in _PLAIN},
-        "uuid": who.uuid if who else None,
-        "pid": who.pid if who else None,
-        "start_time": who.start_time if who else None,
+        "uuid": incarnation.uuid if incarnation else None,
+        "pid": incarnation.pid if incarnation else None,
+        "start_time": incarnation.start_time if incarnation else None,
         "status": event.status.value,
         "fault": event.fault.value if event.fault else None,
     }

@@ -66,11 +66,11 @@ NOTHING_KEPT = Kept()
 class Rereads(NamedTuple):
     """One guest's; `after` each tick comes the next one.
 
-    ``squeezed``: it has less than its full size, or has all of it, ``since_seconds``. ``latest`` of the
+    ``reduced``: it has less than its full size, or has all of it, ``since_seconds``. ``latest`` of the
     ``span_seconds`` under way and ``before``, of the ten minutes before them, are what it could not keep.
     """
 
-    squeezed: bool = False
+    reduced: bool = False
     since_seconds: float = 0.0
     span_seconds: float = 0.0
     latest: float = 0.0
@@ -85,7 +85,7 @@ class Rereads(NamedTuple):
 
     @property
     def lost_bytes(self) -> float:
-        """In the last ten minutes, as far as they were since it was squeezed, or was not any more."""
+        """In the last ten minutes, as far as they were since it was made smaller, or whole again."""
         return max(0.0, self.latest + self.before * (1 - self.span_seconds / SPAN_SECONDS))
 
     def limit_bytes(self, reserve_bytes: int) -> float:
@@ -93,17 +93,17 @@ class Rereads(NamedTuple):
         return max(_USUAL_TIMES * self.kept.usual_bytes, _LEAST_SHARE * reserve_bytes)
 
     def after(
-        self, reading: Reading, seconds: float, *, squeezed: bool, reserve_bytes: int, cache_after: float
+        self, reading: Reading, seconds: float, *, reduced: bool, reserve_bytes: int, cache_after: float
     ) -> Rereads:
         """With one more tick; ``cache_after`` is what its class says."""
         now = self._replace(kept=_faded(self.kept, seconds))
-        if squeezed != now.squeezed:
-            now = _turned(now, squeezed=squeezed)
+        if reduced != now.reduced:
+            now = _turned(now, reduced=reduced)
         now = now._replace(since_seconds=now.since_seconds + seconds)
         lost = reading.lost_bytes
         if lost is not None:
             now = _with(now, lost, seconds)
-        hurts = squeezed and now.lost_bytes > now.limit_bytes(reserve_bytes)
+        hurts = reduced and now.lost_bytes > now.limit_bytes(reserve_bytes)
         if hurts and not self.hurts:
             return now._replace(hurts=True, kept=_chastened(now, cache_after))
         return now if hurts == now.hurts else now._replace(hurts=hurts)
@@ -112,20 +112,20 @@ class Rereads(NamedTuple):
 NOTHING_REREAD = Rereads()
 
 
-def _turned(was: Rereads, *, squeezed: bool) -> Rereads:
+def _turned(was: Rereads, *, reduced: bool) -> Rereads:
     """Begin anew; of less than ten minutes that it had all of its memory, what ten would have been."""
     kept = was.kept
-    if squeezed and _SHORTEST_LOOK <= was.since_seconds < SPAN_SECONDS:
+    if reduced and _SHORTEST_LOOK <= was.since_seconds < SPAN_SECONDS:
         usual = was.lost_bytes * SPAN_SECONDS / was.since_seconds
         kept = kept._replace(usual_bytes=max(kept.usual_bytes, usual))
-    return Rereads(squeezed=squeezed, kept=kept)
+    return Rereads(reduced=reduced, kept=kept)
 
 
 def _with(was: Rereads, lost: float, seconds: float) -> Rereads:
     if was.span_seconds + seconds <= SPAN_SECONDS:
         return was._replace(span_seconds=was.span_seconds + seconds, latest=was.latest + lost)
     kept = was.kept
-    if not was.squeezed:
+    if not was.reduced:
         kept = kept._replace(usual_bytes=max(kept.usual_bytes, was.latest))
     share = min(1.0, SPAN_SECONDS / seconds)
     return was._replace(

@@ -302,7 +302,7 @@ class FakeDamon:
             if kdamond.operations != "paddr" and not any(self._alive(target) for target in kdamond.targets):
                 del self.running[slot]
                 continue
-            kdamond.look(seconds)
+            kdamond.poll(seconds)
             kdamond.since_aggregation += seconds
             kdamond.window += seconds
             if kdamond.since_aggregation >= kdamond.aggregation:

@@ -87,7 +87,7 @@ class RunningKdamond:
         guests = {id(region.target.guest): region.target.guest for region in self.regions}
         self._guests = [guest for guest in guests.values() if guest is not None]
 
-    def look(self, seconds: float) -> None:
+    def poll(self, seconds: float) -> None:
         """Sample for a while."""
         in_use = [((g.pid, g.memory_bytes, g.device_bytes), g.in_use) for g in self._guests]
         if in_use != self._in_use:

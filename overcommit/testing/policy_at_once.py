@@ -9,7 +9,7 @@ from overcommit.policy import loader
 
 
 class PolicyAtOnce:
-    """As `overcommit.policy.apart.Reader`, but ready from the beginning."""
+    """As `overcommit.policy.reader_process.Reader`, but ready from the beginning."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path

@@ -1,7 +1,7 @@
 """A guest as its uses of memory, for days of page-out in seconds: what comes back, and when.
 
 Memory is in chunks that are used each on its own, about every so often; one that was paged out is read back
-by its next use. Time passes in ticks, and once a minute what is cold is taken: by a `Grip`, or, for
+by its next use. Time passes in ticks, and once a minute what is cold is taken: by a `Throttle`, or, for
 comparison, always after the same time and whatever comes of it. The same seed lives the same days.
 """
 
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from overcommit.model.heat import SAMPLES
 from overcommit.model.pain import PainBounds
 from overcommit.model.policy import DomainClass
-from overcommit.slo import Feeling, Grip
+from overcommit.slo import SloSample, Throttle
 from overcommit.units import KIB, MIB, PAGE_SIZE
 
 _CHUNK = 128 * KIB
@@ -172,7 +172,7 @@ def live(
     guest: Guest, domain_class: DomainClass, *, hours: float = 24.0, controlled: bool = True, seed: int = 1
 ) -> Days:
     """Let the guest live; not ``controlled``: what the class calls cold is taken, come what may."""
-    memory, grip = _Memory(guest, seed), Grip.begin(domain_class)
+    memory, throttle = _Memory(guest, seed), Throttle.begin(domain_class)
     objective, step = domain_class.objective, domain_class.step * guest.size_bytes
     minutes: list[Minute] = []
     working_set: int | None = None
@@ -183,8 +183,8 @@ def live(
             promoted = memory.pass_to(minute * _MINUTE + (tick + 1) * _TICK)
             came_back += promoted
             if controlled:
-                grip = grip.after(_feeling(promoted, working_set, cooling_pages, memory.out_bytes))
-        now, held = (minute + 1) * _MINUTE, grip.restraint
+                throttle = throttle.after(_sample(promoted, working_set, cooling_pages, memory.out_bytes))
+        now, held = (minute + 1) * _MINUTE, throttle.restraint
         cold_after = held.cold_after_seconds if controlled else domain_class.cold_after_seconds
         cold = memory.aged(now, cold_after)
         cooling = memory.aged(now, cold_after / 2) - cold
@@ -207,10 +207,10 @@ def live(
     return Days(guest=guest, domain_class=domain_class, minutes=tuple(minutes))
 
 
-def _feeling(
+def _sample(
     promoted_pages: int, working_set: int | None, cooling_pages: float | None, out_bytes: int
-) -> Feeling:
-    return Feeling(
+) -> SloSample:
+    return SloSample(
         seconds=_TICK,
         promoted_pages=promoted_pages,
         stalled_seconds=min(_TICK, promoted_pages * _READ_SECONDS),
@@ -218,7 +218,7 @@ def _feeling(
         cooling_pages_per_minute=cooling_pages,
         out_bytes=out_bytes,
         taking=False,
-        squeezed=False,
+        reduced=False,
         usable_bytes=None,
         reserve_bytes=0,
         swap_in_bytes=None,

@@ -107,7 +107,7 @@ class _Published:
         return self._line
 
 
-class Shelf:
+class PublishedDocuments:
     """What is published, for whom: where QEMU's memory lies is for those who may give orders."""
 
     def __init__(self) -> None:

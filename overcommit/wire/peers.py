@@ -10,7 +10,7 @@ import struct
 from typing import NamedTuple
 
 from overcommit.errors import UsageError
-from overcommit.shown import command
+from overcommit.display import command
 
 DEFAULT_GROUP = "overcommit"
 _SO_PEERGROUPS = 59

@@ -3,9 +3,9 @@
 One thread serves all clients without ever waiting for one of them. It answers readers from what was
 published last, and hands orders to the loop, which answers them when it can. Who asks is known from the
 kernel (SO_PEERCRED), not from the mode of a file. A client has a few seconds to ask, and as many to take its
-answer; who gets a place, and how many may come in a second, is for `overcommit.wire.seats` to say, so that
-nobody keeps others out. What goes wrong with one client ends that client; what goes wrong with the thread
-has it begin anew, and the loop, which tends it, sees whether it does.
+answer; who gets a place, and how many may come in a second, is for `overcommit.wire.admission` to say,
+so that nobody keeps others out. What goes wrong with one client ends that client; what goes wrong with
+the thread has it begin anew, and the loop, which tends it, sees whether it does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from overcommit.errors import UsageError
-from overcommit.wire.clients import TOO_MANY, Client, Document, Order, Shelf, turn_away
+from overcommit.wire.clients import TOO_MANY, Client, Document, Order, PublishedDocuments, turn_away
 from overcommit.wire.listening import Door, path_for_root
 from overcommit.wire.peers import Group, Peer, Rank, peer_of
 from overcommit.wire.protocol import (
@@ -32,7 +32,7 @@ from overcommit.wire.protocol import (
     Verb,
     failure,
 )
-from overcommit.wire.seats import Full, Rate, Rates, make_room
+from overcommit.wire.admission import Full, Rate, Rates, make_room
 
 __all__ = ["ControlServer", "Order"]
 
@@ -42,7 +42,7 @@ MOST_OF_ONE_A_SECOND, MOST_OF_ONE_AT_ONCE = 20, 40
 """Of each user but root: more are turned away."""
 HUNG_SECONDS = 20.0
 """The thread waits for nobody: when it has not heard its bell for so long, something is wrong with it."""
-PATIENCE_SECONDS = 10.0
+CLIENT_TIMEOUT_SECONDS = 10.0
 _MOST_UNSENT = 32
 """Lines of progress that wait to be sent; more are left out."""
 _PART = 1 << 16
@@ -69,7 +69,7 @@ class ControlServer:
         *,
         say: Callable[[str], None] = lambda _sentence: None,
         credentials: Callable[[socket.socket], Peer] = peer_of,
-        patience_seconds: float = PATIENCE_SECONDS,
+        patience_seconds: float = CLIENT_TIMEOUT_SECONDS,
     ) -> None:
         """Bind the socket, in place of one that a dead daemon left.
 
@@ -83,7 +83,7 @@ class ControlServer:
         self._quiet_until = 0.0
         self._credentials = credentials
         self._patience = patience_seconds
-        self._shelf = Shelf()
+        self._shelf = PublishedDocuments()
         self._lock = threading.Lock()
         self._orders: list[Order] = []
         self._outbox: deque[tuple[Client, Reply]] = deque()

@@ -62,7 +62,7 @@ ONE_OF_OURS = {"left.generation", "ours", "generation", "number"}
 
 
 def unquoted(tree: ast.AST) -> list[str]:
-    """What is put into a command by hand, and not by `overcommit.shown.command`."""
+    """What is put into a command by hand, and not by `overcommit.display.command`."""
     found = []
     for node in ast.walk(tree):
         if not isinstance(node, ast.JoinedStr):

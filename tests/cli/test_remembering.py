@@ -198,7 +198,7 @@ def test_restore_asks_no_guest_whose_claim_is_on_record_and_gives_damon_back_bef
     generation = journal.begin("overcommitd", boot_id=host.boot_id, started_at=0.0)
     mocker.patch("overcommit.cli.session.DamonWorker").return_value = unforked = Unforked(host, kernel.damon)
     found = repr(kernel.damon.tree)
-    DamonPool(kernel, journal, generation).claim(1, take_over=True)
+    DamonPool(kernel, journal, generation).acquire(1, take_over=True)
     assert repr(unforked.damon.tree) != found
     seen: list[bool] = []
 

@@ -151,10 +151,10 @@ def test_what_is_no_better_in_five_seconds_is_not_tried_again(run: Run, programs
 STAT = ModuleOwner(
     module="damon_stat",
     what="the kernel module damon_stat runs DAMON",
-    remedy="x",
+    hint="x",
     can_take_over=True,
 )
-DAMO = Owner(what="kdamond 0 is another tool's", remedy="stop it with damo stop", can_take_over=False)
+DAMO = Owner(what="kdamond 0 is another tool's", hint="stop it with damo stop", can_take_over=False)
 
 
 def test_a_kernel_that_uses_damon_itself_is_told_of_and_the_command_for_it_works(
@@ -194,4 +194,4 @@ def test_another_tool_is_not_moved_aside(run: Run, programs: Path, monkeypatch: 
     assert programs.is_dir()
     monkeypatch.setattr(service, "find_owners", lambda _kernel, _sysfs: (DAMO, STAT))
     ended = run("service", "--install", "--", "--take-over")
-    assert f"overcommitd will not start: {DAMO.what}\nfirst: {DAMO.remedy}\n" in ended.err
+    assert f"overcommitd will not start: {DAMO.what}\nfirst: {DAMO.hint}\n" in ended.err

@@ -9,7 +9,7 @@ from pytest_mock import MockerFixture
 
 from overcommit.cli import session as module
 from overcommit.cli.session import Session
-from overcommit.cli.talk import Talk
+from overcommit.cli.console import MessageConsole
 from overcommit.errors import Unsupported
 from overcommit.records.journal import Journal
 from overcommit.records.ledger import Ledger
@@ -28,7 +28,7 @@ def session(tmp_path: Path) -> Session:
         connect_uri="qemu:///system",
         policy_path=None,
         json=False,
-        talk=Talk(quiet=True),
+        console=MessageConsole(quiet=True),
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from overcommit.cli.tables import Line, table
-from overcommit.cli.talk import Talk, fail, tell
+from overcommit.cli.console import MessageConsole, fail, tell
 
 
 class Terminal(io.StringIO):
@@ -35,7 +35,7 @@ def speak() -> None:
     tell(Line("ok       memory: 2 GiB", "green", 2))
     tell(table(("domain", "size"), [("[red]x[/red]", "1 B")]))
     fail(["it broke"], "mend it")
-    speaking = Talk(quiet=False)
+    speaking = MessageConsole(quiet=False)
     speaking.wait_for("connecting to libvirt")
     speaking.progress("half")
     speaking.done()
@@ -82,7 +82,7 @@ def test_a_pipe_gets_no_control_code_whatever_is_forced(
 
 def test_a_progress_that_something_else_follows_is_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = at_terminal(monkeypatch)
-    speaking = Talk(quiet=False)
+    speaking = MessageConsole(quiet=False)
     speaking.progress("half")
     speaking.say("done")
     assert "\x1b[?25h" in terminal.getvalue()

@@ -73,7 +73,7 @@ def pool(rung: Rung, tmp_path: Path) -> Iterator[DamonPool]:
     journal = Journal(tmp_path)
     generation = journal.begin("contract", boot_id="this", started_at=0.0)
     with DamonPool(rung.kernel, journal, generation) as claimed:
-        claimed.claim(2, take_over=False)
+        claimed.acquire(2, take_over=False)
         yield claimed
 
 
@@ -349,7 +349,7 @@ def test_a_trace_of_that_name_is_somebody_elses(rung: Rung, pool: DamonPool) -> 
 def test_a_trace_left_by_the_dead_is_removed(rung: Rung, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
-    dead.claim(1, take_over=False)
+    dead.acquire(1, take_over=False)
     assert dead.trace(64 * KIB) is not None
     undo(rung.kernel, journal, journal.outstanding())
     assert not rung.kernel.exists(INSTANCE)
@@ -392,8 +392,8 @@ def test_take_over_moves_a_module_aside_and_release_brings_it_back(rung: Rung, t
     generation = journal.begin("contract", boot_id="this", started_at=0.0)
     with DamonPool(rung.kernel, journal, generation) as claimed:
         with pytest.raises(Conflict, match=EXCLUSIVE):
-            claimed.claim(1, take_over=False)
-        claimed.claim(1, take_over=True)
+            claimed.acquire(1, take_over=False)
+        claimed.acquire(1, take_over=True)
         claimed.start(0, watching(rung.target))
     assert rung.kernel.read(enabled_path(EXCLUSIVE)) == "Y\n"
     assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
@@ -404,7 +404,7 @@ def test_take_over_moves_a_module_aside_and_release_brings_it_back(rung: Rung, t
 def test_undo_after_a_death_gives_back_what_was_claimed(rung: Rung, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
-    dead.claim(2, take_over=False)
+    dead.acquire(2, take_over=False)
     dead.start(1, watching(rung.target))
     undo(rung.kernel, journal, journal.outstanding())
     assert rung.kernel.read(f"{ROOT}/nr_kdamonds") == "0\n"
@@ -689,7 +689,7 @@ def test_undo_knows_an_actor_again_that_was_fed(rung: Rung, tmp_path: Path) -> N
     """Its controller died after it had told it of pain."""
     journal = Journal(tmp_path)
     dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
-    dead.claim(1, take_over=False)
+    dead.acquire(1, take_over=False)
     actor = slow_actor(rung, dead)
     dead.start(0, actor)
     dead.feed(0, actor, with_pain(actor, 0.3))
@@ -774,7 +774,7 @@ def test_undo_leaves_alone_what_another_tool_has_started_in_our_slot(rung: Rung,
     """Ours died, was turned off by hand, and somebody else watches physical memory there now."""
     journal = Journal(tmp_path)
     dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
-    dead.claim(1, take_over=False)
+    dead.acquire(1, take_over=False)
     dead.start(0, by_physical_address(rung, rung.group, dead.capabilities))
     theirs = DamonSysfs(rung.kernel)
     theirs.stop(0)

@@ -12,7 +12,7 @@ import pytest
 
 from overcommit.apply.restore import Restored, restore
 from overcommit.cli.session import Session
-from overcommit.cli.talk import Talk
+from overcommit.cli.console import MessageConsole
 from overcommit.control.applying import do
 from overcommit.control.operation import Operation
 from overcommit.control.planning import Scope, plan_now
@@ -73,7 +73,7 @@ class Installation:
             connect_uri="fake",
             policy_path=None,
             json=False,
-            talk=Talk(quiet=True),
+            console=MessageConsole(quiet=True),
             kernel=self.kernel,
             clock=FakeClock(self.host),
             journal=Journal(self.directory),
@@ -86,7 +86,7 @@ class Installation:
         session = self.session()
         with session.generation("plan") as generation:
             return plan_now(
-                self.operation(session, generation, take_over=take_over), Scope(), Talk(quiet=True)
+                self.operation(session, generation, take_over=take_over), Scope(), MessageConsole(quiet=True)
             )
 
     def operation(

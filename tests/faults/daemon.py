@@ -16,7 +16,7 @@ from overcommit.control.one_controller import Control
 from overcommit.control.status import Mode
 from overcommit.daemon.acting import Acting
 from overcommit.daemon.controller import Controller
-from overcommit.daemon.footing import Footing
+from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.jobs import Ended
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
@@ -209,7 +209,7 @@ class Daemon:
             world.libvirt,
             generation,
             PolicyFile(world.policy_path, PolicyAtOnce),
-            footing=Footing(observe_only=observe),
+            mode_state=ModeState(observe_only=observe),
             take_over=take_over,
         )
         self.listen: Callable[[Ended], None] = lambda _ended: None
@@ -275,7 +275,7 @@ class Daemon:
 
     def mode(self) -> Mode:
         """What it is in now."""
-        return self.controller.state.footing.mode(self.world.clock.monotonic())
+        return self.controller.state.mode_state.mode(self.world.clock.monotonic())
 
     @property
     def sentence(self) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from overcommit.apply.restore import Restored
-from overcommit.daemon import controller, followed, standings
+from overcommit.daemon import controller, tracked_domain, standings
 from overcommit.daemon.faults import FIRST_SECONDS, Boundary
-from overcommit.daemon.followed import Followed
-from overcommit.daemon.pulse import take_pulse
+from overcommit.daemon.tracked_domain import TrackedDomain
+from overcommit.daemon.tick_reading import read_for_tick
 from overcommit.errors import JournalFailed
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.observe import facts
@@ -22,7 +22,7 @@ from overcommit.plan import planner
 from overcommit.plan.arbiter import Candidate
 from overcommit.plan.case import Case
 from overcommit.plan.eligibility import judge
-from overcommit.plan.isolating import without_spoilers
+from overcommit.plan.isolation import without_failed_domains
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import MIB
 from tests.faults.daemon import Daemon, Disk, World, policy_text
@@ -53,7 +53,7 @@ def names_in(value: object) -> Iterator[str]:
             yield value.name
         case Snapshot():
             yield from (domain.name for domain in value.domains)
-        case Followed():
+        case TrackedDomain():
             yield value.domain.name
         case Case():
             yield value.domain.name
@@ -84,11 +84,11 @@ class Spoilt:
 
 
 STAGES: dict[str, tuple[Any, str]] = {
-    "its pulse": (controller, "take_pulse"),
-    "what it feels": (Followed, "feel"),
-    "what it felt": (followed, "feeling_between"),
-    "its heat": (Followed, "judge"),
-    "that it runs": (Followed, "see"),
+    "its pulse": (controller, "read_for_tick"),
+    "what it feels": (TrackedDomain, "add_sample"),
+    "what it felt": (tracked_domain, "sample_between"),
+    "its heat": (TrackedDomain, "judge"),
+    "that it runs": (TrackedDomain, "see"),
     "its fitness": (planner, "judge"),
     "its offers": (planner, "propose"),
     "all shares": (planner, "arbitrate"),
@@ -195,7 +195,7 @@ def test_what_is_nobodys_own_goes_on(
 ) -> None:
     with Disk().in_place():
         _, daemon = live(tmp_path)
-        monkeypatch.setattr(controller, "take_pulse", Spoilt(take_pulse, error))
+        monkeypatch.setattr(controller, "read_for_tick", Spoilt(read_for_tick, error))
         with pytest.raises(type(error)):
             daemon.run_for(60)
 
@@ -261,9 +261,9 @@ def test_who_spoils_it_is_found_among_many(bad: tuple[int, ...]) -> None:
             raise KeyError("x")
         return [domain.name for domain in domains]
 
-    result, spoilers = without_spoilers(snapshot, attempt)
+    result, failed_domains = without_failed_domains(snapshot, attempt)
     assert result == [domain.name for index, domain in enumerate(snapshot) if index not in bad]
-    assert [spoiler.domain for spoiler in spoilers] == [snapshot[index] for index in bad]
+    assert [failed_domain.domain for failed_domain in failed_domains] == [snapshot[index] for index in bad]
     assert tries <= 2 + 2 * len(bad) * 4
 
 
@@ -272,7 +272,7 @@ def test_what_nobody_spoils_alone_goes_on() -> None:
         raise KeyError("host")
 
     with pytest.raises(KeyError, match="host"):
-        without_spoilers(_snapshot(2), attempt)
+        without_failed_domains(_snapshot(2), attempt)
 
 
 def _snapshot(number: int) -> tuple[DomainFacts, ...]:

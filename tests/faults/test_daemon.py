@@ -241,7 +241,7 @@ def test_one_controller_at_a_time(world: World) -> None:
 def test_domains_come_beyond_the_slots_and_are_watched_and_what_was_known_is_kept(world: World) -> None:
     daemon = world.daemon()
     daemon.run_for(40)
-    known = daemon.controller._watching.idle(next(iter(daemon.controller._followed)))
+    known = daemon.controller._watching.idle(next(iter(daemon.controller._tracked)))
     assert known is not None
     began = known.window_seconds
     template = world.host.guests[0]
@@ -259,8 +259,8 @@ def test_domains_come_beyond_the_slots_and_are_watched_and_what_was_known_is_kep
     daemon.wake(WakeKind.LIFECYCLE)
     daemon.run_for(90)
     controller = daemon.controller
-    assert len(controller._followed) == 14
-    idles = [controller._watching.idle(who) for who in controller._followed]
+    assert len(controller._tracked) == 14
+    idles = [controller._watching.idle(who) for who in controller._tracked]
     assert None not in idles
     assert max(idle.window_seconds for idle in idles if idle) > began + 60
 
@@ -428,7 +428,7 @@ def test_sysfs_that_is_busy_for_a_minute_is_lived_through(world: World) -> None:
     locked(world, lambda: world.clock.monotonic() < until)
     daemon.run_for(240, lambda: well(world))
     assert daemon.mode() is Mode.ACTIVE
-    assert None not in [daemon.controller._watching.idle(who) for who in daemon.controller._followed]
+    assert None not in [daemon.controller._watching.idle(who) for who in daemon.controller._tracked]
     ends_well(world, daemon, found)
 
 

@@ -105,13 +105,13 @@ def test_a_promise_is_in_the_status_before_anybody_hears_of_it(world: World) -> 
 
 def test_what_settles_has_settled_after_its_time(world: World) -> None:
     daemon = world.daemon()
-    while not daemon.controller.state.past.settlings:
+    while not daemon.controller.state.past.cooldowns:
         daemon.run_for(10.0)
         assert world.clock.monotonic() < 900
-    ended_at = max(settling.ended_at for settling in daemon.controller.state.past.settlings)
+    ended_at = max(cooldown.ended_at for cooldown in daemon.controller.state.past.cooldowns)
     while world.clock.now() < ended_at + 300.0 + AT_MOST:
         daemon.run_for(10.0)
-    assert not [s for s in daemon.controller.state.past.settlings if s.ended_at <= ended_at]
+    assert not [s for s in daemon.controller.state.past.cooldowns if s.ended_at <= ended_at]
 
 
 def test_a_pause_outlives_the_daemon_that_was_ordered_to(world: World, disk: Disk) -> None:

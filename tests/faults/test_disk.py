@@ -146,7 +146,7 @@ def test_what_an_earlier_boot_left_does_not_keep_damon_from_being_given_back_on_
     for size in (64 * MIB, 32 * MIB):
         earlier.record(BalloonMoved(domain=old, before_bytes=128 * MIB, after_bytes=size))
     generation = session.journal.begin("apply", boot_id=installation.boot_id, started_at=1.0)
-    DamonPool(installation.kernel, session.journal, generation).claim(1, take_over=True)
+    DamonPool(installation.kernel, session.journal, generation).acquire(1, take_over=True)
     session.journal.unlock()
     assert installation.baseline() != found
     disk.take(0)
@@ -225,12 +225,12 @@ def test_nothing_is_given_on_a_full_disk_that_restore_would_not_give(
     plan = in_need(installation)
     assert [name_of(action) for action in plan.runnable][:1] == ["relief"]
     guest = installation.host.guests[-1]
-    squeezed = guest.balloon_target_bytes
+    reduced = guest.balloon_target_bytes
     for path in installation.directory.glob("generation-*"):
         if way_back == "none":
             path.unlink()
         else:
-            given = squeezed + plan.given_bytes - MIB
+            given = reduced + plan.given_bytes - MIB
             old, new = {
                 "too short": (f'"before_bytes": {guest.memory_bytes}', f'"before_bytes": {given}'),
                 "of another boot": (installation.boot_id, "another"),
@@ -239,4 +239,4 @@ def test_nothing_is_given_on_a_full_disk_that_restore_would_not_give(
     disk.take(2)
     with pytest.raises(OvercommitError, match=r"No space left|it would be given .*, it had"):
         installation.apply(plan)
-    assert guest.balloon_target_bytes == squeezed
+    assert guest.balloon_target_bytes == reduced

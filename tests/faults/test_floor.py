@@ -51,8 +51,8 @@ class Giving:
     def __call__(self, seconds: float) -> None:
         guest = self._guest
         if len(guest.swapped) > self._out:
-            lately = sum(many for at, many in self._given if self._host.uptime - at <= LOOK_SECONDS)
-            self.below = max(self.below, FLOOR - len(guest.resident) - lately)
+            last_minute = sum(many for at, many in self._given if self._host.uptime - at <= LOOK_SECONDS)
+            self.below = max(self.below, FLOOR - len(guest.resident) - last_minute)
         self._out = len(guest.swapped)
         if self._since is not None:
             self._since += seconds

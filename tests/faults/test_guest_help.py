@@ -129,7 +129,7 @@ def test_what_cannot_be_helped_is_planned_without_and_named(
         setattr(agent, name, value)
     domain = installation.plan().domains[0]
     assert says in domain.guest_help[GuestHelp.COMPACTION].reason
-    assert domain.guest_help[GuestHelp.COMPACTION].remedy
+    assert domain.guest_help[GuestHelp.COMPACTION].hint
     with pytest.raises(StalePlan, match="no longer eligible for free_page_reporting"):
         installation.apply(plan)
     assert not agent.compacted

@@ -33,7 +33,7 @@ def test_it_keeps_no_places_of_pages_from_plan_to_plan(tmp_path: Path) -> None:
     assert controller.state.snapshot is not None
     for domain in (
         *controller.state.snapshot.domains,
-        *(each.domain for each in controller._followed.values()),
+        *(each.domain for each in controller._tracked.values()),
     ):
         assert domain.residency is not None
         assert domain.residency.resident_bytes > 0

@@ -11,7 +11,7 @@ import pytest
 
 from overcommit.daemon.learning import KEEP_SECONDS, MOST_DOMAINS
 from overcommit.records.ledger import Ledger
-from overcommit.slo import Grip, Learnt
+from overcommit.slo import Throttle, Learnt
 from tests.faults.daemon import Daemon, Disk, World, incarnation
 
 HURT = Learnt(
@@ -32,16 +32,16 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield World(tmp_path)
 
 
-def grip_of(world: World, daemon: Daemon) -> Grip:
-    return daemon.controller._followed[incarnation(world.host.guests[0])].grip
+def throttle_of(world: World, daemon: Daemon) -> Throttle:
+    return daemon.controller._tracked[incarnation(world.host.guests[0])].throttle
 
 
 def hurt(world: World) -> Daemon:
     """A daemon that knows that its first guest was hurt."""
     daemon = world.daemon()
     daemon.run_for(10.0)
-    followed = daemon.controller._followed[incarnation(world.host.guests[0])]
-    followed.grip = Grip.resume(followed.grip.domain_class, HURT, seconds=0.0)
+    tracked = daemon.controller._tracked[incarnation(world.host.guests[0])]
+    tracked.throttle = Throttle.resume(tracked.throttle.domain_class, HURT, seconds=0.0)
     return daemon
 
 
@@ -54,13 +54,13 @@ def test_a_restart_knows_how_firmly_each_domain_was_held(world: World) -> None:
     world.clock.wait(600.0)
     again = world.daemon()
     again.run_for(5.0)
-    learnt = grip_of(world, again).learnt
+    learnt = throttle_of(world, again).learnt
     assert learnt is not None
     assert (learnt.notches, learnt.step_share, learnt.cause) == (4, 0.25, HURT.cause)
     assert 1.98 < learnt.relapses < 2.0
     assert learnt.rested_seconds is not None
     assert learnt.rested_seconds < 60.0, "nobody looked, so it was no comfort"
-    assert grip_of(world, again).why_not
+    assert throttle_of(world, again).why_not
 
 
 def test_one_that_is_killed_has_kept_it_by_its_next_plan(world: World) -> None:
@@ -71,7 +71,7 @@ def test_one_that_is_killed_has_kept_it_by_its_next_plan(world: World) -> None:
         daemon.abandon()
     again = world.daemon()
     again.run_for(5.0)
-    assert grip_of(world, again).notches == 4
+    assert throttle_of(world, again).notches == 4
 
 
 def test_it_is_written_down_when_it_changes_or_now_and_then(
@@ -88,9 +88,9 @@ def test_it_is_written_down_when_it_changes_or_now_and_then(
     daemon = world.daemon()
     daemon.run_for(2 * KEEP_SECONDS)
     assert kept == [], "nothing was learnt"
-    followed = daemon.controller._followed[incarnation(world.host.guests[0])]
+    tracked = daemon.controller._tracked[incarnation(world.host.guests[0])]
     long_ago = dataclasses.replace(HURT, rested_seconds=None)
-    followed.grip = Grip.resume(followed.grip.domain_class, long_ago, seconds=0.0)
+    tracked.throttle = Throttle.resume(tracked.throttle.domain_class, long_ago, seconds=0.0)
     daemon.run_for(3 * KEEP_SECONDS)
     assert 2 <= len(kept) <= 5
 
@@ -107,7 +107,7 @@ def test_another_life_of_it_begins_anew(world: World, what: str) -> None:
         guest.start_time += 1
     again = world.daemon()
     again.run_for(5.0)
-    assert grip_of(world, again).learnt is None
+    assert throttle_of(world, again).learnt is None
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_what_cannot_be_understood_was_never_learnt(world: World, state: str) ->
     ledger(world).keep("grips", wrong if state == "NOTCHES" else state.replace("BOOT", boot))
     again = world.daemon()
     again.run_for(5.0)
-    assert grip_of(world, again).learnt is None
+    assert throttle_of(world, again).learnt is None
 
 
 def test_what_was_learnt_of_domains_not_seen_yet_is_kept_for_a_day_and_bounded(world: World) -> None:

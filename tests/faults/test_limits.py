@@ -9,8 +9,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.apply.balloon import move_balloon
-from overcommit.apply.steps import run
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.routines import run
+from overcommit.apply.context import ApplyContext
 from overcommit.control.freeing import require_possible
 from overcommit.errors import Refused
 from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction
@@ -126,7 +126,7 @@ def test_a_limit_that_others_reach_meanwhile_ends_a_reclaim(tmp_path: Path, disk
     assert len(asked) == 1
 
 
-def relief(world: World, daemon: Daemon, domain: DomainFacts) -> tuple[BalloonAction, Worksite]:
+def relief(world: World, daemon: Daemon, domain: DomainFacts) -> tuple[BalloonAction, ApplyContext]:
     """From 60 MiB to 100, and what it is done with."""
     action = BalloonAction(
         id="1",
@@ -138,14 +138,14 @@ def relief(world: World, daemon: Daemon, domain: DomainFacts) -> tuple[BalloonAc
         because="it hurts",
         risk="none",
     )
-    site = Worksite(
+    context = ApplyContext(
         kernel=world.kernel,
         hypervisor=world.libvirt,
         clock=world.clock,
         generation=daemon.controller._generation,
         progress=lambda _: None,
     )
-    return action, site
+    return action, context
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,15 @@ def test_a_guest_in_pain_gets_what_its_limit_leaves_at_that_moment(
     daemon.run_for(5.0)
     assert daemon.controller.state.snapshot is not None
     (domain,) = daemon.controller.state.snapshot.domains
-    action, site = relief(world, daemon, domain)
-    outcome = run(move_balloon(site, action, domain), world.clock)
+    action, context = relief(world, daemon, domain)
+    outcome = run(move_balloon(context, action, domain), world.clock)
     assert outcome.status is status
     assert guest.balloon_bytes == left_at * MIB
     assert ("its limit is reached (memory.max" in outcome.detail) is (limit is not None)
     released = dataclasses.replace(
         action, before_bytes=left_at * MIB, after_bytes=128 * MIB, reason="released"
     )
-    assert run(move_balloon(site, released, domain), world.clock).status is Status.DONE
+    assert run(move_balloon(context, released, domain), world.clock).status is Status.DONE
     assert guest.balloon_bytes == 128 * MIB, "what it had before us it gets back, whatever its limit"
 
 
@@ -198,9 +198,9 @@ def test_a_guest_in_pain_gets_what_its_memory_node_has_at_that_moment(
         MemoryNode(nid=nid, total_bytes=1024 * MIB, free_bytes=there * MIB, droppable_bytes=0)
         for nid, there in ((0, 1000), (1, free))
     )
-    mocker.patch("overcommit.apply.worksite.read_nodes", return_value=(nodes, ()))
-    action, site = relief(world, daemon, domain)
-    outcome = run(move_balloon(site, action, domain), world.clock)
+    mocker.patch("overcommit.apply.context.read_nodes", return_value=(nodes, ()))
+    action, context = relief(world, daemon, domain)
+    outcome = run(move_balloon(context, action, domain), world.clock)
     assert (outcome.status, guest.balloon_bytes) == (status, left_at * MIB)
     assert ("it must lie on memory node 1" in outcome.detail) is (status is not Status.DONE)
 

@@ -87,8 +87,8 @@ def test_the_journal_knows_where_a_relief_left_the_balloon(installation: Install
     """Not where it was to go: else the next plan would blame somebody else for having moved it."""
     installation.apply(installation.plan())
     free = installation.host.guests[1]
-    squeezed = free.balloon_target_bytes
-    free.resident = set(range(squeezed // MIB))
+    reduced = free.balloon_target_bytes
+    free.resident = set(range(reduced // MIB))
     free.free.clear()
     installation.host.advance(5)
     plan = installation.plan()
@@ -97,7 +97,7 @@ def test_the_journal_knows_where_a_relief_left_the_balloon(installation: Install
         free.behaviour = Behaviour.REFUSING
     outcome = next(o for o in installation.apply(plan).outcomes if o.action == relief)
     assert outcome.status is (Status.FAILED if refused else Status.DONE)
-    assert free.balloon_target_bytes == (squeezed if refused else relief.after_bytes)
+    assert free.balloon_target_bytes == (reduced if refused else relief.after_bytes)
     assert installation.left_at("free") == outcome.left_at_bytes == free.balloon_target_bytes
     assert installation.past().balloons[0].baseline_bytes == free.memory_bytes
 

@@ -112,14 +112,14 @@ def test_a_guest_carries_what_it_had_as_long_as_an_older_generation_is_not_resto
     found = installation.baseline()
     installation.apply(installation.plan())
     free, session = installation.host.guests[1], installation.session()
-    squeezed = free.balloon_target_bytes
+    reduced = free.balloon_target_bytes
     domain = next(b.domain for b in installation.past().balloons)
     with session.generation("apply") as second:
-        second.record(BalloonMoved(domain=domain, before_bytes=squeezed, after_bytes=squeezed - 8 * MIB))
-        FakeHypervisor(installation.host).set_balloon(free.uuid, squeezed - 8 * MIB)
+        second.record(BalloonMoved(domain=domain, before_bytes=reduced, after_bytes=reduced - 8 * MIB))
+        FakeHypervisor(installation.host).set_balloon(free.uuid, reduced - 8 * MIB)
     free.claim = carried
     assert installation.restore(since=second.number).left == ()
-    assert (free.balloon_target_bytes, free.claim) == (squeezed, {"balloon": 128 * MIB})
+    assert (free.balloon_target_bytes, free.claim) == (reduced, {"balloon": 128 * MIB})
     assert installation.restore().left == ()
     assert (free.balloon_target_bytes, free.claim) == (128 * MIB, {})
     assert installation.baseline() == found
@@ -135,25 +135,25 @@ def test_a_hypervisor_that_takes_no_claim_keeps_no_guest_from_its_part(
     installation = install(tmp_path / "state", "cold-hint+reclaim")
     installation.apply(installation.plan())
     free, session = installation.host.guests[1], installation.session()
-    squeezed = free.balloon_target_bytes
+    reduced = free.balloon_target_bytes
     domain = next(b.domain for b in installation.past().balloons)
     with session.generation("apply") as second:
-        second.record(BalloonMoved(domain=domain, before_bytes=squeezed, after_bytes=squeezed - 8 * MIB))
-        FakeHypervisor(installation.host).set_balloon(free.uuid, squeezed - 8 * MIB)
+        second.record(BalloonMoved(domain=domain, before_bytes=reduced, after_bytes=reduced - 8 * MIB))
+        FakeHypervisor(installation.host).set_balloon(free.uuid, reduced - 8 * MIB)
     assert installation.restore(since=second.number).left == ()
-    assert free.balloon_target_bytes == squeezed
+    assert free.balloon_target_bytes == reduced
 
 
 @pytest.mark.parametrize("booting", [True, False], ids=["while it boots", "after it has booted"])
 def test_a_guest_that_was_reset_and_says_an_old_size_is_nudged(world: World, booting: bool) -> None:
     """Its driver began with all of its memory, and had nothing to tell."""
     cold = world.host.guests[0]
-    squeezed = cold.balloon_target_bytes
+    reduced = cold.balloon_target_bytes
     cold.reset()
     cold.balloon_target_bytes = cold.memory_bytes
     if not booting:
         world.clock.wait(30.0)
-        assert (cold.balloon_bytes, cold.says_balloon_bytes) == (cold.memory_bytes, squeezed)
+        assert (cold.balloon_bytes, cold.says_balloon_bytes) == (cold.memory_bytes, reduced)
     restored = world.verbs.restore()
     assert restored.left == restored.under_way == ()
     world.clock.wait(1.0)

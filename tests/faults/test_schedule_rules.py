@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from overcommit.apply import lever
-from overcommit.apply.worksite import Held
+from overcommit.apply import resizing
+from overcommit.apply.context import Held
 from overcommit.model.facts import Residency
 from overcommit.model.plan import refusal
 from overcommit.observe import attempts, memory
@@ -82,13 +82,13 @@ def test_s2_a_gap_that_is_taken_for_a_figure(life: Life, monkeypatch: pytest.Mon
 
 
 def test_s5_what_the_balloon_says_is_claimed(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    really = lever._outcome
+    really = resizing._outcome
 
-    def outcome(site: Any, action: Any, end: Any, began: float, **figures: Any) -> Any:
+    def outcome(context: Any, action: Any, end: Any, began: float, **figures: Any) -> Any:
         said = Held(action.before_bytes - action.after_bytes, 0)
-        return really(site, action, end, began, **figures | {"given": said})
+        return really(context, action, end, began, **figures | {"given": said})
 
-    monkeypatch.setattr(lever, "_outcome", outcome)
+    monkeypatch.setattr(resizing, "_outcome", outcome)
     named(life, "free").behaviour = Behaviour.PHANTOM
     with pytest.raises(Broken, match=r"S5: \d+ MiB of free are said to be freed, where 0 MiB are gone"):
         run(life)
@@ -108,7 +108,7 @@ def test_s6_a_reason_that_is_none(life: Life, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_s6_who_gave_nothing_is_not_given_back(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lever, "_PHANTOM_SHARE", -1.0)
+    monkeypatch.setattr(resizing, "_PHANTOM_SHARE", -1.0)
     named(life, "free").behaviour = Behaviour.PHANTOM
     with pytest.raises(Broken, match=r"S6: free gave, and the host still holds \d+ MiB of that"):
         run(life)
@@ -123,7 +123,7 @@ def test_s6_no_quarantine(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_s8_a_guest_is_believed_everything(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = "overcommit.hypervisor.guest_figures"
-    monkeypatch.setattr(f"{figures}.believed_balloon", lambda stats, **_: stats)
+    monkeypatch.setattr(f"{figures}.checked_balloon", lambda stats, **_: stats)
     monkeypatch.setattr("overcommit.plan.rungs.balloon.kept_bytes", lambda *_: 8 * MIB)
     monkeypatch.setattr("overcommit.plan.rungs.balloon.guest_reserve", lambda *_: 8 * MIB)
     named(life, "cold").says_usable_bytes = 1 << 62

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from overcommit.apply.lever import REBOOTS
+from overcommit.apply.resizing import REBOOTS
 from overcommit.daemon.report import status_of
 from overcommit.model.wake import WakeKind
 from tests.faults.daemon import Daemon, Disk, World, incarnation
@@ -42,9 +42,14 @@ def test_a_domain_that_is_held_more_firmly_than_its_class_says_is_told_with_the_
 ) -> None:
     before, other = told_by(daemon)["domains"]
     assert (before["held"], before["why_not"], before["outside_share"]) == (None, None, 0.0)
-    followed = daemon.controller._followed[incarnation(world.host.guests[0])]
-    followed.grip = dataclasses.replace(
-        followed.grip, notches=2, step_share=0.5, cause="it stalled", judged_seconds=600, outside_seconds=60
+    tracked = daemon.controller._tracked[incarnation(world.host.guests[0])]
+    tracked.throttle = dataclasses.replace(
+        tracked.throttle,
+        notches=2,
+        step_share=0.5,
+        cause="it stalled",
+        judged_seconds=600,
+        outside_seconds=60,
     )
     now, untouched = told_by(daemon)["domains"]
     assert now["held"].startswith(
@@ -52,7 +57,7 @@ def test_a_domain_that_is_held_more_firmly_than_its_class_says_is_told_with_the_
     )
     assert (now["cold_after_seconds"], now["outside_share"]) == (40.0, 0.1)
     assert untouched["held"] == other["held"]
-    followed.grip = dataclasses.replace(followed.grip, rested_seconds=0.0)
+    tracked.throttle = dataclasses.replace(tracked.throttle, rested_seconds=0.0)
     resting = told_by(daemon)["domains"][0]
     assert (resting["held"], resting["why_not"].startswith("it stalled. Nothing is taken for")) == (
         None,

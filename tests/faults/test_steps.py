@@ -14,8 +14,8 @@ from pytest_mock import MockerFixture
 
 from overcommit.apply import actors
 from overcommit.apply.execute import carry_out_one
-from overcommit.apply.steps import Steps, run
-from overcommit.apply.worksite import Worksite
+from overcommit.apply.routines import Routine, run
+from overcommit.apply.context import ApplyContext
 from overcommit.clock import Clock
 from overcommit.damon.pool import DamonPool
 from overcommit.host.cgroup import reclaim
@@ -50,7 +50,7 @@ SLOT = 2
 class Work:
     """One action under way; what is in ``reasons`` stops it."""
 
-    steps: Steps[Outcome]
+    steps: Routine[Outcome]
     clock: Clock
     reasons: list[str]
 
@@ -81,7 +81,7 @@ def under_way(installation: Installation, plan: Plan, kind: type[Action]) -> Ite
         DamonPool(kernel, session.journal, generation) as pool,
     ):
         facts = {d.incarnation: d for d in observe(kernel, hypervisor, session.clock).domains}
-        site = Worksite(
+        context = ApplyContext(
             kernel=kernel,
             hypervisor=hypervisor,
             clock=session.clock,
@@ -90,9 +90,9 @@ def under_way(installation: Installation, plan: Plan, kind: type[Action]) -> Ite
             stop_because=lambda: reasons[0] if reasons else None,
         )
         if plan.needs_damon:
-            pool.claim(SLOT + 1, take_over=True)
+            pool.acquire(SLOT + 1, take_over=True)
         domain = None if isinstance(action, KsmAction) else facts[action.domain]
-        yield Work(carry_out_one(site, pool, action, domain, slot=SLOT), session.clock, reasons)
+        yield Work(carry_out_one(context, pool, action, domain, slot=SLOT), session.clock, reasons)
 
 
 EXECUTORS: dict[str, tuple[type[Action], Make]] = {
@@ -257,7 +257,7 @@ def test_a_guest_that_was_just_asked_keeps_all_when_told_to_stop(tmp_path: Path)
     assert guest.balloon_target_bytes == outcome.left_at_bytes == guest.memory_bytes
 
 
-def squeezed(directory: Path) -> Installation:
+def reduced(directory: Path) -> Installation:
     """The second guest needs what its balloon took."""
     installation = install(directory / "state", "damos-fvaddr")
     installation.apply(installation.plan())
@@ -269,7 +269,7 @@ def squeezed(directory: Path) -> Installation:
 
 
 def test_giving_back_is_not_stopped(tmp_path: Path) -> None:
-    installation = squeezed(tmp_path)
+    installation = reduced(tmp_path)
     guest = installation.host.guests[1]
     with under_way(installation, installation.plan(), BalloonAction) as work:
         work.reasons.append(REASON)
@@ -280,7 +280,7 @@ def test_giving_back_is_not_stopped(tmp_path: Path) -> None:
 
 
 def test_giving_back_that_is_given_up_leaves_the_target_set(tmp_path: Path) -> None:
-    installation = squeezed(tmp_path)
+    installation = reduced(tmp_path)
     guest = installation.host.guests[1]
     plan = installation.plan()
     (relief,) = (action for action in plan.runnable if isinstance(action, BalloonAction))

@@ -47,8 +47,12 @@ def test_what_swapoff_reads_back_is_no_pain_of_a_guest(world: World) -> None:
     host.swapoff, host.swap_total_bytes = False, 0
     daemon.run_for(70.0)
     assert guest.promoted_pages * 4096 >= 30 * MIB
-    for followed in daemon.controller._followed.values():
-        assert (followed.grip.notches, followed.grip.cause, followed.grip.outside_seconds) == (0, "", 0.0)
+    for tracked in daemon.controller._tracked.values():
+        assert (tracked.throttle.notches, tracked.throttle.cause, tracked.throttle.outside_seconds) == (
+            0,
+            "",
+            0.0,
+        )
     assert daemon.mode() is Mode.ACTIVE
     assert "the host has no swap" in daemon.sentence
 
@@ -59,8 +63,8 @@ def test_what_a_guest_reads_back_itself_is_its_pain_all_the_same(world: World) -
     guest = world.host.guests[0]
     guest.hot |= set(guest.swapped)
     daemon.run_for(30.0)
-    (felt,) = [f for f in daemon.controller._followed.values() if f.domain.name == guest.name]
-    assert felt.grip.cause
+    (slo_state,) = [f for f in daemon.controller._tracked.values() if f.domain.name == guest.name]
+    assert slo_state.throttle.cause
 
 
 def test_a_page_out_ends_when_swap_is_turned_off(installation: Installation) -> None:

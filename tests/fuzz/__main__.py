@@ -17,7 +17,7 @@ from tests.fuzz import repeating
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
-PATIENCE_SECONDS = 900.0
+CLIENT_TIMEOUT_SECONDS = 900.0
 """Beyond the time of a fuzzer: Hypothesis makes a finding smaller for five minutes at most, per property."""
 SHOWN_LINES = 60
 
@@ -81,7 +81,7 @@ def run(file: Path, *, seconds: float, seed: int | None, kept: Path) -> Result:
             [*command, str(file)], cwd=CHECKOUT, env=environment, stdout=output, stderr=output
         )
         try:
-            status = fuzzer.wait(seconds + PATIENCE_SECONDS)
+            status = fuzzer.wait(seconds + CLIENT_TIMEOUT_SECONDS)
             ended = f"ended by itself with {status}"
         except subprocess.TimeoutExpired:
             status, ended = -1, "did not end"

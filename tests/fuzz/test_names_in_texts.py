@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from overcommit.cli import render, status
 from overcommit.cli.accounts import limit_findings
-from overcommit.cli.remembered import events_text, quarantine_texts, reservation_text
+from overcommit.cli.history_text import events_text, quarantine_texts, reservation_text
 from overcommit.cli.tables import columns, plain_lines, table
 from overcommit.control.naming import names_of
 from overcommit.control.status import quarantine_json, status_document
@@ -25,7 +25,7 @@ from overcommit.model.part import MemoryPart
 from overcommit.model.past import Left, Past, Quarantine, Reservation
 from overcommit.model.policy import Actuator
 from overcommit.plan.planner import make_plan
-from overcommit.shown import plain
+from overcommit.display import plain
 from overcommit.units import GIB, MIB
 from tests import scenarios
 

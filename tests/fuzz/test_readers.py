@@ -177,7 +177,7 @@ IN_A_FILE = Definition(
 )
 
 
-def followed(text: str) -> list[object]:
+def tracked(text: str) -> list[object]:
     assembler = trace.WindowAssembler()
     assembler.begin(162, 48.0, seconds=2.0)
     return list(assembler.feed(text))
@@ -212,7 +212,7 @@ OfFiles = Callable[[FileKernel], object]
 OfText = Callable[[str], object]
 READERS: dict[Callable[..., object], OfFiles] = {
     block.directory_of_mount: mounted,
-    block.read_bottom: lambda host: block.read_bottom(host, f"{BLOCK}/dm-1"),
+    block.read_physical_devices: lambda host: block.read_physical_devices(host, f"{BLOCK}/dm-1"),
     block.read_device: lambda host: block.read_device(host, f"{BLOCK}/dm-1"),
     block.read_mount: lambda host: block.read_mount(host, "/swap x/file"),
     block.read_name: lambda host: block.read_name(host, "/sys/dev/block/8:2"),
@@ -276,7 +276,7 @@ PARSERS: dict[Callable[..., object], tuple[OfText, str]] = {
     memory_xml.bytes_of: (lambda text: memory_xml.bytes_of(ET.Element("cell", unit="MiB"), text), "2048"),
     memory_xml.number_of: (memory_xml.number_of, "2097152"),
     smaps.parse_smaps: (mapped, SMAPS),
-    trace.WindowAssembler: (followed, TRACE),
+    trace.WindowAssembler: (tracked, TRACE),
     tree.parse_regions: (regions, "4096\n"),
 }
 """Readers of a text, each with one."""

@@ -29,7 +29,7 @@ from overcommit.model.facts import (
 from overcommit.model.heat import Heat
 from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.part import MemoryPart
-from overcommit.model.past import Left, Past, Quarantine, Reservation, Settling
+from overcommit.model.past import Left, Past, Quarantine, Reservation, Cooldown
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.model.restraint import Restraint
@@ -141,8 +141,8 @@ def _past(words: Words) -> Past:
             for name, about in words.pop("devices", {}).items()
             for alias, sizes in about.items()
         ),
-        settlings=tuple(
-            Settling(
+        cooldowns=tuple(
+            Cooldown(
                 domain=scenarios.incarnation(name),
                 freed_bytes=_size(about["freed"]),
                 ended_at=scenarios.NOW - parse_duration(about["ago"]),

@@ -220,7 +220,7 @@ def test_a_guest_in_pain_gets_all_that_was_taken_where_the_host_has_it(world: Wo
             found = facts.definition.device(left.part.device)
             assert found is not None
             has, whole, device = found.current_bytes, found.size_bytes, left.part.device
-            if not found.settled:
+            if not found.resized:
                 continue
         most = min(left.baseline_bytes, whole)
         given_back = [
@@ -335,7 +335,7 @@ def test_whole_blocks_go_and_the_guest_keeps_what_it_uses_and_a_reserve(world: W
         device = facts.definition.device(action.device)
         assert device is not None
         assert facts.balloon is not None
-        assert device.settled
+        assert device.resized
         assert action.before_bytes == device.current_bytes
         assert action.after_bytes % device.block_bytes == action.before_bytes % device.block_bytes == 0
         if gives(action):

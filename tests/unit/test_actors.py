@@ -32,7 +32,7 @@ def test_reclaim_that_takes_more_is_asked_for_less(mocker: MockerFixture, more: 
     taken = [0]
     for _ in range(60):
         before = len(asked)
-        assert actor.step(pace, PLANNED - taken[-1])
+        assert actor.advance(pace, PLANNED - taken[-1])
         taken.append(taken[-1] + (round(more * asked[-1]) if len(asked) > before else 0))
     for begin in range(0, 60, 10):
         for end in range(begin + 10, 61, 10):
@@ -52,6 +52,6 @@ def test_a_rest_does_not_make_good_what_was_taken_too_fast(mocker: MockerFixture
     resting = dataclasses.replace(going, bytes_per_second=0)
     left = PLANNED - 5 * RATE  # reclaim took five seconds' worth at once
     for pace, left_bytes in ((going, PLANNED), (resting, left), (resting, left), (going, left)):
-        actor.step(pace, left_bytes)
+        actor.advance(pace, left_bytes)
     assert reclaim.call_count == 1
     assert actor.ahead

@@ -157,13 +157,11 @@ def test_what_the_policy_does_not_want_now_is_refused() -> None:
 
 
 def test_a_guest_gets_back_no_more_than_was_taken_from_it() -> None:
-    squeezed = scenarios.domain(
-        "web", size=2 * GIB, resident=GIB, balloon=scenarios.guest_says(0, actual=GIB)
-    )
-    scene = Scene({}, (squeezed, DB), {})
+    reduced = scenarios.domain("web", size=2 * GIB, resident=GIB, balloon=scenarios.guest_says(0, actual=GIB))
+    scene = Scene({}, (reduced, DB), {})
     (balloon,) = (a for a in PLAIN.plan.runnable if isinstance(a, BalloonAction))
     relief = dataclasses.replace(
-        balloon, domain=squeezed.incarnation, before_bytes=GIB, after_bytes=2 * GIB, expected_bytes=0, id="1"
+        balloon, domain=reduced.incarnation, before_bytes=GIB, after_bytes=2 * GIB, expected_bytes=0, id="1"
     )
     plan = dataclasses.replace(scene.plan, actions=(relief,))
     assert "it would be given 2.0 GiB, it had 0 B before" in scene.refusal(plan)

@@ -20,10 +20,10 @@ assert not too_much & set(sys.modules), "the worker is forked with this in memor
 import overcommit.daemon.service
 too_much = {"click", "pydantic", "pydantic_core", "yaml", "subprocess"}
 assert not too_much & set(sys.modules), "the daemon has in memory for ever what it needs once, or never"
-from overcommit.policy import apart
+from overcommit.policy import reader_process
 from overcommit.control.one_controller import Control
 from overcommit.daemon.controller import Controller
-from overcommit.daemon.footing import Footing
+from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.state import TickRequest
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.notify import ServiceManager
@@ -65,8 +65,8 @@ control = Control(
 before = set(sys.modules)
 with control.generation("daemon") as generation:
     controller = Controller(
-        control, hypervisor, generation, PolicyFile(directory / "policy.yaml", apart.Reader),
-        footing=Footing(),
+        control, hypervisor, generation, PolicyFile(directory / "policy.yaml", reader_process.Reader),
+        mode_state=ModeState(),
         take_over=True,
     )
     wakes, manager = FakeWakes(clock), ServiceManager(clock, {})

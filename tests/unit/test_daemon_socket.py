@@ -24,7 +24,7 @@ from overcommit.errors import Conflict, HostError, Refused, UsageError
 from overcommit.wire.client import find_daemon
 from overcommit.wire.peers import Group, Peer, find_group, peer_of
 from overcommit.wire.protocol import MOST_REQUEST_BYTES, Reply, ReplyKind, Request, Verb
-from overcommit.wire.seats import LINGERING_SECONDS, MOST_OF_ONE_USER, MOST_SEATS
+from overcommit.wire.admission import LINGERING_SECONDS, MOST_OF_ONE_USER, MOST_CONNECTIONS
 from overcommit.wire.server import MOST_OF_ONE_AT_ONCE, ControlServer, Order
 
 OPERATORS = Group("operators", 4242)
@@ -301,7 +301,7 @@ def is_let_in(served: Served, peer: Peer) -> bool:
 
 def test_no_user_and_no_number_of_users_keep_another_out(served: Served) -> None:
     served.start().publish(b"{}", None, None)
-    users = [Peer(9, uid, frozenset()) for uid in range(2000, 2000 + MOST_SEATS // MOST_OF_ONE_USER)]
+    users = [Peer(9, uid, frozenset()) for uid in range(2000, 2000 + MOST_CONNECTIONS // MOST_OF_ONE_USER)]
     with contextlib.ExitStack() as held:
         for user in users:
             for _ in range(MOST_OF_ONE_USER):
@@ -314,13 +314,13 @@ def test_no_user_and_no_number_of_users_keep_another_out(served: Served) -> None
 def test_a_place_for_each_of_many_users_is_given_to_who_asks(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("overcommit.wire.seats.LINGERING_SECONDS", 0.2)
+    monkeypatch.setattr("overcommit.wire.admission.LINGERING_SECONDS", 0.2)
     assert LINGERING_SECONDS > 0.2
     served.start().publish(b"{}", None, None)
     with contextlib.ExitStack() as held:
         silent = [
             held.enter_context(served.connect(Peer(9, uid, frozenset())))
-            for uid in range(2000, 2000 + MOST_SEATS)
+            for uid in range(2000, 2000 + MOST_CONNECTIONS)
         ]
         assert not is_let_in(served, STRANGER), "they have only just come"
         time.sleep(0.3)
@@ -330,9 +330,9 @@ def test_a_place_for_each_of_many_users_is_given_to_who_asks(
 
 def test_the_group_cannot_keep_root_out_nor_one_of_it_another(served: Served) -> None:
     served.start().publish(b"{}", None, None)
-    members = [Peer(9, uid, frozenset({OPERATORS.gid})) for uid in range(2000, 2000 + MOST_SEATS)]
+    members = [Peer(9, uid, frozenset({OPERATORS.gid})) for uid in range(2000, 2000 + MOST_CONNECTIONS)]
     with contextlib.ExitStack() as held:
-        for member in members[: MOST_SEATS // MOST_OF_ONE_USER]:
+        for member in members[: MOST_CONNECTIONS // MOST_OF_ONE_USER]:
             for _ in range(MOST_OF_ONE_USER):
                 held.enter_context(served.connect(member))
         assert is_let_in(served, members[-1])
@@ -345,7 +345,7 @@ def test_who_waits_for_an_order_is_not_sent_away(served: Served) -> None:
     waiting = served.ask(Verb.PAUSE, MEMBER)
     order = served.order()
     with contextlib.ExitStack() as held:
-        for uid in range(2000, 2000 + 2 * MOST_SEATS):
+        for uid in range(2000, 2000 + 2 * MOST_CONNECTIONS):
             held.enter_context(served.connect(Peer(9, uid, frozenset({OPERATORS.gid}))))
         order.reply({"mode": "paused"})
         assert answer(waiting).body == {"mode": "paused"}

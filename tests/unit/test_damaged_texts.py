@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from overcommit.daemon.pulse import take_pulse
+from overcommit.daemon.tick_reading import read_for_tick
 from overcommit.errors import Unreadable
 from overcommit.observe.facts import observe
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
@@ -50,11 +50,11 @@ def test_it_is_a_gap_of_each_domain(kernel: DamagedKernel, damage: tuple[str, st
 def test_a_process_whose_statistics_make_no_sense_is_not_over(kernel: DamagedKernel) -> None:
     hypervisor, clock = FakeHypervisor(kernel.host), FakeClock(kernel.host)
     domain = observe(kernel, hypervisor, clock).domains[0]
-    assert take_pulse(kernel, clock, domain, None) is not None
+    assert read_for_tick(kernel, clock, domain, None) is not None
     kernel.damage = ("/stat", "500 (qemu")
-    pulse = take_pulse(kernel, clock, domain, None)
-    assert pulse is not None, "it would be taken for a domain that ended"
-    assert (pulse.cgroup, pulse.balloon) == (None, None)
+    tick_reading = read_for_tick(kernel, clock, domain, None)
+    assert tick_reading is not None, "it would be taken for a domain that ended"
+    assert (tick_reading.cgroup, tick_reading.balloon) == (None, None)
 
 
 def test_without_the_host_s_own_memory_there_is_a_sentence(kernel: DamagedKernel) -> None:

@@ -22,7 +22,7 @@ from overcommit.damon.schemes import (
     paddr_actor,
     with_pain,
 )
-from overcommit.damon.sysfs import DamonSysfs, patience_of
+from overcommit.damon.sysfs import DamonSysfs, busy_deadline_of
 from overcommit.damon.tree import Context, Filter, Kdamond, Scheme, Target, Weights, parse_regions
 from overcommit.errors import HostError, Unsupported
 from overcommit.model.heat import AccessRegion
@@ -343,7 +343,7 @@ def test_no_message_says_where_a_process_s_memory_lies(name: str, number: int) -
     kernel = Refusing(FakeHost([]), name, number)
     pieces = (Range(0x7F12_3456_0000, 0x7F12_3496_0000),)
     wanted = actor(target=Target.of(42, pieces))
-    with patience_of(0.0), pytest.raises(HostError) as caught:
+    with busy_deadline_of(0.0), pytest.raises(HostError) as caught:
         kernel.tree.configure(0, wanted, MODERN)
     assert f"/{name}" in str(caught.value)
     assert str(pieces[0].start)[:6] not in str(caught.value)

@@ -128,7 +128,7 @@ def test_virtio_mem_devices() -> None:
         current_bytes=256 * MIB,
         node=1,
     )
-    assert (first.settled, second.settled) == (True, False)
+    assert (first.resized, second.resized) == (True, False)
     assert (found.plugged_bytes, found.leaving_bytes, found.base_bytes) == (256 * MIB, 0, GIB)
     assert found.device("virtiomem1") == second
     assert found.device("dimm0") is None

@@ -11,10 +11,10 @@ def test_no_way_out_is_named_for_what_could_not_be_read() -> None:
     """The reason says why; no option of ours shows more."""
     unread = scenarios.domain("web", gaps={"residency": "Permission denied"})
     verdict = judge(unread, scenarios.host(), frozenset(Actuator))[Actuator.PAGEOUT]
-    assert (verdict.reason, verdict.remedy) == ("cannot read its residency: Permission denied", "")
+    assert (verdict.reason, verdict.hint) == ("cannot read its residency: Permission denied", "")
 
 
 def test_reporting_that_is_off_is_switched_on_by_what_can_be_pasted() -> None:
     plain = scenarios.domain("-web", free_page_reporting=False)
     verdict = judge(plain, scenarios.host(), frozenset(Actuator))[Actuator.FREE_PAGE_REPORTING]
-    assert verdict.remedy.startswith(f"overcommitctl prepare {plain.incarnation.uuid} --apply, then")
+    assert verdict.hint.startswith(f"overcommitctl prepare {plain.incarnation.uuid} --apply, then")

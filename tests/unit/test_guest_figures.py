@@ -12,8 +12,8 @@ from overcommit.hypervisor.guest_figures import (
     MEMORY_DEVICE,
     MOST_COUNTED,
     STATISTICS,
-    believed,
-    doubt_gap,
+    checked_definition,
+    implausible_gap,
     read_balloon,
 )
 from overcommit.model.blocks import VirtioMemDevice
@@ -66,7 +66,7 @@ def test_a_size_beyond_what_was_promised_is_none_and_named(name: str, value: int
     stats = said(**{name: value})
     assert getattr(stats, name) is None
     assert len(stats.doubts) == 1
-    gap = doubt_gap(stats, MOST)
+    gap = implausible_gap(stats, MOST)
     assert gap is not None
     assert gap.what == STATISTICS
     assert "promised 128 MiB" in gap.why
@@ -116,9 +116,9 @@ def test_memory_devices_and_claims_are_within_the_maximum() -> None:
             ),
         ),
     )
-    sane, gaps = believed(definition)
+    sane, gaps = checked_definition(definition)
     assert sane.plugged_bytes == 64 * MIB
     assert sane.virtio_mem[0].requested_bytes == 64 * MIB
     assert sane.claim == {"device ua-1": MIB}
     assert [gap.what for gap in gaps] == [MEMORY_DEVICE]
-    assert believed(sane) == (sane, ())
+    assert checked_definition(sane) == (sane, ())

@@ -267,7 +267,7 @@ def test_what_cannot_even_be_set_aside_is_said(installed: Installed, monkeypatch
 
 
 def test_a_file_that_somebody_keeps_locked(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overcommit.records.ledger._PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("overcommit.records.ledger._LOCK_TIMEOUT_SECONDS", 0.01)
     installed.ledger.note(FULL)
     holder = sqlite3.connect(installed.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

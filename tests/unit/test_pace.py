@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overcommit.apply.pace import Look, Pace
+from overcommit.apply.pace import PaceSample, Pace
 from overcommit.model.pain import LEAST_PAGES_PER_MINUTE, PainBounds
 from overcommit.units import MIB, PAGE_SIZE
 
@@ -18,19 +18,19 @@ MOST = 50 * MIB
 BOUNDS = PainBounds(psi_some=0.01, promoted_pages_per_minute=128)
 GONE = 32 * MIB
 """What was freed, where that matters little."""
-CALM, STALLED = Look(1.0, 0.0, 0), Look(1.0, 0.5, 0)
+CALM, STALLED = PaceSample(1.0, 0.0, 0), PaceSample(1.0, 0.5, 0)
 
 
 def begin(bounds: PainBounds = BOUNDS, most: int = MOST) -> Pace:
     return Pace.begin(bounds, most)
 
 
-def course(looks: Iterable[Look], start: Pace | None = None) -> list[Pace]:
+def course(samples: Iterable[PaceSample], start: Pace | None = None) -> list[Pace]:
     """The pace after each look, the one before all included."""
-    return list(accumulate(looks, Pace.after, initial=start or begin()))
+    return list(accumulate(samples, Pace.after, initial=start or begin()))
 
 
-def in_a_guest(guest: Callable[[int], Look], seconds: int) -> Iterator[Pace]:
+def in_a_guest(guest: Callable[[int], PaceSample], seconds: int) -> Iterator[Pace]:
     """One whose pain comes of what is taken from it."""
     pace = begin()
     for _ in range(seconds):
@@ -57,7 +57,7 @@ def test_lasting_pain_stops_it_within_seconds_and_it_recovers_afterwards() -> No
 
 
 def test_between_comfort_and_pain_the_rate_stays() -> None:
-    rates = [pace.bytes_per_second for pace in course([CALM, Look(1.0, 0.06, 0), *[CALM] * 10])]
+    rates = [pace.bytes_per_second for pace in course([CALM, PaceSample(1.0, 0.06, 0), *[CALM] * 10])]
     assert rates[1] > rates[0]
     assert set(rates[2:12]) == {rates[1]}
     assert rates[12] > rates[1]
@@ -74,30 +74,30 @@ def test_against_a_guest_that_feels_it_later_the_swings_do_not_grow(
     """
     taken = [0] * (delay + 1)
 
-    def guest(rate: int) -> Look:
+    def guest(rate: int) -> PaceSample:
         taken.append(rate)
-        return Look(1.0, min(1.0, pain_per_mib * taken[-1 - delay] / MIB), 0)
+        return PaceSample(1.0, min(1.0, pain_per_mib * taken[-1 - delay] / MIB), 0)
 
     paces = list(in_a_guest(guest, 600))
     rates = [pace.bytes_per_second for pace in paces]
     widest = [max(rates[at : at + 150]) - min(rates[at : at + 150]) for at in range(0, 600, 150)]
     assert all(later <= earlier for earlier, later in pairwise(widest[1:]))
-    felt = sum(look.stalled_seconds for pace in paces[300:] for look in pace.looks[:1]) / 300
-    assert felt <= most_felt * BOUNDS.psi_some
+    slo_state = sum(sample.stalled_seconds for pace in paces[300:] for sample in pace.samples[:1]) / 300
+    assert slo_state <= most_felt * BOUNDS.psi_some
     assert sum(rates[300:]) > 0, "it goes on"
 
 
 def test_a_guest_that_reads_back_a_share_of_it_is_held_to_its_bound_per_minute() -> None:
     """Half a page of each MiB comes back at once; unpaced that would be 1500 a minute."""
-    paces = list(in_a_guest(lambda rate: Look(1.0, 0.0, rate // (2 * MIB)), 600))
+    paces = list(in_a_guest(lambda rate: PaceSample(1.0, 0.0, rate // (2 * MIB)), 600))
     assert paces[-1].promoted_pages <= 10 * 2 * BOUNDS.promoted_pages_per_minute
     assert paces[-1].bytes_per_second < MOST
 
 
 def test_a_rest_ends_where_pain_does_though_comfort_is_not_reached() -> None:
     """A guest that always reads a little back, near its bound."""
-    little = Look(1.0, 0.0, 2)
-    paces = course([*[Look(1.0, 0.0, 40)] * 10, *[little] * 120])
+    little = PaceSample(1.0, 0.0, 2)
+    paces = course([*[PaceSample(1.0, 0.0, 40)] * 10, *[little] * 120])
     assert any(pace.bytes_per_second == 0 for pace in paces)
     assert 0.5 < paces[-1].pain < 1.0
     assert 0 < paces[-1].bytes_per_second < MOST // 16
@@ -105,7 +105,7 @@ def test_a_rest_ends_where_pain_does_though_comfort_is_not_reached() -> None:
 
 
 def test_a_burst_of_promotions_counts_once_and_is_forgotten_after_a_minute() -> None:
-    burst = [CALM] * 16 + [Look(1.0, 0.0, 100)]
+    burst = [CALM] * 16 + [PaceSample(1.0, 0.0, 100)]
     paces = course([*burst, *[CALM] * 62])
     assert paces[len(burst)].promotions_per_minute == 100, "not 6000"
     assert not any(pace.bytes_per_second == 0 or pace.hopeless(GONE) for pace in paces)
@@ -117,7 +117,7 @@ def test_a_few_promotions_neither_end_nor_slow_the_page_out_of_a_small_guest(wor
     """Google's 0.2 % a minute of these are 0, 0, 4 and 32 pages: one read-ahead is eight."""
     bounds = PainBounds.of(0.01, 0.002, working_set)
     assert bounds.promoted_pages_per_minute == LEAST_PAGES_PER_MINUTE
-    paces = course([Look(1.0, 0.0, 8)] * 4 + [CALM] * 12, begin(bounds))
+    paces = course([PaceSample(1.0, 0.0, 8)] * 4 + [CALM] * 12, begin(bounds))
     assert paces[-1].bytes_per_second == MOST
 
 
@@ -132,7 +132,7 @@ def test_pain_that_goes_on_at_rest_ends_it() -> None:
     ended = next(pace for pace in paces if pace.hopeless(GONE))
     assert ended.resting_seconds >= 15
     assert "memory pressure" in str(ended.hopeless(GONE))
-    paging = course([Look(1.0, 0.0, 20)] * 40)
+    paging = course([PaceSample(1.0, 0.0, 20)] * 40)
     ended = next(pace for pace in paging if pace.hopeless(GONE))
     assert ended.resting_seconds >= 15
     assert "read back" in str(ended.hopeless(GONE))
@@ -140,7 +140,7 @@ def test_pain_that_goes_on_at_rest_ends_it() -> None:
 
 def test_pain_that_a_rest_cures_does_not_end_it() -> None:
     """Two seconds' worth of pages taken wrongly come back during the first seconds of the rest."""
-    paces = course([CALM, Look(1.0, 0.3, 60), *[Look(1.0, 0.3, 60)] * 3, *[CALM] * 100])
+    paces = course([CALM, PaceSample(1.0, 0.3, 60), *[PaceSample(1.0, 0.3, 60)] * 3, *[CALM] * 100])
     assert any(pace.bytes_per_second == 0 for pace in paces)
     assert not any(pace.hopeless(GONE) for pace in paces)
     assert paces[-1].bytes_per_second == MOST
@@ -148,8 +148,8 @@ def test_pain_that_a_rest_cures_does_not_end_it() -> None:
 
 def test_what_comes_back_at_once_in_excess_of_all_that_may_ends_it() -> None:
     budget = 5 * 128
-    assert begin().after(Look(1.0, 0.0, budget)).hopeless(MIB) is None
-    spent = begin().after(Look(1.0, 0.0, budget + 1))
+    assert begin().after(PaceSample(1.0, 0.0, budget)).hopeless(MIB) is None
+    spent = begin().after(PaceSample(1.0, 0.0, budget + 1))
     assert "read back" in str(spent.hopeless(MIB))
     assert spent.hopeless(1024 * MIB) is None, "one page in four hundred"
 
@@ -162,7 +162,7 @@ def test_without_any_pain_allowed_none_is_none() -> None:
 
 LOOKS = st.lists(
     st.builds(
-        lambda seconds, share, pages: Look(seconds, seconds * share, pages),
+        lambda seconds, share, pages: PaceSample(seconds, seconds * share, pages),
         st.floats(0.05, 30.0),
         st.floats(0.0, 1.0),
         st.integers(0, 2000),
@@ -174,32 +174,32 @@ ANY_BOUNDS = st.builds(PainBounds, psi_some=st.floats(0.0, 1.0), promoted_pages_
 
 @given(LOOKS, ANY_BOUNDS, st.integers(1, 1 << 40))
 def test_it_never_leaves_its_bounds_and_pain_never_raises_it(
-    looks: list[Look], bounds: PainBounds, most: int
+    samples: list[PaceSample], bounds: PainBounds, most: int
 ) -> None:
-    for before, after in pairwise(course(looks, begin(bounds, most))):
+    for before, after in pairwise(course(samples, begin(bounds, most))):
         assert 0 <= after.bytes_per_second <= most
         if after.pain > 1.0:
             assert after.bytes_per_second <= before.bytes_per_second // 2
         assert (after.resting_seconds > 0) == (after.bytes_per_second == 0)
-        assert sum(look.seconds for look in after.looks[:-1]) < 60
+        assert sum(sample.seconds for sample in after.samples[:-1]) < 60
 
 
 @given(LOOKS, ANY_BOUNDS, st.integers(1, 1 << 40))
 def test_from_wherever_it_is_two_calm_minutes_bring_it_to_full_speed(
-    looks: list[Look], bounds: PainBounds, most: int
+    samples: list[PaceSample], bounds: PainBounds, most: int
 ) -> None:
-    last = course(looks, begin(bounds, most))[-1]
+    last = course(samples, begin(bounds, most))[-1]
     assert course([CALM] * 120, last)[-1].bytes_per_second == most
 
 
 @given(LOOKS, st.integers(0, 79))
-def test_more_pain_never_makes_it_faster(looks: list[Look], which: int) -> None:
+def test_more_pain_never_makes_it_faster(samples: list[PaceSample], which: int) -> None:
     worse = [
-        look._replace(stalled_seconds=look.seconds, promoted_pages=look.promoted_pages + 500)
+        sample._replace(stalled_seconds=sample.seconds, promoted_pages=sample.promoted_pages + 500)
         if index == which
-        else look
-        for index, look in enumerate(looks)
+        else sample
+        for index, sample in enumerate(samples)
     ]
-    for mild, hard in zip(course(looks), course(worse), strict=True):
+    for mild, hard in zip(course(samples), course(worse), strict=True):
         assert hard.pain >= mild.pain - 1e-9
         assert hard.bytes_per_second <= mild.bytes_per_second

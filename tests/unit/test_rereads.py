@@ -19,14 +19,14 @@ def read(size: int, grown: int = 0) -> Reading:
 
 
 def tick(
-    before: Rereads, reading: Reading = NOTHING, seconds: float = 5.0, *, squeezed: bool = True
+    before: Rereads, reading: Reading = NOTHING, seconds: float = 5.0, *, reduced: bool = True
 ) -> Rereads:
-    return before.after(reading, seconds, squeezed=squeezed, reserve_bytes=RESERVE, cache_after=4 * HOUR)
+    return before.after(reading, seconds, reduced=reduced, reserve_bytes=RESERVE, cache_after=4 * HOUR)
 
 
-def calm(before: Rereads, seconds: float, *, squeezed: bool = True) -> Rereads:
+def calm(before: Rereads, seconds: float, *, reduced: bool = True) -> Rereads:
     for _ in range(round(seconds / 60)):
-        before = tick(before, seconds=60.0, squeezed=squeezed)
+        before = tick(before, seconds=60.0, reduced=reduced)
     return before
 
 
@@ -49,7 +49,7 @@ def test_a_guest_that_cannot_keep_what_it_reads_is_hurt() -> None:
 def test_with_all_of_its_memory_it_may_read_what_it_likes_and_that_is_usual_from_then_on() -> None:
     reading = NOTHING_REREAD
     for _ in range(30):
-        reading = tick(reading, read(20), 60.0, squeezed=False)
+        reading = tick(reading, read(20), 60.0, reduced=False)
         assert not reading.hurts
     for _ in range(30):
         reading = tick(reading, read(20), 60.0)
@@ -62,7 +62,7 @@ def test_with_all_of_its_memory_it_may_read_what_it_likes_and_that_is_usual_from
 def test_one_minute_before_it_was_squeezed_says_what_ten_would_have_been() -> None:
     reading = NOTHING_REREAD
     for _ in range(14):
-        reading = tick(reading, read(2), squeezed=False)
+        reading = tick(reading, read(2), reduced=False)
     for _ in range(120):
         reading = tick(reading, read(2))
         assert not reading.hurts
@@ -72,9 +72,9 @@ def test_it_rests_for_twice_as_long_as_it_had_been_without() -> None:
     """So that whatever comes round as often finds its memory there."""
     hurt = tick(calm(NOTHING_REREAD, 3 * HOUR), read(200))
     assert hurt.kept.rest_seconds == pytest.approx(6 * HOUR, rel=0.01)
-    back = calm(tick(hurt, squeezed=False), 3 * HOUR, squeezed=False)
+    back = calm(tick(hurt, reduced=False), 3 * HOUR, reduced=False)
     assert back.kept.rest_seconds > 2 * HOUR
-    assert calm(back, 4 * HOUR, squeezed=False).kept.rest_seconds == 0
+    assert calm(back, 4 * HOUR, reduced=False).kept.rest_seconds == 0
 
 
 def test_what_was_learnt_fades_within_weeks_and_goes_on_while_nobody_looks() -> None:
@@ -101,7 +101,7 @@ TICKS = st.lists(
 @given(TICKS)
 def test_whatever_a_guest_does_can_be_kept(ticks: list[tuple[Reading, float, bool]]) -> None:
     reading = NOTHING_REREAD
-    for said, seconds, squeezed in ticks:
-        reading = tick(reading, said, seconds, squeezed=squeezed)
+    for said, seconds, reduced in ticks:
+        reading = tick(reading, said, seconds, reduced=reduced)
         assert reading.kept.sound
-        assert squeezed or not reading.hurts
+        assert reduced or not reading.hurts

@@ -10,13 +10,13 @@ from itertools import accumulate, repeat
 import pytest
 
 from integration.bench.slo import STANDARD
-from overcommit.slo import Feeling, Grip
-from overcommit.slo.feeling import Lately
+from overcommit.slo import SloSample, Throttle
+from overcommit.slo.samples import LastMinute
 from overcommit.testing.simulated_guest import GUESTS, NIGHTLY, QUIET, STEP, WORKER, Days, live
 from overcommit.units import MIB
 
 HOUR = 3600.0
-CALM = Feeling(
+CALM = SloSample(
     seconds=5.0,
     promoted_pages=0,
     stalled_seconds=0.0,
@@ -24,7 +24,7 @@ CALM = Feeling(
     cooling_pages_per_minute=None,
     out_bytes=512 * MIB,
     taking=False,
-    squeezed=True,
+    reduced=True,
     usable_bytes=2048 * MIB,
     reserve_bytes=400 * MIB,
     swap_in_bytes=0,
@@ -45,22 +45,22 @@ PAINS: dict[str, tuple[dict[str, int | float], str]] = {
 }
 
 
-def feel(**changes: object) -> Feeling:
+def add_sample(**changes: object) -> SloSample:
     return CALM._replace(**changes)  # type: ignore[arg-type]
 
 
-def after(grip: Grip, feeling: Feeling, seconds: float = 5.0) -> Grip:
+def after(throttle: Throttle, sample: SloSample, seconds: float = 5.0) -> Throttle:
     """The grip when it went on like that for so long; hours of it are felt minute by minute."""
     if seconds >= HOUR:
-        feeling = feeling._replace(seconds=60.0)
-    return functools.reduce(Grip.after, repeat(feeling, round(seconds / feeling.seconds)), grip)
+        sample = sample._replace(seconds=60.0)
+    return functools.reduce(Throttle.after, repeat(sample, round(seconds / sample.seconds)), throttle)
 
 
-def hurt(grip: Grip | None = None) -> Grip:
-    return (grip or Grip.begin(STANDARD)).after(feel(promoted_pages=LIMIT + 1))
+def hurt(throttle: Throttle | None = None) -> Throttle:
+    return (throttle or Throttle.begin(STANDARD)).after(add_sample(promoted_pages=LIMIT + 1))
 
 
-BEGUN = Grip.begin(STANDARD).after(CALM)
+BEGUN = Throttle.begin(STANDARD).after(CALM)
 
 
 def test_a_calm_domain_is_held_to_its_class_alone() -> None:
@@ -73,14 +73,14 @@ def test_a_calm_domain_is_held_to_its_class_alone() -> None:
 @pytest.mark.parametrize("name", PAINS)
 def test_any_pain_stops_taking_within_the_tick_and_tightens_once(name: str) -> None:
     changes, why = PAINS[name]
-    grip = BEGUN.after(feel(**changes))
-    assert grip.pain is not None
-    assert grip.pain > 1.0
-    assert grip.restraint.why_not is not None
-    assert grip.restraint.why_not.startswith(why)
-    assert grip.restraint.why_not.endswith("Nothing is taken for 1min more within its SLO")
-    assert grip.restraint.cold_after_seconds == pytest.approx(240.0)
-    assert grip.restraint.step_share == 0.5
+    throttle = BEGUN.after(add_sample(**changes))
+    assert throttle.pain is not None
+    assert throttle.pain > 1.0
+    assert throttle.restraint.why_not is not None
+    assert throttle.restraint.why_not.startswith(why)
+    assert throttle.restraint.why_not.endswith("Nothing is taken for 1min more within its SLO")
+    assert throttle.restraint.cold_after_seconds == pytest.approx(240.0)
+    assert throttle.restraint.step_share == 0.5
 
 
 @pytest.mark.parametrize(
@@ -90,54 +90,54 @@ def test_any_pain_stops_taking_within_the_tick_and_tightens_once(name: str) -> N
         {"stalled_seconds": 0.6},
         {"usable_bytes": 200 * MIB},
         {"major_faults": 100_000},
-        {"squeezed": False, "usable_bytes": 0, "swap_in_bytes": 1 << 40},
+        {"reduced": False, "usable_bytes": 0, "swap_in_bytes": 1 << 40},
     ],
     ids=["at the bound", "at the bound of stall", "half its reserve", "reading files", "not our doing"],
 )
 def test_what_is_no_pain(changes: dict[str, object]) -> None:
-    assert BEGUN.after(feel(**changes)).restraint == BEGUN.restraint
+    assert BEGUN.after(add_sample(**changes)).restraint == BEGUN.restraint
 
 
 def test_a_small_working_set_may_always_read_a_few_pages_back() -> None:
-    small = Grip.begin(STANDARD)
-    some, more = (feel(working_set_bytes=8 * MIB, promoted_pages=pages) for pages in (64, 65))
+    small = Throttle.begin(STANDARD)
+    some, more = (add_sample(working_set_bytes=8 * MIB, promoted_pages=pages) for pages in (64, 65))
     assert small.after(some).restraint.why_not is None
     assert small.after(more).restraint.why_not is not None
 
 
 def test_one_burst_however_large_tightens_once_and_is_forgotten_within_two_minutes() -> None:
-    grip = after(BEGUN.after(feel(promoted_pages=1_000_000)), CALM, 115)
-    assert grip.cold_after_seconds == pytest.approx(240.0)
-    assert after(grip, CALM, 10).felt.promoted == Lately(15.0, 0.0, 0.0)
-    assert after(grip, CALM, 70).restraint.why_not is None
+    throttle = after(BEGUN.after(add_sample(promoted_pages=1_000_000)), CALM, 115)
+    assert throttle.cold_after_seconds == pytest.approx(240.0)
+    assert after(throttle, CALM, 10).slo_state.promoted == LastMinute(15.0, 0.0, 0.0)
+    assert after(throttle, CALM, 70).restraint.why_not is None
 
 
 def test_pain_that_goes_on_tightens_each_two_minutes_up_to_a_bound() -> None:
-    hurting = feel(promoted_pages=LIMIT)
-    grips = list(accumulate(repeat(hurting, 360), Grip.after, initial=hurt()))
-    times = [round(grip.cold_after_seconds) for grip in grips]
+    hurting = add_sample(promoted_pages=LIMIT)
+    throttles = list(accumulate(repeat(hurting, 360), Throttle.after, initial=hurt()))
+    times = [round(throttle.cold_after_seconds) for throttle in throttles]
     assert times == sorted(times)
     assert [times[at] for at in (0, 23, 24, 48, 72, 360)] == [240, 240, 480, 960, 1920, 1920]
-    assert grips[-1].step_share == 1 / 16
-    assert grips[-1].relapses == pytest.approx(1.0, rel=0.1), "one pain, if a long one"
+    assert throttles[-1].step_share == 1 / 16
+    assert throttles[-1].relapses == pytest.approx(1.0, rel=0.1), "one pain, if a long one"
 
 
 def test_memory_is_never_asked_to_be_idle_for_longer_than_six_hours() -> None:
     slow = dataclasses.replace(STANDARD, cold_after_seconds=HOUR)
-    grip = after(Grip.begin(slow), feel(promoted_pages=2 * LIMIT), HOUR)
-    assert grip.cold_after_seconds == 6 * HOUR
-    slower = grip.under(dataclasses.replace(STANDARD, cold_after_seconds=7 * HOUR))
+    throttle = after(Throttle.begin(slow), add_sample(promoted_pages=2 * LIMIT), HOUR)
+    assert throttle.cold_after_seconds == 6 * HOUR
+    slower = throttle.under(dataclasses.replace(STANDARD, cold_after_seconds=7 * HOUR))
     assert slower.cold_after_seconds == 7 * HOUR, "unless the class says so"
     assert after(slower, CALM, 20 * HOUR).cold_after_seconds == 7 * HOUR
 
 
 def test_taking_begins_again_after_a_rest_that_grows_with_each_relapse() -> None:
-    grip, rests = BEGUN, []
+    throttle, rests = BEGUN, []
     for _ in range(8):
-        grip = hurt(after(grip, CALM, 120))
+        throttle = hurt(after(throttle, CALM, 120))
         rests.append(0)
-        while grip.restraint.why_not is not None:
-            grip = grip.after(CALM)
+        while throttle.restraint.why_not is not None:
+            throttle = throttle.after(CALM)
             rests[-1] += 5
     assert rests == sorted(rests)
     assert 60 <= rests[0] <= 180
@@ -145,22 +145,22 @@ def test_taking_begins_again_after_a_rest_that_grows_with_each_relapse() -> None
 
 
 def test_a_guest_that_always_reads_a_little_back_does_not_rest_for_ever() -> None:
-    uneasy = feel(promoted_pages=30)  # 360 a minute: 0.7 of the bound
-    grip = after(hurt(), CALM, 60)
-    assert after(grip, uneasy, 120).restraint.why_not is not None
-    assert after(grip, uneasy, 300).restraint.why_not is None
+    uneasy = add_sample(promoted_pages=30)  # 360 a minute: 0.7 of the bound
+    throttle = after(hurt(), CALM, 60)
+    assert after(throttle, uneasy, 120).restraint.why_not is not None
+    assert after(throttle, uneasy, 300).restraint.why_not is None
 
 
 def test_comfort_eases_slowly_and_only_while_memory_is_out() -> None:
-    grip = after(hurt(), CALM, 240)
-    idle = after(grip, feel(out_bytes=0), 24 * HOUR)
-    assert idle.cold_after_seconds == grip.cold_after_seconds, "nothing was tried"
-    assert "eases after" in grip.restraint.sentence
-    eased = after(grip, CALM, HOUR / 2)
+    throttle = after(hurt(), CALM, 240)
+    idle = after(throttle, add_sample(out_bytes=0), 24 * HOUR)
+    assert idle.cold_after_seconds == throttle.cold_after_seconds, "nothing was tried"
+    assert "eases after" in throttle.restraint.sentence
+    eased = after(throttle, CALM, HOUR / 2)
     assert eased.cold_after_seconds == pytest.approx(240 / math.sqrt(2))
     assert eased.step_share == 0.625
-    assert after(grip, CALM, 3 * HOUR).restraint == BEGUN.restraint
-    assert after(grip, feel(out_bytes=0, taking=True), 3 * HOUR).restraint == BEGUN.restraint
+    assert after(throttle, CALM, 3 * HOUR).restraint == BEGUN.restraint
+    assert after(throttle, add_sample(out_bytes=0, taking=True), 3 * HOUR).restraint == BEGUN.restraint
 
 
 def test_each_relapse_makes_the_next_trial_longer() -> None:
@@ -172,15 +172,15 @@ def test_each_relapse_makes_the_next_trial_longer() -> None:
 
 
 def test_it_looks_before_it_eases() -> None:
-    grip = after(hurt(), CALM, 240)
-    warned = feel(cooling_pages_per_minute=LIMIT + 1.0)
-    assert after(grip, feel(cooling_pages_per_minute=LIMIT - 1.0), HOUR).notches < grip.notches
-    assert after(grip, warned, 7 * HOUR).notches == grip.notches
-    assert after(grip, warned, 9 * HOUR).notches < grip.notches, "a guess must be tried at last"
+    throttle = after(hurt(), CALM, 240)
+    warned = add_sample(cooling_pages_per_minute=LIMIT + 1.0)
+    assert after(throttle, add_sample(cooling_pages_per_minute=LIMIT - 1.0), HOUR).notches < throttle.notches
+    assert after(throttle, warned, 7 * HOUR).notches == throttle.notches
+    assert after(throttle, warned, 9 * HOUR).notches < throttle.notches, "a guess must be tried at last"
 
 
 def test_a_gap_is_neither_comfort_nor_pain() -> None:
-    unknown = feel(promoted_pages=None, stalled_seconds=None)
+    unknown = add_sample(promoted_pages=None, stalled_seconds=None)
     resting = hurt()
     assert resting.after(unknown).restraint.why_not is not None
     assert after(resting, unknown, 24 * HOUR).rested_seconds == 0.0
@@ -191,41 +191,41 @@ def test_a_gap_is_neither_comfort_nor_pain() -> None:
 
 
 def test_one_of_the_hosts_figures_is_enough() -> None:
-    assert BEGUN.after(feel(promoted_pages=None)).restraint.why_not is None
-    assert BEGUN.after(feel(stalled_seconds=None)).restraint.why_not is None
-    assert BEGUN.after(feel(promoted_pages=None, stalled_seconds=0.7)).restraint.why_not is not None
+    assert BEGUN.after(add_sample(promoted_pages=None)).restraint.why_not is None
+    assert BEGUN.after(add_sample(stalled_seconds=None)).restraint.why_not is None
+    assert BEGUN.after(add_sample(promoted_pages=None, stalled_seconds=0.7)).restraint.why_not is not None
 
 
 def test_promotions_say_nothing_before_the_working_set_is_known_and_the_last_known_one_serves() -> None:
-    fresh = Grip.begin(STANDARD).after(feel(working_set_bytes=None, promoted_pages=9999))
+    fresh = Throttle.begin(STANDARD).after(add_sample(working_set_bytes=None, promoted_pages=9999))
     assert fresh.restraint.why_not is None, "pressure is known, and none"
-    assert fresh.after(feel(working_set_bytes=None, stalled_seconds=None)).restraint.why_not is not None
-    assert BEGUN.after(feel(working_set_bytes=None, promoted_pages=9999)).restraint.why_not is not None
+    assert fresh.after(add_sample(working_set_bytes=None, stalled_seconds=None)).restraint.why_not is not None
+    assert BEGUN.after(add_sample(working_set_bytes=None, promoted_pages=9999)).restraint.why_not is not None
 
 
 def test_what_the_guest_says_does_not_stand_in_for_what_the_host_sees() -> None:
-    blind = Grip.begin(STANDARD).after(feel(promoted_pages=None, stalled_seconds=None))
+    blind = Throttle.begin(STANDARD).after(add_sample(promoted_pages=None, stalled_seconds=None))
     assert blind.restraint.why_not == "its read-backs and its memory pressure are not known"
     assert blind.pain == pytest.approx(200 / 2048)
-    pained = blind.after(feel(promoted_pages=None, stalled_seconds=None, usable_bytes=MIB))
+    pained = blind.after(add_sample(promoted_pages=None, stalled_seconds=None, usable_bytes=MIB))
     assert pained.cold_after_seconds == pytest.approx(240.0)
 
 
 def test_the_share_of_time_outside_its_bounds_is_the_last_days() -> None:
     assert BEGUN.outside_share == 0.0
-    half = after(after(BEGUN, feel(usable_bytes=0), HOUR), CALM, HOUR)
+    half = after(after(BEGUN, add_sample(usable_bytes=0), HOUR), CALM, HOUR)
     assert half.outside_share == pytest.approx(0.5, abs=0.02)
     assert after(half, CALM, 48 * HOUR).outside_share < 0.03
 
 
 def test_no_time_says_nothing() -> None:
-    assert BEGUN.after(feel(seconds=0.0, promoted_pages=9999)) == BEGUN
+    assert BEGUN.after(add_sample(seconds=0.0, promoted_pages=9999)) == BEGUN
 
 
 @pytest.mark.parametrize("seconds", [1.0, 5.0, 7.0, 60.0, 600.0])
 def test_a_steady_rate_reads_as_what_it_is_however_often_one_looks(seconds: float) -> None:
-    lately = functools.reduce(lambda sum_, _: sum_.after(seconds * 2, seconds), range(500), Lately())
-    assert lately.total == pytest.approx(120, rel=0.12)
+    last_minute = functools.reduce(lambda sum_, _: sum_.after(seconds * 2, seconds), range(500), LastMinute())
+    assert last_minute.total == pytest.approx(120, rel=0.12)
 
 
 # Step responses; `python -m integration.bench.slo` has the figures, of which less is asserted here.

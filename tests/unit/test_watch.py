@@ -58,7 +58,7 @@ class Stage:
 
         generation = self.journal.begin("test", boot_id=read_boot_id(self.kernel), started_at=0.0)
         with DamonPool(self.kernel, self.journal, generation) as pool:
-            pool.claim(len(domains) + 1, take_over=False)
+            pool.acquire(len(domains) + 1, take_over=False)
             return watch(
                 self.kernel,
                 hypervisor,

@@ -159,7 +159,7 @@ def test_plan_and_doctor_say_so_with_what_mends_it(kernel_with: KernelWith, off_
     verdict = judge(domain, scenarios.host(), frozenset(Actuator))[Actuator.PAGEOUT]
     assert not verdict.ok
     assert verdict.reason.startswith("its cgroup may not swap (memory.zswap.max 0 of ")
-    assert verdict.remedy == fix
+    assert verdict.hint == fix
     warned = [finding for finding in limit_findings([domain]) if finding.level == "warn"]
     assert [finding.fix for finding in warned] == [fix]
 

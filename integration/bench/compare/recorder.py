@@ -37,7 +37,7 @@ class Recorder:
         self._kdamonds: dict[int, float] = {}
         self._own_kdamonds: set[int] = set(kdamonds())
 
-    def look(self, phase: str) -> None:
+    def poll(self, phase: str) -> None:
         """One line."""
         for pid in kdamonds():
             self._kdamonds[pid] = max(self._kdamonds.get(pid, 0.0), cpu_seconds(pid))
@@ -55,7 +55,7 @@ class Recorder:
             if process is not None and time.monotonic() > end + PATIENCE_SECONDS:
                 os.killpg(process.pid, signal.SIGKILL)
             began = time.monotonic()
-            self.look(phase)
+            self.poll(phase)
             time.sleep(max(0.1, self._config["every"] - (time.monotonic() - began)))
 
     def order(self) -> None:
@@ -73,7 +73,7 @@ class Recorder:
     @staticmethod
     def _of(guest: Guest) -> dict[str, Any] | None:
         try:
-            seen = guest.look()
+            seen = guest.poll()
         except (OSError, KeyError):
             return None
         said = guest.ask("mem") or {}
@@ -95,7 +95,7 @@ def main(config: dict[str, Any], output: Path) -> None:
         recorder.follow("control", config["control"], process)
         status = process.wait()
     recorder.follow("after", config["after"])
-    recorder.look("end")
+    recorder.poll("end")
     text = ""
     with suppress(OSError):
         text = said.read_text(errors="replace")

@@ -104,14 +104,14 @@ class GuestImage:
         return self.directory / f"{'full' if extras else 'small'}-{release}"
 
 
-class Steps:
+class Routine:
     """Reports each step with the seconds it took."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
 
     @contextmanager
-    def step(self, what: str) -> Iterator[None]:
+    def advance(self, what: str) -> Iterator[None]:
         """Report the start and the end of one step."""
         self._report(f"{what} ...")
         begin = time.monotonic()
@@ -145,7 +145,7 @@ def build(report: Callable[[str], None] = print, *, rebuild: bool = False) -> Im
     _require_tools()
     cache = paths.cache()
     cache.mkdir(parents=True, exist_ok=True)
-    steps = Steps(report)
+    steps = Routine(report)
     with _exclusive(cache / "build.lock", report):
         _remove_leftovers(cache)
         key = ssh_key()
@@ -176,10 +176,10 @@ def built() -> Image | None:
 def guest_image(image: Image, report: Callable[[str], None]) -> GuestImage:
     """The guests' part for a host VM that runs: of today's workload, in that VM's image."""
     with _exclusive(paths.cache() / "build.lock", report):
-        return GuestImage(_guest_layer(image.root, Steps(report)))
+        return GuestImage(_guest_layer(image.root, Routine(report)))
 
 
-def _guest_layer(root: Path, steps: Steps) -> Path:
+def _guest_layer(root: Path, steps: Routine) -> Path:
     guest = paths.cache() / f"guest-{_guest_hash(root)}"
     _layer(guest, "guest image", steps, lambda at: _build_guest(root, at))
     return guest
@@ -217,12 +217,12 @@ def _published(final: Path) -> Iterator[Path]:
         raise
 
 
-def _layer(final: Path, what: str, steps: Steps, make: Callable[[Path], None]) -> None:
+def _layer(final: Path, what: str, steps: Routine, make: Callable[[Path], None]) -> None:
     """Make one layer unless it is there, and note that it was used."""
     if final.exists():
         steps.cached(what)
     else:
-        with steps.step(what), _published(final) as target:
+        with steps.advance(what), _published(final) as target:
             make(target)
     os.utime(final)
 

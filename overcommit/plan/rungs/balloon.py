@@ -19,7 +19,7 @@ from overcommit.plan.case import (
 from overcommit.units import format_size, round_up
 
 
-class Squeeze(NamedTuple):
+class Inflation(NamedTuple):
     """What a balloon could come to: its ``target``, what that leaves the guest, and what it brings.
 
     No more than the new size can be resident afterwards; ``in_swap`` is room there.
@@ -36,8 +36,8 @@ class Squeeze(NamedTuple):
         return max(self.expected_bytes, self.in_swap_bytes)
 
 
-def measure(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> Squeeze:
-    """Down to what the guest is to keep; see `squeeze`."""
+def measure(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> Inflation:
+    """Down to what the guest is to keep; see `inflate`."""
     bounds, definition = case.bounds, case.domain.definition
     size = guest_bytes(definition, stats) - unplugged - definition.leaving_bytes
     # The guest's kernel cannot live in plugged memory: the reserve is left in the other.
@@ -47,10 +47,10 @@ def measure(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 
     # What is resident above the present size (after a reset of the guest, say) the balloon has already, and
     # does not give again.
     expected = min(resident, size) - left
-    return Squeeze(target, left, expected, _swap_given(case, resident, size, left))
+    return Inflation(target, left, expected, _swap_given(case, resident, size, left))
 
 
-def squeeze(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> BalloonAction | None:
+def inflate(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> BalloonAction | None:
     """Down to what the guest is to keep; None where that brings the host too little.
 
     ``unplugged`` bytes virtio-mem takes before; ``resident`` is what that leaves at most.

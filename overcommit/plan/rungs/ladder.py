@@ -20,12 +20,12 @@ from overcommit.model.heat import ColdPiece, Heat
 from overcommit.model.policy import Actuator, GuestHelp, ReclaimMode
 from overcommit.plan.cache import CacheRule
 from overcommit.plan.case import Case, cache_for, spare_bytes, worthwhile
-from overcommit.plan.rungs.balloon import squeeze
+from overcommit.plan.rungs.balloon import inflate
 from overcommit.plan.rungs.demotion import demote, recall
 from overcommit.plan.rungs.pageout import bearable_bytes, coldest, page_out, pieces_in
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
-from overcommit.plan.settling import least_worth
+from overcommit.plan.cooldown import least_worth
 
 
 def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
@@ -64,7 +64,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         cold -= (domain.merged_bytes or 0) + domain.residency.cached_bytes
         bearable = bearable_bytes(case, heat)
         chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes, bearable))
-        least = least_worth(case.settling, worthwhile(bounds.ceiling_bytes))
+        least = least_worth(case.cooldown, worthwhile(bounds.ceiling_bytes))
         if sum(piece.resident_bytes for piece in chosen) >= least:
             yield page_out(case, heat, left, chosen)
 
@@ -129,9 +129,9 @@ def _given(
             resident -= action.expected_bytes
             yield action
     if case.may(Actuator.BALLOON):
-        squeezed = squeeze(case, stats, resident, unplugged=unplugged)
-        if squeezed is not None:
-            yield squeezed
+        reduced = inflate(case, stats, resident, unplugged=unplugged)
+        if reduced is not None:
+            yield reduced
 
 
 def on_cold_node(case: Case) -> int:

@@ -28,7 +28,7 @@ class Need(NamedTuple):
 def need_of(case: Case, stats: BalloonStats) -> Need | None:
     """What the guest lacks; None where it lacks nothing.
 
-    It is short by `short_below`, and gets as much as `balloon.squeeze` would leave it. One in pain gets all
+    It is short by `short_below`, and gets as much as `balloon.inflate` would leave it. One in pain gets all
     that was taken, whatever it says it has: how much it needs nobody knows. In an emergency only what keeps
     it from an OOM of its own is reason enough.
     """
@@ -88,7 +88,7 @@ def plug(
     missing = need.size_bytes - guest_bytes(definition, stats) - given
     for was in left:
         device = definition.device(was.part.device)
-        if device is None or not device.settled or not device.block_bytes:
+        if device is None or not device.resized or not device.block_bytes:
             continue
         most = min(was.baseline_bytes, device.size_bytes) - device.current_bytes
         # Rounded down: what is too much its balloon would take again. But one block that it needs it gets.

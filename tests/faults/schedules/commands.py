@@ -127,9 +127,9 @@ def _require_exact(plan: Plan, moved: list[tuple[str, int]]) -> None:
     allowed: dict[str, tuple[int, int]] = {}
     for action in plan.runnable:
         if isinstance(action, BalloonAction | VirtioMemAction):
-            lever = "balloon" if isinstance(action, BalloonAction) else "device"
+            resizable = "balloon" if isinstance(action, BalloonAction) else "device"
             sizes = action.before_bytes, action.after_bytes
-            allowed[f"{lever}/{action.domain.name}"] = (min(sizes), max(sizes))
+            allowed[f"{resizable}/{action.domain.name}"] = (min(sizes), max(sizes))
     for path, size in moved:
         if path not in allowed:
             raise Broken(f"S12: {path} is moved, of which the plan says nothing")

@@ -43,8 +43,8 @@ class Rules:
 
     def _recorded(self, path: str) -> None:
         """S3: what is changed is on record by then."""
-        lever, _, name = path.partition("/")
-        kind = {"balloon": BalloonMoved, "device": MemoryDeviceResized}.get(lever)
+        resizable, _, name = path.partition("/")
+        kind = {"balloon": BalloonMoved, "device": MemoryDeviceResized}.get(resizable)
         if kind is None and not path.endswith("/state"):
             return
         records = [entry.record for entry in self.journal.outstanding()]
@@ -58,14 +58,14 @@ class Rules:
 
     def _let_alone(self, path: str, value: str) -> None:
         """S6: nothing is asked of a guest that was paused or busy for a while."""
-        lever, _, name = path.partition("/")
+        resizable, _, name = path.partition("/")
         for guest in self.host.guests:
-            if lever not in {"balloon", "device"} or guest.name != name or not barred(guest):
+            if resizable not in {"balloon", "device"} or guest.name != name or not barred(guest):
                 continue
-            has = guest.balloon_target_bytes if lever == "balloon" else guest.requested_bytes
+            has = guest.balloon_target_bytes if resizable == "balloon" else guest.requested_bytes
             since, _ = self.barred.get(incarnation(guest), (self.host.uptime, 0))
             if int(value) < has and self.host.uptime - since > _GRACE_SECONDS:
-                raise Broken(f"S6: {lever} of {name} goes down: {barred(guest)}")
+                raise Broken(f"S6: {resizable} of {name} goes down: {barred(guest)}")
 
     def ended(self, ended: Ended) -> None:
         """S5 and S6, at the moment an action ends: what it claims, and what becomes of who gave nothing."""
@@ -92,7 +92,7 @@ class Rules:
         self._rests()
         self._peaks(daemon)
         self._floors()
-        self._footing(daemon)
+        self._mode_state(daemon)
         self._swap()
 
     def _plan(self, daemon: Daemon, unreadable: str | None) -> None:
@@ -152,17 +152,17 @@ class Rules:
                 raise Broken(f"S1: {guest.name} holds {held // MIB} MiB, below its floor")
             self.swapped[life] = swapped
 
-    def _footing(self, daemon: Daemon) -> None:
+    def _mode_state(self, daemon: Daemon) -> None:
         """S9: without what decisions stand on, nothing is taken."""
         now = self.world.clock.monotonic()
-        footing, acting = daemon.controller.state.footing, daemon.controller._acting
+        mode_state, acting = daemon.controller.state.mode_state, daemon.controller._acting
         taking = [
             action
             for action in acting.actions
             if not isinstance(action, KsmAction) and acting.takes_from(action.domain)
         ]
-        if taking and not footing.may_take(now):
-            raise Broken(f"S9: it takes in mode {footing.mode(now).value}")
+        if taking and not mode_state.may_take(now):
+            raise Broken(f"S9: it takes in mode {mode_state.mode(now).value}")
 
     def _swap(self) -> None:
         """S7: capacity."""
@@ -173,7 +173,7 @@ class Rules:
 
     def recovered(self, daemon: Daemon) -> None:
         """S9: what was lost is found again without a restart, within minutes."""
-        if daemon.controller.state.footing.lost:
+        if daemon.controller.state.mode_state.lost:
             raise Broken(f"it does not recover: {daemon.sentence}")
         if self.host.guests and not self.world.kernel.damon.running:
             raise Broken("nobody is watched any more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from overcommit.apply.steps import Steps, run
+from overcommit.apply.routines import Routine, run
 from overcommit.testing import FakeClock, FakeHost
 
 
@@ -27,7 +27,7 @@ class Interrupted:
             raise KeyboardInterrupt
 
 
-def counting(told: list[str]) -> Steps[str]:
+def counting(told: list[str]) -> Routine[str]:
     try:
         yield 1.0
         yield 2.5
@@ -49,7 +49,7 @@ def test_it_waits_as_long_as_each_step_wants_and_returns_what_came_of_it() -> No
 
 
 def test_steps_that_never_wait_are_run_at_once() -> None:
-    def at_once() -> Steps[int]:
+    def at_once() -> Routine[int]:
         yield from ()
         return 7
 
@@ -67,7 +67,7 @@ def test_an_interrupted_wait_is_an_interruption_of_the_step(at: int) -> None:
 
 
 def test_a_step_that_waits_on_after_an_interruption_is_waited_for() -> None:
-    def patient() -> Steps[str]:
+    def patient() -> Routine[str]:
         try:
             yield 1.0
         except KeyboardInterrupt:
@@ -80,7 +80,7 @@ def test_a_step_that_waits_on_after_an_interruption_is_waited_for() -> None:
 
 
 def test_a_failure_of_a_step_goes_to_whoever_runs_it() -> None:
-    def failing() -> Steps[None]:
+    def failing() -> Routine[None]:
         yield 1.0
         raise OSError("broken")
 

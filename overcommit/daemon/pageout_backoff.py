@@ -13,22 +13,22 @@ from overcommit.model.action import Action, PageoutAction
 from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Outcome, Status
 
-_VAIN_SHARE = 0.25
+_FRUITLESS_SHARE = 0.25
 """Of what was expected; who got less than that tried in vain."""
 _FIRST_SECONDS, _LONGEST_SECONDS = 60.0, 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Vain:
+class _Backoff:
     times: int
     until: float
 
 
-class Patience:
+class PageoutBackoff:
     """By domain; times are monotonic."""
 
     def __init__(self) -> None:
-        self._vain: dict[Incarnation, _Vain] = {}
+        self._backoffs: dict[Incarnation, _Backoff] = {}
 
     def ended(self, outcome: Outcome, now: float) -> None:
         """Learn from an action that is over."""
@@ -36,24 +36,24 @@ class Patience:
         if not isinstance(action, PageoutAction):
             return
         # done: what it did not take the guest had given itself
-        if outcome.status is Status.DONE or outcome.freed_bytes >= _VAIN_SHARE * action.expected_bytes:
-            self._vain.pop(action.domain, None)
+        if outcome.status is Status.DONE or outcome.freed_bytes >= _FRUITLESS_SHARE * action.expected_bytes:
+            self._backoffs.pop(action.domain, None)
             return
-        before = self._vain.get(action.domain)
+        before = self._backoffs.get(action.domain)
         wait = (
             min(_LONGEST_SECONDS, _FIRST_SECONDS * 2 ** min(before.times, 10)) if before else _FIRST_SECONDS
         )
         times = before.times + 1 if before else 1
-        self._vain[action.domain] = _Vain(times=times, until=now + wait)
+        self._backoffs[action.domain] = _Backoff(times=times, until=now + wait)
 
     def waits(self, action: Action, now: float) -> bool:
         """Whether it is too early to try that again."""
         if not isinstance(action, PageoutAction):
             return False
-        vain = self._vain.get(action.domain)
+        vain = self._backoffs.get(action.domain)
         return vain is not None and now < vain.until
 
     def keep(self, alive: Container[Incarnation]) -> None:
         """Forget all others."""
-        for gone in [who for who in self._vain if who not in alive]:
-            del self._vain[gone]
+        for gone in [incarnation for incarnation in self._backoffs if incarnation not in alive]:
+            del self._backoffs[gone]

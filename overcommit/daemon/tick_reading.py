@@ -16,11 +16,11 @@ from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.heat import Heat
 from overcommit.plan.cache import cache_of
 from overcommit.plan.case import used_bytes
-from overcommit.slo import Feeling, Reading
+from overcommit.slo import SloSample, Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulse:
+class TickReading:
     """A domain's counters at a moment (monotonic seconds); None: could not be read.
 
     ``read_bytes`` its disks have read so far.
@@ -41,15 +41,15 @@ class Pulse:
         return max(0, short_below(guest_reserve(domain.definition.maximum_bytes)) - usable)
 
 
-def take_pulse(
+def read_for_tick(
     kernel: Kernel,
     clock: Clock,
     domain: DomainFacts,
     said: BalloonStats | None,
     read_bytes: int | None = None,
-) -> Pulse | None:
+) -> TickReading | None:
     """A domain's counters now, and what its guest said in the survey; None when this life of it is over."""
-    who = domain.incarnation
+    incarnation = domain.incarnation
     at = clock.monotonic()
     cgroup, balloon, read = None, None, read_bytes
     try:
@@ -61,18 +61,24 @@ def take_pulse(
         with contextlib.suppress(HostError):
             balloon = surveyed_balloon(said, domain.definition)
     try:
-        if read_start_time(kernel, who.pid) != who.start_time:
+        if read_start_time(kernel, incarnation.pid) != incarnation.start_time:
             return None  # what was read may be somebody else's, who got its pid
     except Gone:
         return None
     except (OSError, HostError):
         cgroup = balloon = read = None  # nobody knows whose they are
-    return Pulse(at=at, cgroup=cgroup, balloon=balloon, read_bytes=read)
+    return TickReading(at=at, cgroup=cgroup, balloon=balloon, read_bytes=read)
 
 
-def feeling_between(
-    before: Pulse, now: Pulse, domain: DomainFacts, *, heat: Heat | None, taken_bytes: int, taking: bool
-) -> Feeling:
+def sample_between(
+    before: TickReading,
+    now: TickReading,
+    domain: DomainFacts,
+    *,
+    heat: Heat | None,
+    taken_bytes: int,
+    taking: bool,
+) -> SloSample:
     """What happened to a domain between two pulses; ``taken_bytes`` are what its guest gave us."""
     old, new = before.cgroup, now.cgroup
     told, tells = before.balloon, now.balloon
@@ -88,7 +94,7 @@ def feeling_between(
     if tells is not None and tells.usable_bytes is not None:
         size = tells.actual_bytes + domain.definition.plugged_bytes
         usable = size - used_bytes(domain.definition, tells)
-    return Feeling(
+    return SloSample(
         seconds=now.at - before.at,
         promoted_pages=promoted,
         stalled_seconds=stalled,
@@ -100,12 +106,12 @@ def feeling_between(
         swap_in_bytes=swapped_in,
         major_faults=faults,
         taking=taking,
-        squeezed=taken_bytes > 0,
+        reduced=taken_bytes > 0,
         reading=_reading(before, now),
     )
 
 
-def _reading(before: Pulse, now: Pulse) -> Reading:
+def _reading(before: TickReading, now: TickReading) -> Reading:
     was, has = _cache_bytes(before.balloon), _cache_bytes(now.balloon)
     return Reading(
         read_bytes=_grown(before.read_bytes, now.read_bytes),

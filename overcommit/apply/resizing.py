@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from overcommit.apply.claims import drop, stake
+from overcommit.apply.claims import drop, write_claim
 from overcommit.apply.returning import LONGEST_SECONDS, Nudge
-from overcommit.apply.steps import Steps
-from overcommit.apply.worksite import Held, Worksite
+from overcommit.apply.routines import Routine
+from overcommit.apply.context import Held, ApplyContext
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.model.action import RELIEF_REASONS, BalloonAction, VirtioMemAction
@@ -42,7 +42,7 @@ SizeAction = BalloonAction | VirtioMemAction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lever:
+class Resizable:
     """What is moved, in whole units.
 
     ``boots``: whether what is said of its size is old, for the guest boots; None: that is never so.
@@ -73,7 +73,7 @@ class _End(NamedTuple):
     stopped: bool = False
 
 
-class _Look(NamedTuple):
+class _Observation(NamedTuple):
     """The size, what the guest says it has available (None: nothing in time), and why to stop."""
 
     size: int
@@ -81,7 +81,9 @@ class _Look(NamedTuple):
     stop_because: str | None = None
 
 
-def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:
+def grow(
+    context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable
+) -> Routine[Outcome]:
     """Give the guest its memory at once: it is short, or boots. Whether it touches it is its own affair.
 
     A journal that takes no more is no reason to keep a guest short of what restore would give it anyway.
@@ -89,59 +91,59 @@ def ascend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
     Raises:
         HostError: the journal cannot be written, and has no way back; nothing was changed then.
     """
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     reached, asked = action.before_bytes, action
     try:
-        site.require_willing(domain)
-        action, bound = _within_limits(site, action, domain, lever)
+        context.require_willing(domain)
+        action, bound = _within_limits(context, action, domain, resizable)
     except HostError as error:
-        return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
+        return _outcome(context, action, _End(Status.FAILED, str(error), None), began)
     try:
-        site.generation.record(_record(lever, action, action.after_bytes))
+        context.generation.record(_record(resizable, action, action.after_bytes))
         unnoted = ""
     except HostError as error:
-        way_back = site.generation.way_back(lever.part)
+        way_back = context.generation.way_back(resizable.part)
         if way_back is None or way_back < action.after_bytes:
             raise
-        site.generation.owe(_record(lever, action, action.after_bytes))
+        context.generation.owe(_record(resizable, action, action.after_bytes))
         unnoted = f" ({error})"
     try:
-        _tell_domain(site, lever, action.after_bytes)
-        lever.move(action.after_bytes)
+        _tell_domain(context, resizable, action.after_bytes)
+        resizable.move(action.after_bytes)
     except HostError as error:
-        _tell_domain(site, lever, action.before_bytes)
-        says = f"{error}{_note(site, lever, action, action.before_bytes)}"
-        return _outcome(site, action, _End(Status.FAILED, says, action.before_bytes), began)
+        _tell_domain(context, resizable, action.before_bytes)
+        says = f"{error}{_note(context, resizable, action, action.before_bytes)}"
+        return _outcome(context, action, _End(Status.FAILED, says, action.before_bytes), began)
     end = _End(Status.DONE, "", action.after_bytes)
     up_at = began
 
     def ask(size: int) -> None:
-        site.require_willing(domain)  # it may have begun to migrate, or to live anew, since
-        lever.move(size)
+        context.require_willing(domain)  # it may have begun to migrate, or to live anew, since
+        resizable.move(size)
 
-    nudge = Nudge(site.clock, ask, action.after_bytes, lever.boots) if lever.boots else None
+    nudge = Nudge(context.clock, ask, action.after_bytes, resizable.boots) if resizable.boots else None
     try:
         while reached < action.after_bytes - _TOLERANCE_BYTES:
             yield _POLL_SECONDS
-            site.require_alive(domain)
-            reached, now = lever.size(), site.clock.monotonic()
+            context.require_alive(domain)
+            reached, now = resizable.size(), context.clock.monotonic()
             if nudge is not None and nudge.look(reached):
                 up_at = now
             if now - up_at > _STUCK_SECONDS or now - began > LONGEST_SECONDS:
                 why = f"the guest has taken {format_size(reached)} so far; the target is set{unnoted}"
-                return _outcome(site, action, end._replace(status=Status.PARTIAL, detail=why), began)
+                return _outcome(context, action, end._replace(status=Status.PARTIAL, detail=why), began)
     except HostError as error:
-        return _outcome(site, action, end._replace(status=Status.FAILED, detail=str(error)), began)
+        return _outcome(context, action, end._replace(status=Status.FAILED, detail=str(error)), began)
     finally:
         if nudge is not None:
             nudge.end()
-    says = f"{lever.name} at {format_size(reached)}{bound}{unnoted}"
+    says = f"{resizable.name} at {format_size(reached)}{bound}{unnoted}"
     status = Status.DONE if action is asked else Status.PARTIAL
-    return _outcome(site, action, end._replace(status=status, detail=says), began)
+    return _outcome(context, action, end._replace(status=status, detail=says), began)
 
 
 def _within_limits(
-    site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever
+    context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable
 ) -> tuple[SizeAction, str]:
     """The action as far as its limits and memory nodes let the guest use what it gets, and what to say.
 
@@ -153,58 +155,60 @@ def _within_limits(
     """
     if action.reason not in RELIEF_REASONS:
         return action, ""
-    now = site.nodes()
-    place = Place(site.limits(domain).memory, nodes_of(domain, now))
+    now = context.nodes()
+    place = Place(context.limits(domain).memory, nodes_of(domain, now))
     rooms, own = Rooms([place], now.free_bytes), own_place(place.limits)
     if own.limits:
-        rooms.take(own, max(0, _guest_bytes(site, domain) - site.resident_bytes(domain)))
+        rooms.take(own, max(0, _guest_bytes(context, domain) - context.resident_bytes(domain)))
     room, size = rooms.room(place), action.after_bytes - action.before_bytes
     if room is None or room.size_bytes >= size:
         return action, ""
-    size = room.size_bytes // lever.unit_bytes * lever.unit_bytes
+    size = room.size_bytes // resizable.unit_bytes * resizable.unit_bytes
     if not size:
         raise HostError(f"its limit is reached ({room.why})")
     reached = f"; its limit is reached ({room.why})"
     return dataclasses.replace(action, after_bytes=action.before_bytes + size), reached
 
 
-def descend(site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever) -> Steps[Outcome]:
+def shrink(
+    context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable
+) -> Routine[Outcome]:
     """Take the action's memory; never raises for what a guest does.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
     """
-    began = site.clock.monotonic()
+    began = context.clock.monotonic()
     try:
-        site.require_willing(domain)
-        before = site.held(domain)
-        faults = _major_faults(site, domain)
-        guest = _guest_bytes(site, domain)
+        context.require_willing(domain)
+        before = context.held(domain)
+        faults = _major_faults(context, domain)
+        guest = _guest_bytes(context, domain)
     except HostError as error:
-        return _outcome(site, action, _End(Status.FAILED, str(error), None), began)
-    site.generation.record(_record(lever, action, action.after_bytes))
-    _tell_domain(site, lever, action.after_bytes)
+        return _outcome(context, action, _End(Status.FAILED, str(error), None), began)
+    context.generation.record(_record(resizable, action, action.after_bytes))
+    _tell_domain(context, resizable, action.after_bytes)
     given, promoted = Held(0, 0), 0
-    end = yield from _go_down(site, action, domain, lever, guest)
+    end = yield from _shrink_stepwise(context, action, domain, resizable, guest)
     left_at = action.before_bytes if end.left_at is None else end.left_at
     try:
-        given = before.given_up(site.held(domain))
+        given = before.given_up(context.held(domain))
         works = end.status is not Status.FAILED and not end.stopped
         if works and _is_phantom(given, action, before, guest, left_at):
             end = end._replace(fault=Fault.PHANTOM)
-            unnoted = _leave(site, action, domain, lever, action.before_bytes, told=left_at)
+            unnoted = _leave(context, action, domain, resizable, action.before_bytes, told=left_at)
             detail = (
                 f"the guest gave {format_size(action.before_bytes - left_at)} but the host "
                 f"got {format_size(given.resident_bytes)}: given back{unnoted}"
             )
             end = _End(Status.UNDONE, detail, action.before_bytes, Fault.PHANTOM)
-        promoted = _major_faults(site, domain) - faults
+        promoted = _major_faults(context, domain) - faults
     except HostError as error:
         if end.status is not Status.FAILED:
             end = end._replace(status=Status.FAILED, detail=str(error))
     if end.status is Status.FAILED:
         end = end._replace(status=Status.of(given.resident_bytes, enough=False, failure=end.detail))
-    return _outcome(site, action, end, began, given=given, promoted=promoted)
+    return _outcome(context, action, end, began, given=given, promoted=promoted)
 
 
 def _is_phantom(given: Held, action: SizeAction, before: Held, guest: int, left_at: int) -> bool:
@@ -216,13 +220,13 @@ def _is_phantom(given: Held, action: SizeAction, before: Held, guest: int, left_
     return whole >= worthwhile(guest) and sum(given) < _PHANTOM_SHARE * whole
 
 
-def _guest_bytes(site: Worksite, domain: DomainFacts) -> int:
+def _guest_bytes(context: ApplyContext, domain: DomainFacts) -> int:
     """What the guest has now: an action before this one may have changed it since it was looked at."""
     uuid, most = domain.incarnation.uuid, domain.definition.maximum_bytes
-    actual = read_balloon(site.hypervisor, uuid, now=site.clock.now(), most_bytes=most).actual_bytes
+    actual = read_balloon(context.hypervisor, uuid, now=context.clock.now(), most_bytes=most).actual_bytes
     if not domain.definition.virtio_mem:
         return actual
-    return actual + read_definition(site.hypervisor, uuid).definition.plugged_bytes
+    return actual + read_definition(context.hypervisor, uuid).definition.plugged_bytes
 
 
 def _due(action: SizeAction, before: int, guest: int, left_at: int) -> int:
@@ -236,120 +240,126 @@ def _due(action: SizeAction, before: int, guest: int, left_at: int) -> int:
     return due
 
 
-def _go_down(
-    site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, guest: int
-) -> Steps[_End]:
+def _shrink_stepwise(
+    context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable, guest: int
+) -> Routine[_End]:
     """Go down step by step.
 
     Whatever ends it early, no target is left that the guest has not reached: it would keep trying, against
     its own pain, with nobody watching.
     """
     step = max(round(_STEP_SHARE * guest), 32 * MIB)
-    step = max(step // lever.unit_bytes, 1) * lever.unit_bytes
+    step = max(step // resizable.unit_bytes, 1) * resizable.unit_bytes
     reached = told = action.before_bytes
     try:
         while told > action.after_bytes:
             previous, target = reached, max(action.after_bytes, told - step)
-            site.require_alive(domain)
-            lever.move(target)
+            context.require_alive(domain)
+            resizable.move(target)
             told = target
-            size, usable, stop_because = yield from _settle(site, action, domain, lever, target)
+            size, usable, stop_because = yield from _wait_for_size(context, action, domain, resizable, target)
             reached = min(size, action.before_bytes)  # the guest's word cannot raise it
-            site.progress(f"{lever.name} at {format_size(reached)}")
+            context.progress(f"{resizable.name} at {format_size(reached)}")
             if stop_because is not None:
-                unnoted = _leave(site, action, domain, lever, reached, told=told)
+                unnoted = _leave(context, action, domain, resizable, reached, told=told)
                 return _End(Status.PARTIAL, f"stopped: {stop_because}{unnoted}", reached, stopped=True)
             if reached > target + _TOLERANCE_BYTES:
-                unnoted = _leave(site, action, domain, lever, reached, told=told)
-                says = f"the {lever.name} stopped moving at {format_size(reached)}{unnoted}"
+                unnoted = _leave(context, action, domain, resizable, reached, told=told)
+                says = f"the {resizable.name} stopped moving at {format_size(reached)}{unnoted}"
                 return _End(Status.PARTIAL, says, reached, Fault.STUCK)
             if usable is None or usable < short_below(guest_reserve(guest)):
-                unnoted = _leave(site, action, domain, lever, previous, told=told)
+                unnoted = _leave(context, action, domain, resizable, previous, told=told)
                 says = "no longer answers" if usable is None else f"has only {format_size(usable)} available"
                 says = f"one step back to {format_size(previous)}: the guest {says}{unnoted}"
                 return _End(Status.PARTIAL, says, previous, Fault.SILENT if usable is None else Fault.PAIN)
     except HostError as error:
         try:
-            unnoted = _leave(site, action, domain, lever, reached, told=told)
+            unnoted = _leave(context, action, domain, resizable, reached, told=told)
         except HostError:  # libvirt took no more words
             return _End(Status.FAILED, str(error), told)
         return _End(Status.FAILED, f"{error}{unnoted}", reached)
     except BaseException:
         with contextlib.suppress(HostError):
-            _leave(site, action, domain, lever, reached, told=told)
+            _leave(context, action, domain, resizable, reached, told=told)
         raise
-    return _End(Status.DONE, f"{lever.name} at {format_size(reached)}", action.after_bytes)
+    return _End(Status.DONE, f"{resizable.name} at {format_size(reached)}", action.after_bytes)
 
 
 def _leave(
-    site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, size: int, *, told: int
+    context: ApplyContext,
+    action: SizeAction,
+    domain: DomainFacts,
+    resizable: Resizable,
+    size: int,
+    *,
+    told: int,
 ) -> str:
     """Leave the lever above where it was to go, and have the journal know it, for later plans look there.
 
     Returns:
-        What is to be said of a journal that takes no more: no reason to leave a guest squeezed, for the way
+        What is to be said of a journal that takes no more: no reason to leave a guest small, for the way
         back is in it already.
 
     Raises:
         HostError: libvirt does not set it; it stays where it was ``told`` to go.
     """
-    site.require_alive(domain)
-    unnoted = _note(site, lever, action, size)
+    context.require_alive(domain)
+    unnoted = _note(context, resizable, action, size)
     try:
-        _tell_domain(site, lever, size)
-        lever.move(size)
+        _tell_domain(context, resizable, size)
+        resizable.move(size)
     except HostError:
-        _tell_domain(site, lever, told)
-        _note(site, lever, action, told)
+        _tell_domain(context, resizable, told)
+        _note(context, resizable, action, told)
         raise
     return unnoted
 
 
-def _tell_domain(site: Worksite, lever: Lever, size: int) -> None:
+def _tell_domain(context: ApplyContext, resizable: Resizable, size: int) -> None:
     """Have it carry what it had before us, as long as it is to have less; one that cannot stays without."""
-    baseline = site.generation.way_back(lever.part)
+    baseline = context.generation.way_back(resizable.part)
     with contextlib.suppress(HostError):
         if baseline is not None and size < baseline:
-            stake(site.hypervisor, lever.part, baseline)
+            write_claim(context.hypervisor, resizable.part, baseline)
         else:
-            drop(site.hypervisor, lever.part)
+            drop(context.hypervisor, resizable.part)
 
 
-def _record(lever: Lever, action: SizeAction, size: int) -> GuestRecord:
-    return resized(lever.part, before_bytes=action.before_bytes, after_bytes=size)
+def _record(resizable: Resizable, action: SizeAction, size: int) -> GuestRecord:
+    return resized(resizable.part, before_bytes=action.before_bytes, after_bytes=size)
 
 
-def _note(site: Worksite, lever: Lever, action: SizeAction, size: int) -> str:
-    record = _record(lever, action, size)
+def _note(context: ApplyContext, resizable: Resizable, action: SizeAction, size: int) -> str:
+    record = _record(resizable, action, size)
     try:
-        site.generation.record(record)
+        context.generation.record(record)
     except HostError as error:
-        site.generation.owe(record)
+        context.generation.owe(record)
         return f" ({error})"
     return ""
 
 
-def _settle(
-    site: Worksite, action: SizeAction, domain: DomainFacts, lever: Lever, target: int
-) -> Steps[_Look]:
+def _wait_for_size(
+    context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable, target: int
+) -> Routine[_Observation]:
     """Wait until the size is reached or stands still, then for what the guest says *after* that."""
     best = action.before_bytes
-    began = moved_at = site.clock.monotonic()
+    began = moved_at = context.clock.monotonic()
     settled_at: float | None = None
     patience = max(_STUCK_SECONDS, 2 * domain.definition.stats_period_seconds + 2)
     while True:
-        size = lever.size()
-        if reason := site.stop_because():
-            return _Look(size, None, reason)
+        size = resizable.size()
+        if reason := context.stop_because():
+            return _Observation(size, None, reason)
         stats = read_balloon(
-            site.hypervisor,
+            context.hypervisor,
             action.domain.uuid,
-            now=site.clock.now(),
+            now=context.clock.now(),
             most_bytes=domain.definition.maximum_bytes,
         )
         if stats.age_seconds is None:
-            return _Look(size, None, REBOOTS)  # that it stands still meanwhile is not its fault
-        now = site.clock.monotonic()
+            return _Observation(size, None, REBOOTS)  # that it stands still meanwhile is not its fault
+        now = context.clock.monotonic()
         if size <= best - MIB:
             best, moved_at = size, now
         there = abs(size - target) <= _TOLERANCE_BYTES
@@ -358,19 +368,19 @@ def _settle(
         if settled_at is not None:
             since = now - settled_at
             if stats.age_seconds <= since:
-                return _Look(size, stats.usable_bytes)
+                return _Observation(size, stats.usable_bytes)
             if since > patience:
-                return _Look(size, None)
+                return _Observation(size, None)
         yield _POLL_SECONDS
 
 
-def _major_faults(site: Worksite, domain: DomainFacts) -> int:
-    cgroup = site.cgroup(domain)
+def _major_faults(context: ApplyContext, domain: DomainFacts) -> int:
+    cgroup = context.cgroup(domain)
     return cgroup.major_faults if cgroup else 0
 
 
 def _outcome(
-    site: Worksite,
+    context: ApplyContext,
     action: SizeAction,
     end: _End,
     began: float,
@@ -384,7 +394,7 @@ def _outcome(
         freed_bytes=given.resident_bytes if given else 0,
         swap_freed_bytes=given.swapped_bytes if given else 0,
         promoted_pages=promoted,
-        seconds=site.clock.monotonic() - began,
+        seconds=context.clock.monotonic() - began,
         detail=end.detail,
         fault=end.fault,
         left_at_bytes=end.left_at,

@@ -38,27 +38,27 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Footing:
+class ModeState:
     """What was ordered and what is lost; times are monotonic seconds."""
 
     observe_only: bool = False
     paused_until: float | None = None
     lost: Mapping[Loss, Lost] = field(default_factory=dict)
 
-    def paused(self, until: float | None) -> Footing:
+    def paused(self, until: float | None) -> ModeState:
         """After an order to pause; None: until an order to resume."""
         return dataclasses.replace(self, paused_until=math.inf if until is None else until)
 
-    def resumed(self) -> Footing:
+    def resumed(self) -> ModeState:
         """After an order to go on."""
         return dataclasses.replace(self, paused_until=None)
 
-    def without(self, loss: Loss, why: str, at: float) -> Footing:
+    def without(self, loss: Loss, why: str, at: float) -> ModeState:
         """Something is lost; that it has been lost for longer is not forgotten."""
         since = self.lost[loss].since if loss in self.lost else at
         return dataclasses.replace(self, lost={**self.lost, loss: Lost(since=since, why=why[:_MOST_TEXT])})
 
-    def regained(self, loss: Loss) -> Footing:
+    def regained(self, loss: Loss) -> ModeState:
         """It is there again."""
         if loss not in self.lost:
             return self

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 MOST_OF_ONE_USER = 4
-MOST_SEATS = 32
+MOST_CONNECTIONS = 32
 """Of the group; and as many of those who may only read; and as many of root."""
 LINGERING_SECONDS = 1.0
 """Who has not asked anything for so long, or not taken its answer, makes room for others."""
@@ -56,7 +56,7 @@ def make_room(uid: int, seated: Sequence[_H], now: float, *, of_root: bool) -> _
     own = sum(holder.uid == uid for holder in seated)
     if not of_root and own >= MOST_OF_ONE_USER:
         raise Full
-    if len(seated) < MOST_SEATS:
+    if len(seated) < MOST_CONNECTIONS:
         return None
     counts = Counter(holder.uid for holder in seated)
     for holder in sorted(seated, key=lambda holder: (-counts[holder.uid], holder.since)):

@@ -11,16 +11,16 @@ from overcommit.model.facts import DomainFacts
 _Result = TypeVar("_Result")
 
 
-class Spoiler(NamedTuple):
+class FailedDomain(NamedTuple):
     """A domain, and what was raised with it."""
 
     domain: DomainFacts
     error: Exception
 
 
-def without_spoilers(
+def without_failed_domains(
     domains: Sequence[DomainFacts], attempt: Callable[[Sequence[DomainFacts]], _Result]
-) -> tuple[_Result, tuple[Spoiler, ...]]:
+) -> tuple[_Result, tuple[FailedDomain, ...]]:
     """What an attempt gives with as many of the domains as it bears, and those that it does not.
 
     One attempt where nothing is wrong; else some for each spoiler, as many as the domains can be halved.
@@ -35,7 +35,7 @@ def without_spoilers(
     except Exception:  # noqa: BLE001 - whatever it is, it is known below whose it is
         result = attempt(())
     good: list[int] = []
-    spoilers: list[Spoiler] = []
+    failed_domains: list[FailedDomain] = []
     waiting = [range(len(domains))]
     while waiting:
         part = waiting.pop()
@@ -45,10 +45,10 @@ def without_spoilers(
             raise
         except Exception as error:  # noqa: BLE001 - see above
             if len(part) == 1:
-                spoilers.append(Spoiler(domains[part[0]], error))
+                failed_domains.append(FailedDomain(domains[part[0]], error))
             else:
                 middle = len(part) // 2
                 waiting += [part[middle:], part[:middle]]
         else:
             good.extend(part)
-    return result, tuple(spoilers)
+    return result, tuple(failed_domains)

@@ -5,7 +5,7 @@ what may be taken at all. One tick to pain, hours to comfort:
 
 - *Pain* (a figure beyond its bound) stops all taking within the tick. From then on memory must be idle twice
   as long, and a plan takes half as much; again so after each two minutes of pain that goes on. One burst is
-  felt for less (`feeling.Lately`): it counts once.
+  felt for less (`samples.LastMinute`): it counts once.
 - Taking begins again when the domain was comfortable (below half of its bounds) for a *rest*. Time between
   comfort and pain counts a quarter: a guest that always reads a little back would else rest for ever.
 - *Comfort* while something of ours is out, so that it says something, is a *trial*: half an hour of it eases
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from overcommit.model.pain import COMFORT
 from overcommit.model.policy import DomainClass
 from overcommit.model.restraint import Restraint
-from overcommit.slo.feeling import Feeling, Felt, Figure
+from overcommit.slo.samples import SloSample, SloState, Figure
 from overcommit.slo.rereads import Kept, Rereads
 from overcommit.units import format_duration, format_ratio
 
@@ -44,7 +44,7 @@ _LONGEST_CAUSE = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learnt:
-    """What of a `Grip` was learnt over hours, and holds on when nobody was there to look for a while."""
+    """What of a `Throttle` was learnt over hours, and holds on when nobody was there to look for a while."""
 
     notches: int
     step_share: float
@@ -59,7 +59,7 @@ class Learnt:
     guest_rest_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what no grip can have been.
+        """Refuse what no throttle can have been.
 
         Raises:
             ValueError: it is not what was learnt.
@@ -84,13 +84,13 @@ class Learnt:
         return Kept(self.usual_read_bytes, self.cache_needed_seconds, self.guest_rest_seconds)
 
     @property
-    def firmness(self) -> tuple[int, float, bool]:
+    def throttling(self) -> tuple[int, float, bool]:
         """What decides how the domain is held; the rest counts time."""
         return self.notches, self.step_share, self.rested_seconds is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grip:
+class Throttle:
     """How firmly a domain is held; `after` each tick comes the next one.
 
     Every two ``notches`` double the time that memory must be idle; ``step_share`` is how much of the class's
@@ -101,7 +101,7 @@ class Grip:
     """
 
     domain_class: DomainClass
-    felt: Felt
+    slo_state: SloState
     worst: Figure | None = None
     blind: bool = True
     notches: int = 0
@@ -115,17 +115,17 @@ class Grip:
     outside_seconds: float = 0.0
 
     @classmethod
-    def begin(cls, domain_class: DomainClass) -> Grip:
+    def begin(cls, domain_class: DomainClass) -> Throttle:
         """Of a domain of which nothing is known yet."""
-        return cls(domain_class=domain_class, felt=Felt())
+        return cls(domain_class=domain_class, slo_state=SloState())
 
     @classmethod
-    def resume(cls, domain_class: DomainClass, learnt: Learnt, *, seconds: float) -> Grip:
+    def resume(cls, domain_class: DomainClass, learnt: Learnt, *, seconds: float) -> Throttle:
         """Of a domain of which this was learnt, that many seconds ago: they are neither comfort nor pain."""
         fading = math.exp(-max(0.0, seconds) / _DAY)
         return cls(
             domain_class=domain_class,
-            felt=Felt(rereads=Rereads.resume(learnt.rereads, seconds=seconds)),
+            slo_state=SloState(rereads=Rereads.resume(learnt.rereads, seconds=seconds)),
             notches=learnt.notches,
             step_share=learnt.step_share,
             relapses=learnt.relapses * fading,
@@ -139,7 +139,7 @@ class Grip:
     @property
     def learnt(self) -> Learnt | None:
         """What is worth knowing tomorrow; None: as good as nothing, for it never hurt."""
-        kept = self.felt.rereads.kept
+        kept = self.slo_state.rereads.kept
         if not self.cause and not kept.worthwhile:
             return None
         return Learnt(
@@ -156,25 +156,25 @@ class Grip:
             guest_rest_seconds=kept.rest_seconds,
         )
 
-    def under(self, domain_class: DomainClass) -> Grip:
+    def under(self, domain_class: DomainClass) -> Throttle:
         """The same domain, when its class has changed."""
         return dataclasses.replace(self, domain_class=domain_class)
 
-    def after(self, feeling: Feeling) -> Grip:
-        """The grip from now on; of no time at all nothing can be said."""
-        if feeling.seconds <= 0:
+    def after(self, sample: SloSample) -> Throttle:
+        """The throttle from now on; of no time at all nothing can be said."""
+        if sample.seconds <= 0:
             return self
-        known = _remember(self, feeling)
+        known = _remember(self, sample)
         pain = known.pain
         if pain is not None and pain > 1.0:
-            return _hurt(known, feeling.seconds)
+            return _hurt(known, sample.seconds)
         if known.blind or pain is None:
             return known
         if known.rested_seconds is not None:
-            return _rest(known, feeling.seconds * (1.0 if pain < COMFORT else _UNEASY_REST))
-        if pain < COMFORT and (feeling.taking or feeling.out_bytes > 0):
-            doubt = known.felt.expects_pain(self.domain_class.objective, feeling.cooling_pages_per_minute)
-            return _at_ease(known, feeling.seconds * (_DOUBTFUL_TRIAL if doubt else 1.0))
+            return _rest(known, sample.seconds * (1.0 if pain < COMFORT else _UNEASY_REST))
+        if pain < COMFORT and (sample.taking or sample.out_bytes > 0):
+            doubt = known.slo_state.expects_pain(self.domain_class.objective, sample.cooling_pages_per_minute)
+            return _at_ease(known, sample.seconds * (_DOUBTFUL_TRIAL if doubt else 1.0))
         return known
 
     @property
@@ -194,7 +194,7 @@ class Grip:
         return max(least, min(least * 2 ** (self.notches / 2), _LONGEST_COLD_AFTER))
 
     @property
-    def firmer(self) -> bool:
+    def throttled(self) -> bool:
         """Whether less may be taken than its class says."""
         return self.notches > 0 or self.step_share < 1.0
 
@@ -206,7 +206,7 @@ class Grip:
     @property
     def restraint(self) -> Restraint:
         """What taking from the domain is held to now."""
-        why_not, kept = self.why_not, self.felt.rereads.kept
+        why_not, kept = self.why_not, self.slo_state.rereads.kept
         return Restraint(
             cold_after_seconds=self.cold_after_seconds,
             step_share=self.step_share,
@@ -217,90 +217,90 @@ class Grip:
         )
 
 
-def _remember(grip: Grip, feeling: Feeling) -> Grip:
+def _remember(throttle: Throttle, sample: SloSample) -> Throttle:
     """With what was felt, and with what is long ago counting a little less."""
-    felt = grip.felt.after(feeling, cache_after=grip.domain_class.cache_after_seconds)
-    objective = grip.domain_class.objective
-    by_host = felt.by_host(objective)
-    worst = max((*by_host, *felt.by_guest(objective)), key=lambda figure: figure.pain, default=None)
+    slo_state = throttle.slo_state.after(sample, cache_after=throttle.domain_class.cache_after_seconds)
+    objective = throttle.domain_class.objective
+    by_host = slo_state.by_host(objective)
+    worst = max((*by_host, *slo_state.by_guest(objective)), key=lambda figure: figure.pain, default=None)
     if worst is None:
-        return dataclasses.replace(grip, felt=felt, worst=None, blind=True)
-    fading = math.exp(-feeling.seconds / _DAY)
-    outside = feeling.seconds if worst.pain > 1.0 else 0.0
+        return dataclasses.replace(throttle, slo_state=slo_state, worst=None, blind=True)
+    fading = math.exp(-sample.seconds / _DAY)
+    outside = sample.seconds if worst.pain > 1.0 else 0.0
     return dataclasses.replace(
-        grip,
-        felt=felt,
+        throttle,
+        slo_state=slo_state,
         worst=worst,
         blind=not by_host,
-        relapses=grip.relapses * fading,
-        judged_seconds=grip.judged_seconds * fading + feeling.seconds,
-        outside_seconds=grip.outside_seconds * fading + outside,
+        relapses=throttle.relapses * fading,
+        judged_seconds=throttle.judged_seconds * fading + sample.seconds,
+        outside_seconds=throttle.outside_seconds * fading + outside,
     )
 
 
-def _hurt(grip: Grip, seconds: float) -> Grip:
+def _hurt(throttle: Throttle, seconds: float) -> Throttle:
     """Stop at the onset and tighten, and again as pain goes on."""
-    onset, hurt = grip.rested_seconds is None, grip.hurt_seconds + seconds
+    onset, hurt = throttle.rested_seconds is None, throttle.hurt_seconds + seconds
     now = dataclasses.replace(
-        grip,
-        relapses=min(_MOST_RELAPSES, grip.relapses + 1) if onset else grip.relapses,
+        throttle,
+        relapses=min(_MOST_RELAPSES, throttle.relapses + 1) if onset else throttle.relapses,
         rested_seconds=0.0,
         hurt_seconds=hurt,
         calm_seconds=0.0,
-        cause=grip.worst.text if grip.worst else grip.cause,
+        cause=throttle.worst.text if throttle.worst else throttle.cause,
     )
     if not onset and hurt < _PAIN_LASTS:
         return now
     return dataclasses.replace(
         now,
-        notches=max(grip.notches, min(grip.notches + 2, _most_notches(grip))),
-        step_share=max(grip.step_share / 2, _LEAST_SHARE),
+        notches=max(throttle.notches, min(throttle.notches + 2, _most_notches(throttle))),
+        step_share=max(throttle.step_share / 2, _LEAST_SHARE),
         hurt_seconds=0.0,
     )
 
 
-def _rest(grip: Grip, seconds: float) -> Grip:
-    rested = (grip.rested_seconds or 0.0) + seconds
-    if rested < _rest_seconds(grip):
-        return dataclasses.replace(grip, rested_seconds=rested)
-    return dataclasses.replace(grip, rested_seconds=None, hurt_seconds=0.0)
+def _rest(throttle: Throttle, seconds: float) -> Throttle:
+    rested = (throttle.rested_seconds or 0.0) + seconds
+    if rested < _rest_seconds(throttle):
+        return dataclasses.replace(throttle, rested_seconds=rested)
+    return dataclasses.replace(throttle, rested_seconds=None, hurt_seconds=0.0)
 
 
-def _at_ease(grip: Grip, seconds: float) -> Grip:
-    calm = grip.calm_seconds + seconds
-    if calm < _trial_seconds(grip):
-        return dataclasses.replace(grip, calm_seconds=calm)
+def _at_ease(throttle: Throttle, seconds: float) -> Throttle:
+    calm = throttle.calm_seconds + seconds
+    if calm < _trial_seconds(throttle):
+        return dataclasses.replace(throttle, calm_seconds=calm)
     return dataclasses.replace(
-        grip,
-        notches=max(0, grip.notches - 1),
-        step_share=min(1.0, grip.step_share + _SHARE_STEP),
+        throttle,
+        notches=max(0, throttle.notches - 1),
+        step_share=min(1.0, throttle.step_share + _SHARE_STEP),
         calm_seconds=0.0,
     )
 
 
-def _most_notches(grip: Grip) -> int:
+def _most_notches(throttle: Throttle) -> int:
     """No more than are of effect, or easing would first have to come down from there."""
-    longest = math.log2(_LONGEST_COLD_AFTER / grip.domain_class.cold_after_seconds)
+    longest = math.log2(_LONGEST_COLD_AFTER / throttle.domain_class.cold_after_seconds)
     return max(0, min(_MOST_NOTCHES, math.ceil(2 * longest)))
 
 
-def _rest_seconds(grip: Grip) -> float:
-    return min(_LONGEST_REST, _SHORTEST_REST * _growth(grip))
+def _rest_seconds(throttle: Throttle) -> float:
+    return min(_LONGEST_REST, _SHORTEST_REST * _growth(throttle))
 
 
-def _trial_seconds(grip: Grip) -> float:
-    return min(_LONGEST_TRIAL, _SHORTEST_TRIAL * _growth(grip))
+def _trial_seconds(throttle: Throttle) -> float:
+    return min(_LONGEST_TRIAL, _SHORTEST_TRIAL * _growth(throttle))
 
 
-def _growth(grip: Grip) -> float:
-    return math.exp2(max(0.0, grip.relapses - 1))
+def _growth(throttle: Throttle) -> float:
+    return math.exp2(max(0.0, throttle.relapses - 1))
 
 
-def _why_not(grip: Grip) -> str | None:
-    if grip.rested_seconds is not None:
-        left = format_duration(max(1.0, _rest_seconds(grip) - grip.rested_seconds))
-        return f"{grip.cause}. Nothing is taken for {left} more within its SLO"
-    if grip.blind:
+def _why_not(throttle: Throttle) -> str | None:
+    if throttle.rested_seconds is not None:
+        left = format_duration(max(1.0, _rest_seconds(throttle) - throttle.rested_seconds))
+        return f"{throttle.cause}. Nothing is taken for {left} more within its SLO"
+    if throttle.blind:
         return "its read-backs and its memory pressure are not known"
     return None
 
@@ -312,13 +312,13 @@ def _why_no_guest_memory(kept: Kept) -> str | None:
     return f"it read its disks again after it gave memory; it gives no more for {left}"
 
 
-def _where_it_stands(grip: Grip) -> str:
-    cold_after, least = format_duration(grip.cold_after_seconds), grip.domain_class.cold_after_seconds
-    if not grip.firmer:
+def _where_it_stands(throttle: Throttle) -> str:
+    cold_after, least = format_duration(throttle.cold_after_seconds), throttle.domain_class.cold_after_seconds
+    if not throttle.throttled:
         return f"not throttled: takes what was idle for {cold_after} (its class)"
-    left = format_duration(max(1.0, _trial_seconds(grip) - grip.calm_seconds))
+    left = format_duration(max(1.0, _trial_seconds(throttle) - throttle.calm_seconds))
     return (
         f"throttled: takes what was idle for {cold_after} (class: {format_duration(least)}), "
-        f"{format_ratio(grip.step_share)} of a step, because {grip.cause}; eases after {left} more within "
-        f"its SLO"
+        f"{format_ratio(throttle.step_share)} of a step, because {throttle.cause}; "
+        f"eases after {left} more within its SLO"
     )

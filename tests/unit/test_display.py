@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from overcommit.cli.tables import MOST_COLUMNS, columns, fitted
-from overcommit.shown import Subject, command, plain, whom
+from overcommit.display import Subject, command, plain, display_name
 
 UUID = "00000000-0000-4000-8000-000000000001"
 
@@ -48,7 +48,7 @@ def test_a_name_that_is_too_long_keeps_its_two_ends(text: str) -> None:
     "name", ["web", "my web", "p;$(id -un)", "it's", "a&&b", "`id`", "süß", "a b*?[x]", "!x"]
 )
 def test_a_name_that_can_be_shown_is_the_word(name: str) -> None:
-    said = command("overcommitctl", "release", whom(Subject(name, UUID)))
+    said = command("overcommitctl", "release", display_name(Subject(name, UUID)))
     assert shlex.split(said) == ["overcommitctl", "release", name]
 
 
@@ -56,7 +56,7 @@ def test_a_name_that_can_be_shown_is_the_word(name: str) -> None:
     "name", ["-rf", "--all", "7", "0x\n", "a\u202eb", " web", "", UUID.replace("1", "2"), "\ud800"]
 )
 def test_a_name_that_would_mislead_is_left_for_the_uuid(name: str) -> None:
-    assert command("virsh", "resume", whom(Subject(name, UUID))) == f"virsh resume {UUID}"
+    assert command("virsh", "resume", display_name(Subject(name, UUID))) == f"virsh resume {UUID}"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="asks bash")

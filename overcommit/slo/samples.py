@@ -18,14 +18,14 @@ _MINUTE = 60.0
 NOT_READ = Reading(read_bytes=None, cache_grown_bytes=None)
 
 
-class Feeling(NamedTuple):
+class SloSample(NamedTuple):
     """What the host saw of a domain in the ``seconds`` since the last tick; None: could not be read.
 
     ``promoted_pages`` and ``stalled_seconds`` (PSI some) are of its cgroup, ``working_set_bytes`` and
     ``cooling_pages_per_minute`` of its latest `Heat` (``wss_bytes``, ``promotions_per_minute``).
     ``out_bytes`` are in swap, or taken from the guest by us; ``taking``: a job of ours takes from it now.
 
-    ``squeezed``: the guest has less than its full size. Then what it says itself counts as well (untrusted,
+    ``reduced``: the guest has less than its full size. Then what it says itself counts as well (untrusted,
     rule S8: it can spare itself, no more): ``usable_bytes`` against the ``reserve_bytes`` that plans leave
     it, swap-in and major faults, and what it reads of its disks beyond what its cache grows.
     """
@@ -37,7 +37,7 @@ class Feeling(NamedTuple):
     cooling_pages_per_minute: float | None
     out_bytes: int
     taking: bool
-    squeezed: bool
+    reduced: bool
     usable_bytes: int | None
     reserve_bytes: int
     swap_in_bytes: int | None
@@ -45,7 +45,7 @@ class Feeling(NamedTuple):
     reading: Reading = NOT_READ
 
 
-class Lately(NamedTuple):
+class LastMinute(NamedTuple):
     """What happened in the last minute, in three numbers however often one looks.
 
     ``latest`` is the sum of up to a minute, which has ``seconds`` by now; of ``before``, the minute before
@@ -57,12 +57,12 @@ class Lately(NamedTuple):
     latest: float = 0.0
     before: float = 0.0
 
-    def after(self, value: float, seconds: float) -> Lately:
+    def after(self, value: float, seconds: float) -> LastMinute:
         """With what was seen in so many more seconds; of more than a minute its share."""
         if self.seconds + seconds <= _MINUTE:
-            return Lately(self.seconds + seconds, self.latest + value, self.before)
+            return LastMinute(self.seconds + seconds, self.latest + value, self.before)
         share = min(1.0, _MINUTE / seconds)
-        return Lately(min(seconds, _MINUTE), value * share, self.latest)
+        return LastMinute(min(seconds, _MINUTE), value * share, self.latest)
 
     @property
     def total(self) -> float:
@@ -88,46 +88,46 @@ class Figure(NamedTuple):
         return self.words(self.value, self.limit)
 
 
-class Felt(NamedTuple):
+class SloState(NamedTuple):
     """What a domain feels at present; None: not known. The working set is the last one that was known."""
 
-    promoted: Lately | None = None
-    stalled: Lately | None = None
-    swapped_in: Lately | None = None
-    faults: Lately | None = None
+    promoted: LastMinute | None = None
+    stalled: LastMinute | None = None
+    swapped_in: LastMinute | None = None
+    faults: LastMinute | None = None
     shortage: Figure | None = None
     rereads: Rereads = NOTHING_REREAD
     reread: Figure | None = None
     working_set_bytes: int | None = None
 
-    def after(self, feeling: Feeling, *, cache_after: float = math.inf) -> Felt:
+    def after(self, sample: SloSample, *, cache_after: float = math.inf) -> SloState:
         """What it feels with one more tick. What could not be read begins anew when it can.
 
         ``cache_after`` is its class's.
         """
         shortage, swap_in = None, None
-        if feeling.squeezed:
-            shortage = _shortage(feeling.usable_bytes, feeling.reserve_bytes)
-            swap_in = feeling.swap_in_bytes
+        if sample.reduced:
+            shortage = _shortage(sample.usable_bytes, sample.reserve_bytes)
+            swap_in = sample.swap_in_bytes
         # Faults alone are a guest reading files, as when it starts a program; a short one reads them again.
-        faults = feeling.major_faults if shortage and shortage.pain > COMFORT else None
-        working_set = feeling.working_set_bytes
+        faults = sample.major_faults if shortage and shortage.pain > COMFORT else None
+        working_set = sample.working_set_bytes
         rereads = self.rereads.after(
-            feeling.reading,
-            feeling.seconds,
-            squeezed=feeling.squeezed,
-            reserve_bytes=feeling.reserve_bytes,
+            sample.reading,
+            sample.seconds,
+            reduced=sample.reduced,
+            reserve_bytes=sample.reserve_bytes,
             cache_after=cache_after,
         )
-        limit = rereads.limit_bytes(feeling.reserve_bytes)
-        return Felt(
-            promoted=_add(self.promoted, feeling.promoted_pages, feeling.seconds),
-            stalled=_add(self.stalled, feeling.stalled_seconds, feeling.seconds),
-            swapped_in=_add(self.swapped_in, swap_in, feeling.seconds),
-            faults=_add(self.faults, faults, feeling.seconds),
+        limit = rereads.limit_bytes(sample.reserve_bytes)
+        return SloState(
+            promoted=_add(self.promoted, sample.promoted_pages, sample.seconds),
+            stalled=_add(self.stalled, sample.stalled_seconds, sample.seconds),
+            swapped_in=_add(self.swapped_in, swap_in, sample.seconds),
+            faults=_add(self.faults, faults, sample.seconds),
             shortage=shortage,
             rereads=rereads,
-            reread=Figure(rereads.lost_bytes, limit, _say_reread) if feeling.squeezed else None,
+            reread=Figure(rereads.lost_bytes, limit, _say_reread) if sample.reduced else None,
             working_set_bytes=self.working_set_bytes if working_set is None else working_set,
         )
 
@@ -165,8 +165,8 @@ class Felt(NamedTuple):
         return bounds.promoted_pages_per_minute
 
 
-def _add(lately: Lately | None, value: float | None, seconds: float) -> Lately | None:
-    return None if value is None else (lately or Lately()).after(max(0.0, value), seconds)
+def _add(last_minute: LastMinute | None, value: float | None, seconds: float) -> LastMinute | None:
+    return None if value is None else (last_minute or LastMinute()).after(max(0.0, value), seconds)
 
 
 def _shortage(usable_bytes: int | None, reserve_bytes: int) -> Figure | None:

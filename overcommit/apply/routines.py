@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 _COUNTED_SECONDS = 2.0
 _BUSY_SECONDS, _AGAIN_SECONDS = 20.0, 2.0
 
-Steps = Generator[float, None, _T]
+Routine = Generator[float, None, _T]
 """Yields for how many seconds it wants to wait, and returns what came of it.
 
 It is resumed when they have passed, or later; earlier only when its worksite says to stop. It reads the time
@@ -45,7 +45,7 @@ class Standstill:
         self.seconds = min(self.seconds, -grace_seconds)
 
 
-def run(steps: Steps[_T], clock: Clock) -> _T:
+def run(steps: Routine[_T], clock: Clock) -> _T:
     """Go through all steps, waiting in between; an interruption of the wait ends them first."""
     try:
         seconds = next(steps)
@@ -63,7 +63,7 @@ def run(steps: Steps[_T], clock: Clock) -> _T:
 
 def once_damon_is_free(
     begin: Callable[[], None], clock: Clock, stop_because: Callable[[], str | None]
-) -> Steps[None]:
+) -> Routine[None]:
     """Begin something; where somebody has DAMON locked, again and again, without blocking in between.
 
     Raises:

@@ -12,7 +12,7 @@ from pytest_mock import MockerFixture
 
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.errors import PolicyError, UsageError
-from overcommit.policy import apart, loader
+from overcommit.policy import reader_process, loader
 
 GOOD = "version: 1\nclasses: {all: {floor: 20%, cold_after: 20s}}\ndefault_class: all\n"
 
@@ -30,14 +30,14 @@ def children() -> int:
 
 
 def test_it_is_the_same_policy(policy: Path) -> None:
-    assert apart.Reader(policy).policy() == loader.load(policy)
-    assert apart.Reader(None).policy() == loader.load(None)
+    assert reader_process.Reader(policy).policy() == loader.load(policy)
+    assert reader_process.Reader(None).policy() == loader.load(None)
 
 
 def test_the_same_faults_are_found(policy: Path) -> None:
     policy.write_text("version: 1\nfoo: 2\n")
     with pytest.raises(PolicyError) as apart_from_us:
-        apart.Reader(policy).policy()
+        reader_process.Reader(policy).policy()
     with pytest.raises(PolicyError) as by_us:
         loader.load(policy)
     assert apart_from_us.value.faults == by_us.value.faults
@@ -46,7 +46,7 @@ def test_the_same_faults_are_found(policy: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(policy: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.yaml") as error:
-        apart.Reader(policy.with_name("none.yaml")).policy()
+        reader_process.Reader(policy.with_name("none.yaml")).policy()
     assert error.value.hint
 
 
@@ -56,7 +56,7 @@ def test_a_file_that_is_not_there_is_named(policy: Path) -> None:
 def test_a_reader_that_fails_leaves_the_old_policy_in_force(
     policy: Path, mocker: MockerFixture, program: str
 ) -> None:
-    file = PolicyFile(policy, apart.Reader)
+    file = PolicyFile(policy, reader_process.Reader)
     before, others = file.policy, children()
     failing = policy.with_name("failing.py")
     failing.write_text(program)
@@ -72,10 +72,10 @@ def test_a_reader_that_hangs_is_not_waited_for(policy: Path, mocker: MockerFixtu
     hanging = policy.with_name("hanging.py")
     hanging.write_text("import time; time.sleep(60)")
     mocker.patch.object(sys, "executable", _interpreter_of(hanging))
-    mocker.patch.object(apart, "DEADLINE_SECONDS", 0.2)
+    mocker.patch.object(reader_process, "DEADLINE_SECONDS", 0.2)
     others, began = children(), time.monotonic()
     with pytest.raises(UsageError):
-        apart.Reader(policy).policy()
+        reader_process.Reader(policy).policy()
     assert time.monotonic() - began < 10.0
     assert children() == others
 
@@ -83,7 +83,7 @@ def test_a_reader_that_hangs_is_not_waited_for(policy: Path, mocker: MockerFixtu
 def test_nobody_waits_while_it_reads_and_one_that_is_out_of_date_is_ended(
     policy: Path, mocker: MockerFixture
 ) -> None:
-    file = PolicyFile(policy, apart.Reader)
+    file = PolicyFile(policy, reader_process.Reader)
     hanging = policy.with_name("hanging.py")
     hanging.write_text("import time; time.sleep(60)")
     python, others = sys.executable, children()
@@ -103,7 +103,7 @@ def test_nobody_waits_while_it_reads_and_one_that_is_out_of_date_is_ended(
 def test_a_host_without_room_for_a_process_reads_none(policy: Path, mocker: MockerFixture) -> None:
     mocker.patch.object(os, "posix_spawn", side_effect=BlockingIOError(11, "try again"))
     with pytest.raises(UsageError, match="no process"):
-        apart.Reader(policy).policy()
+        reader_process.Reader(policy).policy()
 
 
 def _interpreter_of(script: Path) -> str:

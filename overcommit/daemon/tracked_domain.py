@@ -6,24 +6,24 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from overcommit.apply.lever import REBOOTS
+from overcommit.apply.resizing import REBOOTS
 from overcommit.classify.idle import classify
-from overcommit.daemon.pulse import Pulse, feeling_between
+from overcommit.daemon.tick_reading import TickReading, sample_between
 from overcommit.model.facts import MIGRATION_AWAY, DomainFacts
 from overcommit.model.heat import Heat, IdleMap
 from overcommit.model.policy import Policy
 from overcommit.model.restraint import Restraint
 from overcommit.plan.notes import leaving_text
-from overcommit.slo import Grip
+from overcommit.slo import Throttle
 
 
 @dataclass(slots=True)
-class Followed:
-    """``domain`` and ``heat`` are of the latest plan, ``pulse`` and ``grip`` of the latest tick."""
+class TrackedDomain:
+    """``domain``, ``heat`` are of the latest plan; ``tick_reading`` and ``throttle`` of the latest tick."""
 
     domain: DomainFacts
-    grip: Grip
-    pulse: Pulse | None = None
+    throttle: Throttle
+    tick_reading: TickReading | None = None
     heat: Heat | None = None
     _answered: bool = False
 
@@ -33,28 +33,28 @@ class Followed:
         if domain.busy_with == MIGRATION_AWAY != before.busy_with:
             yield leaving_text(domain)
 
-    def feel(self, pulse: Pulse, *, taken_bytes: int, taking: bool, swapoff: bool) -> None:
+    def add_sample(self, tick_reading: TickReading, *, taken_bytes: int, taking: bool, swapoff: bool) -> None:
         """Take in one more pulse; ``taken_bytes`` are what its guest gave, ``taking``: more is taken now.
 
         ``swapoff``: the host's swap is being turned off; what comes back for that is no guest's pain.
         """
-        before, self.pulse = self.pulse, pulse
-        stats = pulse.balloon
+        before, self.tick_reading = self.tick_reading, tick_reading
+        stats = tick_reading.balloon
         self._answered = self._answered or (stats is not None and stats.age_seconds is not None)
-        if before is not None and pulse.at > before.at:
-            feeling = feeling_between(
-                before, pulse, self.domain, heat=self.heat, taken_bytes=taken_bytes, taking=taking
+        if before is not None and tick_reading.at > before.at:
+            sample = sample_between(
+                before, tick_reading, self.domain, heat=self.heat, taken_bytes=taken_bytes, taking=taking
             )
             if swapoff:
-                feeling = feeling._replace(promoted_pages=None)
-            self.grip = self.grip.after(feeling)
+                sample = sample._replace(promoted_pages=None)
+            self.throttle = self.throttle.after(sample)
 
     def judge(self, idle: IdleMap | None, policy: Policy, *, boldly: bool) -> Heat | None:
         """What of the domain is cold by what its monitor saw, and as boldly as its class lets one be."""
         if idle is None or self.domain.residency is None:
             return None
-        of, held = policy.class_of(self.domain), self.grip.restraint
-        cold_after, unused_after = of.cold_after_seconds, of.cache_after_seconds
+        domain_class, held = policy.class_of(self.domain), self.throttle.restraint
+        cold_after, unused_after = domain_class.cold_after_seconds, domain_class.cache_after_seconds
         if not boldly:
             cold_after = max(cold_after, held.cold_after_seconds)
             unused_after = max(unused_after, held.cache_after_seconds)
@@ -66,7 +66,7 @@ class Followed:
     @property
     def silent(self) -> bool:
         """Whether its balloon driver has not answered since it booted, as far as that can be asked."""
-        stats = self.pulse.balloon if self.pulse else None
+        stats = self.tick_reading.balloon if self.tick_reading else None
         return stats is not None and stats.age_seconds is None
 
     @property
@@ -77,18 +77,18 @@ class Followed:
     @property
     def restraint(self) -> Restraint:
         """How firmly plans may hold it."""
-        held = self.grip.restraint
+        held = self.throttle.restraint
         return dataclasses.replace(held, why_not=REBOOTS) if self.boots else held
 
     @property
     def short(self) -> bool:
         """Whether the guest has too little left by its own word."""
-        return self.pulse is not None and self.pulse.short_bytes(self.domain) > 0
+        return self.tick_reading is not None and self.tick_reading.short_bytes(self.domain) > 0
 
     @property
     def suffers(self) -> str | None:
         """What hurts the guest by its own word, None when nothing does."""
-        said = self.grip.felt.by_guest(self.grip.domain_class.objective)
+        said = self.throttle.slo_state.by_guest(self.throttle.domain_class.objective)
         worst = max(said, key=lambda figure: figure.pain, default=None)
         return worst.text if worst is not None and worst.pain > 1.0 else None
 
@@ -96,5 +96,5 @@ class Followed:
     def latest(self) -> DomainFacts:
         """The domain with the balloon that the latest tick saw."""
         return dataclasses.replace(
-            self.domain, balloon=self.pulse.balloon if self.pulse else self.domain.balloon
+            self.domain, balloon=self.tick_reading.balloon if self.tick_reading else self.domain.balloon
         )

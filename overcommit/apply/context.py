@@ -47,7 +47,7 @@ def _never() -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worksite:
+class ApplyContext:
     """The outside world of one apply; ``progress`` gets a sentence now and then.
 
     ``stop_because`` is asked at each look for why the work must end before its time, None while it may go on.

@@ -12,7 +12,7 @@ from overcommit.model.history import RESERVE, Event
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
 from overcommit.records.journal import Entry
-from overcommit.shown import Subject, command, whom
+from overcommit.display import Subject, command, display_name
 from overcommit.units import PAGE_SIZE, format_duration, format_size
 
 
@@ -51,7 +51,7 @@ def quarantine_texts(quarantine: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _named(quarantine: Mapping[str, Any]) -> str:
-    return whom(Subject(name=quarantine["domain"], uuid=quarantine["uuid"]))
+    return display_name(Subject(name=quarantine["domain"], uuid=quarantine["uuid"]))
 
 
 def in_force(event: Event, changes: Iterable[Entry]) -> bool | None:

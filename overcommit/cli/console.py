@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from overcommit.cli.tables import Block, Line, drawn, plain_lines
-from overcommit.shown import plain
+from overcommit.display import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +62,7 @@ def _console(stream: TextIO) -> Console:
     )
 
 
-class Talk:
+class MessageConsole:
     """Progress as one line that updates on a terminal, as a line now and then elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:

@@ -48,7 +48,7 @@ def command(*words: str) -> str:
     return " ".join(map(_quoted, words))
 
 
-def whom(domain: Named) -> str:
+def display_name(domain: Named) -> str:
     """The word by which a command says which domain is meant: its name, where that is safe to read and paste.
 
     Else its UUID, which the verbs and virsh take as well: a name may look like an option, a number (virsh
