@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from overcommit.apply.context import ApplyContext
 from overcommit.apply.resizing import Resizable, grow, shrink
 from overcommit.apply.routines import Routine
-from overcommit.apply.context import ApplyContext
 from overcommit.hypervisor.guest_figures import read_balloon
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats, DomainFacts

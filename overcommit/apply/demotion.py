@@ -7,9 +7,9 @@ Where memory lies is no configuration, and there is nothing to put back: it stay
 
 from __future__ import annotations
 
-from overcommit.apply.pageout import promoted_since
-from overcommit.apply.routines import Standstill, Routine, once_damon_is_free
 from overcommit.apply.context import ApplyContext
+from overcommit.apply.pageout import promoted_since
+from overcommit.apply.routines import Routine, Standstill, once_damon_is_free
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.schemes import ACTOR_INTERVALS, RECHECK_AGGREGATIONS, fvaddr_migration
 from overcommit.damon.tree import Target

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from overcommit.apply.balloon import move_balloon
+from overcommit.apply.context import ApplyContext
 from overcommit.apply.demotion import demote
 from overcommit.apply.guest_reclaim import reclaim_inside
 from overcommit.apply.ksm import start_merging
@@ -13,7 +14,6 @@ from overcommit.apply.pageout import page_out
 from overcommit.apply.reporting import compact_inside
 from overcommit.apply.routines import Routine, run
 from overcommit.apply.virtio_mem import resize
-from overcommit.apply.context import ApplyContext
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import UNCONTAINED, HostError, OvercommitError, in_a_line
 from overcommit.host.memory import read_host

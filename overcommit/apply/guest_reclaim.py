@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from overcommit.apply.routines import Routine
 from overcommit.apply.context import ApplyContext
+from overcommit.apply.routines import Routine
 from overcommit.errors import Gone, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.process import read_start_time

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from overcommit.apply.routines import Routine
 from overcommit.apply.context import ApplyContext
+from overcommit.apply.routines import Routine
 from overcommit.errors import HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import read_ksm, read_setting, write_setting

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from overcommit.apply.actors import Actor, actor_for
-from overcommit.apply.pace import PaceSample, Pace
-from overcommit.apply.routines import Standstill, Routine, once_damon_is_free
 from overcommit.apply.context import ApplyContext
+from overcommit.apply.pace import Pace, PaceSample
+from overcommit.apply.routines import Routine, Standstill, once_damon_is_free
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError
 from overcommit.model.action import PageoutAction

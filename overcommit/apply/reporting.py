@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from overcommit.apply.routines import Standstill, Routine
 from overcommit.apply.context import ApplyContext
+from overcommit.apply.routines import Routine, Standstill
 from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.guest_agent import GuestAgent
 from overcommit.model.action import ReportingAction

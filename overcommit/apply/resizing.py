@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from overcommit.apply.claims import drop, write_claim
+from overcommit.apply.context import ApplyContext, Held
 from overcommit.apply.returning import LONGEST_SECONDS, Nudge
 from overcommit.apply.routines import Routine
-from overcommit.apply.context import Held, ApplyContext
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.model.action import RELIEF_REASONS, BalloonAction, VirtioMemAction
@@ -294,11 +294,10 @@ def _leave(
     *,
     told: int,
 ) -> str:
-    """Leave the lever above where it was to go, and have the journal know it, for later plans look there.
+    """Leave the part above where it was to go, and have the journal know it, for later plans look there.
 
     Returns:
-        What is to be said of a journal that takes no more: no reason to leave a guest small, for the way
-        back is in it already.
+        What is to be said of a journal that takes no more. The way back is in it already.
 
     Raises:
         HostError: libvirt does not set it; it stays where it was ``told`` to go.

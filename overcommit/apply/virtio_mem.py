@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from overcommit.apply.context import ApplyContext
 from overcommit.apply.resizing import Resizable, grow, shrink
 from overcommit.apply.returning import Returned, returned
 from overcommit.apply.routines import Routine
-from overcommit.apply.context import ApplyContext
 from overcommit.clock import Clock
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_definition

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from overcommit.control.swap_text import swap_text
+from overcommit.display import command
 from overcommit.host.setaside import HUGE_PAGES
 from overcommit.host.swap import ZSWAP
 from overcommit.model.blocks import Backing, Companion, Home
@@ -15,7 +16,6 @@ from overcommit.model.swap import SwapArea, SwapHazard, SwapKind
 from overcommit.plan.budget import shared_limit
 from overcommit.plan.case import worthwhile
 from overcommit.plan.limits import no_swap, raise_text, tightest
-from overcommit.display import command
 from overcommit.units import MIB, counted, format_ratio, format_size
 
 

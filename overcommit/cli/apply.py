@@ -13,10 +13,10 @@ import click
 from overcommit import own_file
 from overcommit.cli import outcomes, render
 from overcommit.cli.beside_daemon import refuse_beside_daemon
+from overcommit.cli.console import tell
 from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.session import Session, as_word, require_root, verbose_option, with_session
-from overcommit.cli.console import tell
 from overcommit.control.applying import do
 from overcommit.control.operation import Operation
 from overcommit.control.planning import Scope, plan_now

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from overcommit.cli.accounts import Finding
 from overcommit.damon.faults import known_faults
+from overcommit.display import command
 from overcommit.model.facts import HostFacts
 from overcommit.model.settings import Hierarchy, HostSettings
-from overcommit.display import command
 from overcommit.units import KIB, format_ratio, format_size
 
 _FAIR_WATERMARK = 0.05

@@ -25,11 +25,11 @@ from overcommit.cli.accounts import (
 )
 from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.conditions import boot_command, condition_findings, fault_findings
+from overcommit.cli.console import tell
 from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import PROGRAM, Session, as_word, with_session
 from overcommit.cli.status import generation_text
 from overcommit.cli.tables import Line
-from overcommit.cli.console import tell
 from overcommit.control.one_controller import MEND
 from overcommit.control.status import Mode, generation_json
 from overcommit.damon.capabilities import FEATURES, Capabilities
@@ -37,6 +37,7 @@ from overcommit.damon.owners import find_owners
 from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.damon.trace import TRACING, AccessTrace
+from overcommit.display import command
 from overcommit.errors import HostError, OvercommitError, Refused, Unsupported
 from overcommit.host.memory import read_boot_id
 from overcommit.host.settings import read_settings
@@ -51,7 +52,6 @@ from overcommit.plan.budget import room_of
 from overcommit.plan.eligibility import judge, judge_help
 from overcommit.plan.rungs.ksm import gain_text
 from overcommit.policy.files import default_path
-from overcommit.display import command
 from overcommit.units import format_duration, format_size
 from overcommit.wire.client import find_daemon
 from overcommit.wire.protocol import Verb

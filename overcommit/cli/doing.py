@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from overcommit.cli import outcomes, render
-from overcommit.cli.session import Session
 from overcommit.cli.console import tell
+from overcommit.cli.session import Session
 from overcommit.control.operation import ActionListener
 from overcommit.errors import UsageError
 from overcommit.model.action import Action, KsmAction, name_of, subject_of

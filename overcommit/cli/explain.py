@@ -8,16 +8,16 @@ import click
 
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
+from overcommit.cli.console import tell
 from overcommit.cli.plan import observe_for_option, take_over_option
 from overcommit.cli.planning import observe_and_plan
 from overcommit.cli.session import PROGRAM, Session, as_argument, with_session
-from overcommit.cli.console import tell
 from overcommit.control.naming import names_of
 from overcommit.control.planning import Scope
+from overcommit.display import command
 from overcommit.model.action import KsmAction
 from overcommit.model.plan import Plan
 from overcommit.plan import document
-from overcommit.display import command
 from overcommit.wire.client import find_daemon
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from overcommit.cli.moments import parse_moment
-from overcommit.cli.history_text import event_json, events_text, in_force
-from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.console import tell
+from overcommit.cli.history_text import event_json, events_text, in_force
+from overcommit.cli.moments import parse_moment
+from overcommit.cli.session import Session, require_root, with_session
 from overcommit.control.naming import nearest
 from overcommit.errors import OvercommitError, UsageError
 from overcommit.model.history import Event

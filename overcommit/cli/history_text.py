@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from overcommit.cli.tables import Line, Row, Table, prose
+from overcommit.display import Subject, command, display_name
 from overcommit.model.history import RESERVE, Event
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
 from overcommit.records.journal import Entry
-from overcommit.display import Subject, command, display_name
 from overcommit.units import PAGE_SIZE, format_duration, format_size
 
 

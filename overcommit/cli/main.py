@@ -14,6 +14,7 @@ from click.shell_completion import get_completion_class, shell_complete
 
 from overcommit import __version__
 from overcommit.cli.apply import apply
+from overcommit.cli.console import fail
 from overcommit.cli.doctor import doctor
 from overcommit.cli.explain import explain
 from overcommit.cli.history import history
@@ -26,11 +27,10 @@ from overcommit.cli.restore import restore
 from overcommit.cli.service import service
 from overcommit.cli.session import PROGRAM, Interrupted
 from overcommit.cli.status import status
-from overcommit.cli.console import fail
 from overcommit.cli.validate import validate
 from overcommit.control.naming import nearest
-from overcommit.errors import OvercommitError, UsageError, in_a_line
 from overcommit.display import plain
+from overcommit.errors import OvercommitError, UsageError, in_a_line
 
 INTERRUPTED = 130
 USAGE = UsageError.exit_code

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from overcommit.cli.console import tell
 from overcommit.cli.plan import as_seconds
 from overcommit.cli.session import Session, with_session
-from overcommit.cli.console import tell
 from overcommit.wire.client import require_daemon
 from overcommit.wire.protocol import Verb
 

@@ -13,9 +13,9 @@ import click
 from overcommit import own_file
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
+from overcommit.cli.console import tell
 from overcommit.cli.planning import observe_and_plan
 from overcommit.cli.session import Session, as_word, verbose_option, with_session
-from overcommit.cli.console import tell
 from overcommit.control.planning import Scope
 from overcommit.errors import UsageError
 from overcommit.plan import document

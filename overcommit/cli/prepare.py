@@ -11,14 +11,14 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from overcommit.cli.console import tell
 from overcommit.cli.plan import CHANGES_PENDING
 from overcommit.cli.session import DEFAULT_URI, Session, as_argument, require_root, with_session
 from overcommit.cli.tables import Line
-from overcommit.cli.console import tell
 from overcommit.control.preparing import Candidate, look, write
+from overcommit.display import display_name
 from overcommit.errors import CutShort, HostError, OvercommitError, Refused
 from overcommit.hypervisor.libvirt_client import LibvirtClient
-from overcommit.display import display_name
 
 _COLOURS = {"-": "red", "+": "green", "@": "cyan"}
 _NEXT = (

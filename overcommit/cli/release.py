@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.console import tell
+from overcommit.cli.session import Session, require_root, with_session
 from overcommit.control.naming import names_of
 from overcommit.control.revoking import release as end_quarantines
 from overcommit.control.status import quarantine_json

@@ -10,22 +10,22 @@ from typing import Any, NoReturn
 import click
 
 from overcommit.cli.beside_daemon import own_watch, refuse_options
-from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
-from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
-from overcommit.cli.history_text import reservation_of, reservation_text
-from overcommit.cli.session import PROGRAM, Session, require_root, with_session
 from overcommit.cli.console import fail, tell
+from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
+from overcommit.cli.history_text import reservation_of, reservation_text
+from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
+from overcommit.cli.session import PROGRAM, Session, require_root, with_session
 from overcommit.control.freeing import Limits, Result, free
 from overcommit.control.operation import ActionListener, Listener, Operation
 from overcommit.control.promising import grant, note_refusal, refusal_text
 from overcommit.control.revoking import cancel as cancel_promise
 from overcommit.control.revoking import promises
 from overcommit.control.status import reservation_json
+from overcommit.display import command
 from overcommit.errors import Refused, UsageError
 from overcommit.model.past import Reservation
 from overcommit.model.plan import Plan
 from overcommit.plan.promises import Wish, require_allowed
-from overcommit.display import command
 from overcommit.units import above_zero, format_size, parse_size
 from overcommit.wire.client import Daemon, find_daemon
 from overcommit.wire.protocol import Verb

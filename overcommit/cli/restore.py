@@ -11,17 +11,17 @@ import click
 
 from overcommit.apply.restore import Restored
 from overcommit.cli.beside_daemon import refuse_beside_daemon
-from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.console import tell
+from overcommit.cli.session import Session, require_root, with_session
 from overcommit.control.preparing import prepared
 from overcommit.control.preparing import put_back as put_back_definitions
 from overcommit.control.restoring import NOTHING, in_swap
 from overcommit.control.restoring import restore as put_back
+from overcommit.display import plain
 from overcommit.errors import UsageError
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.records.journal import of_boot
-from overcommit.display import plain
 from overcommit.units import counted, format_size
 
 _MOST_NAMED = 8

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import click
 
+from overcommit.cli.console import tell
 from overcommit.cli.doing import agreed
 from overcommit.cli.session import PROGRAM, Session, with_session
-from overcommit.cli.console import tell
 from overcommit.damon.owners import Owner, find_owners
 from overcommit.damon.sysfs import DamonSysfs
-from overcommit.errors import Conflict, OvercommitError, Refused, Unsupported, UsageError
 from overcommit.display import command, plain
+from overcommit.errors import Conflict, OvercommitError, Refused, Unsupported, UsageError
 
 DIRECTORY = Path("/etc/systemd/system")
 _NAME = "overcommitd.service"

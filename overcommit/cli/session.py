@@ -17,6 +17,7 @@ from overcommit.cli.console import MessageConsole
 from overcommit.clock import SystemClock
 from overcommit.control.one_controller import MEND, Control
 from overcommit.damon.worker import DamonWorker
+from overcommit.display import command
 from overcommit.errors import Unsupported
 from overcommit.host.kernel import LocalKernel
 from overcommit.host.memory import read_boot_id
@@ -26,7 +27,6 @@ from overcommit.model.policy import Policy
 from overcommit.policy import loader
 from overcommit.records.journal import DEFAULT_DIRECTORY, Generation, Journal
 from overcommit.records.ledger import Ledger
-from overcommit.display import command
 
 PROGRAM = "overcommitctl"
 DEFAULT_URI = "qemu:///system"

@@ -10,10 +10,10 @@ import click
 
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import refuse_options
+from overcommit.cli.console import tell
 from overcommit.cli.history_text import local_time, quarantine_texts, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, verbose_option, with_session
 from overcommit.cli.tables import Block, Line, Table, prose, table
-from overcommit.cli.console import tell
 from overcommit.control.naming import names_of
 from overcommit.control.status import Mode, status_document
 from overcommit.model.facts import RunState

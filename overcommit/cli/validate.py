@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from overcommit.cli.tables import Block, table
 from overcommit.cli.console import tell
+from overcommit.cli.tables import Block, table
+from overcommit.display import plain
 from overcommit.errors import Complaint, PolicyError, UsageError
 from overcommit.model.policy import ANY_SIZE, OVERRIDES, Actuator, DomainClass, GuestHelp, Policy, Selector
 from overcommit.policy import files, json_schema, loader
-from overcommit.display import plain
 from overcommit.units import MIB, counted, format_age, format_duration, format_ratio, format_size
 
 

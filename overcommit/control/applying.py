@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from overcommit.apply.execute import carry_out
 from overcommit.apply.context import ApplyContext
+from overcommit.apply.execute import carry_out
 from overcommit.control.operation import ActionListener, Operation
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import OvercommitError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from overcommit.errors import UsageError
 from overcommit.display import plain
+from overcommit.errors import UsageError
 
 _ALIKE = 0.5
 """As `difflib` measures it; of several the most alike is named."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from overcommit.apply.restore import Restored
 from overcommit.control.naming import nearest
 from overcommit.control.one_controller import Control
+from overcommit.display import plain
 from overcommit.errors import HostError, OvercommitError, UsageError
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import DefinedDomain, Definitions
 from overcommit.hypervisor.readiness import Lack, Readiness, readiness
 from overcommit.records.journal import DefinitionChanged, Entry, Journal
-from overcommit.display import plain
 
 _JOURNAL = "definitions"
 _ADDED_BY_LIBVIRT = ("<address", "<controller", "</controller", "<model", "<target", "<alias")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from overcommit.apply.context import ApplyContext
 from overcommit.apply.execute import carry_out_one
 from overcommit.apply.routines import Routine
-from overcommit.apply.context import ApplyContext
 from overcommit.control.one_controller import Control
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.jobs import Ended, Jobs

@@ -1,7 +1,7 @@
 """One tick: look, judge, plan, set going what the plan says. Level-triggered: nothing depends on events.
 
-A tick is cheap as a rule: the host's account, each domain's counters, and what the monitors saw. All is observed
-and planned anew every minute, and at once when the host or a guest is short, when something ended, or by order.
+A tick is cheap as a rule: the host's account, each domain's counters, and what the monitors saw. All is
+observed and planned anew every minute, and at once when the host or a guest is short, or something ended.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from overcommit.daemon.accounting import Accounting
 from overcommit.daemon.acting import Acting, domain_of
 from overcommit.daemon.collecting import collect_for
 from overcommit.daemon.faults import Boundary
-from overcommit.daemon.tracked_domain import TrackedDomain
-from overcommit.daemon.mode_state import ModeState, Loss
 from overcommit.daemon.jobs import Ended
 from overcommit.daemon.judging import Terms, emergency_now, evidence_of, is_short, knows_cold_now
 from overcommit.daemon.learning import Learning
 from overcommit.daemon.losses import Losses
+from overcommit.daemon.mode_state import Loss, ModeState
 from overcommit.daemon.pageout_backoff import PageoutBackoff
 from overcommit.daemon.policy_file import PolicyFile
-from overcommit.daemon.tick_reading import read_for_tick
 from overcommit.daemon.standings import domain_states
 from overcommit.daemon.state import LOOK_ONLY, NOTHING_WANTED, DomainState, State, TickRequest, Want
+from overcommit.daemon.tick_reading import read_for_tick
 from overcommit.daemon.timetable import PLAN_SECONDS, Timetable
+from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.daemon.watching import Watching
 from overcommit.daemon.working import work_of
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
@@ -171,9 +171,8 @@ class Controller:
             pasts = self._past.by_domain()
             for incarnation in [incarnation for incarnation in self._tracked if incarnation in pasts]:
                 with self._boundary.around(incarnation):
-                    self._acting.give_back(
-                        pasts[incarnation], {incarnation: self._tracked[incarnation].latest}, because
-                    )
+                    latest = {incarnation: self._tracked[incarnation].latest}
+                    self._acting.give_back(pasts[incarnation], latest, because)
 
     def advance(self) -> None:
         """Go on with what is at work; to be called between ticks, when `due` says so."""

@@ -16,7 +16,7 @@ from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.host.memory import read_boot_id
 from overcommit.model.facts import Incarnation
 from overcommit.model.policy import DomainClass
-from overcommit.slo import Throttle, Learnt
+from overcommit.slo import Learnt, Throttle
 
 KEEP_SECONDS = 300.0
 """It is kept that often while it only ages, and in the next plan when somebody is held otherwise."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from overcommit.control.one_controller import Control
-from overcommit.daemon.mode_state import ModeState, Loss
+from overcommit.daemon.mode_state import Loss, ModeState
 from overcommit.daemon.wall_clock import WallClock
 from overcommit.errors import JournalFailed, Refused
 from overcommit.records.journal import Generation

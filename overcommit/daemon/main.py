@@ -16,9 +16,9 @@ from pathlib import Path
 
 from overcommit import __version__
 from overcommit.damon.worker import DamonWorker
+from overcommit.display import plain
 from overcommit.errors import HostError, OvercommitError, Unsupported, UsageError
 from overcommit.host.kernel import LocalKernel
-from overcommit.display import plain
 
 PROGRAM = "overcommitd"
 _ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from overcommit.display import command
 from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import Policy
 from overcommit.policy.files import files_of
-from overcommit.display import command
 
 _MOST_TEXT = 500
 

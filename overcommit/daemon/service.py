@@ -15,19 +15,19 @@ from pathlib import Path
 from overcommit.clock import SystemClock
 from overcommit.control.one_controller import Control
 from overcommit.daemon.controller import Controller
-from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.loop import Loop
+from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.wakes import LocalWakes
 from overcommit.damon.pool import require_free
 from overcommit.damon.worker import DamonWorker
+from overcommit.display import plain
 from overcommit.host.triggers import LocalTriggers
 from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
 from overcommit.policy import reader_process
 from overcommit.records.journal import DEFAULT_DIRECTORY, Journal
 from overcommit.records.ledger import Ledger
-from overcommit.display import plain
 from overcommit.wire.listening import socket_path
 from overcommit.wire.peers import find_group
 from overcommit.wire.server import ControlServer

@@ -9,8 +9,8 @@ from typing import Any
 from overcommit.control.status import Standing
 from overcommit.daemon.acting import Acting
 from overcommit.daemon.faults import Boundary
-from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.daemon.state import DomainState
+from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.model.action import name_of
 from overcommit.model.facts import Incarnation
 from overcommit.model.past import Past

@@ -16,7 +16,7 @@ from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.heat import Heat
 from overcommit.plan.cache import cache_of
 from overcommit.plan.case import used_bytes
-from overcommit.slo import SloSample, Reading
+from overcommit.slo import Reading, SloSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

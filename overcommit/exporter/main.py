@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from overcommit import __version__
-from overcommit.errors import OvercommitError, Unsupported, UsageError
 from overcommit.display import plain
+from overcommit.errors import OvercommitError, Unsupported, UsageError
 
 PROGRAM = "overcommit-exporter"
 DEFAULT_ADDRESS = "127.0.0.1"

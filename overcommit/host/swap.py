@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from overcommit.errors import HostError, Unreadable
-from overcommit.host.block import DEVICES, directory_of_mount, read_physical_devices, read_device, read_mount
+from overcommit.host.block import DEVICES, directory_of_mount, read_device, read_mount, read_physical_devices
 from overcommit.host.figures import numbers, read_number, row, rows
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import parse_meminfo, parse_zram

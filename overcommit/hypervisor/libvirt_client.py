@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from overcommit.clock import Clock, SystemClock
+from overcommit.display import command
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
 from overcommit.hypervisor.bulk import DomainStats, ask_all, state_of
 from overcommit.hypervisor.calls import Calls
@@ -21,7 +22,6 @@ from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, res
 from overcommit.hypervisor.events import Notify, subscribe
 from overcommit.hypervisor.port import DefinedDomain, ListedDomain, Surveyed
 from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
-from overcommit.display import command
 from overcommit.units import KIB
 
 CALL_DEADLINE_SECONDS = 10.0

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from overcommit.clock import Clock
+from overcommit.display import command
 from overcommit.errors import HostError, OvercommitError
 from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.events import EventLoop, Notify
 from overcommit.hypervisor.libvirt_client import LIBVIRTD, SURVEYS, LibvirtClient, binding, run_directory
 from overcommit.hypervisor.port import ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, RunState
-from overcommit.display import command
 
 DEADLINE_SECONDS = 5.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0

@@ -28,6 +28,6 @@ def short_below(reserve_bytes: int, *, near_oom: bool = False) -> int:
     """A guest that has less than this available is short: half of its reserve.
 
     Between the two lies the hysteresis, so that a guest does not give and get back memory in turn.
-    ``near_oom``: what keeps it from an OOM of its own, a quarter; in an emergency of the host only that counts.
+    ``near_oom``: what keeps it from an OOM, a quarter; in an emergency of the host only that counts.
     """
     return reserve_bytes // (4 if near_oom else 2)

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from overcommit.display import command, display_name
 from overcommit.model.blocks import HolderKind
 from overcommit.model.facts import DomainFacts, HostFacts, RunState
 from overcommit.model.plan import Verdict, refusal
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 from overcommit.plan.case import worthwhile
 from overcommit.plan.limits import no_swap, raise_text, tightest
-from overcommit.display import command, display_name
 from overcommit.units import format_size
 
 OK = Verdict(ok=True)

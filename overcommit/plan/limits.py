@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from overcommit.display import command, display_name
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation
 from overcommit.plan.case import guest_bytes
 from overcommit.plan.nodes import Nodes, draw, free_on_nodes, nodes_of, nodes_text
-from overcommit.display import command, display_name
 from overcommit.units import format_size
 
 _SETTINGS = {

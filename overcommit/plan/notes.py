@@ -13,9 +13,9 @@ from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
 from overcommit.plan.budget import budget_notes
 from overcommit.plan.case import Case, cache_for, worthwhile
+from overcommit.plan.cooldown import least_worth
 from overcommit.plan.eligibility import reporting_would_work
 from overcommit.plan.rungs.reporting import held_free, left_in_pieces
-from overcommit.plan.cooldown import least_worth
 from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.units import format_duration, format_ratio, format_size
 

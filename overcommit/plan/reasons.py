@@ -27,11 +27,11 @@ from overcommit.plan.case import (
     used_bytes,
     worthwhile,
 )
+from overcommit.plan.cooldown import least_worth
 from overcommit.plan.rungs.balloon import measure
 from overcommit.plan.rungs.ladder import cold_bytes_to_move, on_cold_node
 from overcommit.plan.rungs.pageout import bearable_bytes, pieces_in
 from overcommit.plan.rungs.virtio_mem import unplug
-from overcommit.plan.cooldown import least_worth
 from overcommit.units import format_duration, format_size
 
 IN_GENERAL: Mapping[Cause, str] = {

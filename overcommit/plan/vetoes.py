@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from overcommit.display import command, display_name
 from overcommit.model.facts import DomainFacts
 from overcommit.model.part import parts_of
 from overcommit.model.past import Left, Past
 from overcommit.model.plan import Drift, Verdict, refusal
 from overcommit.model.policy import Actuator, DomainClass
 from overcommit.model.restraint import Restraint
-from overcommit.display import command, display_name
 from overcommit.units import MIB, format_duration, format_size
 
 BALLOON_SIZE = "balloon size"

@@ -4,8 +4,8 @@
 disks; `throttle` is what follows from that.
 """
 
-from overcommit.slo.samples import SloSample
-from overcommit.slo.throttle import Throttle, Learnt
 from overcommit.slo.rereads import Reading
+from overcommit.slo.samples import SloSample
+from overcommit.slo.throttle import Learnt, Throttle
 
-__all__ = ["SloSample", "Throttle", "Learnt", "Reading"]
+__all__ = ["Learnt", "Reading", "SloSample", "Throttle"]

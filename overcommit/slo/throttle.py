@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from overcommit.model.pain import COMFORT
 from overcommit.model.policy import DomainClass
 from overcommit.model.restraint import Restraint
-from overcommit.slo.samples import SloSample, SloState, Figure
 from overcommit.slo.rereads import Kept, Rereads
+from overcommit.slo.samples import Figure, SloSample, SloState
 from overcommit.units import format_duration, format_ratio
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0

@@ -9,8 +9,8 @@ import socket
 import struct
 from typing import NamedTuple
 
-from overcommit.errors import UsageError
 from overcommit.display import command
+from overcommit.errors import UsageError
 
 DEFAULT_GROUP = "overcommit"
 _SO_PEERGROUPS = 59

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from overcommit.errors import UsageError
+from overcommit.wire.admission import Full, Rate, Rates, make_room
 from overcommit.wire.clients import TOO_MANY, Client, Document, Order, PublishedDocuments, turn_away
 from overcommit.wire.listening import Door, path_for_root
 from overcommit.wire.peers import Group, Peer, Rank, peer_of
@@ -32,7 +33,6 @@ from overcommit.wire.protocol import (
     Verb,
     failure,
 )
-from overcommit.wire.admission import Full, Rate, Rates, make_room
 
 __all__ = ["ControlServer", "Order"]
 

@@ -8,8 +8,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.cli import session as module
-from overcommit.cli.session import Session
 from overcommit.cli.console import MessageConsole
+from overcommit.cli.session import Session
 from overcommit.errors import Unsupported
 from overcommit.records.journal import Journal
 from overcommit.records.ledger import Ledger

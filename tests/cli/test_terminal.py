@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from overcommit.cli.tables import Line, table
 from overcommit.cli.console import MessageConsole, fail, tell
+from overcommit.cli.tables import Line, table
 
 
 class Terminal(io.StringIO):

@@ -465,7 +465,7 @@ def test_idle_slots_of_another_tool_are_not_taken_for_ours(rung: Rung, pool: Dam
     for slot in range(2):
         rung.kernel.write(f"{ROOT}/{slot}/state", "off")
     theirs = pool.sysfs.dump()
-    with pytest.raises(Conflict, match="another tool set DAMON up anew"):
+    with pytest.raises(Conflict, match="another tool has reconfigured DAMON"):
         pool.start(0, watching(rung.target))
     pool.release()
     assert pool.sysfs.dump() == theirs
@@ -481,7 +481,7 @@ def test_slots_that_went_away_are_said_to_be_another_tools(rung: Rung, pool: Dam
         lambda: pool.sysfs.running(1),
         lambda: pool.sysfs.kdamond(1),
     ):
-        with pytest.raises(Conflict, match="another tool set DAMON up anew"):
+        with pytest.raises(Conflict, match="another tool has reconfigured DAMON"):
             attempt()
     pool.stop(1)
     pool.release()

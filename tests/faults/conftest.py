@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from overcommit.apply.restore import Restored, restore
-from overcommit.cli.session import Session
 from overcommit.cli.console import MessageConsole
+from overcommit.cli.session import Session
 from overcommit.control.applying import do
 from overcommit.control.operation import Operation
 from overcommit.control.planning import Scope, plan_now

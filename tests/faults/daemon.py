@@ -16,9 +16,9 @@ from overcommit.control.one_controller import Control
 from overcommit.control.status import Mode
 from overcommit.daemon.acting import Acting
 from overcommit.daemon.controller import Controller
-from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.jobs import Ended
 from overcommit.daemon.loop import Loop
+from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.report import sentence_of

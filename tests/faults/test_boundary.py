@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from overcommit.apply.restore import Restored
-from overcommit.daemon import controller, tracked_domain, standings
+from overcommit.daemon import controller, standings, tracked_domain
 from overcommit.daemon.faults import FIRST_SECONDS, Boundary
-from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.daemon.tick_reading import read_for_tick
+from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.errors import JournalFailed
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.observe import facts

@@ -221,7 +221,7 @@ def test_a_guest_in_pain_is_let_alone_in_the_same_tick(world: World) -> None:
     guest.stalled_seconds += 4.0
     daemon.run_for(5.5)
     assert not any(subject_of(a) == "cold" for a in daemon.controller._acting.actions)
-    assert "resting: cold" in daemon.sentence
+    assert "throttled: cold" in daemon.sentence
     moved = len(guest.swapped)
     daemon.run_for(60)
     assert len(guest.swapped) <= moved
@@ -661,7 +661,7 @@ def test_the_watchdog_hears_nothing_while_the_control_socket_serves_nobody(
     told.reset_mock()
     daemon.run_for(20)
     assert told.call_count == 0
-    assert daemon.said.count("the control socket serves nobody: its thread has ended") == 1
+    assert daemon.said.count("the control socket does not answer: its thread ended") == 1
     daemon.server.unserved = None
     daemon.run_for(20)
     assert told.call_count

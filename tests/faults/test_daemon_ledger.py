@@ -124,7 +124,7 @@ def test_a_pause_outlives_the_daemon_that_was_ordered_to(world: World, disk: Dis
     again = world.daemon()
     again.run_for(150.0)
     assert again.server.status["mode"] == "paused"
-    assert again.has_said("still paused until resumed: an earlier run was ordered to by uid 0")
+    assert again.has_said("still paused until resumed, ordered by uid 0 before the restart")
     assert not any(guest.swapped for guest in world.host.guests)
     again.order(Verb.RESUME)
     again.run_for(10.0)

@@ -11,7 +11,7 @@ import pytest
 
 from overcommit.daemon.learning import KEEP_SECONDS, MOST_DOMAINS
 from overcommit.records.ledger import Ledger
-from overcommit.slo import Throttle, Learnt
+from overcommit.slo import Learnt, Throttle
 from tests.faults.daemon import Daemon, Disk, World, incarnation
 
 HURT = Learnt(

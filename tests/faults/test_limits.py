@@ -9,8 +9,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.apply.balloon import move_balloon
-from overcommit.apply.routines import run
 from overcommit.apply.context import ApplyContext
+from overcommit.apply.routines import run
 from overcommit.control.freeing import require_possible
 from overcommit.errors import Refused
 from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction

@@ -35,7 +35,7 @@ class OnTheFirst:
 @pytest.mark.parametrize(
     ("behaviour", "status", "fault", "says"),
     [
-        (Behaviour.STUCK, Status.PARTIAL, Fault.STUCK, "stands still"),
+        (Behaviour.STUCK, Status.PARTIAL, Fault.STUCK, "stopped moving"),
         (Behaviour.REFUSING, Status.PARTIAL, None, "refused"),
         (Behaviour.PHANTOM, Status.UNDONE, Fault.PHANTOM, "given back"),
         (Behaviour.HUNG, Status.FAILED, None, "did not answer"),

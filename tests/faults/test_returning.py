@@ -81,7 +81,7 @@ def test_what_is_on_its_way_after_minutes_is_no_failure_and_stays_on_record(worl
     began = world.host.uptime
     restored = world.verbs.restore()
     assert restored.left == ()
-    assert [said for said in restored.under_way if "balloon of cold on its way back: " in said]
+    assert [said for said in restored.under_way if "balloon of cold is being given back: " in said]
     assert LONGEST_SECONDS <= world.host.uptime - began < LONGEST_SECONDS + 2.0
     assert cold.balloon_target_bytes == cold.memory_bytes
     assert free.balloon_bytes == free.memory_bytes
@@ -97,7 +97,7 @@ def test_one_that_stands_still_on_its_way_is_not_restored(world: World, slow: Sl
     slow(cold, 0.5 * MIB, until=world.host.uptime + 20.0)
     for _ in range(2):
         restored = world.verbs.restore()
-        assert ["and no more for 60 s" in said for said in restored.left] == [True]
+        assert ["back and has stopped for 60 s" in said for said in restored.left] == [True]
         assert restored.under_way == ()
         assert cold.balloon_bytes < cold.memory_bytes
         assert world.verbs.outstanding

@@ -62,7 +62,7 @@ def test_s1_a_planner_that_knows_no_floor_is_not_followed(
     monkeypatch.setattr(case, "bounds_of", lambda *of: really(*of)._replace(floor_bytes=0))
     run(life)
     assert life.daemon is not None
-    assert life.daemon.has_said("is not begun: domain")
+    assert life.daemon.has_said("does not start: domain")
 
 
 def test_s2_a_gap_that_is_taken_for_a_figure(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.apply import actors
+from overcommit.apply.context import ApplyContext
 from overcommit.apply.execute import carry_out_one
 from overcommit.apply.routines import Routine, run
-from overcommit.apply.context import ApplyContext
 from overcommit.clock import Clock
 from overcommit.damon.pool import DamonPool
 from overcommit.host.cgroup import reclaim

@@ -106,7 +106,7 @@ def test_blocks_go_in_steps_of_an_eighth_at_most(installation: Installation) -> 
 @pytest.mark.parametrize(
     ("behaviour", "status", "says", "fault"),
     [
-        (Behaviour.STUCK, Status.PARTIAL, "stands still at 256 MiB", Fault.STUCK),
+        (Behaviour.STUCK, Status.PARTIAL, "stopped moving at 256 MiB", Fault.STUCK),
         (Behaviour.REFUSING, Status.PARTIAL, "could not resize", None),
         (Behaviour.PHANTOM, Status.UNDONE, "given back", Fault.PHANTOM),
         (Behaviour.HUNG, Status.FAILED, "did not answer", None),
@@ -139,7 +139,7 @@ def test_blocks_that_cannot_be_freed_end_it_with_no_target_left_behind(tmp_path:
 
     outcome = the_unplug(report)
     assert outcome.status is Status.PARTIAL
-    assert "stands still at 158 MiB" in outcome.detail
+    assert "stopped moving at 158 MiB" in outcome.detail
     assert guest.requested_bytes == guest.plugged_bytes == 158 * MIB
     assert 90 * MIB - 20 * MIB <= outcome.freed_bytes <= 98 * MIB
     floor = plan.domains[0].floor_bytes
@@ -199,7 +199,7 @@ def test_restore_waits_for_a_guest_that_does_not_take_its_blocks_and_keeps_the_r
     (guest,) = installation.host.guests
     guest.behaviour = Behaviour.STUCK
     restored = installation.restore()
-    assert any("has only taken 0 B of 256 MiB back" in sentence for sentence in restored.left), restored
+    assert any("the guest took 0 B of 256 MiB back" in sentence for sentence in restored.left), restored
     assert guest.requested_bytes == DEVICE, "it is requested all the same"
     guest.behaviour = Behaviour.OBEDIENT
     assert installation.restore().left == ()
@@ -220,7 +220,7 @@ def test_a_device_that_is_gone_needs_nothing_back(installation: Installation) ->
     guest.memory_bytes -= guest.device_bytes
     guest.device_bytes = guest.plugged_bytes = guest.requested_bytes = 0
     restored = installation.restore()
-    assert "device virtiomem0 of plugged needs nothing: it is gone" in restored.done
+    assert "device virtiomem0 of plugged is gone: nothing to put back" in restored.done
     assert restored.left == ()
 
 

@@ -16,6 +16,7 @@ from overcommit.cli.history_text import events_text, quarantine_texts, reservati
 from overcommit.cli.tables import columns, plain_lines, table
 from overcommit.control.naming import names_of
 from overcommit.control.status import quarantine_json, status_document
+from overcommit.display import plain
 from overcommit.errors import UsageError
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import Incarnation, RunState
@@ -25,7 +26,6 @@ from overcommit.model.part import MemoryPart
 from overcommit.model.past import Left, Past, Quarantine, Reservation
 from overcommit.model.policy import Actuator
 from overcommit.plan.planner import make_plan
-from overcommit.display import plain
 from overcommit.units import GIB, MIB
 from tests import scenarios
 

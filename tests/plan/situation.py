@@ -29,7 +29,7 @@ from overcommit.model.facts import (
 from overcommit.model.heat import Heat
 from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.part import MemoryPart
-from overcommit.model.past import Left, Past, Quarantine, Reservation, Cooldown
+from overcommit.model.past import Cooldown, Left, Past, Quarantine, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy
 from overcommit.model.restraint import Restraint

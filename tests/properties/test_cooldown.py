@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from overcommit.model.history import Event
 from overcommit.model.outcome import Status
-from overcommit.plan.cooldown import COOLDOWN_SECONDS, least_worth, cooldowns
+from overcommit.plan.cooldown import COOLDOWN_SECONDS, cooldowns, least_worth
 from overcommit.units import MIB
 from tests.scenarios import NOW, incarnation
 

@@ -102,7 +102,7 @@ def test_the_reason_is_for_operators() -> None:
     reasons = {
         Fault.STUCK: "its balloon stood still at 512 MiB 5min ago",
         Fault.SILENT: "its balloon driver stopped answering 5min ago",
-        Fault.PAIN: "it ran short of memory when its balloon took some 5min ago",
+        Fault.PAIN: "the guest ran short of memory when its balloon took some 5min ago",
         Fault.PHANTOM: "its balloon took memory of which the host got nothing 5min ago",
     }
     for fault, reason in reasons.items():

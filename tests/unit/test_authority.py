@@ -56,7 +56,7 @@ class Scene:
         policy = policy or self.policy
         with pytest.raises(StalePlan) as caught:
             require_fresh(plan, self.now, policy, self.past)
-        assert "or a newer one" in (caught.value.hint or "")
+        assert "plan again" in (caught.value.hint or "")
         return "; ".join([str(caught.value), *excesses(plan.runnable, self.now, policy, self.past)])
 
 

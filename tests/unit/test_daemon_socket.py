@@ -21,10 +21,10 @@ from unittest.mock import Mock
 import pytest
 
 from overcommit.errors import Conflict, HostError, Refused, UsageError
+from overcommit.wire.admission import LINGERING_SECONDS, MOST_CONNECTIONS, MOST_OF_ONE_USER
 from overcommit.wire.client import find_daemon
 from overcommit.wire.peers import Group, Peer, find_group, peer_of
 from overcommit.wire.protocol import MOST_REQUEST_BYTES, Reply, ReplyKind, Request, Verb
-from overcommit.wire.admission import LINGERING_SECONDS, MOST_OF_ONE_USER, MOST_CONNECTIONS
 from overcommit.wire.server import MOST_OF_ONE_AT_ONCE, ControlServer, Order
 
 OPERATORS = Group("operators", 4242)

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from overcommit.cli.tables import MOST_COLUMNS, columns, fitted
-from overcommit.display import Subject, command, plain, display_name
+from overcommit.display import Subject, command, display_name, plain
 
 UUID = "00000000-0000-4000-8000-000000000001"
 

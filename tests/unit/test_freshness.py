@@ -135,7 +135,7 @@ def test_the_change_is_named(now: Snapshot, reason: str) -> None:
     with pytest.raises(StalePlan) as caught:
         require_fresh(PLAN, now, POLICY)
     assert str(caught.value) == f"the plan is stale: {reason}"
-    assert "or a newer one" in (caught.value.hint or "")
+    assert "plan again" in (caught.value.hint or "")
 
 
 LABELLED = scenarios.policy(

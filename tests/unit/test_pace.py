@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overcommit.apply.pace import PaceSample, Pace
+from overcommit.apply.pace import Pace, PaceSample
 from overcommit.model.pain import LEAST_PAGES_PER_MINUTE, PainBounds
 from overcommit.units import MIB, PAGE_SIZE
 

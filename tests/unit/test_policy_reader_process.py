@@ -12,7 +12,7 @@ from pytest_mock import MockerFixture
 
 from overcommit.daemon.policy_file import PolicyFile
 from overcommit.errors import PolicyError, UsageError
-from overcommit.policy import reader_process, loader
+from overcommit.policy import loader, reader_process
 
 GOOD = "version: 1\nclasses: {all: {floor: 20%, cold_after: 20s}}\ndefault_class: all\n"
 

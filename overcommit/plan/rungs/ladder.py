@@ -20,12 +20,12 @@ from overcommit.model.heat import ColdPiece, Heat
 from overcommit.model.policy import Actuator, GuestHelp, ReclaimMode
 from overcommit.plan.cache import CacheRule
 from overcommit.plan.case import Case, cache_for, spare_bytes, worthwhile
+from overcommit.plan.cooldown import least_worth
 from overcommit.plan.rungs.balloon import inflate
 from overcommit.plan.rungs.demotion import demote, recall
 from overcommit.plan.rungs.pageout import bearable_bytes, coldest, page_out, pieces_in
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
-from overcommit.plan.cooldown import least_worth
 
 
 def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
