@@ -93,7 +93,7 @@ def test_one_that_was_told_to_give_and_has_all_is_told_to_keep_it(world: World, 
     daemon = world.daemon()
     daemon.run_for(20)
     assert (guest.balloon_target_bytes, guest.claim) == (BEFORE, {})
-    assert daemon.has_said("free: relief: it has its 128 MiB again")
+    assert daemon.has_said("free: relief: it has 128 MiB again")
     said = len(daemon.said)
     daemon.run_for(60)
     assert not any("balloon" in sentence for sentence in daemon.said[said:])

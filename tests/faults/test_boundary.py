@@ -135,7 +135,7 @@ def test_whatever_goes_wrong_with_one_domain_the_others_are_served(
         if stage != "its standing":
             assert daemon.controller.state.past.taken_from(_incarnation(world)) == 0
             assert not world.host.guests[0].swapped
-        assert "rests" in of(daemon, BAD)["why_not"]
+        assert "left alone after an error" in of(daemon, BAD)["why_not"]
         spoilt.on = False
         daemon.run_for(8 * FIRST_SECONDS)
         assert of(daemon, BAD)["why_not"] is None

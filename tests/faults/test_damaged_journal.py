@@ -59,7 +59,7 @@ def test_restore_goes_by_what_the_domain_carries_where_the_line_is_lost(applied:
 def test_nothing_is_taken_by_a_verb_until_it_was_restored(applied: Installation) -> None:
     spoil(applied.directory, "BalloonMoved")
     with pytest.raises(
-        Refused, match="nothing is taken, for the undo journal is damaged: generation-"
+        Refused, match="no memory is taken, because the undo journal is damaged: generation-"
     ) as error:
         applied.session().require_whole()
     assert "overcommitctl restore" in (error.value.hint or "")

@@ -170,7 +170,7 @@ def test_one_that_fails_halfway_reports_what_it_had_moved_by_then(installation: 
     (outcome,) = installation.apply(plan).outcomes
     assert (outcome.status, outcome.moved_bytes) == (Status.PARTIAL, moved(installation))
     assert outcome.moved_bytes > 0
-    assert "cannot read where the memory of cold lies" in outcome.detail
+    assert "cannot read the memory nodes of cold" in outcome.detail
     assert installation.kernel.damon.running == {}
 
 

@@ -88,7 +88,7 @@ def test_what_a_guest_gave_during_another_s_action_is_not_taken_once_more(instal
     assert gives.below <= 0
     assert FLOOR <= len(cold.resident) <= FLOOR + 4
     assert outcome.status is Status.DONE
-    assert outcome.detail == "complete: 40.0 MiB of it were given already"
+    assert outcome.detail == "complete: 40.0 MiB of it was already free"
     assert outcome.freed_bytes == len(cold.swapped) * MIB
 
 
@@ -98,7 +98,7 @@ def test_a_page_out_whose_guest_gave_it_all_itself_takes_nothing_and_is_done(
     cold = installation.host.guests[0]
     outcome, _ = page_out(installation, by_another_s_balloon(installation, 80))
     assert (outcome.status, outcome.freed_bytes, cold.swapped) == (Status.DONE, 0, set())
-    assert outcome.detail == "complete: 74.0 MiB of it were given already"
+    assert outcome.detail == "complete: 74.0 MiB of it was already free"
     assert installation.kernel.damon.running == {}
 
 

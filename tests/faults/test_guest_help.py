@@ -211,7 +211,7 @@ def test_reclaim_inside_is_turned_on_and_put_back(reclaiming: Installation) -> N
     assert not any(isinstance(a, GuestReclaimAction) for a in reclaiming.plan().actions), "it is on"
     restored = reclaiming.restore()
     assert restored.left == ()
-    assert "DAMON_RECLAIM in web as it was" in restored.done
+    assert "DAMON_RECLAIM in web put back" in restored.done
     assert agent.files == found
     assert reclaiming.restore().done == ()
 
@@ -221,7 +221,7 @@ def test_what_somebody_else_set_since_stays(reclaiming: Installation) -> None:
     reclaiming.apply(reclaiming.plan())
     agent.files[f"{DAMON_RECLAIM}/min_age"] = "7000000"
     (said,) = [said for said in reclaiming.restore().done if "DAMON_RECLAIM" in said]
-    assert said.endswith("but min_age: somebody else set that since")
+    assert said.endswith("except min_age: somebody else changed that")
     assert agent.files[f"{DAMON_RECLAIM}/min_age"] == "7000000"
     assert agent.files[f"{DAMON_RECLAIM}/enabled"] == "N"
 
@@ -246,7 +246,7 @@ def test_a_restarted_domain_needs_nothing_put_back(reclaiming: Installation) -> 
     guest.start_time += 1
     asked = len(agent.asked)
     restored = reclaiming.restore()
-    assert "domain web ended or was restarted since: its DAMON_RECLAIM needs nothing" in restored.done
+    assert "domain web ended or was restarted: nothing to put back for DAMON_RECLAIM" in restored.done
     assert len(agent.asked) == asked
     assert reclaiming.outstanding == 0
 

@@ -233,7 +233,7 @@ def test_a_module_that_comes_on_during_plan_stays_on_and_the_one_moved_aside_is_
     modules = installation.kernel.damon.modules
     OnTheFirst(installation.host, "on", lambda: modules.update(damon_reclaim=True))
     with pytest.raises(
-        HostError, match=r"exclusive user is running; .* damon_stat cannot be turned on again"
+        HostError, match=r"another user runs it exclusively; .* damon_stat cannot be turned on again"
     ):
         installation.plan()
     assert len(installation.restore().left) == 1

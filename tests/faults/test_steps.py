@@ -197,7 +197,7 @@ def test_told_to_stop_it_ends_at_once_and_says_why(tmp_path: Path, executor: str
         assert installation.kernel.damon.running == {}
     if kind is KsmAction:
         assert outcome.status is Status.DONE
-        assert outcome.detail.endswith(f"it goes on unwatched (stopped: {REASON})")
+        assert outcome.detail.endswith(f"KSM keeps running unwatched (stopped: {REASON})")
         assert installation.kernel.ksm.settings["run"] == "1"
     elif outcome.freed_bytes >= outcome.action.expected_bytes > 0:
         assert (executor, waits) == ("compaction", 3), "all else takes longer"

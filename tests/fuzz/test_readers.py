@@ -287,7 +287,7 @@ NO_READERS = {
     "overcommit.host.madvise": {"process_madvise"},
     "overcommit.host.residency": {"residency_of"},  # the page map, and what parse_smaps reads
     "overcommit.observe.facts": {"identify", "observe"},  # of libvirt too: below
-    "overcommit.observe.memory": {"attempt_or_gap", "look_at_memory"},
+    "overcommit.observe.memory": {"attempt_or_gap", "read_memory"},
 }
 """What has a kernel or a text among its arguments and reads none of their texts."""
 

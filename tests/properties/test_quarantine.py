@@ -103,7 +103,7 @@ def test_the_reason_is_for_operators() -> None:
         Fault.STUCK: "its balloon stood still at 512 MiB 5min ago",
         Fault.SILENT: "its balloon driver stopped answering 5min ago",
         Fault.PAIN: "the guest ran short of memory when its balloon took some 5min ago",
-        Fault.PHANTOM: "its balloon took memory of which the host got nothing 5min ago",
+        Fault.PHANTOM: "its balloon took memory from the guest, but the host got nothing 5min ago",
     }
     for fault, reason in reasons.items():
         one = failed(300, fault, reached_bytes=512 << 20)
