@@ -61,7 +61,7 @@ class Resizable:
 
 
 class _End(NamedTuple):
-    """How it ended, why, where the lever was left (None: untouched), and what the guest did wrong.
+    """How it ended, why, what size was left (None: untouched), and what the guest did wrong.
 
     One that was ``stopped`` on its way says nothing of the guest.
     """

@@ -15,7 +15,7 @@ _BUSY_SECONDS, _AGAIN_SECONDS = 20.0, 2.0
 Routine = Generator[float, None, _T]
 """Yields for how many seconds it wants to wait, and returns what came of it.
 
-It is resumed when they have passed, or later; earlier only when its worksite says to stop. It reads the time
+It is resumed when they have passed, or later; earlier only when its context says to stop. It reads the time
 from its clock, and never from how often it was resumed. Whoever closes it, or throws into it, before its end
 gets what an interruption at that wait always left: nothing at work, and in the journal what there is to undo.
 """

@@ -150,7 +150,7 @@ class Controller:
         return self._acting.takes_since(at)
 
     def tick(self, request: TickRequest = LOOK_ONLY) -> None:
-        """Go round once. What cannot be done is in the footing, and tried again next time."""
+        """Go round once. What cannot be done is in the mode state, and tried again next time."""
         self._ticks += 1
         now = self._control.clock.monotonic()
         self._past_known &= not self._losses.check_clock()

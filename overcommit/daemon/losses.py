@@ -1,4 +1,4 @@
-"""What the controller has lost that decisions stand on, and the orders it was given: keeps its footing."""
+"""What the controller has lost that decisions stand on, and the orders it was given: keeps its mode state."""
 
 from __future__ import annotations
 
