@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import click
 
-from integration.lab import accel, box, state, wheel
+from integration.lab import accel, box, deb, state, wheel
 from integration.lab import soak as soak_run
 from integration.lab.errors import HostVmDiedError, LabError
 from integration.lab.guests import Backing, Balloon, GuestSpec
@@ -49,6 +49,14 @@ def build_wheel(directory: Path) -> None:
     """Build the checkout's wheel into DIRECTORY and print its path."""
     directory.mkdir(parents=True, exist_ok=True)
     click.echo(wheel.build(directory))
+
+
+@main.command("deb")
+@click.option("--version", help="In place of the one that debian/changelog says.")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default="dist")
+def build_deb(directory: Path, version: str | None) -> None:
+    """Build the checkout's Debian package into DIRECTORY (dist), check it, and print its path."""
+    click.echo(deb.build(directory, say, version=version))
 
 
 @main.command("accel")

@@ -27,6 +27,7 @@ ORDER = (
     "test_six_guests",
     "test_daemon",
     "test_libvirt_reconnect",
+    "test_package",
     "test_daemon_kills",
     "test_daemon_faults",
     "test_limits",

@@ -54,7 +54,7 @@ NAMES = tuple(role.guest.name for role in HONEST + LIARS)
 HONEST_NAMES = tuple(role.guest.name for role in HONEST)
 
 
-class PaceSample(NamedTuple):
+class Look(NamedTuple):
     """One guest by the host's own counters, without the product."""
 
     resident: int
@@ -71,10 +71,10 @@ class Story(NamedTuple):
     """And after that, before anything else."""
     alone: dict[str, Any]
     """The plan while there were only the honest guests."""
-    before: dict[str, PaceSample]
+    before: dict[str, Look]
     status: int
     lines: list[dict[str, Any]]
-    after: dict[str, PaceSample]
+    after: dict[str, Look]
     guest_swap: dict[str, dict[str, int]]
     rates: tuple[dict[str, float], dict[str, float]]
     """Of the busy guests, with all six at work, before and after."""
@@ -209,10 +209,10 @@ def await_statistics(host: Host) -> None:
             time.sleep(1)
 
 
-def look(host: Host) -> dict[str, PaceSample]:
+def look(host: Host) -> dict[str, Look]:
     """All six guests, now."""
     return {
-        name: PaceSample(host.guest_ram_bytes(name), host.swapped_bytes(name), host.balloon_statistics(name))
+        name: Look(host.guest_ram_bytes(name), host.swapped_bytes(name), host.balloon_statistics(name))
         for name in NAMES
     }
 

@@ -25,9 +25,9 @@ def pressure(text: str) -> float:
     return max(float(words["avg10"]), float(words["avg60"]))
 
 
-def step_bytes(held: int, share: float, slo_state: float) -> int:
+def step_bytes(held: int, share: float, pressure: float) -> int:
     """How much to ask of a group that holds so much and feels so much (per cent)."""
-    wanted = round(held * share * max(0.0, 1 - slo_state / PRESSURE_PERCENT))
+    wanted = round(held * share * max(0.0, 1 - pressure / PRESSURE_PERCENT))
     return max(0, min(wanted, held - LEAST_BYTES))
 
 

@@ -104,14 +104,14 @@ class GuestImage:
         return self.directory / f"{'full' if extras else 'small'}-{release}"
 
 
-class Routine:
+class Steps:
     """Reports each step with the seconds it took."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
 
     @contextmanager
-    def advance(self, what: str) -> Iterator[None]:
+    def step(self, what: str) -> Iterator[None]:
         """Report the start and the end of one step."""
         self._report(f"{what} ...")
         begin = time.monotonic()
@@ -145,16 +145,16 @@ def build(report: Callable[[str], None] = print, *, rebuild: bool = False) -> Im
     _require_tools()
     cache = paths.cache()
     cache.mkdir(parents=True, exist_ok=True)
-    steps = Routine(report)
-    with _exclusive(cache / "build.lock", report):
+    steps = Steps(report)
+    with exclusive(cache / "build.lock", report):
         _remove_leftovers(cache)
         key = ssh_key()
         debian = cache / f"debian-{_debian_hash(key)}"
         if rebuild and debian.exists():
             debian.rename(cache / f"tmp-old-{os.getpid()}")
-        _layer(debian, "Debian packages", steps, lambda at: _mmdebstrap(at, key))
+        layer(debian, "Debian packages", steps, lambda at: _mmdebstrap(at, key))
         root = cache / f"root-{_root_hash(debian)}"
-        _layer(root, "host disk and kernels", steps, lambda at: _build_root(debian, at))
+        layer(root, "host disk and kernels", steps, lambda at: _build_root(debian, at))
         _guest_layer(root, steps)
         _remove_unused(cache)
     return Image(root)
@@ -175,13 +175,13 @@ def built() -> Image | None:
 
 def guest_image(image: Image, report: Callable[[str], None]) -> GuestImage:
     """The guests' part for a host VM that runs: of today's workload, in that VM's image."""
-    with _exclusive(paths.cache() / "build.lock", report):
-        return GuestImage(_guest_layer(image.root, Routine(report)))
+    with exclusive(paths.cache() / "build.lock", report):
+        return GuestImage(_guest_layer(image.root, Steps(report)))
 
 
-def _guest_layer(root: Path, steps: Routine) -> Path:
+def _guest_layer(root: Path, steps: Steps) -> Path:
     guest = paths.cache() / f"guest-{_guest_hash(root)}"
-    _layer(guest, "guest image", steps, lambda at: _build_guest(root, at))
+    layer(guest, "guest image", steps, lambda at: _build_guest(root, at))
     return guest
 
 
@@ -194,7 +194,8 @@ def _require_tools() -> None:
 
 
 @contextmanager
-def _exclusive(lock: Path, report: Callable[[str], None]) -> Iterator[None]:
+def exclusive(lock: Path, report: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file; wait, and say so, while another process has it."""
     with lock.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -217,12 +218,12 @@ def _published(final: Path) -> Iterator[Path]:
         raise
 
 
-def _layer(final: Path, what: str, steps: Routine, make: Callable[[Path], None]) -> None:
+def layer(final: Path, what: str, steps: Steps, make: Callable[[Path], None]) -> None:
     """Make one layer unless it is there, and note that it was used."""
     if final.exists():
         steps.cached(what)
     else:
-        with steps.advance(what), _published(final) as target:
+        with steps.step(what), _published(final) as target:
             make(target)
     os.utime(final)
 
@@ -237,35 +238,36 @@ def _remove_unused(cache: Path) -> None:
     """Remove layers of long ago, unless a lab's disk stands on one."""
     labs = [known.image for known in map(LabState.load, state.names()) if known]
     oldest = time.time() - KEEP_DAYS * 86400
-    for kind in ("debian", "root", "guest"):
+    for kind in ("debian", "root", "guest", "deb"):
         for path in cache.glob(f"{kind}-*"):
             if path.stat().st_mtime < oldest and path.name not in labs:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
+def digest(*parts: bytes) -> str:
+    """A short name for some inputs; where one ends and the next begins counts."""
+    summed = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8) + part)
-    return digest.hexdigest()[:16]
+        summed.update(len(part).to_bytes(8) + part)
+    return summed.hexdigest()[:16]
 
 
 def _debian_hash(key: Path) -> str:
     sources = (Path(packages.__file__), CUSTOMISE, key.with_suffix(".pub"))
-    return _digest(*(path.read_bytes() for path in sources))
+    return digest(*(path.read_bytes() for path in sources))
 
 
 def _root_hash(debian: Path) -> str:
     # a rebuilt Debian root has the same hash but other contents
     stamp = (debian / "root.tar").stat().st_mtime_ns
     sources = (Path(pack.__file__), Path(kernel.__file__), *sorted(pack.FILES.iterdir()))
-    return _digest(debian.name.encode(), str(stamp).encode(), *(p.read_bytes() for p in sources))
+    return digest(debian.name.encode(), str(stamp).encode(), *(p.read_bytes() for p in sources))
 
 
 def _guest_hash(root: Path) -> str:
     files = sorted(path for path in GUEST_SOURCES.rglob("*") if path.is_file())
     names = "\n".join(str(path.relative_to(GUEST_SOURCES)) for path in files)
-    return _digest(
+    return digest(
         root.name.encode(), Path(__file__).read_bytes(), names.encode(),
         *(path.read_bytes() for path in files),
     )  # fmt: skip

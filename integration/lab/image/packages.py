@@ -45,3 +45,10 @@ GUEST_MODULES: Final = ("virtio_console", "virtio_blk", "virtio_balloon", "virti
 
 #: Programs that a guest can run, with the libraries they need: a key-value server, QEMU's guest agent.
 GUEST_EXTRAS: Final = ("usr/bin/memcached", "usr/sbin/qemu-ga")
+
+#: What builds and checks the Debian package, in a root of its own; debian/control has what it is built with.
+BUILD_PACKAGES: Final = (
+    "debhelper", "dh-python", "help2man", "lintian", "pybuild-plugin-pyproject", "python3-all",
+    "python3-click", "python3-click-man", "python3-hatchling", "python3-prometheus-client",
+    "python3-pydantic", "python3-rich", "python3-setuptools", "python3-tenacity", "python3-yaml",
+)  # fmt: skip
