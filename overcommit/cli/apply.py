@@ -17,6 +17,7 @@ from overcommit.cli.console import tell
 from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.session import Session, as_word, require_root, verbose_option, with_session
+from overcommit.cli.verb import examples
 from overcommit.control.applying import do
 from overcommit.control.operation import Operation
 from overcommit.control.planning import Scope, plan_now
@@ -35,7 +36,13 @@ _POOR_ROUNDS = 2
 """So many in turn that gain next to nothing end the waiting."""
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "overcommitctl apply",
+        "overcommitctl apply today.plan",
+        "overcommitctl apply --yes --wait    # repeats until nothing more is gained",
+    )
+)
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", is_flag=True, help="Then plan and apply again until nothing more is freed.")
@@ -69,13 +76,13 @@ def apply(
     names: tuple[str, ...],
     verbose: bool,
 ) -> None:
-    """Do exactly the saved plan FILE; without one: plan, show, ask, do.
+    """Carry out the saved plan FILE. Without FILE: plan, show the plan, ask, and carry it out.
 
-    FILE must belong to root, or to you (with sudo: to who called it), and nobody else may be able to write
-    or replace it. Whatever it says is held against the policy and the host as they are now.
+    FILE must belong to root or to you (with sudo: to the user who called it), and no other user may be
+    able to write or replace it. Each action is checked against the policy and the host as they are now.
 
-    Exit status, over all rounds: 0 all done, or nothing to do; 1 failed; 3 in part; 4 refused, by you or by
-    us, and nothing changed. Undo with overcommitctl restore.
+    Exit status, over all rounds: 0 all done, or nothing to do; 1 failed; 3 done in part; 4 refused or
+    declined, nothing changed. To undo: overcommitctl restore.
     """
     require_root()
     refuse_beside_daemon(

@@ -88,11 +88,6 @@ class MessageConsole:
             click.echo(sentence, err=True)
             self._said_at, self._said = time.monotonic(), sentence
 
-    def wait_for(self, what: str) -> None:
-        """What is waited for from now on, until `done`. Only a terminal shows it: there somebody wonders."""
-        if not self._quiet and styled(sys.stderr):
-            self._update(f"{plain(what)} ...")
-
     def done(self) -> None:
         """The current step is over: wipe its progress."""
         if self._live is not None:

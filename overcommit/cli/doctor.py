@@ -30,6 +30,7 @@ from overcommit.cli.plan import take_over_option
 from overcommit.cli.session import PROGRAM, Session, as_word, with_session
 from overcommit.cli.status import generation_text
 from overcommit.cli.tables import Line
+from overcommit.cli.verb import examples
 from overcommit.control.one_controller import MEND
 from overcommit.control.status import Mode, generation_json
 from overcommit.damon.capabilities import FEATURES, Capabilities
@@ -65,16 +66,20 @@ _KEYWORD_NAMES = {
 }
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "overcommitctl doctor", "overcommitctl doctor --probe    # also tries what this kernel's DAMON offers"
+    )
+)
 @click.option(
     "--probe", is_flag=True, help="Also use a kdamond slot to test what this kernel's DAMON offers."
 )
 @take_over_option
 @with_session
 def doctor(session: Session, probe: bool, take_over: bool) -> None:
-    """Check the host, DAMON's ownership, swap, libvirt and each domain; nothing is changed without --probe.
+    """Check the host, who uses DAMON, swap, libvirt and each domain. Without --probe it changes nothing.
 
-    Where overcommitd is at work, DAMON is its, and as it should be.
+    While overcommitd runs, it is the one that uses DAMON, and that is reported as correct.
 
     Exit status: 0 ready; 4 DAMON belongs to somebody else; 5 something is missing.
     """

@@ -12,6 +12,7 @@ from overcommit.cli.console import tell
 from overcommit.cli.plan import observe_for_option, take_over_option
 from overcommit.cli.planning import observe_and_plan
 from overcommit.cli.session import PROGRAM, Session, as_argument, with_session
+from overcommit.cli.verb import domain_names, examples
 from overcommit.control.naming import names_of
 from overcommit.control.planning import Scope
 from overcommit.display import command
@@ -21,16 +22,16 @@ from overcommit.plan import document
 from overcommit.wire.client import find_daemon
 
 
-@click.command()
-@click.argument("domain")
+@click.command(epilog=examples("overcommitctl explain web"))
+@click.argument("domain", shell_complete=domain_names)
 @observe_for_option
 @take_over_option
 @with_session
 def explain(session: Session, domain: str, observe_for: float | None, take_over: bool) -> None:
-    """Watch one DOMAIN, and say how its memory is used, what could be taken back, and what stands in the way.
+    """Watch one DOMAIN, and say how its memory is used, what could be taken back, and what prevents it.
 
-    Changes nothing but the DAMON monitors that it starts and stops itself. Where overcommitd is at work, this
-    is what it knows and plans of DOMAIN, for everybody. It begins nothing for that.
+    It changes nothing but the DAMON monitors that it starts and stops itself. While overcommitd runs,
+    this prints what the daemon knows of DOMAIN. Every user may see it. Nothing is started for it.
     """
     daemon = find_daemon()
     if daemon is None:

@@ -11,6 +11,7 @@ from overcommit.cli.console import tell
 from overcommit.cli.history_text import event_json, events_text, in_force
 from overcommit.cli.moments import parse_moment
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.verb import domain_names, examples
 from overcommit.control.naming import nearest
 from overcommit.errors import OvercommitError, UsageError
 from overcommit.model.history import Event
@@ -19,8 +20,8 @@ _ALL = 20_000
 """More events are not kept."""
 
 
-@click.command()
-@click.argument("names", nargs=-1, metavar="[DOMAIN]...")
+@click.command(epilog=examples("overcommitctl history", "overcommitctl history web --since yesterday"))
+@click.argument("names", nargs=-1, metavar="[DOMAIN]...", shell_complete=domain_names)
 @click.option("--since", metavar="TIME", help="Only events since then: 24h, yesterday, 2026-11-29.")
 @click.option(
     "-n",
@@ -32,9 +33,9 @@ _ALL = 20_000
 )
 @with_session
 def history(session: Session, names: tuple[str, ...], since: str | None, number: int) -> None:
-    """Tell what was taken from whom, when, why and how it ended; also restores and reservations.
+    """Show what was taken from which domain, when, why, and how it ended; also restores and reservations.
 
-    The newest comes last. What was done is remembered for 90 days, as far as 20000 events reach.
+    The newest event comes last. Events are kept for 90 days, and at most 20000 of them.
     """
     require_root()
     after = 0.0 if since is None else _moment(session, since)

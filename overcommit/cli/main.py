@@ -56,7 +56,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM)
 def overcommitctl() -> None:
-    """Take back guest memory that is not in use, verify what came back, and undo it all.
+    """Take back guest memory that is not in use, verify what the host got, and undo all of it.
 
     Start with: overcommitctl doctor, then plan, then apply.
     """

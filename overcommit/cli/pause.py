@@ -10,11 +10,12 @@ import click
 from overcommit.cli.console import tell
 from overcommit.cli.plan import as_seconds
 from overcommit.cli.session import Session, with_session
+from overcommit.cli.verb import examples
 from overcommit.wire.client import require_daemon
 from overcommit.wire.protocol import Verb
 
 
-@click.command()
+@click.command(epilog=examples("overcommitctl pause --for 1h"))
 @click.option(
     "--for",
     "seconds",
@@ -24,19 +25,19 @@ from overcommit.wire.protocol import Verb
 )
 @with_session
 def pause(session: Session, seconds: float | None) -> None:
-    """Have overcommitd take nothing from any domain; it still gives back to guests that are short.
+    """Have overcommitd take no memory from any domain. It still gives memory back to guests that are short.
 
-    What it has taken already stays taken. It lasts over restarts of overcommitd, and of the host. For root,
-    and for the group that overcommitd was told.
+    What it has taken already stays taken. A pause outlives restarts of overcommitd and of the host. Only
+    root and the group of overcommitd may order it.
     """
     arguments = {} if seconds is None else {"seconds": seconds}
     _tell(session, Verb.PAUSE, require_daemon("pause").ask(Verb.PAUSE, arguments))
 
 
-@click.command()
+@click.command(epilog=examples("overcommitctl resume"))
 @with_session
 def resume(session: Session) -> None:
-    """End a pause of overcommitd, whichever run of it was told to."""
+    """End a pause of overcommitd, also one that was ordered before a restart."""
     _tell(session, Verb.RESUME, require_daemon("resume").ask(Verb.RESUME))
 
 

@@ -16,6 +16,7 @@ from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
 from overcommit.cli.console import tell
 from overcommit.cli.planning import observe_and_plan
 from overcommit.cli.session import Session, as_word, verbose_option, with_session
+from overcommit.cli.verb import examples
 from overcommit.control.planning import Scope
 from overcommit.errors import UsageError
 from overcommit.plan import document
@@ -57,7 +58,13 @@ domain_option = click.option(
 )
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "overcommitctl plan",
+        "overcommitctl plan -o today.plan    # then: overcommitctl apply today.plan",
+        "overcommitctl plan --observe-for 2min --json",
+    )
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Save the plan for apply.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when there are changes.")
 @observe_for_option
@@ -76,9 +83,9 @@ def plan(
 ) -> None:
     """Watch the domains, then print what would be taken back, from whom, how, and why.
 
-    Changes nothing but the DAMON monitors that it starts and stops itself. Where overcommitd is at work, its
-    own watch and policy serve: this prints what it plans now, or planned a moment ago, for everybody. It
-    begins nothing for that.
+    It changes nothing but the DAMON monitors that it starts and stops itself. While overcommitd runs,
+    this prints the daemon's plan, from its own watch and policy. Every user may see it. Nothing is
+    started for it.
     """
     if output is not None:
         _require_place(output)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from overcommit.cli.console import tell
 from overcommit.cli.plan import CHANGES_PENDING
-from overcommit.cli.session import DEFAULT_URI, Session, as_argument, require_root, with_session
+from overcommit.cli.session import Session, as_argument, require_root, with_session
 from overcommit.cli.tables import Line
+from overcommit.cli.verb import domain_names, examples
 from overcommit.control.preparing import Candidate, look, write
 from overcommit.display import display_name
-from overcommit.errors import CutShort, HostError, OvercommitError, Refused
-from overcommit.hypervisor.libvirt_client import LibvirtClient
+from overcommit.errors import CutShort, HostError, Refused
 
 _COLOURS = {"-": "red", "+": "green", "@": "cyan"}
 _NEXT = (
@@ -26,17 +24,8 @@ _NEXT = (
 )
 
 
-def _names(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The domains that begin so; none where libvirt does not answer."""
-    with contextlib.suppress(OvercommitError):
-        client = LibvirtClient(context.params.get("connect") or DEFAULT_URI, read_only=True)
-        with contextlib.closing(client):
-            return [CompletionItem(d.name) for d in client.defined_domains() if d.name.startswith(begun)]
-    return []
-
-
-@click.command()
-@click.argument("domains", nargs=-1, metavar="[DOMAIN]...", shell_complete=_names)
+@click.command(epilog=examples("overcommitctl prepare", "overcommitctl prepare web --apply"))
+@click.argument("domains", nargs=-1, metavar="[DOMAIN]...", shell_complete=domain_names)
 @click.option("--apply", "applying", is_flag=True, help="Write the changes. Without it nothing is written.")
 @click.option("--dry-run", is_flag=True, help="Only show the changes (the default).")
 @click.option(
@@ -56,15 +45,13 @@ def prepare(
 ) -> None:
     """Show what the persistent definition of each DOMAIN lacks, as a diff; by default of all domains.
 
-    That is: free page reporting, autodeflate and a statistics period of the balloon, and a channel for the
-    guest agent. --apply writes the change, and first an undo record: "overcommitctl restore --definitions"
-    puts the former definition back. A change takes effect at the next power cycle of the domain (a reboot
-    inside of the guest is not enough). prepare never does that itself.
+    That is: free page reporting, autodeflate and a statistics period of the balloon, and a channel for
+    the guest agent. --apply writes the change, and first an undo record: "overcommitctl restore
+    --definitions" puts the former definition back. A change takes effect at the next power cycle of the
+    domain (a reboot inside of the guest is not enough). prepare never does that itself.
 
-    Where OpenStack Nova, oVirt or another manager owns a definition, nothing is written: it says what to set
-    there.
-
-    Example: overcommitctl prepare web, then overcommitctl prepare web --apply
+    Where OpenStack Nova, oVirt or another manager owns a definition, nothing is written: it says what to
+    set there.
     """
     if applying and dry_run:
         raise click.UsageError("--apply and --dry-run exclude each other")

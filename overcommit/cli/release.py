@@ -10,6 +10,7 @@ import click
 
 from overcommit.cli.console import tell
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.verb import domain_names, examples
 from overcommit.control.naming import names_of
 from overcommit.control.revoking import release as end_quarantines
 from overcommit.control.status import quarantine_json
@@ -18,14 +19,14 @@ from overcommit.wire.client import Daemon, find_daemon
 from overcommit.wire.protocol import Verb
 
 
-@click.command()
-@click.argument("domain")
+@click.command(epilog=examples("overcommitctl release web"))
+@click.argument("domain", shell_complete=domain_names)
 @with_session
 def release(session: Session, domain: str) -> None:
-    """Let DOMAIN's balloon and virtio-mem be used again, whatever they did before.
+    """Allow the balloon and virtio-mem of DOMAIN to be used again after failures.
 
-    Its failures until now are forgotten: the next one counts as the first. For root, and where overcommitd is
-    at work for the group that it was told.
+    Its former failures are forgotten: the next one counts as the first. Only root may do this, and the
+    group of overcommitd while the daemon runs.
     """
     daemon = find_daemon()
     released = _release(session, daemon, domain)

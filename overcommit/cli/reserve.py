@@ -15,6 +15,7 @@ from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.history_text import reservation_of, reservation_text
 from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
 from overcommit.cli.session import PROGRAM, Session, require_root, with_session
+from overcommit.cli.verb import examples
 from overcommit.control.freeing import Limits, Result, free
 from overcommit.control.operation import ActionListener, Listener, Operation
 from overcommit.control.promising import grant, note_refusal, refusal_text
@@ -49,7 +50,7 @@ def _hold(context: click.Context, option: click.Parameter, text: str) -> float |
     return seconds
 
 
-@click.command()
+@click.command(epilog=examples("overcommitctl reserve 2GiB --for new", "overcommitctl reserve --list"))
 @click.argument("size", required=False, callback=_size, metavar="[SIZE]")
 @click.option(
     "--for",
@@ -91,14 +92,14 @@ def reserve(
     observe_for: float | None,
     take_over: bool,
 ) -> None:
-    """Have SIZE of the host's memory free above its reserve, for a domain about to start, say.
+    """Make SIZE of the host's memory free above its reserve, for example for a domain that will start.
 
-    Where that much is free already nothing is taken from anybody. Else a plan for what is missing is shown,
-    and carried out; again and again as more memory becomes idle, until --timeout. While the promise stands,
-    plan and apply keep that much free. It ends by itself. Where overcommitd is at work it does all that, and
-    asks nobody; root, and the group that it was told, may have it do so, and take promises back.
+    If that much is free already, nothing is taken. Otherwise a plan for what is missing is shown and
+    carried out, and repeated as more memory becomes idle, until --timeout. Then SIZE is reserved: plan
+    and apply keep it free until the reservation expires. While overcommitd runs, the daemon does this,
+    and asks nobody. Only root and its group may order it and cancel reservations.
 
-    Exit status: 0 granted; 3 not granted, though something was freed; 4 not granted, nothing was changed.
+    Exit status: 0 granted; 3 not granted, but some memory was freed; 4 not granted, nothing was changed.
     """
     if [size is not None, listing, cancel is not None].count(True) != 1:
         raise UsageError("one of SIZE, --list and --cancel is needed", hint="overcommitctl reserve 2GiB")

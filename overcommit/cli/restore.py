@@ -13,6 +13,7 @@ from overcommit.apply.restore import Restored
 from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.console import tell
 from overcommit.cli.session import Session, require_root, with_session
+from overcommit.cli.verb import examples
 from overcommit.control.preparing import prepared
 from overcommit.control.preparing import put_back as put_back_definitions
 from overcommit.control.restoring import NOTHING, in_swap
@@ -31,7 +32,9 @@ _NOT_IN_FORCE = "Nothing to restore: no change of overcommit is in force."
 RESTORED_IN_PART = 3
 
 
-@click.command()
+@click.command(
+    epilog=examples("overcommitctl restore", "overcommitctl restore --definitions    # what prepare wrote")
+)
 @click.argument("generation", required=False, type=click.IntRange(min=1))
 @click.option(
     "--definitions", is_flag=True, help="Put back definitions that prepare changed, and nothing else."
@@ -43,15 +46,16 @@ RESTORED_IN_PART = 3
 def restore(session: Session, generation: int | None, definitions: bool, names: tuple[str, ...]) -> None:
     """Undo GENERATION and all later ones; without it, everything that is outstanding.
 
-    Stops kdamonds of ours, gives DAMON back to who had it, sets KSM as it was, and lets balloons and memory
-    devices return to their former size. Memory that was paged out needs nothing: it comes back when the guest
-    touches it; pages that were merged stay so until they are written to. Running it twice is harmless.
-    Without GENERATION that includes what domains gave on another host before they came here.
+    It stops the kdamonds of overcommit, gives DAMON back to its former user, sets KSM as it was, and
+    returns balloons and memory devices to their former size. Memory in swap comes back when the guest
+    touches it. Merged pages stay merged until they are written to. It is safe to run it twice. Without
+    GENERATION it also gives back what domains gave on another host before they migrated here.
 
-    A guest is waited for as long as it goes on taking its memory back, four minutes at most; what it takes
-    later is no failure. Definitions that prepare changed stay so: the service runs this whenever it stops.
-    --definitions puts those back, unless somebody changed them since. Exit status 3: something was refused,
-    or a guest takes no more.
+    It waits for a guest as long as the guest takes memory back, at most four minutes. What the guest
+    takes later is no failure. Definitions that prepare changed are left: the service runs restore
+    whenever it stops. --definitions puts those back, unless somebody has changed them since.
+
+    Exit status: 0 all is back; 3 something was refused, or a guest has stopped taking its memory back.
     """
     if (definitions and generation) or (names and not definitions):
         raise UsageError("--domain goes with --definitions, and a GENERATION goes without it")

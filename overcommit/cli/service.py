@@ -14,6 +14,7 @@ import click
 from overcommit.cli.console import tell
 from overcommit.cli.doing import agreed
 from overcommit.cli.session import PROGRAM, Session, with_session
+from overcommit.cli.verb import examples
 from overcommit.damon.owners import Owner, find_owners
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.display import command, plain
@@ -26,7 +27,13 @@ _OURS = "# Written by: overcommitctl service --install."
 """The first line of what this verb wrote begins so."""
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "overcommitctl service --install",
+        "overcommitctl service --install -- --take-over",
+        "overcommitctl service --remove",
+    )
+)
 @click.option("--print", "printing", is_flag=True, help="Print the unit file.")
 @click.option("--install", "installing", is_flag=True, help=f"Write the unit file to {DIRECTORY}.")
 @click.option("--remove", "removing", is_flag=True, help="Remove the unit file.")
@@ -37,13 +44,13 @@ def service(
 ) -> None:
     """Show, write or remove the unit that has systemd run overcommitd.
 
-    With it overcommitd may write to what it works on and nothing else, lives on when the host is short of
-    memory, and is started again when it fails or hangs. What follows -- are options for overcommitd.
+    The unit limits what overcommitd may write to, protects it when the host is short of memory, and
+    restarts it when it fails or hangs. Options of overcommitd follow after --.
 
-    After every end, a crash included, systemd runs overcommitctl restore: DAMON, balloons, memory devices,
-    KSM and settings inside of guests are put back. What is in swap stays there until its guest uses it.
-    Without the unit only DAMON is put back when overcommitd is stopped, and nothing when it crashes or is
-    killed.
+    After every end, a crash included, systemd runs overcommitctl restore: DAMON, balloons, memory
+    devices, KSM and settings inside of guests are put back. What is in swap stays there until its guest
+    uses it. Without the unit only DAMON is put back when overcommitd is stopped, and nothing when it
+    crashes or is killed.
     """
     if [printing, installing, removing].count(True) != 1:
         raise UsageError("one of --print, --install and --remove is needed")

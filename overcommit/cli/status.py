@@ -14,6 +14,7 @@ from overcommit.cli.console import tell
 from overcommit.cli.history_text import local_time, quarantine_texts, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, verbose_option, with_session
 from overcommit.cli.tables import Block, Line, Table, prose, table
+from overcommit.cli.verb import domain_names, examples
 from overcommit.control.naming import names_of
 from overcommit.control.status import Mode, status_document
 from overcommit.model.facts import RunState
@@ -26,8 +27,8 @@ _OLD_SECONDS = 60.0
 """A daemon looks more often than that, unless it hangs."""
 
 
-@click.command(epilog="Example: overcommitctl status web-1 -v")
-@click.argument("names", nargs=-1, metavar="[DOMAIN]...")
+@click.command(epilog=examples("overcommitctl status", "overcommitctl status web -v"))
+@click.argument("names", nargs=-1, metavar="[DOMAIN]...", shell_complete=domain_names)
 @verbose_option
 @with_session
 def status(session: Session, names: tuple[str, ...], verbose: bool) -> None:

@@ -12,6 +12,7 @@ import click
 
 from overcommit.cli.console import tell
 from overcommit.cli.tables import Block, table
+from overcommit.cli.verb import examples
 from overcommit.display import plain
 from overcommit.errors import Complaint, PolicyError, UsageError
 from overcommit.model.policy import ANY_SIZE, OVERRIDES, Actuator, DomainClass, GuestHelp, Policy, Selector
@@ -19,14 +20,14 @@ from overcommit.policy import files, json_schema, loader
 from overcommit.units import MIB, counted, format_age, format_duration, format_ratio, format_size
 
 
-@click.command()
+@click.command(epilog=examples("overcommitctl validate", "overcommitctl validate policy.yaml --strict"))
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
 @click.option("--strict", is_flag=True, help="Warnings are faults: exit with 64.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback for errors.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the language for your editor.")
 def validate(file: Path | None, as_json: bool, strict: bool, schema: bool) -> None:
-    """Check a policy FILE and its overrides; by default the host's own.
+    """Check a policy FILE and its overrides. By default: those of this host.
 
     Every fault and every value without effect is reported with its file, line and column.
     """

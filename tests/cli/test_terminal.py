@@ -36,7 +36,6 @@ def speak() -> None:
     tell(table(("domain", "size"), [("[red]x[/red]", "1 B")]))
     fail(["it broke"], "mend it")
     speaking = MessageConsole(quiet=False)
-    speaking.wait_for("connecting to libvirt")
     speaking.progress("half")
     speaking.done()
 
@@ -48,7 +47,7 @@ def test_a_terminal_gets_colours_and_progress(monkeypatch: pytest.MonkeyPatch) -
     assert "\x1b[32mok\x1b[0m       memory: 2 GiB\n" in shown
     assert "\x1b[31merror:\x1b[0m it broke\n" in shown
     assert "[red]x[/red]" in shown
-    assert "connecting to libvirt ..." in shown
+    assert "half" in shown
     assert shown.endswith("\x1b[?25h\r\x1b[1A\x1b[2K") or "\x1b[?25h" in shown, "the cursor is back"
 
 

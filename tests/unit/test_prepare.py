@@ -392,16 +392,3 @@ def test_a_definition_that_libvirt_refuses(run: Run, libvirt: FakeHypervisor, mo
     mocker.patch.object(libvirt, "define", side_effect=HostError("libvirt could not change a definition: no"))
     ended = run("prepare", "web", "--apply")
     assert (ended.status, "could not change" in ended.err) == (1, True)
-
-
-def test_names_of_domains_are_completed(mocker: MockerFixture, libvirt: FakeHypervisor) -> None:
-    import click
-
-    from overcommit.cli.main import overcommitctl
-
-    libvirt.close = lambda: None  # type: ignore[attr-defined]
-    mocker.patch("overcommit.cli.prepare.LibvirtClient", return_value=libvirt)
-    verb = overcommitctl.commands["prepare"]
-    context = click.Context(verb)
-    (argument,) = (each for each in verb.params if isinstance(each, click.Argument))
-    assert [item.value for item in argument.shell_complete(context, "w")] == ["web"]
