@@ -30,7 +30,7 @@ from overcommit.plan.case import (
 from overcommit.plan.cooldown import least_worth
 from overcommit.plan.rungs.balloon import measure
 from overcommit.plan.rungs.ladder import cold_bytes_to_move, on_cold_node
-from overcommit.plan.rungs.pageout import bearable_bytes, pieces_in
+from overcommit.plan.rungs.pageout import pieces_in
 from overcommit.plan.rungs.virtio_mem import unplug
 from overcommit.units import format_duration, format_size
 
@@ -183,9 +183,6 @@ def _pageout(candidate: Candidate, sharing: Sharing) -> _Why:
         return Cause.COOLDOWN, f"{paged} of it was paged out {ago} ago, and little more is idle yet"
     if case.cache is CacheRule.KEPT and _keeps_cache(case):  # see overcommit.plan.rungs.ladder
         return Cause.CACHE, f"{idle}, but may be file cache that the guest keeps"
-    bearable = bearable_bytes(case, heat)
-    if bearable < least:
-        return _little(f"{idle}, but by forecast its class allows {format_size(bearable)} of it to go", case)
     return _little(f"{idle}, but in pieces that are too small", case)
 
 

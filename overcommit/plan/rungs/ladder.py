@@ -23,7 +23,7 @@ from overcommit.plan.case import Case, cache_for, spare_bytes, worthwhile
 from overcommit.plan.cooldown import least_worth
 from overcommit.plan.rungs.balloon import inflate
 from overcommit.plan.rungs.demotion import demote, recall
-from overcommit.plan.rungs.pageout import bearable_bytes, coldest, page_out, pieces_in
+from overcommit.plan.rungs.pageout import coldest, page_out, pieces_in
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
 
@@ -62,8 +62,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         left = resident - reported - given
         # What others share stays in memory as long as they use it; which pieces hold it is not known.
         cold -= (domain.merged_bytes or 0) + domain.residency.cached_bytes
-        bearable = bearable_bytes(case, heat)
-        chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes, bearable))
+        chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes))
         least = least_worth(case.cooldown, worthwhile(bounds.ceiling_bytes))
         if sum(piece.resident_bytes for piece in chosen) >= least:
             yield page_out(case, heat, left, chosen)

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.action import PageoutAction
 from overcommit.model.heat import ColdPiece, Heat
-from overcommit.model.pain import PainBounds
-from overcommit.model.policy import ReclaimMode
 from overcommit.model.ranges import Range
 from overcommit.plan.case import Case, worthwhile
 from overcommit.plan.eligibility import best_actor
@@ -18,7 +16,6 @@ def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...
     """The action for pieces that were chosen; ``resident`` is what cheaper rungs leave."""
     domain_class, amount = case.domain_class, sum(piece.resident_bytes for piece in pieces)
     working_set = heat.hot_bytes + heat.warm_bytes
-    expected = _expected_promotions(case, heat, amount)
     actor = case.policy.pageout_actor or best_actor(case.domain)
     return PageoutAction(
         id="",
@@ -32,58 +29,16 @@ def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...
         psi_some_limit=domain_class.objective.psi_some,
         promotions_limit=domain_class.objective.promotions_per_minute,
         working_set_bytes=working_set,
-        expected_promotions_per_minute=round(expected, 1),
+        expected_promotions_per_minute=round(heat.promotions_per_minute, 1),
         pieces=pieces,
         reason="idle_memory",
-        because=f"{idle_text(heat)}{_bound_text(case, heat)}; "
-        f"floor {format_size(case.bounds.floor_bytes)}; by {actor.value}",
-        risk=_risk(expected, working_set, domain_class.objective.promotions_per_minute),
+        because=f"{idle_text(heat)}; floor {format_size(case.bounds.floor_bytes)}; by {actor.value}",
+        risk=_risk(heat, working_set, domain_class.objective.promotions_per_minute),
     )
 
 
-def bearable_bytes(case: Case, heat: Heat) -> int:
-    """What of a domain's cold memory may go by forecast: no more comes back then than its class allows.
-
-    Bytes, beside those that are in swap already, which count as taken; all of it on a short host, where what
-    is missing decides. The forecast (`Heat.promotions_per_minute`) is for all cold memory; of a part of it as
-    large a part comes back, or less, since the longest idle goes first.
-    """
-    cold, forecast = heat.cold_bytes or 0, heat.promotions_per_minute
-    allowed = _allowed_pages(case, heat)
-    if case.policy.reclaim is not ReclaimMode.PROACTIVE or case.emergency or forecast <= allowed:
-        return cold
-    out = _swapped(case)
-    return max(0, int((cold + out) * allowed / forecast) - out)
-
-
-def _expected_promotions(case: Case, heat: Heat, amount: int) -> float:
-    """Pages a minute that should be read back once ``amount`` bytes went to what is in swap already."""
-    out = _swapped(case)
-    whole = (heat.cold_bytes or 0) + out
-    return heat.promotions_per_minute * min(1.0, (amount + out) / whole) if whole else 0.0
-
-
-def _allowed_pages(case: Case, heat: Heat) -> float:
-    objective = case.domain_class.objective
-    working_set = heat.hot_bytes + heat.warm_bytes
-    bounds = PainBounds.of(objective.psi_some, objective.promotions_per_minute, working_set)
-    return bounds.promoted_pages_per_minute
-
-
-def _swapped(case: Case) -> int:
-    return case.domain.residency.swapped_bytes if case.domain.residency else 0
-
-
-def _bound_text(case: Case, heat: Heat) -> str:
-    """Why it is not all of the cold memory, as the end of a sentence."""
-    if bearable_bytes(case, heat) >= (heat.cold_bytes or 0):
-        return ""
-    pages = _allowed_pages(case, heat)
-    return f"; no more of it: its class allows {pages:,.0f} pages a minute to be read back"
-
-
-def _risk(expected: float, working_set: int, limit: float) -> str:
-    pages = round(expected)
+def _risk(heat: Heat, working_set: int, limit: float) -> str:
+    pages = round(heat.promotions_per_minute)
     many = f"about {pages:,} pages" if pages else "hardly a page"
     text = f"{many} a minute may be read back; each is a swap-in for the guest"
     if not working_set:
