@@ -77,7 +77,7 @@ _KEYWORD_NAMES = {
 @take_over_option
 @with_session
 def doctor(session: Session, probe: bool, take_over: bool) -> None:
-    """Check the host, who uses DAMON, swap, libvirt and each domain. Without --probe it changes nothing.
+    """Check the host, who uses DAMON, swap, libvirt and each domain. Only --probe changes anything.
 
     While overcommitd runs, it is the one that uses DAMON, and that is reported as correct.
 
