@@ -80,7 +80,7 @@ def test_everybody_may_look_and_few_may_order(host: Host, hog: str) -> None:
 
     refused = host.lab.run(f"{ANYBODY} overcommitctl pause", check=False)
     assert refused.returncode == REFUSED
-    assert "pause is for root and the group adm" in refused.stderr
+    assert "pause is allowed for root and the group adm" in refused.stderr
     assert host.lab.run(f"{ANYBODY} overcommitctl reserve --yes 10MiB", check=False).returncode == REFUSED
 
     assert "paused until resumed" in host.shell(f"{MEMBER} overcommitctl pause")
