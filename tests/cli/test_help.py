@@ -14,7 +14,15 @@ from overcommit.cli.main import overcommitctl
 from overcommit.errors import HostError
 
 VERBS = sorted(name for name in overcommitctl.commands if name != "completion")
+SETTINGS = {"help_option_names": overcommitctl.context_settings["help_option_names"]}
 TAKE_A_DOMAIN = ("explain", "history", "prepare", "release", "status")
+
+
+def context_of(name: str) -> click.Context:
+    """As the program makes it: click keeps what a verb's first context says of the help option."""
+    return click.Context(
+        overcommitctl.commands[name], info_name=name, parent=click.Context(overcommitctl, **SETTINGS)
+    )
 
 
 def examples_of(name: str) -> list[str]:
@@ -31,15 +39,14 @@ def test_each_verb_has_an_example_that_it_takes(name: str) -> None:
         program, called, *rest = shlex.split(example)
         assert (program, called) == ("overcommitctl", name)
         command = overcommitctl.commands[name]
-        context = click.Context(command, info_name=name)
-        command.make_parser(context).parse_args(list(rest))  # an option that there is not raises
+        command.make_parser(context_of(name)).parse_args(list(rest))  # an option that there is not raises
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_examples_are_not_wrapped(name: str) -> None:
     """Click joins lines into paragraphs, unless it is told not to."""
     command = overcommitctl.commands[name]
-    shown = command.get_help(click.Context(command, info_name=name))
+    shown = command.get_help(context_of(name))
     for line in (command.epilog or "").splitlines()[1:]:
         assert line.strip() in shown
 
@@ -51,7 +58,7 @@ def test_verbs_that_take_a_domain_complete_its_name(name: str, mocker: MockerFix
     mocker.patch.object(verb, "LibvirtClient", return_value=libvirt)
     command = overcommitctl.commands[name]
     argument = next(parameter for parameter in command.params if isinstance(parameter, click.Argument))
-    context = click.Context(command, info_name=name)
+    context = context_of(name)
     assert [item.value for item in argument.shell_complete(context, "")] == ["web", "kv"]
     assert [item.value for item in argument.shell_complete(context, "w")] == ["web"]
     assert libvirt.close.call_count == 2
