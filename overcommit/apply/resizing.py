@@ -267,7 +267,7 @@ def _shrink_stepwise(
                 unnoted = _leave(context, action, domain, resizable, reached, told=told)
                 says = f"the {resizable.name} stopped moving at {format_size(reached)}{unnoted}"
                 return _End(Status.PARTIAL, says, reached, Fault.STUCK)
-            if usable is None or usable < short_below(guest_reserve(guest)):
+            if usable is None or usable < short_below(guest_reserve(domain.memory_bytes)):
                 unnoted = _leave(context, action, domain, resizable, previous, told=told)
                 says = "no longer answers" if usable is None else f"has only {format_size(usable)} available"
                 says = f"one step back to {format_size(previous)}: the guest {says}{unnoted}"

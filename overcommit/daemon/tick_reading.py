@@ -38,7 +38,7 @@ class TickReading:
             return 0
         size = stats.actual_bytes + domain.definition.plugged_bytes
         usable = size - used_bytes(domain.definition, stats)
-        return max(0, short_below(guest_reserve(domain.definition.maximum_bytes)) - usable)
+        return max(0, short_below(guest_reserve(domain.memory_bytes)) - usable)
 
 
 def read_for_tick(
@@ -102,7 +102,7 @@ def sample_between(
         cooling_pages_per_minute=heat.promotions_per_minute if heat else None,
         out_bytes=(new.swap_bytes if new else 0) + taken_bytes,
         usable_bytes=usable,
-        reserve_bytes=guest_reserve(domain.definition.maximum_bytes),
+        reserve_bytes=guest_reserve(domain.memory_bytes),
         swap_in_bytes=swapped_in,
         major_faults=faults,
         taking=taking,

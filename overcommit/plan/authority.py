@@ -136,11 +136,10 @@ def _too_far(
     action: DomainAction, domain: DomainFacts, domain_class: DomainClass, policy: Policy
 ) -> Iterator[str]:
     """What of one action that takes is more than the planner would do."""
-    ceiling = domain.definition.maximum_bytes
     match action:
         case BalloonAction() | VirtioMemAction():
             yield from _of_size(action, domain)
-            if isinstance(action, BalloonAction) and action.after_bytes < guest_reserve(ceiling):
+            if isinstance(action, BalloonAction) and action.after_bytes < guest_reserve(domain.memory_bytes):
                 yield f"its balloon would leave {format_size(action.after_bytes)} of its ordinary memory"
         case ReportingAction():
             if action.expected_bytes > action.before_bytes - action.after_bytes:
