@@ -14,11 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from overcommit import __version__
 from overcommit.damon.worker import DamonWorker
-from overcommit.display import plain
-from overcommit.errors import HostError, OvercommitError, Unsupported, UsageError
+from overcommit.errors import HostError, OvercommitError, Unsupported
 from overcommit.host.kernel import LocalKernel
+from overcommit.program import end, option_parser
 
 PROGRAM = "overcommitd"
 _ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -36,25 +35,13 @@ unit of overcommitctl service runs it after every end. What is in swap stays the
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        """See `argparse.ArgumentParser.error`; with our exit status."""
-        raise UsageError(message, hint=f"{PROGRAM} --help")
-
-
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     """What the program was told.
 
     Raises:
         UsageError: no such option, or not like that.
     """
-    parser = _Parser(
-        prog=PROGRAM,
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM}, version {__version__}")
+    parser = option_parser(PROGRAM, _DESCRIPTION)
     parser.add_argument(
         "--connect", default="qemu:///system", metavar="URI", help="Libvirt URI. [default: %(default)s]"
     )
@@ -107,11 +94,7 @@ def main() -> None:
     try:
         overcommitd(sys.argv[1:])
     except OvercommitError as error:
-        for line in error.lines:
-            print(f"error: {plain(line)}", file=sys.stderr)
-        if error.hint:
-            print(f"hint:  {plain(error.hint)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        end(error)
     except OSError as error:
         print(f"error: {error.filename or 'the host'}: {error.strerror}", file=sys.stderr)
         sys.exit(HostError.exit_code)

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from overcommit import __version__
 from overcommit.display import plain
 from overcommit.errors import OvercommitError, Unsupported, UsageError
+from overcommit.program import end, option_parser
 
 PROGRAM = "overcommit-exporter"
 DEFAULT_ADDRESS = "127.0.0.1"
@@ -34,25 +34,13 @@ docs/metrics.md lists all metrics.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        """See `argparse.ArgumentParser.error`; with our exit status."""
-        raise UsageError(message, hint=f"{PROGRAM} --help")
-
-
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     """What the program was told.
 
     Raises:
         UsageError: no such option, or not like that.
     """
-    parser = _Parser(
-        prog=PROGRAM,
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM}, version {__version__}")
+    parser = option_parser(PROGRAM, _DESCRIPTION)
     parser.add_argument(
         "--listen",
         metavar="ADDRESS:PORT",
@@ -153,8 +141,4 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except OvercommitError as error:
-        for line in error.lines:
-            print(f"error: {plain(line)}", file=sys.stderr)
-        if error.hint:
-            print(f"hint:  {plain(error.hint)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        end(error)

@@ -1,0 +1,41 @@
+"""What the programs without verbs share: how options are read, and how an error ends them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from overcommit import __version__
+from overcommit.display import plain
+from overcommit.errors import OvercommitError, UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser.error`; with our exit status."""
+        raise UsageError(message, hint=f"{self.prog} --help")
+
+
+def option_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser that knows ``--help`` and ``--version``; the program's own options are to be added.
+
+    What is wrong with the options it raises as `UsageError`.
+    """
+    parser = _Parser(
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{program}, version {__version__}")
+    return parser
+
+
+def end(error: OvercommitError) -> NoReturn:
+    """Say on stderr what went wrong, with the hint, and exit with the error's status."""
+    for line in error.lines:
+        print(f"error: {plain(line)}", file=sys.stderr)
+    if error.hint:
+        print(f"hint:  {plain(error.hint)}", file=sys.stderr)
+    sys.exit(error.exit_code)
