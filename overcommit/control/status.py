@@ -62,6 +62,10 @@ class Service:
     swap_budget: Mapping[str, Any] | None = None
 
 
+MOST_PAIN = 1000.0
+"""JSON has no infinity, which is what anything at all is where nothing may be felt."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """Where the daemon stands with one domain; rates are shares of the working set, None is a gap.
@@ -71,7 +75,9 @@ class Standing:
     nothing is taken, and why less is taken than its class says. ``faults`` are what went wrong with it
     (`overcommit.daemon.faults.Faults`): ``count``, the ``last`` in words, ``at`` seconds since the epoch.
     ``reclaimed_by`` splits ``reclaimed_bytes`` by what took them; ``swap`` is all that is there, whoever put
-    it there. ``promoted_pages`` is a counter of the domain's cgroup. The rest is of the latest plan.
+    it there. ``promoted_pages`` is a counter of the domain's cgroup. ``pain`` is the worst of what the domain
+    feels, as a share of what its class allows, at most `MOST_PAIN`; ``feels`` says what that is, where
+    it is not little. The rest is of the latest plan.
     """
 
     target_bytes: int | None = None
@@ -80,6 +86,8 @@ class Standing:
     slo_promotion_rate_per_minute: float | None = None
     cold_after_seconds: float | None = None
     outside_share: float | None = None
+    pain: float | None = None
+    feels: str | None = None
     doing: str | None = None
     why_not: str | None = None
     held: str | None = None

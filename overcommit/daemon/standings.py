@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from overcommit.control.status import Standing
+from overcommit.control.status import MOST_PAIN, Standing
 from overcommit.daemon.acting import Acting
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.state import DomainState
 from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.model.action import name_of
 from overcommit.model.facts import Incarnation
+from overcommit.model.pain import COMFORT
 from overcommit.model.past import Past
 from overcommit.model.plan import DomainPlan, Plan
 from overcommit.units import PAGE_SIZE
@@ -56,6 +57,7 @@ def _standing(tracked: TrackedDomain, planned: DomainPlan | None, *, stops: bool
     rate = None
     if promoted is not None and working_set:
         rate = promoted.total * PAGE_SIZE / working_set
+    pain, worst = throttle.pain, throttle.worst
     restraint, cgroup = tracked.restraint, tracked.tick_reading.cgroup if tracked.tick_reading else None
     return Standing(
         target_bytes=planned.target_bytes if planned else None,
@@ -69,6 +71,8 @@ def _standing(tracked: TrackedDomain, planned: DomainPlan | None, *, stops: bool
         slo_promotion_rate_per_minute=throttle.domain_class.objective.promotions_per_minute,
         cold_after_seconds=restraint.cold_after_seconds,
         outside_share=throttle.outside_share,
+        pain=None if pain is None else min(pain, MOST_PAIN),
+        feels=worst.text if worst is not None and worst.pain > COMFORT else None,
         why_not=restraint.why_not,
         held=restraint.sentence if throttle.throttled and restraint.why_not is None and not stops else None,
     )

@@ -11,6 +11,7 @@ import pytest
 from overcommit.apply.resizing import REBOOTS
 from overcommit.daemon.report import status_of
 from overcommit.model.wake import WakeKind
+from overcommit.slo.samples import Figure
 from tests.faults.daemon import Daemon, Disk, World, incarnation
 
 
@@ -117,3 +118,22 @@ def test_what_an_exporter_needs_of_the_daemon_is_told(daemon: Daemon) -> None:
     assert sum(each["freed_bytes"] for each in work["actions"]) > 0
     assert 0 < work["journal_bytes"] < work["journal_most_bytes"]
     assert work["monitors_cpu_seconds"] > 0
+
+
+def test_what_a_domain_feels_is_told_as_a_share_of_what_it_may(world: World, daemon: Daemon) -> None:
+    daemon.run_for(60.0)
+    untouched, at_its_reserve = told_by(daemon)["domains"]
+    assert (untouched["pain"], untouched["feels"]) == (0.0, None)
+    assert (at_its_reserve["pain"], at_its_reserve["feels"]) == (0.5, None)
+    tracked = daemon.controller._tracked[incarnation(world.host.guests[0])]
+    for value, limit, told in (
+        (90.0, 64.0, (90 / 64, "90 read back of 64")),
+        (1.0, 64.0, (1 / 64, None)),
+        (1.0, 0.0, (1000.0, "1 read back of 0")),
+    ):
+        worst = Figure(value, limit, lambda value, limit: f"{value:.0f} read back of {limit:.0f}")
+        tracked.throttle = dataclasses.replace(tracked.throttle, worst=worst)
+        domain = told_by(daemon)["domains"][0]
+        assert (domain["pain"], domain["feels"]) == told
+    tracked.throttle = dataclasses.replace(tracked.throttle, worst=None)
+    assert told_by(daemon)["domains"][0]["pain"] is None
