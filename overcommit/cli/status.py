@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
-from overcommit.cli import render
+from overcommit.cli import status_text
 from overcommit.cli.beside_daemon import refuse_options
 from overcommit.cli.console import tell
-from overcommit.cli.history_text import local_time, quarantine_texts, reservation_of, reservation_text
+from overcommit.cli.history_text import quarantine_texts, reservation_of, reservation_text
 from overcommit.cli.session import Session, require_root, verbose_option, with_session
-from overcommit.cli.tables import Block, Line, Table, prose, table
+from overcommit.cli.status_text import Document
+from overcommit.cli.tables import Block, Table, prose, table
 from overcommit.cli.verb import domain_names, examples
 from overcommit.control.naming import names_of
 from overcommit.control.status import Mode, status_document
-from overcommit.model.facts import RunState
 from overcommit.observe.facts import observe
-from overcommit.units import counted, format_duration, format_ratio
+from overcommit.units import counted
 from overcommit.wire.client import Daemon, find_daemon
 from overcommit.wire.protocol import Verb
-
-_OLD_SECONDS = 60.0
-"""A daemon looks more often than that, unless it hangs."""
 
 
 @click.command(epilog=examples("overcommitctl status", "overcommitctl status web -v"))
@@ -61,28 +58,17 @@ def _look(session: Session) -> dict[str, Any]:
 def _ask(session: Session, daemon: Daemon) -> dict[str, Any]:
     refuse_options(daemon, {"--policy": session.policy_path is not None}, "overcommitctl status without it")
     seen = daemon.ask(Verb.STATUS)
-    # It looks at all of each domain once a minute only, and at what can hurt in every tick.
-    age = session.clock.now() - (seen.get("ticked_at") or seen["taken_at"])
-    if age > _OLD_SECONDS:
-        session.console.say(
-            f"overcommitd (pid {daemon.pid}) is late: it last looked at the host {format_duration(age)} ago"
-        )
+    if late := status_text.lateness(seen, session.clock.now()):
+        session.console.say(late)
     return seen
 
 
-def _text(seen: Mapping[str, Any], now: float, *, verbose: bool = False) -> Iterator[Block]:
+def _text(seen: Document, now: float, *, verbose: bool = False) -> Iterator[Block]:
     manual = seen["mode"] == Mode.MANUAL.value
-    if seen.get("stopped"):
-        yield Line(seen["stopped"], "yellow", prose=True)
-    if not manual:
-        yield _mode(seen)
-    yield prose(seen["sentence"])
-    if not manual:
-        yield prose(seen["host"]["text"])
+    yield from status_text.host_lines(seen)
     if seen["domains"]:
         yield _table(seen["domains"], manual=manual, verbose=verbose)
-    for domain in seen["domains"]:
-        yield from _about(domain)
+    yield from status_text.about(seen["domains"])
     for line in (seen["policy_refused"] or "").splitlines():
         yield f"  the policy on disk is refused: {line}"
     for area in seen["host"]["swap"]:
@@ -108,76 +94,18 @@ def generation_text(generation: Mapping[str, Any], *, manual: bool) -> str:
     )
 
 
-def _mode(seen: Mapping[str, Any]) -> Line:
-    mode = seen["mode"]
-    reason = f": {seen['mode_reason']}" if seen["mode_reason"] else ""
-    until = f", until {local_time(seen['mode_until'])}" if seen["mode_until"] else ""
-    text = f"overcommitd (pid {seen['pid']}) is {_MODES[mode]}{until}{reason}"
-    return Line(text, _COLOURS[mode], prose=True)
-
-
-_MODES = {
-    Mode.OBSERVE.value: "observing: it plans and changes nothing",
-    Mode.ACTIVE.value: "active",
-    Mode.PAUSED.value: "paused: it takes nothing and gives back to guests that are short",
-    Mode.SAFE.value: "in safe mode: it takes nothing, holds what it has, then gives it back",
-}
-_COLOURS = {
-    Mode.OBSERVE.value: "cyan",
-    Mode.ACTIVE.value: "green",
-    Mode.PAUSED.value: "yellow",
-    Mode.SAFE.value: "red",
-}
-
-
-def _table(domains: Sequence[Mapping[str, Any]], *, manual: bool, verbose: bool) -> Table:
+def _table(domains: Sequence[Document], *, manual: bool, verbose: bool) -> Table:
     """What fits 80 columns; all there is when ``verbose``. The state is shown where one is not running."""
-    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
-        ("domain", lambda domain: domain["name"]),
-        ("class", lambda domain: domain["class"]),
-    ]
-    if verbose or any(domain["state"] != RunState.RUNNING.value for domain in domains):
-        columns.append(("state", lambda domain: domain["state"]))
-    columns += [_sized("memory", "maximum_bytes"), _sized("resident", "resident_bytes")]
+    columns = [status_text.DOMAIN, status_text.CLASS]
+    if verbose or not all(map(status_text.runs, domains)):
+        columns.append(status_text.STATE)
+    columns += [status_text.MEMORY, status_text.RESIDENT]
     if manual or verbose:
-        columns += [_sized("swapped", "swapped_bytes"), _sized("balloon", "actual_bytes")]
-        columns.append(("PSI some", lambda domain: _share(domain["psi_some_avg60"])))
+        columns += [status_text.SWAPPED, status_text.BALLOON, status_text.PRESSURE]
     if not manual:
-        columns += [_sized("target", "target_bytes")] if verbose else []
-        columns.append(_sized("taken", "reclaimed_bytes"))
-        columns += [("read back/min", _read_back), ("cold after", _cold_after)]
-    rows = ([cell(domain) for _, cell in columns] for domain in domains)
-    left = [i for i, (name, _) in enumerate(columns) if name in {"domain", "class", "state"}]
-    return table([name for name, _ in columns], rows, left=left)
-
-
-def _sized(name: str, key: str) -> tuple[str, Callable[[Mapping[str, Any]], str]]:
-    return name, lambda domain: render.size(domain[key])
-
-
-def _read_back(domain: Mapping[str, Any]) -> str:
-    rate, bound = domain["promotion_rate_per_minute"], domain["slo_promotion_rate_per_minute"]
-    allowed = "" if bound is None else f" of {format_ratio(bound)}"
-    return render.UNKNOWN if rate is None else f"{format_ratio(rate)}{allowed}"
-
-
-def _cold_after(domain: Mapping[str, Any]) -> str:
-    seconds = domain["cold_after_seconds"]
-    return render.UNKNOWN if seconds is None else format_duration(seconds)
-
-
-def _about(domain: Mapping[str, Any]) -> Iterator[Line]:
-    if domain.get("doing"):
-        yield prose(f"  {domain['name']}: {domain['doing']}")
-    if domain.get("busy_with"):
-        yield prose(f"  {domain['name']}: left alone, busy with {domain['busy_with']}")
-    if domain.get("why_not"):
-        yield prose(f"  {domain['name']}: nothing is taken: {domain['why_not']}")
-    if domain.get("held"):
-        yield prose(f"  {domain['name']}: {domain['held']}")
-    for gap in domain["gaps"]:
-        yield prose(f"  {domain['name']}: cannot read its {gap['what']}: {gap['why']}")
-
-
-def _share(ratio: float | None) -> str:
-    return render.UNKNOWN if ratio is None else f"{ratio:.1%}"
+        columns += [status_text.TARGET] if verbose else []
+        columns += [status_text.TAKEN, status_text.READ_BACK, status_text.COLD_AFTER]
+        columns += [status_text.PAIN] if verbose else []
+    rows = ([column.cell(domain) for column in columns] for domain in domains)
+    left = [i for i, column in enumerate(columns) if column.left]
+    return table([column.name for column in columns], rows, left=left)

@@ -155,13 +155,14 @@ def test_status_is_the_daemon_s_for_everybody(run: Run) -> None:
     ended = run("status")
     assert (ended.status, ended.err) == (0, "")
     said = [line for line in ended.out.splitlines() if not line.startswith(("  left out: ", "  swap: "))]
-    head, sentence, host, table, idle, web, *more = said
+    head, sentence, host, budget, table, idle, web, *more = said
     assert head == f"overcommitd (pid {PID}) is active"
     assert sentence == "took 64 MiB from web"
     assert host == (
         "fakehost: 2 domains, 256 MiB promised of 2.0 GiB, 1.8 GiB available, swap 0 B of 4.0 GiB, "
         "660 MiB above the reserve of 164 MiB and 1.0 GiB reserved"
     )
+    assert budget == "swap budget: not known yet; memory pressure of the host: 0.0%"
     assert table.split("resident")[1].split() == ["taken", "read", "back/min", "cold", "after"]
     assert web.split()[-6:] == ["32.0", "MiB", "0.05%", "of", "0.2%", "40s"]
     assert idle.split()[-3:] == ["?", "?", "?"]
