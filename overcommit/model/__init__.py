@@ -1,1 +1,4 @@
-"""What the program talks about: frozen values, no I/O, no clock. Bytes, seconds, ratios."""
+"""The values that all packages share: frozen dataclasses, without I/O and without a clock.
+
+Units are bytes, seconds and ratios (0..1).
+"""

@@ -1,4 +1,4 @@
-"""Facts of who holds memory, and what of it can be had: huge pages, caches, compressed swap, cgroups."""
+"""Who holds the host's memory, and what can be freed: huge pages, caches, compressed swap, cgroups."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from overcommit.units import MIB
 
 ASSUMED_RATIO = 3.0
-"""How well memory is taken to compress as long as nothing was measured."""
+"""The compression ratio of swap that is assumed while none is measured."""
 _TELLING_BYTES = 64 * MIB
-"""Less than this in compressed memory is no measurement: its pools are filled piecemeal."""
+"""Below this amount the ratio is not a measurement: the allocator's pools are mostly unfilled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """What a cgroup is charged for, by kind.
+    """What a cgroup is charged for, in bytes by kind (``memory.stat``).
 
-    ``shmem_bytes`` is shared memory, a guest's that lies in a memfd too: no file to write it back to, so that
-    it goes to swap or stays. ``cache_bytes`` is what can be dropped. ``kernel_bytes`` are page tables (KVM's
-    too) and the like. ``hidden_bytes`` are file pages that cannot be dropped: reclaim has no list of them.
+    ``shmem_bytes`` is shared memory, which includes guest RAM in a memfd. It has no file to be written back
+    to: it goes to swap or stays. ``cache_bytes`` is file cache, which can be dropped. ``kernel_bytes`` are
+    page tables (KVM's too) and similar. ``hidden_bytes`` are file pages that are on no LRU list, so that
+    reclaim cannot drop them. See Documentation/admin-guide/cgroup-v2.rst.
     """
 
     anon_bytes: int
@@ -29,19 +30,20 @@ class Charge:
 
     @property
     def held_bytes(self) -> int:
-        """What cannot be dropped."""
+        """Bytes that cannot be dropped."""
         return self.anon_bytes + self.shmem_bytes + self.kernel_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupLimit:
-    """How much a cgroup may be charged at most, of memory or of swap, by the ``file`` that says so.
+    """A cgroup's limit of memory or of swap. ``file`` is the file that sets it.
 
-    ``own``: it is one domain's. Else it is a slice, and holds for all below it together. ``cache_bytes`` of
-    what is charged would be dropped to make room, which swap has none of.
+    ``own``: the cgroup is one domain's. Otherwise it is a slice, and the limit holds for everything below it
+    together. ``cache_bytes`` of what is charged can be dropped to make room; for swap it is 0.
 
-    A limit of zswap bounds what is paged out where nothing may go past zswap to a swap device: ``off_disk``
-    is the cgroup that says so. Of what is paged out, the ``share`` that compression leaves is charged there.
+    A limit of zswap bounds page-out only where zswap may not write back to a swap device. ``off_disk`` is the
+    cgroup that forbids the writeback. ``share`` is the part of the paged-out bytes that is charged there
+    after compression.
     """
 
     path: str
@@ -55,13 +57,13 @@ class CgroupLimit:
 
     @property
     def room_bytes(self) -> int:
-        """What it can still take, and what it would drop for that."""
+        """Bytes that can still be charged, with the file cache that would be dropped for them."""
         room = max(0, min(self.limit_bytes, self.limit_bytes - self.current_bytes + self.cache_bytes))
         return self._uncompressed(room)
 
     @property
     def most_bytes(self) -> int:
-        """What it could take if nothing were charged."""
+        """Bytes that could be charged if nothing were charged now."""
         return self._uncompressed(self.limit_bytes)
 
     def _uncompressed(self, size: int) -> int:
@@ -70,7 +72,7 @@ class CgroupLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HugePages:
-    """Memory set aside as huge pages (hugetlbfs), all sizes together; nobody can use it for anything else."""
+    """Memory that is set aside as huge pages (hugetlbfs), all sizes together. It has no other use."""
 
     total_bytes: int
     free_bytes: int
@@ -78,23 +80,23 @@ class HugePages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arc:
-    """ZFS's cache. MemAvailable counts it as used, though it shrinks to ``minimum_bytes`` when asked."""
+    """ZFS's cache (ARC). MemAvailable counts it as used; ZFS shrinks it to ``minimum_bytes`` on demand."""
 
     size_bytes: int
     minimum_bytes: int
 
     @property
     def reclaimable_bytes(self) -> int:
-        """What it gives up when asked."""
+        """Bytes that ZFS gives up on demand."""
         return max(0, self.size_bytes - self.minimum_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compressed:
-    """Swapped-out memory that stays in memory, compressed: in zram, or in zswap before it goes to a disk.
+    """A pool of compressed swap that is in memory: zram, or zswap in front of a swap device.
 
-    ``stored_bytes`` were put in and take ``used_bytes``. In zram, pages of one repeated word take nothing and
-    are not counted: how many of them there are says nothing about others.
+    ``stored_bytes`` were swapped out, and occupy ``used_bytes``. In zram, pages filled with one repeated word
+    occupy nothing and are not counted in either figure.
     """
 
     stored_bytes: int
@@ -102,12 +104,12 @@ class Compressed:
 
     @property
     def tells(self) -> bool:
-        """Whether it holds enough to say how well memory compresses."""
+        """Whether the pool holds enough to measure a compression ratio."""
         return self.stored_bytes >= _TELLING_BYTES and self.used_bytes > 0
 
 
 def kept_share(pool: Compressed | None) -> float:
-    """The share of swapped-out memory that stays in memory: measured, or assumed."""
+    """The share (0..1) of swapped-out memory that stays in memory: measured, or assumed."""
     if pool is None or not pool.tells:
         return 1 / ASSUMED_RATIO
     return min(1.0, pool.used_bytes / pool.stored_bytes)
@@ -115,7 +117,10 @@ def kept_share(pool: Compressed | None) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Zswap:
-    """The kernel's compressed cache in front of swap; it takes ``most`` of memory (a ratio) at most."""
+    """The kernel's compressed cache in front of swap.
+
+    It occupies at most the share ``most`` (0..1) of memory.
+    """
 
     enabled: bool
     most: float

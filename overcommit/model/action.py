@@ -1,4 +1,4 @@
-"""What a plan may do: one dataclass per way of taking memory, or of giving it back."""
+"""The actions of a plan: one dataclass for each way to take memory or to give it back."""
 
 from __future__ import annotations
 
@@ -9,32 +9,37 @@ from overcommit.model.heat import ColdPiece
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 
 RECALL = "recall"
-"""A demotion's way back. Who may demote may recall: it is no actuator of its own."""
+"""The reverse of a demotion. A class that allows demotion allows recall; it is no actuator of its own."""
 RELIEF = "relief"
-"""A balloon's way back, likewise."""
+"""The reverse of a balloon action: the guest gets memory. No actuator of its own."""
 GUEST_IN_PAIN, GUEST_IS_SHORT = "guest_in_pain", "guest_is_short"
 RELIEF_REASONS = frozenset({GUEST_IN_PAIN, GUEST_IS_SHORT})
-"""Why a guest is given memory that the host and its limits must have; what ends a claim has other reasons."""
+"""Reasons to give memory back for which the host and its limits must have room. The end of a claim has other
+reasons.
+"""
 PLUG = "plug"
-"""The way back of virtio-mem's blocks, likewise."""
+"""The reverse of a virtio-mem action: the guest gets blocks. No actuator of its own."""
 GUEST_RECLAIM = "guest_reclaim"
-"""What it frees in the guest, free page reporting gives to the host."""
+"""The name of guest reclaim. Free page reporting gives what it frees in the guest to the host."""
 KSM = "ksm"
-"""The host's own action: it is not of one domain, so that no class of domains allows or forbids it."""
+"""The name of page merging. It is an action of the host, not of a domain, so no domain class allows or
+forbids it.
+"""
 HOST = "host"
 KSM_SETTINGS = ("pages_to_scan", "advisor_target_scan_time", "advisor_mode", "run")
-"""The files below ``/sys/kernel/mm/ksm`` that are ever written, in the order in which they are.
+"""The files below ``/sys/kernel/mm/ksm`` that may be written, in the order of the writes.
 
-A closed set: what a plan or the undo journal calls a setting is joined to that path.
+The set is closed, because a setting's name in a plan or in the undo journal becomes a part of a path.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BaseAction:
-    """What all of them say.
+    """Fields of every action.
 
-    ``before_bytes`` and ``after_bytes`` are of what the action changes, ``expected_bytes`` what the host
-    gains by it at least. ``reason`` is one word for programs, ``because`` and ``risk`` are for people.
+    ``before_bytes`` and ``after_bytes`` are sizes of the thing that the action changes. ``expected_bytes`` is
+    the least that the host gains. ``reason`` is one word for programs. ``because`` and ``risk`` are sentences
+    for people. ``blocked`` says why the action is not carried out; None: it is.
     """
 
     id: str
@@ -49,25 +54,26 @@ class _BaseAction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BaseDomainAction(_BaseAction):
-    """What is done to one domain."""
+    """An action on one domain."""
 
     domain: Incarnation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportingAction(_BaseDomainAction):
-    """Have the guest compact its free memory, so that free page reporting gives it to the host.
+    """Compact the guest's free memory, so that free page reporting gives it to the host.
 
-    ``before_bytes`` and ``after_bytes`` are resident guest RAM. It cannot be done by halves:
-    ``expected_bytes`` may be only what was wanted.
+    ``before_bytes`` and ``after_bytes`` are resident guest RAM. The guest compacts everything or nothing, so
+    ``expected_bytes`` may be only the amount that was needed.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestReclaimAction(_BaseDomainAction):
-    """Let the guest's kernel reclaim what it finds idle for ``min_age_seconds``, until it is restored.
+    """Let the guest's kernel reclaim memory that it finds idle for ``min_age_seconds`` (DAMON_RECLAIM).
 
-    ``before_bytes`` and ``after_bytes`` are resident guest RAM now: what it will free nobody knows before.
+    It stays on until it is restored. ``before_bytes`` and ``after_bytes`` are both the resident guest RAM
+    now, because the amount that the guest will free is not known before.
     """
 
     min_age_seconds: float
@@ -75,11 +81,11 @@ class GuestReclaimAction(_BaseDomainAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalloonAction(_BaseDomainAction):
-    """Move a domain's balloon so that the guest has ``after_bytes`` instead of ``before_bytes``.
+    """Resize a domain's balloon so that the guest has ``after_bytes`` instead of ``before_bytes``.
 
-    ``expected_bytes`` is resident guest RAM above the new size. ``expected_swap_bytes`` of guest RAM in swap,
-    of no use to the guest, leave their room there; that is no memory. Where ``after_bytes`` is more than
-    ``before_bytes`` it is a relief: a guest gets back what it needs, and the host gains nothing.
+    ``expected_bytes`` is resident guest RAM above the new size. ``expected_swap_bytes`` of guest RAM are in
+    swap and leave it; that frees swap, not memory. Where ``after_bytes`` is more than ``before_bytes``, the
+    guest gets memory, and the host gains nothing.
     """
 
     expected_swap_bytes: int = 0
@@ -92,11 +98,11 @@ class BalloonAction(_BaseDomainAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtioMemAction(_BaseDomainAction):
-    """Unplug whole blocks of a virtio-mem device, down to ``after_bytes`` of it.
+    """Unplug whole blocks of a virtio-mem device, down to ``after_bytes``.
 
-    ``device`` is its alias. ``expected_bytes`` of the host's memory go at least: what lies in the blocks and
-    needs no other place, or what is resident above the guest's new size. Where ``after_bytes`` is more than
-    ``before_bytes`` blocks are plugged back, for a guest that is short.
+    ``device`` is the device's alias. ``expected_bytes`` is the least that the host gains: resident memory in
+    the blocks that needs no other place, or resident memory above the guest's new size. Where ``after_bytes``
+    is more than ``before_bytes``, the guest is short and gets blocks.
     """
 
     device: str
@@ -110,13 +116,13 @@ class VirtioMemAction(_BaseDomainAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageoutAction(_BaseDomainAction):
-    """Page out what of ``pieces`` is still idle when looked at again.
+    """Page out the memory in ``pieces`` that is still idle at a second check.
 
-    ``before_bytes`` and ``after_bytes`` are resident guest RAM. The pieces hold ``expected_bytes`` and no
-    more, and nothing is taken below ``after_bytes``, however much the guest gave itself since: so an actor
-    that gets only them cannot take the domain below its floor (rule S1). The limits are what
-    the domain may feel: PSI some, and the share of its working set that is read back per minute.
-    ``expected_promotions_per_minute`` counts pages that should be read back (`Heat.promotions_per_minute`).
+    ``before_bytes`` and ``after_bytes`` are resident guest RAM. The pieces hold no more than
+    ``expected_bytes``, and nothing is taken below ``after_bytes``, also when the guest gave memory by itself
+    meanwhile. An actor that gets only the pieces cannot take the domain below its floor (rule S1).
+    ``psi_some_limit`` (share of time) and ``promotions_limit`` (share of the working set per minute) are the
+    domain's SLO. ``expected_promotions_per_minute`` is in pages (`Heat.promotions_per_minute`).
     """
 
     actor: PageoutActor
@@ -131,14 +137,14 @@ class PageoutAction(_BaseDomainAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemotionAction(_BaseDomainAction):
-    """Move what of ``pieces`` is still idle when looked at again to memory node ``node``.
+    """Move the memory in ``pieces`` that is still idle at a second check to memory node ``node``.
 
-    ``before_bytes`` and ``after_bytes`` are the domain's on that node, ``expected_bytes`` what moves there.
-    The host gains nothing as a whole, and no floor applies, since nothing leaves memory. The pieces may hold
-    more: what is there already.
+    ``before_bytes`` and ``after_bytes`` are the domain's bytes on that node; ``expected_bytes`` move there.
+    The host as a whole gains nothing, and no floor applies, because nothing leaves memory. The pieces may
+    hold more than that: memory that is on the node already.
 
-    A recall is the way back: what is in use on ``node`` goes to node ``recall_to``. It needs no pieces, for
-    nobody knows what of a domain lies where.
+    A recall is the reverse: memory in use on ``node`` moves to node ``recall_to``. It has no pieces, because
+    the place of each page is not known.
     """
 
     node: int
@@ -156,11 +162,11 @@ class DemotionAction(_BaseDomainAction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KsmAction(_BaseAction):
-    """Have the kernel look for equal pages, and merge them.
+    """Have the kernel scan for equal pages and merge them (KSM).
 
-    ``mergeable_bytes`` are resident and may be looked at. How many of them are equal nobody knows before, so
-    that ``expected_bytes`` is 0, and ``before_bytes`` and ``after_bytes`` are what is saved already.
-    ``settings`` are the files below ``/sys/kernel/mm/ksm`` to write, with their values, in order.
+    ``mergeable_bytes`` are resident and may be scanned. The number of equal pages is not known before, so
+    ``expected_bytes`` is 0, and ``before_bytes`` and ``after_bytes`` are both what is saved now. ``settings``
+    are the files below ``/sys/kernel/mm/ksm`` to write, with their values, in order.
     """
 
     mergeable_bytes: int
@@ -174,12 +180,12 @@ Action = DomainAction | KsmAction
 
 
 def subject_of(action: Action) -> str:
-    """Whom an action is about, for people and programs: a domain's name, or the host."""
+    """The subject of an action, for people and programs: a domain's name, or the host."""
     return HOST if isinstance(action, KsmAction) else action.domain.name
 
 
 def kind_of(action: DomainAction) -> Actuator:
-    """The actuator behind an action."""
+    """The actuator that carries out an action."""
     match action:
         case ReportingAction() | GuestReclaimAction():
             return Actuator.FREE_PAGE_REPORTING
@@ -194,7 +200,7 @@ def kind_of(action: DomainAction) -> Actuator:
 
 
 def guest_help_of(action: Action) -> GuestHelp | None:
-    """What of the guest's owner's consent an action needs."""
+    """The help inside of the guest that an action needs its class to allow; None: none."""
     match action:
         case ReportingAction():
             return GuestHelp.COMPACTION
@@ -205,7 +211,7 @@ def guest_help_of(action: Action) -> GuestHelp | None:
 
 
 def name_of(action: Action) -> str:
-    """Its actuator, `GUEST_RECLAIM`, or the name of its way back: `RECALL`, `RELIEF` or `PLUG`."""
+    """The action's name: its actuator, `GUEST_RECLAIM`, or `RECALL`, `RELIEF` or `PLUG`."""
     match action:
         case GuestReclaimAction():
             return GUEST_RECLAIM
@@ -222,5 +228,5 @@ def name_of(action: Action) -> str:
 
 
 def frees(action: Action) -> int:
-    """What the host as a whole should gain by it: moving memory to another node brings it nothing."""
+    """Bytes that the host as a whole should gain. Moving memory to another node gains 0."""
     return 0 if isinstance(action, DemotionAction) else action.expected_bytes

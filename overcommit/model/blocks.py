@@ -1,7 +1,7 @@
-"""What guest memory is made of: blocks, each with what it lies in, and so what may be done with it.
+"""The blocks that guest memory consists of, and what may be done with each.
 
-A block is one region that QEMU gave the guest, as the kernel shows it. Nothing that follows from what memory
-is made of is decided anywhere else.
+A block is one memory region that QEMU gave the guest, as the kernel shows it. Decisions that depend on a
+block's kind of memory are made here only.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from overcommit.model.ranges import Range, total_size
 
 
 class Backing(enum.Enum):
-    """What a block lies in."""
+    """The kind of memory behind a block."""
 
     ANONYMOUS = "anonymous memory"
     SHMEM = "shared memory"
-    """A memfd, a file on tmpfs, or anonymous memory that is shared; it goes to swap."""
+    """A memfd, a file on tmpfs, or shared anonymous memory. It goes to swap."""
     RAMFS = "a file on ramfs"
     FILE = "a file"
-    """On a disk, or from elsewhere: its page cache, which goes back to the file, and never to swap."""
+    """A file on a disk. Its page cache is written back to the file, never to swap."""
     HUGETLB = "hugetlb pages"
     DAX = "persistent memory"
-    """Mapped without page cache: what it holds is no memory of the host's at all."""
+    """Mapped without page cache. It occupies no memory of the host."""
 
 
 class Use(enum.Enum):
-    """What the guest has a block for."""
+    """What the guest uses a block for."""
 
     RAM = "RAM"
     STORAGE = "storage"
-    """An NVDIMM, or virtio-pmem: the guest's disk, not its memory."""
+    """An NVDIMM or virtio-pmem: a disk of the guest, not RAM."""
     EXCHANGE = "exchange"
-    """Shared with other guests (ivshmem), beside the guest's own memory."""
+    """Memory shared with other guests (ivshmem), beside the guest's own RAM."""
     ENCLAVE = "enclave"
-    """SGX: the processor's own memory."""
+    """SGX: memory of the processor."""
 
 
 class Home(enum.Enum):
-    """Where the kernel can put what a block holds."""
+    """Where the kernel can move a block's content."""
 
     SWAP = "swap"
     ITS_FILE = "its file"
@@ -48,12 +48,12 @@ class Home(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One region of a guest.
+    """One memory region of a guest.
 
-    ``source`` is the file's name, as the kernel has it. ``alias`` is of the virtio-mem device it belongs to.
-    ``named``: its file's name says so; else it may be another device's, of the same size and in the same.
-    ``mergeable``: QEMU offered it to KSM. Of what is resident, ``cached_bytes`` are pages of the file itself,
-    of which the guest has no copy of its own yet.
+    ``source`` is the file's name in ``/proc/PID/smaps``. ``alias`` is that of the virtio-mem device that the
+    block belongs to. ``named``: the file's name proves the device; otherwise another device of the same size
+    and backing may be meant. ``mergeable``: QEMU offered the block to KSM. Of the resident memory,
+    ``cached_bytes`` are pages of the file itself, which the guest has not copied yet.
     """
 
     span: Range
@@ -69,9 +69,9 @@ class Block:
 
     @property
     def home(self) -> Home:
-        """Where it goes when the host needs its memory.
+        """Where its content goes when the host reclaims the memory.
 
-        A private mapping of a file goes to swap: what the guest wrote is a copy of its own.
+        A private mapping of a file goes to swap, because pages that the guest wrote are private copies.
         """
         if self.locked or self.backing in {Backing.HUGETLB, Backing.DAX, Backing.RAMFS}:
             return Home.NOWHERE
@@ -79,43 +79,46 @@ class Block:
 
     @property
     def in_memory(self) -> bool:
-        """Whether what it holds is memory of the host; page cache MemAvailable counts as to be had."""
+        """Whether it occupies memory of the host.
+
+        Page cache that MemAvailable counts as available does not.
+        """
         return self.backing is not Backing.DAX and (self.backing is not Backing.FILE or not self.shared)
 
     @property
     def huge(self) -> bool:
-        """Whether it is of the memory that was set aside as huge pages before the guest began."""
+        """Whether it lies in huge pages that were set aside before the guest started."""
         return self.backing is Backing.HUGETLB
 
     @property
     def may_be_merged(self) -> bool:
-        """Whether KSM may: anonymous pages only, which were offered to it (Documentation/mm/ksm.rst)."""
+        """Whether KSM may merge it: anonymous pages that were offered to it (Documentation/mm/ksm.rst)."""
         return self.mergeable and not self.shared and self.home is not Home.NOWHERE
 
     @property
     def size_bytes(self) -> int:
-        """As large as the guest has it."""
+        """Its size in the guest."""
         return self.span.size
 
     def describe(self) -> str:
-        """What it lies in, for people."""
+        """Its backing, in words."""
         if self.backing is Backing.FILE:
             return f"the page cache of {self.source}"
         return f"{self.backing.value} ({self.source})" if self.source else self.backing.value
 
 
 class HolderKind(enum.Enum):
-    """What keeps guest memory from being taken, whatever it lies in."""
+    """Kinds of things that keep guest memory from being taken, whatever its backing."""
 
     DEVICE = "device"
-    """VFIO or vDPA: it reads and writes guest memory itself, so that pages must stay where they are."""
+    """VFIO or vDPA: the device reads and writes guest memory itself, so its pages must stay in place."""
     PINNED = "pinned"
     GUEST_MEMFD = "guest_memfd"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """One thing that holds guest memory in place; ``what`` says it for people, with how it was seen."""
+    """One thing that holds guest memory in place. ``what`` describes it for people, with how it was found."""
 
     kind: HolderKind
     what: str
@@ -125,8 +128,8 @@ class Holder:
 class Companion:
     """Another process in a domain's cgroup.
 
-    ``helper``: one of those that libvirt starts for a domain and puts there itself. ``name`` is None, and so
-    is ``anonymous_bytes``, where they cannot be read.
+    ``helper``: libvirt started it for the domain. ``name`` and ``anonymous_bytes`` are None where they cannot
+    be read.
     """
 
     pid: int
@@ -140,10 +143,10 @@ class Companion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What the definition says that a guest has: one memory cell, or one memory device.
+    """One memory cell or memory device in a domain's definition.
 
-    ``names`` are what QEMU may call it in the name of its file, ``path`` is the file that it is kept in.
-    ``backing`` is what it is defined to lie in, to tell it from what else has its size; None: not known.
+    ``names`` are the names that QEMU may give its file, ``path`` is the file on disk that holds it.
+    ``backing`` is the defined kind of memory, used to tell parts of one size apart; None: not known.
     """
 
     size_bytes: int
@@ -155,16 +158,17 @@ class Part:
 
 
 def storage_bytes(parts: tuple[Part, ...]) -> int:
-    """What of those is no RAM."""
+    """Bytes of the parts that are storage, not RAM."""
     return sum(part.size_bytes for part in parts if part.use is not Use.RAM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFacts:
-    """What a domain's memory is made of, and who else has to do with it.
+    """What a domain's memory consists of, and what else uses it.
 
-    Where guest RAM cannot be told from the rest there are no ``blocks``, a gap says so, and ``process`` is
-    all of QEMU's larger memory, to look at only. ``companions`` are charged to its cgroup too.
+    Where guest RAM cannot be told from the rest of QEMU, there are no ``blocks``, a gap says so, and
+    ``process`` has all larger mappings of QEMU, for monitoring only. ``companions`` are charged to the
+    domain's cgroup too.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -174,61 +178,61 @@ class MemoryFacts:
 
     @property
     def guest_ram(self) -> tuple[Block, ...]:
-        """The blocks that the guest has as RAM."""
+        """The blocks that are RAM of the guest."""
         return tuple(block for block in self.blocks if block.use is Use.RAM)
 
     @property
     def ram(self) -> tuple[Range, ...]:
-        """Guest RAM that is memory of the host, in QEMU's address space; what is page cache is not."""
+        """Guest RAM that occupies memory of the host, as QEMU's addresses. Page cache is left out."""
         return tuple(block.span for block in self.guest_ram if block.in_memory)
 
     @property
     def memory(self) -> tuple[Range, ...]:
-        """What there is to look at."""
+        """The address ranges to monitor."""
         return self.ram or self.process
 
     @property
     def pageable(self) -> tuple[Range, ...]:
-        """What of guest RAM can go to swap."""
+        """Guest RAM that can go to swap."""
         return tuple(block.span for block in self.guest_ram if block.home is Home.SWAP)
 
     @property
     def pageable_bytes(self) -> int:
-        """How much that is, by its size; what somebody holds in place is none."""
+        """The size of pageable guest RAM; 0 where something holds it in place."""
         return 0 if self.holders else total_size(self.pageable)
 
     @property
     def mergeable(self) -> tuple[Range, ...]:
-        """What of guest RAM KSM may merge."""
+        """Guest RAM that KSM may merge."""
         return tuple(block.span for block in self.guest_ram if block.may_be_merged)
 
     @property
     def in_guest_memfd(self) -> bool:
-        """Whether the guest has memory that no process maps."""
+        """Whether the guest has memory that no process maps (guest_memfd)."""
         return any(holder.kind is HolderKind.GUEST_MEMFD for holder in self.holders)
 
     @property
     def only_helpers(self) -> bool:
-        """Whether all that its cgroup is shared with are its own helpers."""
+        """Whether the other processes in its cgroup are all its own helpers."""
         return bool(self.companions) and all(companion.helper for companion in self.companions)
 
     @property
     def elsewhere_bytes(self) -> int:
-        """Guest RAM, by its size, that is no memory of the host: what it holds goes back to a file."""
+        """The size of guest RAM that occupies no memory of the host: its content goes back to a file."""
         return sum(block.size_bytes for block in self.guest_ram if not block.in_memory)
 
     @property
     def huge_bytes(self) -> int:
-        """Guest RAM, by its size, in pages that were set aside."""
+        """The size of guest RAM in huge pages that were set aside."""
         return total_size([block.span for block in self.guest_ram if block.huge])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtioMemDevice:
-    """Memory of a guest that goes and comes in blocks.
+    """A virtio-mem device: memory of a guest that is plugged and unplugged in blocks.
 
-    Of its ``size_bytes`` the guest has ``current_bytes``, and shall have ``requested_bytes``; each a multiple
-    of ``block_bytes``. ``node`` is the guest's memory node that it belongs to.
+    The guest has ``current_bytes`` of ``size_bytes``; ``requested_bytes`` is what it should have. Each is a
+    multiple of ``block_bytes``. ``node`` is the guest's memory node that the device belongs to.
     """
 
     alias: str
@@ -240,5 +244,5 @@ class VirtioMemDevice:
 
     @property
     def resized(self) -> bool:
-        """Whether the guest has done what was asked of it."""
+        """Whether the guest has reached the requested size."""
         return self.current_bytes == self.requested_bytes

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstCase:
-    """Every guest wants all its promised memory now.
+    """What happens if every guest wants all its promised memory now.
 
-    ``wanted_bytes`` are not in memory, or merged with what others hold; they are the sum of three parts: what
-    memory has, what paging others out makes room for, and what finds room nowhere. For the second,
-    ``pushed_bytes`` go to swap, more than they make room for where swap is compressed memory; at the policy's
-    ``max_write_bytes_per_second`` that takes ``seconds``. What the host itself may want is not foreseen.
-    ``rests_on`` says what these figures rest on without its being measured, or being there yet; ``bounds``
-    what keeps which guests from room that the host has.
+    ``wanted_bytes`` are neither in memory nor exclusive to the guest (merged pages). They are the sum of
+    three parts: ``memory_bytes`` fit into memory, ``swap_bytes`` fit after others are paged out,
+    ``nowhere_bytes`` have no place. For the second part ``pushed_bytes`` go to swap; where swap is compressed
+    memory, that is more than the room it makes. At the policy's ``max_write_bytes_per_second`` this takes
+    ``seconds``. Growth of the host's own memory is not counted. ``rests_on`` names assumptions behind the
+    figures that are not measured. ``bounds`` names limits that keep guests from room that the host has.
     """
 
     wanted_bytes: int
@@ -30,15 +30,14 @@ class WorstCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostBudget:
-    """Who has the host's memory.
+    """Who has the host's memory. All figures are bytes.
 
-    ``total_bytes`` are the sum of ``huge_pages_bytes``, of what guests hold (those on huge pages aside), of
-    QEMU's ``overhead_bytes``, of ``others_bytes`` (other processes and the kernel) and of ``free_bytes``,
-    which are free, or to be had for the asking: ``arc_bytes`` of them ZFS would have to give back first.
-    Guests can get ``available_bytes`` of those; ``limit`` names the slice that gives them no more, if any.
-    ``free_now_bytes`` of that are free at this moment, and only those can be promised to anybody.
-    ``promised_bytes`` has what guests on ordinary memory may hold, and QEMU's overhead. ``rests_on`` names
-    what was not measured, whatever rests on it.
+    ``total_bytes`` is the sum of ``huge_pages_bytes``, ``guests_bytes`` (guests on huge pages aside), QEMU's
+    ``overhead_bytes``, ``others_bytes`` (other processes and the kernel) and ``free_bytes`` (free, or freed
+    on demand; ``arc_bytes`` of it has to be freed by ZFS first). Guests can get ``available_bytes`` of the
+    free memory; ``limit`` names the slice that restricts it, if any. ``free_now_bytes`` of that are free now,
+    and only those can be reserved. ``promised_bytes`` is what guests on ordinary memory may hold, plus QEMU's
+    overhead. ``rests_on`` names assumptions that are not measured.
     """
 
     total_bytes: int
@@ -57,10 +56,10 @@ class HostBudget:
 
     @property
     def ordinary_bytes(self) -> int:
-        """All memory but huge pages."""
+        """All memory except huge pages."""
         return self.total_bytes - self.huge_pages_bytes
 
     @property
     def overcommit_ratio(self) -> float | None:
-        """Promised to ordinary memory; None where huge pages take everything."""
+        """Promised memory divided by ordinary memory; None where huge pages take all memory."""
         return self.promised_bytes / self.ordinary_bytes if self.ordinary_bytes else None

@@ -1,6 +1,6 @@
-"""What was seen of the host and its domains at one moment, before any judgement.
+"""What was read of the host and its domains at one moment, without any judgement.
 
-A value that could not be read is a `Gap`: data, never 0 and never an exception that spoils the rest.
+A value that could not be read is a `Gap`: data, never 0, and never an exception that spoils the rest.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from overcommit.model.swap import SwapArea, SwapTraffic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Something that could not be read, and why."""
+    """A value that could not be read, and why."""
 
     what: str
     why: str
 
 
 MIGRATION_AWAY = "a migration to another host"
-"""What a domain that leaves is busy with."""
+"""`DomainFacts.busy_with` of a domain that migrates to another host."""
 
 
 class RunState(enum.Enum):
-    """A domain's run state as far as reclaim cares."""
+    """A domain's run state, as far as reclaim depends on it."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -39,9 +39,9 @@ class RunState(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incarnation:
-    """One life of a domain: a restart, or a pid used again, is another incarnation.
+    """One run of a domain. A restart, or a reused pid, is another incarnation.
 
-    ``start_time`` is field 22 of ``/proc/PID/stat`` in clock ticks since boot.
+    ``start_time`` is field 22 of ``/proc/PID/stat`` (proc_pid_stat(5)) in clock ticks since boot.
     """
 
     uuid: str
@@ -52,13 +52,13 @@ class Incarnation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """What the live domain XML says about memory.
+    """The memory part of the live domain XML.
 
-    ``bound``: to chosen nodes of the host, as ``bindings`` say where it is sure. ``maximum_bytes`` is RAM
-    with the full size of virtio-mem devices, without NVDIMMs and the like; those are among the ``parts`` too.
-    ``os`` is libosinfo's name of the guest's system, ``manager`` who made the domain, where they say so.
-    ``agent_connected`` is None where there is no channel for a guest agent. ``claim`` has the sizes that its
-    balloon and devices had before us, by the journal's names (`overcommit.apply.claims`).
+    ``bound``: memory is bound to nodes of the host; ``bindings`` has those that are certain.
+    ``maximum_bytes`` is RAM with the full size of virtio-mem devices, without the NVDIMMs and similar among
+    the ``parts``. ``os`` is the guest's system by libosinfo's name, ``manager`` the program that made the
+    domain; None: not stated. ``agent_connected`` None: no channel for an agent. ``claim`` has the sizes of
+    balloon and devices before this program changed them, by the journal's names (`overcommit.apply.claims`).
     """
 
     maximum_bytes: int
@@ -82,40 +82,40 @@ class Definition:
 
     @property
     def listed_bytes(self) -> int:
-        """What libvirt lists as its memory: NVDIMMs count there."""
+        """The memory size that libvirt lists; NVDIMMs are included."""
         return self.maximum_bytes + storage_bytes(self.parts)
 
     @property
     def base_bytes(self) -> int:
-        """What is no virtio-mem: the most that a balloon can leave the guest."""
+        """RAM that is not virtio-mem: the most that a balloon can leave the guest."""
         return self.maximum_bytes - sum(device.size_bytes for device in self.virtio_mem)
 
     @property
     def plugged_bytes(self) -> int:
-        """What the guest has by virtio-mem; no balloon counts it."""
+        """RAM that the guest has by virtio-mem. The balloon does not count it."""
         return sum(device.current_bytes for device in self.virtio_mem)
 
     @property
     def leaving_bytes(self) -> int:
-        """What of that it was asked to give, and has not given yet."""
+        """Plugged bytes that the guest was asked to unplug and still has."""
         return sum(max(0, device.current_bytes - device.requested_bytes) for device in self.virtio_mem)
 
     def device(self, alias: str | None) -> VirtioMemDevice | None:
-        """The virtio-mem device of that name; None has none."""
+        """The virtio-mem device with that alias; None: there is none."""
         return next((device for device in self.virtio_mem if device.alias == alias), None)
 
     @property
     def windows(self) -> bool:
-        """Whether the guest is said to be a Windows."""
+        """Whether the definition says that the guest is Windows."""
         return "microsoft.com" in (self.os or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentFacts:
-    """What the guest's agent said when it was asked.
+    """What the guest's agent answered.
 
-    ``commands`` are those it carries out. ``reclaims`` is whether DAMON_RECLAIM is on in the guest, None
-    where its kernel has none. ``trouble``: why it did not say.
+    ``commands`` are those that it carries out. ``reclaims``: DAMON_RECLAIM is on; None: not in its kernel.
+    ``trouble``: why there is no answer.
     """
 
     commands: frozenset[str] = frozenset()
@@ -125,11 +125,12 @@ class AgentFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalloonStats:
-    """What the guest's balloon driver last said (untrusted input, rule S8).
+    """The last statistics of the guest's balloon driver (untrusted input, rule S8).
 
-    ``actual_bytes`` is what the balloon leaves of the guest's memory, virtio-mem not counted; the guest's
-    own figures have both. ``age_seconds`` is host time since the driver answered, None: not since it booted.
-    ``usable_bytes`` is its MemAvailable, ``unused_bytes`` its MemFree. ``doubts``: said, but cannot be; None.
+    ``actual_bytes`` is the guest's memory less the balloon, without virtio-mem; the guest's other figures
+    include virtio-mem. ``age_seconds`` is host time since the driver's answer; None: none since the boot.
+    ``usable_bytes`` is MemAvailable, ``unused_bytes`` MemFree. ``doubts`` names implausible figures; those
+    are None.
     """
 
     actual_bytes: int
@@ -146,7 +147,7 @@ class BalloonStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pressure:
-    """Pressure stall information, ratios of time 0..1 and the running total in seconds."""
+    """Pressure stall information: ratios and total seconds of stall (Documentation/accounting/psi.rst)."""
 
     some_avg10: float
     some_avg60: float
@@ -155,7 +156,7 @@ class Pressure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupSigns:
-    """What of a `CgroupMemory` tells how the domain feels, for who looks often."""
+    """The figures of a `CgroupMemory` that show pressure on a domain; cheap enough to read every tick."""
 
     swap_bytes: int
     promoted_pages: int
@@ -164,11 +165,11 @@ class CgroupSigns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupMemory:
-    """The domain's cgroup v2 memory figures.
+    """Memory figures of the domain's cgroup (v2).
 
-    ``promoted_pages`` came back from swap. ``reclaim``: the kernel can be asked to reclaim from it.
-    ``shared``: ``others`` (pids) are charged to it too, so that what is taken from it may be theirs;
-    ``common``: domains too. ``charge``: None where the kernel does not tell the kinds apart.
+    ``promoted_pages`` came back from swap. ``reclaim``: it has ``memory.reclaim``. ``shared``: other
+    processes (``others``, pids) are charged to it, so that memory taken from it may be theirs; ``common``:
+    other domains too. ``charge`` None: the kernel does not tell the kinds apart.
     """
 
     path: str
@@ -190,9 +191,9 @@ _AS_PLACED = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residency:
-    """Which parts of guest RAM the host holds in memory, how much that is, and how much is in swap.
+    """Which parts of guest RAM are in memory, how much that is, and how much is in swap.
 
-    Of what is, ``huge_bytes`` are in huge pages, which were set aside, and ``cached_bytes`` a file's own.
+    Of the resident bytes, ``huge_bytes`` were set aside, and ``cached_bytes`` are pages of a file itself.
     """
 
     resident: tuple[Range, ...]
@@ -208,7 +209,7 @@ class Residency:
 
     @property
     def without_places(self) -> Residency:
-        """The same without what takes memory, for who needs the sums only."""
+        """The same with the sums only, which takes little memory."""
         return dataclasses.replace(self, resident=())
 
 
@@ -216,12 +217,11 @@ class Residency:
 class DomainFacts(MemoryFacts):
     """One running domain.
 
-    ``residency`` is of what there is to look at. ``placement`` has the guest's bytes by memory node, where
-    the host has several, and ``allowed_nodes`` those that QEMU may have memory on; None: not known.
-    ``limits`` are of its cgroup and those above, nearest first, of memory; ``swap_limits`` of swap; None:
-    not known. ``agent`` is None unless its agent was asked, which its owner must have allowed.
-    ``merged_bytes`` of the process are pages that may serve others as well (KSM), None: the kernel does not
-    tell.
+    ``residency`` covers the ranges to monitor. ``placement`` has the guest's bytes by memory node, where the
+    host has several; ``allowed_nodes`` are those that QEMU may use; None: not known. ``limits`` (of memory)
+    and ``swap_limits`` are those of its cgroup and the cgroups above, nearest first; None: not known.
+    ``agent`` is None unless its class allowed to ask. ``merged_bytes`` may be merged by KSM; None: the kernel
+    does not tell.
     """
 
     incarnation: Incarnation
@@ -246,19 +246,22 @@ class DomainFacts(MemoryFacts):
 
     @property
     def memory_bytes(self) -> int:
-        """How much of the host's memory its RAM can take, huge pages included."""
+        """The most of the host's memory that its RAM can occupy, huge pages included."""
         return max(0, self.definition.maximum_bytes - self.elsewhere_bytes)
 
     @property
     def promised_bytes(self) -> int:
-        """How much of the host's ordinary memory: huge pages were set aside when the guest began."""
+        """The most of the host's ordinary memory that its RAM can occupy.
+
+        Huge pages were set aside before.
+        """
         if not self.blocks and self.definition.hugepages:
             return 0
         return max(0, self.memory_bytes - self.huge_bytes)
 
     @property
     def held_bytes(self) -> int:
-        """What its RAM holds of that, in guest_memfd too; nothing, where it is not known."""
+        """Ordinary memory that its RAM occupies now, guest_memfd included; 0 where it is not known."""
         found = self.residency
         known = max(0, found.resident_bytes - found.huge_bytes - found.cached_bytes) if found else 0
         return known + (self._hidden_bytes if found else 0)
@@ -270,10 +273,8 @@ class DomainFacts(MemoryFacts):
 
     @property
     def overhead_bytes(self) -> int | None:
-        """What QEMU and its helpers cost the host beyond resident guest RAM; None: not known.
-
-        Not counted is what the kernel can drop, such as the cache of a disk image. Huge pages are in no
-        process's charge.
+        """Host memory of QEMU and helpers beyond resident guest RAM, without cache and huge pages; None: not
+        known.
         """
         charge = self.cgroup.charge if self.cgroup else None
         theirs = self.cgroup is not None and self.cgroup.shared and not self.only_helpers
@@ -283,24 +284,23 @@ class DomainFacts(MemoryFacts):
 
 
 class KsmRun(enum.Enum):
-    """What ``/sys/kernel/mm/ksm/run`` says."""
+    """The values of ``/sys/kernel/mm/ksm/run``."""
 
     STOPPED = 0
-    """What is merged stays merged."""
+    """No scan; merged pages stay merged."""
     RUNNING = 1
     UNMERGED = 2
-    """Stopped, and all that was merged was given its own pages again."""
+    """No scan, and all merged pages are separate again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KsmFacts:
-    """Kernel same-page merging (KSM), which is of the host as a whole.
+    """Kernel same-page merging (KSM) of the host (Documentation/admin-guide/mm/ksm.rst).
 
-    ``sharing_bytes`` would be needed more if nothing were merged, ``shared_bytes`` hold what is, and
-    ``unshared_bytes`` were found to be like no other. ``profit_bytes`` is the kernel's own account of the
-    gain, its bookkeeping taken off: it can be negative, and None is a kernel without it (before Linux 6.4).
-    ``advisor`` sets ``pages_to_scan`` ("none": nobody), None: a kernel without advisors (before 6.8).
-    ``tuner`` is a service that starts and stops KSM by its own rules.
+    ``sharing_bytes`` is what merging saves, ``shared_bytes`` holds the merged pages, ``unshared_bytes`` equal
+    no other page. ``profit_bytes`` is ``general_profit``: the gain less bookkeeping, possibly negative; None:
+    before Linux 6.4. ``advisor`` sets ``pages_to_scan`` ("none": nothing does); None: before Linux 6.8.
+    ``tuner`` is a service that starts and stops KSM.
     """
 
     run: KsmRun
@@ -317,20 +317,20 @@ class KsmFacts:
 
     @property
     def gain_bytes(self) -> int:
-        """What merging brings the host at present."""
+        """Bytes that merging saves the host now."""
         return self.sharing_bytes if self.profit_bytes is None else self.profit_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """The host itself.
+    """The host.
 
-    ``mem_available_bytes`` is the kernel's MemAvailable, which knows neither ZFS's cache nor limits of
-    cgroups: what guests can get is in the budget. ``lru_bytes`` is what reclaim works on: memory of processes
-    and files. The rest is free or the kernel's. ``cpu_pressure`` is of waiting for a CPU. ``migration``:
-    DAMON can move a process's memory to another node, None: not tried. ``huge_pages``: None, not known.
-    ``arc``, ``zram``, ``zswap``, ``ksm`` and ``swap_traffic``: None: not there, or unreadable (a gap).
-    ``swap_unread`` is why ``swap`` is not known. ``swap_leaving_bytes`` are being turned off.
+    ``mem_available_bytes`` is MemAvailable, which counts neither ZFS's cache nor limits of cgroups.
+    ``lru_bytes`` is memory of processes and files. ``cpu_pressure`` is time spent waiting for a CPU.
+    ``migration``: DAMON can move a process's memory to another node; None: not tried. ``arc``, ``zram``,
+    ``zswap``, ``ksm``, ``swap_traffic`` and ``huge_pages`` None: not there, or not readable (a gap).
+    ``swap_unread`` is why ``swap`` is not known. ``swap_leaving_bytes`` are on areas that are being turned
+    off.
     """
 
     name: str
@@ -355,17 +355,17 @@ class HostFacts:
     swap_unread: str | None = None
 
     def node(self, nid: int) -> MemoryNode | None:
-        """The memory node of that number."""
+        """The memory node with that number; None: there is none."""
         return next((node for node in self.nodes if node.nid == nid), None)
 
     @property
     def zram_used_bytes(self) -> int:
-        """Memory that zram devices themselves occupy."""
+        """Memory that zram devices occupy."""
         return self.zram.used_bytes if self.zram else 0
 
     @property
     def swap_total_bytes(self) -> int:
-        """Capacity of all swap areas."""
+        """Size of all swap areas."""
         return sum(area.size_bytes for area in self.swap)
 
     @property
@@ -375,7 +375,7 @@ class HostFacts:
 
     @property
     def swap_free_bytes(self) -> int:
-        """Room left on all swap areas."""
+        """Free bytes on all swap areas."""
         return self.swap_total_bytes - self.swap_used_bytes
 
 
@@ -390,7 +390,7 @@ class Snapshot:
 
     @property
     def without_places(self) -> Snapshot:
-        """The same with the sums only of what lies where, which takes far less memory to keep."""
+        """The same without the address ranges, which takes far less memory."""
         thin = (
             dataclasses.replace(domain, residency=domain.residency.without_places)
             if domain.residency

@@ -1,4 +1,4 @@
-"""Names as case-sensitive globs, as `fnmatch` has them, for many globs at a time."""
+"""Matching of names against many case-sensitive globs (the syntax of `fnmatch`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_glob(text: str) -> bool:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a name is as the pattern says."""
+    """Whether a name matches the pattern."""
     return pattern == name if not is_glob(pattern) else _compiled(pattern).match(name) is not None
 
 
@@ -27,7 +27,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def literals(pattern: str) -> list[str]:
-    """The texts that any matching name contains; one that is empty where there are no others."""
+    """The texts that every matching name contains; one empty text where there are none."""
     found, text, at = [], "", 0
     while at < len(pattern):
         after = _wildcard_end(pattern, at)

@@ -1,7 +1,7 @@
-"""What a guest is left to live on, and from when it is short of memory. Pure.
+"""How much free memory a guest keeps, and below which amount it is short. Pure.
 
-Plans, the daemon between two plans, and a balloon on its way down must mean the same by it: else one takes
-what another gives back.
+Plans, the daemon between two plans, and a balloon that inflates use the same figures. Otherwise one would
+take what the other gives back.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from overcommit.units import MIB, round_up
 
 
 def guest_reserve(ceiling_bytes: int) -> int:
-    """What is left to the guest above its use: 10 %, but 256 MiB (or a quarter) at least.
+    """The memory that a guest keeps above its use: 10 %, but at least the lesser of 256 MiB and a quarter.
 
-    Below that Linux guests start to thrash: Red Hat's tests leave 300 MiB, and libvirt's documentation warns
-    of guests that hang when they are left less.
+    With less, Linux guests begin to thrash. Red Hat's tests leave 300 MiB; libvirt's documentation warns that
+    a guest with too little memory can hang.
 
     Args:
         ceiling_bytes: the most that the host can hold for the guest (`DomainFacts.memory_bytes`).
@@ -25,9 +25,9 @@ def guest_reserve(ceiling_bytes: int) -> int:
 
 
 def short_below(reserve_bytes: int, *, near_oom: bool = False) -> int:
-    """A guest that has less than this available is short: half of its reserve.
+    """The available memory in bytes below which a guest is short: half of its reserve.
 
-    Between the two lies the hysteresis, so that a guest does not give and get back memory in turn.
-    ``near_oom``: what keeps it from an OOM, a quarter; in an emergency of the host only that counts.
+    The range between half and the whole reserve is hysteresis: in it the guest neither gives nor gets memory.
+    ``near_oom``: a quarter instead, which keeps the guest from an OOM; an emergency of the host uses it.
     """
     return reserve_bytes // (4 if near_oom else 2)

@@ -1,4 +1,4 @@
-"""How recently memory was used: DAMON's samples, our idle map over them, and the classes drawn from it."""
+"""How recently memory was used: DAMON's samples, the idle map, and hot, warm and cold bytes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 from overcommit.units import PAGE_SIZE
 
 SAMPLES = 20
-"""How often each region is sampled in one window, as in DAMON's own defaults: that resolves a rate of 5 %."""
+"""Samples of each region in one window: 20, as in DAMON's defaults (100 ms / 5 ms). The resolution is 5 %."""
 RECENT_WINDOWS = 8
-"""Over how many snapshots it is judged whether memory is in steady use."""
+"""The number of latest windows that decide whether memory is hot."""
 
 
 class AccessRegion(NamedTuple):
-    """One DAMON region of one window; ``accesses`` counts the samples in it that hit."""
+    """One DAMON region of one window. ``accesses`` is the number of samples that saw an access."""
 
     start: int
     end: int
@@ -23,7 +23,7 @@ class AccessRegion(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What a monitor saw in the ``seconds`` up to ``ended_at`` (monotonic)."""
+    """The regions of a monitor over the ``seconds`` before ``ended_at`` (monotonic)."""
 
     ended_at: float
     seconds: float
@@ -31,10 +31,10 @@ class Window(NamedTuple):
 
 
 class IdleSpan(NamedTuple):
-    """Addresses with one history.
+    """Addresses with the same access history.
 
-    ``accessed_at`` is when they were last seen accessed (monotonic seconds); ``recent`` has a bit for each of
-    the latest `RECENT_WINDOWS` snapshots, the newest lowest, set when that one saw an access.
+    ``accessed_at`` is the time of the last seen access (monotonic seconds). ``recent`` has one bit for each
+    of the latest `RECENT_WINDOWS` windows, the newest lowest: 1 means that an access was seen.
     """
 
     start: int
@@ -45,10 +45,10 @@ class IdleSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleMap:
-    """Address-weighted idle times of one domain.
+    """Idle times of one domain by address.
 
-    ``began_at`` bounds every claim: nothing can be known idle for longer than we looked. Time that no
-    snapshot saw moves it forward, as if the watch had begun later.
+    ``began_at`` bounds every idle time: memory is not known to be idle for longer than it was watched. Time
+    without a window moves ``began_at`` forward, as if the watch began later.
     """
 
     began_at: float
@@ -58,7 +58,7 @@ class IdleMap:
 
     @property
     def window_seconds(self) -> float:
-        """How long the domain was really watched."""
+        """The seconds that the domain was really watched."""
         return self.updated_at - self.began_at
 
 
@@ -70,7 +70,7 @@ class IdleBucket(NamedTuple):
 
 
 class ColdPiece(NamedTuple):
-    """Addresses that have been idle long enough, of which ``resident_bytes`` are in host memory."""
+    """An address range that is idle long enough; ``resident_bytes`` of it are in host memory."""
 
     start: int
     end: int
@@ -80,14 +80,14 @@ class ColdPiece(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heat:
-    """Resident guest memory by temperature.
+    """Resident guest memory by access frequency.
 
-    Hot memory was accessed in most of the latest windows, cold memory in none for ``cold_after_seconds``;
-    between the two it is warm, which includes areas where only a page here and there is used.
-    ``cold_bytes`` is None when the watch was shorter than ``cold_after_seconds``: unknown, not zero.
-    ``samples`` is how often a random page of each region was looked at in ``cold_after_seconds``.
-    ``cooling_bytes`` have been idle for half of ``cold_after_seconds`` to all of it. ``unused_bytes`` have
-    been idle for ``unused_after_seconds`` at least; None when the watch was shorter.
+    Hot memory was accessed in most of the latest windows. Cold memory was accessed in none for
+    ``cold_after_seconds``. The rest is warm, which includes regions where only a few pages are used.
+    ``cold_bytes`` is None when the watch was shorter than ``cold_after_seconds``: unknown, not 0. ``samples``
+    is how often each region was sampled in ``cold_after_seconds``. ``cooling_bytes`` have been idle for half
+    of ``cold_after_seconds`` up to all of it. ``unused_bytes`` have been idle for at least
+    ``unused_after_seconds``; None when the watch was shorter.
     """
 
     window_seconds: float
@@ -112,29 +112,29 @@ class Heat:
 
     @property
     def wss_bytes(self) -> int | None:
-        """The working set: what was accessed within ``cold_after_seconds``."""
+        """The working set: bytes accessed within ``cold_after_seconds``; None: not known."""
         return None if self.cold_bytes is None else self.hot_bytes + self.warm_bytes
 
     @property
     def promotions_per_minute(self) -> float:
-        """Pages per minute that would be read back if all cold memory were paged out.
+        """The pages per minute that would come back from swap if all cold memory were paged out.
 
-        In a steady state as much memory is accessed again after ``cold_after_seconds`` as becomes that idle;
-        the cooling memory becomes so within half of that time (renewal theory: the rate of events is the
-        density of ages). Of memory this rarely used few pages are used at a time: a region in which a share f
-        of the pages is touched is hit by one of `SAMPLES` looks with a chance of about f times `SAMPLES`, and
-        counts as a whole then. A working set that moves as a whole brings up to `SAMPLES` times as much back;
-        memory that was put aside for good in this time, nothing.
+        In a steady state as much memory is accessed again after ``cold_after_seconds`` as becomes that idle.
+        ``cooling_bytes`` become so within half of that time (renewal theory: the rate of events is the
+        density of ages). Of memory that is used this rarely, few pages are used at a time. A region in which
+        a share f of the pages is accessed is hit by one of `SAMPLES` samples with a probability of about f
+        times `SAMPLES`, and then counts as a whole. So a working set that moves as a whole brings back up to
+        `SAMPLES` times as much. Memory that is no longer used at all brings back nothing.
         """
         return self.cooling_bytes / SAMPLES / PAGE_SIZE / (self.cold_after_seconds / 2) * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostHeat:
-    """How much of the host's own memory is idle, whoever uses it; from physical addresses.
+    """How much of the host's memory is idle, whatever uses it (from physical addresses).
 
-    ``idle_bytes`` of what reclaim works on have been idle for ``idle_after_seconds`` at least; None when the
-    watch was shorter. It is a lower bound: a region counts as accessed as a whole.
+    ``idle_bytes`` of the LRU memory have been idle for at least ``idle_after_seconds``; None when the watch
+    was shorter. It is a lower bound, because a region with one access counts as accessed.
     """
 
     idle_after_seconds: float

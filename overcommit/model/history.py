@@ -1,4 +1,4 @@
-"""What happened on this host by our hand: one event for each action's end, restore and promise."""
+"""The history of what this program did: one event for the end of each action, restore and reservation."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Fault, Outcome, Status
 
 RESTORE = "restore"
-"""Changes were put back."""
+"""Changes were restored."""
 RESERVE = "reserve"
-"""Memory was promised to somebody, or could not be."""
+"""Memory was reserved, or could not be."""
 CANCEL = "cancel"
-"""Such a promise was taken back."""
+"""A reservation was cancelled."""
 RELEASE = "release"
 """An operator ended a domain's quarantine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One thing that happened at ``at`` (seconds since the epoch), by one run of the program.
+    """One event at ``at`` (seconds since the epoch), of one run of the program.
 
-    ``kind`` is an action's name, or one of the words above. ``about`` names the domain also where its life
-    is not known. ``generation`` is None where there is nothing to undo. For an action ``before_bytes`` and
-    ``planned_bytes`` are its own, ``reached_bytes`` is where balloon or device was left; None: not measured.
+    ``kind`` is an action's name, or one of the words above. ``about`` names the domain also where its
+    incarnation is not known. ``generation`` is None where there is nothing to restore. For an action
+    ``before_bytes`` and ``planned_bytes`` are the plan's, ``reached_bytes`` is the size at which the balloon
+    or device was left; None: not measured.
     """
 
     at: float
@@ -52,7 +53,10 @@ class Event:
 def event_of(
     outcome: Outcome, *, at: float, boot_id: str, run: str, generation: int, policy_digest: str
 ) -> Event:
-    """An action's end as an event; only what a guest gave, and KSM, is there to undo."""
+    """The event of an action's end.
+
+    It has a generation only where `restore` can undo it: memory that a guest gave, and KSM.
+    """
     action = outcome.action
     lasting = outcome.left_at_bytes is not None or isinstance(action, KsmAction)
     return Event(

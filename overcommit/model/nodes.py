@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNode:
-    """One memory node of the host, online; ``droppable_bytes`` the kernel would make free when needed."""
+    """An online memory node of the host. The kernel frees ``droppable_bytes`` on demand."""
 
     nid: int
     total_bytes: int
@@ -17,7 +17,10 @@ class MemoryNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeBinding:
-    """Memory of a guest that may lie on these nodes of the host only; all that has no other, or a size."""
+    """Guest memory that is bound to these nodes of the host.
+
+    ``size_bytes`` None: all memory without another binding.
+    """
 
     nodes: frozenset[int]
     size_bytes: int | None = None

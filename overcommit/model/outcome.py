@@ -1,4 +1,4 @@
-"""What became of a plan, as read from the host's own counters (rule S5)."""
+"""The results of applying a plan, as read from the host's own counters (rule S5)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from overcommit.units import MIB
 
 
 class Controller(enum.Enum):
-    """Who keeps a page-out within what its domain may feel (overcommit.apply.pace)."""
+    """What keeps a page-out within the domain's SLO (overcommit.apply.pace)."""
 
     OWN = "own"
-    """We do: we ask for less, or stop the kdamond for a while."""
+    """This program: it asks for less, or stops the kdamond for a while."""
     DAMON_GOAL = "damon-goal"
-    """We tell DAMON the domain's pain, and its goal tuner lets the kdamond work or not (Linux 7.1)."""
+    """DAMON's goal tuner: it gets the domain's SLO figures and lets the kdamond work or not (Linux 7.1)."""
 
 
 class Status(enum.Enum):
@@ -32,40 +32,39 @@ class Status(enum.Enum):
 
     @property
     def changed(self) -> bool:
-        """Whether something is other than before."""
+        """Whether the action changed anything."""
         return self in {Status.DONE, Status.PARTIAL}
 
     @classmethod
     def of(cls, got_bytes: int, *, enough: bool, failure: str | None) -> Status:
-        """What an action's end is called; a failure that came after something was got makes it partial."""
+        """The status of an action. A failure after something was freed makes it partial."""
         if failure is not None and got_bytes < MIB:
             return cls.FAILED
         return cls.DONE if enough and failure is None else cls.PARTIAL
 
 
 class Fault(enum.Enum):
-    """What a guest did when it was to give memory: a reason to let it be (overcommit.plan.quarantine)."""
+    """What a guest did wrong while it gave memory: a reason for a quarantine (overcommit.plan.quarantine)."""
 
     PHANTOM = "phantom"
-    """It gave, and the host got nothing."""
+    """The guest gave memory, but the host got none."""
     STUCK = "stuck"
-    """Its balloon, or its device, stood still above the target."""
+    """The balloon or the device stopped above the target."""
     SILENT = "silent"
-    """It gave memory, but sent no statistics any more."""
+    """The guest gave memory, but no longer sent statistics."""
     PAIN = "pain"
     """The guest was short of memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One action's end.
+    """The result of one action.
 
-    ``freed_bytes`` is the drop of the domain's resident guest RAM; ``promoted_pages`` counts what came back
-    from swap meanwhile: the price. ``swap_freed_bytes`` of the domain are in swap no longer, and did not come
-    back: that is room there, and no memory. ``moved_bytes`` went to another memory node and free nothing.
-    ``merged_bytes`` are what merging pages gains by the kernel's own account, a loss if negative.
-    ``controller`` is None where nothing sets a pace. ``left_at_bytes`` is the size that a balloon or
-    a device was left at, None where none was moved.
+    ``freed_bytes`` is the decrease of the domain's resident guest RAM. ``promoted_pages`` came back from swap
+    meanwhile. ``swap_freed_bytes`` left swap and did not come back: free swap, not memory. ``moved_bytes``
+    went to another memory node and free nothing. ``merged_bytes`` is the gain by KSM in the kernel's account;
+    negative: a loss. ``controller`` is None where nothing sets a pace. ``left_at_bytes`` is the size at which
+    the balloon or device was left; None: none was resized.
     """
 
     action: Action
@@ -84,7 +83,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostBalance:
-    """The host before and after: what really came back, and what compressed swap took of it."""
+    """The host's memory and swap before and after, and what compressed swap took."""
 
     available_before_bytes: int
     available_after_bytes: int
@@ -95,7 +94,7 @@ class HostBalance:
 
     @classmethod
     def between(cls, before: HostFacts, after: HostFacts) -> HostBalance:
-        """What two looks at the host come to."""
+        """The difference of two readings of the host."""
         return cls(
             available_before_bytes=before.mem_available_bytes,
             available_after_bytes=after.mem_available_bytes,
@@ -108,7 +107,10 @@ class HostBalance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A whole apply; ``failure`` is what ended it before its time, after something was done."""
+    """The results of one apply.
+
+    ``failure`` is what ended it early, after something was done; None: nothing.
+    """
 
     generation: int
     outcomes: tuple[Outcome, ...]
@@ -117,7 +119,7 @@ class Report:
 
     @classmethod
     def of_rounds(cls, rounds: Sequence[Report]) -> Report:
-        """Several applies in turn, of one generation, as one."""
+        """One report for several rounds of one generation."""
         first, last = rounds[0].balance, rounds[-1].balance
         return cls(
             generation=rounds[0].generation,
@@ -133,7 +135,7 @@ class Report:
 
     @property
     def freed_bytes(self) -> int:
-        """Guest RAM that is no longer resident."""
+        """Guest RAM that is no longer resident, all outcomes together."""
         return sum(o.freed_bytes for o in self.outcomes)
 
     @property
@@ -143,7 +145,7 @@ class Report:
 
     @property
     def gained_bytes(self) -> int:
-        """What was to be had at all, here or for another memory node."""
+        """Bytes freed or moved."""
         return self.freed_bytes + self.moved_bytes
 
     @property
@@ -153,5 +155,5 @@ class Report:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is other than before."""
+        """Whether anything was changed."""
         return any(o.status.changed for o in self.outcomes)

@@ -1,4 +1,4 @@
-"""A part of a domain's memory that we may resize: its balloon's, or a virtio-mem device. Pure."""
+"""A part of a domain's memory that can be resized: its balloon, or a virtio-mem device. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from overcommit.model.facts import DomainFacts, Incarnation
 
 @dataclass(frozen=True, slots=True)
 class MemoryPart:
-    """The key of a part: the journal, claims, plans and restore mean the same by it.
+    """The key of a part, the same in the journal, claims, plans and restore.
 
-    ``device`` is the alias of a virtio-mem device, None: the balloon.
+    ``device`` is the alias of a virtio-mem device; None: the balloon.
     """
 
     domain: Incarnation
@@ -20,14 +20,14 @@ class MemoryPart:
 
     @property
     def what(self) -> str:
-        """Its name within the domain: for people, and as a claim in the domain's metadata has it."""
+        """Its name within the domain, for people and in the domain's metadata."""
         return "balloon" if self.device is None else f"device {self.device}"
 
 
 def parts_of(domain: DomainFacts) -> Iterator[tuple[MemoryPart, int]]:
-    """The parts of a domain with their sizes in bytes; a balloon that could not be read is left out.
+    """The parts of a domain with their sizes in bytes. A balloon that could not be read is left out.
 
-    Of a balloon it is what the guest has, of a device what is requested of it.
+    The size of a balloon is what the guest has; the size of a device is what is requested of it.
     """
     if domain.balloon is not None:
         yield MemoryPart(domain.incarnation), domain.balloon.actual_bytes

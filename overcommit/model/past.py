@@ -1,4 +1,4 @@
-"""What earlier runs left that a plan must know: promises given, memory taken, actuators that failed."""
+"""What earlier runs left that a plan must know: reservations, memory taken, actuators that failed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from overcommit.model.policy import Actuator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """Memory promised to somebody who has not taken it yet, until ``expires_at`` (seconds since the epoch).
+    """Memory that is reserved for somebody who has not taken it yet.
 
-    ``purpose`` names the domain it is for, where one was named: what that domain holds counts as taken.
+    It ends at ``expires_at`` (seconds since the epoch). ``purpose`` names the domain that it is for, if any.
+    What that domain holds counts as taken.
     """
 
     id: int
@@ -25,7 +26,10 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantine:
-    """An actuator not to be used on one life of a domain before ``until``: it did harm, or nothing."""
+    """An actuator that must not be used on one incarnation of a domain before ``until``.
+
+    The actuator failed, or did harm.
+    """
 
     domain: Incarnation
     actuator: Actuator
@@ -35,7 +39,10 @@ class Quarantine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cooldown:
-    """What was paged out of one life of a domain of late, until ``ended_at`` (seconds since the epoch)."""
+    """Memory recently paged out of one incarnation of a domain.
+
+    The page-out ended at ``ended_at`` (seconds since the epoch).
+    """
 
     domain: Incarnation
     freed_bytes: int
@@ -44,10 +51,12 @@ class Cooldown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """Where we left a part of a domain's memory, in which generation; the journal has it outstanding.
+    """The size at which this program left a part of a domain's memory.
 
-    Of a balloon it is what the guest has, of a virtio-mem device what is requested of it.
-    ``baseline_bytes`` is the size that `restore` brings back.
+    The journal has the change outstanding.
+
+    The size of a balloon is what the guest has, that of a virtio-mem device is what is requested of it.
+    ``baseline_bytes`` is the size that `restore` brings back. ``generation`` is the apply that changed it.
     """
 
     part: MemoryPart
@@ -57,13 +66,13 @@ class Left:
 
     @property
     def domain(self) -> Incarnation:
-        """Whose it is."""
+        """The domain of the part."""
         return self.part.domain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """All of it; ``ksm_generation`` started KSM, and the journal has it outstanding."""
+    """All of the above. ``ksm_generation`` is the apply that started KSM, outstanding in the journal."""
 
     reservations: tuple[Reservation, ...] = ()
     quarantines: tuple[Quarantine, ...] = ()
@@ -85,25 +94,25 @@ class Past:
         return sum(self._taken[domain].values()) if domain in self._taken else 0
 
     def taken_by(self, domain: Incarnation) -> Mapping[str, int]:
-        """The same bytes, by the name of the actuator that took them."""
+        """The same bytes by the name of the actuator."""
         return self._taken.get(domain, {})
 
     @property
     def balloons(self) -> tuple[Left, ...]:
-        """What was left of balloons."""
+        """The balloons that were left resized."""
         return tuple(left for left in self.left if left.part.device is None)
 
     @property
     def devices(self) -> tuple[Left, ...]:
-        """What was left of virtio-mem devices."""
+        """The virtio-mem devices that were left resized."""
         return tuple(left for left in self.left if left.part.device is not None)
 
     def left_of(self, part: MemoryPart) -> Left | None:
-        """Where we left that part; None: we have not changed it, or it was put back."""
+        """Where that part was left; None: it was not changed, or it was restored."""
         return next((left for left in self.left if left.part == part), None)
 
     def by_domain(self) -> Mapping[Incarnation, Past]:
-        """What is about each domain; one without a past is not there."""
+        """The past of each domain; a domain without a past is left out."""
         about: dict[Incarnation, _About] = {}
         for quarantine in self.quarantines:
             about.setdefault(quarantine.domain, _About()).quarantines.append(quarantine)
@@ -123,7 +132,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What is about one domain."""
+    """The past of one domain."""
 
     quarantines: list[Quarantine] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)

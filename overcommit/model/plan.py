@@ -1,4 +1,4 @@
-"""A plan: what would change, why, and what it rests on. Data only; it round-trips through JSON."""
+"""A plan: what would change, why, and the facts behind it. Data only; it round-trips through JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from overcommit.model.policy import Actuator, GuestHelp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether an actuator may be used on a domain; when not, why, and what would change that."""
+    """Whether an actuator may be used on a domain. If not: the reason, and a hint what would change that."""
 
     ok: bool
     reason: str = ""
@@ -32,13 +32,16 @@ class Verdict:
 
 
 def refusal(reason: str, hint: str) -> Verdict:
-    """A verdict against."""
+    """A verdict that an actuator may not be used."""
     return Verdict(ok=False, reason=reason, hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """Something we set that is not as we left it, in which generation we did."""
+    """A size that this program set and that somebody else changed.
+
+    ``generation`` is the apply that set it.
+    """
 
     domain: Incarnation
     what: str
@@ -48,7 +51,7 @@ class Drift:
 
 
 class CachePlan(NamedTuple):
-    """A guest's file cache, what of it may go, and why no more."""
+    """A guest's file cache, how much of it may be dropped, and why no more."""
 
     cache_bytes: int
     droppable_bytes: int
@@ -56,41 +59,41 @@ class CachePlan(NamedTuple):
 
 
 class Cause(enum.Enum):
-    """Why an actuator that may be used on a domain takes nothing from it; its value is stable."""
+    """Why a permitted actuator takes nothing from a domain. The values are stable."""
 
     RECLAIM_OFF = "reclaim_off"
     NOT_SHORT = "host_not_short"
-    """The policy takes only from a host that is short."""
+    """The policy takes memory only when the host is short."""
     OTHERS_GIVE = "others_give"
-    """What the host is short of, other domains give."""
+    """Other domains give what the host needs."""
     IN_PAIN = "in_pain"
     STEP = "step_of_class"
-    """What its class lets one plan take is less than what it can give at a time."""
+    """The class's step per plan is less than the smallest amount that the actuator can take."""
     LITTLE = "below_worthwhile"
     FLOOR = "at_floor"
     IN_USE = "in_use"
-    """The guest uses what it has, but for the reserve that it keeps."""
+    """The guest uses its memory, except for the reserve that it keeps."""
     CACHE = "cache_kept"
     NOT_TOLD = "cache_not_told"
-    """The guest does not tell its file cache from its free memory."""
+    """The guest does not report its file cache apart from its free memory."""
     NOT_READ = "not_read"
     NOT_WATCHED = "not_watched"
     WATCHED_TOO_SHORT = "watched_too_short"
     NOTHING_COLD = "nothing_cold"
     COOLDOWN = "settling"
-    """The last page-out is so fresh that its price is not known."""
+    """The last page-out is so recent that its promotions are not known yet."""
     GUEST_CAN_GIVE = "guest_can_give"
-    """What is idle may be memory that the guest does not use, and gives by cheaper means."""
+    """The idle memory may be free in the guest, and a cheaper mechanism can take it."""
     NOT_PAGEABLE = "not_pageable"
     SHARED = "shared"
-    """What is idle may be shared with others, and stays as long as they use it."""
+    """The idle memory may be shared with other processes, and stays while they use it."""
     NO_GAIN = "no_gain_on_pressure"
-    """To move memory from node to node frees nothing."""
+    """Moving memory between nodes frees nothing."""
     NODE_FULL = "node_full"
 
 
 class Reason(NamedTuple):
-    """Why an actuator takes nothing: ``cause``, and the same with its figures, in words."""
+    """Why an actuator takes nothing: ``cause`` for programs, ``text`` with figures for people."""
 
     actuator: Actuator
     cause: Cause
@@ -99,7 +102,7 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A domain without which the plan was made, and ``why``: with it there would be none."""
+    """A domain that the plan leaves out, and ``why``: its data makes planning impossible."""
 
     domain: Incarnation
     why: str
@@ -109,10 +112,10 @@ class LeftOut:
 class DomainPlan:
     """A domain as the plan saw it.
 
-    ``offers`` is what each rung of the ladder could take from it, before the host's budgets; rungs that have
-    nothing to give are left out. ``guest_help`` judges what its class allows to be done inside of the guest.
-    ``cache``: None, not known. ``gives_nothing`` has a reason for each actuator that may be used, where the
-    plan has no action for the domain.
+    ``offers`` is what each actuator could take from it, before the host's budgets; actuators that can take
+    nothing are left out. ``guest_help`` has a verdict for each kind of help inside of the guest that its
+    class allows. ``cache`` is None where it is not known. ``gives_nothing`` has a reason for each permitted
+    actuator, where the plan has no action for the domain.
     """
 
     incarnation: Incarnation
@@ -141,8 +144,8 @@ class DomainPlan:
 class HostPlan:
     """The host as the plan saw it.
 
-    ``available_bytes`` is what guests can get. ``idle_bytes`` of its ``lru_bytes`` have been idle for
-    ``idle_after_seconds``, whoever uses them.
+    ``available_bytes`` is what guests can get. ``idle_bytes`` of ``lru_bytes`` have been idle for
+    ``idle_after_seconds``, whatever uses them.
     """
 
     name: str
@@ -163,15 +166,15 @@ class HostPlan:
 
     @property
     def headroom_bytes(self) -> int:
-        """Available memory above the reserve and what was promised; negative when those are eaten into."""
+        """Available memory above the reserve and reservations; negative where there is less than those."""
         return self.available_bytes - self.reserve_bytes - self.reserved_bytes
 
     @property
     def short_bytes(self) -> int:
-        """What is missing, 0 where nothing is.
+        """The bytes that are missing; 0: none.
 
-        What was promised must be free now: memory that ZFS has to give back first may come too late for who
-        was promised it. The reserve alone may rest on that.
+        Reserved memory must be free now, because memory that ZFS frees first may come too late. The host's
+        own reserve may count on ZFS.
         """
         missing = max(0, -self.headroom_bytes)
         if not self.reserved_bytes:
@@ -181,11 +184,11 @@ class HostPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that `apply` may do, with the facts it rests on.
+    """The actions that `apply` may carry out, with the facts behind them.
 
-    ``stopped`` says why nothing is paged out at all (`overcommit.plan.main_job`).
-    ``emergency``: the host is near its own OOM, so that nothing should wait for anything. Without
-    ``addresses`` it is for somebody to read who may not know where QEMU's memory lies, and cannot be applied.
+    ``stopped`` says why nothing is paged out at all (`overcommit.plan.main_job`). ``emergency``: the host is
+    near its own OOM, so that no action waits. A plan without ``addresses`` is for readers who must not know
+    QEMU's addresses, and cannot be applied.
     """
 
     created_at: float
@@ -203,7 +206,7 @@ class Plan:
     addresses: bool = True
 
     def without_addresses(self) -> Plan:
-        """The same with sums only: no piece of any process, and when it was used last, is told."""
+        """The same with sums only, without the cold pieces and the idle time of each."""
         with_pieces = PageoutAction | DemotionAction
         actions = (
             dataclasses.replace(action, pieces=()) if isinstance(action, with_pieces) else action
@@ -213,33 +216,36 @@ class Plan:
 
     @property
     def expected_bytes(self) -> int:
-        """What all actions that are not blocked should bring back; what merging will is not known before."""
+        """The gain of all actions that are not blocked.
+
+        The gain of KSM is not known before, and is not included.
+        """
         return sum(frees(a) for a in self.runnable)
 
     def change_of(self, domain: Incarnation) -> int:
-        """By how much a guest's own memory grows, or shrinks."""
+        """Bytes by which a guest's own memory grows; negative: shrinks."""
         own = (a for a in self.runnable if isinstance(a, VirtioMemAction | BalloonAction))
         return sum(a.after_bytes - a.before_bytes for a in own if a.domain == domain)
 
     @property
     def given_bytes(self) -> int:
-        """What guests that are short get back."""
+        """Bytes that short guests get back."""
         own = (a for a in self.runnable if isinstance(a, VirtioMemAction | BalloonAction))
         return sum(a.after_bytes - a.before_bytes for a in own if a.relieves)
 
     @property
     def swap_given_bytes(self) -> int:
-        """What room in swap guests that are ballooned should leave; it is no memory."""
+        """Bytes of swap that ballooned guests should free. That is no memory."""
         return sum(a.expected_swap_bytes for a in self.runnable if isinstance(a, BalloonAction))
 
     @property
     def moving_bytes(self) -> int:
-        """What should go to another memory node."""
+        """Bytes that should move to another memory node."""
         return sum(a.expected_bytes for a in self.runnable if isinstance(a, DemotionAction))
 
     @property
     def needs_damon(self) -> bool:
-        """Whether carrying it out takes a kdamond."""
+        """Whether applying it needs a kdamond."""
         return any(
             isinstance(a, DemotionAction) or (isinstance(a, PageoutAction) and a.actor.by_kdamond)
             for a in self.runnable
@@ -247,5 +253,5 @@ class Plan:
 
     @property
     def runnable(self) -> tuple[Action, ...]:
-        """The actions that are not blocked, in the order they are carried out."""
+        """The actions that are not blocked, in the order in which they are carried out."""
         return tuple(a for a in self.actions if a.blocked is None)

@@ -1,4 +1,4 @@
-"""The policy as the planner sees it: plain numbers, already validated."""
+"""The policy as the planner uses it: validated numbers in bytes, seconds and ratios."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from overcommit.model.rule_index import Having, RuleIndex, applies
 
 MOST_WEIGHT = 1000
 CACHE_AFTER_SECONDS = 4 * 3600.0
-"""Where a class does not say: what is read every hour is seen four times before any of it goes."""
+"""The default of a class. File cache that is read every hour is seen four times before it may be dropped."""
 LEAST_WRITE_RATE = units.MIB
-"""Bytes per second below which a page-out is not worth its while."""
+"""Bytes per second below which a page-out is not worth the effort."""
 _LONGEST_LABEL = 100
 _Named = TypeVar("_Named", bound=enum.Enum)
 
 
 class Actuator(enum.Enum):
-    """A way of getting memory back, in ladder order (cheapest first)."""
+    """A mechanism that gets memory back, in the order of the ladder: cheapest first."""
 
     FREE_PAGE_REPORTING = "free_page_reporting"
     VIRTIO_MEM = "virtio_mem"
@@ -35,34 +35,34 @@ class Actuator(enum.Enum):
 
 
 class GuestHelp(enum.Enum):
-    """What may be done inside of a guest through its agent; for guests whose owner agreed."""
+    """What may be done inside of a guest through its agent, if its class allows it."""
 
     COMPACTION = "compaction"
-    """Compact free memory into whole blocks, so that free page reporting can give them to the host."""
+    """Compact free memory into whole blocks, so that free page reporting gives them to the host."""
     DAMON_RECLAIM = "damon_reclaim"
-    """Let the guest's own kernel reclaim what it finds idle (CONFIG_DAMON_RECLAIM)."""
+    """Let the guest's kernel reclaim idle memory (CONFIG_DAMON_RECLAIM)."""
 
 
 class PageoutActor(enum.Enum):
-    """Who pages out (docs/adr/0004 compares them)."""
+    """The mechanism that pages out (docs/adr/0004 compares them)."""
 
     DAMOS_FVADDR = "damos-fvaddr"
-    """A kdamond of ours over the chosen pieces, which checks regions again."""
+    """A kdamond over the chosen pieces, which checks each region again."""
     DAMOS_PADDR = "damos-paddr"
-    """A kdamond of ours over the host's physical memory, for pages of the domain's cgroup only."""
+    """A kdamond over the host's physical memory, for pages of the domain's cgroup only."""
     MEMCG_RECLAIM = "memcg-reclaim"
-    """The domain's cgroup gives up its least recently used pages; the kernel chooses and checks them."""
+    """``memory.reclaim`` of the domain's cgroup: the kernel chooses the least recently used pages."""
     COLD_HINT_RECLAIM = "cold-hint+reclaim"
-    """The same, after the chosen pieces were marked cold."""
+    """The same, after the chosen pieces were marked cold (MADV_COLD)."""
 
     @property
     def by_kdamond(self) -> bool:
-        """Whether it takes DAMON."""
+        """Whether it needs DAMON."""
         return self in {PageoutActor.DAMOS_FVADDR, PageoutActor.DAMOS_PADDR}
 
 
 class ReclaimMode(enum.Enum):
-    """When the host reclaims at all."""
+    """When the host reclaims."""
 
     PROACTIVE = "proactive"
     ON_PRESSURE = "on_pressure"
@@ -71,7 +71,7 @@ class ReclaimMode(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceObjective:
-    """The pain a domain may feel: promotions per working set and minute, and PSI some (ratios)."""
+    """A domain's SLO: promotions (share of the working set per minute) and PSI some (share of time)."""
 
     promotions_per_minute: float
     psi_some: float
@@ -79,13 +79,13 @@ class ServiceObjective:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainClass:
-    """One tier of domains.
+    """One class of domains.
 
-    ``floor`` is the share of the domain's memory that reclaim never goes below, ``cold_after_seconds`` how
-    long memory must be idle to be paged out, ``weight`` how dear its memory is when the host is short.
-    ``step`` is the share of a domain's memory that one plan takes at most, by all actuators together.
-    ``guest_help`` is what may be done inside of its guests. Of a guest's file cache goes what was idle for
-    ``cache_after_seconds`` (infinite: none) while the host is not short.
+    ``floor`` is the share of the domain's memory that reclaim never goes below. ``cold_after_seconds`` is the
+    idle time after which memory may be paged out. ``weight`` protects its memory when the host is short: the
+    higher, the less is taken. ``step`` is the largest share of a domain's memory that one plan takes, by all
+    actuators together. ``guest_help`` is what may be done inside of its guests. While the host is not short,
+    a guest's file cache is dropped only after it was idle for ``cache_after_seconds`` (infinite: never).
     """
 
     name: str
@@ -100,7 +100,7 @@ class DomainClass:
 
 
 class SizeRange(NamedTuple):
-    """Sizes from ``least_bytes`` to ``most_bytes``, both included; None: however large."""
+    """Sizes from ``least_bytes`` to ``most_bytes``, both included; None: no upper bound."""
 
     least_bytes: int = 0
     most_bytes: int | None = None
@@ -111,9 +111,9 @@ ANY_SIZE = SizeRange()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """Which domains a rule means; all given criteria must hold.
+    """Which domains a rule applies to. All given criteria must hold.
 
-    ``uuid`` is in lower case, as libvirt has it. ``memory`` is the size of the domain's definition.
+    ``uuid`` is in lower case, as libvirt writes it. ``memory`` is the size in the domain's definition.
     """
 
     name: str | None = None
@@ -126,12 +126,12 @@ class Selector:
         return applies(self, _domain_has(domain))
 
     def covers(self, other: Selector) -> bool:
-        """Whether this surely matches whatever the other one matches; two globs are compared as text."""
+        """Whether this matches every domain that the other one matches. Two globs are compared as text."""
         return applies(self, other.matched)
 
     @property
     def matched(self) -> Having:
-        """What all domains have that it matches."""
+        """The properties that every matching domain has."""
         return Having(
             name=self.name,
             glob=self.name is not None and globs.is_glob(self.name),
@@ -161,7 +161,7 @@ class Rule:
 
 
 class Rules(tuple[Rule, ...]):  # noqa: SLOT001 - what is made of them is kept beside them
-    """Rules in the order in which they are asked; there may be ten thousand, and as many domains."""
+    """Rules in the order in which they are tried. There may be ten thousand, and as many domains."""
 
     @functools.cached_property
     def _index(self) -> RuleIndex:
@@ -169,7 +169,7 @@ class Rules(tuple[Rule, ...]):  # noqa: SLOT001 - what is made of them is kept b
 
     @functools.cached_property
     def labels(self) -> frozenset[str]:
-        """The labels that they ask for."""
+        """The labels that the rules ask for."""
         return frozenset(key for rule in self for key in rule.selector.metadata)
 
     def __reduce__(self) -> tuple[type[Rules], tuple[tuple[Rule, ...]]]:
@@ -177,17 +177,18 @@ class Rules(tuple[Rule, ...]):  # noqa: SLOT001 - what is made of them is kept b
         return Rules, (tuple(self),)
 
     def first_for(self, domain: DomainFacts) -> Rule | None:
-        """The first that matches a domain."""
+        """The first rule that matches a domain; None: no rule does."""
         number = self._index.first(_domain_has(domain))
         return None if number is None else self[number]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapBudget:
-    """How much of the host's swap reclaim may fill, how fast, and when it is not to go there.
+    """How much of the host's swap page-out may fill, how fast, and when it must stop.
 
-    ``max_write_bytes_per_day`` is of disks, whoever writes to swap on them; ``max_latency_seconds`` is the
-    mean time of a disk's read above which it counts as slow.
+    ``max_used`` is a share of the swap (0..1). ``max_write_bytes_per_day`` counts all writes to swap on
+    disks, whatever causes them. ``max_latency_seconds`` is the mean time of a disk read above which the disk
+    counts as slow.
     """
 
     max_used: float
@@ -242,17 +243,18 @@ _CHANGES: Mapping[str, Callable[[DomainClass, str], DomainClass]] = {
     ),
 }
 OVERRIDES = (CLASS_LABEL, *_CHANGES)
-"""The labels with which a domain can change what its class says, where the policy lets it."""
+"""The labels by which a domain can change its class's values, where the policy allows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A whole policy; ``digest`` identifies its text, so that a saved plan can tell when it changed.
+    """A whole policy.
 
-    ``pageout_actor`` None leaves the choice to what the host offers. ``cold_node`` is the memory node to
-    which cold memory goes before it goes to swap. ``idle_tax`` is how much dearer idle memory is than memory
-    in use when domains share the burden of a host that is short. ``ksm``: the kernel may merge equal pages
-    of different domains. ``domain_overrides`` has those of `OVERRIDES` that a domain's labels may change.
+    ``digest`` identifies its text: a saved plan shows by it whether the policy changed. ``reserve`` and
+    ``max_overcommit`` are ratios. ``pageout_actor`` None: the host's capabilities decide. Cold memory goes to
+    memory node ``cold_node`` before it goes to swap. ``idle_tax`` (0..1) is how much sooner idle memory is
+    taken than memory in use when the host is short. ``ksm``: the kernel may merge equal pages of different
+    domains. ``domain_overrides`` has those of `OVERRIDES` that a domain's labels may change.
     """
 
     digest: str
@@ -271,14 +273,14 @@ class Policy:
     domain_overrides: frozenset[str] = frozenset()
 
     def class_of(self, domain: DomainFacts) -> DomainClass:
-        """The class of the first rule that matches, else the default class, as the domain's labels change it.
+        """The class of the first matching rule, or the default class, as changed by the domain's labels.
 
-        Labels that the policy does not allow, and values that cannot be, change nothing.
+        Labels that the policy does not allow, and invalid values, change nothing.
         """
         return self._judged(domain)[0]
 
     def complaints_of(self, domain: DomainFacts) -> tuple[str, ...]:
-        """Which of the domain's labels are ignored, and why; one line each."""
+        """The domain's labels that are ignored, and why; one line each."""
         if domain.definition.labels.keys().isdisjoint(OVERRIDES):
             return ()  # most domains: no rule need be asked again
         return self._judged(domain)[1]

@@ -1,4 +1,4 @@
-"""Sets of half-open address ranges, the currency between DAMON, pagemap and the planner."""
+"""Sets of half-open address ranges, used by DAMON, pagemap and the planner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a domain may be reclaimed from at present, by what it has felt so far."""
+"""The current limits on reclaim from a domain, set by its SLO samples."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restraint:
-    """What taking from a domain is held to; giving back to it is never restrained.
+    """The current limits on taking memory from a domain. Giving memory back is never limited.
 
-    Memory is cold after ``cold_after_seconds``, which is never less than its class says. ``step_share``
-    (0..1) is how much of the class's step, and of the policy's write rate, one plan may use. ``why_not``:
-    nothing is taken at all for now, and why. ``sentence`` says where the domain stands, for people. Cache is
-    unused after ``cache_after_seconds`` at least; ``why_no_guest_memory``: the guest itself gives nothing.
+    Memory is cold after ``cold_after_seconds``, which is never less than the class's value. ``step_share``
+    (0..1) is the part of the class's step, and of the policy's write rate, that one plan may use. ``why_not``
+    is why nothing is taken at all; None: something may be. ``sentence`` states the domain's SLO state for
+    people. File cache counts as unused after ``cache_after_seconds`` at least. ``why_no_guest_memory`` is why
+    the guest itself gives nothing.
     """
 
     cold_after_seconds: float

@@ -1,8 +1,8 @@
-"""The first of many rules that applies, without asking each of them.
+"""An index of rules that finds the first matching rule without trying each.
 
-Rules that differ in their range of sizes alone are one group. A group is filed under one thing that it asks
-for and that the fewest others ask for: a UUID, a name, a text within the name, or a label. Whatever a group
-applies to has that thing, so only what is filed under the things of a domain can apply to it.
+Rules that differ only in their range of sizes form a group. A group is filed under the one criterion that the
+fewest other groups have: a UUID, a name, a text within the name, or a label. A matching domain has that
+criterion, so only groups filed under a domain's properties can match it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANYTHING: _Key = ("",)
 
 
 class Asking(Protocol):
-    """What a rule asks for; all of it must hold. ``memory`` is the least size and the most, None: any."""
+    """The criteria of a rule; all must hold. ``memory`` is the least and the greatest size; None: any."""
 
     @property
     def name(self) -> str | None:
@@ -36,18 +36,21 @@ class Asking(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Labels."""
+        """Labels with their values."""
         ...
 
     @property
     def memory(self) -> _Range:
-        """Both ends included."""
+        """The sizes, both ends included."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Having:
-    """What a domain has, or what all have that another rule applies to; ``glob``: the name is that rule's."""
+    """The properties of a domain, or those shared by all domains that a rule matches.
+
+    ``glob``: the name is that rule's glob.
+    """
 
     name: str | None
     glob: bool
@@ -57,7 +60,7 @@ class Having:
 
 
 def applies(rule: Asking, to: Having) -> bool:
-    """Whether a rule surely applies; two globs are compared as text."""
+    """Whether a rule certainly matches. Two globs are compared as text."""
     return _applies_but_for_size(rule, to) and _includes(rule.memory, to.memory)
 
 
@@ -82,7 +85,7 @@ def _most(sizes: _Range) -> float:
 
 
 class RuleIndex:
-    """Rules by number; the lowest number comes first."""
+    """An index of numbered rules. The lowest matching number wins."""
 
     def __init__(self, rules: Iterable[tuple[int, Asking]]) -> None:
         groups: dict[tuple[object, ...], _Group] = {}
@@ -102,7 +105,7 @@ class RuleIndex:
         self._lengths = sorted({len(key[1]) for key in self._filed if key[0] == "text"})
 
     def first(self, to: Having) -> int | None:
-        """The number of the first rule that applies."""
+        """The number of the first matching rule; None: no rule matches."""
         best: int | None = None
         for key in self._keys_of(to):
             for group in self._filed.get(key, ()):
@@ -143,10 +146,10 @@ def _asked_for(rule: Asking) -> Iterator[_Key]:
 
 @dataclass(slots=True)
 class _Group:
-    """Rules that differ in their sizes alone: a tree over them by their least size.
+    """Rules that differ only in their sizes, as a tree over their least sizes.
 
-    Node ``n`` of the tree (a Fenwick tree) has the ``n & -n`` ranges up to the ``n``th: their greatest sizes
-    in order, and for each the first number from there on.
+    Node ``n`` of the tree (a Fenwick tree) covers the ``n & -n`` ranges up to the ``n``th. It holds their
+    greatest sizes in order, and for each the lowest rule number from there on.
     """
 
     rule: Asking
@@ -156,7 +159,7 @@ class _Group:
     _nodes: list[tuple[Sequence[float], Sequence[int]]] = field(default_factory=list)
 
     def close(self) -> None:
-        """No more rules come."""
+        """End the additions, and build the tree."""
         self.first = min(number for number, _ in self.sizes)
         ordered = sorted((sizes[0], _most(sizes), number) for number, sizes in self.sizes)
         self._leasts = [least for least, _, _ in ordered]
@@ -168,7 +171,7 @@ class _Group:
             self._nodes.append(([most for most, _ in within], firsts))
 
     def first_that_includes(self, sizes: _Range) -> int | None:
-        """The first of them whose range has all of these sizes."""
+        """The lowest rule number whose range includes all of these sizes."""
         best: int | None = None
         end = bisect_right(self._leasts, sizes[0])
         while end:

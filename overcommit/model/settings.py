@@ -1,4 +1,4 @@
-"""What an operator or a distribution has set on the host that bears on its memory."""
+"""Settings of the host, made by an operator or a distribution, that affect its memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ class Hierarchy(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
-    """Kernel settings and services; None: this kernel does not have it, or it cannot be read.
+    """Kernel settings and services. None: this kernel does not have it, or it cannot be read.
 
-    ``min_free_bytes`` and ``watermark_share`` (of memory) are what the kernel keeps free, and how far above
-    that it begins to page out by itself. ``huge_pages`` is when it makes transparent huge pages, and
-    ``khugepaged_fills`` how many pages of a hole (``max_ptes_none``) it fills for one. ``memory_controller``:
-    control groups account for memory. ``services`` are those active of the ones that were asked for,
-    ``tuned_profile`` what tuned applies. ``boot_tool`` is the path of what changes the kernel's command line.
+    ``min_free_bytes`` is what the kernel keeps free, and ``watermark_share`` (of memory) is how far above
+    that it starts to reclaim. ``huge_pages`` is the mode of transparent huge pages, and ``khugepaged_fills``
+    is ``max_ptes_none``: how many unused pages khugepaged fills to make one. ``memory_controller``: control
+    groups account for memory. ``services`` are the active ones of those that were asked for.
+    ``tuned_profile`` is the profile that tuned applies. ``boot_tool`` is the path of the program that changes
+    the kernel's command line.
     """
 
     zone_reclaim_mode: int | None = None

@@ -1,4 +1,4 @@
-"""Swap as the kernel has it: its areas, what lies under each of them, and what went there so far."""
+"""Swap of the kernel: its areas, the devices under them, and the traffic so far."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from overcommit.model.accounts import Compressed
 
 
 class SwapKind(enum.Enum):
-    """What stands behind a swap area; it decides cost and whether data rests unencrypted on a disk."""
+    """The kind of a swap area. It decides the cost, and whether data is stored unencrypted on a disk."""
 
     ZRAM = "zram"
     PARTITION = "partition"
@@ -18,7 +18,7 @@ class SwapKind(enum.Enum):
 
 
 class SwapHazard(enum.Enum):
-    """What makes a place a bad one for swap, as a sentence goes on after its path."""
+    """Why a swap area is in a bad place; each value continues a sentence after the path."""
 
     ZFS = (
         "is on ZFS, which needs memory to write: a host that is short of memory can hang (OpenZFS issue 7734)"
@@ -55,10 +55,10 @@ _DELETED = " (deleted)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockDevice:
-    """The block device under a swap area, and what it has done since it is there.
+    """The block device under a swap area, with its counters since it appeared.
 
-    ``rotational`` is what its driver says. Under a swap file it serves others too, and their reads and
-    writes are in the figures; so are all on a device that is made of others.
+    ``rotational`` is the driver's statement. Under a swap file the device has other users too, and their
+    reads and writes are included. The same holds for a device that consists of others.
     """
 
     name: str
@@ -72,20 +72,20 @@ class BlockDevice:
 
     @property
     def seconds_per_read(self) -> float | None:
-        """The mean time of a read, waiting included; None: there was none."""
+        """The mean time of a read, waiting included; None: there was no read."""
         return self.read_seconds / self.reads if self.reads else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapArea:
-    """One active swap area; the kernel fills those of the highest ``priority`` first.
+    """One active swap area. The kernel fills areas of the highest ``priority`` first.
 
-    ``encrypted``: it lies on dm-crypt; None: not known, or not on a disk at all. ``device``: None where it
-    cannot be told. ``devices`` are at the bottom of that, by the kernel's names, and ``remote``: over a
-    network. ``filesystem`` is the type of what holds a file. ``pool`` is what a zram device holds, and
-    ``pool_limit_bytes`` the most memory that it may take for that (its mem_limit), None: as much as it needs.
-    ``backing`` is the device that a zram device writes to what it is told to put out, None: it has none;
-    ``encrypted``, ``devices`` and ``remote`` are then of that one.
+    ``encrypted``: it lies on dm-crypt; None: not known, or not on a disk. ``device`` is None where it cannot
+    be found. ``devices`` are the lowest devices below it, by the kernel's names. ``remote``: it is reached
+    over a network. ``filesystem`` is the type of the filesystem that holds a swap file. ``pool`` is the
+    content of a zram device, and ``pool_limit_bytes`` the most memory that it may take (``mem_limit``); None:
+    no limit. ``backing`` is the device that zram writes back to (``backing_dev``); None: none. ``encrypted``,
+    ``devices`` and ``remote`` then describe that device.
     """
 
     path: str
@@ -106,12 +106,12 @@ class SwapArea:
 
     @property
     def file(self) -> str:
-        """The path of a file as it was opened; the kernel says so of one that was removed since."""
+        """The path of a swap file as it was opened, without the kernel's mark of a removed file."""
         return self.path.removesuffix(_DELETED)
 
     @property
     def free_bytes(self) -> int:
-        """Its room."""
+        """Free bytes."""
         return self.size_bytes - self.used_bytes
 
     @property
@@ -121,14 +121,14 @@ class SwapArea:
 
     @property
     def into_memory_bytes(self) -> int:
-        """What was written to it since it is there and did not go on to a disk; on a disk nothing."""
+        """Bytes written to it since it appeared that stayed in memory; 0 on a disk."""
         if self.kind is not SwapKind.ZRAM or self.device is None:
             return 0
         return self.device.written_bytes - self.backing_written_bytes
 
     @property
     def hazard(self) -> SwapHazard | None:
-        """Why it is a bad place for swap; None: nothing speaks against it."""
+        """Why it is in a bad place; None: no reason."""
         names = self.devices or (self.path.rpartition("/")[2],)
         if self.kind is not SwapKind.FILE or self.devices:
             for hazard, pattern in _HAZARDOUS_DEVICES:
@@ -141,16 +141,16 @@ class SwapArea:
 
     @property
     def exposed(self) -> bool:
-        """Whether what is swapped out rests readable on a disk (rule S7)."""
+        """Whether swapped-out memory is stored readable on a disk (rule S7)."""
         return self.on_disk and self.encrypted is False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapTraffic:
-    """What went to swap since boot, whoever asked for it.
+    """Bytes that went to swap since boot, whatever caused it.
 
     ``paged_out_bytes`` left processes, to areas or to zswap. ``written_bytes`` were written to areas, zram
-    among them: all that zswap did not keep, and what it put out later.
+    included: what zswap refused, and what it wrote back later.
     """
 
     paged_out_bytes: int
