@@ -1,23 +1,23 @@
-"""Every error this program raises on purpose.
+"""All errors that this program raises on purpose.
 
 ::
 
     OvercommitError
-    ├── UsageError         the operator's input is wrong: a flag, a file, an unknown domain   (exit 64)
-    │   └── PolicyError    the policy file; carries every fault with file:line:column
-    ├── Refused            we will not: stale plan, foreign owner, another controller         (exit 4)
-    │   ├── StalePlan      the world moved since the plan was made
-    │   └── Conflict       somebody else owns what we would need
-    ├── Unsupported        this host cannot: no DAMON, no libvirt, not root                   (exit 5)
-    ├── CutShort           something went wrong after a part was done                         (exit 3)
-    └── HostError          the host said no while we worked                                   (exit 1)
-        ├── Busy           EBUSY that outlasted our retries
-        ├── Unreadable     a text of the kernel's or of libvirt's is not what it should be
-        ├── JournalFailed  the undo journal cannot be written, so that nothing may be changed
-        ├── Implausible    a guest says of itself what cannot be
-        └── Gone           the domain or its process left
+    ├── UsageError         invalid input of the operator: a flag, a file, an unknown domain   (exit 64)
+    │   └── PolicyError    an invalid policy file; has every fault with file:line:column
+    ├── Refused            the program refuses: stale plan, foreign owner, other controller   (exit 4)
+    │   ├── StalePlan      the host changed since the plan was made
+    │   └── Conflict       somebody else owns a resource that is needed
+    ├── Unsupported        the host cannot: no DAMON, no libvirt, not root                    (exit 5)
+    ├── CutShort           something failed after a part was done                             (exit 3)
+    └── HostError          the kernel or libvirt refused an operation                         (exit 1)
+        ├── Busy           EBUSY for longer than the retries
+        ├── Unreadable     a text of the kernel or of libvirt is malformed
+        ├── JournalFailed  the undo journal cannot be written, so nothing may be changed
+        ├── Implausible    a guest reports an impossible figure about itself
+        └── Gone           the domain or its process has ended
 
-The message is one line: lower case, names the object and the value. ``hint`` says what to do next.
+The message is one line: lower case, with the object and the value. ``hint`` says what to do next.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ class OvercommitError(Exception):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The message as it is shown, a line each; not yet safe for a terminal."""
+        """The message as it is shown, one item per line. It is not escaped for a terminal yet."""
         return (str(self),)
 
 
 class UsageError(OvercommitError):
-    """The operator's input cannot be used as it is."""
+    """The operator's input is invalid."""
 
     exit_code = 64
 
 
 class Complaint(NamedTuple):
-    """What is wrong at one place of a policy file; ``line`` and ``column`` count from 1."""
+    """A fault at one place of a policy file. ``line`` and ``column`` count from 1."""
 
     file: str
     line: int
@@ -56,7 +56,7 @@ class Complaint(NamedTuple):
 
     @property
     def place(self) -> str:
-        """As editors and compilers write it."""
+        """``file:line:column``, as compilers write it."""
         return f"{self.file}:{self.line}:{self.column}"
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Complaint(NamedTuple):
 
 
 class PolicyError(UsageError):
-    """A policy that does not validate; ``faults`` has all that is wrong, in the order of the files."""
+    """An invalid policy. ``faults`` has all faults, in the order of the files."""
 
     def __init__(self, faults: tuple[Complaint, ...], *, hint: str | None = None) -> None:
         super().__init__("\n".join(str(fault) for fault in faults), hint=hint)
@@ -72,32 +72,32 @@ class PolicyError(UsageError):
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """A line for each fault."""
+        """One line per fault."""
         return tuple(map(str, self.faults))
 
 
 class Refused(OvercommitError):
-    """Acting would be unsafe or not ours to do; nothing was changed."""
+    """Acting would be unsafe, or the resource is not this program's. Nothing was changed."""
 
     exit_code = 4
 
 
 class StalePlan(Refused):
-    """A plan no longer describes this host (safety rule S12)."""
+    """The plan no longer describes this host (safety rule S12)."""
 
 
 class Conflict(Refused):
-    """A resource that we need belongs to somebody else, who is named in the message."""
+    """A resource that is needed belongs to somebody else, named in the message."""
 
 
 class Unsupported(OvercommitError):
-    """The host lacks something that no retry will bring."""
+    """The host lacks something that a retry does not bring."""
 
     exit_code = 5
 
 
 class CutShort(OvercommitError):
-    """What went wrong after a part was done, which was reported."""
+    """Something failed after a part was done. That part was reported."""
 
     exit_code = 3
 
@@ -111,29 +111,31 @@ class Busy(HostError):
 
 
 class Unreadable(HostError, ValueError):
-    """A text of the kernel's or of libvirt's is not what it should be; who reads on leaves a gap."""
+    """A text of the kernel or of libvirt is malformed. The caller records a gap."""
 
 
 class JournalFailed(HostError):
-    """The disk does not take an undo record."""
+    """The disk does not accept an undo record."""
 
 
 class Implausible(HostError):
-    """A guest's own figure is outside of what it can be (rule S8)."""
+    """A guest's figure about itself is outside of its possible range (rule S8)."""
 
 
 class Gone(HostError):
-    """The domain, or the QEMU process behind it, is no longer there."""
+    """The domain, or its QEMU process, no longer exists."""
 
 
 UNCONTAINED = (JournalFailed, MemoryError)
-"""What is never one domain's own: without the journal nothing may be changed, and after the other nothing is
-sure. What is no `Exception` (a signal, the end of the program) is contained nowhere either."""
+"""Errors that are never contained in one domain: without the journal nothing may be changed, and after a
+MemoryError the program's state is uncertain. What is not an `Exception` (a signal, the end of the program) is
+not contained either.
+"""
 _LONGEST = 300
 
 
 def in_a_line(error: Exception) -> str:
-    """What went wrong and, where nobody expected it, at which line: printable, and not long."""
+    """An error in one printable line of bounded length, with its place in the code if it is unexpected."""
     said = str(error)
     if not isinstance(error, OvercommitError):
         place, trace = "", error.__traceback__

@@ -1,5 +1,5 @@
-"""The host kernel's own account: memory, swap, pressure, cgroups and processes.
+"""Readers of the host kernel: memory, swap, pressure, cgroups and processes.
 
-`overcommit.host.kernel` is the only module that touches files and system calls, but for the descriptors of
-`overcommit.host.triggers`, which outlive a call; the others parse text.
+Only `overcommit.host.kernel` touches files and makes system calls. The exception is
+`overcommit.host.triggers`, whose descriptors stay open after a call. The other modules parse text.
 """

@@ -1,4 +1,4 @@
-"""Block devices under swap: what they did, what they are made of, whether dm-crypt is among that."""
+"""Block devices under swap: their counters, the devices that they consist of, and encryption."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _SECTOR = 512
 _STATISTICS = 8
 """Requests, merged, sectors and milliseconds, of reads and of writes (Documentation/block/stat.rst)."""
 _DEEPEST = 16
-"""Devices on devices; no host has that many."""
+"""A bound on devices stacked on devices. No host stacks that many."""
 
 _DISK = re.compile(
     r"(sd|hd|vd|xvd|dasd)[a-z]+[0-9]*|nvme[0-9]+(c[0-9]+)?n[0-9]+(p[0-9]+)?"
     r"|mmcblk[0-9]+(p[0-9]+)?|pmem[0-9]+.*"
 )
-"""Disks and their partitions. What is below another device (a zvol, loop, nbd, rbd) sysfs does not say."""
+"""Disks and their partitions. sysfs does not show what is below other devices (a zvol, loop, nbd, rbd)."""
 _LVM = "LVM-"
 _NO_CIPHER = ("CRYPT-INTEGRITY-", "CRYPT-VERITY-")
-"""What cryptsetup makes besides: it protects from changes, not from reading."""
+"""UUID prefixes of cryptsetup that protect from changes, not from reading."""
 _LOCAL_TRANSPORTS = frozenset({"pcie", "apple-nvme", "loop"})
 
 
 class Mount(NamedTuple):
-    """A mounted file system: its device number, its type, what it was mounted from, where, and how."""
+    """A mounted file system: device number, type, source, mount point, options."""
 
     number: str
     filesystem: str
@@ -42,7 +42,10 @@ class Mount(NamedTuple):
 
 
 class PhysicalDevices(NamedTuple):
-    """What a device rests on in the end, by the kernel's names; ``remote``: some of it over a network."""
+    """The lowest devices below a device, by the kernel's names.
+
+    ``encrypted`` None: not known. ``remote``: some are reached over a network.
+    """
 
     encrypted: bool | None
     devices: tuple[str, ...]
@@ -50,12 +53,12 @@ class PhysicalDevices(NamedTuple):
 
 
 def unescaped(name: str) -> str:
-    """A name without the octal escapes that the kernel puts for white space in ``/proc`` (seq_path)."""
+    """The name without the octal escapes that the kernel writes for white space in ``/proc`` (seq_path)."""
     return re.sub(r"\\([0-3][0-7]{2})", lambda escape: chr(int(escape[1], 8)), name)
 
 
 def parse_mounts(text: str) -> Iterator[Mount]:
-    """The mounts of a mountinfo (proc_pid_mountinfo(5)); lines that are none are left out."""
+    """The mounts of a mountinfo (proc_pid_mountinfo(5)). Malformed lines are left out."""
     for line in text.split("\n"):
         placed, dash, mounted = line.partition(" - ")
         fields, of = placed.split(" "), mounted.split(" ")
@@ -64,11 +67,11 @@ def parse_mounts(text: str) -> Iterator[Mount]:
 
 
 def read_mount(kernel: Kernel, path: str) -> Mount:
-    """What holds a file: of mounts over each other the last.
+    """The mount that holds a file. Where mounts cover each other, it is the last.
 
     Raises:
-        OSError: mounts cannot be read.
-        HostError: none holds it.
+        OSError: the mounts cannot be read.
+        HostError: no mount holds the file.
     """
     found, longest = None, -1
     for mount in parse_mounts(kernel.read(_MOUNTS)):
@@ -84,7 +87,7 @@ def directory_of_mount(kernel: Kernel, mount: Mount) -> str:
     """The sysfs directory of the block device under a file system.
 
     Raises:
-        HostError: it has none that can be told.
+        HostError: it has no block device that can be found.
     """
     directory = f"{_BY_NUMBER}/{mount.number}"
     if not mount.number.startswith("0:"):
@@ -104,11 +107,11 @@ def directory_of_mount(kernel: Kernel, mount: Mount) -> str:
 
 
 def read_name(kernel: Kernel, directory: str) -> str:
-    """The kernel's name of a device; one that was found by number has it in its uevent.
+    """The kernel's name of a device. A device that was found by number has it in its uevent.
 
     Raises:
-        OSError: it cannot be read.
-        Unreadable: it is not there.
+        OSError: the uevent cannot be read.
+        Unreadable: the uevent has no name.
     """
     if not directory.startswith(_BY_NUMBER):
         return directory.rpartition("/")[2]
@@ -119,11 +122,11 @@ def read_name(kernel: Kernel, directory: str) -> str:
 
 
 def read_device(kernel: Kernel, directory: str) -> BlockDevice:
-    """What a device is and what it has done.
+    """A block device with its counters.
 
     Raises:
         OSError: it cannot be read.
-        Unreadable: its counters are not what they should be.
+        Unreadable: its counters are malformed.
     """
     fields = numbers(kernel.read(f"{directory}/stat"), f"{directory}/stat", at_least=_STATISTICS)
     reads, _, sectors_read, read_ms, writes, _, sectors_written, write_ms, *_ = fields
@@ -143,10 +146,11 @@ def read_device(kernel: Kernel, directory: str) -> BlockDevice:
 
 
 def read_physical_devices(kernel: Kernel, directory: str, depth: int = 0) -> PhysicalDevices:
-    """What a device rests on: through dm (LVM, dm-crypt, multipath), md and bcache down to disks.
+    """The lowest devices below a device, through dm (LVM, dm-crypt, multipath), md and bcache.
 
-    It is encrypted if dm-crypt is between it and each disk (cryptsetup's UUIDs begin with CRYPT-), and it is
-    not if disks of this host lie bare below. What else there is, and LVM over disks, cannot be told.
+    The device is encrypted if dm-crypt lies above each disk (cryptsetup's UUIDs begin with CRYPT-). It is not
+    encrypted if a disk of this host lies below without dm-crypt. Other cases, and LVM over several disks, are
+    not known.
 
     Raises:
         OSError: it cannot be read.

@@ -1,7 +1,7 @@
-"""A process's cgroup v2 memory figures.
+"""Memory figures of a process's cgroup (v2).
 
-Libvirt puts QEMU's threads into threaded children of ``…scope/libvirt``, which carry no memory files:
-the charge goes to the nearest ancestor that has them.
+Libvirt puts QEMU's threads into threaded children of ``…scope/libvirt``, which have no memory files. Their
+memory is charged to the nearest ancestor that has them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,24 @@ ROOT = "/sys/fs/cgroup"
 _STAT = "memory.stat"
 _KINDS = frozenset({"anon", "file", "shmem", "kernel"})
 _POD = re.compile(r"/(?:kubepods[a-z-]*-)?pod[0-9a-f_-]+(?:\.slice)?$")
-"""The cgroup of a pod, by either of the drivers that kubelet has for cgroups."""
+"""The cgroup of a pod, by either of kubelet's cgroup drivers."""
 _POOL = "zswap"
 _PROMOTED = ("pswpin", "pgmajfault")
-"""Counted per group since Linux 6.13; before that a major fault is the nearest thing."""
+"""Counters of promotions. ``pswpin`` is per cgroup since Linux 6.13; before that a major fault is the closest
+counter.
+"""
 _SWAPPINESS = ("max", "200")
-"""Anonymous memory only (``max``: Linux 6.16), or as good as only (6.9): QEMU's code and files shall stay."""
+"""Reclaim anonymous memory only (``max``: Linux 6.16) or almost only (200: Linux 6.9), so that QEMU's code
+and files stay.
+"""
 
 
 def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
-    """The memory figures of the process's domain cgroup; None without cgroup v2 or outside any group.
+    """The memory figures of the process's domain cgroup; None without cgroup v2 or outside of any cgroup.
 
     Raises:
-        OSError: the process or the cgroup vanished while being read.
-        Unreadable: one of its files is not what it should be.
+        OSError: the process or the cgroup vanished meanwhile.
+        Unreadable: one of the cgroup's files is malformed.
     """
     path = _charged_group(kernel, kernel.read(f"/proc/{pid}/cgroup"))
     if path is None:
@@ -63,11 +67,11 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
 
 
 def read_signs(kernel: Kernel, path: str) -> CgroupSigns:
-    """What a domain feels now, by the cgroup that `read_cgroup` found it in.
+    """The pressure figures of the cgroup that `read_cgroup` found.
 
     Raises:
         OSError: the cgroup vanished.
-        Unreadable: one of its files is not what it should be.
+        Unreadable: one of its files is malformed.
     """
     directory = ROOT + path
     statistics = rows_named(kernel.read(f"{directory}/{_STAT}"), _PROMOTED)
@@ -75,14 +79,14 @@ def read_signs(kernel: Kernel, path: str) -> CgroupSigns:
 
 
 def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
-    """What memory a cgroup may be charged at most, None: as much as there is.
+    """The memory limit of a cgroup; None: no limit.
 
-    Above ``memory.high`` the kernel reclaims and throttles, at ``memory.max`` it kills
-    (Documentation/admin-guide/cgroup-v2.rst): a guest gets no further than the lower of the two.
+    It is the lower of ``memory.high``, above which the kernel reclaims and throttles, and ``memory.max``, at
+    which it kills (Documentation/admin-guide/cgroup-v2.rst).
 
     Raises:
         OSError: the cgroup vanished.
-        Unreadable: one of its files is not what it should be.
+        Unreadable: one of its files is malformed.
     """
     lowest = _lowest(kernel, path, ("memory.max", "memory.high"))
     if lowest is None:
@@ -100,14 +104,14 @@ def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
 
 
 def read_swap_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
-    """How much of a cgroup may be in swap at most, None: as much as there is.
+    """The swap limit of a cgroup; None: no limit.
 
-    At ``memory.swap.max`` anonymous memory stays where it is; above ``memory.swap.high`` each further
-    allocation of the group is throttled (Documentation/admin-guide/cgroup-v2.rst).
+    At ``memory.swap.max`` anonymous memory is no longer swapped out. Above ``memory.swap.high`` each further
+    allocation of the cgroup is throttled (Documentation/admin-guide/cgroup-v2.rst).
 
     Raises:
         OSError: the cgroup vanished.
-        Unreadable: one of its files is not what it should be.
+        Unreadable: one of its files is malformed.
     """
     lowest = _lowest(kernel, path, ("memory.swap.max", "memory.swap.high"))
     if lowest is None:
@@ -123,14 +127,14 @@ def read_swap_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | No
 
 
 def read_zswap_limit(kernel: Kernel, path: str, pool: Compressed, *, own: bool) -> CgroupLimit | None:
-    """How much of a cgroup zswap may hold, compressed, None: as much as its ``pool`` takes.
+    """How much compressed memory of a cgroup zswap may hold (``memory.zswap.max``); None: no limit.
 
-    ``memory.zswap.max``. Above it zswap takes nothing in, and what it refuses goes to the swap device
+    Above the limit zswap takes nothing, and what it refuses goes to the swap device
     (Documentation/admin-guide/cgroup-v2.rst).
 
     Raises:
         OSError: the cgroup vanished.
-        Unreadable: one of its files is not what it should be.
+        Unreadable: one of its files is malformed.
     """
     lowest = _lowest(kernel, path, ("memory.zswap.max",))
     if lowest is None:
@@ -160,7 +164,7 @@ NO_LIMITS = Limits((), ())
 
 
 class OfOne(NamedTuple):
-    """What one cgroup says. ``off_disk``: nothing of it may go past zswap to a swap device."""
+    """The limits of one cgroup. ``off_disk``: zswap must not write back to a swap device."""
 
     memory: CgroupLimit | None
     swap: CgroupLimit | None
@@ -170,13 +174,14 @@ class OfOne(NamedTuple):
 def read_limits(
     kernel: Kernel, path: str, known: dict[str, OfOne] | None = None, *, common: bool = False
 ) -> Limits:
-    """What bounds a domain in that cgroup; ``known`` are groups that were read already, and takes in others.
+    """The limits of a domain's cgroup and of those above it.
 
-    ``common``: the group is of other domains too.
+    ``known`` caches cgroups that were read already; new ones are added to it. ``common``: the cgroup holds
+    other domains too.
 
     Raises:
         OSError: the cgroup vanished.
-        Unreadable: one of its files is not what it should be.
+        Unreadable: one of its files is malformed.
     """
     known = {} if known is None else known
     above = groups_above(path, common=common)
@@ -205,9 +210,9 @@ def read_limits(
 
 
 def _stays_off_disk(kernel: Kernel, path: str) -> bool:
-    """Whether ``memory.zswap.writeback`` is 0 (since Linux 6.8): what zswap does not take stays in memory.
+    """Whether ``memory.zswap.writeback`` is 0 (since Linux 6.8): what zswap refuses stays in memory.
 
-    It holds for the groups below as well, and for none as long as zswap is off
+    It applies to the cgroups below too. It has no effect while zswap is off
     (Documentation/admin-guide/cgroup-v2.rst).
     """
     try:
@@ -217,7 +222,7 @@ def _stays_off_disk(kernel: Kernel, path: str) -> bool:
 
 
 def _whole_pool(zswap: Zswap, total_bytes: int) -> CgroupLimit:
-    """What zswap may hold of all that there is on the host, as a limit that all share."""
+    """The limit of zswap's pool for the whole host, as a limit that all cgroups share."""
     return CgroupLimit(
         path=_POOL,
         file="max_pool_percent",
@@ -230,7 +235,7 @@ def _whole_pool(zswap: Zswap, total_bytes: int) -> CgroupLimit:
 
 
 def _tighter(one: CgroupLimit | None, other: CgroupLimit | None) -> CgroupLimit | None:
-    """Of the limits of one group, the one that leaves less: each page that is paged out counts for both."""
+    """The limit of one cgroup that leaves less room. Each paged-out page counts for both."""
     return min(
         (limit for limit in (one, other) if limit is not None),
         key=lambda limit: limit.room_bytes,
@@ -239,7 +244,7 @@ def _tighter(one: CgroupLimit | None, other: CgroupLimit | None) -> CgroupLimit 
 
 
 def _lowest(kernel: Kernel, path: str, names: Iterable[str]) -> tuple[int, str] | None:
-    """The lowest number that one of the files has; one that is not there is of a level without accounting."""
+    """The lowest number that one of the files has. A missing file belongs to a level without accounting."""
     limits = []
     for name in names:
         try:
@@ -251,10 +256,10 @@ def _lowest(kernel: Kernel, path: str, names: Iterable[str]) -> tuple[int, str] 
 
 
 def groups_above(path: str, *, common: bool = False) -> tuple[tuple[str, bool], ...]:
-    """A domain's cgroup and those it lies in, nearest first, with whether it is the domain's own.
+    """A domain's cgroup and those above it, nearest first, each with whether it is the domain's own.
 
-    The scope that systemd made for a domain is its own as well as what libvirt made below, and so is the pod
-    that it runs in. ``common``: its cgroup is of other domains too, and none is its own.
+    The scope that systemd made for the domain is its own, and so is the pod that it runs in. ``common``: the
+    cgroup holds other domains too, and none is its own.
     """
     groups: list[tuple[str, bool]] = []
     own = not common
@@ -266,14 +271,14 @@ def groups_above(path: str, *, common: bool = False) -> tuple[tuple[str, bool], 
 
 
 def reclaim(kernel: Kernel, path: str, most_bytes: int) -> None:
-    """Have the kernel take up to that much of a group's least recently used anonymous memory.
+    """Have the kernel reclaim up to ``most_bytes`` of a cgroup's least recently used anonymous memory.
 
-    It looks at each page's accessed bits (a guest's too) before it takes it, and may find less than was
-    asked: that is no error here, and what was taken must be read elsewhere.
-    Documentation/admin-guide/cgroup-v2.rst, memory.reclaim.
+    The kernel checks each page's accessed bits, the guest's included, before it takes the page. It may find
+    less than it was asked for; that is not an error here. The amount taken has to be read elsewhere. See
+    memory.reclaim in Documentation/admin-guide/cgroup-v2.rst.
 
     Raises:
-        OSError: the group vanished, or the kernel refused.
+        OSError: the cgroup vanished, or the kernel refused.
     """
     for swappiness in _SWAPPINESS:
         try:
@@ -304,14 +309,14 @@ def _statistics(kernel: Kernel, directory: str) -> dict[str, str]:
 
 
 def _counted(statistics: Mapping[str, str], name: str) -> int:
-    """A counter; one that this kernel does not have never counted anything."""
+    """A counter; 0 where this kernel does not have it."""
     return row(statistics, name, _STAT) if name in statistics else 0
 
 
 def _charge(statistics: Mapping[str, str]) -> Charge | None:
-    """By kind, where the kernel names them all (``kernel``: since Linux 5.18).
+    """The charge by kind, where the kernel names all kinds (``kernel``: since Linux 5.18).
 
-    ``file`` counts shared memory in, as it has page cache.
+    ``file`` includes shared memory, because shared memory is page cache.
     """
     if not statistics.keys() >= _KINDS:
         return None

@@ -1,4 +1,4 @@
-"""Numbers from texts of the kernel's. What is not as expected is `Unreadable`, never another exception."""
+"""Numbers in the kernel's text files. Malformed text raises `Unreadable` and no other exception."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from overcommit.errors import Unreadable
 from overcommit.host.kernel import Kernel
 
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
-"""The kernel's counters have 64 bits; more digits than that are none of them."""
+"""The kernel's counters have 64 bits, so a number has at most 20 digits."""
 _SHOWN = 40
 
 
@@ -17,7 +17,7 @@ def number(text: str, where: str) -> int:
     """A count or a size, 0 or more.
 
     Raises:
-        Unreadable: it is no such number.
+        Unreadable: the text is not such a number.
     """
     stripped = text.strip()
     if _NUMBER.fullmatch(stripped) is None:
@@ -26,10 +26,10 @@ def number(text: str, where: str) -> int:
 
 
 def signed_number(text: str, where: str) -> int:
-    """A number that may be below 0.
+    """A number that may be negative.
 
     Raises:
-        Unreadable: it is no number.
+        Unreadable: the text is not a number.
     """
     stripped = text.strip()
     if stripped.startswith("-"):
@@ -38,10 +38,10 @@ def signed_number(text: str, where: str) -> int:
 
 
 def numbers(text: str, where: str, *, at_least: int) -> tuple[int, ...]:
-    """A row of numbers; later kernels add more to the right.
+    """The numbers of a row. Later kernels add columns at the right.
 
     Raises:
-        Unreadable: there are fewer, or one is no number.
+        Unreadable: there are fewer than ``at_least``, or one is not a number.
     """
     fields = text.split()
     if len(fields) < at_least:
@@ -50,17 +50,17 @@ def numbers(text: str, where: str, *, at_least: int) -> tuple[int, ...]:
 
 
 def read_number(kernel: Kernel, path: str) -> int:
-    """The one number that a file holds.
+    """The only number of a file.
 
     Raises:
-        OSError: it cannot be read.
-        Unreadable: it holds something else.
+        OSError: the file cannot be read.
+        Unreadable: the file does not hold one number.
     """
     return number(kernel.read(path), path)
 
 
 def rows(text: str) -> dict[str, str]:
-    """The rows of a text of names and values (``/proc/vmstat``); other lines are left out."""
+    """The rows of a text of names and values (``/proc/vmstat``). Other lines are left out."""
     found = {}
     for line in text.split("\n"):
         name, space, value = line.partition(" ")
@@ -70,7 +70,7 @@ def rows(text: str) -> dict[str, str]:
 
 
 def rows_named(text: str, names: Iterable[str]) -> dict[str, str]:
-    """As `rows`, but only these: who asks for a few of many does not pay for all being taken apart."""
+    """As `rows`, but only the rows with these names, which is faster."""
     found = {}
     for name in names:
         begin = 0 if text.startswith(f"{name} ") else text.find(f"\n{name} ") + 1
@@ -83,7 +83,7 @@ def row(table: Mapping[str, str], name: str, where: str) -> int:
     """The number in one row.
 
     Raises:
-        Unreadable: there is no such row, or it holds something else.
+        Unreadable: there is no such row, or it does not hold a number.
     """
     if name not in table:
         raise Unreadable(f"{where} has no {name}")
@@ -91,6 +91,6 @@ def row(table: Mapping[str, str], name: str, where: str) -> int:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text, for a message; what cannot be printed is shown as an escape."""
+    """The beginning of a text for a message. Unprintable characters are escaped."""
     shown = text[: _SHOWN + 1].strip("\n")
     return ascii(shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}...") if shown else "nothing"

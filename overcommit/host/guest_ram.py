@@ -1,8 +1,8 @@
-"""Where guest memory lies in QEMU's address space, and in what.
+"""Finds the guest's memory in QEMU's address space, and the backing of each block.
 
-QEMU marks every RAM block MADV_DONTFORK under KVM (``dc`` in VmFlags), its other memory never. Video RAM,
-ROMs and what it maps of devices are marked too. The kernel tells a device's memory apart and says what each
-mapping lies in; which of the rest is the guest's RAM, its sizes and names tell.
+QEMU marks every RAM block MADV_DONTFORK under KVM (``dc`` in VmFlags), and its other memory never. It marks
+video RAM, ROMs and mapped device memory too. The kernel distinguishes device memory and shows the backing of
+each mapping. Which of the rest is guest RAM follows from sizes and names.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from overcommit.model.ranges import Range, normalise
 from overcommit.units import MIB
 
 _SHMEM_FILES = ("/memfd:", "/dev/zero", "/SYSV")
-"""Files on the kernel's own, unseen tmpfs: memfd_create, shared anonymous memory, System V's."""
+"""Names of files on the kernel's internal tmpfs: memfd_create, shared anonymous memory, System V."""
 _SHMEM = frozenset({"tmpfs", "devtmpfs"})
 _DAX_DEVICE = "/dev/dax"
 
 _DEVICES = "/dev/"
 
 FileSystemOf = Callable[[str], FileSystem | None]
-"""What lies behind a device number of smaps."""
+"""Maps a device number of smaps to its file system."""
 IsBlockDevice = Callable[[str], bool]
-"""Whether a file of that name is a block device."""
+"""Whether a file with that name is a block device."""
 
 
 def no_block_device(_path: str) -> bool:
-    """For whoever has none."""
+    """The `IsBlockDevice` of a caller without block devices."""
     return False
 
 
 class Region(NamedTuple):
-    """Neighbouring mappings of one kind: advice splits a block into several.
+    """Adjacent mappings of one kind. madvise splits a block into several mappings.
 
     ``backing`` is None for a file on a file system (``device``) that is not known.
     """
@@ -53,7 +53,7 @@ class Region(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The blocks, and flags of guest RAM that are not known."""
+    """The guest's blocks, and the flags of guest RAM that are not known."""
 
     blocks: tuple[Block, ...]
     unknown_flags: frozenset[str]
@@ -68,11 +68,11 @@ def find_blocks(
     file_system: FileSystemOf,
     is_block_device: IsBlockDevice = no_block_device,
 ) -> Found:
-    """The guest's memory; nothing where its RAM cannot be told.
+    """The guest's memory; empty where its RAM cannot be identified.
 
     Raises:
-        Unreadable: a block lies in something that is not known, or smaps is not what it should be.
-        OSError: what is mounted cannot be read.
+        Unreadable: the backing of a block is not known, or smaps is malformed.
+        OSError: the mounts cannot be read.
     """
     regions = [r for r in _regions(mappings, file_system, is_block_device) if r.span.size >= MIB]
     storage: list[tuple[Region, Part]] = []
@@ -98,10 +98,10 @@ def process_memory(
     file_system: FileSystemOf,
     is_block_device: IsBlockDevice = no_block_device,
 ) -> tuple[Range, ...]:
-    """All of a process's larger writable memory: guest RAM is in there. What is page cache of a file is none.
+    """All larger writable memory of a process, which includes guest RAM. Page cache of files is left out.
 
     Raises:
-        OSError: what is mounted cannot be read.
+        OSError: the mounts cannot be read.
     """
     larger = (m for m in mappings if "wr" in m.flags and m.span.size >= MIB and not m.of_device)
     return normalise(
@@ -113,7 +113,7 @@ def process_memory(
 
 
 def locked_bytes(mappings: Iterable[Mapping]) -> int:
-    """What is locked by mlock; the kernel counts it as VmLck, with what a device has pinned."""
+    """Bytes locked by mlock. The kernel counts them in VmLck, together with what a device has pinned."""
     return sum(mapping.span.size for mapping in mappings if "lo" in mapping.flags)
 
 
@@ -186,17 +186,17 @@ def _backing(mapping: Mapping, file_system: FileSystemOf, is_block_device: IsBlo
 
 
 def _kept_in(part: Part, regions: Sequence[Region]) -> Region | None:
-    """The region of a part that is no RAM: by its file, else by its size among files."""
+    """The region of a part that is not RAM: found by its file, otherwise by its size among files."""
     by_path = (region for region in regions if part.path and region.path == part.path)
     files = (region for region in regions if region.path and region.span.size == part.size_bytes)
     return next(by_path, None) or next(files, None)
 
 
 def _ram(regions: Sequence[Region], parts: Sequence[Part]) -> list[tuple[Region, Part]]:
-    """Each part's region by its size; the rest by what is largest, if that is enough.
+    """The regions of guest RAM: each part's region by its size, the rest by the largest if that is enough.
 
-    Of several of one size it is the one with its name, else one in what it is defined to lie in. The rest is
-    of that, too, where there is enough of it.
+    Of several regions of one size it is the one with the part's name, otherwise one with the part's defined
+    backing. The rest has that backing too, where there is enough of it.
     """
     left, missing = list(regions), list(parts)
     found: list[tuple[Region, Part]] = []
@@ -227,14 +227,17 @@ def _any(region: Region, part: Part) -> bool:
 
 
 def _lies_in(region: Region, part: Part) -> bool:
-    """Whether it is in what the part is defined to be in; a file may lie on a tmpfs, and elsewhere."""
+    """Whether the region's backing is the one that the part is defined with.
+
+    A file may be on tmpfs or on a disk.
+    """
     if part.backing is Backing.FILE:
         return region.backing not in {Backing.ANONYMOUS, Backing.HUGETLB}
     return region.backing is part.backing
 
 
 def _called(region: Region, part: Part) -> bool:
-    """Whether its file is named for the part: ``/memfd:ram-node0``, ``…_objects_ram-node0.4H``."""
+    """Whether its file has the part's name: ``/memfd:ram-node0``, ``…_objects_ram-node0.4H``."""
     return any(re.search(rf"{re.escape(name)}(?![0-9])", region.path) for name in part.names)
 
 

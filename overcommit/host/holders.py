@@ -1,4 +1,4 @@
-"""What holds a process's memory in place, by what the kernel shows of it."""
+"""Finds what holds a process's memory in place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPEN: Mapping[str, tuple[HolderKind, str]] = {
     r"anon_inode:\[kvm-gmem\]": (HolderKind.GUEST_MEMFD, "guest_memfd"),
 }
 _OWN_BYTES = 16 * MIB
-"""What QEMU may well pin for itself, such as buffers of io_uring."""
+"""Memory that QEMU may pin for itself, for example for io_uring buffers."""
 
 # /proc/PID/comm has 15 characters at most.
 _HELPERS = (
@@ -37,10 +37,10 @@ _HELPERS = (
 
 
 def read_open(kernel: Kernel, pid: int) -> tuple[Holder, ...]:
-    """Devices that reach into a process's memory, and memory that only a descriptor names.
+    """Devices that access a process's memory, and memory that only a descriptor refers to.
 
     Raises:
-        OSError: what it has open cannot be read.
+        OSError: the open files cannot be read.
     """
     found: dict[str, Holder] = {}
     for target in kernel.links(f"/proc/{pid}/fd"):
@@ -51,14 +51,14 @@ def read_open(kernel: Kernel, pid: int) -> tuple[Holder, ...]:
 
 
 def read_pinned(kernel: Kernel, pid: int, locked_bytes: int) -> tuple[Holder, ...]:
-    """Memory that somebody pinned: ``locked_bytes`` of it are mappings locked by mlock.
+    """Memory that is pinned beyond the ``locked_bytes`` of mappings locked by mlock.
 
-    VFIO counts what it pins as VmLck, vDPA and iommufd as VmPin (drivers/vfio/vfio_iommu_type1.c,
+    VFIO counts pinned memory in VmLck, vDPA and iommufd in VmPin (drivers/vfio/vfio_iommu_type1.c,
     drivers/vhost/vdpa.c, drivers/iommu/iommufd/pages.c).
 
     Raises:
         OSError: the process's status cannot be read.
-        Unreadable: it has no such figures.
+        Unreadable: the status does not have these figures.
     """
     status = parse_meminfo(kernel.read(f"/proc/{pid}/status"))
     if "VmLck" not in status:
@@ -72,7 +72,7 @@ def read_pinned(kernel: Kernel, pid: int, locked_bytes: int) -> tuple[Holder, ..
 
 
 def read_companions(kernel: Kernel, pids: tuple[int, ...]) -> Iterator[Companion]:
-    """Who else is in a domain's cgroup; what cannot be read of one, or has ended, is not known."""
+    """The other processes in a domain's cgroup. Values that cannot be read are None."""
     for pid in pids:
         name, anonymous = None, None
         try:

@@ -1,6 +1,6 @@
-"""The one door to the running kernel: small files under ``/proc`` and ``/sys``, and two system calls.
+"""Access to the running kernel: small files below ``/proc`` and ``/sys``, and a few system calls.
 
-`Kernel` is the port; `LocalKernel` is the real thing and `overcommit.testing.FakeKernel` the stand-in.
+`Kernel` is the port, `LocalKernel` the implementation, `overcommit.testing.FakeKernel` the fake.
 """
 
 from __future__ import annotations
@@ -26,40 +26,43 @@ from overcommit.units import PAGE_SIZE
 
 
 class Advice(enum.IntEnum):
-    """What can be advised about another process's memory (include/uapi/asm-generic/mman-common.h)."""
+    """Advice about another process's memory (include/uapi/asm-generic/mman-common.h)."""
 
     COLD = 20
-    """Forget that the pages were accessed, and let reclaim look at them first."""
+    """Clear the accessed state of the pages, so that reclaim considers them first."""
     PAGEOUT = 21
     """Reclaim the pages now, accessed or not (since Linux 6.9)."""
 
 
 class Kernel(Protocol):
-    """What the program needs of the kernel. Failures of files are `OSError` with the kernel's errno."""
+    """What the program needs of the kernel. File errors are `OSError` with the kernel's errno."""
 
     def read(self, path: str) -> str:
         """The whole content of a small text file."""
         ...
 
     def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
-        """The contents of many files below a directory, each of at most a page (as sysfs' are)."""
+        """The contents of several files below a directory, each at most a page (as in sysfs)."""
         ...
 
     def read_tree(self, directory: str, leave_out: Collection[str]) -> dict[str, str]:
-        """The contents of all files below a directory by path relative to it.
+        """The contents of all files below a directory, by relative path.
 
-        Files and directories of the names to leave out are not looked at.
+        Files and directories with the names in ``leave_out`` are not opened.
         """
         ...
 
     def write(self, path: str, value: str) -> None:
-        """Write ``value`` in one ``write(2)``, as sysfs wants it."""
+        """Write ``value`` in one ``write(2)``, as sysfs requires."""
         ...
 
     def write_all(self, directory: str, writes: Sequence[tuple[str, str]], *, go_on: bool) -> tuple[int, ...]:
-        """Write values to files below a directory, in order; the errno of each, 0 where it was taken.
+        """Write values to files below a directory, in order.
 
-        The first refusal is the last that is tried, unless told to ``go_on``.
+        Without ``go_on`` the first refusal ends the writes.
+
+        Returns:
+            The errno of each write that was tried; 0: accepted.
         """
         ...
 
@@ -68,27 +71,27 @@ class Kernel(Protocol):
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether the path is there."""
+        """Whether the path exists."""
         ...
 
     def drain(self, path: str, most_bytes: int) -> str:
-        """What a pipe of the kernel's holds now, without waiting for more; no more than about so much."""
+        """The content of a kernel pipe (tracing) now, without waiting. About ``most_bytes`` at most."""
         ...
 
     def make_directory(self, path: str) -> None:
-        """Make a directory, which makes a thing of the kernel's (an instance of tracing, say)."""
+        """Make a directory. In tracefs that makes an instance."""
         ...
 
     def remove_directory(self, path: str) -> None:
-        """Remove such a directory, and the thing with it."""
+        """Remove such a directory, which removes its instance."""
         ...
 
     def links(self, directory: str) -> tuple[str, ...]:
-        """Where the symbolic links in a directory lead to; those that go meanwhile are left out."""
+        """The targets of the symbolic links in a directory. Links that vanish meanwhile are left out."""
         ...
 
     def lock_holder(self, path: str) -> int | None:
-        """The pid that holds a POSIX write lock on the file, None when it is unlocked."""
+        """The pid that holds a POSIX write lock on the file; None: it is unlocked."""
         ...
 
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
@@ -100,7 +103,7 @@ class Kernel(Protocol):
         ...
 
     def count_resident(self, pid: int, ram: Sequence[Range]) -> int:
-        """How many bytes of ``ram`` in the process are in memory: `residency` for who asks every second.
+        """The bytes of ``ram`` in the process that are in memory: a cheap form of `residency`.
 
         Raises:
             Gone: the process has exited.
@@ -108,7 +111,7 @@ class Kernel(Protocol):
         ...
 
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
-        """Advise the kernel about memory of the process that began at ``start_time``, and of no other.
+        """Advise the kernel about memory of the process that started at ``start_time``, and of no other.
 
         Raises:
             Gone: that process has exited.
@@ -133,7 +136,7 @@ _ENTRY_PRESENT, _ENTRY_SWAPPED = 1 << 63, 1 << 62
 
 
 class LocalKernel:
-    """The kernel this process runs on."""
+    """The kernel that this process runs on."""
 
     def read(self, path: str) -> str:
         """See `Kernel.read`."""
@@ -147,7 +150,7 @@ class LocalKernel:
         return b"".join(parts).decode("utf-8", "surrogateescape")
 
     def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
-        """See `Kernel.read_all`: three system calls a file, and the way there is gone only once."""
+        """See `Kernel.read_all`. It takes three system calls a file, and resolves the directory once."""
         base = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         contents = []
         try:
@@ -242,7 +245,13 @@ class LocalKernel:
         return None if kind == fcntl.F_UNLCK else pid
 
     def residency(self, pid: int, ram: Sequence[Range]) -> Residency:
-        """See `Kernel.residency`; PAGEMAP_SCAN where the kernel has it, else the entries one by one."""
+        """See `Kernel.residency`.
+
+        It uses PAGEMAP_SCAN where the kernel has it, otherwise the pagemap entries.
+
+        Raises:
+            Gone: the process has exited.
+        """
         with _page_map(pid) as descriptor:
             try:
                 return _scan(descriptor, ram)
@@ -252,7 +261,7 @@ class LocalKernel:
                 return _read_entries(descriptor, ram)
 
     def count_resident(self, pid: int, ram: Sequence[Range]) -> int:
-        """See `Kernel.count_resident`: the same way, but no place of a page is kept."""
+        """See `Kernel.count_resident`. It reads as `residency` does, and keeps no addresses."""
         with _page_map(pid) as descriptor:
             try:
                 return _count(descriptor, ram)
@@ -262,7 +271,11 @@ class LocalKernel:
                 return _read_entries(descriptor, ram).resident_bytes
 
     def advise(self, pid: int, start_time: int, ranges: Sequence[Range], advice: Advice) -> None:
-        """See `Kernel.advise`: the process is held by a pidfd before it is recognised."""
+        """See `Kernel.advise`. A pidfd holds the process before its start time is compared.
+
+        Raises:
+            Gone: that process has exited.
+        """
         try:
             process = os.pidfd_open(pid)
         except ProcessLookupError as error:
@@ -279,12 +292,12 @@ class LocalKernel:
 
 
 def process_statistics(text: str) -> list[str]:
-    """The fields of ``/proc/PID/stat`` from the state (field 3) to the start time (field 22) at least.
+    """The fields of ``/proc/PID/stat`` from the state (field 3) to at least the start time (field 22).
 
-    The name in field 2 may hold spaces and parentheses: it ends at the last one.
+    The name in field 2 may contain spaces and parentheses. It ends at the last parenthesis.
 
     Raises:
-        Unreadable: it has fewer fields, or the start time is no number.
+        Unreadable: there are fewer fields, or the start time is not a number.
     """
     fields = text.rpartition(")")[2].split(maxsplit=_START_TIME + 1)
     if len(fields) <= _START_TIME or re.fullmatch(r"[0-9]{1,20}", fields[_START_TIME]) is None:
@@ -293,10 +306,10 @@ def process_statistics(text: str) -> list[str]:
 
 
 def start_time_of(text: str) -> int:
-    """When a process began, in clock ticks since boot: field 22 of its ``/proc/PID/stat``.
+    """The start time of a process in clock ticks since boot: field 22 of its ``/proc/PID/stat``.
 
     Raises:
-        Unreadable: it is not there.
+        Unreadable: the field is missing.
     """
     return int(process_statistics(text)[_START_TIME])
 
@@ -343,11 +356,11 @@ def _count(descriptor: int, ram: Sequence[Range]) -> int:
 
 
 def _page_regions(descriptor: int, ram: Sequence[Range]) -> Iterator[Iterator[tuple[int, ...]]]:
-    """Neighbouring pages of one kind, present or swapped, as (start, end, kinds); thousands at a time.
+    """Adjacent pages of one kind, present or swapped, as (start, end, kinds); thousands at a time.
 
-    Where the walk got to is not to be trusted when it came to the end of the block: the kernel leaves there
-    where its own buffer, of 512 regions, was full for the last time (Linux 6.18 does). Who went on from there
-    would see the rest once more.
+    At the end of a block the kernel's ``walk_end`` is not reliable: it is where the kernel's own buffer, of
+    512 regions, was full for the last time (Linux 6.18 does this). To continue from there would return the
+    rest twice.
     """
     vector = ctypes.create_string_buffer(_PAGE_REGION.size * _SCAN_BATCH)
     for block in ram:

@@ -1,4 +1,4 @@
-"""Kernel same-page merging: what it does, and who has a hand in it. Read only, but for `write_setting`.
+"""Kernel same-page merging (KSM): its figures, settings and other users. Only `write_setting` writes.
 
 Documentation/admin-guide/mm/ksm.rst and Documentation/ABI/testing/sysfs-kernel-mm-ksm.
 """
@@ -19,15 +19,15 @@ from overcommit.units import PAGE_SIZE
 
 DIRECTORY = "/sys/kernel/mm/ksm"
 _TUNERS = ("ksmtuned.service", "mom-vdsm.service", "momd.service")
-"""Services that write ``run`` themselves; systemd gives each a group of its own while it is active."""
+"""Services that write ``run`` themselves. Systemd gives each a cgroup while it is active."""
 
 
 def read_ksm(kernel: Kernel) -> KsmFacts | None:
-    """What KSM does now; None where this kernel has none (CONFIG_KSM).
+    """The figures of KSM; None where the kernel has no KSM (CONFIG_KSM).
 
     Raises:
         OSError: a file that every KSM has cannot be read.
-        Unreadable: one does not hold what it should.
+        Unreadable: a file is malformed.
     """
     if not kernel.exists(f"{DIRECTORY}/run"):
         return None
@@ -57,10 +57,10 @@ def read_ksm(kernel: Kernel) -> KsmFacts | None:
 
 
 def read_setting(kernel: Kernel, name: str) -> str:
-    """The value of one of KSM's files as it would be written.
+    """The value of one of KSM's files, in the form in which it is written.
 
     Raises:
-        OSError: no such file.
+        OSError: there is no such file.
     """
     text = kernel.read(f"{DIRECTORY}/{name}").strip()
     chosen = re.search(r"\[(\S+)\]", text)  # advisor_mode shows what there is, and marks what is chosen
@@ -68,10 +68,10 @@ def read_setting(kernel: Kernel, name: str) -> str:
 
 
 def write_setting(kernel: Kernel, name: str, value: str) -> None:
-    """Change one of KSM's files, of those that we ever write.
+    """Change one of KSM's files, from the closed set `KSM_SETTINGS`.
 
     Raises:
-        OSError: no such file, or the kernel refuses.
+        OSError: there is no such file, or the kernel refuses.
     """
     if name not in KSM_SETTINGS:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM), f"{DIRECTORY}: {name!r}")
@@ -79,10 +79,10 @@ def write_setting(kernel: Kernel, name: str, value: str) -> None:
 
 
 def read_merged(kernel: Kernel, pid: int) -> int | None:
-    """Bytes of a process in merged pages, its own and others' (Linux 5.19); None where nobody counts them.
+    """Bytes of a process in merged pages, shared with itself or others (Linux 5.19); None: not counted.
 
     Raises:
-        OSError: the process left.
+        OSError: the process has exited.
         Unreadable: the file does not hold a number.
     """
     path = f"/proc/{pid}/ksm_merging_pages"

@@ -1,4 +1,4 @@
-"""process_madvise(2): advice about another process's memory, as much of it as one call may carry."""
+"""process_madvise(2): advice about another process's memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_BYTES = 1 << 30  # well below MAX_RW_COUNT, to which the kernel silently s
 
 
 def batches(ranges: Sequence[Range]) -> Iterator[list[Range]]:
-    """As much as one call may carry, in order."""
+    """The ranges in groups that one call may take, in order."""
     batch: list[Range] = []
     size = 0
     for part in chop(ranges, _MOST_BYTES):
@@ -31,7 +31,11 @@ def batches(ranges: Sequence[Range]) -> Iterator[list[Range]]:
 
 
 def process_madvise(process: int, ranges: Sequence[Range], advice: int, name: str) -> None:
-    """Advise the kernel about memory of a process that a pidfd names; failures are `OSError`."""
+    """Advise the kernel about memory of the process behind a pidfd.
+
+    Raises:
+        OSError: the kernel refused.
+    """
     vectors = b"".join(_IOVEC.pack(r.start, r.size) for r in ranges)
     call = ctypes.CDLL(None, use_errno=True).syscall
     if call(_PROCESS_MADVISE, process, vectors, len(ranges), advice, 0) < 0:

@@ -1,4 +1,4 @@
-"""Host-wide memory: ``/proc/meminfo``, swap areas, zram's own cost, pressure."""
+"""Memory of the whole host: ``/proc/meminfo``, swap areas, zram's memory, pressure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SOME = re.compile(
 
 
 def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
-    """Read the host's account; to ``gaps`` is added what of it cannot be read, where that can be spared.
+    """The host's facts. An optional value that cannot be read is added to ``gaps``.
 
     Raises:
         OSError: ``/proc/meminfo`` cannot be read; without it nothing can be decided.
@@ -69,15 +69,15 @@ def read_host(kernel: Kernel, gaps: list[Gap] | None = None) -> HostFacts:
 
 
 def read_zram(kernel: Kernel, areas: Iterable[SwapArea]) -> Compressed | None:
-    """What the zram devices among swap areas hold and what they take for it, None without any.
+    """The content and memory of the zram devices among swap areas; None: there are none.
 
-    A zram device under a file system (of logs, say) holds other things than guests do.
+    A zram device under a file system is left out, because it holds no guest memory. The figures are
     ``orig_data_size``, ``mem_used_total`` and ``same_pages`` of mm_stat
     (Documentation/admin-guide/blockdev/zram.rst).
 
     Raises:
-        OSError: a device is there, but cannot be read.
-        Unreadable: its mm_stat is not what it should be.
+        OSError: a device exists, but cannot be read.
+        Unreadable: its mm_stat is malformed.
     """
     pools = []
     for area in areas:
@@ -93,10 +93,10 @@ def read_zram(kernel: Kernel, areas: Iterable[SwapArea]) -> Compressed | None:
 
 
 def parse_zram(text: str) -> tuple[Compressed, int | None]:
-    """What a zram device's mm_stat says it holds, and the most memory that it may take: None, no limit.
+    """The content of a zram device by its mm_stat, and its memory limit (None: no limit).
 
     Raises:
-        Unreadable: it is not what it should be.
+        Unreadable: mm_stat is malformed.
     """
     original, _, taken, limit, _, same, *_ = numbers(text, "mm_stat", at_least=6)
     pool = Compressed(stored_bytes=max(0, original - same * PAGE_SIZE), used_bytes=taken)
@@ -107,8 +107,8 @@ def read_swaps(kernel: Kernel) -> tuple[SwapArea, ...]:
     """The active swap areas; none on a kernel without swap (CONFIG_SWAP), which has no ``/proc/swaps``.
 
     Raises:
-        OSError: it is there, but cannot be read.
-        Unreadable: it is not what it should be.
+        OSError: the file exists, but cannot be read.
+        Unreadable: the file is malformed.
     """
     try:
         return parse_swaps(kernel.read("/proc/swaps"))
@@ -117,21 +117,21 @@ def read_swaps(kernel: Kernel) -> tuple[SwapArea, ...]:
 
 
 def read_total(kernel: Kernel) -> int:
-    """All memory that the host has, in bytes.
+    """All memory of the host in bytes.
 
     Raises:
         OSError: ``/proc/meminfo`` cannot be read.
-        Unreadable: it does not say.
+        Unreadable: the figure is missing.
     """
     return _of_meminfo(kernel, "MemTotal")
 
 
 def read_swap_free(kernel: Kernel) -> int:
-    """Bytes left on all swap areas that may be written to: not those that are being turned off.
+    """Free bytes on all swap areas, without those that are being turned off.
 
     Raises:
         OSError: ``/proc/meminfo`` cannot be read.
-        Unreadable: it does not say.
+        Unreadable: the figure is missing.
     """
     return _of_meminfo(kernel, "SwapFree")
 
@@ -144,10 +144,10 @@ def _of_meminfo(kernel: Kernel, name: str) -> int:
 
 
 def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:
-    """Physical addresses of the host's RAM, holes left out, from ``/proc/iomem``.
+    """Physical addresses of the host's RAM, without holes, from ``/proc/iomem``.
 
     Raises:
-        HostError: none is named there; only root is shown the addresses.
+        HostError: no RAM is listed. Only root sees the addresses.
     """
     matches = re.finditer(
         r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM$", kernel.read("/proc/iomem"), re.MULTILINE
@@ -160,12 +160,12 @@ def read_system_ram(kernel: Kernel) -> tuple[Range, ...]:
 
 
 def read_boot_id(kernel: Kernel) -> str:
-    """The random identity of this boot; records from another boot describe a state that is gone."""
+    """The random identity of this boot. Records of another boot describe a state that no longer exists."""
     return kernel.read("/proc/sys/kernel/random/boot_id").strip()
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
-    """Bytes by field name; fields that are counts, not sizes, are left out."""
+    """Bytes by field name. Fields that are counts are left out."""
     return {
         match[1]: int(match[2]) * KIB
         for match in re.finditer(r"^(\S+):[ \t]+([0-9]{1,17}) kB$", text, re.MULTILINE)
@@ -173,13 +173,13 @@ def parse_meminfo(text: str) -> dict[str, int]:
 
 
 def parse_swaps(text: str) -> tuple[SwapArea, ...]:
-    """The active swap areas of ``/proc/swaps`` (sizes there are in KiB), with or without its first line.
+    """The active swap areas of ``/proc/swaps`` (sizes there are in KiB), with or without the header.
 
-    Names have their white space escaped, and ``(deleted)`` behind them when the file was removed
-    (swap_show in mm/swapfile.c). Columns that a later kernel may add are left out.
+    White space in names is escaped, and ``(deleted)`` follows the name of a removed file (swap_show in
+    mm/swapfile.c). Columns that a later kernel adds are ignored.
 
     Raises:
-        Unreadable: a line does not name an area.
+        Unreadable: a line does not describe an area.
     """
     areas = []
     for line in text.split("\n"):
@@ -201,10 +201,10 @@ def parse_swaps(text: str) -> tuple[SwapArea, ...]:
 
 
 def parse_pressure(text: str) -> Pressure:
-    """The ``some`` line of a PSI file (percent and microseconds there).
+    """The ``some`` line of a PSI file. Percent and microseconds become ratios and seconds.
 
     Raises:
-        Unreadable: it has none.
+        Unreadable: there is no such line.
     """
     match = _SOME.search(text)
     if match is None:
@@ -217,7 +217,7 @@ def parse_pressure(text: str) -> Pressure:
 
 
 def read_pressure(kernel: Kernel, path: str) -> Pressure | None:
-    """PSI from a file, None where the kernel was booted without it, or writes something else."""
+    """PSI from a file; None where the kernel was booted without PSI, or the file is malformed."""
     try:
         return parse_pressure(kernel.read(path))
     except (OSError, Unreadable):

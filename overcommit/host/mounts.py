@@ -1,4 +1,4 @@
-"""What kind of file system a mapped file lies on."""
+"""The type of the file system that a mapped file lies on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from overcommit.host.kernel import Kernel
 
 
 class FileSystem(NamedTuple):
-    """``dax``: its files are mapped without page cache."""
+    """A type of file system. ``dax``: its files are mapped without page cache."""
 
     kind: str
     dax: bool
 
 
 def read_file_systems(kernel: Kernel, pid: int) -> dict[str, FileSystem]:
-    """Those that a process sees, by device number as smaps has it: in hexadecimal.
+    """The file systems that a process sees, by device number in hexadecimal, as smaps writes it.
 
     Raises:
         OSError: its mounts cannot be read.

@@ -1,4 +1,4 @@
-"""Memory nodes: what each has free, and how much of a domain lies on each."""
+"""Memory nodes (NUMA): the free memory of each, and how much of a domain lies on each."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from overcommit.model.nodes import MemoryNode
 from overcommit.units import parse_nodes
 
 _DROPPABLE = ("Active(file)", "Inactive(file)", "SReclaimable")
-"""What MemAvailable counts beside free memory (mm/show_mem.c, si_mem_available)."""
+"""The fields that MemAvailable counts beside free memory (mm/show_mem.c, si_mem_available)."""
 DIRECTORY = "/sys/devices/system/node"
 
 
 def read_nodes(kernel: Kernel) -> tuple[tuple[MemoryNode, ...], tuple[Gap, ...]]:
-    """The nodes that are online and have memory, by number, and those that cannot be read.
+    """The online nodes with memory, by number, and a gap for each that cannot be read.
 
-    Documentation/ABI/stable/sysfs-devices-node. None at all on a kernel that knows no nodes.
+    Empty on a kernel without NUMA. See Documentation/ABI/stable/sysfs-devices-node.
     """
     nodes, gaps = [], []
     try:
@@ -50,13 +50,13 @@ def read_nodes(kernel: Kernel) -> tuple[tuple[MemoryNode, ...], tuple[Gap, ...]]
 
 
 def read_allowed(kernel: Kernel, pid: int) -> frozenset[int] | None:
-    """The nodes that a process may have memory on, by its cpuset; None where the kernel does not say.
+    """The nodes that a process may use, by its cpuset; None where the kernel does not tell.
 
     ``Mems_allowed_list`` of ``/proc/PID/status`` (Documentation/filesystems/proc.rst).
 
     Raises:
-        OSError: the process left.
-        Unreadable: it is no list of nodes.
+        OSError: the process has exited.
+        Unreadable: the value is not a list of nodes.
     """
     match = re.search(r"^Mems_allowed_list:[ \t]*(.*)$", kernel.read(f"/proc/{pid}/status"), re.MULTILINE)
     if match is None:
@@ -68,14 +68,14 @@ def read_allowed(kernel: Kernel, pid: int) -> frozenset[int] | None:
 
 
 def read_placement(kernel: Kernel, cgroup_path: str) -> dict[int, int]:
-    """Bytes of guest memory by node: what a cgroup is charged for anonymous and shared memory.
+    """Bytes of guest memory by node: anonymous and shared memory that is charged to a cgroup.
 
-    Documentation/admin-guide/cgroup-v2.rst, memory.numa_stat. Guest RAM is one or the other; QEMU's own
-    anonymous memory, a few MiB, is counted as well.
+    Guest RAM is one or the other. QEMU's own anonymous memory, a few MiB, is included. See memory.numa_stat
+    in Documentation/admin-guide/cgroup-v2.rst.
 
     Raises:
-        OSError: the cgroup vanished, or its kernel knows no nodes.
-        Unreadable: memory.numa_stat is not what it should be.
+        OSError: the cgroup vanished, or the kernel has no NUMA.
+        Unreadable: memory.numa_stat is malformed.
     """
     placement: dict[int, int] = {}
     for line in kernel.read(f"{ROOT}{cgroup_path}/memory.numa_stat").split("\n"):

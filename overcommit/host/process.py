@@ -1,4 +1,4 @@
-"""A QEMU process: its identity."""
+"""The identity of a QEMU process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from overcommit.host.kernel import Kernel, start_time_of
 
 
 def read_start_time(kernel: Kernel, pid: int) -> int:
-    """Start time in clock ticks since boot: field 22 of ``/proc/PID/stat``.
+    """The start time of a process in clock ticks since boot: field 22 of ``/proc/PID/stat``.
 
     Raises:
         Gone: there is no such process.
-        Unreadable: its statistics are not what they should be.
+        Unreadable: the file is malformed.
     """
     try:
         statistics = kernel.read(f"/proc/{pid}/stat")

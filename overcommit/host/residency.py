@@ -1,4 +1,4 @@
-"""How much of a guest's memory the host holds, and where the rest of it is."""
+"""How much of a guest's memory is in memory, and how much is in swap."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from overcommit.model.ranges import normalise, total_size
 def residency_of(
     kernel: Kernel, pid: int, blocks: Sequence[Block], mappings: Sequence[Mapping] | None = None
 ) -> Residency:
-    """By the page map; what of shared memory is in swap only smaps shows (``mappings``, if it was read).
+    """Residency by the page map. Shared memory in swap is visible in smaps only (``mappings``, if read).
 
-    Documentation/filesystems/proc.rst, Swap.
+    See Swap in Documentation/filesystems/proc.rst.
 
     Raises:
         Gone: the process has exited.

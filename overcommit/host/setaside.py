@@ -1,4 +1,4 @@
-"""Memory that MemAvailable says nothing about: set aside as huge pages, or in ZFS's cache."""
+"""Memory that MemAvailable does not count as available: huge pages, and ZFS's cache."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ ARC = "/proc/spl/kstat/zfs/arcstats"
 
 
 def read_huge_pages(kernel: Kernel) -> HugePages:
-    """All sizes together; a kernel without huge pages (CONFIG_HUGETLBFS) has set none aside.
+    """The huge pages of all sizes; 0 on a kernel without huge pages (CONFIG_HUGETLBFS).
 
-    ``nr_hugepages`` and ``free_hugepages`` per size, surplus pages counted in
-    (Documentation/admin-guide/mm/hugetlbpage.rst). MemTotal counts them, MemAvailable does not, and
-    ``HugePages_Total`` in ``/proc/meminfo`` knows the default size only.
+    ``nr_hugepages`` and ``free_hugepages`` per size, surplus pages included
+    (Documentation/admin-guide/mm/hugetlbpage.rst). MemTotal counts them, MemAvailable does not.
+    ``HugePages_Total`` in ``/proc/meminfo`` has the default size only.
 
     Raises:
-        OSError: a size is there, but cannot be read.
-        Unreadable: a count of it is no number.
+        OSError: a size exists, but cannot be read.
+        Unreadable: a count is not a number.
     """
     total = free = 0
     for name in kernel.list(HUGE_PAGES) if kernel.exists(HUGE_PAGES) else ():
@@ -35,11 +35,11 @@ def read_huge_pages(kernel: Kernel) -> HugePages:
 
 
 def read_arc(kernel: Kernel) -> Arc | None:
-    """ZFS's cache, None without ZFS: ``size`` and ``c_min`` of its kstat, in bytes.
+    """ZFS's cache; None without ZFS. The figures are ``size`` and ``c_min`` of its kstat, in bytes.
 
     Raises:
-        OSError: it is there, but cannot be read.
-        Unreadable: it has other rows than OpenZFS 2.x writes.
+        OSError: the kstat exists, but cannot be read.
+        Unreadable: the kstat does not have the rows of OpenZFS 2.x.
     """
     if not kernel.exists(ARC):
         return None

@@ -1,4 +1,4 @@
-"""Settings of the kernel and services that bear on memory, for ``doctor``."""
+"""Settings of the kernel and services that affect memory, for ``doctor``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ SERVICES = (
     *("systemd-oomd.service", "earlyoom.service", "nohang.service", "nohang-desktop.service"),
     *("numad.service", "tuned.service"),
 )
-"""What kills when memory is short, what moves memory between nodes, and what sets all of this by profiles."""
+"""Services that kill processes when memory is short, that move memory between nodes, or that set profiles of
+memory settings.
+"""
 _TUNED = "/etc/tuned/active_profile"
 _BOOT_TOOLS = (
     *("/usr/sbin/proxmox-boot-tool", "/usr/sbin/update-grub", "/usr/sbin/grubby", "/sbin/grubby"),
@@ -31,10 +33,10 @@ _T = TypeVar("_T")
 
 
 def read_settings(kernel: Kernel) -> tuple[HostSettings, tuple[Gap, ...]]:
-    """All of them, and those that are there and cannot be read.
+    """All settings, and a gap for each that exists and cannot be read.
 
     Documentation/admin-guide/sysctl/vm.rst and Documentation/admin-guide/mm/transhuge.rst. Systemd gives a
-    service a group of its own while it is active.
+    service a cgroup while it is active.
     """
     gaps: list[Gap] = []
 
@@ -73,7 +75,10 @@ def _hierarchy(kernel: Kernel) -> Hierarchy | None:
 
 
 def _attempt(gaps: list[Gap], path: str, call: Callable[[], _T]) -> _T | None:
-    """What the call gives; None where there is no such file, and where it cannot be read also a gap."""
+    """The result of the call.
+
+    None where there is no such file, and None with a gap where it cannot be read.
+    """
     try:
         return call()
     except FileNotFoundError:

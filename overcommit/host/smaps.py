@@ -1,7 +1,7 @@
 """The mappings of a process, from ``/proc/PID/smaps`` (Documentation/filesystems/proc.rst).
 
-Making that file the kernel walks all page tables of the process, so it is read once for each look. Of a
-QEMU's hundreds of mappings few are large or marked; only of those the figures are read.
+For that file the kernel walks all page tables of the process, so it is read only once per snapshot. QEMU has
+hundreds of mappings, of which few are large or marked. Figures are parsed for those only.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ DELETED = " (deleted)"
 _KNOWN = """rd wr ex sh mr mw me ms gd gu pf dw lo lf io sr rr dc de ac nr ht sf nl ar wf dd dp bt sd mm hg nh
 mg um uw ui mt ss sl mp"""
 KNOWN_FLAGS = frozenset(_KNOWN.split())
-"""What the kernel writes behind VmFlags (fs/proc/task_mmu.c, show_smap_vma_flags)."""
+"""The flags that the kernel writes in VmFlags (fs/proc/task_mmu.c, show_smap_vma_flags)."""
 
 
 class Mapping(NamedTuple):
-    """One mapping. ``device`` is the number of its file system, 00:00 for none; ``path`` the file's name."""
+    """One mapping.
+
+    ``device`` is the number of its file system, 00:00 for none. ``path`` is the file's name.
+    """
 
     span: Range
     device: str
@@ -40,7 +43,7 @@ class Mapping(NamedTuple):
         """One of its figures in bytes; 0 where the kernel has no such line.
 
         Raises:
-            Unreadable: it is no number.
+            Unreadable: the figure is not a number.
         """
         _, found, rest = self.figures.partition(f"\n{name}:")
         if not found:
@@ -52,16 +55,16 @@ class Mapping(NamedTuple):
 
     @property
     def of_device(self) -> bool:
-        """Whether it is a device's own memory, such as a mapped BAR, and no RAM.
+        """Whether it is memory of a device, such as a mapped BAR, and not RAM.
 
-        The kernel marks what has no pages of its own (VM_IO, VM_PFNMAP). QEMU marks what it maps of a device
-        MADV_DONTFORK just as it does guest RAM (system/physmem.c, ram_block_add).
+        The kernel marks mappings without pages of their own (VM_IO, VM_PFNMAP). QEMU marks mapped device
+        memory MADV_DONTFORK, as it does guest RAM (system/physmem.c, ram_block_add).
         """
         return not self.flags.isdisjoint({"io", "pf"}) or self.path.startswith("anon_inode:")
 
     @property
     def file(self) -> str:
-        """The file's name without what says that it was removed."""
+        """The file's name without the kernel's mark of a removed file."""
         return self.path.removesuffix(DELETED)
 
 
@@ -69,7 +72,7 @@ def parse_smaps(text: str) -> Iterator[Mapping]:
     """The mappings, by address.
 
     Raises:
-        Unreadable: a mapping does not begin as the kernel writes it.
+        Unreadable: the first line of a mapping is malformed.
     """
     first, *others = text.split(_FLAGS)
     if not others and first.strip():
@@ -80,7 +83,7 @@ def parse_smaps(text: str) -> Iterator[Mapping]:
         header, _, figures = mapping.partition("\n")
         match = _HEADER.match(header)
         if match is None:
-            # Everybody may read a gap's reason, and nobody is told where QEMU's memory lies.
+            # A gap's reason is public, and QEMU's addresses must not be.
             shown = excerpt(_ADDRESS.sub("?", header))
             raise Unreadable(f"a mapping in smaps begins with {shown}")
         yield Mapping(

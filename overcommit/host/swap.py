@@ -1,4 +1,4 @@
-"""What swap is made of: the devices under it and what they did, encryption, zswap, what went out so far."""
+"""Swap: the devices under it and their counters, encryption, zswap, and the traffic so far."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from overcommit.units import KIB, PAGE_SIZE
 ZSWAP = "/sys/module/zswap/parameters"
 _VMSTAT = "/proc/vmstat"
 _WRITTEN_BACK_UNIT = 4 * KIB
-"""``bd_stat`` counts in 4 KiB whatever the size of a page is (zram.rst)."""
+"""``bd_stat`` counts units of 4 KiB, whatever the page size is (zram.rst)."""
 
 
 def read_areas(kernel: Kernel, areas: tuple[SwapArea, ...]) -> tuple[tuple[SwapArea, ...], tuple[Gap, ...]]:
-    """The same areas with what can be told of their devices, and what cannot be told."""
+    """The same areas with their devices, and a gap for each device that cannot be read."""
     known, gaps = [], []
     for area in areas:
         try:
@@ -43,14 +43,14 @@ def read_areas(kernel: Kernel, areas: tuple[SwapArea, ...]) -> tuple[tuple[SwapA
 
 
 def read_traffic(kernel: Kernel) -> SwapTraffic | None:
-    """What went to swap since boot, None on a kernel without it (CONFIG_VM_EVENT_COUNTERS).
+    """Bytes that went to swap since boot; None on a kernel without CONFIG_VM_EVENT_COUNTERS.
 
-    ``pswpout`` of ``/proc/vmstat`` counts pages written to any area. A page that zswap keeps is a ``zswpout``
-    instead, and becomes a ``pswpout`` too when zswap puts it out (``zswpwb``, since Linux 6.8).
+    ``pswpout`` of ``/proc/vmstat`` counts pages written to any area. A page that zswap keeps is counted in
+    ``zswpout`` instead, and in ``pswpout`` too when zswap writes it back (``zswpwb``, since Linux 6.8).
 
     Raises:
         OSError: it cannot be read.
-        Unreadable: a counter is no number.
+        Unreadable: a counter is not a number.
     """
     counts = rows(kernel.read(_VMSTAT))
     if "pswpout" not in counts:
@@ -64,14 +64,14 @@ def read_traffic(kernel: Kernel) -> SwapTraffic | None:
 
 
 def read_zswap(kernel: Kernel) -> Zswap | None:
-    """The compressed cache in front of swap, None on a kernel without it (CONFIG_ZSWAP).
+    """The compressed cache in front of swap; None on a kernel without CONFIG_ZSWAP.
 
-    ``Zswap`` and ``Zswapped`` of ``/proc/meminfo``: what it takes and what was put in (since Linux 5.19);
-    Documentation/admin-guide/mm/zswap.rst.
+    ``Zswap`` and ``Zswapped`` of ``/proc/meminfo`` are the memory that it occupies and the memory that was
+    put in (since Linux 5.19; Documentation/admin-guide/mm/zswap.rst).
 
     Raises:
-        OSError: it is there, but cannot be read.
-        Unreadable: the kernel does not say what it takes.
+        OSError: its settings exist, but cannot be read.
+        Unreadable: the kernel does not say how much memory it occupies.
     """
     if not kernel.exists(f"{ZSWAP}/enabled"):
         return None
@@ -90,7 +90,7 @@ def _with_device(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
 
 
 def _with_pool(kernel: Kernel, area: SwapArea, directory: str) -> SwapArea:
-    """What a zram device holds, and the device to which it may write that (CONFIG_ZRAM_WRITEBACK)."""
+    """The area with the content of its zram device, and the device for writeback (CONFIG_ZRAM_WRITEBACK)."""
     pool, limit = parse_zram(kernel.read(f"{directory}/mm_stat"))
     area = dataclasses.replace(area, pool=pool, pool_limit_bytes=limit)
     backing = (
@@ -125,7 +125,7 @@ def _directory_of(kernel: Kernel, area: SwapArea) -> str:
     """The sysfs directory of the block device that an area lies on.
 
     Raises:
-        HostError: it cannot be told, as on a file system over a network.
+        HostError: there is none to be found, as on a network file system.
     """
     if area.kind is SwapKind.FILE:
         return directory_of_mount(kernel, read_mount(kernel, area.file))

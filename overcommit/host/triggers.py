@@ -1,7 +1,7 @@
-"""Triggers of pressure stall information: the kernel says when tasks have waited too long for memory.
+"""Triggers of pressure stall information: events when tasks have waited too long for memory.
 
-Documentation/accounting/psi.rst. Each is an open file whose descriptor polls as POLLPRI when its level was
-passed, at most once in its window, and as POLLERR once its cgroup is gone.
+A trigger is an open file. Its descriptor polls as POLLPRI when its threshold was passed, at most once per
+window, and as POLLERR once its cgroup is gone (Documentation/accounting/psi.rst).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallLevel:
-    """``stall_seconds`` within a window, of some task, or of all that could have run (full)."""
+    """A threshold: ``stall_seconds`` within a window, of some task, or of all non-idle tasks (full)."""
 
     share: Literal["some", "full"]
     stall_seconds: float
@@ -47,37 +47,37 @@ class StallLevel:
 
 
 PRESSED = StallLevel(share="some", stall_seconds=0.1, window_seconds=1.0)
-"""Somebody waits a tenth of the time: look before the next tick is due."""
+"""Some task waits for a tenth of the time: read the host before the next tick is due."""
 STALLED = StallLevel(share="full", stall_seconds=0.05, window_seconds=1.0)
-"""For a twentieth of the time nothing on the host could run for want of memory."""
+"""For a twentieth of the time all non-idle tasks of the host wait for memory."""
 
 
 class Trigger(Protocol):
-    """One trigger; it ends when it is closed."""
+    """One trigger. It exists until it is closed."""
 
     def fileno(self) -> int:
         """The descriptor to poll for POLLPRI."""
         ...
 
     def close(self) -> None:
-        """End it."""
+        """Remove the trigger."""
         ...
 
 
 class Triggers(Protocol):
-    """Where triggers come from."""
+    """The source of triggers."""
 
     def open(self, path: str, level: StallLevel) -> Trigger:
-        """Begin one on a PSI file: `HOST_MEMORY`, or a cgroup's ``memory.pressure``.
+        """Set a trigger on a PSI file: `HOST_MEMORY`, or a cgroup's ``memory.pressure``.
 
         Raises:
-            HostError: this kernel has none, or does not permit it.
+            HostError: the kernel has no triggers, or does not permit one.
         """
         ...
 
 
 class LocalTrigger:
-    """`Trigger` of this kernel's."""
+    """A trigger of this kernel."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -94,7 +94,7 @@ class LocalTrigger:
 
 
 class LocalTriggers:
-    """`Triggers` of this kernel's."""
+    """Triggers of this kernel."""
 
     def open(self, path: str, level: StallLevel) -> LocalTrigger:
         """See `Triggers.open`."""

@@ -1,4 +1,4 @@
-"""Libvirt: which domains there are, what they are made of, and their balloons.
+"""Libvirt: the running domains, their definitions, and their balloons.
 
-`overcommit.hypervisor.libvirt_client` is the only module that imports libvirt.
+Only `overcommit.hypervisor.libvirt_client` imports libvirt.
 """

@@ -1,8 +1,8 @@
-"""What libvirt tells of all domains in one call (virConnectGetAllDomainStats).
+"""Statistics of all domains in one libvirt call (virConnectGetAllDomainStats).
 
-With NOWAIT a domain whose job somebody else holds is left without its guest's figures, and nobody is waited
-for. A QEMU that hangs while it is asked holds up the call all the same, and has its job taken from then on:
-the next call leaves it out. A driver that has no such call (QEMU's has) is asked of each domain by itself.
+With NOWAIT a domain whose job somebody else holds has no guest figures, and the call does not wait for it. A
+QEMU that hangs while it is asked still delays the call. It holds its job from then on, so the next call
+leaves it out. A driver without this call (QEMU's has it) is asked about each domain by itself.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import Any, NamedTuple
 from overcommit.model.facts import RunState
 
 _NO_SUPPORT, _ARGUMENT_UNSUPPORTED = 3, 74
-"""VIR_ERR_NO_SUPPORT; VIR_ERR_ARGUMENT_UNSUPPORTED: a flag that this libvirtd does not know."""
+"""VIR_ERR_NO_SUPPORT; VIR_ERR_ARGUMENT_UNSUPPORTED: this libvirtd does not know a flag."""
 _DISKS = "block.count"
 _MAXIMUM, _CURRENT = "balloon.maximum", "balloon.current"
 _ASKED = ("balloon.last-update", "balloon.rss")
-"""What is there only if the QEMU was asked."""
+"""Figures that are present only if QEMU was asked."""
 
 
 class DomainStats(NamedTuple):
-    """Of one domain: ``figures`` as `virDomainMemoryStats` names them (KiB), None where nobody was asked.
+    """Statistics of one domain.
 
-    ``read_bytes`` by all of its disks together; likewise.
+    ``figures`` has the names of `virDomainMemoryStats` (KiB); None where QEMU was not asked. ``read_bytes``
+    is the sum over its disks; None likewise.
     """
 
     name: str
@@ -35,12 +36,12 @@ class DomainStats(NamedTuple):
 
 
 def state_of(number: int) -> RunState:
-    """By virDomainState."""
+    """The run state of a virDomainState."""
     return {1: RunState.RUNNING, 3: RunState.PAUSED}.get(number, RunState.OTHER)
 
 
 def ask_all(libvirt: Any, connection: Any) -> list[DomainStats]:
-    """All active domains.
+    """The statistics of all active domains.
 
     Raises:
         libvirtError: libvirtd refused.
@@ -86,7 +87,7 @@ def _read_bytes(values: Mapping[str, Any]) -> int | None:
 
 
 def _alone(libvirt: Any, domain: Any) -> dict[str, Any]:
-    """The same of a driver that tells of each by itself."""
+    """The statistics of one domain, for a driver without the call for all."""
     values = {"state.state": domain.state()[0], _MAXIMUM: domain.maxMemory()}
     try:
         figures = domain.memoryStats()

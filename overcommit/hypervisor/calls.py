@@ -1,9 +1,9 @@
-"""Calls that nobody can cancel, each with a deadline.
+"""Calls with deadlines that cannot be cancelled.
 
-A QEMU that does not answer blocks its caller for 30 s or for ever, and libvirt has no way to cancel. Such a
-call is left behind in its thread until it returns. How many may be is bounded: libvirtd works on no more than
-a few requests of one connection at a time (``max_client_requests``), on few of all of them, and serves nobody
-once those are used up.
+A QEMU that does not answer blocks its caller for 30 s or for ever, and libvirt cannot cancel a call. After
+the deadline the call stays in its thread until it returns. The number of such calls is bounded, because
+libvirtd handles only a few requests of one connection at a time (``max_client_requests``), and few in all.
+Once those are used up, it serves no client.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Worker:
 
 
 class Calls:
-    """Runs calls in threads that it keeps: one for each subject, and ``most`` in all, at a time."""
+    """Runs calls in kept threads: one at a time for each subject, and ``most`` at a time in all."""
 
     def __init__(self, clock: Clock, *, most: int) -> None:
         self._clock = clock
@@ -48,11 +48,11 @@ class Calls:
         self._closed = False
 
     def bounded(self, subject: str, doing: str, call: Callable[[], _T], *, seconds: float) -> _T:
-        """What ``call`` returns or raises.
+        """The result of ``call``, or its exception.
 
         Raises:
-            HostError: it does not return within ``seconds``; or one of the same subject, or too many, have
-                not returned yet, and it was not begun.
+            HostError: it does not return within ``seconds``. Or it was not started, because a call of the
+                same subject, or too many calls, have not returned yet.
         """
         worker = self._begin(subject, doing)
         answers: queue.SimpleQueue[_Answer[_T]] = queue.SimpleQueue()
@@ -75,13 +75,13 @@ class Calls:
         return cast("_T", value)
 
     def waiting_seconds(self, subject: str) -> float | None:
-        """For how long a call of this subject has not returned, None where there is none."""
+        """For how long a call of this subject has not returned; None: there is none."""
         with self._lock:
             begun = self._begun.get(subject)
         return None if begun is None else self._clock.monotonic() - begun
 
     def is_full(self) -> bool:
-        """Whether no call may be begun before another returns."""
+        """Whether no call can be started before another returns."""
         return len(self._begun) >= self._most
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Calls:
                 )
             try:
                 worker = self._idle.pop() if self._idle else _Worker()
-            except RuntimeError as error:  # the unit's TasksMax, say: the subject is not to wait for ever
+            except RuntimeError as error:  # e.g. the unit's TasksMax; the subject must not wait for ever
                 raise HostError(f"libvirt could not {doing}: no thread for it: {error}") from error
             self._begun[subject] = now
             return worker

@@ -1,4 +1,4 @@
-"""Libvirt's persistent definitions. All of it asks libvirtd alone, and no QEMU."""
+"""Libvirt's persistent definitions. These calls ask libvirtd alone, and no QEMU."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def list_defined(libvirt: Any, connection: Any) -> tuple[DefinedDomain, ...]:
 
 
 def definition_of(libvirt: Any, look_up: Callable[[], Any], *, secrets: bool, transient: bool) -> str | None:
-    """What the next start begins with; None where there is no domain, or none that outlives its run.
+    """The definition for the next start; None where there is no domain, or it is transient.
 
-    ``transient``: also what a domain without a persistent definition was started by.
+    ``transient``: for a transient domain, the definition that it was started with.
     """
     flags = libvirt.VIR_DOMAIN_XML_INACTIVE | (libvirt.VIR_DOMAIN_XML_SECURE if secrets else 0)
     try:

@@ -1,4 +1,4 @@
-"""The memory-related part of a live domain XML."""
+"""Parses the memory part of a live domain XML."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from overcommit.units import KIB, parse_nodes
 LABELS_NAMESPACE = "urn:overcommit:domain:1"
 """Namespace of ``<overcommit:labels tier="batch"/>`` in a domain's ``<metadata>``."""
 CLAIM_NAMESPACE = "urn:overcommit:claim:1"
-"""Namespace of our own ``<overcommit:claim>`` there."""
+"""Namespace of this program's ``<overcommit:claim>`` there."""
 
 # Devices that pin guest RAM or forbid discarding it: QEMU then ignores the balloon silently
 # (virtio_balloon_inhibited, hw/virtio/virtio-balloon.c) and pages cannot be reclaimed.
@@ -45,12 +45,12 @@ _AGENT = "./devices/channel/target[@type='virtio'][@name='org.qemu.guest_agent.0
 
 
 def parse_definition(xml: str) -> Definition:
-    """Read what bears on reclaim from ``virsh dumpxml`` of a live domain.
+    """The facts that affect reclaim, from ``virsh dumpxml`` of a live domain.
 
-    The XML comes from libvirtd, which serialises it itself; tenants cannot put entities into it.
+    The XML comes from libvirtd, which serialises it itself. Tenants cannot put entities into it.
 
     Raises:
-        Unreadable: not a domain definition, or one of a size or a device that is not known.
+        Unreadable: it is not a domain definition, or has a size or a device that is not known.
     """
     root = _root(xml)
     memory = root.find("./memory")
@@ -88,11 +88,11 @@ def parse_definition(xml: str) -> Definition:
 
 
 _BINDING = {"strict", "restrictive"}
-"""What is bound falls back to no other node; ``strict`` is what libvirt takes where nothing is said."""
+"""Modes without fallback to another node; ``strict`` is libvirt's default."""
 
 
 def _bindings(root: ET.Element) -> Iterator[NodeBinding]:
-    """Of cells and memory devices with nodes of their own, and of the rest."""
+    """The bindings of memory cells and memory devices with nodes of their own, and of the rest."""
     rest = root.find("./numatune/memory")
     mode = rest.get("mode", "strict") if rest is not None else "strict"
     cells = {cell.get("id"): cell for cell in root.findall("./cpu/numa/cell")}
@@ -119,7 +119,7 @@ def claim_element(claim: Mapping[str, int]) -> str:
 
 
 def _claim(element: ET.Element | None) -> dict[str, int]:
-    """What somebody else has changed so that it makes no sense is none."""
+    """The claim in the metadata; empty where somebody changed it to nonsense."""
     if element is None:
         return {}
     try:
@@ -129,15 +129,15 @@ def _claim(element: ET.Element | None) -> dict[str, int]:
 
 
 def _manager(metadata: ET.Element) -> str | None:
-    """Who put a piece of metadata there, by its namespace."""
+    """The program that put an element into the metadata, by its namespace."""
     return _MANAGERS.get(metadata.tag.removeprefix("{").partition("}")[0])
 
 
 def resized_device(xml: str, alias: str, requested_bytes: int) -> str | None:
-    """A virtio-mem device's own XML with another size requested; None where there is no such device.
+    """A virtio-mem device's XML with another requested size; None where there is no such device.
 
     Raises:
-        Unreadable: not a domain definition.
+        Unreadable: it is not a domain definition.
     """
     for device in _root(xml).findall(VIRTIO_MEM):
         requested = device.find("./target/requested")

@@ -1,7 +1,7 @@
-"""Libvirt's events: what happened to domains, and to the connection, as reasons to look again.
+"""Libvirt's events about domains and the connection, as reasons to read the host again.
 
-An event that is lost does no harm, because nothing is known from events alone. Nothing but telling is done in
-a callback: they all run in libvirt's one loop, and while one runs, no call on the connection gets an answer.
+A lost event does no harm, because no decision depends on an event alone. A callback only notifies: all
+callbacks run in libvirt's one loop, and during a callback no call on the connection gets an answer.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from overcommit.model.wake import Wake, WakeKind
 from overcommit.units import KIB, format_size
 
 Notify = Callable[[Wake], None]
-"""Gets a wake from any thread, and returns at once."""
+"""Takes a wake from any thread, and returns at once."""
 
 _LIFECYCLE = dict(enumerate(("defined", "undefined", "started", "paused", "resumed", "stopped")))
+"""Names of virDomainEventType."""
 _LIFECYCLE |= {6: "shutting down", 7: "suspended", 8: "crashed"}
 """virDomainEventType."""
 _AGENT = {1: "connected", 2: "disconnected"}
 _CLOSED = {0: "error", 1: "libvirtd closed it", 2: "libvirtd does not answer", 3: "closed"}
-"""virConnectCloseReason."""
+"""Names of virConnectCloseReason."""
 _UNLIKELY_RETRY_SECONDS = 1.0
 
 
@@ -35,7 +36,7 @@ def _nothing(*_: object) -> str:
     return ""
 
 
-# By the names of virDomainEventID, for an older libvirt lacks some; each with what its arguments say.
+# By the names of virDomainEventID, because an older libvirt lacks some; with the meaning of the arguments.
 _EVENTS: dict[str, tuple[WakeKind, Callable[..., str]]] = {
     "LIFECYCLE": (WakeKind.LIFECYCLE, _lifecycle),
     "REBOOT": (WakeKind.REBOOT, _nothing),
@@ -51,10 +52,13 @@ _EVENTS: dict[str, tuple[WakeKind, Callable[..., str]]] = {
 
 
 def subscribe(libvirt: Any, connection: Any, notify: Notify) -> Callable[[], None]:
-    """Tell of all that bears on reclaim, and of the end of the connection; the result ends it.
+    """Notify of all events that affect reclaim, and of the end of the connection.
 
-    Registers each event once: the binding has one callback for each on a connection. What this libvirtd does
-    not know is left out, and seen a tick later. Waits for libvirtd.
+    Each event is registered once, because the binding has one callback per event on a connection. An event
+    that this libvirtd does not know is left out; the next tick sees the change. Waits for libvirtd.
+
+    Returns:
+        A function that ends the subscription.
     """
     registered: list[int] = []
 
@@ -84,21 +88,25 @@ def subscribe(libvirt: Any, connection: Any, notify: Notify) -> Callable[[], Non
 
 
 class EventLoop:
-    """Libvirt's own event loop in a thread of ours; without it there are no events and no keepalive."""
+    """Libvirt's own event loop in a thread. Without it there are no events and no keepalive."""
 
     def __init__(self, libvirt: Any, clock: Clock) -> None:
-        """Register it: before a connection is opened, for libvirt asks for it only then."""
+        """Register the loop. It must be registered before a connection is opened."""
         self._libvirt = libvirt
         self._clock = clock
         self._stopping = False
         libvirt.virEventRegisterDefaultImpl()
-        # It sleeps until something happens: this timer, which is off, is how it is told to stop.
+        # The loop sleeps until an event. Enabling this timer wakes it so that it can stop.
         self._timer = libvirt.virEventAddTimeout(-1, lambda *_: None, None)
         self._thread = threading.Thread(target=self._run, name="libvirt events", daemon=True)
         self._thread.start()
 
     def stop(self, *, seconds: float) -> bool:
-        """End the thread; whether it has ended within so long."""
+        """End the thread.
+
+        Returns:
+            Whether it has ended within ``seconds``.
+        """
         self._stopping = True
         self._libvirt.virEventUpdateTimeout(self._timer, 0)
         self._thread.join(seconds)

@@ -1,10 +1,10 @@
 """Files inside of a guest, through QEMU's guest agent.
 
-Every question to an agent marks the domain as tainted in libvirt, and its tenant may take it for an
-intrusion: only a guest whose owner agreed may be asked anything (`DomainClass.guest_help`).
+Each question to an agent marks the domain as tainted in libvirt, and the tenant may take it for an intrusion.
+So a guest is asked only if its class allows it (`DomainClass.guest_help`).
 
-What it answers is a guest's word (rule S8): bounded in bytes and depth before it is parsed, and no text of it
-is kept. What leaves this module are names of a closed set, numbers, and reasons cut short.
+Answers are untrusted input (rule S8). They are bounded in bytes and depth before they are parsed, and their
+text is not kept. Only names of a closed set, numbers, and shortened reasons leave this module.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.port import Hypervisor
 
 DAMON_RECLAIM = "/sys/module/damon_reclaim/parameters"
-"""Where Linux has the settings of DAMON_RECLAIM; they need no commit while it is off."""
+"""The directory of DAMON_RECLAIM's settings (Documentation/admin-guide/mm/damon/reclaim.rst). They need no
+commit while it is off.
+"""
 
 _SECONDS = 5
-"""For an answer; an agent that does not answer is asked nothing more."""
+"""The deadline of an answer. An agent that does not answer is not asked again."""
 _MOST_BYTES = 4096
 _LONGEST = 300
-"""Of what an agent gives as its reason: a guest could write anything there (rule S8)."""
+"""Bound on the characters of an agent's reason. A guest can write anything there (rule S8)."""
 _MOST_ANSWER_BYTES, _MOST_DEPTH = 64 << 10, 8
-"""Of an answer: ten times what `_MOST_BYTES` of a file take, where libvirt's protocol lets 4 MiB through.
-`guest-info` has a line for each of some dozens of commands."""
+"""Bounds of an answer: ten times what `_MOST_BYTES` of a file need, where libvirt's protocol allows 4 MiB.
+`guest-info` has an entry for each of some dozens of commands.
+"""
 _FILE_VERBS = ("open", "read", "write", "flush", "close")
 _COMMANDS = frozenset({"guest-info", *(f"guest-file-{verb}" for verb in _FILE_VERBS)})
-"""Those that anybody here has a use for."""
+"""The agent's commands that this program uses."""
 _MOST_NUMBER = (1 << 64) - 1
 
 # By the words of libvirt and of the agent: codes differ between versions.
@@ -66,14 +69,14 @@ class GuestAgent:
         self._uuid = uuid
 
     def commands(self) -> frozenset[str]:
-        """The commands of those we use that the agent carries out; asking changes nothing in the guest."""
+        """The commands that both this program and the agent know. Asking changes nothing in the guest."""
         answer = self._ask("guest-info")
         with _understood("guest-info"):
             enabled = (known["name"] for known in answer["supported_commands"] if known["enabled"] is True)
             return _COMMANDS.intersection(name for name in enabled if isinstance(name, str))
 
     def read_setting(self, name: str) -> str | None:
-        """A parameter of DAMON_RECLAIM: Y or N, or a number in its shortest form; None: there is none."""
+        """A parameter of DAMON_RECLAIM: Y, N, or a number without leading zeros; None: there is none."""
         text = self.read_file(f"{DAMON_RECLAIM}/{name}")
         if text is None or text in {"Y", "N"}:
             return text
@@ -83,7 +86,7 @@ class GuestAgent:
             return str(min(int(text), _MOST_NUMBER))
 
     def read_file(self, path: str) -> str | None:
-        """The beginning of a file, without white space around it; None: there is no such file."""
+        """The beginning of a file, stripped of white space; None: there is no such file."""
         try:
             with self._open(path, "r") as handle:
                 answer = self._ask("guest-file-read", {"handle": handle, "count": _MOST_BYTES})
@@ -96,7 +99,7 @@ class GuestAgent:
         return data[:_MOST_BYTES].decode(errors="replace").strip()
 
     def write_file(self, path: str, text: str, *, seconds: int = _SECONDS) -> None:
-        """Write to a file; what it means to the guest's kernel may take ``seconds``."""
+        """Write to a file. The guest's kernel may take ``seconds`` to carry it out."""
         data = base64.b64encode(text.encode()).decode()
         with self._open(path, "w") as handle:
             self._ask("guest-file-write", {"handle": handle, "buf-b64": data})
@@ -136,7 +139,7 @@ class GuestAgent:
 
 @contextlib.contextmanager
 def _understood(command: str) -> Iterator[None]:
-    """An answer is a guest's word: whatever it is, it must do no harm (rule S8)."""
+    """Turn malformed answers into a `HostError`, so that they do no harm (rule S8)."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
@@ -144,7 +147,7 @@ def _understood(command: str) -> Iterator[None]:
 
 
 def _nonsense(command: str, why: ValueError | None = None) -> HostError:
-    """What is said of an answer that is none; none of its text."""
+    """The error for a malformed answer. It contains none of the answer's text."""
     about = f": {str(why)[:_LONGEST]}" if why is not None and str(why) and str(why).isprintable() else ""
     return HostError(
         f"the guest agent's answer to {command} is not valid{about}",

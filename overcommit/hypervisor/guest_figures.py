@@ -1,8 +1,8 @@
-"""What a guest can write into its own figures, bounded where it comes in (rule S8).
+"""Bounds on the figures that a guest writes about itself (rule S8).
 
 QEMU computes the size of a balloon from a number that the guest writes (``virtio_balloon_set_config`` and
-``virtio_balloon_get_config`` of QEMU 10.0: ``ram_size - (actual << 12)``, which wraps below zero), and hands
-on the statistics of its driver as they are. A guest was promised its maximum, and has no more than that.
+``virtio_balloon_get_config`` of QEMU 10.0: ``ram_size - (actual << 12)``, which wraps below zero). It passes
+on the driver's statistics unchanged. A guest has no more memory than the maximum that it was promised.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from overcommit.model.facts import BalloonStats, Definition, Gap
 from overcommit.units import format_size
 
 STATISTICS = "guest statistics"
-"""The gap of a guest that says what cannot be."""
+"""The gap of a guest with implausible statistics."""
 MEMORY_DEVICE = "virtio-mem"
-"""The gap of one whose memory devices do."""
+"""The gap of a guest with implausible memory devices."""
 _SIZES = ("usable_bytes", "unused_bytes", "total_bytes", "cache_bytes")
 _COUNTERS = ("swap_in_bytes", "swap_out_bytes", "major_faults")
 MOST_COUNTED = (1 << 63) - 1
-"""No counter of events or bytes gets there in the life of a guest, and all that keep one have room for it."""
+"""No counter of events or bytes gets this high while a guest runs, and every store has room for it."""
 _NAMES = {
     "usable_bytes": "available memory",
     "unused_bytes": "free memory",
@@ -38,30 +38,30 @@ _NAMES = {
 
 
 class CheckedDefinition(NamedTuple):
-    """A definition with sizes that can be, and what was said instead of one that cannot."""
+    """A definition with plausible sizes, and a gap for each implausible one."""
 
     definition: Definition
     gaps: tuple[Gap, ...]
 
 
 def read_balloon(hypervisor: Hypervisor, uuid: str, *, now: float, most_bytes: int) -> BalloonStats:
-    """See `Hypervisor.balloon`; of a guest that was ever promised ``most_bytes``.
+    """The balloon of a guest that was promised at most ``most_bytes``. See `Hypervisor.balloon`.
 
-    A figure that it cannot mean is None, and named in ``doubts``.
+    An implausible figure is None, and named in ``doubts``.
 
     Raises:
-        Gone: the domain is not running any more.
-        Implausible: the guest has its balloon at a size that cannot be.
-        HostError: libvirt does not say.
+        Gone: the domain no longer runs.
+        Implausible: the balloon's size is implausible.
+        HostError: libvirt does not tell.
     """
     return checked_balloon(hypervisor.balloon(uuid, now=now), most_bytes=most_bytes)
 
 
 def checked_balloon(stats: BalloonStats, *, most_bytes: int) -> BalloonStats:
-    """What a guest says, as far as it can be: see `read_balloon`.
+    """The statistics with implausible figures removed. See `read_balloon`.
 
     Raises:
-        Implausible: the guest has its balloon at a size that cannot be.
+        Implausible: the balloon's size is implausible.
     """
     if not 0 <= stats.actual_bytes <= most_bytes:
         raise Implausible(
@@ -83,10 +83,10 @@ def checked_balloon(stats: BalloonStats, *, most_bytes: int) -> BalloonStats:
 
 
 def surveyed_balloon(said: BalloonStats, definition: Definition) -> BalloonStats:
-    """What a guest says in a survey, where plugged memory counts as the balloon's, as far as it can be.
+    """The statistics of a survey, checked. There the balloon's size includes plugged memory.
 
     Raises:
-        Implausible: the guest has its balloon at a size that cannot be.
+        Implausible: the balloon's size is implausible.
     """
     stats = said
     if plugged := definition.plugged_bytes:
@@ -95,7 +95,7 @@ def surveyed_balloon(said: BalloonStats, definition: Definition) -> BalloonStats
 
 
 def implausible_gap(stats: BalloonStats, most_bytes: int) -> Gap | None:
-    """The gap that its ``doubts`` are, None where there are none."""
+    """The gap for the ``doubts`` of the statistics; None: there are none."""
     if not stats.doubts:
         return None
     why = f"the guest reports {'; '.join(stats.doubts)}, but was promised {format_size(most_bytes)}"
@@ -103,29 +103,29 @@ def implausible_gap(stats: BalloonStats, most_bytes: int) -> Gap | None:
 
 
 def read_definition(hypervisor: Hypervisor, uuid: str) -> CheckedDefinition:
-    """The live definition, its memory devices within what they can be.
+    """The live definition, with the sizes of its memory devices checked.
 
     Raises:
-        Gone: the domain is not running any more.
-        HostError: libvirt does not say.
-        ValueError: it is no definition.
+        Gone: the domain no longer runs.
+        HostError: libvirt does not tell.
+        ValueError: it is not a definition.
     """
     return checked_definition(parse_definition(hypervisor.xml(uuid)))
 
 
 def read_defined(hypervisor: Hypervisor, names: Iterable[str]) -> dict[str, Definition]:
-    """How domains are defined that need not run, by name; of some there may be no definition.
+    """The definitions of domains by name, running or not. A domain without a definition is left out.
 
     Raises:
-        HostError: libvirt does not say.
-        Unreadable: one is no definition.
+        HostError: libvirt does not tell.
+        Unreadable: one is not a definition.
     """
     found = ((name, hypervisor.defined(name)) for name in names)
     return {name: parse_definition(xml) for name, xml in found if xml is not None}
 
 
 def checked_definition(definition: Definition) -> CheckedDefinition:
-    """The same with the sizes of each memory device, and of a claim, within the domain's own maximum."""
+    """The same, with the sizes of each memory device and of the claim within the domain's maximum."""
     most = definition.maximum_bytes
     devices = tuple(_bounded(device, most) for device in definition.virtio_mem)
     gaps = tuple(
@@ -154,5 +154,5 @@ def _bounded(device: VirtioMemDevice, most: int) -> VirtioMemDevice:
 
 
 def _said(value: int) -> str:
-    """A figure that can be anything, in few letters."""
+    """An arbitrary figure in few characters."""
     return str(value) if abs(value) < 1 << 20 else f"about 2^{value.bit_length() - 1}"

@@ -1,7 +1,7 @@
-"""The libvirt connection.
+"""The connection to libvirt.
 
-Calls have deadlines (`overcommit.hypervisor.calls`). Those that ask libvirtd alone hang only if it hangs
-itself; those that ask a QEMU hang with that QEMU, which is reported as such.
+Calls have deadlines (`overcommit.hypervisor.calls`). A call that asks libvirtd alone hangs only if libvirtd
+hangs. A call that asks a QEMU hangs with that QEMU, and its error says so.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from overcommit.units import KIB
 CALL_DEADLINE_SECONDS = 10.0
 _BRIEF_MILLISECONDS = 1000
 _MOST_CALLS = 5
-"""``max_client_requests`` of libvirtd.conf: of more requests of one connection, none is even looked at."""
+"""``max_client_requests`` of libvirtd.conf: libvirtd does not read further requests of the connection."""
 _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT = 5, 3
-"""How often libvirtd is asked for a sign of life, and how many may be missing: given up after 20 s."""
+"""The interval of keepalive messages, and how many may be missed: the connection is closed after 20 s."""
 _CLOSING_SECONDS = 1.0
 _MIGRATION_IN = 4
 _JOBS = {
@@ -44,11 +44,11 @@ _JOBS = {
     9: "a backup",
     10: "the removal of a snapshot",
 }
-"""virDomainJobOperation."""
+"""Names of virDomainJobOperation."""
 SURVEYS = ("survey 1", "survey 2", "survey 3")
-"""The subjects of surveys: so many QEMUs may hang on a connection, one survey each."""
+"""The subjects of surveys. One survey may hang for each, so this many QEMUs may hang on a connection."""
 _SECONDS_A_DOMAIN = 0.01
-"""How much longer a survey may take for each: libvirtd asks one QEMU after the other, 1 to 2 ms each."""
+"""Additional time of a survey per domain. Libvirtd asks one QEMU after the other, 1 to 2 ms each."""
 LIBVIRTD = "libvirtd"
 """The subject of calls that ask no QEMU."""
 _VERSIONS = "versions"
@@ -57,7 +57,7 @@ _T = TypeVar("_T")
 
 
 def binding() -> Any:
-    """The module ``libvirt``, told to print nothing.
+    """The module ``libvirt``, set to print nothing.
 
     Raises:
         Unsupported: it is not installed.
@@ -75,7 +75,11 @@ def binding() -> Any:
 
 
 def run_directory(uri: str) -> Path:
-    """Where libvirt keeps the pid files of the domains behind a local URI."""
+    """The directory in which libvirt keeps the pid files of the domains of a local URI.
+
+    Raises:
+        UsageError: the URI is not local QEMU.
+    """
     parts = urlsplit(uri)
     if parts.netloc or "+" in parts.scheme or parts.scheme != "qemu":
         raise UsageError(
@@ -93,7 +97,7 @@ def run_directory(uri: str) -> Path:
 
 
 def _balloon_of(values: Mapping[str, int], now: float) -> BalloonStats:
-    """What virDomainMemoryStats says; ``last_update`` is host time, so a guest cannot fake freshness."""
+    """The statistics of a virDomainMemoryStats. ``last_update`` is host time, so a guest cannot fake it."""
 
     def size(key: str) -> int | None:
         return values[key] * KIB if key in values else None
@@ -123,11 +127,11 @@ class LibvirtClient:
         clock: Clock | None = None,
         deadline_seconds: float = CALL_DEADLINE_SECONDS,
     ) -> None:
-        """Connect, for as long as that takes.
+        """Connect, without a deadline.
 
         Raises:
-            UsageError: a URI that is not local QEMU.
-            Unsupported: no libvirt binding, or libvirtd does not answer.
+            UsageError: the URI is not local QEMU.
+            Unsupported: there is no libvirt binding, or libvirtd does not answer.
         """
         self._uri = uri
         self._run_directory = run_directory(uri)
@@ -146,7 +150,7 @@ class LibvirtClient:
             ) from error
 
     def watch(self, notify: Notify | None) -> None:
-        """Notice a libvirtd that hangs, and deliver events; needs libvirt's event loop to run.
+        """Detect a libvirtd that hangs, and deliver events. Needs libvirt's event loop to run.
 
         Raises:
             HostError: libvirtd does not answer.
@@ -162,22 +166,22 @@ class LibvirtClient:
         self._bounded("deliver events", begin)
 
     def is_open(self) -> bool:
-        """Whether the connection has not been lost; asks nobody."""
+        """Whether the connection is not known to be lost. Asks nothing."""
         try:
             return bool(self._connection.isAlive())
         except self._libvirt.libvirtError:
             return False
 
     def waiting_seconds(self, subject: str) -> float | None:
-        """For how long a call about a domain (its UUID) or of `LIBVIRTD` has not returned."""
+        """For how long a call about a domain (by UUID) or of `LIBVIRTD` has not returned; None: no such call."""
         return self._calls.waiting_seconds(subject)
 
     def is_full(self) -> bool:
-        """Whether so many calls have not returned that no more may be begun on this connection."""
+        """Whether too many calls have not returned, so that no more can be started on this connection."""
         return self._calls.is_full()
 
     def give_sign_of_life(self, *, seconds: float) -> None:
-        """Ask libvirtd alone for the least that it can say.
+        """Make the cheapest call that libvirtd answers by itself.
 
         Raises:
             HostError: it does not answer within ``seconds``.
@@ -185,7 +189,7 @@ class LibvirtClient:
         self._bounded("answer a keepalive", self._connection.getLibVersion, seconds=seconds)
 
     def close(self) -> None:
-        """Leave the connection; what has not returned of it ends by itself."""
+        """Close the connection. Calls that have not returned end by themselves."""
 
         def end() -> None:
             if self._unsubscribe is not None:
@@ -198,7 +202,7 @@ class LibvirtClient:
         self._calls.close()
 
     def describe(self) -> str:
-        """See `Hypervisor.describe`. Libvirtd may try its QEMU anew for this, which takes seconds."""
+        """See `Hypervisor.describe`. Libvirtd may probe its QEMU again for this, which takes seconds."""
 
         def versions() -> tuple[int, int]:
             return self._connection.getLibVersion(), self._connection.getVersion()
@@ -214,7 +218,7 @@ class LibvirtClient:
         return tuple(sorted(self._bounded("list domains", self._list_active)))
 
     def survey(self, *, now: float) -> tuple[Surveyed, ...]:
-        """See `Hypervisor.survey`. One that hangs with a QEMU stays behind: the next leaves that QEMU out."""
+        """See `Hypervisor.survey`. One that hangs with a QEMU is abandoned; the next leaves that QEMU out."""
         waiting = [subject for subject in SURVEYS if self.waiting_seconds(subject) is not None]
         subject = next((subject for subject in SURVEYS if subject not in waiting), SURVEYS[0])
         told = self._bounded(
@@ -258,7 +262,10 @@ class LibvirtClient:
         return self.held_by(uuid) or self.job(uuid)
 
     def held_by(self, uuid: str) -> str | None:
-        """Who holds the domain's monitor. controlInfo needs neither job nor monitor: it never blocks."""
+        """What holds the domain's monitor; None: nothing.
+
+        controlInfo needs no job and no monitor: it never blocks.
+        """
         state, _, milliseconds = self._bounded(
             f"ask its state (domain {uuid})",
             lambda: self._connection.lookupByUUIDString(uuid).controlInfo(0),
@@ -272,10 +279,9 @@ class LibvirtClient:
         return "a broken monitor" if state else None
 
     def job(self, uuid: str) -> str | None:
-        """Which job of libvirt's is under way.
+        """The current libvirt job; None: none. `held_by` misses a live migration most of the time.
 
-        `held_by` knows of one only while it uses the monitor: of a live migration, which looks at its QEMU
-        now and then, nothing for most of the time (seen with libvirt 11.3).
+        `held_by` sees a job only while it uses the monitor, which a migration seldom does (libvirt 11.3).
         """
 
         def ask(domain: Any) -> Any:
@@ -302,12 +308,12 @@ class LibvirtClient:
         return _balloon_of(values, now)
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
-        """See `Hypervisor.set_balloon`. Only the live domain: the definition is the operator's."""
+        """See `Hypervisor.set_balloon`. It changes only the live domain, not the persistent definition."""
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
         self._on_domain(uuid, "set its balloon", lambda d: d.setMemoryFlags(size_bytes // KIB, live))
 
     def resize_memory_device(self, uuid: str, alias: str, requested_bytes: int) -> None:
-        """See `Hypervisor.resize_memory_device`. Only the live domain: the definition is the operator's."""
+        """See `Hypervisor.resize_memory_device`. It changes only the live domain."""
         live = self._libvirt.VIR_DOMAIN_AFFECT_LIVE
         device = resized_device(self.xml(uuid), alias, requested_bytes)
         if device is None:
@@ -316,7 +322,7 @@ class LibvirtClient:
         self._on_domain(uuid, doing, lambda d: d.updateDeviceFlags(device, live))
 
     def set_claim(self, uuid: str, claim: Mapping[str, int]) -> None:
-        """See `Hypervisor.set_claim`. Only the live domain: the definition is the operator's."""
+        """See `Hypervisor.set_claim`. It changes only the live domain, not the persistent definition."""
         live, element = self._libvirt.VIR_DOMAIN_AFFECT_LIVE, self._libvirt.VIR_DOMAIN_METADATA_ELEMENT
         xml = claim_element(claim) if claim else None
 
@@ -326,7 +332,7 @@ class LibvirtClient:
         self._on_domain(uuid, "write our claim", carry)
 
     def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
-        """See `Hypervisor.ask_agent`. It takes a job of its own: a hung agent holds up nothing else."""
+        """See `Hypervisor.ask_agent`. It takes a job of its own, so a hung agent blocks nothing else."""
         import libvirt_qemu  # of the same binding
 
         def ask(domain: Any) -> str:

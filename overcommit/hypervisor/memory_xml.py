@@ -1,4 +1,4 @@
-"""What a live domain XML says a guest's memory is made of; libvirt's units become bytes here."""
+"""The memory parts in a live domain XML. Libvirt's units become bytes here."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _DEVICES = {
 }
 _NETWORKS = {"vhost-vdpa": "a vDPA device"}
 _LARGEST_PAGE = 64 * KIB
-"""Of the sizes that a kernel has for all its pages; what is larger are huge pages."""
+"""The largest base page size of a kernel. Larger pages are huge pages."""
 _WHERE = "on QEMU's command line"
 
 
 def size_of(element: ET.Element | None) -> int:
-    """A size in bytes; 0 where there is none.
+    """A size in bytes; 0 where the element is missing.
 
     Raises:
-        Unreadable: no whole number, or a unit that libvirt does not have.
+        Unreadable: it is not a whole number, or has a unit that libvirt does not have.
     """
     return 0 if element is None else bytes_of(element, element.text or "0")
 
 
 def bytes_of(element: ET.Element, text: str) -> int:
-    """A number in the unit that the element names.
+    """A number in the unit that the element names, in bytes.
 
     Raises:
-        Unreadable: it is none, or in a unit that libvirt does not have.
+        Unreadable: it is not a number, or has a unit that libvirt does not have.
     """
     return number_of(text) * _scale(element.get("unit", "KiB"), element.tag)
 
 
 def number_of(text: str) -> int:
-    """A number from a definition, 0 or more.
+    """A number of a definition, 0 or more.
 
     Raises:
-        Unreadable: it is none.
+        Unreadable: it is not such a number.
     """
     found = re.fullmatch(r"\s*([0-9]{1,20})\s*", text, re.ASCII)
     if found is None:
@@ -58,7 +58,10 @@ def number_of(text: str) -> int:
 
 
 def _scale(unit: str, where: str) -> int:
-    """The units are libvirt's (virScaleInteger, src/util/virutil.c): of any case, KB is 1000 and KiB 1024."""
+    """The bytes of a unit.
+
+    As in libvirt, case does not matter, KB is 1000 and KiB 1024 (virScaleInteger, src/util/virutil.c).
+    """
     if unit.lower() in {"b", "byte", "bytes"}:
         return 1
     match = re.fullmatch(r"([kmgtpe])(|b|ib)", unit, re.IGNORECASE | re.ASCII)
@@ -69,12 +72,12 @@ def _scale(unit: str, where: str) -> int:
 
 
 def parts_of(root: ET.Element) -> tuple[Part, ...]:
-    """Its memory cells (one, where there are none), and then its memory devices.
+    """The domain's memory cells (one, where none are listed), followed by its memory devices.
 
     ``<memory>`` is the sum of both (virDomainDefPostParseMemory, src/conf/domain_conf.c).
 
     Raises:
-        Unreadable: a size or a model that is not known, or devices larger than all of its memory.
+        Unreadable: a size or a model is not known, or the devices are larger than all memory.
     """
     devices = tuple(_devices(root))
     left = size_of(root.find("./memory")) - sum(part.size_bytes for part in devices)
@@ -116,10 +119,10 @@ def _devices(root: ET.Element) -> Iterator[Part]:
 
 
 def _backing(root: ET.Element, node: str, *, shared: bool = False, huge: bool = True) -> Backing:
-    """What libvirt puts the memory of one of the guest's nodes in.
+    """The backing that libvirt uses for the memory of one of the guest's nodes.
 
-    See qemuBuildMemoryBackendProps, src/qemu/qemu_command.c. ``shared``: by access that it says itself.
-    ``huge``: where pages of some size are for its node.
+    See qemuBuildMemoryBackendProps, src/qemu/qemu_command.c. ``shared``: the element's own access mode.
+    ``huge``: page sizes of the node apply.
     """
     backing = root.find("./memoryBacking")
     if backing is None:
@@ -142,7 +145,7 @@ def _backing(root: ET.Element, node: str, *, shared: bool = False, huge: bool = 
 
 
 def _names(nodeset: str | None, node: str) -> bool:
-    """Whether pages are for a node of the guest; without a list they are for all."""
+    """Whether a page size applies to a node of the guest. Without a node list it applies to all."""
     try:
         return nodeset is None or int(node) in parse_nodes(nodeset)
     except ValueError:
@@ -150,10 +153,10 @@ def _names(nodeset: str | None, node: str) -> bool:
 
 
 def virtio_mem(device: ET.Element) -> VirtioMemDevice:
-    """A virtio-mem device and how much of it the guest has.
+    """A virtio-mem device, with its sizes.
 
     Raises:
-        Unreadable: a size or a node that is none.
+        Unreadable: a size or a node is malformed.
     """
     node = device.find("./target/node")
     return VirtioMemDevice(
@@ -173,13 +176,13 @@ def alias_of(device: ET.Element) -> str:
 
 
 def arguments_of(root: ET.Element) -> tuple[str, ...]:
-    """What QEMU is given beside what libvirt says itself (``<qemu:commandline>``)."""
+    """Additional arguments of QEMU (``<qemu:commandline>``)."""
     found = root.findall(f"./{QEMU}commandline/{QEMU}arg")
     return tuple(argument.get("value", "") for argument in found)
 
 
 def passed_through(arguments: tuple[str, ...]) -> Iterator[str]:
-    """The devices among arguments of QEMU that reach into guest memory themselves."""
+    """The devices among QEMU's arguments that access guest memory themselves."""
     for option, value in itertools.pairwise(arguments):
         name = _first(value, "driver" if option.endswith("device") else "type")
         known = _DEVICES if option in {"-device", "--device"} else _NETWORKS if "netdev" in option else {}
@@ -189,6 +192,6 @@ def passed_through(arguments: tuple[str, ...]) -> Iterator[str]:
 
 
 def _first(value: str, key: str) -> str:
-    """What a device is: first of ``vfio-pci,host=…``, or by its key in that or in JSON."""
+    """The type of a device: the first item of ``vfio-pci,host=…``, or the value of its key."""
     by_key = re.search(rf'(?:"{key}"\s*:\s*"|(?:^|,){key}=)([\w.-]+)', value)
     return by_key[1] if by_key else value.partition(",")[0]

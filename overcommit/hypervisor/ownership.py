@@ -1,4 +1,7 @@
-"""Programs that own the definitions of their domains, how one knows them, and what to set in each. Pure."""
+"""Programs that own the definitions of their domains, how to recognise them, and what to set in each.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import NamedTuple
 
 
 class Manager(NamedTuple):
-    """Who writes a domain's definition, and what an operator sets there instead of in libvirt."""
+    """A program that writes a domain's definition, and what an operator sets in it instead of in libvirt."""
 
     name: str
     advice: str
@@ -53,7 +56,7 @@ _BY_NAMESPACE = {
     "unraid": _UNRAID,
     "http://unraid": _UNRAID,
 }
-"""By how the namespace of a child of ``<metadata>`` begins. Libosinfo's and Cockpit's are no manager's."""
+"""Managers by the namespace of a child of ``<metadata>``. Libosinfo's and Cockpit's belong to no manager."""
 _BY_NAME = {r"i-\d+-\d+-VM": _CLOUDSTACK, r"[rsv]-\d+-VM": _CLOUDSTACK, r"one-\d+": _OPENNEBULA}
 _BY_PRODUCT = {
     "OpenStack Nova": _NOVA,
@@ -61,11 +64,11 @@ _BY_PRODUCT = {
     "CloudStack KVM Hypervisor": _CLOUDSTACK,
     "KubeVirt": _KUBEVIRT,
 }
-"""By what ``<sysinfo>`` has the firmware tell the guest."""
+"""Managers by the product in ``<sysinfo>``."""
 
 
 def manager_of(root: ET.Element) -> Manager | None:
-    """Who owns the definition; None: nobody but the operator, as far as it tells."""
+    """The program that owns the definition; None: the operator, as far as the definition tells."""
     for child in root.findall("./metadata/*"):
         namespace = child.tag.removeprefix("{").partition("}")[0]
         for known, manager in _BY_NAMESPACE.items():

@@ -1,4 +1,4 @@
-"""What the program needs of a hypervisor; libvirt's KiB become bytes behind this line."""
+"""The port to a hypervisor. Behind it libvirt's KiB become bytes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from overcommit.model.facts import BalloonStats, RunState
 
 
 class ListedDomain(NamedTuple):
-    """A running domain as the hypervisor lists it, without asking its monitor.
+    """A running domain in the hypervisor's list, without asking its monitor.
 
-    ``maximum_bytes`` is what the guest may have now, plugged memory included.
+    ``maximum_bytes`` is the most that the guest may have now, plugged memory included.
     """
 
     name: str
@@ -22,11 +22,11 @@ class ListedDomain(NamedTuple):
 
 
 class Surveyed(NamedTuple):
-    """A running domain, and what its guest says.
+    """A running domain with its guest's statistics.
 
-    ``balloon`` is None where its QEMU could not be asked at once, or the guest is paused. Its
-    ``actual_bytes`` have the plugged memory in them, as libvirt counts where it tells of all. ``read_bytes``
-    its disks have read since its QEMU began, by QEMU's own count; None likewise.
+    ``balloon`` is None where its QEMU could not be asked at once, or the guest is paused. In a survey,
+    libvirt includes plugged memory in ``actual_bytes``. ``read_bytes`` were read by its disks since QEMU
+    started, by QEMU's count; None likewise.
     """
 
     domain: ListedDomain
@@ -35,10 +35,10 @@ class Surveyed(NamedTuple):
 
 
 class Hypervisor(Protocol):
-    """A connection; every call is bounded in time.
+    """A connection. Every call is bounded in time.
 
     Raises (all calls):
-        Gone: the domain is not running any more.
+        Gone: the domain no longer runs.
         HostError: the hypervisor refused, or did not answer in time.
     """
 
@@ -51,11 +51,11 @@ class Hypervisor(Protocol):
         ...
 
     def survey(self, *, now: float) -> tuple[Surveyed, ...]:
-        """The active domains with what their guests say, sorted by name: one call, however many there are."""
+        """The active domains with their guests' statistics, sorted by name: one call for all domains."""
         ...
 
     def state(self, uuid: str) -> RunState:
-        """Whether one domain runs now, without asking its monitor nor about any other."""
+        """The run state of one domain, without asking its monitor or about other domains."""
         ...
 
     def xml(self, uuid: str) -> str:
@@ -63,11 +63,11 @@ class Hypervisor(Protocol):
         ...
 
     def defined(self, name: str) -> str | None:
-        """What a domain of that name is started by, whether it runs or not; None where there is none."""
+        """The definition that a domain of that name starts with, running or not; None: no such domain."""
         ...
 
     def busy_with(self, uuid: str) -> str | None:
-        """What the domain is busy with (a migration, a save, a hang of its monitor), None when it is free."""
+        """What the domain is busy with (a migration, a save, a hang of its monitor); None: nothing."""
         ...
 
     def balloon(self, uuid: str, *, now: float) -> BalloonStats:
@@ -75,30 +75,33 @@ class Hypervisor(Protocol):
         ...
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
-        """Ask the guest to live with ``size_bytes``. Returning says nothing about success."""
+        """Ask the guest to shrink or grow to ``size_bytes``. A return does not mean success."""
         ...
 
     def resize_memory_device(self, uuid: str, alias: str, requested_bytes: int) -> None:
-        """Ask the guest for so much of a virtio-mem device; a multiple of its block.
+        """Ask the guest for a size of a virtio-mem device, a multiple of its block size.
 
-        Returning says nothing about success: the definition has what the guest has reached.
+        A return does not mean success. The live definition shows the size that the guest has reached.
         """
         ...
 
     def set_claim(self, uuid: str, claim: Mapping[str, int]) -> None:
-        """Have the live domain's metadata carry a claim (`Definition.claim`) instead of the one there."""
+        """Replace the claim in the live domain's metadata (`Definition.claim`)."""
         ...
 
     def ask_agent(self, uuid: str, command: str, *, seconds: int) -> str:
-        """The guest agent's answer to a command of its protocol, both as JSON; marks the domain as tainted.
+        """The guest agent's answer to a command of its protocol, both JSON. Marks the domain as tainted.
 
-        What an agent refuses is a HostError with its own words.
+        An agent's refusal is a HostError with the agent's text.
         """
         ...
 
 
 class DefinedDomain(NamedTuple):
-    """A domain that has a persistent definition. ``active``: it runs now, by what it was started with."""
+    """A domain with a persistent definition.
+
+    ``active``: it runs, with the definition that it was started with.
+    """
 
     name: str
     uuid: str
@@ -106,7 +109,7 @@ class DefinedDomain(NamedTuple):
 
 
 class Definitions(Protocol):
-    """The persistent definitions: what each domain's next start begins with. Every call is bounded in time.
+    """The persistent definitions, which apply from the next start. Every call is bounded in time.
 
     Raises (all calls):
         HostError: the hypervisor refused, or did not answer in time.
@@ -119,10 +122,11 @@ class Definitions(Protocol):
     def definition(self, uuid: str, *, secrets: bool = False) -> str | None:
         """The persistent definition; None where there is no such domain.
 
-        ``secrets``: with passwords, as it must be to be defined again; for connections that may write.
+        ``secrets`` includes passwords, without which it cannot be defined again. It needs a connection that
+        may write.
         """
         ...
 
     def define(self, xml: str) -> None:
-        """Have this be the definition from the next start on. A running domain goes on as it is."""
+        """Set the definition from the next start on. A running domain does not change."""
         ...

@@ -13,7 +13,7 @@ from overcommit.hypervisor.xml_text import Edit, Element, XmlText
 from overcommit.model.facts import Definition
 
 PERIOD_SECONDS = 5
-"""How often QEMU asks the guest for its memory statistics."""
+"""The interval in which QEMU asks the guest for its memory statistics."""
 _DEVICES = ("domain", "devices")
 _BALLOON = (*_DEVICES, "memballoon")
 _AGENT = "org.qemu.guest_agent.0"
@@ -23,7 +23,7 @@ _STATISTICS = f"<stats period='{PERIOD_SECONDS}'/>"
 
 
 class Lack(enum.Enum):
-    """What a definition does not have; the values are part of the JSON output."""
+    """A missing element. The values are part of the JSON output."""
 
     BALLOON = "balloon device"
     REPORTING = "free page reporting"
@@ -34,9 +34,9 @@ class Lack(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """A definition, what it lacks, and the definition that lacks nothing.
+    """A definition, what it lacks, and the definition with that added.
 
-    ``after`` is ``before`` where nothing is to be changed. ``notes`` are sentences for the operator.
+    ``after`` equals ``before`` where nothing has to change. ``notes`` are sentences for the operator.
     """
 
     before: str
@@ -47,12 +47,14 @@ class Readiness:
 
 
 def readiness(xml: str, *, anyway: bool = False) -> Readiness:
-    """What an inactive definition lacks, as libvirt prints it.
+    """What an inactive definition lacks.
 
-    ``anyway`` also adds a balloon where the operator chose none (``model='none'``).
+    Args:
+        xml: the definition as libvirt prints it.
+        anyway: add a balloon also where the operator chose none (``model='none'``).
 
     Raises:
-        Unreadable: not a domain definition, or one with what is not known.
+        Unreadable: it is not a domain definition, or has something that is not known.
     """
     definition, text = parse_definition(xml), XmlText(xml)
     manager = manager_of(ET.fromstring(xml))  # noqa: S314 - libvirtd's, and parsed just now
@@ -83,7 +85,7 @@ def readiness(xml: str, *, anyway: bool = False) -> Readiness:
 
 
 def _useless(definition: Definition) -> str | None:
-    """Why the host would get nothing by reporting: QEMU cannot discard what is pinned."""
+    """Why reporting frees nothing on the host: QEMU cannot discard pinned memory. None: it does."""
     if definition.locked:
         return "its memory is locked (<locked/>)"
     if definition.hugepages:
@@ -119,7 +121,7 @@ def _has_agent(devices: Element) -> bool:
 
 
 def _balloon_edits(text: XmlText, devices: Element, balloon: Element | None, lacks: list[Lack]) -> list[Edit]:
-    """In libvirt's own order of attributes, so that it prints them as they are here."""
+    """The edits of the balloon, in libvirt's order of attributes, so that libvirt prints them the same."""
     switches = {Lack.AUTODEFLATE: "autodeflate", Lack.REPORTING: "freePageReporting"}
     on = {name: "on" for lack, name in switches.items() if lack in lacks}
     if balloon is None:
@@ -143,7 +145,7 @@ def _balloon_edits(text: XmlText, devices: Element, balloon: Element | None, lac
 
 
 def _channel_edits(text: XmlText, devices: Element) -> list[Edit]:
-    """Where libvirt prints channels: behind others, and behind consoles."""
+    """The edit that adds a channel where libvirt prints channels: after others, and after consoles."""
     before = [child for child in devices.children if child.path[-1] in _BEFORE_CHANNELS]
     return text.behind(before[-1], _CHANNEL) if before else text.with_last_child(devices, _CHANNEL)
 

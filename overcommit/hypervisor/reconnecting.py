@@ -1,8 +1,8 @@
-"""A libvirt that comes back, for a controller that stays.
+"""A libvirt connection that reconnects, for a controller that runs for a long time.
 
-Two kinds of connections: one for what libvirtd answers by itself, with the events, and up to two for what a
-QEMU has to answer. Calls that hang with their QEMU stay on the latter, and keep nothing from the former; so
-whatever hangs there is libvirtd itself. One thread may use this at a time.
+It keeps one connection for what libvirtd answers by itself, with the events, and up to two for what a QEMU
+must answer. Calls that hang with their QEMU do not affect the first, so a call that hangs there means that
+libvirtd hangs. Only one thread may use this at a time.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ from overcommit.model.facts import BalloonStats, RunState
 
 DEADLINE_SECONDS = 5.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
-"""Between attempts to connect; doubled after each that failed."""
+"""The pause between attempts to connect. It doubles after each failure."""
 _MOST_FOR_MONITORS = 2
-"""Connections for what a QEMU answers, of five calls each; libvirtd has 20 workers by default, for all."""
+"""Connections for what a QEMU answers, of five calls each. Libvirtd has 20 workers by default, for all
+clients.
+"""
 _SIGN_OF_LIFE_SECONDS = 1.0
 
 _T = TypeVar("_T")
 
 
 class ReconnectingLibvirt:
-    """`overcommit.hypervisor.port.Hypervisor` that connects when it is needed, and again when it was lost.
+    """`overcommit.hypervisor.port.Hypervisor` that connects when it is needed, and again after a loss.
 
-    While libvirtd is down or hangs every call fails, soon and as "libvirt is not reachable". While a QEMU
-    hangs, calls about its domain fail; the others do not notice.
+    While libvirtd is down or hangs, every call fails soon, with "libvirt is not reachable". While a QEMU
+    hangs, only calls about its domain fail.
     """
 
     def __init__(
@@ -45,11 +47,11 @@ class ReconnectingLibvirt:
         notify: Notify,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
-        """Begin to listen; nothing is connected yet. ``notify`` gets libvirt's events, from another thread.
+        """Start to listen. Nothing is connected yet. ``notify`` gets libvirt's events from another thread.
 
         Raises:
-            UsageError: a URI that is not local QEMU.
-            Unsupported: no libvirt binding.
+            UsageError: the URI is not local QEMU.
+            Unsupported: there is no libvirt binding.
         """
         run_directory(uri)
         self._uri = uri
@@ -76,7 +78,7 @@ class ReconnectingLibvirt:
     def survey(self, *, now: float) -> tuple[Surveyed, ...]:
         """See `Hypervisor.survey`.
 
-        One that hangs with a QEMU is tried once more, which leaves that QEMU out.
+        A survey that hangs with a QEMU is tried once more, which leaves that QEMU out.
         """
         try:
             return self._survey(now)
@@ -90,7 +92,10 @@ class ReconnectingLibvirt:
         return self._ask(lambda client: client.state(uuid))
 
     def busy_with(self, uuid: str) -> str | None:
-        """See `Hypervisor.busy_with`; what holds its monitor is told also while a call about it hangs."""
+        """See `Hypervisor.busy_with`.
+
+        It tells what holds the monitor also while a call about the domain hangs.
+        """
         held = self._ask(lambda client: client.held_by(uuid))
         return held or self._ask_about(uuid, lambda client: client.job(uuid))
 
@@ -107,7 +112,7 @@ class ReconnectingLibvirt:
         return self._ask_about(uuid, lambda client: client.balloon(uuid, now=now))
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
-        """See `Hypervisor.set_balloon`; one that hangs is carried out when its QEMU goes on."""
+        """See `Hypervisor.set_balloon`. A call that hangs takes effect when its QEMU continues."""
         self._ask_about(uuid, lambda client: client.set_balloon(uuid, size_bytes))
 
     def resize_memory_device(self, uuid: str, alias: str, requested_bytes: int) -> None:
@@ -123,13 +128,13 @@ class ReconnectingLibvirt:
         return self._ask_about(uuid, lambda client: client.ask_agent(uuid, command, seconds=seconds))
 
     def close(self) -> None:
-        """Leave libvirt, and stop listening."""
+        """Disconnect from libvirt, and stop listening."""
         self._leave()
         self._opening.close()
         self._loop.stop(seconds=self._deadline_seconds)
 
     def _ask(self, call: Callable[[LibvirtClient], _T]) -> _T:
-        """What libvirtd answers by itself: a call that hangs means that it does."""
+        """Make a call that libvirtd answers by itself. If it hangs, libvirtd hangs."""
         control = self._reached()
         try:
             return call(control)
@@ -139,7 +144,7 @@ class ReconnectingLibvirt:
             raise
 
     def _ask_about(self, uuid: str, call: Callable[[LibvirtClient], _T]) -> _T:
-        """What a QEMU has to answer."""
+        """Make a call that a QEMU must answer."""
         control = self._reached()
         client = self._for_monitor_of(uuid)
         begun = client.waiting_seconds(uuid) is None
@@ -170,14 +175,17 @@ class ReconnectingLibvirt:
         return sum(client.waiting_seconds(subject) is not None for subject in SURVEYS)
 
     def _require_life(self, control: LibvirtClient) -> None:
-        """Tell a QEMU that hangs from a libvirtd that does: the latter would hold up each call in turn."""
+        """Raise if libvirtd hangs, and not only a QEMU.
+
+        A libvirtd that hangs would delay each call in turn.
+        """
         try:
             control.give_sign_of_life(seconds=_SIGN_OF_LIFE_SECONDS)
         except HostError as error:
             raise self._unreachable(str(error)) from error
 
     def _reached(self) -> LibvirtClient:
-        """The connection to libvirtd itself, which is open and has answered so far."""
+        """The open connection to libvirtd itself."""
         if self._control is not None and not self._control.is_open():
             self._leave()
         if self._control is None:
@@ -186,9 +194,9 @@ class ReconnectingLibvirt:
         return self._control
 
     def _for_monitor_of(self, uuid: str | None) -> LibvirtClient:
-        """The connection with a call about this domain that has not returned, or one with room for a call.
+        """The connection with an unfinished call about this domain, or one with room for a call.
 
-        None: for a survey.
+        ``uuid`` None: for a survey.
         """
         self._for_monitors = [client for client in self._for_monitors if not self._was_lost(client)]
         for client in self._for_monitors:
@@ -210,7 +218,7 @@ class ReconnectingLibvirt:
         return True
 
     def _connected(self, notify: Notify | None) -> LibvirtClient:
-        """A new connection, if the last attempt that failed was long enough ago."""
+        """A new connection, if the last failed attempt was long enough ago."""
         self._require_answer(self._opening)
         if self._clock.monotonic() < self._next_attempt_at:
             raise self._unreachable(self._why)

@@ -1,4 +1,4 @@
-"""One survey of all domains for all who look in a tick: whoever lists them asks nobody."""
+"""One survey of all domains, shared by all that list domains in a tick."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Survey:
         """None where the hypervisor did not answer."""
 
     def renew(self) -> None:
-        """Ask anew; whoever needs an answer that does not come is told why."""
+        """Ask again. If there is no answer, the methods below raise the reason."""
         self.told, self._said = None, {}
         try:
             self.told = self._hypervisor.survey(now=self._clock.now())
@@ -40,9 +40,9 @@ class Survey:
         return tuple(each.domain for each in self.told)
 
     def said(self, uuid: str) -> BalloonStats | None:
-        """What a domain's guest says, None where it is not known."""
+        """The statistics of a domain's guest; None where they are not known."""
         return self._said[uuid].balloon if uuid in self._said else None
 
     def read_bytes(self, uuid: str) -> int | None:
-        """What a domain's disks have read, None where it is not known."""
+        """The bytes that a domain's disks have read; None where it is not known."""
         return self._said[uuid].read_bytes if uuid in self._said else None

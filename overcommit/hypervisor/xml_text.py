@@ -1,4 +1,4 @@
-"""Elements of an XML text with their places in it, so that an edit leaves all other bytes alone. Pure."""
+"""Elements of an XML text with their positions, so that an edit leaves all other bytes unchanged. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEAD = re.compile(rb"<(?:[^'\">]|'[^']*'|\"[^\"]*\")*>")
 
 
 class Edit(NamedTuple):
-    """Bytes ``start`` to ``end`` of a text become ``new``."""
+    """A replacement of bytes ``start`` to ``end`` of a text by ``new``."""
 
     start: int
     end: int
@@ -24,7 +24,7 @@ class Edit(NamedTuple):
 
 @dataclass(slots=True)
 class Element:
-    """An element: its path from the root, and where its start tag and all of it lie, in bytes."""
+    """An element: its path from the root, and the positions of its start tag and of its end, in bytes."""
 
     path: tuple[str, ...]
     attributes: dict[str, str]
@@ -39,7 +39,7 @@ class Element:
 
 
 class XmlText:
-    """A text and its elements. Names are as written: what has a prefix is not what has none."""
+    """A text and its elements. Names are compared as written, with their prefix."""
 
     def __init__(self, text: str) -> None:
         """Find the elements.
@@ -87,13 +87,16 @@ class XmlText:
         return [element for element in self.elements if element.path == path]
 
     def indent(self, element: Element) -> str:
-        """The blanks before an element that begins its line; empty where something else is before it."""
+        """The blanks before an element at the beginning of its line; empty where other text precedes it."""
         line = self._bytes.rfind(b"\n", 0, element.start) + 1
         before = self._bytes[line : element.start]
         return before.decode() if not before.strip(b" \t") else ""
 
     def with_attributes(self, element: Element, values: dict[str, str]) -> list[Edit]:
-        """Set attributes in their place, or put them behind the last of those before them in ``values``."""
+        """Set attributes in place.
+
+        New ones go after the last existing one that precedes them in ``values``.
+        """
         found = {m[1].decode(): m for m in _ATTRIBUTE.finditer(self._head(element))}
         edits: list[Edit] = []
         at, new = element.start + 1 + len(element.path[-1].encode()), ""
@@ -112,7 +115,7 @@ class XmlText:
         return edits
 
     def with_first_child(self, element: Element, lines: Sequence[str]) -> list[Edit]:
-        """Put an element, in lines, right behind a start tag."""
+        """Insert an element, given in lines, directly after a start tag."""
         indent = self.indent(element)
         block = "".join(f"\n{indent}  {line}" for line in lines)
         if element.end == element.head_end:
@@ -120,7 +123,7 @@ class XmlText:
         return [Edit(element.head_end, element.head_end, block)]
 
     def with_last_child(self, element: Element, lines: Sequence[str]) -> list[Edit]:
-        """Put an element, in lines, right before an end tag; or behind the last child, if there is any."""
+        """Insert an element, given in lines, after the last child, or before the end tag if there is none."""
         return (
             self.behind(element.children[-1], lines)
             if element.children
@@ -128,12 +131,15 @@ class XmlText:
         )
 
     def behind(self, element: Element, lines: Sequence[str]) -> list[Edit]:
-        """Put an element, in lines, behind another."""
+        """Insert an element, given in lines, after another."""
         indent = self.indent(element)
         return [Edit(element.end, element.end, "".join(f"\n{indent}{line}" for line in lines))]
 
     def edited(self, edits: Sequence[Edit]) -> str:
-        """The text with these changes; none overlaps another, and those at one place come in this order."""
+        """The text with these edits.
+
+        They must not overlap; those at one position are inserted in this order.
+        """
         text, at = bytearray(), 0
         for edit in sorted(edits, key=lambda each: (each.start, each.end)):
             text += self._bytes[at : edit.start] + edit.new.encode()

@@ -273,9 +273,7 @@ class DomainFacts(MemoryFacts):
 
     @property
     def overhead_bytes(self) -> int | None:
-        """Host memory of QEMU and helpers beyond resident guest RAM, without cache and huge pages; None: not
-        known.
-        """
+        """Memory of QEMU and helpers beyond guest RAM, without cache and huge pages; None: not known."""
         charge = self.cgroup.charge if self.cgroup else None
         theirs = self.cgroup is not None and self.cgroup.shared and not self.only_helpers
         if charge is None or theirs or not self.guest_ram or not self.residency:
