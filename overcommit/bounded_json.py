@@ -1,7 +1,7 @@
-"""JSON of whoever it may be: bounded in bytes, depth and digits before any of it is parsed.
+"""JSON from untrusted sources: bounded in bytes, depth and digits before it is parsed.
 
-The parser and ``repr`` of what it returns recurse, each up to the interpreter's own limit, which other
-code then meets half-way; so depth is counted on the text. Pure.
+The parser, and ``repr`` of its result, recurse up to the interpreter's limit, which could be reached in other
+code. So depth is counted on the text. Pure.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import re
 from typing import Any, NoReturn
 
 _MOST_DIGITS = 64
-"""No number of ours is longer; a longer one takes time that grows with the square of its length."""
+"""No number of this program is longer. A longer one takes time that grows with the square of its length."""
 # A string that never ends reaches to the end of the text, so that no place is gone through twice.
 _STRING = re.compile(r'"(?:[^"\\]+|\\.)*+"?', re.DOTALL)
 _BETWEEN_BRACKETS = re.compile(r"[^\[{\]}]+")
 
 
 def loads(data: bytes | str, *, most_bytes: int, most_depth: int) -> Any:
-    """The value that ``data`` says; lists and objects are nested ``most_depth`` deep at most.
+    """The value of a JSON text in which lists and objects are nested at most ``most_depth`` deep.
 
     Raises:
-        ValueError: too long, too deep, not UTF-8, or no JSON (NaN and Infinity are none); says which.
+        ValueError: it is too long, too deep, not UTF-8, or not JSON (NaN and Infinity are not); the message
+            says which.
     """
     if len(data) > most_bytes:
         message = f"longer than {most_bytes} bytes"

@@ -1,4 +1,4 @@
-"""Time as a port: the core gets it in its input, the shell gets it here."""
+"""The clock as a port. The pure core gets the time as an argument."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the program needs of time."""
+    """The clocks that the program uses."""
 
     def now(self) -> float:
         """Seconds since the epoch: for people, files, and comparing with libvirt's time stamps."""
@@ -18,7 +18,7 @@ class Clock(Protocol):
         ...
 
     def wait(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait for ``seconds``."""
         ...
 
 

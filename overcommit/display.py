@@ -1,8 +1,8 @@
-"""Names and sentences as a terminal and a log may have them, and commands as a shell reads them. Pure.
+"""Makes names safe for a terminal and a log, and commands safe for a shell. Pure.
 
-Others give names to domains, files and classes: a name may hold whatever libvirt and the kernel let through,
-control characters, those that turn the direction of writing, `$(...)`. What is shown goes through `plain`; a
-command that is shown is built by `command`, nowhere else.
+Names of domains, files and classes come from others. A name may hold what libvirt and the kernel allow:
+control characters, characters that change the writing direction, `$(...)`. Text is shown through `plain`, and
+a command that is shown is built by `command` only.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ _NUMBER = re.compile(r"[0-9]+")
 
 
 class Named(Protocol):
-    """What a command can be about: a domain, by either of its names."""
+    """The subject of a command: a domain, by its name or its UUID."""
 
     @property
     def name(self) -> str:
-        """What its owner calls it."""
+        """Its name."""
         ...
 
     @property
     def uuid(self) -> str:
-        """What libvirt calls it."""
+        """Its UUID."""
         ...
 
 
 class Subject(NamedTuple):
-    """Somebody who is known by a document only."""
+    """A domain that is known from a document only."""
 
     name: str
     uuid: str
 
 
 def plain(text: str) -> str:
-    """The text in one line, with whatever is not printable as a backslash and its number."""
+    """The text in one line. Unprintable characters become a backslash and their number."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def command(*words: str) -> str:
-    """A command that names exactly these words when it is pasted into a shell."""
+    """A command that passes exactly these words when it is pasted into a shell."""
     return " ".join(map(_quoted, words))
 
 
 def display_name(domain: Named) -> str:
-    """The word by which a command says which domain is meant: its name, where that is safe to read and paste.
+    """The word that names a domain in a command: its name where that is safe, otherwise its UUID.
 
-    Else its UUID, which the verbs and virsh take as well: a name may look like an option, a number (virsh
-    takes that for an id) or another domain's UUID, or hold what cannot be shown.
+    The verbs and virsh accept both. A name is not safe if it looks like an option, a number (virsh takes that
+    for an id) or a UUID, or cannot be printed.
     """
     name = domain.name
     odd = not name.isprintable() or name != name.strip() or name.startswith("-")

@@ -1,8 +1,8 @@
-"""Read a file that root is to obey, once and bounded: what it is, whose it is, and who could have changed it.
+"""Reads a file that root obeys: bounded, with checks of its kind, its owner, and who could change it.
 
-All is asked of the open file, so that nothing can be put in its place between the question and the reading.
-One that others may replace in its directory is as good as one that they may write; in a directory with the
-sticky bit, like ``/tmp``, only its owner can.
+All checks are made on the open file, so that it cannot be replaced between the check and the reading. A file
+that others may replace in its directory counts as writable by them. In a directory with the sticky bit, like
+``/tmp``, only its owner can replace it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _AT_ONCE = 1 << 20
 
 
 class Untrusted(Refused):
-    """Somebody else could have written it; what it says is not to be obeyed unasked."""
+    """Somebody else could have written the file, so its content is not obeyed."""
 
 
 def callers(environment: Mapping[str, str] = os.environ) -> frozenset[int]:
-    """The users whose files are our own: root, who runs this, and who became root by sudo for it.
+    """The users whose files are trusted: root, the user who runs this, and who became root by sudo for it.
 
-    ``SUDO_UID`` counts only for root. sudo sets it itself; who can set it otherwise is root already.
+    ``SUDO_UID`` counts only for root. sudo sets it itself, and who else can set it for root is root already.
     """
     own = {0, os.geteuid()}
     by_sudo = environment.get("SUDO_UID", "")
@@ -45,14 +45,19 @@ def read(
     follow: bool,
     hint: str | None = None,
 ) -> bytes:
-    """The content of a regular file; ``what`` names it in messages, like ``the plan``.
+    """The content of a regular file.
 
-    ``owners`` are the users to whom it, and its directory, may belong; None: anybody. A symbolic link is
-    only gone after where it is said to ``follow``. ``hint`` goes with what is `Untrusted`.
+    Args:
+        path: the file.
+        what: the file's name in messages, like ``the plan``.
+        most_bytes: the largest size that is accepted.
+        owners: the users that may own it and its directory; None: anybody.
+        follow: whether a symbolic link is followed.
+        hint: the hint of an `Untrusted`.
 
     Raises:
-        UsageError: it cannot be read, is no regular file, or is larger than ``most_bytes``.
-        Untrusted: it is not of these owners, or others could write or replace it.
+        UsageError: it cannot be read, is not a regular file, or is larger than ``most_bytes``.
+        Untrusted: it has another owner, or others could write or replace it.
     """
     # Opening a FIFO, or a terminal, must not wait for anybody.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW

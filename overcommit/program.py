@@ -1,4 +1,4 @@
-"""What the programs without verbs share: how options are read, and how an error ends them."""
+"""Options and error endings of the programs without verbs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def option_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """A parser that knows ``--help`` and ``--version``; the program's own options are to be added.
+    """A parser with ``--help`` and ``--version``, to which the program adds its own options.
 
-    What is wrong with the options it raises as `UsageError`.
+    It raises invalid options as `UsageError`.
     """
     parser = _Parser(
         prog=program,
@@ -33,7 +33,7 @@ def option_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def end(error: OvercommitError) -> NoReturn:
-    """Say on stderr what went wrong, with the hint, and exit with the error's status."""
+    """Print the error and its hint on stderr, and exit with the error's status."""
     for line in error.lines:
         print(f"error: {plain(line)}", file=sys.stderr)
     if error.hint:

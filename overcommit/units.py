@@ -1,7 +1,7 @@
-"""Bytes, seconds and ratios: parsing what operators write and formatting what they read.
+"""Parses the quantities that operators write, and formats those that they read.
 
-The core computes in bytes, seconds and ratios 0..1 only. Libvirt's KiB and DAMON's microseconds are
-converted in the module that talks to them.
+The core computes in bytes, seconds and ratios (0..1) only. Libvirt's KiB and DAMON's microseconds are
+converted in the modules that use them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 PAGE_SIZE = _PAGESIZE
-"""Bytes of a page on this host: what the kernel counts in ``/proc/vmstat``, KSM's files and page maps.
-
-sysconf(3) says it once: 4 KiB, on arm64 and ppc64 also 16 or 64 KiB. A plan is made on the host that it is
-for. A guest's own pages may be of another size.
+"""Bytes of a page on this host, the unit of ``/proc/vmstat``, KSM's files and page maps (sysconf(3)). It is 4
+KiB; on arm64 and ppc64 also 16 or 64 KiB. A plan is made on the host that it is for. A guest's own pages may
+have another size.
 """
 PIECE_ALIGNMENT = 2 * MIB
-"""What is looked at, cut and paged out as a whole: a huge page of 4 KiB pages, and whole pages of any size.
-
-With pages of 64 KiB a huge page has 512 MiB: too coarse to tell cold memory by, so page-out splits it there.
+"""The unit of classification and page-out: a huge page of 4 KiB pages, and whole pages of any size. With
+pages of 64 KiB a huge page has 512 MiB, which is too coarse, so page-out splits it there.
 """
 
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1 << 40}
@@ -42,19 +40,19 @@ _SPOKEN_UNITS |= {
 # More digits than anything here has; without a bound the product of number and unit can be infinite.
 NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,18})?)"
 SIZE = f"{NUMBER} *({'|'.join(_SIZE_UNITS)})"
-"""What `parse_size` takes, as a regular expression that editors and JSON Schema understand too."""
+"""The input of `parse_size` as a regular expression that editors and JSON Schema understand."""
 DURATION = f"{NUMBER} *({'|'.join(_TIME_UNITS)})"
-"""What `parse_duration` takes."""
+"""The input of `parse_duration`, likewise."""
 LONGEST_SECONDS = 10 * 365 * 86400.0
-"""Nothing that is asked for lasts longer: the dates that a clock can write end with the year 9999."""
+"""The longest duration that is accepted. Dates end with the year 9999."""
 NEVER = "never"
-"""Of a time that does not come."""
+"""The text of a time that does not come."""
 PERCENTAGE = f"{NUMBER} *%"
-"""What `parse_percentage` takes."""
+"""The input of `parse_percentage`, likewise."""
 
 
 def round_up(size: float) -> int:
-    """Bytes, to whole MiB."""
+    """Bytes rounded up to whole MiB."""
     return -int(-size // MIB) * MIB
 
 
@@ -85,7 +83,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_spoken_duration(text: str) -> float:
-    """As `parse_duration`, and as people say it: ``1m``, ``2 hours``, ``1h 30m``; for command lines.
+    """Seconds from `parse_duration`'s input, and from ``1m``, ``2 hours``, ``1h 30m``; for command lines.
 
     Raises:
         ValueError: not a duration; the unit is mandatory.
@@ -100,7 +98,7 @@ def parse_spoken_duration(text: str) -> float:
 
 
 def parse_percentage(text: str) -> float:
-    """A ratio from ``8%`` or ``0.05%``; not bounded, the caller knows what is sensible.
+    """A ratio from ``8%`` or ``0.05%``. The caller checks its bounds.
 
     Raises:
         ValueError: not a percentage.
@@ -167,7 +165,7 @@ def parse_age(text: str) -> float:
 
 
 def above_zero(parse: Callable[[str], float]) -> Callable[[str], float]:
-    """The same parser for a quantity of which nothing would make no sense."""
+    """The same parser, which refuses 0."""
 
     def convert(text: str) -> float:
         value = parse(text)

@@ -1,1 +1,1 @@
-"""From access snapshots to idle time, and from idle time to hot, warm and cold. Pure."""
+"""Computes idle time from windows, and hot, warm and cold memory from idle time. Pure."""

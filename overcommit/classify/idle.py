@@ -1,7 +1,7 @@
-"""Idle time by address over our own consecutive snapshots.
+"""Idle time by address, from consecutive windows.
 
 DAMON's region age is not used: up to Linux 6.17 it survives small access counts, and merging averages it.
-Region boundaries move at random between snapshots, so everything is kept by address, never by region.
+Region boundaries move at random between windows, so all data is kept by address, not by region.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from overcommit.model.ranges import Range, chop, normalise, total_size
 from overcommit.units import PIECE_ALIGNMENT
 
 HISTOGRAM_BOUNDS = (0.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
-"""Lower bounds of the idle histogram, seconds."""
+"""Lower bounds of the idle histogram in seconds."""
 
 _STEADY_SHARE = 0.6
 _ALL_RECENT = (1 << RECENT_WINDOWS) - 1
 
 
 def begin(ram: Sequence[Range], at: float) -> IdleMap:
-    """A map in which everything counts as accessed at the moment the watch began."""
+    """A new map, in which everything counts as accessed at ``at``."""
     spans = tuple(IdleSpan(start, end, at, 0) for start, end in ram)
     return IdleMap(began_at=at, updated_at=at, snapshots=0, spans=spans)
 
 
 def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float, *, window: float) -> IdleMap:
-    """Add one snapshot, which saw the ``window`` seconds up to ``at``.
+    """The map with one window, which covers the ``window`` seconds before ``at``.
 
-    Regions outside the map (the sentinel) are ignored. Not having looked is not having seen nothing:
-    addresses no region covers count as accessed, and time between windows counts for nobody's idleness.
+    Regions outside of the map (the sentinel) are ignored. Addresses that no region covers count as accessed.
+    Time between windows adds to no idle time.
     """
     unseen = max(0.0, at - idle.updated_at - window)
     quiet = normalise([(start, end) for start, end, accesses in regions if not accesses])
@@ -70,7 +70,7 @@ def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float, *, window:
 
 
 def relocate(idle: IdleMap, ram: Sequence[Range], at: float) -> IdleMap:
-    """The same history where memory stays, none where it is new: that counts as accessed now."""
+    """The map for changed RAM: memory that stays keeps its history, new memory counts as accessed now."""
     kept = [_part(piece) for piece in _cut(idle.spans, ram) if piece.inside]
     known = normalise(Range(span.start, span.end) for span in kept)
     whole = [IdleSpan(start, end, at, 0) for start, end in ram]
@@ -79,7 +79,7 @@ def relocate(idle: IdleMap, ram: Sequence[Range], at: float) -> IdleMap:
 
 
 class _Piece(NamedTuple):
-    """A part of a span, ``inside`` of a range or of none."""
+    """A part of a span, ``inside`` of a range or outside of all."""
 
     start: int
     end: int
@@ -92,7 +92,7 @@ def _part(piece: _Piece) -> IdleSpan:
 
 
 def _cut(spans: Sequence[IdleSpan], ranges: Sequence[Range]) -> Iterator[_Piece]:
-    """Split the spans at the ranges' bounds; True goes with the parts that lie inside a range."""
+    """The spans, split at the ranges' bounds."""
     index = 0
     for span in spans:
         position = span.start
@@ -112,12 +112,12 @@ def _cut(spans: Sequence[IdleSpan], ranges: Sequence[Range]) -> Iterator[_Piece]
 def classify(
     idle: IdleMap, resident: Sequence[Range], *, cold_after: float, unused_after: float = math.inf
 ) -> Heat:
-    """Judge resident memory: hot, warm, cold, and which addresses are cold.
+    """Hot, warm and cold resident memory, and the addresses of cold memory.
 
-    Hot is what at least `_STEADY_SHARE` of the latest windows saw accessed. One window would be too little to
-    ask: DAMON samples one page of a region at a time, and a region in which a few pages are used is hit now
-    and then as a whole. Cold is unknown (None) until the watch has lasted ``cold_after``, and what is unused
-    until it has lasted ``unused_after``.
+    Hot memory was accessed in at least `_STEADY_SHARE` of the latest windows. One window is not enough: DAMON
+    samples one page of a region at a time, and a region with few used pages is sometimes hit as a whole. Cold
+    bytes are unknown (None) until the watch has lasted ``cold_after``, and unused bytes until it has lasted
+    ``unused_after``.
     """
     steady = _STEADY_SHARE * min(idle.snapshots, RECENT_WINDOWS)
     hot = warm = cooling = unused = reached = 0
@@ -164,17 +164,17 @@ def classify(
 
 
 def _samples(idle: IdleMap, cold_after: float) -> int:
-    """Of each region, in whole windows within ``cold_after`` seconds of the watch."""
+    """Samples of each region in whole windows within ``cold_after`` seconds of the watch."""
     if not idle.snapshots:
         return 0
     return SAMPLES * int(idle.snapshots * min(1.0, cold_after / idle.window_seconds))
 
 
 def judge_host(idle: IdleMap, *, lru_bytes: int, idle_after: float) -> HostHeat:
-    """Judge the host's physical memory.
+    """Idle memory of the host, by physical addresses.
 
-    What is not on the kernel's LRU lists (free, slab, page tables) is never seen accessed, so all of it may
-    be among what looks idle: ``lru_bytes`` of the memory watched are not.
+    Memory that is not on the kernel's LRU lists (free, slab, page tables) is never seen accessed, so all of
+    it may be part of what looks idle. ``lru_bytes`` of the watched memory are on the lists.
     """
     if idle.window_seconds < idle_after:
         return HostHeat(idle_after_seconds=idle_after, idle_bytes=None)
@@ -188,10 +188,10 @@ def judge_host(idle: IdleMap, *, lru_bytes: int, idle_after: float) -> HostHeat:
 
 
 class _ColdPieces:
-    """Collects cold resident memory into pieces, each with what it holds.
+    """Collects cold resident memory into pieces, each with its resident bytes.
 
-    A piece may span memory that is cold but not resident: nothing is there to page out, and fewer, longer
-    ranges keep DAMON cheap. It never spans anything that is not cold.
+    A piece may contain memory that is cold and not resident: there is nothing to page out, and fewer, longer
+    ranges make DAMON cheaper. It never contains memory that is not cold.
     """
 
     def __init__(self, piece_size: int) -> None:
@@ -201,11 +201,11 @@ class _ColdPieces:
         self._open = False
 
     def interrupt(self) -> None:
-        """Something that is not cold lies here."""
+        """End the present piece, because memory follows that is not cold."""
         self._open = False
 
     def add(self, start: int, end: int, idle_seconds: float) -> None:
-        """Resident memory, idle for that long."""
+        """Add resident memory with its idle time."""
         self.resident_bytes += end - start
         for part in chop((Range(start, end),), self._size):
             last = self.pieces[-1] if self._open else None
@@ -222,5 +222,5 @@ class _ColdPieces:
 
 
 def _piece_size(resident: Sequence[Range]) -> int:
-    """About 128 pieces for a whole domain."""
+    """A size that gives about 128 pieces for a domain."""
     return max(1, -(-total_size(resident) // (128 * PIECE_ALIGNMENT))) * PIECE_ALIGNMENT

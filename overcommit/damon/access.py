@@ -1,4 +1,4 @@
-"""Where windows come from: the tracepoint where the kernel lets us have it, else snapshots by sysfs."""
+"""The source of windows: DAMON's tracepoint where the kernel allows it, otherwise snapshots by sysfs."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from overcommit.model.heat import Window
 from overcommit.units import MIB
 
 _SILENT_WINDOWS = 3
-"""A kdamond that has not been heard of for so many windows is asked whether it is on."""
+"""After this many windows without data, the kdamond's state is read."""
 _MOST_WINDOWS = 8
-"""A look takes in so many windows of all at most, more than come in a tick of 5 s.
-
-A host that brings more is too busy to look at each.
+"""One `collect` processes at most this many windows of all monitors, more than a tick of 5 s brings. On a
+host that brings more, the rest is dropped.
 """
 _AT_A_TIME = MIB
-"""So much text of them is in memory, at most."""
+"""The most text of the trace in memory at a time."""
 _OTHERS = 1024
-"""Regions of the host's monitor, and sentinels."""
+"""Regions of the host's monitor, and of sentinels."""
 _FIRST_WINDOW = 1.25
-"""A first window is given that many times its length: sampling itself takes time too."""
+"""A first window may take this many times its length, because sampling itself takes time."""
 
 
 class AccessSource(Protocol):
-    """Hands out what the kdamonds of a pool see.
+    """The windows of the kdamonds of a pool.
 
-    ``what`` names it for people; ``follows_tuning``: it knows how long each window was, so that the kernel
-    may tune the intervals.
+    ``what`` is the source's name for people. ``follows_tuning``: it knows the length of each window, so the
+    kernel may tune the intervals.
     """
 
     what: str
@@ -41,23 +40,23 @@ class AccessSource(Protocol):
 
     @property
     def threads(self) -> tuple[int, ...]:
-        """Of the kdamonds that it reads from; none where it does not need to know them."""
+        """The thread ids of the kdamonds that it reads from; empty where it does not need them."""
         ...
 
     def begin(self, slot: int, intervals: Intervals) -> None:
-        """The slot's kdamond has just been started."""
+        """Expect windows of the slot's kdamond, which has just been started."""
         ...
 
     def end(self, slot: int) -> None:
-        """It is being stopped."""
+        """Expect no more of the slot's kdamond, which is being stopped."""
         ...
 
     def collect(self) -> None:
-        """Take in what has come for all slots, where that is one thing; to be called before `windows`."""
+        """Read new data of all slots, where that is one operation. Call it before `windows`."""
         ...
 
     def windows(self, slot: int) -> Sequence[Window]:
-        """What was collected since the last call, oldest first; often nothing.
+        """The windows since the last call, oldest first; often none.
 
         Raises:
             HostError: the kdamond ended, or the kernel refused.
@@ -67,7 +66,7 @@ class AccessSource(Protocol):
 
 
 def open_source(pool: DamonPool, clock: Clock, regions: Sequence[int]) -> AccessSource:
-    """The best source for monitors with at most so many regions each."""
+    """The best source for monitors with at most these numbers of regions."""
     trace = pool.trace(_buffer_bytes(regions))
     if trace is None:
         return SnapshotSource(pool, clock)
@@ -75,22 +74,23 @@ def open_source(pool: DamonPool, clock: Clock, regions: Sequence[int]) -> Access
 
 
 def _buffer_bytes(regions: Sequence[int]) -> int:
-    """For each CPU: two windows of the largest monitor, and four times its share of a window of all.
+    """The ring buffer's bytes per CPU.
 
-    A kdamond may run anywhere, and several on one CPU. What does not fit is lost, noticed and made up for.
+    Two windows of the largest monitor, and four times a CPU's share of one window of all monitors. A kdamond
+    may run on any CPU, and several on one. Lost data is detected, and its window is dropped.
     """
     share = 4 * sum(regions) // (os.cpu_count() or 1)
     return min(EVENT_BYTES * max(2 * max(regions), share), 4 * MIB)
 
 
 class TraceSource:
-    """Every window, as it ends."""
+    """Every window when it ends, by the tracepoint."""
 
     what = "tracepoint"
     follows_tuning = True
 
     def __init__(self, pool: DamonPool, clock: Clock, trace: AccessTrace, *, regions: int) -> None:
-        """``regions``: how many all monitors may have together."""
+        """``regions`` is the most that all monitors may have together."""
         self._pool = pool
         self._clock = clock
         self._trace = trace
@@ -144,12 +144,12 @@ class TraceSource:
         return ready
 
     def _expect(self, slot: int, now: float, seconds: float) -> None:
-        # What tuning may double between two windows is four times as long after three.
+        # Tuning may double the interval with each window: after three windows it is four times as long.
         self._silent_until[slot] = now + _SILENT_WINDOWS * max(2 * seconds, 4.0)
 
 
 class SnapshotSource:
-    """One snapshot for each aggregation, by sysfs."""
+    """One snapshot per aggregation, by sysfs."""
 
     what = "sysfs"
     follows_tuning = False
@@ -171,10 +171,10 @@ class SnapshotSource:
         del self._seconds[slot], self._due[slot]
 
     def collect(self) -> None:
-        """See `AccessSource.collect`: each slot is asked by itself."""
+        """See `AccessSource.collect`. It does nothing: each slot is read by itself."""
 
     def windows(self, slot: int) -> Sequence[Window]:
-        """See `AccessSource.windows`: the latest aggregation, once it is another one."""
+        """See `AccessSource.windows`. It returns the latest aggregation if that is a new one."""
         if self._clock.monotonic() < self._due[slot]:
             return ()
         regions = self._pool.access_snapshot(slot)

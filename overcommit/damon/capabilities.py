@@ -1,6 +1,6 @@
-"""What this kernel's DAMON offers: found by looking and trying in a slot of ours, never from its version.
+"""What this kernel's DAMON offers, found by trying in an own slot, never from the version.
 
-Distributions backport much of DAMON, so a version says little (design: "probe, never ask uname").
+Distributions backport much of DAMON, so the version says little.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COUNTERS = (
     "contexts/0/schemes/0/quotas/goals/nr_goals",
     "contexts/0/schemes/0/dests/nr_dests",
 )
-"""Writing 1 to each makes one of everything; those that a kernel lacks are left out."""
+"""Files to which 1 is written to create one of everything. Files that a kernel lacks are left out."""
 
 _SCHEME = "contexts/0/schemes/0"
 KEYWORDS: Mapping[str, tuple[str, ...]] = {
@@ -41,11 +41,11 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     ),
     f"{_SCHEME}/quotas/goal_tuner": ("consist", "temporal"),
 }
-"""What to try in which file. A kernel refuses a word that it does not know with EINVAL."""
+"""The words to try in each file. A kernel refuses an unknown word with EINVAL."""
 
 
 class Feature(NamedTuple):
-    """Something that came after Linux 6.12: how it shows, and what its absence costs."""
+    """Something that is newer than Linux 6.12: how it is detected, and the consequence of its absence."""
 
     name: str
     file: str
@@ -103,9 +103,10 @@ FEATURES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What there is.
+    """What the kernel's DAMON offers.
 
-    ``files`` are the paths below a slot, with ``N`` for each number; ``keywords`` the words that a file took.
+    ``files`` are the paths below a slot, with ``N`` for each number. ``keywords`` are the words that each
+    file accepted.
     """
 
     operations: frozenset[str]
@@ -118,12 +119,12 @@ class Capabilities:
 
     @property
     def snapshot_limit(self) -> bool:
-        """Whether a scheme can end by itself."""
+        """Whether a scheme can end by itself (``max_nr_snapshots``, Linux 7.0)."""
         return self.offers(f"{_SCHEME}/stats/max_nr_snapshots")
 
     @property
     def temporal_goals(self) -> bool:
-        """Whether a quota with a goal is all or nothing, at once.
+        """Whether a quota's goal stops or starts all work at once (the tuner ``temporal``, Linux 7.1).
 
         The older tuner, ``consist``, needs thirty windows from one byte to a gibibyte.
         """
@@ -131,23 +132,23 @@ class Capabilities:
 
     @property
     def migration(self) -> bool:
-        """Whether memory of a process can be moved to another node.
+        """Whether memory of a process can be moved to another node (``migrate_cold`` for ``vaddr``).
 
-        A kernel that cannot takes the word and does nothing. It came in the same version as the weighted
-        destinations (Linux 6.17), and those show.
+        A kernel that cannot accepts the word and does nothing. The feature came in the same version as
+        weighted destinations (Linux 6.17), which can be detected.
         """
         words = self.keywords.get(f"{_SCHEME}/action", frozenset())
         return {"migrate_cold", "migrate_hot"} <= words and self.offers(f"{_SCHEME}/dests/nr_dests")
 
     def missing(self) -> tuple[Feature, ...]:
-        """The features that are not there."""
+        """The features that the kernel lacks."""
         return tuple(feature for feature in FEATURES if feature.file not in self.files)
 
     def require(self, writes: Iterator[Write]) -> Iterator[Write]:
-        """The same writes.
+        """The same writes, checked.
 
         Raises:
-            Unsupported: one of them needs a file that this kernel does not have.
+            Unsupported: a write needs a file that this kernel does not have.
         """
         for write in writes:
             if not self.offers(write.path):

@@ -1,8 +1,8 @@
-"""Dataclasses that say which files of a sysfs tree they stand for; rendered, parsed and compared by one walk.
+"""Dataclasses that declare their files in a sysfs tree. One walk renders, parses and compares them.
 
 A field is declared with `file`, `section` (files of a directory) or `children` (numbered directories that a
-``nr_*`` file makes). Its default is what the kernel's file reads when the directory is new, so that rendering
-for a new directory writes only what differs from it. Pure.
+``nr_*`` file creates). Its default is the value of the file in a new directory, so that only different values
+are written to a new directory. Pure.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ class Write(NamedTuple):
 
 
 class Codec(NamedTuple):
-    """How a value is written, and read back."""
+    """How a value is written and read."""
 
     encode: Callable[[Any], str]
     decode: Callable[[str], Any]
 
 
 class File(NamedTuple):
-    """Where a field's one value lies."""
+    """The place of a field with one value."""
 
     path: str
     codec: Codec
 
 
 class Section(NamedTuple):
-    """The directory of a field's parts."""
+    """The directory of a field with several values."""
 
     path: str
     kind: type
 
 
 class Children(NamedTuple):
-    """The file whose count makes numbered directories beside it."""
+    """The file that counts, and creates, the numbered directories beside it."""
 
     counter: str
     kind: type
 
 
 def _scaled(per_unit: int) -> Codec:
-    """A quantity in units of the core, kept by the kernel as a whole number of smaller ones."""
+    """A quantity in units of the core that the kernel has as a whole number of smaller units."""
     return Codec(lambda value: str(round(value * per_unit)), lambda text: int(text) / per_unit)
 
 
@@ -67,29 +67,32 @@ TEXT = Codec(str, str)
 
 
 def file(path: str, codec: Codec, default: Any) -> Any:
-    """A field kept in one file; ``default`` is what a new one holds."""
+    """A field in one file. ``default`` is the value of a new file."""
     return dataclasses.field(default=default, metadata={_DECLARATION: File(path, codec)})
 
 
 def section(path: str, kind: type[_T]) -> _T:
-    """A field whose parts are files below a directory; an empty path is the directory itself."""
+    """A field whose parts are files below a directory. An empty path is the directory itself."""
     return dataclasses.field(default_factory=kind, metadata={_DECLARATION: Section(path, kind)})
 
 
 def children(counter: str, kind: type[_T]) -> tuple[_T, ...]:
-    """A field of numbered directories beside ``counter``, whose write makes them."""
+    """A field of numbered directories beside ``counter``. Writing ``counter`` creates them."""
     return dataclasses.field(default=(), metadata={_DECLARATION: Children(counter, kind)})
 
 
 def render(value: Any, directory: str = "") -> Iterator[Write]:
-    """The writes that make a new directory so, each directory before what lies in it."""
+    """The writes that turn a new directory into ``value``.
+
+    A directory is created before its content is written.
+    """
     yield from difference(type(value)(), value, directory)
 
 
 def difference(present: Any, wanted: Any, directory: str = "") -> Iterator[Write]:
-    """The writes that turn what is ``present`` into what is ``wanted``, and no others.
+    """The writes that turn ``present`` into ``wanted``.
 
-    Where the number of children changes all of them are written: the kernel makes them anew.
+    Where the number of children changes, all are written, because the kernel creates them anew.
     """
     for name, place in declared(type(wanted)):
         old, new = getattr(present, name), getattr(wanted, name)
@@ -110,10 +113,10 @@ def difference(present: Any, wanted: Any, directory: str = "") -> Iterator[Write
 
 
 def parse(kind: type[_T], files: Mapping[str, str], directory: str = "") -> _T:
-    """A value from file contents by path; a file that this kernel does not have leaves the default.
+    """A value from file contents by path. A file that this kernel does not have leaves the default.
 
     Raises:
-        ValueError: a content that its codec cannot read.
+        ValueError: a codec cannot read a content.
     """
     values: dict[str, Any] = {}
     for name, place in declared(kind):
@@ -132,12 +135,12 @@ def parse(kind: type[_T], files: Mapping[str, str], directory: str = "") -> _T:
 
 
 def fingerprint(value: Any) -> str:
-    """The same for equal values, and for no others."""
+    """A digest that is equal for equal values only."""
     return hashlib.sha256(repr(list(render(value))).encode()).hexdigest()[:16]
 
 
 def declared(kind: type) -> tuple[tuple[str, File | Section | Children], ...]:
-    """The fields of a dataclass and where they lie; found once, for each monitor is rendered with them."""
+    """The fields of a dataclass with their places. Cached, because each monitor is rendered with them."""
     if kind not in _DECLARED:
         _DECLARED[kind] = tuple((each.name, each.metadata[_DECLARATION]) for each in dataclasses.fields(kind))
     return _DECLARED[kind]

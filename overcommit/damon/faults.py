@@ -1,6 +1,6 @@
-"""Faults of DAMON that a kernel is known to have, and what this program does about them.
+"""Known faults of DAMON by kernel version, and what this program does about them.
 
-They cannot be probed without running into them, so that here the version decides, against the rule of
+A probe would trigger the fault. So the version decides here, against the rule of
 `overcommit.damon.capabilities`.
 """
 
@@ -14,7 +14,7 @@ Version = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """From version ``since`` up to ``fixed_in``, which has it no more. All sentences are for people."""
+    """A fault that exists from version ``since`` until before ``fixed_in``. All sentences are for people."""
 
     since: Version
     fixed_in: Version
@@ -38,7 +38,7 @@ FAULTS = (
 
 
 def known_faults(release: str) -> tuple[Fault, ...]:
-    """The faults of a kernel by its release (``uname -r``); none where that does not begin with a version."""
+    """The faults of a kernel by its release (``uname -r``); none where the release has no version."""
     match = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", release)
     if match is None:
         return ()

@@ -1,7 +1,8 @@
-"""Who uses DAMON on this host. There is one tree per host and no locking between tools.
+"""Finds the users of DAMON on this host. There is one tree per host, and no locking between tools.
 
-Modules (damon_stat, damon_reclaim, damon_lru_sort) run exclusively: while one does, every sysfs ``on`` fails
-with EBUSY. Slots that another tool set up are lost as soon as anyone writes ``nr_kdamonds``.
+Modules (damon_stat, damon_reclaim, damon_lru_sort) run exclusively: while one runs, every sysfs ``on`` fails
+with EBUSY (damon_start in mm/damon/core.c). Slots of another tool are lost when anyone writes
+``nr_kdamonds``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from overcommit.units import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Somebody other than us. ``can_take_over``: --take-over may move it aside and put it back."""
+    """Another user of DAMON. ``can_take_over``: --take-over may move it aside and put it back."""
 
     what: str
     hint: str
@@ -31,10 +32,10 @@ class ModuleOwner(Owner):
 
 
 def find_owners(kernel: Kernel, sysfs: DamonSysfs) -> tuple[Owner, ...]:
-    """Everybody who uses DAMON now; what an earlier controller of ours left is restored before asking.
+    """All present users of DAMON. What an earlier controller of this program left is restored before.
 
     Raises:
-        Unsupported: no DAMON, or no permission to look.
+        Unsupported: there is no DAMON, or no permission to read it.
     """
     slots = sysfs.slots()
     owners: list[Owner] = [
@@ -62,18 +63,18 @@ def find_owners(kernel: Kernel, sysfs: DamonSysfs) -> tuple[Owner, ...]:
 
 
 def enabled_path(module: str) -> str:
-    """The module's switch."""
+    """The path of the module's ``enabled`` parameter."""
     return f"/sys/module/{module}/parameters/enabled"
 
 
 def module_enabled(kernel: Kernel, module: str) -> bool:
-    """Whether the module says that it is on (before Linux 7.1: was asked to be on)."""
+    """Whether the module says that it is on (before Linux 7.1: that it was asked to be on)."""
     path = enabled_path(module)
     return kernel.exists(path) and kernel.read(path).strip() == "Y"
 
 
 def tool_in(kernel: Kernel, sysfs: DamonSysfs, slot: int) -> Owner:
-    """Who runs the kdamond of a slot that is not ours."""
+    """The user of a slot whose kdamond is not this program's."""
     operations = sysfs.operations(slot)
     watched = [
         f"{pid} ({_process_name(kernel, pid)})" for pid in sysfs.target_pids(slot) if operations != "paddr"

@@ -1,12 +1,12 @@
-"""Our slots in DAMON's tree: claimed once for a piece of work, given back as they were found.
+"""This program's slots in DAMON's tree: claimed once for a piece of work, and returned as they were found.
 
-Every step is in the undo journal before it is taken, and giving back is the same code whether we end well
-(`DamonPool.release`) or a later process cleans up after our death (`undo`).
+Each step is in the undo journal before it is made. The same code returns the slots after success
+(`DamonPool.release`) and after a crash (`undo`).
 
-DAMON's tree has no owner and no lock between tools: another one may turn our kdamonds off and set up its own
-in slots of the same numbers. So each slot of ours carries a mark, a number drawn when the slots are claimed,
-in a file that changes nothing (`overcommit.damon.sysfs.MARK`). It is read before each write to a slot,
-``off`` included: a slot without it is somebody else's.
+DAMON's tree has no owner and no lock between tools. Another tool may turn off these kdamonds and set up its
+own in slots of the same numbers. So each claimed slot carries a mark, a random number in a file that changes
+nothing (`overcommit.damon.sysfs.MARK`). The mark is read before each write to a slot, ``off`` included. A
+slot without it belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MARKS = 999_999
 
 
 class DamonPool:
-    """A claim on ``size`` slots; use as a context manager."""
+    """A claim on ``size`` slots. Use it as a context manager."""
 
     def __init__(self, kernel: Kernel, journal: Journal, generation: Generation) -> None:
         self._kernel = kernel
@@ -54,11 +54,11 @@ class DamonPool:
         self.capabilities = Capabilities(operations=frozenset(), files=frozenset(), keywords={})
 
     def acquire(self, size: int, *, take_over: bool) -> None:
-        """Make the tree ours, with ``size`` empty slots.
+        """Claim the tree, with ``size`` empty slots.
 
         Raises:
-            Conflict: somebody else uses DAMON; named, with the remedy.
-            Unsupported: no DAMON.
+            Conflict: somebody else uses DAMON; the message names the user, the hint says what to do.
+            Unsupported: there is no DAMON.
         """
         for owner in require_free(self._kernel, take_over=take_over):
             if isinstance(owner, ModuleOwner):
@@ -77,11 +77,15 @@ class DamonPool:
             )
 
     def holds(self, slot: int) -> bool:
-        """Whether the slot is ours at this moment."""
+        """Whether the slot is this pool's now."""
         return self._sysfs.slots() == self._size and self._sysfs.marks((slot,)) == (self._mark,)
 
     def require(self, slots: Sequence[int] = ()) -> None:
-        """Raise `Conflict`, which names who has it now, unless the pool and these slots are ours."""
+        """Check that the pool and these slots are still this pool's.
+
+        Raises:
+            Conflict: a slot has another user, who is named.
+        """
         count = self._sysfs.slots()
         marks = self._sysfs.marks(slots) if count == self._size else ()
         if count == self._size and all(mark == self._mark for mark in marks):
@@ -95,10 +99,10 @@ class DamonPool:
         )
 
     def start(self, slot: int, kdamond: Kdamond) -> None:
-        """Configure a slot of ours and turn it on.
+        """Configure a slot and turn it on.
 
         Raises:
-            Conflict: the slot is not ours any more, or an exclusive DAMON user came in between.
+            Conflict: the slot is no longer this pool's, or an exclusive DAMON user started meanwhile.
             HostError: the kernel refused the configuration, or a target is gone.
         """
         self.require((slot,))
@@ -116,9 +120,9 @@ class DamonPool:
             raise HostError(f"kdamond {slot} ended at once")
 
     def trace(self, buffer_bytes: int) -> AccessTrace | None:
-        """A trace of all our kdamonds' windows, None where the kernel does not let us have one.
+        """A trace of the windows of all kdamonds of this pool; None where the kernel does not allow one.
 
-        ``buffer_bytes`` is for each CPU.
+        ``buffer_bytes`` is per CPU.
         """
         trace = AccessTrace(self._kernel)
         if not trace.offered:
@@ -133,10 +137,12 @@ class DamonPool:
         return trace
 
     def feed(self, slot: int, present: Kdamond, wanted: Kdamond) -> None:
-        """Tell a running slot of ours, ``present``, how far it is from its goals; all else is the same.
+        """Give a running slot the current values of its goals.
+
+        ``wanted`` differs from ``present`` in those only.
 
         Raises:
-            Conflict: the slot is not ours any more.
+            Conflict: the slot is no longer this pool's.
             HostError: the kernel refused, or the kdamond has ended.
         """
         self.require((slot,))
@@ -147,16 +153,16 @@ class DamonPool:
         """See `DamonSysfs.access_snapshot`, which writes a command to the slot.
 
         Raises:
-            Conflict: the slot is not ours any more.
+            Conflict: the slot is no longer this pool's.
             HostError: the kdamond ended, or the kernel refused.
         """
         self.require((slot,))
         return self._sysfs.access_snapshot(slot)
 
     def stop(self, slot: int) -> None:
-        """Turn a slot of ours off; it is off when this returns, and there is nothing left to undo of it.
+        """Turn a slot off. When this returns it is off, and nothing of it is left to undo.
 
-        One that is not ours any more is left alone: nobody can have set it up before ours was off.
+        A slot that is no longer this pool's is left alone: it can only have been set up after it was off.
         """
         if self.holds(slot):
             self._sysfs.stop(slot)
@@ -166,16 +172,16 @@ class DamonPool:
                 self._entries.remove(entry)
 
     def may_be_on(self, slot: int) -> bool:
-        """Whether a kdamond was started in a slot of ours, and not seen to be off since."""
+        """Whether a kdamond was started in a slot, and not seen to be off since."""
         return any(_started(entry, slot) for entry in self._entries)
 
     @property
     def sysfs(self) -> DamonSysfs:
-        """The tree, to read from the slots claimed."""
+        """The tree, for reading the claimed slots."""
         return self._sysfs
 
     def release(self) -> None:
-        """Give everything back as it was found, newest step first."""
+        """Return everything as it was found, newest step first."""
         undo(self._kernel, self._journal, tuple(reversed(self._entries)))
         self._entries.clear()
 
@@ -188,10 +194,10 @@ class DamonPool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give everything back.
+        """Return everything.
 
         Raises:
-            HostError: something could not be given back; what went wrong before is said beside it.
+            HostError: something could not be returned. An earlier error is named beside it.
         """
         try:
             self.release()
@@ -206,11 +212,11 @@ class DamonPool:
 
 
 def require_free(kernel: Kernel, *, take_over: bool) -> tuple[Owner, ...]:
-    """The owners that may be moved aside, none when DAMON is free.
+    """The users that may be moved aside; none when DAMON is free.
 
     Raises:
         Conflict: somebody else uses DAMON, and may not be moved aside.
-        Unsupported: no DAMON.
+        Unsupported: there is no DAMON.
     """
     owners = find_owners(kernel, DamonSysfs(kernel))
     for owner in owners:
@@ -220,16 +226,16 @@ def require_free(kernel: Kernel, *, take_over: bool) -> tuple[Owner, ...]:
 
 
 def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Put DAMON back as the entries say (newest first), and settle them. Idempotent.
+    """Put DAMON back as the entries say (newest first), and settle them in the journal. Idempotent.
 
-    A slot or a pool that is not as we left it any more belongs to somebody else by now, and is left alone.
+    A slot or a pool that is not as this program left it belongs to somebody else, and is left alone.
 
     Returns:
         A sentence for each thing that was put back.
 
     Raises:
-        HostError: the kernel refused, and this entry and older ones stay outstanding; or all but a tracing
-            instance is back as it was; or all is, but the disk refused to note it.
+        HostError: the kernel refused, and this entry and older ones stay outstanding. Or all but a tracing
+            instance was put back. Or all was put back, but the disk refused the record of it.
     """
     sysfs = DamonSysfs(kernel)
     said: list[str] = []
@@ -266,9 +272,9 @@ def undo(kernel: Kernel, journal: Journal, entries: Sequence[Entry]) -> tuple[st
 
 
 def _still_ours(sysfs: DamonSysfs, size: int, mark: int) -> bool:
-    """Whether slots that were claimed with a mark are still ours, and off.
+    """Whether slots that were claimed with a mark are still this program's, and off.
 
-    We may have died before all were marked: what nobody has configured is nobody's loss.
+    A crash may have come before all slots were marked. An unconfigured slot can be removed without loss.
     """
     if sysfs.slots() != size or any(sysfs.running(slot) for slot in range(size)):
         return False
@@ -281,12 +287,12 @@ def _started(entry: Entry, slot: int) -> bool:
 
 
 def _fingerprint(kdamond: Kdamond) -> str:
-    """What tells a kdamond of ours from anybody else's, whatever it was fed by now."""
+    """A digest that identifies this program's kdamond, whatever goal values it got since."""
     return codec.fingerprint(with_pain(kdamond, 0.0))
 
 
 def what_for(kdamond: Kdamond) -> str:
-    """What a kdamond of ours works on, for people."""
+    """The work of a kdamond, for people."""
     (context,) = kdamond.contexts
     return "physical memory" if context.operations == "paddr" else f"process {context.targets[0].pid}"
 

@@ -1,7 +1,7 @@
-"""What our kdamonds are made of: the monitor that only looks, and the actors that page out or move.
+"""Builds kdamonds: the monitor, and the actors that page out or move memory.
 
-They are separate because every action but ``stat`` resets the age of the regions it matches
-(mm/damon/core.c, damos_apply_scheme): who acts cannot measure idleness.
+They are separate because every action except ``stat`` resets the age of the regions that it matches
+(mm/damon/core.c, damos_apply_scheme). A kdamond that acts cannot measure idle time.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from overcommit.model.ranges import Range, chop, total_size
 from overcommit.units import MIB, PAGE_SIZE, PIECE_ALIGNMENT
 
 SHORTEST_SAMPLE_SECONDS, LONGEST_SAMPLE_SECONDS = 0.05, 0.2
-"""What tuning keeps to: windows of 1 to 4 s.
-
-Longer ones cost less, but memory that came into use since the last one ended is called cold (docs/adr/0006).
+"""The bounds of interval tuning: windows of 1 to 4 s. Longer windows cost less, but memory whose use began
+after the last window ended is called cold (docs/adr/0006).
 """
 
 
 def monitor_intervals(sample_seconds: float = 0.1, *, tuned_by_kernel: bool = False) -> Intervals:
-    """The intervals of a monitor; the kernel's own (5 ms, 100 ms) are "too short in many cases".
+    """The intervals of a monitor.
 
-    Documentation/mm/damon/monitoring_intervals_tuning_example.rst. A kernel that can tune them keeps the
+    The kernel's defaults (5 ms, 100 ms) are "too short in many cases"
+    (Documentation/mm/damon/monitoring_intervals_tuning_example.rst). A kernel that tunes them keeps the
     number of samples.
     """
     goal = IntervalsGoal(
@@ -63,27 +63,26 @@ def monitor_intervals(sample_seconds: float = 0.1, *, tuned_by_kernel: bool = Fa
 
 ACTOR_INTERVALS = Intervals(sample_seconds=0.1, aggregation_seconds=1.0)
 RECHECK_AGGREGATIONS = 3
-"""A range classified cold must also be idle this long in the actor's own view before it is paged out.
-
-It exceeds the quota's window on purpose: kernels 6.12 and 6.17 leave the first window unlimited
-(damos_adjust_quota sets charged_from, but no esz), and no region is old enough to match in that one.
+"""A range classified as cold must also be idle for this many aggregations of the actor before it is paged
+out. This is more than the quota's window, because kernels 6.12 and 6.17 leave the first quota window
+unlimited (damos_adjust_quota sets charged_from, but no esz). In that window no region is old enough to match.
 """
 QUOTA_WINDOW_SECONDS = ACTOR_INTERVALS.aggregation_seconds
-"""One for each time that a scheme is applied."""
+"""One quota window for each time that a scheme is applied."""
 _NEVER_SECONDS = 86400.0
-"""When a quota that is meant once is due again."""
+"""The reset interval of a quota that is used once."""
 _FAIL_CHARGE_DENOMINATOR = 1000
-"""What it leaves costs a scheme a thousandth of its quota: looking at it is not free, but nearly so."""
+"""Memory that a scheme checks and leaves is charged a thousandth, because the check is almost free."""
 _OTHERS_DENOMINATOR = 1_000_000
-"""Where all of the host's memory is looked at again and again with one quota for all of it."""
+"""The denominator where one quota covers repeated checks of all of the host's memory."""
 
 
 _GOAL = 10_000
-"""Our measure of a domain's pain, when it is at its bound."""
+"""The value of the goal's metric when the domain is at its SLO bound."""
 
 
 def with_mark(kdamond: Kdamond, mark: int) -> Kdamond:
-    """The same with a mark of ours (µs) in its update interval: see `overcommit.damon.sysfs.MARK`."""
+    """The same with this program's mark (µs) in its update interval: see `overcommit.damon.sysfs.MARK`."""
     marked = [
         dataclasses.replace(
             context,
@@ -98,9 +97,9 @@ def with_mark(kdamond: Kdamond, mark: int) -> Kdamond:
 
 
 class Sentinel:
-    """A page of our own as a second target, so that a kdamond outlives its domain by our choice.
+    """A page of this process as a second target, so that a kdamond does not end with its domain.
 
-    Between Linux 6.14 and 7.1 a command that races with a kdamond's exit hangs for ever, holding DAMON's
+    Between Linux 6.14 and 7.1 a command that races with a kdamond's exit hangs for ever and holds DAMON's
     global lock (fixed by "mm/damon/core: fix damon_call() vs kdamond_fn() exit race", 2026).
     """
 
@@ -112,23 +111,23 @@ class Sentinel:
 
 
 MONITOR_INTERVALS = monitor_intervals()
-"""What a monitor begins with: windows of 2 s, in which its regions find their places quickly."""
+"""The first intervals of a monitor: windows of 2 s, in which its regions adapt quickly."""
 
 
 def monitor_limits(ram: Sequence[Range]) -> RegionLimits:
-    """Regions scale with guest RAM.
+    """The number of regions of a monitor, by the size of guest RAM.
 
-    At least one per 4 MiB so that a hot set of a few percent is found, and at most one per MiB so that small
-    guests stay cheap, within what a host with many domains can afford.
+    At least one per 4 MiB, so that a hot set of a few percent is found. At most one per MiB, so that small
+    guests stay cheap. Both are bounded for hosts with many domains.
     """
     mebibytes = total_size(ram) // MIB
     return RegionLimits(minimum=max(16, min(mebibytes // 4, 500)), maximum=max(64, min(mebibytes, 2000)))
 
 
 def monitor(target: Target, sentinel: Sentinel, intervals: Intervals = MONITOR_INTERVALS) -> Kdamond:
-    """A kdamond that watches guest RAM and does nothing to it.
+    """A kdamond that monitors guest RAM and changes nothing.
 
-    A target that comes in many pieces is taken as it is: as an earlier monitor had cut it.
+    A target with many ranges is taken as it is: an earlier monitor had split it.
     """
     limits = monitor_limits(target.ranges)
     if len(target.regions) < limits.minimum:
@@ -139,10 +138,10 @@ def monitor(target: Target, sentinel: Sentinel, intervals: Intervals = MONITOR_I
 def process_monitor(
     pid: int, memory: Sequence[Range], sentinel: Sentinel, intervals: Intervals = MONITOR_INTERVALS
 ) -> Kdamond:
-    """A kdamond that watches all that a process has mapped, for want of knowing where guest RAM is.
+    """A kdamond that monitors all mappings of a process, where the place of guest RAM is not known.
 
-    ``vaddr`` finds out by itself, and looks again each minute; regions given to it would be overwritten. The
-    sentinel's addresses may be the same as the process's: only the first target is reported.
+    ``vaddr`` finds the mappings by itself, and updates them each minute; it would overwrite given regions.
+    The sentinel's addresses may equal the process's, because only the first target is reported.
     """
     look = _look(intervals)
     only_first = (Filter(kind="target", matching=False, target_index=0),)
@@ -156,20 +155,23 @@ def process_monitor(
 
 
 def host_limits(ram: Sequence[Range]) -> RegionLimits:
-    """Coarse regions for the host's memory: who uses it is not their business."""
+    """A small number of regions for the host's memory. Users of memory need not be told apart."""
     minimum = max(16, min(total_size(ram) // (64 * MIB), 500))
     return RegionLimits(minimum=minimum, maximum=2 * minimum)
 
 
 def host_monitor(ram: tuple[Range, ...], intervals: Intervals = MONITOR_INTERVALS) -> Kdamond:
-    """A kdamond that watches all of the host's memory."""
+    """A kdamond that monitors all of the host's memory."""
     limits = host_limits(ram)
     target = _pre_split(Target.of(0, ram), limits.minimum)
     return _kdamond("paddr", intervals, limits, (target,), _look(intervals))
 
 
 def _look(intervals: Intervals) -> Scheme:
-    """Every region, for snapshots; answered after two samples rather than a whole aggregation."""
+    """A ``stat`` scheme for all regions, for snapshots.
+
+    It answers after two samples, not a whole aggregation.
+    """
     return Scheme(pattern=pattern(), apply_seconds=2 * intervals.sample_seconds)
 
 
@@ -178,10 +180,10 @@ def fvaddr_actor(
 ) -> Kdamond:
     """A kdamond that pages out what is still idle in the target's ranges, at a bounded rate.
 
-    Where the kernel can end a scheme by itself, it does so after ``lease_seconds`` at most, whatever happens
-    to us. It counts the looks at all of the ranges, not those that the quota cut short (seen with Linux 7.3):
-    it gets as many as take that long where all of the memory is idle. So the ranges must be no more than the
-    quota allows in a fraction of that time.
+    Where the kernel can end a scheme by itself, it ends this one after at most ``lease_seconds``, also when
+    this program has ended. The kernel counts complete passes over all ranges, not those that the quota cut
+    short (seen with Linux 7.3). The number of passes fits ``lease_seconds`` if all of the memory is idle. So
+    the ranges must be no more than the quota allows in a fraction of that time.
     """
     min_regions = max(10, min(total_size(target.ranges) // MIB, 500))
     sweep_seconds = max(1.0, total_size(target.ranges) / max_bytes_per_second) * QUOTA_WINDOW_SECONDS
@@ -206,14 +208,14 @@ def fvaddr_migration(
 ) -> Kdamond:
     """A kdamond that moves what is still idle in the target's ranges to a memory node, at a bounded rate.
 
-    The kernel looks at each page's accessed bit, and clears it: a page is moved when a second look, at least
-    `RECHECK_AGGREGATIONS` later, finds that it was not accessed since. What is left costs little of the quota
-    from Linux 7.2 on; before that the first look takes as long as the moving.
+    The kernel checks and clears each page's accessed bit. A page is moved when a second check, at least
+    `RECHECK_AGGREGATIONS` later, finds that it was not accessed since. From Linux 7.2 on, pages that are left
+    cost little of the quota. Before that the first check takes as long as the moves.
 
-    ``in_use`` turns it around: where at least one sample was a hit, pages that were accessed since the last
-    look are moved. One is enough, for hits are real, and the page's own bit decides. No region comes before
-    another: the hottest memory mostly lies on the node already, and its size counts when the kernel chooses
-    what fits into the quota, moved or not. What is slower would never have its turn.
+    ``in_use`` is the reverse: in regions where at least one sample was a hit, pages that were accessed since
+    the last check are moved. One hit is enough, because hits are real and the page's own bit decides. No
+    region has priority: the hottest memory is mostly on the node already, and its size would use up the
+    quota, moved or not, so that other memory would never be moved.
 
     Raises:
         Unsupported: this kernel's DAMON moves physical memory only.
@@ -260,12 +262,12 @@ def paddr_actor(
 ) -> Kdamond:
     """A kdamond over the host's physical memory that pages out idle pages of one cgroup, coldest first.
 
-    It takes ``most_bytes`` in all, as fast as it can: its one quota window is longer than anybody waits.
-    Where it finds less, the kernel ends it after ``lease_seconds``.
+    It takes ``most_bytes`` in all, as fast as it can: its one quota window is longer than any lease. Where it
+    finds less, the kernel ends it after ``lease_seconds``.
 
-    The kernel checks each page's accessed bits again before it takes it (an implicit young filter, since
-    Linux 6.10). The filter rejects what is not the cgroup's: one that allows what is would skip that check.
-    Pages of others use up the quota in full before Linux 7.2 (fail_charge).
+    The kernel checks each page's accessed bits again before it takes the page (an implicit young filter,
+    since Linux 6.10). The cgroup filter rejects other pages; a filter that allows the cgroup's pages would
+    skip that check. Before Linux 7.2 (fail_charge) other cgroups' pages use up the quota in full.
     """
     only_ours = (Filter(kind="memcg", matching=False, memcg_path=memcg_path),)
     layered = capabilities.offers("contexts/0/schemes/0/ops_filters/nr_filters")
@@ -291,14 +293,14 @@ def paddr_actor(
 def _forgiving(
     quota: Quota, capabilities: Capabilities, *, denominator: int = _FAIL_CHARGE_DENOMINATOR
 ) -> Quota:
-    """The same quota, of which memory that a scheme looks at and leaves takes next to nothing (Linux 7.2)."""
+    """The same quota, with almost no charge for memory that a scheme checks and leaves (Linux 7.2)."""
     if not capabilities.offers("contexts/0/schemes/0/quotas/fail_charge_denom"):
         return quota
     return dataclasses.replace(quota, fail_charge_num=1, fail_charge_denom=denominator)
 
 
 def _pageout(quota: Quota, looks: int, capabilities: Capabilities) -> Scheme:
-    """What has not been accessed for `RECHECK_AGGREGATIONS`, within a quota per second, for so many looks."""
+    """A scheme for regions idle for `RECHECK_AGGREGATIONS`, with a quota per second, for some passes."""
     temporal = capabilities.temporal_goals
     return Scheme(
         action="pageout",
@@ -314,10 +316,10 @@ def _pageout(quota: Quota, looks: int, capabilities: Capabilities) -> Scheme:
 
 
 def with_pain(kdamond: Kdamond, pain: float) -> Kdamond:
-    """The actor as it shall go on: at full speed below a pain of 1, not at all from there on.
+    """The actor with new goal values: full speed while ``pain`` is below 1, and no work from 1 on.
 
-    It takes effect with ``commit_schemes_quota_goals``, in the next quota window. Whatever else is in a slot
-    stays as it is.
+    ``pain`` is the domain's worst SLO figure as a share of its bound. It takes effect with
+    ``commit_schemes_quota_goals``, in the next quota window. Nothing else in the slot changes.
     """
     current = round(min(pain, 2.0) * _GOAL)
     contexts = []
@@ -345,8 +347,8 @@ def _kdamond(
 def _pre_split(target: Target, count: int) -> Target:
     """The same addresses as about ``count`` regions.
 
-    Before Linux 7.1 a kdamond starts with one region per range, and one accessed page makes all of it look
-    accessed until splitting has worked its way down: half a minute with our intervals.
+    Before Linux 7.1 a kdamond starts with one region per range. One accessed page then makes the whole range
+    look accessed until regions have been split: half a minute with these intervals.
     """
     size = max(1, round(total_size(target.ranges) / count / PIECE_ALIGNMENT)) * PIECE_ALIGNMENT
     return Target.of(target.pid, tuple(chop(target.ranges, size)))

@@ -1,7 +1,7 @@
-"""DAMON's sysfs tree: single reads and writes, commands, and the retries that its global lock demands.
+"""DAMON's sysfs tree: reads, writes, commands, and the retries that its global lock requires.
 
-All state access is under one ``mutex_trylock`` (mm/damon/sysfs.c): EBUSY means "somebody is inside a
-command", ours included, and is retried until a deadline.
+All access to ``state`` and ``nr_*`` is under one ``mutex_trylock`` (mm/damon/sysfs.c). EBUSY means that
+somebody, this program included, is inside a command. It is retried until a deadline.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ ROOT = "/sys/kernel/mm/damon/admin/kdamonds"
 _BUSY_DEADLINE_SECONDS = 20.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.02, 1.0
 MARK = "contexts/0/monitoring_attrs/intervals/update_us"
-"""The file of a slot that carries the mark of whoever set it up, in microseconds.
-
-Only ``vaddr`` uses this interval, and a few tenths of a second more or less make no difference to it
-(Documentation/admin-guide/mm/damon/usage.rst, monitoring_attrs).
+"""The file of a slot that carries the mark of its user, in microseconds. Only ``vaddr`` uses this interval,
+and a few tenths of a second make no difference to it (Documentation/admin-guide/mm/damon/usage.rst,
+monitoring_attrs).
 """
 UNMARKED = 60_000_000
-"""What that file holds in a new context."""
+"""The value of that file in a new context."""
 # Read-only files and those that are commands or results, not configuration.
 _BEHIND_THE_LOCK = frozenset({"state", "pid"})
 _NOT_CONFIGURATION = _BEHIND_THE_LOCK | {"avail_operations", "effective_bytes", "tried_regions"}
@@ -47,7 +46,7 @@ _wait = time.sleep
 
 @dataclass
 class _BusyDeadline:
-    """For how many more seconds may be waited."""
+    """The seconds that may still be spent on waiting."""
 
     left: float
 
@@ -57,9 +56,9 @@ _BUSY_DEADLINE: ContextVar[_BusyDeadline | None] = ContextVar("busy_deadline", d
 
 @contextlib.contextmanager
 def busy_deadline_of(seconds: float) -> Iterator[None]:
-    """Within it all that finds DAMON locked waits for so long together, and fails at once after that.
+    """Within it, all waits for DAMON's lock together last at most ``seconds``; after that they fail at once.
 
-    For who has others to look after meanwhile, and comes again.
+    For a caller that has other work meanwhile, and tries again later.
     """
     token = _BUSY_DEADLINE.set(_BusyDeadline(seconds))
     try:
@@ -73,12 +72,12 @@ def _depth(path: str) -> int:
 
 
 def _shown(name: str, value: str) -> str:
-    """A value as a message has it: everybody may read those, and nobody is told where QEMU's memory lies."""
+    """A value as messages show it. Messages are public, and QEMU's addresses must not be."""
     return "an address" if name.rpartition("/")[2] in _ADDRESSES else repr(value)
 
 
 def _set_up_anew() -> Conflict:
-    """A slot that was there is not: only a write of ``nr_kdamonds`` removes one."""
+    """The error for a slot that has vanished. Only a write of ``nr_kdamonds`` removes a slot."""
     return Conflict(
         "another tool has reconfigured DAMON: a kdamond slot is gone",
         hint="overcommitctl doctor names who uses DAMON now",
@@ -88,18 +87,18 @@ def _set_up_anew() -> Conflict:
 class DamonSysfs:
     """The tree, through a `Kernel`.
 
-    Raises (all that reads or writes below a slot):
-        Conflict: the slot is gone, for another tool set DAMON up anew.
+    Raises (all reads and writes below a slot):
+        Conflict: the slot is gone, because another tool set DAMON up anew.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
     def slots(self) -> int:
-        """How many kdamond slots exist.
+        """The number of kdamond slots.
 
         Raises:
-            Unsupported: the kernel has no DAMON sysfs, or we may not read it.
+            Unsupported: the kernel has no DAMON sysfs, or it may not be read.
         """
         try:
             return int(self._retry(lambda: self._kernel.read(f"{ROOT}/nr_kdamonds")))
@@ -112,7 +111,7 @@ class DamonSysfs:
             raise Unsupported("DAMON's sysfs is readable by root only", hint="run as root") from error
 
     def set_slots(self, count: int) -> None:
-        """Create ``count`` slots, which wipes all that exist.
+        """Create ``count`` slots, which removes all existing ones.
 
         Raises:
             Busy: a kdamond is running (the kernel refuses), or the tree stayed locked.
@@ -124,16 +123,16 @@ class DamonSysfs:
         return self._read(f"{ROOT}/{slot}/state").strip() == "on"
 
     def kdamond_pid(self, slot: int) -> int:
-        """The thread id of the slot's kdamond, -1 when off."""
+        """The thread id of the slot's kdamond; -1: off."""
         return int(self._read(f"{ROOT}/{slot}/pid"))
 
     def operations(self, slot: int) -> str:
-        """The operations set of the slot's context, empty when it has none."""
+        """The operations set of the slot's context; empty: no context."""
         path = f"{ROOT}/{slot}/contexts/0/operations"
         return self._read(path).strip() if self._kernel.exists(path) else ""
 
     def target_pids(self, slot: int) -> tuple[int, ...]:
-        """The processes that the slot is configured for."""
+        """The pids of the slot's targets."""
         directory = f"{ROOT}/{slot}/contexts/0/targets"
         if not self._kernel.exists(directory):
             return ()
@@ -141,18 +140,18 @@ class DamonSysfs:
         return tuple(int(self._read(f"{directory}/{name}/pid_target")) for name in names)
 
     def kdamond(self, slot: int) -> Kdamond:
-        """What the slot is configured for."""
+        """The slot's configuration."""
         return codec.parse(Kdamond, self._configuration(f"{ROOT}/{slot}"))
 
     def configure(
         self, slot: int, kdamond: Kdamond, capabilities: Capabilities, *, present: Kdamond | None = None
     ) -> None:
-        """Make the slot so, with as few writes as it takes; it takes effect with ``on`` or ``commit``.
+        """Configure the slot with as few writes as possible. It takes effect with ``on`` or ``commit``.
 
-        ``present`` is what it is configured for now, where that is known: reading takes thousands of files.
+        ``present`` is the slot's configuration where it is known. To read it takes thousands of files.
 
         Raises:
-            Unsupported: this kernel lacks something that is asked for.
+            Unsupported: this kernel lacks something in the configuration.
         """
         writes = codec.difference(present or self.kdamond(slot), kdamond)
         self._write_all(f"{ROOT}/{slot}", tuple(capabilities.require(writes)))
@@ -164,7 +163,7 @@ class DamonSysfs:
             self._write_all(f"{ROOT}/{slot}", writes)
 
     def marks(self, slots: Sequence[int]) -> tuple[int | None, ...]:
-        """The marks of these slots; None for one that does not exist, or has no context."""
+        """The marks of these slots; None for a slot that does not exist, or has no context."""
         try:
             return tuple(map(int, self._kernel.read_all(ROOT, [f"{slot}/{MARK}" for slot in slots])))
         except FileNotFoundError:  # of one of them; then each by itself
@@ -177,7 +176,7 @@ class DamonSysfs:
             return None
 
     def blank(self, slot: int) -> bool:
-        """Whether nobody has configured the slot: it has no context, or one with the kernel's defaults."""
+        """Whether the slot is unconfigured: it has no context, or one with the kernel's defaults."""
         return self.kdamond(slot) in {Kdamond(), Kdamond(contexts=(Context(),))}
 
     def command(self, slot: int, keyword: str) -> None:
@@ -185,12 +184,13 @@ class DamonSysfs:
 
         Raises:
             Busy: an exclusive DAMON user runs, or the tree stayed locked.
-            HostError: the kernel refused; EINVAL for ``on`` means a target that is gone or bad ranges.
+            HostError: the kernel refused. EINVAL for ``on`` means that a target is gone or a range is
+                invalid.
         """
         self._write(f"{ROOT}/{slot}/state", keyword)
 
     def stop(self, slot: int) -> None:
-        """Turn the slot off; harmless when it is off already or ends by itself meanwhile."""
+        """Turn the slot off. It may be off already, or end by itself meanwhile."""
         if self.running(slot):
             try:
                 self.command(slot, "off")
@@ -199,7 +199,7 @@ class DamonSysfs:
                     raise
 
     def probe(self, slot: int, *, mark: int = UNMARKED) -> Capabilities:
-        """Look and try what a slot of ours offers; it is off, and empty when this returns.
+        """Find out in a slot of this program what the kernel offers. The slot is off, and empty on return.
 
         It carries the mark meanwhile.
         """
@@ -220,14 +220,14 @@ class DamonSysfs:
         return Capabilities(operations=operations, files=files, keywords=keywords)
 
     def _taken(self, base: str, path: str, words: tuple[str, ...]) -> frozenset[str]:
-        """The words that a file takes."""
+        """The words that a file accepts."""
         errors = self._kernel.write_all(base, [(path, word) for word in words], go_on=True)
         for error in set(errors) - {0, errno.EINVAL}:
             raise OSError(error, os.strerror(error), f"{base}/{path}")
         return frozenset(word for word, error in zip(words, errors, strict=True) if not error)
 
     def access_snapshot(self, slot: int) -> tuple[AccessRegion, ...]:
-        """The regions of the slot's first scheme, as of now.
+        """The present regions of the slot's first scheme.
 
         Raises:
             HostError: the kdamond ended (its targets are gone) or the kernel refused.
@@ -249,13 +249,13 @@ class DamonSysfs:
         return parse_regions(dict(zip(names, contents, strict=True)))
 
     def dump(self) -> dict[str, str]:
-        """The whole configuration by path relative to `ROOT`, to put back with `load`."""
+        """The whole configuration by path relative to `ROOT`, for `load`."""
         return self._configuration(ROOT)
 
     def load(self, configuration: Mapping[str, str]) -> None:
-        """Make the configuration exactly that again; no kdamond may be on.
+        """Write a whole configuration back. No kdamond may be on.
 
-        Level by level, for counts (``nr_*``) create the directories below them.
+        It goes level by level, because counts (``nr_*``) create the directories below them.
         """
         self.set_slots(int(configuration.get("nr_kdamonds", "0")))
         for _, level in itertools.groupby(sorted(configuration, key=_depth), key=_depth):
@@ -287,7 +287,7 @@ class DamonSysfs:
             raise
 
     def _write_all(self, directory: str, writes: Sequence[codec.Write]) -> None:
-        """All of them, in order and in as few round trips as it takes."""
+        """Make the writes in order, with as few round trips as possible."""
         left = writes
         while left:
             errors = self._kernel.write_all(directory, left, go_on=False)

@@ -1,9 +1,9 @@
-"""DAMON's tracepoint: every window of every monitor as it ends, without DAMON's global lock.
+"""DAMON's tracepoint: every window of every monitor when it ends, without DAMON's global lock.
 
-A snapshot by sysfs holds that lock until the kdamond answers, and costs three system calls for each number;
-with many monitors that is too slow. ``damon_aggregated`` (include/trace/events/damon.h, Linux 5.15) tells the
-same of each region when an aggregation ends, with exact counts. It goes into a tracing instance of our own,
-which nobody else's tracing sees (Documentation/trace/ftrace.rst, "Instances").
+A snapshot by sysfs holds that lock until the kdamond answers, and takes three system calls per number. With
+many monitors that is too slow. ``damon_aggregated`` (include/trace/events/damon.h, Linux 5.15) reports each
+region when an aggregation ends, with exact counts. It goes to an own tracing instance, which other tracing
+does not see (Documentation/trace/ftrace.rst, "Instances").
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ TRACING = "/sys/kernel/tracing"
 INSTANCES = f"{TRACING}/instances"
 INSTANCE = f"{INSTANCES}/overcommit"
 EVENT_BYTES = 80
-"""What one region of one window takes in the ring buffer: header, event and padding."""
+"""Bytes of one region of one window in the ring buffer: header, event and padding."""
 LINE_BYTES = 160
-"""What its line takes, at most."""
+"""The most bytes of its line of text."""
 _EVENT = "events/damon/damon_aggregated"
 _SAYS = ": damon_aggregated: target_id=0 nr_regions="
 """``kdamond.0-162 [000] ..... 50.137218: damon_aggregated: target_id=0 nr_regions=16 4096-8192: 3 1``"""
 _MOST_DIGITS = 10
-"""Of a thread id, which is below 2^22."""
+"""A bound on the digits of a thread id, which is below 2^22."""
 _NEW_REGION = functools.partial(tuple.__new__, AccessRegion)
-"""There are thousands a second on a large host, and the constructor has to take its arguments apart."""
+"""A fast constructor. A large host brings thousands of regions a second."""
 
 
 class AccessTrace:
-    """Our tracing instance."""
+    """A tracing instance of this program."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
     @property
     def offered(self) -> bool:
-        """Whether this kernel can trace DAMON, and the name is free."""
+        """Whether this kernel can trace DAMON, and the instance's name is free."""
         return self._kernel.exists(f"{TRACING}/{_EVENT}") and not self._kernel.exists(INSTANCE)
 
     def open(self, buffer_bytes: int) -> None:
-        """Make the instance, with so large a ring buffer for each CPU.
+        """Make the instance, with a ring buffer of ``buffer_bytes`` per CPU.
 
         Raises:
-            Unsupported: tracing is not to be had (in lockdown, for instance).
+            Unsupported: tracing is not available (for example in lockdown).
         """
         try:
             self._kernel.make_directory(INSTANCE)
@@ -61,17 +61,20 @@ class AccessTrace:
             raise Unsupported(f"the kernel refuses to trace DAMON: {error.strerror}") from error
 
     def read(self, most_bytes: int) -> str:
-        """What has come since the last time, up to so much text.
+        """The text since the last call, at most ``most_bytes``.
 
-        Where more comes all the while than can be read, the ring buffer loses the rest.
+        Where more arrives than is read, the ring buffer loses the rest.
         """
         return self._kernel.drain(f"{INSTANCE}/trace_pipe", most_bytes)
 
     def close(self) -> bool:
-        """Remove the instance; whether there was one.
+        """Remove the instance.
+
+        Returns:
+            Whether there was one.
 
         Raises:
-            HostError: somebody is looking at it.
+            HostError: somebody has one of its files open.
         """
         try:
             self._kernel.remove_directory(INSTANCE)
@@ -86,7 +89,7 @@ class AccessTrace:
 
 
 def _instant(head: str) -> float | None:
-    """When, from what is before the event's name; None: it cannot be read."""
+    """The time in the text before the event's name; None: malformed."""
     try:
         at = float(head[head.rfind(" ") :])
     except ValueError:
@@ -102,10 +105,10 @@ class _Seen(NamedTuple):
 
 
 class WindowAssembler:
-    """Puts the windows of several kdamonds together from the trace's lines. Pure: time comes with them.
+    """Assembles the windows of several kdamonds from the trace's lines. Pure: the lines carry the time.
 
-    Only the first target counts; the others are sentinels. A window of which lines are missing is dropped,
-    and so is the time that it covered: the next one counts for no more than its own usual length.
+    Only the first target counts; the others are sentinels. A window with missing lines is dropped, with the
+    time that it covered. The next window counts for no more than its usual length.
     """
 
     def __init__(self) -> None:
@@ -114,18 +117,18 @@ class WindowAssembler:
         self._lost: set[int] = set()
 
     def begin(self, thread: int, at: float, *, seconds: float) -> None:
-        """A kdamond's first window begins now; a whole one takes about so long."""
+        """Expect a kdamond's first window, which begins at ``at`` and takes about ``seconds``."""
         self._latest[thread] = _Seen(at, seconds)
         self._regions[thread] = []
         self._lost.discard(thread)
 
     def end(self, thread: int) -> None:
-        """Nothing more is expected of this kdamond."""
+        """Expect no more of this kdamond."""
         self._latest.pop(thread, None)
         self._regions.pop(thread, None)
 
     def feed(self, text: str) -> Iterator[tuple[int, Window]]:
-        """The windows that are complete by these lines, with their kdamond's thread id."""
+        """The windows that these lines complete, each with its kdamond's thread id."""
         thread, before = None, ""
         for line in text.split("\n"):
             head, says, tail = line.partition(_SAYS)
@@ -162,7 +165,7 @@ class WindowAssembler:
                     yield thread, self._complete(thread, at)
 
     def _thread_of(self, who: str) -> int | None:
-        """The kdamond whose lines begin with this, ``kdamond.0-162``; None: none that is followed."""
+        """The kdamond of lines that begin with ``who`` (``kdamond.0-162``); None: not one of the expected."""
         number = who.rpartition("-")[2].strip()
         thread = int(number) if number.isdecimal() and len(number) <= _MOST_DIGITS else None
         return thread if thread in self._regions else None

@@ -1,9 +1,9 @@
-"""A kdamond as data: the whole of DAMON's sysfs interface up to Linux 7.3, but for the probes. Pure.
+"""A kdamond as data: DAMON's sysfs interface up to Linux 7.3, without the attribute probes. Pure.
 
-Every default is the kernel's own, so ``Kdamond()`` is a new slot. Names, meanings and units:
-Documentation/ABI/testing/sysfs-kernel-mm-damon and Documentation/admin-guide/mm/damon/usage.rst. A file that
-came after Linux 6.12 says so; on an older kernel its field must keep its default. Attribute probes (7.2) are
-left out: a weight turns the monitoring of accesses off.
+Every default is the kernel's, so ``Kdamond()`` is a new slot. Names, meanings and units:
+Documentation/ABI/testing/sysfs-kernel-mm-damon and Documentation/admin-guide/mm/damon/usage.rst. Files that
+are newer than Linux 6.12 are marked so; on an older kernel such a field must keep its default. Attribute
+probes (7.2) are left out, because a probe's weight turns the monitoring of accesses off.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ ULONG_MAX = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalsGoal:
-    """Let the kernel tune the intervals (Linux 6.15): off while ``aggregations`` is 0.
+    """Kernel tuning of the intervals (Linux 6.15); off while ``aggregations`` is 0.
 
-    It lengthens or shortens the sampling interval within its bounds until the share ``access_ratio`` of the
-    most access that could be seen is seen, looking back over so many aggregations.
+    The kernel changes the sampling interval within its bounds until the seen accesses, over so many
+    aggregations, are the share ``access_ratio`` of the most that could be seen.
     """
 
     access_ratio: float = file("access_bp", BASIS_POINTS, 0.0)
@@ -48,7 +48,7 @@ class IntervalsGoal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
-    """How often regions are sampled, summed up, and (``vaddr`` only) laid out anew."""
+    """How often regions are sampled, aggregated, and (``vaddr`` only) updated from the mappings."""
 
     sample_seconds: float = file("sample_us", MICROSECONDS, 0.005)
     aggregation_seconds: float = file("aggr_us", MICROSECONDS, 0.1)
@@ -58,7 +58,7 @@ class Intervals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionLimits:
-    """How many regions all targets of a context may have together."""
+    """The number of regions that all targets of a context may have together."""
 
     minimum: int = file("min", NUMBER, 10)
     maximum: int = file("max", NUMBER, 1000)
@@ -66,7 +66,7 @@ class RegionLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringAttributes:
-    """How a context looks."""
+    """Intervals and region limits of a context."""
 
     intervals: Intervals = section("intervals", Intervals)
     regions: RegionLimits = section("nr_regions", RegionLimits)
@@ -82,7 +82,7 @@ class InitialRegion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Address ranges of one process; ``obsolete`` (Linux 6.19) drops it at the next commit."""
+    """Address ranges of one process. ``obsolete`` (Linux 6.19) drops the target at the next commit."""
 
     pid: int = file("pid_target", NUMBER, 0)
     obsolete: bool = file("obsolete_target", BOOLEAN, default=False)
@@ -90,12 +90,12 @@ class Target:
 
     @classmethod
     def of(cls, pid: int, ranges: tuple[Range, ...]) -> Target:
-        """A process and where to look in it."""
+        """A process with its address ranges."""
         return cls(pid=pid, regions=tuple(InitialRegion(start=r.start, end=r.end) for r in ranges))
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """Where to look."""
+        """Its address ranges."""
         return tuple(Range(region.start, region.end) for region in self.regions)
 
 
@@ -109,7 +109,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessPattern:
-    """Which regions a scheme is for: bytes, samples that hit in an aggregation, age in aggregations.
+    """The regions that a scheme applies to: bytes, hits per aggregation, age in aggregations.
 
     The kernel's default matches almost nothing; see `pattern`.
     """
@@ -120,7 +120,7 @@ class AccessPattern:
 
 
 def pattern(*, min_accesses: int = 0, max_accesses: int = U32_MAX, min_age: int = 0) -> AccessPattern:
-    """Regions of any size with so many accesses, unchanged for so many aggregations."""
+    """Regions of any size with these access counts, unchanged for at least ``min_age`` aggregations."""
     return AccessPattern(
         size=Bounds(minimum=PAGE_SIZE, maximum=ULONG_MAX),
         accesses=Bounds(minimum=min_accesses, maximum=max_accesses),
@@ -130,7 +130,7 @@ def pattern(*, min_accesses: int = 0, max_accesses: int = U32_MAX, min_age: int 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """Something that the quota is tuned to reach; a ``target`` of 0 is skipped by the kernel.
+    """A value that the quota is tuned to reach. The kernel skips a ``target`` of 0.
 
     ``nid`` (Linux 6.16) and ``path`` (a cgroup, 6.19) belong to metrics of a node or a cgroup.
     """
@@ -144,7 +144,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """What makes a region come first when the quota does not suffice for all; all 0: address order."""
+    """The priority of regions when the quota is too small for all; all 0: address order."""
 
     size: float = file("sz_permil", PERMIL, 0.0)
     accesses: float = file("nr_accesses_permil", PERMIL, 0.0)
@@ -153,10 +153,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """Bounds on a scheme's work per reset interval: time, bytes, and goals. All 0: none.
+    """Bounds on a scheme's work per reset interval: time, bytes, and goals. All 0: no bound.
 
-    ``tuner`` (Linux 7.1) is ``consist`` or ``temporal``. What a scheme tried in vain is charged with the
-    share ``fail_charge_num / fail_charge_denom`` (7.2; a denominator of 0: in full).
+    ``tuner`` (Linux 7.1) is ``consist`` or ``temporal``. Memory that a scheme tried without success is
+    charged with the share ``fail_charge_num / fail_charge_denom`` (7.2; a denominator of 0: in full).
     """
 
     seconds: float = file("ms", MILLISECONDS, 0.0)
@@ -171,7 +171,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watermarks:
-    """When a scheme is active at all: always (``none``), or by the share of free memory."""
+    """When a scheme is active: always (``none``), or by the share of free memory."""
 
     metric: str = file("metric", TEXT, "none")
     interval_seconds: float = file("interval_us", MICROSECONDS, 0.0)
@@ -182,10 +182,11 @@ class Watermarks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What a scheme leaves out: memory of a kind that is ``matching``, or all other memory when it is not.
+    """Memory that a scheme leaves out: of a kind if ``matching``, otherwise all other memory.
 
-    ``allow`` (Linux 6.14) turns the sense around. Allowing in a core filter skips every filter of the
-    operations layer, the kernel's own check for young pages included: scope by rejecting what does not match.
+    ``allow`` (Linux 6.14) inverts the sense. An allowing core filter skips all filters of the operations
+    layer, the kernel's implicit check for young pages included. So scopes are made by rejecting what does not
+    match.
     """
 
     kind: str = file("type", TEXT, "anon")
@@ -209,17 +210,17 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemeLimit:
-    """The lease: after so many snapshots the kernel deactivates the scheme (Linux 7.0; 0: never)."""
+    """The kernel deactivates the scheme after this many snapshots (Linux 7.0; 0: never)."""
 
     max_snapshots: int = file("max_nr_snapshots", NUMBER, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """What to do with regions of an access pattern.
+    """An action for regions of an access pattern.
 
-    Since Linux 6.15 filters have a place per layer: the core's (``addr``, ``target``) and the operations'
-    (``anon``, ``memcg``, ``young``, ...); ``filters`` is the old place for both.
+    Since Linux 6.15 each layer has its own filters: the core (``addr``, ``target``) and the operations
+    (``anon``, ``memcg``, ``young``, ...). ``filters`` is the older place for both.
     """
 
     action: str = file("action", TEXT, "stat")
@@ -239,7 +240,7 @@ class Scheme:
 class Context:
     """What a kdamond works on: processes (``vaddr``, ``fvaddr``) or physical memory (``paddr``).
 
-    ``address_unit`` (Linux 6.18) is for physical memory of 32-bit machines; ``pause`` came with 7.2.
+    ``address_unit`` (Linux 6.18) is for physical memory of 32-bit machines. ``pause`` is since Linux 7.2.
     """
 
     operations: str = file("operations", TEXT, "vaddr")
@@ -252,7 +253,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kdamond:
-    """One slot. The kernel takes one context at most.
+    """One slot. The kernel accepts at most one context.
 
     ``refresh_seconds`` (Linux 6.17) stays 0: up to 7.2 one timer serves all kdamonds, and refreshes only one.
     """
@@ -262,19 +263,18 @@ class Kdamond:
 
 
 REGION_FIELDS = ("start", "end", "nr_accesses")
-"""The files of a tried region that an `AccessRegion` is made of, in its order.
-
-``age`` is not among them: it is not idle time up to Linux 6.17, and each file read costs.
+"""The files of a tried region that make an `AccessRegion`, in its order. ``age`` is left out, because up to
+Linux 6.17 it is not idle time, and each file costs a read.
 """
 
 
 def parse_regions(files: Mapping[str, str]) -> tuple[AccessRegion, ...]:
     """The regions under ``schemes/0/tried_regions``, from file contents keyed ``<index>/<field>``.
 
-    Sorted by address. An index whose fields are incomplete is left out: the kernel replaced it meanwhile.
+    Sorted by address. An index with missing fields is left out: the kernel replaced it meanwhile.
 
     Raises:
-        Unreadable: a field is no number.
+        Unreadable: a field is not a number.
     """
     indices = {path.partition("/")[0] for path in files}
     regions = []

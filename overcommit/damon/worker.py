@@ -1,9 +1,9 @@
-"""A process of its own for all DAMON I/O, so that a kernel that hangs there does not hang us.
+"""A separate process for all DAMON I/O, so that a kernel that hangs in it does not block the program.
 
-Between Linux 6.14 and 7.1 a command that races with a kdamond's exit never returns: its caller sleeps
-uninterruptibly and holds DAMON's global lock until the machine is booted again ("mm/damon/core: fix
-damon_call() vs kdamond_fn() exit race", 2026). Nothing can be done for such a process. It is left behind, and
-what it was to do is reported as not done; restore still gives the balloons back.
+Between Linux 6.14 and 7.1 a command that races with a kdamond's exit never returns: the caller sleeps
+uninterruptibly and holds DAMON's global lock until the next boot ("mm/damon/core: fix damon_call() vs
+kdamond_fn() exit race", 2026). Such a process cannot be ended. It is abandoned, and its work is reported as
+not done. Restore still returns the balloons.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from overcommit.model.ranges import Range
 
 PATHS = ("/sys/kernel/mm/damon", "/sys/module/damon")
 DEADLINE_SECONDS = 60.0
-"""Far longer than any command takes: the longest wait for one aggregation, or for the slowest scheme."""
+"""Much longer than any command takes: the longest wait for one aggregation, or for the slowest scheme."""
 _LENGTH = struct.Struct("=Q")
 _MESSAGE_PART = 1 << 16
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What ends a program that is at a terminal, or was."""
+"""Signals that end a program that runs, or ran, at a terminal."""
 _PR_SET_PDEATHSIG = 1
 
 
 class DamonWorker:
-    """A `overcommit.host.kernel.Kernel` that has another process read and write DAMON's files.
+    """A `overcommit.host.kernel.Kernel` whose DAMON files another process reads and writes.
 
     Raises (all calls on DAMON's files):
         HostError: the worker has not answered in time, now or earlier.
     """
 
     def __init__(self, kernel: Kernel, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
-        """Start the worker. To be called before there are threads, and before any lock is held."""
+        """Start the worker. Call it before there are threads, and before any lock is held."""
         self._kernel = kernel
         self._deadline_seconds = deadline_seconds
         self._turn = threading.Lock()
@@ -65,19 +65,19 @@ class DamonWorker:
         return str(self._ask("read", path)) if path.startswith(PATHS) else self._kernel.read(path)
 
     def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
-        """See `Kernel.read_all`; all in one round trip."""
+        """See `Kernel.read_all`; one round trip."""
         if directory.startswith(PATHS):
             return tuple(self._ask("read_all", directory, names))
         return self._kernel.read_all(directory, names)
 
     def read_tree(self, directory: str, leave_out: Collection[str]) -> dict[str, str]:
-        """See `Kernel.read_tree`; all in one round trip."""
+        """See `Kernel.read_tree`; one round trip."""
         if directory.startswith(PATHS):
             return dict(self._ask("read_tree", directory, leave_out))
         return self._kernel.read_tree(directory, leave_out)
 
     def write_all(self, directory: str, writes: Sequence[tuple[str, str]], *, go_on: bool) -> tuple[int, ...]:
-        """See `Kernel.write_all`; all in one round trip."""
+        """See `Kernel.write_all`; one round trip."""
         if directory.startswith(PATHS):
             return tuple(self._ask("write_all", directory, writes, go_on=go_on))
         return self._kernel.write_all(directory, writes, go_on=go_on)
@@ -130,7 +130,7 @@ class DamonWorker:
         self._kernel.advise(pid, start_time, ranges, advice)
 
     def close(self) -> None:
-        """Let the worker end. One that hangs is not waited for: it cannot even be killed."""
+        """End the worker. A worker that hangs is not waited for, because it cannot be killed."""
         self._link.close()
         if self._hung_at is None:
             with contextlib.suppress(ChildProcessError):
@@ -162,9 +162,9 @@ class DamonWorker:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put off what a signal's handler does until the answer is there.
+    """Defer signal handlers until the answer is complete.
 
-    An exception half-way through an answer would leave the rest of it for the next question.
+    An exception in the middle of an answer would leave its rest for the next question.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -186,15 +186,15 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _serve(kernel: Kernel, link: socket.socket, program: int, usual: set[int | signal.Signals]) -> NoReturn:
-    """The worker: answer until there is nobody to answer to."""
-    # A Ctrl-C is for the program, which then has things to undo with our help. But once the program is dead,
-    # another controller may be at work: nothing may be written any more.
+    """The worker's loop: answer until the program has closed the connection."""
+    # A Ctrl-C is for the program, which then needs this worker to undo things. But once the program has
+    # ended, another controller may be at work, and nothing may be written any more.
     for number in _ENDINGS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, usual)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):  # whoever reads the program's output must see its end, even if we hang
+    for descriptor in (0, 1, 2):  # readers of the program's output must see its end, even if this hangs
         os.dup2(nothing, descriptor)
     try:
         while True:

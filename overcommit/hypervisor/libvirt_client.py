@@ -173,7 +173,7 @@ class LibvirtClient:
             return False
 
     def waiting_seconds(self, subject: str) -> float | None:
-        """For how long a call about a domain (by UUID) or of `LIBVIRTD` has not returned; None: no such call."""
+        """For how long a call about a domain (by UUID) or of `LIBVIRTD` has not returned; None: none."""
         return self._calls.waiting_seconds(subject)
 
     def is_full(self) -> bool:

@@ -1,1 +1,1 @@
-"""Collect facts into a `Snapshot`, and watch accesses for a while. Reads only, but for our monitors."""
+"""Reads facts into a `Snapshot`, and monitors accesses. It writes nothing except its own monitors."""

@@ -1,4 +1,4 @@
-"""Ask the agents of those guests whose owners agreed that something is done inside of them."""
+"""Asks the guest agents of domains whose class allows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from overcommit.plan.eligibility import READS, may_ask_agent
 
 
 def asks_agents(policy: Policy) -> bool:
-    """Whether agents may be asked of any domain; a read-only connection to libvirt does not do for that."""
+    """Whether the policy allows to ask any agent. That needs a connection to libvirt that may write."""
     by_class = any(domain_class.guest_help for domain_class in policy.classes.values())
     return by_class or "guest_help" in policy.domain_overrides
 
@@ -22,9 +22,9 @@ def asks_agents(policy: Policy) -> bool:
 def ask_agents(
     snapshot: Snapshot, hypervisor: Hypervisor, policy: Policy, only: Collection[Incarnation] | None = None
 ) -> Snapshot:
-    """The same snapshot with what agents say, of those alone that may be asked and are there.
+    """The same snapshot with the agents' answers, of domains that allow it and have an agent.
 
-    ``only`` these domains are asked, None: all.
+    ``only`` these domains are asked; None: all.
     """
     return dataclasses.replace(
         snapshot,

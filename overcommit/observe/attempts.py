@@ -1,4 +1,4 @@
-"""The boundary around each thing that is read of a domain: what goes wrong there is a gap of that domain."""
+"""The boundary around each value that is read of a domain: an error there becomes a gap of that domain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 def attempt_or_gap(gaps: list[Gap], what: str, call: Callable[[], _T]) -> _T | None:
-    """What the call gives, or one more gap; only that the process is gone goes further."""
+    """The result of the call, or None with one more gap. Only `Gone` is raised further."""
     try:
         return call()
     except Gone:
@@ -25,6 +25,6 @@ def attempt_or_gap(gaps: list[Gap], what: str, call: Callable[[], _T]) -> _T | N
 
 
 def gap_text(error: Exception) -> str:
-    """Why something could not be read; where in this program only if nobody expected it."""
+    """The reason of a gap. It has the place in this program only if the error was unexpected."""
     expected = isinstance(error, HostError | OSError | ValueError)
     return str(error) if expected else in_a_line(error)

@@ -1,4 +1,7 @@
-"""One `Snapshot` of host and domains. One bad domain never spoils the others: it carries gaps."""
+"""Reads one `Snapshot` of host and domains.
+
+A domain that cannot be read has gaps, and the others are complete.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ from overcommit.observe.memory import read_memory
 def observe(
     kernel: Kernel, hypervisor: Hypervisor, clock: Clock, surveyed: Sequence[Surveyed] | None = None
 ) -> Snapshot:
-    """Look at everything once; ``surveyed`` is a survey of a moment ago, which saves asking.
+    """Read host and domains once. ``surveyed`` is a recent survey, which saves a call to libvirt.
 
     Raises:
         HostError: libvirt does not list its domains.
@@ -69,7 +72,7 @@ def observe(
 
 
 def _with_common_groups(domains: Sequence[DomainFacts]) -> Iterator[DomainFacts]:
-    """The same domains; limits of a cgroup that several are in are nobody's own."""
+    """The same domains. Limits of a cgroup that holds several domains belong to none of them."""
     groups = Counter(domain.cgroup.path for domain in domains if domain.cgroup)
     for domain in domains:
         if domain.cgroup is None or not (domain.cgroup.common or groups[domain.cgroup.path] > 1):
@@ -88,7 +91,7 @@ def _nobodys(limits: Sequence[CgroupLimit] | None) -> tuple[CgroupLimit, ...] | 
 
 
 def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:
-    """The host alone, and what of it cannot be read.
+    """The host's facts, and a gap for each value that cannot be read.
 
     Raises:
         OSError: its memory files cannot be read; without them nothing can be decided.
@@ -114,13 +117,13 @@ def observe_host(kernel: Kernel) -> tuple[HostFacts, tuple[Gap, ...]]:
 
 
 def identify(kernel: Kernel, listed: ListedDomain) -> Incarnation:
-    """The QEMU process of a domain, proven.
+    """The QEMU process of a domain, with proof.
 
-    QEMU itself holds the write lock on the pid file that libvirt made (virPidFileAcquirePath), so the
-    kernel names the process; its command line must carry the domain's UUID too.
+    QEMU itself holds the write lock on the pid file that libvirt made (virPidFileAcquirePath), so the kernel
+    names the process. Its command line must have the domain's UUID too.
 
     Raises:
-        HostError: no process holds the file, or another one than this domain's.
+        HostError: no process holds the file, or the process of another domain does.
         Gone: the process ended meanwhile.
     """
     try:
@@ -195,5 +198,5 @@ def _observe_domain(
 
 
 def watchable(domain: DomainFacts) -> bool:
-    """Whether its accesses mean anything: a paused or busy guest touches nothing and would look cold."""
+    """Whether its accesses are meaningful. A paused or busy guest accesses nothing and would look cold."""
     return domain.state is RunState.RUNNING and domain.busy_with is None and bool(domain.memory)

@@ -1,4 +1,4 @@
-"""One look at what a domain's memory is made of: the kernel's word first, the definition's second."""
+"""Reads what a domain's memory consists of: first from the kernel, then from the definition."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from overcommit.observe.attempts import attempt_or_gap
 
 
 def locate_ram(kernel: Kernel, pid: int, definition: Definition, listed_bytes: int) -> tuple[Range, ...]:
-    """Where guest RAM lies in a QEMU process that has ``listed_bytes`` now; empty when it cannot be told.
+    """The addresses of guest RAM in a QEMU process that has ``listed_bytes`` now; empty: not known.
 
-    What was plugged or unplugged since ``definition`` was read, nobody says here: see `_parts_now`.
+    Which memory was plugged or unplugged since ``definition`` was read is inferred: see `_parts_now`.
 
     Raises:
-        OSError: the process left.
-        Unreadable: it lies in something that is not known.
+        OSError: the process has exited.
+        Unreadable: a block's backing is not known.
     """
     now = dataclasses.replace(definition, parts=_parts_now(definition.parts, listed_bytes))
     return MemoryFacts(blocks=_find(kernel, pid, _mappings(kernel, pid), now).blocks).ram
 
 
 def _parts_now(parts: tuple[Part, ...], listed_bytes: int) -> tuple[Part, ...]:
-    """What is left of the parts, and what was plugged: as they are all defined, since libvirt does so too.
+    """The defined parts without those unplugged since, and with those plugged since, which are alike.
 
-    Where nothing of the size that is gone was defined, RAM is one part of the size that is left.
+    Where no part has the missing size, RAM is one part of the remaining size.
     """
     ram = [part for part in parts if part.use is Use.RAM]
     others = [part for part in parts if part.use is not Use.RAM]
@@ -63,7 +63,7 @@ def _parts_now(parts: tuple[Part, ...], listed_bytes: int) -> tuple[Part, ...]:
 def read_memory(
     kernel: Kernel, pid: int, definition: Definition, cgroup: CgroupMemory | None, gaps: list[Gap]
 ) -> tuple[MemoryFacts, Residency | None]:
-    """What it is made of, and how much of it is resident; smaps is read once for all of that."""
+    """The blocks of a domain's memory, and its residency. smaps is read once for both."""
     mappings = attempt_or_gap(gaps, "guest RAM", lambda: _mappings(kernel, pid))
     found: Found | None = None
     process: tuple[Range, ...] = ()
@@ -111,7 +111,7 @@ def _find(kernel: Kernel, pid: int, mappings: Sequence[Mapping], definition: Def
 
 
 def _block_devices(kernel: Kernel) -> IsBlockDevice:
-    """As sysfs has them by name, where a slash is an exclamation mark."""
+    """Whether a path is a block device, by the names in sysfs, where a slash is an exclamation mark."""
 
     def known(path: str) -> bool:
         return kernel.exists(f"{DEVICES}/{path.removeprefix('/dev/').replace('/', '!')}")
@@ -120,6 +120,6 @@ def _block_devices(kernel: Kernel) -> IsBlockDevice:
 
 
 def _file_systems(kernel: Kernel, pid: int) -> FileSystemOf:
-    """Those that a process sees, read when the first is asked for."""
+    """The file systems that a process sees, read at the first call."""
     mounts = functools.cache(functools.partial(read_file_systems, kernel, pid))
     return lambda device: mounts().get(device)

@@ -1,4 +1,4 @@
-"""Watch the accesses of several domains, and of the host's memory as a whole, one monitor each."""
+"""Monitors the accesses of several domains, and of the host's memory, with one kdamond each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from overcommit.model.ranges import Range, intersect, total_size
 from overcommit.observe.memory import locate_ram
 
 WINDOW_SECONDS = SAMPLES * LONGEST_SAMPLE_SECONDS
-"""The longest window: the resolution of idle times."""
+"""The longest window, which is the resolution of idle times."""
 
 _GRACE_SHARE = 3
 _LOOK_SECONDS = 2.0
@@ -44,7 +44,7 @@ _GOAL = "contexts/0/monitoring_attrs/intervals/intervals_goal/access_bp"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What a watch brought: idle maps by domain UUID, and why others have none.
+    """The result of a watch: idle maps by domain UUID, and why other domains have none.
 
     ``host`` is over physical addresses; ``no_host`` says why there is none.
     """
@@ -57,7 +57,7 @@ class Watched:
 
 @dataclass
 class _Monitor:
-    """One kdamond of ours, and what it has seen. ``domain`` is None for the host's."""
+    """One kdamond and its idle map. ``domain`` is None for the host's."""
 
     slot: int
     domain: DomainFacts | None
@@ -69,7 +69,7 @@ class _Monitor:
 
 
 class Lists(Protocol):
-    """Whoever lists the active domains: a hypervisor, or one survey of it for several who look."""
+    """Something that lists the active domains: a hypervisor, or a survey that is shared."""
 
     def domains(self) -> tuple[ListedDomain, ...]:
         """See `overcommit.hypervisor.port.Hypervisor.domains`."""
@@ -77,7 +77,7 @@ class Lists(Protocol):
 
 
 class Watch:
-    """Monitors in slots 0.. of a pool: one for each domain, one for the host."""
+    """Monitors in slots 0.. of a pool: one per domain, one for the host."""
 
     def __init__(
         self, kernel: Kernel, lists: Lists, pool: DamonPool, clock: Clock, source: AccessSource
@@ -96,38 +96,38 @@ class Watch:
 
     @property
     def threads(self) -> tuple[int, ...]:
-        """Of our monitors, as far as they are known: see `AccessSource.threads`."""
+        """The thread ids of the monitors, as far as known: see `AccessSource.threads`."""
         return self._source.threads
 
     @property
     def how(self) -> str:
-        """For people: where windows come from, and who tunes the intervals."""
+        """For people: the source of windows, and what tunes the intervals."""
         return f"{self._source.what}, intervals tuned by {'the kernel' if self._kernel_tunes else 'us'}"
 
     @property
     def idle(self) -> dict[str, IdleMap]:
-        """What is known of each domain that is watched, by UUID."""
+        """The idle map of each monitored domain, by UUID."""
         return {uuid: watched.idle for uuid, watched in self._of_domains.items()}
 
     def idle_of(self, uuid: str) -> IdleMap | None:
-        """What is known of one domain; there may be thousands, each asked after in every tick."""
+        """The idle map of one domain; None: it is not monitored."""
         watched = self._of_domains.get(uuid)
         return watched.idle if watched is not None else None
 
     @property
     def host(self) -> IdleMap | None:
-        """What is known of the host's memory."""
+        """The idle map of the host's memory; None: it is not monitored."""
         return self._of_host.idle if self._of_host is not None else None
 
     @property
     def seen_seconds(self) -> float:
-        """For how long each domain has been watched, at least."""
+        """The seconds that every domain has been watched at least."""
         return min((seen.window_seconds for seen in self.idle.values()), default=0.0)
 
     def add(self, slot: int, domain: DomainFacts, known: IdleMap | None = None) -> None:
-        """Begin to watch a domain; what keeps it from being watched goes to ``lost``.
+        """Start to monitor a domain. If that is not possible, the reason is added to ``lost``.
 
-        ``known`` is what an earlier watch of this life of it had seen.
+        ``known`` is the idle map of an earlier watch of this incarnation.
 
         Raises:
             Conflict: somebody else took DAMON.
@@ -145,7 +145,7 @@ class Watch:
             self._of_domains[domain.incarnation.uuid] = watched
 
     def add_host(self, slot: int) -> None:
-        """Begin to watch the host's memory; why that cannot be is in ``no_host``.
+        """Start to monitor the host's memory. If that is not possible, the reason is in ``no_host``.
 
         Raises:
             Conflict: somebody else took DAMON.
@@ -164,16 +164,16 @@ class Watch:
             self._of_host = watched
 
     def drop(self, uuid: str) -> None:
-        """Watch a domain no longer, if it is watched; what was known of it is gone."""
+        """Stop to monitor a domain, if it is monitored, and forget its idle map."""
         if uuid in self._of_domains:
             self._end(self._of_domains[uuid])
         self.lost.pop(uuid, None)
 
     def poll(self) -> None:
-        """Take in what was seen since the last look.
+        """Add the windows since the last call to the idle maps.
 
-        A domain that is paused touches nothing: its watch begins again. One whose memory grew or shrank is
-        watched where its memory is now.
+        A paused domain accesses nothing, so its watch begins again. If a domain's memory grew or shrank, its
+        monitor gets the new ranges.
 
         Raises:
             HostError: libvirt does not list its domains.
@@ -237,7 +237,7 @@ class Watch:
             _require_still_there(self._kernel, watched.domain)
 
     def _windows_of(self, watched: _Monitor) -> Sequence[Window]:
-        """What its monitor saw; one that is lost is stopped."""
+        """The new windows of a monitor. A monitor that is lost is stopped."""
         try:
             if watched.domain is not None:
                 _require_still_there(self._kernel, watched.domain)
@@ -254,7 +254,7 @@ class Watch:
         self._end(watched)
 
     def _end(self, watched: _Monitor) -> None:
-        """It is none of ours any more, even where it cannot be stopped now."""
+        """Forget the monitor, also if it cannot be stopped now."""
         if watched.domain is None:
             self._of_host = None
         else:
@@ -263,7 +263,7 @@ class Watch:
         self._pool.stop(watched.slot)
 
     def _keep_up(self, watched: _Monitor, listed: ListedDomain, windows: Sequence[Window]) -> None:
-        """Follow the domain's memory, and sample as often as it is worth."""
+        """Adapt the monitor to the domain's memory and to the best sampling interval."""
         assert watched.domain is not None
         pid = watched.domain.incarnation.pid
         pieces: tuple[Range, ...] = ()
@@ -281,7 +281,7 @@ class Watch:
 
     @staticmethod
     def _tune(watched: _Monitor, windows: Sequence[Window]) -> bool:
-        """Whether the monitor is to sample at another interval from now on."""
+        """Whether the monitor needs another sampling interval."""
         watched.untuned += [window.regions for window in windows]
         if len(watched.untuned) < AGGREGATIONS:
             return False
@@ -296,9 +296,10 @@ class Watch:
         return watched.sample_seconds != before
 
     def _restart(self, watched: _Monitor, target: Target) -> None:
-        """Let the monitor go on otherwise: what it had seen is ours to keep, not the kernel's.
+        """Restart the monitor with another target. The idle map is kept.
 
-        ``commit`` would do, but before Linux 6.15 one that fails ends the kdamond and says nothing.
+        ``commit`` would be cheaper, but before Linux 6.15 a failed commit ends the kdamond and returns
+        success.
         """
         assert watched.domain is not None
         self._end(watched)
@@ -313,7 +314,7 @@ class Watch:
 
 
 def duration_for(cold_after: float) -> float:
-    """How long to watch so that memory idle for ``cold_after`` can be told, with two windows to spare."""
+    """The seconds to watch until memory idle for ``cold_after`` is known, plus two windows."""
     return cold_after + 2 * WINDOW_SECONDS
 
 
@@ -328,10 +329,12 @@ def watch(
     began: Callable[[str], None],
     progress: Callable[[float], None],
 ) -> Watched:
-    """Run monitors until each domain was seen for ``seconds``; the pool has a slot for each and one more.
+    """Run monitors until each domain was watched for ``seconds``.
 
-    A host too busy to look at each window is watched for longer, up to `_GRACE_SHARE` times as long.
-    ``began`` gets how it is done, ``progress`` the share done.
+    The pool has a slot for each and one more.
+
+    On a host too busy to read each window it takes longer, up to `_GRACE_SHARE` times. ``began`` gets a
+    description of the method, ``progress`` the share (0..1) that is done.
 
     Raises:
         Conflict: somebody else took DAMON meanwhile.
@@ -358,7 +361,7 @@ def watch(
 
 
 def _require_still_there(kernel: Kernel, domain: DomainFacts) -> None:
-    """DAMON resolves a bare pid: make sure that it is still the process we mean."""
+    """Check that the pid is still the same process, because DAMON resolves a bare pid."""
     incarnation = domain.incarnation
     if read_start_time(kernel, incarnation.pid) != incarnation.start_time:
         raise Gone(f"domain {incarnation.name} was restarted")

@@ -1,7 +1,7 @@
-"""How far a domain may be reclaimed from: as far as it stays within its objective. Pure.
+"""How much may be taken from a domain while it stays within its SLO. Pure.
 
-`sample` is what a domain feels, as a share of what its class allows, `rereads` what it reads again of its
-disks; `throttle` is what follows from that.
+`samples` has a domain's SLO figures as shares of its class's bounds, `rereads` the file cache that it reads
+again from its disks, and `throttle` the limits that follow.
 """
 
 from overcommit.slo.rereads import Reading

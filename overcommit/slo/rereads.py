@@ -1,12 +1,12 @@
-"""What a guest reads of its disks and cannot keep: its own sign that file cache was taken that it uses.
+"""Detects a guest that reads dropped file cache again from its disks.
 
-A guest never says whether its cache serves it. But one that has room keeps what it reads: its cache grows by
-as much. What it read in ten minutes beyond that, it had to drop again, or other cache for it. Where that is
-much more than when it had all of its memory, it reads again what it dropped for us.
+A guest does not report whether its cache is useful. But a guest with room keeps what it reads: its cache
+grows by the same amount. What it reads in ten minutes beyond that replaced other cache. If that is much more
+than when the guest had all of its memory, it reads again what was taken from it.
 
-Then all is given back (`overcommit.plan.rungs.relief`), and for twice as long as it had been without, it is
-left what it has: it comes round to its files in that time, and reads them into its cache. And from then on
-its cache must be unused for longer before it goes. All of this fades within days.
+Then all memory is given back (`overcommit.plan.rungs.relief`), and nothing is taken from the guest for twice
+as long as it had been without: in that time it uses its files again, and reads them into its cache. From then
+on its cache must be unused for longer before it is taken. All of this expires within days.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MINUTE, _DAY = 60.0, 86400.0
 SPAN_SECONDS = 10 * _MINUTE
 _USUAL_TIMES = 2.0
 _LEAST_SHARE = 1 / 8
-"""Of the reserve that plans leave a guest: so much it may always read, when it starts a program, say."""
+"""The part of the guest's reserve that it may always read, for example to start a program."""
 _SHORTEST_LOOK = _MINUTE
 _SHORTEST_REST, _LONGEST_REST = 10 * _MINUTE, 2 * _DAY
 _LONGEST_NEED, _NEED_FADES = 7 * _DAY, 7 * _DAY
@@ -26,21 +26,24 @@ _WORTH_KEEPING = 1 << 24
 
 
 class Reading(NamedTuple):
-    """What a guest read of its disks, and by how much its cache grew; None: could not be read."""
+    """Bytes that a guest read from its disks, and by which its cache grew; None: could not be read."""
 
     read_bytes: int | None
     cache_grown_bytes: int | None
 
     @property
     def lost_bytes(self) -> float | None:
-        """Negative where its cache grew by more: what it says comes later than what its disks do."""
+        """Read bytes that the cache could not keep.
+
+        Negative where the cache grew by more, because its size is reported later than the reads.
+        """
         if self.read_bytes is None or self.cache_grown_bytes is None:
             return None
         return float(self.read_bytes - max(0, self.cache_grown_bytes))
 
 
 class Kept(NamedTuple):
-    """What of it outlives the process; bytes and seconds."""
+    """The part that outlives the process; bytes and seconds."""
 
     usual_bytes: float = 0.0
     needed_seconds: float = 0.0
@@ -48,7 +51,7 @@ class Kept(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        """Whether it can ever have been like that."""
+        """Whether the values are possible."""
         bounds = (math.inf, _LONGEST_NEED, _LONGEST_REST)
         return all(
             0.0 <= value <= most and math.isfinite(value) for value, most in zip(self, bounds, strict=True)
@@ -56,7 +59,7 @@ class Kept(NamedTuple):
 
     @property
     def worthwhile(self) -> bool:
-        """Whether it says anything."""
+        """Whether there is anything to keep."""
         return self.usual_bytes >= _WORTH_KEEPING or self.needed_seconds > 0 or self.rest_seconds > 0
 
 
@@ -64,10 +67,11 @@ NOTHING_KEPT = Kept()
 
 
 class Rereads(NamedTuple):
-    """One guest's; `after` each tick comes the next one.
+    """The state of one guest. `after` returns the state of the next tick.
 
-    ``reduced``: it has less than its full size, or has all of it, ``since_seconds``. ``latest`` of the
-    ``span_seconds`` under way and ``before``, of the ten minutes before them, are what it could not keep.
+    ``reduced``: the guest has less than its full size, since ``since_seconds``; otherwise it has had all of
+    it for so long. ``latest`` are the bytes not kept in the current span (``span_seconds``), ``before`` those
+    of the ten minutes before it.
     """
 
     reduced: bool = False
@@ -80,22 +84,22 @@ class Rereads(NamedTuple):
 
     @classmethod
     def resume(cls, kept: Kept, *, seconds: float) -> Rereads:
-        """From what was kept so long ago."""
+        """The state from what was kept ``seconds`` ago."""
         return cls(kept=_faded(kept, max(0.0, seconds)))
 
     @property
     def lost_bytes(self) -> float:
-        """In the last ten minutes, as far as they were since it was made smaller, or whole again."""
+        """Bytes not kept in the last ten minutes, or since the guest was made smaller, or whole again."""
         return max(0.0, self.latest + self.before * (1 - self.span_seconds / SPAN_SECONDS))
 
     def limit_bytes(self, reserve_bytes: int) -> float:
-        """How much that may be."""
+        """The bound of those bytes."""
         return max(_USUAL_TIMES * self.kept.usual_bytes, _LEAST_SHARE * reserve_bytes)
 
     def after(
         self, reading: Reading, seconds: float, *, reduced: bool, reserve_bytes: int, cache_after: float
     ) -> Rereads:
-        """With one more tick; ``cache_after`` is what its class says."""
+        """The state after one more tick. ``cache_after`` is the class's value in seconds."""
         now = self._replace(kept=_faded(self.kept, seconds))
         if reduced != now.reduced:
             now = _turned(now, reduced=reduced)
@@ -113,7 +117,7 @@ NOTHING_REREAD = Rereads()
 
 
 def _turned(was: Rereads, *, reduced: bool) -> Rereads:
-    """Begin anew; of less than ten minutes that it had all of its memory, what ten would have been."""
+    """Start a new count. Less than ten minutes with all memory is scaled to ten minutes."""
     kept = was.kept
     if reduced and _SHORTEST_LOOK <= was.since_seconds < SPAN_SECONDS:
         usual = was.lost_bytes * SPAN_SECONDS / was.since_seconds
@@ -134,7 +138,7 @@ def _with(was: Rereads, lost: float, seconds: float) -> Rereads:
 
 
 def _chastened(was: Rereads, cache_after: float) -> Kept:
-    """It missed what it had been without, and had not used for ``cache_after`` before."""
+    """Require a longer idle time of the cache: the guest needed cache that was unused for ``cache_after``."""
     idle = was.since_seconds + max(
         was.kept.needed_seconds, cache_after if math.isfinite(cache_after) else 0.0
     )

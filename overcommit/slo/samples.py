@@ -1,4 +1,4 @@
-"""What a domain feels of late, figure by figure: 1 is the bound of its class."""
+"""A domain's SLO figures of the last minutes, each as a share of its class's bound (1 is the bound)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ NOT_READ = Reading(read_bytes=None, cache_grown_bytes=None)
 
 
 class SloSample(NamedTuple):
-    """What the host saw of a domain in the ``seconds`` since the last tick; None: could not be read.
+    """What was measured of a domain in the ``seconds`` since the last tick; None: could not be read.
 
-    ``promoted_pages`` and ``stalled_seconds`` (PSI some) are of its cgroup, ``working_set_bytes`` and
-    ``cooling_pages_per_minute`` of its latest `Heat` (``wss_bytes``, ``promotions_per_minute``).
-    ``out_bytes`` are in swap, or taken from the guest by us; ``taking``: a job of ours takes from it now.
+    ``promoted_pages`` and ``stalled_seconds`` (PSI some) are of its cgroup. ``working_set_bytes`` and
+    ``cooling_pages_per_minute`` are of its latest `Heat` (``wss_bytes``, ``promotions_per_minute``).
+    ``out_bytes`` are in swap, or taken from the guest by this program. ``taking``: an action takes from it
+    now.
 
-    ``reduced``: the guest has less than its full size. Then what it says itself counts as well (untrusted,
-    rule S8: it can spare itself, no more): ``usable_bytes`` against the ``reserve_bytes`` that plans leave
-    it, swap-in and major faults, and what it reads of its disks beyond what its cache grows.
+    ``reduced``: the guest has less than its full size. Then its own figures count as well (untrusted, rule
+    S8: they can only protect the guest): ``usable_bytes`` against ``reserve_bytes``, which plans leave it;
+    swap-in and major faults; and what it reads from its disks beyond the growth of its cache.
     """
 
     seconds: float
@@ -46,11 +47,11 @@ class SloSample(NamedTuple):
 
 
 class LastMinute(NamedTuple):
-    """What happened in the last minute, in three numbers however often one looks.
+    """The sum over the last minute, in three numbers for any tick length.
 
-    ``latest`` is the sum of up to a minute, which has ``seconds`` by now; of ``before``, the minute before
-    that, as much counts as is missing. So what happens counts at once and in full, and is forgotten after two
-    minutes at most. Time before we looked counts as calm.
+    ``latest`` is a sum over up to a minute, ``seconds`` so far. Of ``before``, the minute before that, the
+    missing part counts. So a value counts at once and in full, and no longer after two minutes. Time before
+    the first tick counts as 0.
     """
 
     seconds: float = 0.0
@@ -58,7 +59,7 @@ class LastMinute(NamedTuple):
     before: float = 0.0
 
     def after(self, value: float, seconds: float) -> LastMinute:
-        """With what was seen in so many more seconds; of more than a minute its share."""
+        """The state after ``value`` in ``seconds`` more. Of more than a minute, its share counts."""
         if self.seconds + seconds <= _MINUTE:
             return LastMinute(self.seconds + seconds, self.latest + value, self.before)
         share = min(1.0, _MINUTE / seconds)
@@ -66,12 +67,12 @@ class LastMinute(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Of the last minute."""
+        """The sum over the last minute."""
         return self.latest + self.before * (1 - self.seconds / _MINUTE)
 
 
 class Figure(NamedTuple):
-    """One thing that is felt, what may be felt of it, and how to say so."""
+    """One SLO figure: its value, its bound, and its text."""
 
     value: float
     limit: float
@@ -79,17 +80,17 @@ class Figure(NamedTuple):
 
     @property
     def pain(self) -> float:
-        """As a share of what may be."""
+        """The value as a share of its bound."""
         return pain_of(self.value, self.limit)
 
     @property
     def text(self) -> str:
-        """For people; few figures are ever shown, and this is the costly part of them."""
+        """For people. Made on demand, because it is costly and few are shown."""
         return self.words(self.value, self.limit)
 
 
 class SloState(NamedTuple):
-    """What a domain feels at present; None: not known. The working set is the last one that was known."""
+    """A domain's SLO figures now; None: not known. The working set is the last known one."""
 
     promoted: LastMinute | None = None
     stalled: LastMinute | None = None
@@ -101,15 +102,15 @@ class SloState(NamedTuple):
     working_set_bytes: int | None = None
 
     def after(self, sample: SloSample, *, cache_after: float = math.inf) -> SloState:
-        """What it feels with one more tick. What could not be read begins anew when it can.
+        """The state after one more tick. A value that could not be read starts anew when it can be read.
 
-        ``cache_after`` is its class's.
+        ``cache_after`` is the class's value in seconds.
         """
         shortage, swap_in = None, None
         if sample.reduced:
             shortage = _shortage(sample.usable_bytes, sample.reserve_bytes)
             swap_in = sample.swap_in_bytes
-        # Faults alone are a guest reading files, as when it starts a program; a short one reads them again.
+        # Faults alone mean that a guest reads files, e.g. to start a program. A short guest reads them again.
         faults = sample.major_faults if shortage and shortage.pain > COMFORT else None
         working_set = sample.working_set_bytes
         rereads = self.rereads.after(
@@ -132,7 +133,7 @@ class SloState(NamedTuple):
         )
 
     def by_host(self, objective: ServiceObjective) -> tuple[Figure, ...]:
-        """What the host sees for itself, as far as it can be judged."""
+        """The figures that the host measures, as far as they are known."""
         found = []
         if self.promoted is not None and self.working_set_bytes is not None:
             limit = self._pages_per_minute(objective)
@@ -142,10 +143,10 @@ class SloState(NamedTuple):
         return tuple(found)
 
     def by_guest(self, objective: ServiceObjective) -> tuple[Figure, ...]:
-        """What the guest says of itself."""
+        """The figures that the guest reports."""
         found = [figure for figure in (self.shortage, self.reread) if figure is not None]
         if self.working_set_bytes is not None:
-            # Something that was taken is read from a disk again, as with a promotion.
+            # Memory that was taken is read from a disk again, as a promotion is.
             limit = self._pages_per_minute(objective)
             if self.swapped_in is not None:
                 found.append(Figure(self.swapped_in.total / PAGE_SIZE, limit, _say_swapped_in))
@@ -154,7 +155,7 @@ class SloState(NamedTuple):
         return tuple(found)
 
     def expects_pain(self, objective: ServiceObjective, cooling_pages_per_minute: float | None) -> bool:
-        """Whether what is about to become cold would be too much, were it taken already."""
+        """Whether the memory that is about to become cold would exceed the SLO if it were paged out now."""
         if cooling_pages_per_minute is None or self.working_set_bytes is None:
             return False
         return cooling_pages_per_minute > self._pages_per_minute(objective)
@@ -170,7 +171,10 @@ def _add(last_minute: LastMinute | None, value: float | None, seconds: float) ->
 
 
 def _shortage(usable_bytes: int | None, reserve_bytes: int) -> Figure | None:
-    """Half of what plans leave the guest is the least that it may have left; all of it is comfort."""
+    """Available memory of the guest.
+
+    The bound is half of the guest's reserve; the whole reserve is comfort.
+    """
     if usable_bytes is None:
         return None
     return Figure(short_below(reserve_bytes), float(max(0, usable_bytes)), _say_short)

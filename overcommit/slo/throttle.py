@@ -1,21 +1,23 @@
-"""How firmly a domain is held: the most that may be taken from it within its objective.
+"""The most that may be taken from a domain within its SLO.
 
-`overcommit.apply.pace` keeps one page-out within what the domain may feel, in seconds; this learns over hours
-what may be taken at all. One tick to pain, hours to comfort:
+`overcommit.apply.pace` keeps one page-out within the SLO, in seconds. This module adjusts over hours how much
+may be taken at all. It reacts to a violation within one tick, and relaxes over hours:
 
-- *Pain* (a figure beyond its bound) stops all taking within the tick. From then on memory must be idle twice
-  as long, and a plan takes half as much; again so after each two minutes of pain that goes on. One burst is
-  felt for less (`samples.LastMinute`): it counts once.
-- Taking begins again when the domain was comfortable (below half of its bounds) for a *rest*. Time between
-  comfort and pain counts a quarter: a guest that always reads a little back would else rest for ever.
-- *Comfort* while something of ours is out, so that it says something, is a *trial*: half an hour of it eases
-  both a little, and never below what the class says. It counts a sixteenth while so much memory is about to
-  become cold that it would hurt (`Heat.promotions_per_minute`): we look before we try.
+- A *violation* (a figure beyond its bound) stops all taking within the tick. From then on memory must be idle
+  twice as long, and a plan takes half as much. This repeats for each two minutes that the violation lasts.
+  One burst counts once, because it is out of the figures sooner (`samples.LastMinute`).
+- Taking starts again when the domain was comfortable (below half of its bounds) for a *pause*. Time between
+  comfort and violation counts a quarter; otherwise a guest that always reads a little back would be paused
+  for ever.
+- *Comfort* counts only while memory is taken. Half an hour of it, a *trial*, relaxes both limits a little,
+  never below the class's values. It counts a sixteenth while so much memory is about to become cold that
+  paging it out would exceed the SLO (`Heat.promotions_per_minute`).
 
-Each relapse within a day doubles rest and trial: else a guest that uses memory soon after it has become cold
-would be tried, and hurt, hour after hour. What is longer ago counts less and less.
+Each relapse within a day doubles pause and trial. Otherwise a guest that uses memory soon after it has become
+cold would exceed its SLO hour after hour. Older relapses count less and less.
 
-What cannot be read counts neither as comfort nor as pain, and where the host sees nothing, nothing is taken.
+A value that cannot be read counts neither as comfort nor as violation. Where the host measures nothing,
+nothing is taken.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ _LONGEST_CAUSE = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learnt:
-    """What of a `Throttle` was learnt over hours, and holds on when nobody was there to look for a while."""
+    """The part of a `Throttle` that was learnt over hours, and stays valid across a restart."""
 
     notches: int
     step_share: float
@@ -59,10 +61,10 @@ class Learnt:
     guest_rest_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what no throttle can have been.
+        """Check that the values are possible.
 
         Raises:
-            ValueError: it is not what was learnt.
+            ValueError: they are not.
         """
         times = (self.rested_seconds or 0.0, self.calm_seconds, self.judged_seconds, self.outside_seconds)
         sound = (
@@ -80,24 +82,25 @@ class Learnt:
 
     @property
     def rereads(self) -> Kept:
-        """What it reads again."""
+        """The values of `overcommit.slo.rereads`."""
         return Kept(self.usual_read_bytes, self.cache_needed_seconds, self.guest_rest_seconds)
 
     @property
     def throttling(self) -> tuple[int, float, bool]:
-        """What decides how the domain is held; the rest counts time."""
+        """The values that decide the limits; the others count time."""
         return self.notches, self.step_share, self.rested_seconds is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttle:
-    """How firmly a domain is held; `after` each tick comes the next one.
+    """The limits of one domain. `after` returns the state of the next tick.
 
-    Every two ``notches`` double the time that memory must be idle; ``step_share`` is how much of the class's
-    step may be taken. ``relapses`` are the day's onsets of pain. ``rested_seconds`` is None while taking is
-    allowed. ``hurt_seconds`` is pain since the last tightening, ``calm_seconds`` comfort since the last
-    change, ``cause`` what hurt last. ``judged_seconds`` and ``outside_seconds`` are the last day's: all, and
-    beyond a bound. ``worst`` is what is felt most; ``blind``: the host sees nothing.
+    Every two ``notches`` double the time that memory must be idle. ``step_share`` is the part of the class's
+    step that may be taken. ``relapses`` are the day's violations. ``rested_seconds`` is the pause so far;
+    None: taking is allowed. ``hurt_seconds`` is the violation since the last tightening, ``calm_seconds`` the
+    comfort since the last change, ``cause`` the last figure beyond its bound. ``judged_seconds`` and
+    ``outside_seconds`` are of the last day: all, and beyond a bound. ``worst`` is the highest figure.
+    ``blind``: the host measures nothing.
     """
 
     domain_class: DomainClass
@@ -116,12 +119,12 @@ class Throttle:
 
     @classmethod
     def begin(cls, domain_class: DomainClass) -> Throttle:
-        """Of a domain of which nothing is known yet."""
+        """The state of a domain of which nothing is known yet."""
         return cls(domain_class=domain_class, slo_state=SloState())
 
     @classmethod
     def resume(cls, domain_class: DomainClass, learnt: Learnt, *, seconds: float) -> Throttle:
-        """Of a domain of which this was learnt, that many seconds ago: they are neither comfort nor pain."""
+        """The state from what was learnt ``seconds`` ago. That time is neither comfort nor violation."""
         fading = math.exp(-max(0.0, seconds) / _DAY)
         return cls(
             domain_class=domain_class,
@@ -138,7 +141,7 @@ class Throttle:
 
     @property
     def learnt(self) -> Learnt | None:
-        """What is worth knowing tomorrow; None: as good as nothing, for it never hurt."""
+        """What should be kept across a restart; None: nothing, because the domain never exceeded its SLO."""
         kept = self.slo_state.rereads.kept
         if not self.cause and not kept.worthwhile:
             return None
@@ -157,11 +160,11 @@ class Throttle:
         )
 
     def under(self, domain_class: DomainClass) -> Throttle:
-        """The same domain, when its class has changed."""
+        """The state under another class."""
         return dataclasses.replace(self, domain_class=domain_class)
 
     def after(self, sample: SloSample) -> Throttle:
-        """The throttle from now on; of no time at all nothing can be said."""
+        """The state after one more sample. A sample of 0 seconds changes nothing."""
         if sample.seconds <= 0:
             return self
         known = _remember(self, sample)
@@ -179,33 +182,33 @@ class Throttle:
 
     @property
     def pain(self) -> float | None:
-        """What the domain feels, as a share of what it may feel; None: not known."""
+        """The worst figure as a share of its bound; None: not known."""
         return self.worst.pain if self.worst else None
 
     @property
     def outside_share(self) -> float:
-        """Share of the last day's time in which the domain felt more than it may."""
+        """The share of the last day in which the domain exceeded its SLO."""
         return self.outside_seconds / self.judged_seconds if self.judged_seconds else 0.0
 
     @property
     def cold_after_seconds(self) -> float:
-        """How long memory must be idle at present: what the class says, at least."""
+        """The present idle time after which memory is cold, at least the class's value."""
         least = self.domain_class.cold_after_seconds
         return max(least, min(least * 2 ** (self.notches / 2), _LONGEST_COLD_AFTER))
 
     @property
     def throttled(self) -> bool:
-        """Whether less may be taken than its class says."""
+        """Whether less may be taken than the class allows."""
         return self.notches > 0 or self.step_share < 1.0
 
     @property
     def why_not(self) -> str | None:
-        """Why nothing is taken from the domain now, None where something may be."""
+        """Why nothing is taken from the domain now; None: something may be."""
         return _why_not(self)
 
     @property
     def restraint(self) -> Restraint:
-        """What taking from the domain is held to now."""
+        """The present limits."""
         why_not, kept = self.why_not, self.slo_state.rereads.kept
         return Restraint(
             cold_after_seconds=self.cold_after_seconds,
@@ -218,7 +221,7 @@ class Throttle:
 
 
 def _remember(throttle: Throttle, sample: SloSample) -> Throttle:
-    """With what was felt, and with what is long ago counting a little less."""
+    """The state with the new sample, and with older samples counting less."""
     slo_state = throttle.slo_state.after(sample, cache_after=throttle.domain_class.cache_after_seconds)
     objective = throttle.domain_class.objective
     by_host = slo_state.by_host(objective)
@@ -239,7 +242,7 @@ def _remember(throttle: Throttle, sample: SloSample) -> Throttle:
 
 
 def _hurt(throttle: Throttle, seconds: float) -> Throttle:
-    """Stop at the onset and tighten, and again as pain goes on."""
+    """The state with taking stopped, and with tighter limits as the violation lasts."""
     onset, hurt = throttle.rested_seconds is None, throttle.hurt_seconds + seconds
     now = dataclasses.replace(
         throttle,
@@ -279,7 +282,7 @@ def _at_ease(throttle: Throttle, seconds: float) -> Throttle:
 
 
 def _most_notches(throttle: Throttle) -> int:
-    """No more than are of effect, or easing would first have to come down from there."""
+    """The largest number that has an effect. Relaxing would have to come down from a larger one first."""
     longest = math.log2(_LONGEST_COLD_AFTER / throttle.domain_class.cold_after_seconds)
     return max(0, min(_MOST_NOTCHES, math.ceil(2 * longest)))
 
