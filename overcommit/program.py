@@ -34,8 +34,12 @@ def option_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 def end(error: OvercommitError) -> NoReturn:
     """Print the error and its hint on stderr, and exit with the error's status."""
-    for line in error.lines:
-        print(f"error: {plain(line)}", file=sys.stderr)
-    if error.hint:
-        print(f"hint:  {plain(error.hint)}", file=sys.stderr)
+    for line in lines_of(error):
+        print(line, file=sys.stderr)
     sys.exit(error.exit_code)
+
+
+def lines_of(error: OvercommitError) -> list[str]:
+    """The error as printable lines: one for each fault, and one for the hint."""
+    hint = [f"hint:  {plain(error.hint)}"] if error.hint else []
+    return [*(f"error: {plain(line)}" for line in error.lines), *hint]

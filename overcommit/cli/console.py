@@ -15,6 +15,7 @@ import click
 
 from overcommit.cli.tables import Block, Line, drawn, plain_lines
 from overcommit.display import plain
+from overcommit.model.log_event import LogEvent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,6 +71,13 @@ class MessageConsole:
         self._live: Live | None = None
         self._said_at = 0.0
         self._said = ""
+
+    def tell(self, event: LogEvent) -> None:
+        """See `overcommit.model.log_event.Log.tell`."""
+        self.say(event.sentence)
+
+    def tend(self) -> None:
+        """See `overcommit.model.log_event.Log.tend`; a verb ends before anything is to be counted."""
 
     def say(self, sentence: str) -> None:
         """A step that has begun or ended."""

@@ -169,7 +169,7 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
             clock=SystemClock(),
             journal=Journal(directory),
             ledger=Ledger(directory, warn=console.say),
-            say=console.say,
+            log=console,
         )
         try:
             return command(session, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +15,11 @@ from overcommit.host.cgroup import read_cgroup
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_boot_id
 from overcommit.host.process import read_start_time
+from overcommit.model import events
 from overcommit.model.action import HOST, Action, KsmAction, name_of
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.history import Event, event_of
+from overcommit.model.log_event import Log
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.part import MemoryPart, parts_of
 from overcommit.model.past import Left, Past
@@ -51,14 +53,14 @@ _MOST_ROUNDS = 3
 class Control:
     """The kernel and the clock, the undo journal with its lock, and the memory beside it.
 
-    ``say`` gets a sentence for whoever runs this.
+    ``log`` is told of events, for whoever runs this.
     """
 
     kernel: Kernel
     clock: Clock
     journal: Journal
     ledger: Ledger
-    say: Callable[[str], None]
+    log: Log
 
     @contextmanager
     def generation(self, command: str) -> Iterator[Generation]:
@@ -69,7 +71,7 @@ class Control:
         self.journal.lock()
         try:
             for sentence in self.clean_up_damon():
-                self.say(f"cleaned up after a controller died: {sentence}")
+                self.log.tell(events.cleaned_up(sentence))
             self.note_interrupted(DIED)
             with self.opened(command) as generation:
                 yield generation
@@ -131,13 +133,13 @@ class Control:
     def past(self, now: float) -> Past:
         """What earlier runs in this boot left that a plan must know."""
         boot_id, outstanding = read_boot_id(self.kernel), self.journal.outstanding()
-        events = self.ledger.faults(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS, until=now)
+        faults = self.ledger.faults(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS, until=now)
         paged_out = self.ledger.events(
             boot_id=boot_id, kinds=cooldown.EVENTS, since=now - cooldown.COOLDOWN_SECONDS
         )
         return Past(
             reservations=self.ledger.reservations(now=now, boot_id=boot_id),
-            quarantines=quarantines(reversed(events), now),
+            quarantines=quarantines(reversed(faults), now),
             left=tuple(_left(outstanding, boot_id)),
             cooldowns=cooldown.cooldowns(paged_out, now),
             ksm_generation=self.ksm_generation(),
@@ -156,8 +158,7 @@ class Control:
                 adopted = True
                 gave = record.before_bytes - record.after_bytes
                 if MIB < gave < record.before_bytes:
-                    what = f"{format_size(gave)} of its {record.part.what}"
-                    self.say(f"{record.domain.name} arrived after another host took {what}")
+                    self.log.tell(events.domain_arrived(record.domain, gave, record.part.what))
         return adopted
 
     def tidy(self, generation: Generation, domains: Sequence[DomainFacts], *, at_rest: bool) -> bool:
@@ -282,7 +283,7 @@ class Control:
         try:
             self.journal.settle(entry)
         except JournalFailed as error:
-            self.say(f"{error}: history will show it again, as interrupted")
+            self.log.tell(events.record_fault(str(error)))
 
     def happened(self, kind: str, status: Status, detail: str, **about: Any) -> Event:
         """What this run did besides actions, as an event of now."""

@@ -13,6 +13,7 @@ from overcommit.daemon.jobs import Ended, Jobs
 from overcommit.daemon.tally import ActionTally
 from overcommit.daemon.watching import Watching
 from overcommit.hypervisor.port import Hypervisor
+from overcommit.model import events
 from overcommit.model.action import (
     Action,
     BalloonAction,
@@ -21,10 +22,9 @@ from overcommit.model.action import (
     KsmAction,
     PageoutAction,
     VirtioMemAction,
-    name_of,
-    subject_of,
 )
 from overcommit.model.facts import DomainFacts, Incarnation
+from overcommit.model.log_event import LogEvent
 from overcommit.model.outcome import Outcome
 from overcommit.model.part import MemoryPart
 from overcommit.model.past import Past
@@ -64,7 +64,6 @@ class Acting:
         self._generation = generation
         self._watching = watching
         self._tell = ended
-        self._say = control.say
         self._jobs = Jobs(control.clock)
         self.tally = ActionTally()
 
@@ -124,7 +123,7 @@ class Acting:
                         self.relieve(action, domain)
                 elif self.may_take(action) and may_take(action):
                     if why := too_far(action):
-                        self._say(f"{name_of(action)} does not start: {why}")
+                        self._control.log.tell(events.action_held(action, why))
                     else:
                         self._begin(action, domain, giving=False)
 
@@ -224,7 +223,7 @@ class Acting:
             )
             return carry_out_one(context, self._watching.pool, action, domain, slot=slot or 0)
 
-        self._say(f"{subject_of(action)}: {name_of(action)}: {action.because}")
+        self._control.log.tell(events.action_started(action))
         self._jobs.begin(action, start, slot=slot, gives=giving)
         self.advance()
 
@@ -232,13 +231,7 @@ class Acting:
         self.tally.add(ended)
         if ended.slot is not None:
             self._watching.give_back(ended.slot)
-        how = "left where it was"
-        if ended.error is not None:
-            how = str(ended.error)
-        elif ended.outcome is not None:
-            outcome = ended.outcome
-            how = f"{outcome.status.value}: {outcome.detail}, {format_size(outcome.freed_bytes)} freed"
-        self._say(f"{subject_of(ended.action)}: {name_of(ended.action)}: {how}")
+        self._control.log.tell(_event_of(ended))
         self._tell(ended)
 
 
@@ -286,6 +279,12 @@ def _to_size(incarnation: Incarnation, before: int, after: int, because: str) ->
 
 
 _RISK = "the host must have this much memory free"
+
+
+def _event_of(ended: Ended) -> LogEvent:
+    if ended.outcome is not None and ended.error is None:
+        return events.action_ended(ended.outcome)(ended.outcome)
+    return events.action_interrupted(ended.action, str(ended.error or "left where it was"))
 
 
 def _needs_slot(action: Action) -> bool:

@@ -34,6 +34,7 @@ from overcommit.daemon.working import work_of
 from overcommit.errors import Busy, HostError, JournalFailed, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.hypervisor.surveying import Survey
+from overcommit.model import events
 from overcommit.model.action import Action
 from overcommit.model.facts import HostFacts, Incarnation, Snapshot
 from overcommit.model.past import NOTHING_PAST, Past
@@ -60,7 +61,6 @@ class Controller:
         self._hypervisor = hypervisor
         self._generation = generation
         self._policy_file = policy_file
-        self._say = control.say
         self._past: Past = NOTHING_PAST
         self._decision: Decision | None = None
         self._past_known = False
@@ -72,7 +72,7 @@ class Controller:
         self._survey = Survey(hypervisor, control.clock)
         self._watching = Watching(control, self._survey, generation, take_over=take_over)
         self._acting = Acting(control, hypervisor, generation, self._watching, ended=self._ended)
-        self._boundary = Boundary(control.clock, control.say)
+        self._boundary = Boundary(control.clock, control.log.tell)
         self._losses = Losses(control, generation, mode_state, stop=self._acting.stop_all)
         self._tracked: dict[Incarnation, TrackedDomain] = {}
         self._host: HostFacts | None = None
@@ -317,8 +317,8 @@ class Controller:
         for incarnation, domain in alive.items():
             with self._boundary.around(incarnation):
                 if incarnation in self._tracked:
-                    for sentence in self._tracked[incarnation].see(domain):
-                        self._say(sentence)
+                    for event in self._tracked[incarnation].see(domain):
+                        self._control.log.tell(event)
                 else:
                     throttle = self._learning.throttle_of(incarnation, self._policy.class_of(domain))
                     self._tracked[incarnation] = TrackedDomain(domain=domain, throttle=throttle)
@@ -389,11 +389,9 @@ class Controller:
         """Whether another policy is in force now; what domains have felt so far they feel under it too."""
         changed = self._policy_file.read_again()
         if self._policy_file.refused:
-            self._say(
-                f"the policy stays as it is, for what is there now is none: {self._policy_file.refused}"
-            )
+            self._control.log.tell(events.policy_refused(self._policy_file.refused))
         elif changed:
-            self._say(f"policy {self._policy.source} is in force now")
+            self._control.log.tell(events.policy_in_force(self._policy.source))
             self._acting.stop_all("another policy is in force")
         for tracked in self._tracked.values():
             tracked.throttle = tracked.throttle.under(self._policy.class_of(tracked.domain))

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from overcommit.clock import Clock
 from overcommit.daemon.mode_state import HOLD_SECONDS
 from overcommit.errors import UNCONTAINED, in_a_line
+from overcommit.model import events
 from overcommit.model.facts import Incarnation
-from overcommit.units import format_duration
+from overcommit.model.log_event import LogEvent
 
 FIRST_SECONDS, LONGEST_SECONDS = 60.0, 3600.0
 """How long it rests after the first of several faults, and at most."""
@@ -41,11 +42,11 @@ class Faults:
 
 
 class Boundary:
-    """Keeps what goes wrong with a domain its own; ``say`` gets what there is to log."""
+    """Keeps what goes wrong with a domain its own; ``tell`` gets what there is to log."""
 
-    def __init__(self, clock: Clock, say: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, tell: Callable[[LogEvent], None]) -> None:
         self._clock = clock
-        self._say = say
+        self._tell = tell
         self._faults: dict[Incarnation, Faults] = {}
         self._given_back_at: dict[Incarnation, float] = {}
 
@@ -76,7 +77,7 @@ class Boundary:
         if now >= until:
             seconds = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(rests, 10))
             rests, until = rests + 1, now + seconds
-            self._say(f"{incarnation.name}: {why}; nothing is taken from it for {format_duration(seconds)}")
+            self._tell(events.domain_fault(incarnation, why, seconds))
         self._faults[incarnation] = Faults(
             count=count, last=why, at=self._clock.now(), until=until, since=since, rests=rests
         )

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from overcommit import __version__
 from overcommit.control.one_controller import Control
 from overcommit.control.revoking import cancel, release
 from overcommit.control.status import quarantine_json, reservation_json
 from overcommit.daemon import pausing
+from overcommit.daemon.changes import Changes
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.pausing import Pause
@@ -21,6 +23,7 @@ from overcommit.daemon.wakes import Wakes
 from overcommit.damon.sysfs import busy_deadline_of
 from overcommit.errors import HostError, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
+from overcommit.model import events
 from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.plan import document
@@ -87,7 +90,8 @@ class Loop:
         self._wakes = wakes
         self._server = server
         self._manager = manager
-        self._say = control.say
+        self._tell = control.log.tell
+        self._changes = Changes(control.log.tell)
         self._reserving = Reserving(control, controller, hypervisor, publish=self._publish)
         self._sentence = ""
         self._ticked_at: float | None = None
@@ -100,7 +104,7 @@ class Loop:
         self._journal_bytes: int | None = None
         self._plan_texts: tuple[Document | None, Document | None] = (None, None)
         if pause := pausing.take_up(control.ledger, now=control.clock.now()):
-            self._say(f"still {self._pause_for(pause)}, ordered by uid {pause.uid} before the restart")
+            self._tell(events.paused(self._pause_for(pause), pause.uid, pause.seconds, still=True))
 
     def run(self) -> None:
         """Go round until a wake says stop.
@@ -114,9 +118,13 @@ class Loop:
         self._take(wakes)
         self._tick()
         self._manager.ready(self._sentence)
+        state = self._controller.state
+        mode = state.mode_state.mode(self._control.clock.monotonic()).value
+        self._tell(events.started(__version__, state.policy.source, mode))
         while self.go_round():
             pass
         self._manager.stopping("giving back")
+        self._tell(events.stopping())
         self._reserving.close()
 
     def go_round(self) -> bool:
@@ -176,13 +184,13 @@ class Loop:
                 pause = Pause(order.arguments.get("seconds"), order.peer.uid)
                 how = self._pause_for(pause)
                 kept = pausing.keep(self._control.ledger, pause, now=self._control.clock.now())
-                self._say(f"{how} by order of uid {pause.uid}")
+                self._tell(events.paused(how, pause.uid, pause.seconds))
                 self._publish()
                 order.reply({"sentence": how if kept else f"{how}; {_UNKEPT_PAUSE}"})
             case Verb.RESUME:
                 controller.resume()
                 kept = pausing.end(self._control.ledger)
-                self._say(f"resumed by order of uid {order.peer.uid}")
+                self._tell(events.resumed(order.peer.uid))
                 self._replan = self._early = True
                 self._publish()
                 mode = controller.state.mode_state.mode(now).value
@@ -210,20 +218,22 @@ class Loop:
     def _revoke(self, order: Order) -> None:
         """End what it names before its time; who asks for the status from then on sees it gone."""
         answer: Mapping[str, object]
+        uid = order.peer.uid
         try:
             if order.verb is Verb.CANCEL:
-                answer = {"reservation": reservation_json(cancel(self._control, order.arguments["id"]))}
+                reservation = cancel(self._control, order.arguments["id"])
+                answer = {"reservation": reservation_json(reservation)}
+                told = events.reservation_cancelled(reservation.id, uid)
             else:
-                ended = release(self._control, order.arguments["domain"])
+                domain = order.arguments["domain"]
+                ended = release(self._control, domain)
                 answer = {"released": [quarantine_json(quarantine) for quarantine in ended]}
+                told = events.quarantine_released(domain, uid, ended)
             self._controller.look_back()
         except OvercommitError as error:
             order.fail(str(error), error.hint, exit_code=error.exit_code)
             return
-        self._say(
-            f"{order.verb.value} {', '.join(map(str, order.arguments.values()))} by order of uid "
-            f"{order.peer.uid}"
-        )
+        self._tell(told)
         self._controller.replan_soon()
         self._early = True
         self._publish()
@@ -255,8 +265,9 @@ class Loop:
             self._manager.alive(self._sentence)
         elif unserved != self._unserved:
             # The watchdog is not told that we are well: it starts us anew, which is all that can still help.
-            self._say(f"the control socket does not answer: {unserved}")
+            self._tell(events.socket_silent(unserved))
         self._unserved = unserved
+        self._control.log.tend()
 
     def _count(self, seconds: float, before: Plan | None) -> None:
         """One more tick is over. What takes reading is read after each plan, which is once a minute."""
@@ -269,10 +280,9 @@ class Loop:
 
     def _publish(self) -> None:
         state, domains = self._controller.state, self._controller.domain_states()
-        sentence = sentence_of(state, domains, self._control.clock.monotonic())
-        if sentence != self._sentence:
-            self._say(sentence)
-            self._sentence = sentence
+        now = self._control.clock.monotonic()
+        self._sentence = sentence = sentence_of(state, domains, now)
+        self._changes.look(state, domains, now)
         work = {
             "ticks": self._ticks.document,
             "actions": state.work.actions,

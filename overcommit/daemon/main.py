@@ -13,11 +13,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from overcommit.damon.worker import DamonWorker
 from overcommit.errors import HostError, OvercommitError, Unsupported
 from overcommit.host.kernel import LocalKernel
-from overcommit.program import end, option_parser
+from overcommit.program import end, lines_of, option_parser
 
 PROGRAM = "overcommitd"
 _ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -94,7 +95,19 @@ def main() -> None:
     try:
         overcommitd(sys.argv[1:])
     except OvercommitError as error:
-        end(error)
+        _end(error)
     except OSError as error:
-        print(f"error: {error.filename or 'the host'}: {error.strerror}", file=sys.stderr)
-        sys.exit(HostError.exit_code)
+        _end(HostError(f"{error.filename or 'the host'}: {error.strerror}"))
+
+
+def _end(error: OvercommitError) -> NoReturn:
+    """Exit with the error's status; in the journal the error is an event like any other."""
+    from overcommit.daemon.journald import stderr_is_journal, writer
+    from overcommit.model import events
+
+    if not stderr_is_journal(os.environ):
+        end(error)
+    write = writer(os.environ)
+    for line in lines_of(error):
+        write(events.failed(line, error.exit_code))
+    sys.exit(error.exit_code)

@@ -20,14 +20,28 @@ from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.units import counted
 
 _MOST_NAMED = 3
+_UNSEEN = "has not seen the host yet"
 
 
 Domains = Mapping[Incarnation, DomainState]
 
 
 def sentence_of(state: State, domains: Domains, now: float) -> str:
-    """Where it stands, without figures that change all the time: it is logged when it is another one."""
+    """Where it stands, without figures that change all the time."""
     return "; ".join(_parts(state, domains, now))
+
+
+def state_sentence(state: State, domains: Domains, now: float) -> str:
+    """The same for the log, without what has events of its own there (`overcommit.daemon.changes`)."""
+    mode, plan = state.mode_state.mode(now), state.plan
+    parts = [mode.value, *_ordered(state, mode)]
+    parts.insert(1, counted(len(domains), "domain") if plan else _UNSEEN)
+    return "; ".join(parts)
+
+
+def missing_bytes(state: State) -> int:
+    """What the host lacks of its reserve; 0 where it lacks nothing, or nobody knows yet."""
+    return _missing_bytes(state, state.plan.host) if state.plan else 0
 
 
 def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
@@ -41,23 +55,20 @@ def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
         yield "EMERGENCY: less than half of the reserve is left"
     plan = state.plan
     if plan is None:
-        yield "has not seen the host yet"
+        yield _UNSEEN
         return
     yield counted(len(domains), "domain")
     at_work = [f"{name_of(action)} {subject_of(action)}" for action in state.at_work]
     if at_work:
         yield f"running: {_some(at_work)}"
-    if mode is Mode.OBSERVE and plan.runnable:
-        yield f"would: {_some([f'{name_of(a)} {subject_of(a)}' for a in plan.runnable])}"
+    yield from _ordered(state, mode)
     resting = [incarnation.name for incarnation, each in domains.items() if each.rests]
     if resting:
         yield f"throttled: {_some(sorted(resting))}"
     faulty = [incarnation.name for incarnation, each in domains.items() if each.faulty]
     if faulty:
         yield f"left alone after an error: {_some(sorted(faulty))}"
-    if state.frees:
-        yield "frees memory for a reservation"
-    if _below_reserve(state, plan.host) and not state.emergency:
+    if _missing_bytes(state, plan.host) and not state.emergency:
         yield "the host is below its reserve"
     if state.policy.reclaim is ReclaimMode.OFF and why is None:
         yield "the policy says reclaim: off"
@@ -65,10 +76,18 @@ def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
         yield "the policy on disk is refused; the old one stays in force"
 
 
-def _below_reserve(state: State, host: HostPlan) -> bool:
-    """Whether the host is; a plan for somebody who waits for memory counts what he was not promised."""
+def _ordered(state: State, mode: Mode) -> Iterator[str]:
+    """What it would do, and what it does for somebody who waits."""
+    if mode is Mode.OBSERVE and state.plan and state.plan.runnable:
+        yield f"would: {_some([f'{name_of(a)} {subject_of(a)}' for a in state.plan.runnable])}"
+    if state.frees:
+        yield "frees memory for a reservation"
+
+
+def _missing_bytes(state: State, host: HostPlan) -> int:
+    """What the host lacks; a plan for somebody who waits for memory counts what he was not promised."""
     promised = min(host.reserved_bytes, sum(each.size_bytes for each in state.past.reservations))
-    return host.available_bytes < host.reserve_bytes + promised
+    return max(0, host.reserve_bytes + promised - host.available_bytes)
 
 
 def stopped_by(state: State, now: float) -> str | None:

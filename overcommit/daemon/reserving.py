@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from overcommit.control.one_controller import Control
-from overcommit.control.promising import Freed, grant, note_refusal
+from overcommit.control.promising import Freed, grant, note_refusal, refusal_text
 from overcommit.control.status import Mode, reservation_json
 from overcommit.daemon.controller import Controller
 from overcommit.daemon.jobs import Ended
@@ -17,6 +17,7 @@ from overcommit.errors import HostError, Refused, Unreadable
 from overcommit.host.nodes import read_nodes
 from overcommit.hypervisor.guest_figures import read_defined
 from overcommit.hypervisor.port import Hypervisor
+from overcommit.model import events
 from overcommit.model.facts import Definition, HostFacts, Snapshot
 from overcommit.model.outcome import Outcome
 from overcommit.plan.obstacles import obstacles_of
@@ -241,6 +242,9 @@ class Reserving:
             return
         self._controller.look_back()
         self._controller.replan_soon()
+        self._control.log.tell(
+            events.reservation_granted(reservation.id, reservation.size_bytes, reservation.purpose)
+        )
         self._publish()
         waiting.order.reply(
             {
@@ -274,7 +278,10 @@ class Reserving:
 
     def _note_refusal(self, waiting: _Waiting, standing: Standing | None, obstacles: Sequence[str]) -> None:
         missing = None if standing is None else standing.missing_bytes
-        note_refusal(self._control, waiting.wish, missing, self._changed(waiting), obstacles)
+        wish = waiting.wish
+        note_refusal(self._control, wish, missing, self._changed(waiting), obstacles)
+        why = "; ".join((refusal_text(wish, missing), *obstacles))
+        self._control.log.tell(events.reservation_refused(wish.size_bytes, wish.purpose, why))
 
     def _changed(self, waiting: _Waiting) -> Freed:
         """What was freed; what is at work for it yet may have changed something, of which nobody knows."""

@@ -6,15 +6,14 @@ import contextlib
 import gc
 import os
 import signal
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from overcommit.clock import SystemClock
 from overcommit.control.one_controller import Control
 from overcommit.daemon.controller import Controller
+from overcommit.daemon.event_log import EventLog
+from overcommit.daemon.journald import writer
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.notify import ServiceManager
@@ -22,9 +21,9 @@ from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.wakes import LocalWakes
 from overcommit.damon.pool import require_free
 from overcommit.damon.worker import DamonWorker
-from overcommit.display import plain
 from overcommit.host.triggers import LocalTriggers
 from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
+from overcommit.model import events
 from overcommit.policy import reader_process
 from overcommit.records.journal import DEFAULT_DIRECTORY, Journal
 from overcommit.records.ledger import Ledger
@@ -53,25 +52,24 @@ def serve(options: Options, kernel: DamonWorker) -> None:
     Raises:
         OvercommitError: it cannot start, or not go on.
     """
-    say = _say_to_journal if "JOURNAL_STREAM" in os.environ else _say
     with contextlib.ExitStack() as ending:
-        loop = _put_together(options, kernel, ending, say)
+        loop = _put_together(options, kernel, ending)
         gc.collect()
         gc.freeze()  # what is there now stays, and need not be gone through again and again
         loop.run()
 
 
-def _put_together(
-    options: Options, kernel: DamonWorker, ending: contextlib.ExitStack, say: Callable[[str], None]
-) -> Loop:
+def _put_together(options: Options, kernel: DamonWorker, ending: contextlib.ExitStack) -> Loop:
     clock = SystemClock()
+    log = EventLog(writer(os.environ), clock.monotonic)
+    ending.callback(log.close)
     directory = Path(os.environ.get("OVERCOMMIT_STATE_DIR", DEFAULT_DIRECTORY))
     control = Control(
         kernel=kernel,
         clock=clock,
         journal=Journal(directory),
-        ledger=Ledger(directory, warn=say),
-        say=say,
+        ledger=Ledger(directory, warn=lambda why: log.tell(events.history_fault(why))),
+        log=log,
     )
     policy_file = PolicyFile(options.policy, reader_process.Reader)
     ending.callback(policy_file.close)
@@ -80,7 +78,12 @@ def _put_together(
     if not control.left_in_damon():
         require_free(kernel, take_over=options.take_over)
     generation = ending.enter_context(control.generation("daemon"))
-    wakes = LocalWakes(LocalTriggers(), policy_state=policy_file.state, say=say, worker=kernel.pid)
+    wakes = LocalWakes(
+        LocalTriggers(),
+        policy_state=policy_file.state,
+        say=lambda why: log.tell(events.pressure_fault(why)),
+        worker=kernel.pid,
+    )
     ending.callback(wakes.close)
     hypervisor = ReconnectingLibvirt(
         options.connect, read_only=options.observe, clock=clock, notify=wakes.put
@@ -95,9 +98,15 @@ def _put_together(
         take_over=options.take_over,
     )
     ending.callback(controller.close, "overcommitd is stopping")
-    server = ControlServer(socket_path(os.environ), members, wakes.poke, say=say)
+    server = ControlServer(
+        socket_path(os.environ),
+        members,
+        wakes.poke,
+        say=lambda why: log.tell(events.socket_fault(why)),
+    )
     ending.callback(server.close)
-    return Loop(control, controller, hypervisor, wakes, server, ServiceManager(clock, os.environ))
+    manager = ServiceManager(clock, os.environ)
+    return Loop(control, controller, hypervisor, wakes, server, manager)
 
 
 def wait_for_turn(control: Control) -> None:
@@ -111,20 +120,6 @@ def wait_for_turn(control: Control) -> None:
         if signal.sigpending():
             return
         if not said:
-            control.say(f"waiting for another controller to end: {holder}")
+            control.log.tell(events.waiting(holder))
             said = True
         control.clock.wait(1.0)
-
-
-def _say(sentence: str) -> None:
-    print(f"{datetime.now().astimezone():%H:%M:%S} {_line(sentence)}", file=sys.stderr, flush=True)
-
-
-def _say_to_journal(sentence: str) -> None:
-    """It has the time itself."""
-    print(_line(sentence), file=sys.stderr, flush=True)
-
-
-def _line(sentence: str) -> str:
-    """One line, whatever the names in it are: each line of a log is one message of ours."""
-    return plain(" ".join(sentence.split("\n")))

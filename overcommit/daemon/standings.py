@@ -44,7 +44,10 @@ def domain_states(
             standing, why_not=rests or standing.why_not, faults=_faults(boundary, incarnation)
         )
         states[incarnation] = DomainState(
-            standing=standing, rests=each.throttle.why_not is not None, faulty=rests is not None
+            standing=standing,
+            rests=each.throttle.why_not is not None,
+            hurt=each.throttle.why_not if each.throttle.rested_seconds is not None else None,
+            faulty=rests is not None,
         )
     return states
 

@@ -88,9 +88,11 @@ class State:
 class DomainState:
     """How the controller stands with one domain.
 
-    ``rests``: it hurt, and nothing is taken from it for a while. ``faulty``: something went wrong with it.
+    ``rests``: nothing is taken from it for a while. ``hurt`` is why where it felt more than it may.
+    ``faulty``: something went wrong with it.
     """
 
     standing: Standing
     rests: bool
+    hurt: str | None
     faulty: bool

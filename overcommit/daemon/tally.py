@@ -11,9 +11,7 @@ from overcommit.daemon.jobs import Ended
 from overcommit.errors import HostError
 from overcommit.host.kernel import Kernel, process_statistics
 from overcommit.model.action import name_of
-
-LEFT = "left"
-"""How an action that was given up amid its work ended: what it had done stays."""
+from overcommit.model.events import LEFT
 
 
 class ActionTally:

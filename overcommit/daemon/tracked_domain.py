@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from overcommit.apply.resizing import REBOOTS
 from overcommit.classify.idle import classify
 from overcommit.daemon.tick_reading import TickReading, sample_between
+from overcommit.model import events
 from overcommit.model.facts import MIGRATION_AWAY, DomainFacts
 from overcommit.model.heat import Heat, IdleMap
+from overcommit.model.log_event import LogEvent
 from overcommit.model.policy import Policy
 from overcommit.model.restraint import Restraint
 from overcommit.plan.notes import leaving_text
@@ -27,11 +29,11 @@ class TrackedDomain:
     heat: Heat | None = None
     _answered: bool = False
 
-    def see(self, domain: DomainFacts) -> Iterator[str]:
+    def see(self, domain: DomainFacts) -> Iterator[LogEvent]:
         """Take in what was observed of it; what there is to log."""
         before, self.domain = self.domain, domain
         if domain.busy_with == MIGRATION_AWAY != before.busy_with:
-            yield leaving_text(domain)
+            yield events.domain_leaves(domain.incarnation, leaving_text(domain))
 
     def add_sample(self, tick_reading: TickReading, *, taken_bytes: int, taking: bool, swapoff: bool) -> None:
         """Take in one more pulse; ``taken_bytes`` are what its guest gave, ``taking``: more is taken now.

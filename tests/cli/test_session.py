@@ -14,6 +14,7 @@ from overcommit.errors import Unsupported
 from overcommit.records.journal import Journal
 from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeHost, FakeKernel
+from overcommit.testing.sentence_log import SentenceLog
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def session(tmp_path: Path) -> Session:
         clock=FakeClock(host),
         journal=Journal(tmp_path),
         ledger=Ledger(tmp_path, warn=lambda _: None),
-        say=lambda _: None,
+        log=SentenceLog(lambda _: None),
         connect_uri="qemu:///system",
         policy_path=None,
         json=False,

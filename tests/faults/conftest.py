@@ -27,6 +27,7 @@ from overcommit.policy import loader
 from overcommit.records.journal import Generation, Journal
 from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.testing.sentence_log import SentenceLog
 from overcommit.units import GIB, MIB
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Installation:
             clock=FakeClock(self.host),
             journal=Journal(self.directory),
             ledger=Ledger(self.directory, warn=self.warnings.append),
-            say=self.warnings.append,
+            log=SentenceLog(self.warnings.append),
         )
 
     def plan(self, *, take_over: bool = True) -> Plan:

@@ -16,6 +16,7 @@ from overcommit.control.one_controller import Control
 from overcommit.control.status import Mode
 from overcommit.daemon.acting import Acting
 from overcommit.daemon.controller import Controller
+from overcommit.daemon.event_log import EventLog
 from overcommit.daemon.jobs import Ended
 from overcommit.daemon.loop import Loop
 from overcommit.daemon.mode_state import ModeState
@@ -24,7 +25,9 @@ from overcommit.daemon.policy_file import PolicyFile
 from overcommit.daemon.report import sentence_of
 from overcommit.errors import HostError
 from overcommit.hypervisor.port import ListedDomain
+from overcommit.model import events
 from overcommit.model.facts import BalloonStats, Incarnation
+from overcommit.model.log_event import LogEvent
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.policy import loader
 from overcommit.records.journal import Generation, Journal
@@ -192,15 +195,16 @@ class Daemon:
     def __init__(self, world: World, *, observe: bool, take_over: bool) -> None:
         clock = world.clock
         self.world = world
-        self.said: list[str] = []
+        self.events: list[LogEvent] = []
+        self.log = EventLog(self._write, clock.monotonic)
         self.server = Server()
         self.wakes = FakeWakes(clock)
         self.control = Control(
             kernel=world.kernel,
             clock=clock,
             journal=Journal(world.directory),
-            ledger=Ledger(world.directory, warn=self.said.append),
-            say=self.said.append,
+            ledger=Ledger(world.directory, warn=lambda why: self.log.tell(events.history_fault(why))),
+            log=self.log,
         )
         self._ending = contextlib.ExitStack()
         generation = self._ending.enter_context(self.control.generation("daemon"))
@@ -224,6 +228,15 @@ class Daemon:
             ServiceManager(clock, {}),
         )
         self.alive.add(self)
+
+    def _write(self, event: LogEvent) -> bool:
+        self.events.append(event)
+        return True
+
+    @property
+    def said(self) -> list[str]:
+        """The sentences of its log."""
+        return [event.sentence for event in self.events]
 
     def _tell(self, acting: Acting) -> None:
         """Have whoever listens know what ended at the moment it does."""

@@ -17,6 +17,7 @@ from overcommit.daemon.tick_reading import read_for_tick
 from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.errors import JournalFailed
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
+from overcommit.model.log_event import LogEvent
 from overcommit.observe import facts
 from overcommit.plan import planner
 from overcommit.plan.arbiter import Candidate
@@ -201,8 +202,7 @@ def test_what_is_nobodys_own_goes_on(
 
 
 def test_a_journal_that_fails_is_no_domains_own() -> None:
-    said: list[str] = []
-    boundary = Boundary(FakeClock(FakeHost([])), said.append)
+    boundary = Boundary(FakeClock(FakeHost([])), lambda _event: None)
     who = Incarnation(uuid="u", name=BAD, pid=1, start_time=1)
     with pytest.raises(JournalFailed), boundary.around(who):
         raise JournalFailed("disk full")
@@ -211,7 +211,7 @@ def test_a_journal_that_fails_is_no_domains_own() -> None:
 
 def test_each_rest_is_longer_and_is_forgotten_in_the_end() -> None:
     host = FakeHost([])
-    clock, said = FakeClock(host), list[str]()
+    clock, said = FakeClock(host), list[LogEvent]()
     boundary = Boundary(clock, said.append)
     who = Incarnation(uuid="u", name=BAD, pid=1, start_time=1)
     lengths = []

@@ -32,6 +32,7 @@ from overcommit.records.journal import Journal
 from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.testing.fake_wakes import FakeWakes
+from overcommit.testing.sentence_log import SentenceLog
 from overcommit.units import GIB, MIB
 
 class Server:
@@ -60,7 +61,7 @@ clock, hypervisor, kernel = FakeClock(host), FakeHypervisor(host), FakeKernel(ho
 said = []
 control = Control(
     kernel=kernel, clock=clock, journal=Journal(directory), ledger=Ledger(directory, warn=said.append),
-    say=said.append,
+    log=SentenceLog(said.append),
 )
 before = set(sys.modules)
 with control.generation("daemon") as generation:

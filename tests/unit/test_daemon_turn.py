@@ -12,6 +12,7 @@ from overcommit.daemon.service import wait_for_turn
 from overcommit.records.journal import Journal
 from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeClock, FakeHost, FakeKernel
+from overcommit.testing.sentence_log import SentenceLog
 
 
 class Busy(FakeClock):
@@ -32,13 +33,13 @@ def waited(directory: Path, ends_after: float, said: list[str]) -> tuple[float, 
     """For how long, and whether the other is still at work then."""
     other, journal = Journal(directory), Journal(directory)
     other.lock()
-    clock, say = Busy(other, ends_after), said.append
+    clock = Busy(other, ends_after)
     control = Control(
         kernel=FakeKernel(FakeHost([])),
         clock=clock,
         journal=journal,
-        ledger=Ledger(directory, warn=say),
-        say=say,
+        ledger=Ledger(directory, warn=said.append),
+        log=SentenceLog(said.append),
     )
     began = clock.monotonic()
     wait_for_turn(control)

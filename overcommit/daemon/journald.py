@@ -1,0 +1,109 @@
+"""Events on their way out: to systemd's journal by its native protocol, or as lines on stderr.
+
+https://systemd.io/JOURNAL_NATIVE_PROTOCOL: an event is one datagram of fields. Each field is sent in the form
+that has a length, so that no value can end early and begin another field. Values are bounded, in one line,
+and printable on top of that. Nothing here waits or fails: who reads the log must not keep guests waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from overcommit.display import plain
+from overcommit.model.log_event import LogEvent
+
+SOCKET = Path("/run/systemd/journal/socket")
+_IDENTIFIER = "overcommitd"
+_MOST_CHARACTERS = 1000
+"""Of a value. A sentence with its prefix in UTF-8 is no more than a pipe takes at once, PIPE_BUF."""
+_STDERR = 2
+
+Writer = Callable[[LogEvent], bool]
+"""Writes an event, and says whether that was possible."""
+
+
+def writer(environment: Mapping[str, str]) -> Writer:
+    """Where this process logs to: the journal where systemd says that stderr is one, else stderr."""
+    if not stderr_is_journal(environment):
+        return to_stderr
+    return lambda event: to_journal(event) or to_journal_stream(event)
+
+
+def stderr_is_journal(environment: Mapping[str, str]) -> bool:
+    """Whether what is written there ends up in systemd's journal; see $JOURNAL_STREAM in systemd.exec(5).
+
+    A program that was given another stderr than its service has inherits the variable all the same.
+    """
+    try:
+        about = os.fstat(_STDERR)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
+
+
+def to_journal(event: LogEvent) -> bool:
+    """To the journal's socket. That takes nothing while it is full, or nobody is behind it.
+
+    It is opened for each event: journald may have been restarted since, and what one socket has on its way is
+    bounded.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as journal:
+            journal.sendto(datagram(event), socket.MSG_DONTWAIT, str(SOCKET))
+    except OSError:
+        return False
+    return True
+
+
+def datagram(event: LogEvent) -> bytes:
+    """An event in the native protocol."""
+    fields = {
+        "MESSAGE": _line(event),
+        "MESSAGE_ID": event.kind.message_id,
+        "PRIORITY": str(event.kind.priority.value),
+        "SYSLOG_IDENTIFIER": _IDENTIFIER,
+        **{name: _bounded(value) for name, value in event.values.items()},
+    }
+    return b"".join(_field(name, value.encode()) for name, value in fields.items())
+
+
+def to_journal_stream(event: LogEvent) -> bool:
+    """On stderr, where systemd reads a line's priority (sd-daemon(3)); the journal has its own time."""
+    return _write(f"<{event.kind.priority.value}>{_line(event)}")
+
+
+def to_stderr(event: LogEvent) -> bool:
+    """On stderr, where people read it."""
+    return _write(f"{datetime.now().astimezone():%H:%M:%S} {_line(event)}")
+
+
+def _field(name: str, value: bytes) -> bytes:
+    return b"%s\n%s%s\n" % (name.encode(), struct.pack("<Q", len(value)), value)
+
+
+def _line(event: LogEvent) -> str:
+    return _bounded(" ".join(event.sentence.split("\n")))
+
+
+def _bounded(text: str) -> str:
+    """One line, whatever the names in it are: each line of a log is one message of ours."""
+    shown = plain(text[: _MOST_CHARACTERS + 1])
+    return shown if len(shown) <= _MOST_CHARACTERS else f"{shown[: _MOST_CHARACTERS - 3]}..."
+
+
+def _write(line: str) -> bool:
+    """Whether stderr took the line; it is not waited for."""
+    with contextlib.suppress(OSError):
+        waiting = select.poll()
+        waiting.register(_STDERR, select.POLLOUT)
+        if any(events & select.POLLOUT for _, events in waiting.poll(0)):
+            data = f"{line}\n".encode()
+            return os.write(_STDERR, data) == len(data)
+    return False
