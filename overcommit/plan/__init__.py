@@ -1,1 +1,4 @@
-"""From facts, heat and policy to a plan. Pure and deterministic: no clock, no I/O, no randomness."""
+"""Makes a plan from facts, access frequency and policy.
+
+Pure and deterministic: no clock, no I/O, no randomness.
+"""

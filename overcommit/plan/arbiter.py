@@ -1,4 +1,4 @@
-"""Who gives how much: the domains' proposals under the host's budgets."""
+"""Decides how much each domain gives, within the host's budgets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from overcommit.units import MIB
 
 
 class Candidate(NamedTuple):
-    """A domain with what it offers, in ladder order, and what it must be given."""
+    """A domain with the actions that it could give, in the order of the ladder, and those that it needs."""
 
     case: Case
     offers: tuple[DomainAction, ...]
@@ -45,16 +45,16 @@ def arbitrate(
     available_bytes: int,
     emergency: bool = False,
 ) -> list[DomainAction]:
-    """What is done: first the guests that are short are helped, then memory is taken.
+    """The actions of a plan: first short guests are helped, then memory is taken.
 
-    A proactive policy takes from each domain what its class lets one plan take; on pressure it is
-    ``short_bytes`` and what the guests are given, shared among the domains. ``swap`` is what page-outs may
-    do. ``available_bytes`` is what guests can get. In an ``emergency`` no step bounds what one plan takes,
-    and the dearest come first.
+    A proactive policy takes from each domain what its class allows per plan. A policy on pressure takes
+    ``short_bytes`` plus what the guests are given, shared among the domains. ``swap`` bounds page-outs.
+    ``available_bytes`` is what guests can get. In an ``emergency`` no step bounds what one plan takes, and
+    domains with the highest cost come first (`overcommit.plan.sharing`).
     """
     if policy.reclaim is ReclaimMode.OFF:
         return []
-    # An emergency helps only guests that are near their own OOM: they may draw on more of the reserve.
+    # An emergency helps only guests that are near their own OOM. They may use more of the reserve.
     room = max(0, available_bytes - round(policy.reserve * host.total_bytes) // (4 if emergency else 2))
     given = list(_relieve(candidates, room, host))
     allowance = _Allowance(
@@ -66,7 +66,7 @@ def arbitrate(
             *given,
             *(a for c, limit in zip(candidates, most, strict=True) for a in allowance.take(c, limit)),
         ]
-    # Whom the host cannot help yet, the next plan helps from the reserve that this one fills.
+    # Guests that the host cannot help yet are helped by the next plan, from the reserve that this one fills.
     need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given if a.blocked is None)
     paid = _share_out(candidates, most, allowance, need, policy.idle_tax)
     if any(action.blocked for actions in paid.values() for action in actions):
@@ -79,10 +79,10 @@ _Relief = VirtioMemAction | BalloonAction
 
 
 def _relieve(candidates: Sequence[Candidate], room: int, host: HostFacts) -> Iterable[_Relief]:
-    """The reliefs, as far as the host has memory for them: half of its reserve is for such cases.
+    """The reliefs for which the host has memory. Half of its reserve is for them.
 
-    Where it has too little, who wants less than an equal part gets all of it, and the others share the rest.
-    So it is with what limits of cgroups and memory nodes leave to those that they bound.
+    Where there is too little, a guest that needs less than an equal part gets all of it, and the others share
+    the rest. Room below limits of cgroups and on memory nodes is shared the same way.
     """
     reliefs = [
         (memory_place(candidate.case.domain, host), action)
@@ -116,7 +116,7 @@ def _given(action: _Relief, size: int) -> _Relief:
 
 
 def _given_less(action: _Relief, size: int, bound: Room) -> _Relief:
-    """What a limit leaves of it, and that it does."""
+    """The relief cut to what a limit leaves, with the limit named."""
     if size < _unit(action):
         return dataclasses.replace(action, blocked=f"its limit is reached ({bound.why})")
     because = f"{action.because}; more is not possible ({bound.why})"
@@ -124,7 +124,7 @@ def _given_less(action: _Relief, size: int, bound: Room) -> _Relief:
 
 
 def _most(candidate: Candidate, *, stepwise: bool) -> int:
-    """What one plan may take from a domain."""
+    """The most bytes that one plan may take from a domain."""
     ceiling, offered = candidate.case.bounds.ceiling_bytes, sum(frees(action) for action in candidate.offers)
     if not stepwise:
         return offered
@@ -132,7 +132,7 @@ def _most(candidate: Candidate, *, stepwise: bool) -> int:
 
 
 def within_step(candidate: Candidate, offer: DomainAction, *, stepwise: bool) -> bool:
-    """Whether what one plan may take from its domain leaves anything of an offer."""
+    """Whether an offer is still worth doing within the domain's step."""
     if isinstance(offer, DemotionAction | GuestReclaimAction):
         return True
     return _gain(_limited(offer, _most(candidate, stepwise=stepwise))) > 0
@@ -155,7 +155,7 @@ def _burden(candidate: Candidate, most: int) -> Burden:
 def _share_out(
     candidates: Sequence[Candidate], most: Sequence[int], allowance: _Allowance, need: int, tax: float
 ) -> dict[int, list[DomainAction]]:
-    """Let the domains pay their parts, the dearest first; what one cannot after all, the others do."""
+    """Take the domains' parts, highest cost first. What one domain cannot give, the others do."""
     burdens = [_burden(candidate, limit) for candidate, limit in zip(candidates, most, strict=True)]
     paid: dict[int, list[DomainAction]] = {}
     missing = need
@@ -174,9 +174,9 @@ def _share_out(
 
 
 def _make_room_in_swap(candidates: Sequence[Candidate], paid: dict[int, list[DomainAction]]) -> None:
-    """Where page-out waits for room in swap, have guests give up what they hold there for nothing.
+    """Where page-out waits for room in swap, have guests give up unneeded memory that they have there.
 
-    Only the next plan counts on that room: then it has been seen to be there.
+    Only the next plan counts on that room, when it has been read back as free.
     """
     for index, candidate in enumerate(candidates):
         for offer in candidate.offers:
@@ -185,7 +185,7 @@ def _make_room_in_swap(candidates: Sequence[Candidate], paid: dict[int, list[Dom
 
 
 def _gain(action: _Taking) -> int:
-    """What it is worth doing for: memory, or room in swap."""
+    """The bytes that justify the action: memory, or room in swap."""
     return action.expected_bytes + (action.expected_swap_bytes if isinstance(action, BalloonAction) else 0)
 
 
@@ -197,7 +197,7 @@ _Taking = ReportingAction | VirtioMemAction | BalloonAction | PageoutAction
 
 
 class _Allowance:
-    """What page-outs may put into swap (rule S7), as long as it lasts; ``below`` the limits of cgroups."""
+    """What page-outs may still put into swap (rule S7). ``below`` are the limits of cgroups."""
 
     def __init__(self, swap: SwapVerdict, below: Rooms) -> None:
         self._room = swap.room_bytes
@@ -206,9 +206,9 @@ class _Allowance:
         self._places: dict[Incarnation, Place] = {}
 
     def take(self, candidate: Candidate, limit: int) -> list[DomainAction]:
-        """At most ``limit`` bytes of what a domain offers, by the cheapest rungs that have them.
+        """At most ``limit`` bytes of what a domain offers, by the cheapest mechanisms that have them.
 
-        Page-out that finds no room in swap is shown, blocked.
+        Page-out without room in swap is in the plan, blocked.
         """
         taken: list[DomainAction] = []
         kept = 0
@@ -217,7 +217,7 @@ class _Allowance:
                 taken.append(offer)
                 continue
             if isinstance(offer, BalloonAction):
-                # It was offered for when the blocks are gone; where some stay, more may be resident.
+                # The offer assumes that the blocks are unplugged. Where some stay, more may be resident.
                 offer = dataclasses.replace(offer, expected_bytes=offer.expected_bytes - kept)
             wanted = _limited(offer, limit)
             left_over = bool(taken) and _gain(wanted) < worthwhile(0)
@@ -232,7 +232,7 @@ class _Allowance:
         return taken
 
     def _swap_out(self, candidate: Candidate, wanted: PageoutAction) -> PageoutAction:
-        """As much of it as there is room for in swap; blocked, where that is too little."""
+        """As much of the page-out as there is room for in swap; blocked, where that is too little."""
         place, most, why = swap_place(candidate.case.domain), self._room, self._full
         bound = self._below.room(place)
         if bound is not None and bound.size_bytes < most:
@@ -246,7 +246,7 @@ class _Allowance:
         return granted
 
     def put_back(self, actions: Iterable[Action]) -> None:
-        """They are not done after all."""
+        """Return the room of actions that are not done after all."""
         for action in actions:
             if isinstance(action, PageoutAction) and action.blocked is None:
                 self._room += action.expected_bytes
@@ -260,7 +260,7 @@ def _limited(action: _Taking, most: int) -> _Taking:
     if isinstance(action, ReportingAction):
         return dataclasses.replace(action, after_bytes=action.before_bytes - most, expected_bytes=most)
     if not isinstance(action, PageoutAction):
-        # Rounding the new size up keeps it whole blocks or MiB, and the gain at most what is wanted.
+        # Rounding the new size up keeps whole blocks or MiB, and the gain within what is wanted.
         unit = _unit(action)
         surplus = -(-(action.expected_bytes - most) // unit) * unit
         if isinstance(action, BalloonAction) and action.expected_swap_bytes:
@@ -287,5 +287,5 @@ def _coldest_of(action: PageoutAction, most: int) -> PageoutAction:
 
 
 def _unit(action: VirtioMemAction | BalloonAction) -> int:
-    """The bytes of which it can take or give whole multiples only."""
+    """The bytes in whole multiples of which the action resizes."""
     return action.block_bytes if isinstance(action, VirtioMemAction) else MIB

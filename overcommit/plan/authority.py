@@ -1,9 +1,9 @@
-"""Whether an action goes no further than the policy and the host allow at this moment. Pure.
+"""Checks that an action stays within what the policy and the host allow now. Pure.
 
-Rules S12 and S13: a plan is a file, and whoever wrote it is not believed. Each bound by which the planner
-makes an action is asked again here, of the facts of now: floor and ceiling, the step of the class, what a
-guest needs by its own word, who may page out, where, how fast, and at what pain. Less than the planner would
-do now is no reason to refuse. The daemon asks the same of what it planned itself a moment ago.
+Rules S12 and S13: a plan is a file, and its author is not trusted. Each bound that the planner applies is
+checked again with the present facts: floor and ceiling, the class's step, what a guest needs by its own
+figures, and the actor, place, rate and SLO of a page-out. An action that does less than the planner would is
+accepted. The daemon checks its own plans in the same way.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ def excesses(
     *,
     emergency: bool = False,
 ) -> Iterator[str]:
-    """What of actions that would be begun now goes too far; each as a sentence that names the domain.
+    """The sentences that say how actions exceed their bounds; each names the domain.
 
-    ``actions`` are to be all of one plan: what a class or the host allows is for all together. Of domains
-    that are not in ``now`` nothing is said. In an ``emergency`` no step bounds what is taken from a domain.
+    ``actions`` must be all of one plan, because what a class or the host allows applies to all together.
+    Domains that are not in ``now`` are not checked. In an ``emergency`` no step bounds what is taken from a
+    domain.
     """
     policy = emergency_policy(policy) if emergency else policy
     pasts = past.by_domain()
@@ -69,7 +70,7 @@ def excesses(
 
 
 def _together(actions: Sequence[Action], now: Snapshot, policy: Policy, short: int) -> Iterator[str]:
-    """What the policy allows of the whole: under pressure no more is taken than is missing."""
+    """Check the plan as a whole: under pressure no more is taken than is missing."""
     taking = [a for a in actions if not isinstance(a, KsmAction) and not _relieves(a)]
     if policy.reclaim is ReclaimMode.OFF and actions:
         yield "the policy says reclaim: off"
@@ -114,7 +115,7 @@ def _of_domain(
 def _size_left(
     actions: Sequence[DomainAction], domain: DomainFacts, domain_class: DomainClass
 ) -> Iterator[str]:
-    """Whether blocks and balloon together leave the guest its floor, and enough to live."""
+    """Check that blocks and balloon together leave the guest its floor and its reserve."""
     sizing = [action for action in actions if isinstance(action, VirtioMemAction | BalloonAction)]
     stats, definition = domain.balloon, domain.definition
     if not sizing or stats is None:
@@ -135,7 +136,7 @@ def _size_left(
 def _too_far(
     action: DomainAction, domain: DomainFacts, domain_class: DomainClass, policy: Policy
 ) -> Iterator[str]:
-    """What of one action that takes is more than the planner would do."""
+    """Check one action that takes memory."""
     match action:
         case BalloonAction() | VirtioMemAction():
             yield from _of_size(action, domain)
@@ -227,7 +228,7 @@ def _of_rate(
 
 
 def _of_pieces(pieces: Sequence[ColdPiece], domain: DomainFacts, domain_class: DomainClass) -> Iterator[str]:
-    """Each piece is guest RAM of this domain, idle for long enough, and named once."""
+    """Check that each piece is guest RAM of this domain, idle for long enough, and listed once."""
     spans = [Range(piece.start, piece.end) for piece in pieces]
     in_order = all(a.end <= b.start for a, b in pairwise(spans))
     if not in_order or any(span.size <= 0 for span in spans):
@@ -241,7 +242,7 @@ def _of_pieces(pieces: Sequence[ColdPiece], domain: DomainFacts, domain_class: D
 
 
 def _too_much_given(action: DomainAction, domain: DomainFacts, past: Past) -> Iterator[str]:
-    """A guest gets back what we took of it, no more, and never more than it was defined with."""
+    """Check that a guest gets back no more than was taken, and no more than its definition has."""
     if isinstance(action, VirtioMemAction):
         yield from _of_blocks(action, domain)
         device = domain.definition.device(action.device)

@@ -1,4 +1,4 @@
-"""The host's memory, accounted for, and the worst case (rule: no number here is ever negative)."""
+"""The account of the host's memory, and the worst case. No figure is negative."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from overcommit.plan.worst_case import Sink, worst_case
 from overcommit.units import format_size
 
 OVERHEAD = "overhead"
-"""What begins the sentence about whose overhead is unknown."""
+"""The beginning of the sentence that names domains whose overhead is not known."""
 _FEW = 3
-"""Domains that one sentence can name."""
+"""The most domains that one sentence names."""
 
 
 def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
-    """Account for all memory of a host; ``rests_on`` says what was assumed.
+    """The account of all memory of a host. ``rests_on`` names assumptions.
 
-    The figures were not read at one instant: where they add up to more than there is, what is free and what
-    guests hold are believed first.
+    The figures were not read at one instant. If their sum exceeds the total, free memory and guests' memory
+    are taken as read.
     """
     host, domains = snapshot.host, snapshot.domains
     huge = min(host.huge_pages.total_bytes if host.huge_pages else 0, host.total_bytes)
@@ -59,10 +59,10 @@ def make_budget(snapshot: Snapshot, policy: Policy) -> HostBudget:
 
 
 class Room(NamedTuple):
-    """What of a host's memory is free, or can be made free without taking any from a guest.
+    """The host's memory that is free, or can be freed without taking any from a guest.
 
-    ``arc_bytes`` of ``free_bytes`` are in ZFS's cache. Guests can get ``available_bytes`` of those, because
-    ``limit`` lets them have no more, and ``free_now_bytes`` without waiting for ZFS.
+    ``arc_bytes`` of ``free_bytes`` are in ZFS's cache. Guests can get ``available_bytes``, because ``limit``
+    allows no more, and ``free_now_bytes`` of that without waiting for ZFS.
     """
 
     free_bytes: int
@@ -73,7 +73,7 @@ class Room(NamedTuple):
 
 
 def room_of(host: HostFacts, domains: Iterable[DomainFacts]) -> Room:
-    """Where the host stands; the one place that knows what is available."""
+    """The host's free and available memory. No other function computes it."""
     huge = min(host.huge_pages.total_bytes if host.huge_pages else 0, host.total_bytes)
     now = min(host.mem_available_bytes, host.total_bytes - huge)
     arc = min(host.arc.reclaimable_bytes if host.arc else 0, host.total_bytes - huge - now)
@@ -90,7 +90,7 @@ def room_of(host: HostFacts, domains: Iterable[DomainFacts]) -> Room:
 
 
 def budget_notes(budget: HostBudget, host: HostFacts, policy: Policy) -> Iterator[str]:
-    """What the operator should know before anything is done."""
+    """Sentences for the operator to read before anything is done."""
     if budget.promised_bytes > policy.max_overcommit * budget.ordinary_bytes:
         yield (
             f"promised {format_size(budget.promised_bytes)} is more than max_overcommit allows: "
@@ -109,13 +109,13 @@ def budget_notes(budget: HostBudget, host: HostFacts, policy: Policy) -> Iterato
 
 
 def zfs_text(budget: HostBudget) -> str:
-    """To be said behind what is available, wherever that is said; nothing where all of it is free now."""
+    """A text to append wherever available memory is shown; empty where all of it is free now."""
     later = budget.available_bytes - budget.free_now_bytes
     return f" (ZFS must give back {format_size(later)})" if later else ""
 
 
 def shared_limit(domains: Iterable[DomainFacts]) -> CgroupLimit | None:
-    """Of the slices that all domains lie in, the one with the least room; None where none has a limit."""
+    """The limit with the least room among slices that hold all domains; None: there is no such limit."""
     of_each = [
         {limit.path: limit for limit in domain.limits if not limit.own}
         for domain in domains
@@ -128,15 +128,15 @@ def shared_limit(domains: Iterable[DomainFacts]) -> CgroupLimit | None:
 
 
 def _saved(host: HostFacts, domains: Iterable[DomainFacts]) -> int:
-    """Of what guests hold, what is there once for several of them: who writes to it wants it for himself."""
+    """The bytes that KSM saves in guests' memory. A guest that writes to a merged page gets a copy."""
     return min(host.ksm.sharing_bytes, sum(d.held_bytes for d in domains)) if host.ksm else 0
 
 
 def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[Sink]:
-    """The room in swap that the policy allows, the dearest first.
+    """The room in swap that the policy allows, most expensive first.
 
-    What guests have there makes room when it comes back, at no cost. Then it is zram's turn, and a disk's
-    with zswap before it, whichever has priority: a disk takes no memory.
+    What guests have in swap makes room when it comes back, without cost. After that comes zram, or a disk
+    with zswap before it, by priority. A disk takes no memory.
     """
     allowed = round(policy.swap.max_used * host.swap_total_bytes)
     swapped = min(swapped, host.swap_used_bytes)
@@ -157,7 +157,7 @@ def _sinks(host: HostFacts, policy: Policy, swapped: int) -> Iterator[Sink]:
 
 
 def _behind(worst: WorstCase, room: Room, host: HostFacts) -> Iterator[str]:
-    """What is not there yet: ZFS gives it back only when the kernel asks; and how well swap compresses."""
+    """Sentences on assumptions: ZFS frees memory only when the kernel asks, and a compression ratio."""
     if worst.memory_bytes > room.free_now_bytes:
         yield f"ZFS must give back {format_size(worst.memory_bytes - room.free_now_bytes)}"
     if worst.wanted_bytes > worst.memory_bytes:

@@ -1,9 +1,9 @@
-"""Of a guest's file cache, what may be taken.
+"""How much of a guest's file cache may be dropped.
 
-A guest says how much it caches, and never whether it reads that again. DAMON sees when memory was used, and
-not what is in it. Together they bound it: as much cache as there is memory in use may be in use. What was
-seen idle for T tells nothing of a use that comes round in more than T, so that T is the class's
-``cache_after``, and a watch of minutes lets no cache go.
+A guest reports how much it caches, but not whether it reads that again. DAMON sees when memory was used, but
+not what is in it. Together they give a bound: as much cache as there is memory in use may be in use. Memory
+that was idle for T says nothing about a use with a longer period. So T is the class's ``cache_after``, and a
+watch of minutes releases no cache.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from overcommit.model.heat import Heat
 from overcommit.units import format_age, format_duration, format_size
 
 STEP_SHARE = 0.25
-"""Of a guest's cache, what one plan takes of a guest of a short host: the next one sees what that did."""
+"""The share of a guest's cache that one plan takes when the host is short. The next plan sees the effect."""
 
 
 class CacheRule(enum.Enum):
-    """What of the cache goes that is not known to be unused."""
+    """How much cache may be dropped that is not known to be unused."""
 
     KEPT = "none"
     IN_STEPS = "a quarter: the host is short, and everything else was not enough"
@@ -29,7 +29,7 @@ class CacheRule(enum.Enum):
 
 
 class Droppable(NamedTuple):
-    """Of ``cache_bytes`` that the guest holds, ``droppable_bytes`` may go; ``because`` says why no more."""
+    """Of ``cache_bytes`` of a guest, ``droppable_bytes`` may be dropped. ``because`` says why no more."""
 
     cache_bytes: int
     droppable_bytes: int
@@ -37,14 +37,14 @@ class Droppable(NamedTuple):
 
     @property
     def kept_bytes(self) -> int:
-        """What stays."""
+        """The bytes that stay."""
         return self.cache_bytes - self.droppable_bytes
 
 
 def cache_of(stats: BalloonStats, size_bytes: int) -> int | None:
-    """What a guest of that size could give, and holds something in; None: it does not tell that from free.
+    """The file cache of a guest in bytes; None: it does not report cache apart from free memory.
 
-    Its own word (rule S8), bounded by its size.
+    The guest's figure (rule S8), bounded by its size.
     """
     if stats.usable_bytes is None or stats.unused_bytes is None:
         return None
@@ -55,10 +55,10 @@ def cache_of(stats: BalloonStats, size_bytes: int) -> int | None:
 def droppable_cache(
     cache_bytes: int, resident_bytes: int, heat: Heat | None, *, cache_after: float, rule: CacheRule
 ) -> Droppable:
-    """How much of the cache may go.
+    """How much of the cache may be dropped.
 
-    ``resident_bytes`` is what the host holds of the guest. All that was in use lately counts as cache, as far
-    as there is so much: which memory holds cache nobody knows.
+    ``resident_bytes`` is the resident memory of the guest. Recently used memory counts as cache, up to the
+    size of the cache, because it is not known which memory holds cache.
     """
     if rule is CacheRule.TAKEN or cache_after <= 0:
         return Droppable(cache_bytes, cache_bytes, "")

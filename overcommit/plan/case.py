@@ -1,4 +1,4 @@
-"""One domain as the planner considers it, and the measures that all rungs share."""
+"""One domain with what the planner knows of it, and the figures that all mechanisms share."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ from overcommit.plan.cache import CacheRule, Droppable, cache_of, droppable_cach
 from overcommit.units import MIB, format_size, round_up
 
 _KEPT_FREE = 4
-"""Part of its reserve that a guest keeps free beside its cache.
-
-Its kernel begins to drop cache below its high watermark: about 1.5 times min_free_kbytes, which is up to 5 %
-of a small guest with huge pages (Linux, ``set_recommended_min_free_kbytes``).
+"""The divisor of the reserve for the free memory that a guest keeps beside its cache. Its kernel begins to
+drop cache below its high watermark: about 1.5 times min_free_kbytes, which is up to 5 % of a small guest with
+huge pages (Linux, ``set_recommended_min_free_kbytes``).
 """
 
 
 class Bounds(NamedTuple):
-    """The bytes a domain is never taken below, and never given more than."""
+    """The sizes in bytes that a domain is never taken below, and never given more than."""
 
     floor_bytes: int
     ceiling_bytes: int
 
 
 class Case(NamedTuple):
-    """A domain with what was seen of it, what its class wants, and which actuators may be used.
+    """A domain with its facts, its class, and a verdict per actuator.
 
-    ``pain``: what hurts it, in words; None: nothing that was seen. ``emergency`` is the host's, and so is
-    ``cache``: what of its file cache may go.
+    ``pain`` is why the guest is under pressure, in words; None: it is not. ``emergency`` is the host's state.
+    ``cache`` is the host-wide rule for file cache.
     """
 
     domain: DomainFacts
@@ -50,16 +49,16 @@ class Case(NamedTuple):
     cache: CacheRule = CacheRule.KEPT
 
     def may_help(self, help_kind: GuestHelp) -> bool:
-        """Whether something may be done inside of the guest, and was found possible."""
+        """Whether a help inside of the guest is allowed and possible."""
         return help_kind in self.guest_help and self.guest_help[help_kind].ok
 
     def may(self, actuator: Actuator) -> bool:
-        """Whether an actuator was judged, and found usable."""
+        """Whether an actuator is allowed and possible."""
         return actuator in self.verdicts and self.verdicts[actuator].ok
 
     @property
     def write_rate(self) -> int:
-        """Bytes per second that a page-out of it may write to swap."""
+        """Bytes per second that a page-out of the domain may write to swap."""
         share = self.restraint.step_share if self.restraint else 1.0
         return round(self.policy.swap.max_write_bytes_per_second * share)
 
@@ -70,34 +69,34 @@ class Case(NamedTuple):
 
 
 def bounds_of(domain: DomainFacts, domain_class: DomainClass) -> Bounds:
-    """Floor (rounded up to whole MiB) and ceiling: of what the host holds for it in memory."""
+    """Floor (rounded up to whole MiB) and ceiling of the domain's memory on the host."""
     ceiling = domain.memory_bytes
     return Bounds(min(round_up(domain_class.floor * ceiling), ceiling), ceiling)
 
 
 def worthwhile(ceiling_bytes: int) -> int:
-    """The least gain worth an action: 2 % of the domain, 8 MiB at least."""
+    """The least gain of an action in bytes: 2 % of the domain, at least 8 MiB."""
     return max(8 * MIB, ceiling_bytes // 50)
 
 
 def guest_bytes(definition: Definition, stats: BalloonStats) -> int:
-    """What the guest has: what its balloon leaves it, and what virtio-mem adds to that."""
+    """The guest's memory: what its balloon leaves it, plus plugged virtio-mem."""
     return stats.actual_bytes + definition.plugged_bytes
 
 
 def used_bytes(definition: Definition, stats: BalloonStats) -> int:
-    """Memory the guest could not give; what it says is bounded by what it can have (rule S8)."""
+    """Memory that the guest cannot give. The guest's figure, bounded by its size (rule S8)."""
     size = guest_bytes(definition, stats)
     return size - min(stats.usable_bytes or 0, size)
 
 
 def hot_bytes(case: Case) -> int:
-    """What was seen in steady use, which is left to the guest, cache or not, while the host is not short."""
+    """Memory in steady use, which the guest keeps while the host is not short, cache or not."""
     return case.heat.hot_bytes if case.heat and case.policy.reclaim is ReclaimMode.PROACTIVE else 0
 
 
 def cache_for(case: Case, stats: BalloonStats) -> Droppable | None:
-    """The guest's file cache, and what of it may go; None: not told from what is free."""
+    """The guest's file cache, and how much may be dropped; None: not reported apart from free memory."""
     size = guest_bytes(case.domain.definition, stats)
     cache = cache_of(stats, size)
     if cache is None:
@@ -108,10 +107,10 @@ def cache_for(case: Case, stats: BalloonStats) -> Droppable | None:
 
 
 def kept_bytes(case: Case, stats: BalloonStats) -> int:
-    """What a guest is to keep of its memory: its use and a reserve, and never less than its floor.
+    """The memory that a guest keeps: its use and a reserve, at least its floor.
 
-    What it could give includes all that it caches: of that it keeps what is hot, and whatever is not to go
-    (`cache_for`). A guest whose last free page is taken drops cache all the same, so that it keeps some free.
+    What it could give includes all of its cache. Of that it keeps what is hot, and what may not be dropped
+    (`cache_for`). A guest without free memory drops cache by itself, so some memory stays free.
     """
     definition, bounds = case.domain.definition, case.bounds
     reserve = guest_reserve(bounds.ceiling_bytes)
@@ -124,7 +123,7 @@ def kept_bytes(case: Case, stats: BalloonStats) -> int:
 
 
 def cache_text(case: Case, stats: BalloonStats) -> str:
-    """What the guest keeps of its cache, as the end of a sentence about what it could give."""
+    """What the guest keeps of its cache, as the end of a sentence."""
     cache = cache_for(case, stats)
     if cache is None or cache.kept_bytes < worthwhile(case.bounds.ceiling_bytes):
         return ""
@@ -132,9 +131,9 @@ def cache_text(case: Case, stats: BalloonStats) -> str:
 
 
 def spare_bytes(domain: DomainFacts) -> int:
-    """Of what is resident, at least how much holds nothing that the guest needs, by its own word.
+    """Resident bytes that the guest does not need, by its own figures; a lower bound.
 
-    What is in swap is taken for needed: else each page-out would make room for the next.
+    Memory in swap counts as needed. Otherwise each page-out would make room for the next.
     """
     if domain.residency is None or domain.balloon is None:
         return 0
@@ -143,11 +142,11 @@ def spare_bytes(domain: DomainFacts) -> int:
 
 
 def free_bytes(definition: Definition, stats: BalloonStats) -> int:
-    """Memory free in the guest, of which the host may hold some; the guest's word, bounded as above."""
+    """Free memory in the guest, of which some may be resident. The guest's figure, bounded as above."""
     return min(stats.unused_bytes or 0, guest_bytes(definition, stats))
 
 
 def room_on(host: HostFacts, nid: int) -> int:
-    """What may still be moved to a memory node: 2 % of it, 64 MiB at least, stay free for others."""
+    """Bytes that may still be moved to a memory node. 2 % of it, at least 64 MiB, stay free for others."""
     node = host.node(nid)
     return max(0, node.free_bytes - max(64 * MIB, node.total_bytes // 50)) if node else 0

@@ -1,8 +1,8 @@
-"""Whose page-out is so fresh that its price is not known yet. Pure.
+"""Domains whose last page-out is so recent that its promotions are not known yet. Pure.
 
-What memory costs that was taken too early shows minutes later, as pages read back; and a short watch finds
-what the one before took for warm. So for `COOLDOWN_SECONDS` another page-out must be worth `_SHARE` of the
-last, as long as the host is not short.
+Pages that were paged out too early come back minutes later. And a short watch finds as cold what the watch
+before found warm. So for `COOLDOWN_SECONDS` another page-out must bring at least `_SHARE` of the last one,
+while the host is not short.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from overcommit.model.policy import Actuator
 COOLDOWN_SECONDS = 300.0
 _SHARE = 0.25
 EVENTS = (Actuator.PAGEOUT.value,)
-"""The kinds of events that count."""
+"""The kinds of events that start a cooldown."""
 
 
 def cooldowns(events: Iterable[Event], now: float) -> tuple[Cooldown, ...]:
-    """What settles at ``now``, after this boot's `EVENTS` of `COOLDOWN_SECONDS`, in any order.
+    """The cooldowns at ``now``, from this boot's `EVENTS` of the last `COOLDOWN_SECONDS`, in any order.
 
-    Several page-outs of one domain count together. One dated after now was written by a clock that has been
-    set back since: nobody knows how long ago it was.
+    Several page-outs of one domain are added. An event after ``now`` was written before the clock was set
+    back; its age is not known.
     """
     latest: dict[Incarnation, tuple[int, float]] = {}
     for event in events:
@@ -39,5 +39,5 @@ def cooldowns(events: Iterable[Event], now: float) -> tuple[Cooldown, ...]:
 
 
 def least_worth(cooldown: Cooldown | None, least_bytes: int) -> int:
-    """The least that another page-out must bring, where otherwise ``least_bytes`` would do."""
+    """The least bytes of another page-out, where without a cooldown ``least_bytes`` are enough."""
     return max(least_bytes, round(_SHARE * cooldown.freed_bytes)) if cooldown else least_bytes

@@ -1,7 +1,7 @@
-"""A plan as a JSON document and back.
+"""A plan as a JSON document, and back.
 
-The digest makes later edits visible (rule S12). It is no signature: whoever can write the file can make one,
-so that all of it is checked, and what it does once more against the host (`overcommit.plan.freshness`).
+The digest reveals edits (rule S12). It is not a signature: who can write the file can compute it. So the
+whole document is checked, and its actions are checked again with the host (`overcommit.plan.freshness`).
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ from overcommit.plan.soundness import flaws
 
 FORMAT_VERSION = "1.0"
 MOST_BYTES = 64 << 20
-"""Of a document: a thousand domains with a thousand pieces each."""
+"""The largest document: a thousand domains with a thousand pieces each."""
 _MOST_DEPTH = 16
 _SHOWN = 80
-"""Characters of a foreign text in a message."""
+"""The most characters of a foreign text in a message."""
 _HOST_FIELDS = (
     *("name", "kernel", "boot_id", "total_bytes", "available_bytes", "running_domains", "promised_bytes"),
     *("swap_total_bytes", "swap_free_bytes", "reserve_bytes", "reserved_bytes"),
@@ -66,7 +66,7 @@ _BUDGET_FIELDS = (
     *("available_bytes", "limit", "promised_bytes"),
 )
 _LATER_BUDGET_FIELDS = ("arc_bytes", "free_now_bytes")
-"""Documents of earlier versions have none of them; what they stand for then is the field's default."""
+"""Fields that documents of earlier versions lack; they get the field's default."""
 _DOMAIN_FIELDS = (
     *("resident_bytes", "swapped_bytes", "hot_bytes", "warm_bytes", "cold_bytes", "wss_bytes", "floor_bytes"),
     *("ceiling_bytes", "actual_bytes", "target_bytes", "confidence"),
@@ -124,11 +124,11 @@ def dumps(plan: Plan) -> str:
 
 
 def loads(text: str, source: str) -> Plan:
-    """Read a saved plan: only what `dumps` could have written.
+    """The plan of a document that `dumps` wrote.
 
     Raises:
-        UsageError: not a plan, or one of another format.
-        StalePlan: edited since it was written, and no plan of ours any more, whatever its digest says.
+        UsageError: it is not a plan, or has another format.
+        StalePlan: it was edited since it was written, or `dumps` cannot have written it.
     """
     try:
         document = bounded_json.loads(text, most_bytes=MOST_BYTES, most_depth=_MOST_DEPTH)
@@ -146,7 +146,7 @@ def loads(text: str, source: str) -> Plan:
         plan = _from_document(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _changed(source, ": it is not complete") from error
-    # One after the other: what is of a wrong type cannot be compared.
+    # In this order, because values of a wrong type cannot be compared.
     for flaw in itertools.chain(flaws(plan, Plan, "plan"), _contradictions(plan)):
         raise _changed(source, f": {flaw}")
     if not _says_no_more(document, {**to_document(plan), "digest": document["digest"]}):
@@ -155,7 +155,10 @@ def loads(text: str, source: str) -> Plan:
 
 
 def _says_no_more(document: Any, written: Any) -> bool:
-    """Whether a document has only what we would write; it may lack what an earlier version did not have."""
+    """Whether a document has only what this program writes.
+
+    Fields that an earlier version lacks may be missing.
+    """
     if isinstance(document, dict):
         return isinstance(written, dict) and all(
             key in written and _says_no_more(value, written[key]) for key, value in document.items()
@@ -177,7 +180,7 @@ def _changed(source: str, why: str) -> StalePlan:
 
 
 def _contradictions(plan: Plan) -> Iterator[str]:
-    """What no plan of ours says, though each value of it might be."""
+    """Combinations of values that no plan of this program has."""
     if [action.id for action in plan.actions] != [str(n) for n in range(1, len(plan.actions) + 1)]:
         yield "its actions are not numbered from 1 on"
     domains = [domain.incarnation for domain in plan.domains]

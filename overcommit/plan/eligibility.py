@@ -1,4 +1,4 @@
-"""Which actuator may be used on which domain, and if not, why and what would change that (rule S6)."""
+"""Which actuator may be used on which domain. If not: the reason, and what would change it (rule S6)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from overcommit.units import format_size
 
 OK = Verdict(ok=True)
 WRITES = frozenset({"guest-file-open", "guest-file-write", "guest-file-flush", "guest-file-close"})
-"""What a guest agent must do for us to write a file in the guest."""
+"""The agent's commands that are needed to write a file in the guest."""
 READS = frozenset({"guest-file-open", "guest-file-read", "guest-file-close"})
-"""And to read one."""
+"""The agent's commands that are needed to read a file."""
 _NONE: Mapping[Actuator, Verdict] = MappingProxyType({})
 
 
@@ -32,11 +32,10 @@ def judge(
     cold_node: int | None = None,
     vetoes: Mapping[Actuator, Verdict] = _NONE,
 ) -> dict[Actuator, Verdict]:
-    """A verdict per actuator; the first reason against wins, most lasting reasons first.
+    """A verdict per actuator. The first reason against it wins; the most lasting ones are checked first.
 
-    ``pageout_actor`` is who shall page out, None for whoever can. Demotion is judged only where there is a
-    ``cold_node``, virtio-mem only where there is a device. ``vetoes`` count where the domain itself has
-    nothing against it.
+    ``pageout_actor`` None: any that is possible. Demotion is judged only where there is a ``cold_node``,
+    virtio-mem only where there is a device. ``vetoes`` count where nothing else is against the actuator.
     """
     checks = {Actuator.FREE_PAGE_REPORTING: _against_reporting(domain)}
     if domain.definition.virtio_mem:
@@ -57,10 +56,10 @@ def judge(
 def judge_return(
     domain: DomainFacts, *, vetoes: Mapping[Actuator, Verdict] = _NONE
 ) -> dict[Actuator, Verdict]:
-    """Whether a guest in pain can get back what was taken from it, per actuator that gives at once.
+    """Whether a guest can get back what was taken from it, per actuator that gives memory.
 
-    Less stands against that than against taking. It needs no figures of the guest, for one that thrashes
-    sends none, and none of its residency; and what its class says now is about taking.
+    Fewer reasons apply than to taking. It needs neither the guest's figures, because a guest that thrashes
+    sends none, nor its residency. The class does not matter, because its settings are about taking.
     """
     objections = [*_against_now(domain), *_missing(domain, "balloon")]
     verdict = next(iter(objections), OK)
@@ -71,7 +70,10 @@ def judge_return(
 def judge_help(
     domain: DomainFacts, allowed: frozenset[GuestHelp], reporting: Verdict
 ) -> dict[GuestHelp, Verdict]:
-    """A verdict on each help that the domain's class allows; what it frees ``reporting`` must give away."""
+    """A verdict on each help that the domain's class allows.
+
+    Free page ``reporting`` must pass on what it frees.
+    """
     if not reporting.ok:
         useless = refusal(f"free page reporting cannot be used: {reporting.reason}", reporting.hint)
         return {help_kind: useless for help_kind in GuestHelp if help_kind in allowed}
@@ -85,12 +87,12 @@ def judge_help(
 
 
 def may_ask_agent(domain: DomainFacts) -> bool:
-    """Whether its agent can be asked, and whether anything could come of it."""
+    """Whether its agent can be asked, and whether an answer could be of use."""
     return next(_against_reporting(domain), OK).ok and next(_against_agent(domain), OK).ok
 
 
 def reporting_would_work(domain: DomainFacts) -> bool:
-    """Whether free page reporting gives nothing only because the domain's definition has it off."""
+    """Whether only the domain's definition keeps free page reporting from working."""
     if domain.definition.free_page_reporting:
         return False
     definition = dataclasses.replace(domain.definition, free_page_reporting=True)
@@ -141,7 +143,7 @@ def _against_reclaim(domain: DomainFacts) -> Iterator[Verdict]:
 
 
 def _against_pinned(domain: DomainFacts) -> Iterator[Verdict]:
-    """What makes discarding guest memory impossible, or silently useless, whatever the mechanism."""
+    """Reasons why guest memory cannot be discarded, or without effect, by any mechanism."""
     pins = [holder.what for holder in domain.holders if holder.kind is not HolderKind.GUEST_MEMFD]
     for pin in (*domain.definition.passthrough, *pins):
         yield refusal(
@@ -153,7 +155,10 @@ def _against_pinned(domain: DomainFacts) -> Iterator[Verdict]:
 
 
 def _against_sealed(domain: DomainFacts) -> Iterator[Verdict]:
-    """What no device in between can make good; VFIO follows virtio-mem's blocks as they come and go."""
+    """Reasons that no device can remedy.
+
+    VFIO follows virtio-mem's blocks when they are plugged and unplugged.
+    """
     definition = domain.definition
     if definition.launch_security:
         yield refusal(
@@ -175,7 +180,7 @@ def _against_sealed(domain: DomainFacts) -> Iterator[Verdict]:
 
 
 def _against_elsewhere(domain: DomainFacts) -> Iterator[Verdict]:
-    """Guest RAM that is no memory of the host's."""
+    """Reasons where guest RAM is not memory of the host."""
     ram = domain.guest_ram
     if ram and not any(block.in_memory for block in ram):
         yield refusal(
@@ -270,7 +275,7 @@ def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
 
 
 def _against_deaf(domain: DomainFacts) -> Iterator[Verdict]:
-    """What the guest can spare it must have said itself, and lately."""
+    """Reasons where the guest does not report what it can spare, or not recently."""
     yield from _against_statistics(domain)
     if domain.balloon is not None and domain.balloon.usable_bytes is None:
         yield refusal("the guest does not report available memory", "its driver is too old")
@@ -348,7 +353,7 @@ def _sharers(domain: DomainFacts) -> str:
 
 
 def best_actor(domain: DomainFacts) -> PageoutActor:
-    """Who pages this domain out best (docs/adr/0004)."""
+    """The best page-out actor for this domain (docs/adr/0004)."""
     can_reclaim = domain.cgroup is not None and domain.cgroup.reclaim and not domain.cgroup.shared
     return PageoutActor.COLD_HINT_RECLAIM if can_reclaim else PageoutActor.DAMOS_FVADDR
 
@@ -389,7 +394,7 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
 
 
 def _missing(domain: DomainFacts, *needed: str) -> Iterator[Verdict]:
-    """Rule S2: no action that depends on a value we could not read."""
+    """Rule S2: no action that depends on a value that could not be read."""
     for gap in domain.gaps:
         if gap.what in needed:
             yield refusal(f"cannot read its {gap.what}: {gap.why}", "")

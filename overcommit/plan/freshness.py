@@ -1,4 +1,4 @@
-"""Does a plan still describe this host? Applied exactly or refused (rule S12)."""
+"""Checks that a plan still describes this host. It is applied exactly or refused (rule S12)."""
 
 from __future__ import annotations
 
@@ -34,15 +34,17 @@ from overcommit.plan.vetoes import quarantined
 from overcommit.units import MIB, format_duration, format_size
 
 _AHEAD_SECONDS = 30.0
-"""A clock that is set back a little makes no plan one of the future."""
+"""Tolerance for a clock that was set back a little."""
 _NO_DEVICE = refusal("its virtio-mem device is gone", "")
 
 
 def require_fresh(plan: Plan, now: Snapshot, policy: Policy, past: Past = NOTHING_PAST) -> None:
-    """Return when every action may still be carried out as written; ``past`` is of now, as the snapshot is.
+    """Check that every action may still be carried out as written.
+
+    ``now`` and ``past`` are of the same moment.
 
     Raises:
-        StalePlan: the first thing that changed, by name, or goes further than a plan made now could.
+        StalePlan: something changed since, or an action does more than a plan made now could; it is named.
     """
     if not plan.addresses:
         raise StalePlan(
@@ -98,7 +100,7 @@ def _changes(plan: Plan, now: Snapshot, policy: Policy, pasts: Mapping[Incarnati
 
 
 def _out_of_date(plan: Plan, now: Snapshot, policy: Policy) -> str | None:
-    """Why the plan as a whole is not of this host, time and policy."""
+    """Why the plan as a whole is for another host, time or policy; None: it is not."""
     if plan.host.boot_id != now.host.boot_id:
         return "it was made on another host, or before this one rebooted"
     if (
@@ -116,7 +118,7 @@ def _out_of_date(plan: Plan, now: Snapshot, policy: Policy) -> str | None:
 
 
 def _barred(action: DomainAction, domain: DomainFacts, now: float, past: Past) -> list[str]:
-    """What the domain did since that makes us leave it alone; giving back is not barred."""
+    """Reasons in the domain's past since the plan. They do not bar giving memory back."""
     veto = quarantined(domain, now, past).get(kind_of(action))
     return [f"the {name_of(action)} of domain {domain.name} is {veto.reason}"] if veto else []
 
@@ -124,7 +126,7 @@ def _barred(action: DomainAction, domain: DomainFacts, now: float, past: Past) -
 def _relief_changes(
     action: VirtioMemAction | BalloonAction, plan: Plan, domain: DomainFacts
 ) -> Iterator[str]:
-    """What stands against giving memory back: less than against taking, and nothing of its class."""
+    """Reasons against giving memory back: fewer than against taking, and none of the class."""
     verdict = judge_return(domain)[kind_of(action)]
     if isinstance(action, VirtioMemAction) and domain.definition.device(action.device) is None:
         verdict = _NO_DEVICE
@@ -137,7 +139,7 @@ def _relief_changes(
 def _class_changes(
     action: DomainAction, planned: DomainPlan, domain: DomainFacts, policy: Policy
 ) -> list[str]:
-    """What its labels may have changed, or its size: the policy itself is the same."""
+    """Changes by the domain's labels or size. The policy itself is the same."""
     of, name = policy.class_of(domain), domain.name
     bounds = bounds_of(domain, of)
     if bounds != (planned.floor_bytes, planned.ceiling_bytes) or of.name != planned.class_name:
@@ -154,7 +156,7 @@ def _class_changes(
 
 
 def _domain_changes(action: DomainAction, plan: Plan, domain: DomainFacts, host: HostFacts) -> list[str]:
-    """What of the domain is not as it was; it lives the life that the plan saw."""
+    """Changes of a domain in the incarnation of the plan."""
     kind = kind_of(action)
     actor = action.actor if isinstance(action, PageoutAction) else None
     node = action.node if isinstance(action, DemotionAction) else None
@@ -192,7 +194,7 @@ def _domain_changes(action: DomainAction, plan: Plan, domain: DomainFacts, host:
 
 
 def _guest_changes(action: VirtioMemAction | BalloonAction, plan: Plan, domain: DomainFacts) -> Iterator[str]:
-    """What is not as it was of what the guest has, and what it needs of that."""
+    """Changes of the guest's memory, and of how much of it the guest needs."""
     name, stats, definition = action.domain.name, domain.balloon, domain.definition
     if stats is None:
         return

@@ -1,4 +1,4 @@
-"""What is done for all domains together, and spoilt by one: it is left out, the others are not. Pure."""
+"""Runs a step for all domains together, without those that make it fail. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 
 class FailedDomain(NamedTuple):
-    """A domain, and what was raised with it."""
+    """A domain, and the exception that it caused."""
 
     domain: DomainFacts
     error: Exception
@@ -21,12 +21,12 @@ class FailedDomain(NamedTuple):
 def without_failed_domains(
     domains: Sequence[DomainFacts], attempt: Callable[[Sequence[DomainFacts]], _Result]
 ) -> tuple[_Result, tuple[FailedDomain, ...]]:
-    """What an attempt gives with as many of the domains as it bears, and those that it does not.
+    """The result for as many domains as possible, and the domains that make the step fail.
 
-    One attempt where nothing is wrong; else some for each spoiler, as many as the domains can be halved.
+    Without a failure it takes one attempt, otherwise some per failing domain, by halving.
 
     Raises:
-        Exception: what the attempt raises without any of them: that is none's fault.
+        Exception: the step fails without any domain.
     """
     try:
         return attempt(domains), ()

@@ -1,6 +1,6 @@
-"""What bounds a domain below the host: limits of cgroups, its own and those above, and memory nodes.
+"""Limits on a domain below the host's: cgroups, its own and those above, and memory nodes.
 
-What is taken below a limit is gone for all that lie below it. Pure.
+Memory below a limit is shared by all domains below it. Pure.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ _MEMTUNE = {
     "memory.high": "--soft-limit",
     "memory.swap.max": "--swap-hard-limit",
 }
-"""What libvirt calls them on cgroup v2 (src/util/vircgroupv2.c); it does not know the other."""
+"""Libvirt's names of limits on cgroup v2 (src/util/vircgroupv2.c). It does not have the others."""
 _OF_LIBVIRT = ("/libvirt", ".libvirt-qemu")
-"""What it makes below the scope of a domain, or without systemd-machined (src/util/vircgroup.c)."""
+"""Cgroups that libvirt makes below a domain's scope, or without systemd-machined (src/util/vircgroup.c)."""
 _CGROUPS = "/sys/fs/cgroup"
 _POD = "/kubepods"
-"""All below is kubelet's, which sets limits anew (pkg/kubelet/cm)."""
+"""Below this path kubelet sets the limits again (pkg/kubelet/cm)."""
 _UNITS = (".slice", ".scope", ".service")
 
 
 class Bound(NamedTuple):
-    """The least room that limits leave, and the limit that leaves no more."""
+    """The room below a limit, with the limit."""
 
     room_bytes: int
     limit: CgroupLimit
 
 
 def tightest(limits: Sequence[CgroupLimit] | None) -> Bound | None:
-    """Where the first limit is met; None where there is none, or where it is not known."""
+    """The limit with the least room; None: there is none, or it is not known."""
     rooms = (Bound(limit.room_bytes, limit) for limit in limits or ())
     return min(rooms, key=lambda bound: bound.room_bytes, default=None)
 
 
 class Place(NamedTuple):
-    """What one domain is bounded by: limits of cgroups, and memory nodes."""
+    """The limits of cgroups and the memory nodes that bound one domain."""
 
     limits: Sequence[CgroupLimit] = ()
     nodes: Nodes = None
 
 
 class Room(NamedTuple):
-    """How much is left, and in words why it is no more."""
+    """Bytes that are left, and the reason in words why no more."""
 
     size_bytes: int
     why: str
 
 
 class Rooms:
-    """What is left below each limit, and on each memory node, while it is given out."""
+    """The room below each limit and on each memory node, while it is given out."""
 
     def __init__(self, places: Iterable[Place], free_on_nodes: Mapping[int, int] | None = None) -> None:
         self._left: dict[str, int] = {}
@@ -74,9 +74,9 @@ class Rooms:
                 self._left[limit.path] = min(left, limit.room_bytes)
 
     def room(self, place: Place, waiting: Sequence[Place] = ()) -> Room | None:
-        """What is left there; None: nothing bounds it.
+        """The room of a place; None: nothing bounds it.
 
-        It is an equal part of that where others are ``waiting`` for the same.
+        It is an equal part where others are ``waiting`` for the same.
         """
         rooms = [
             Room(max(0, self._left[limit.path]) // (1 + _below(limit, waiting)), limit_text(limit))
@@ -89,7 +89,10 @@ class Rooms:
         return min(rooms, key=lambda room: room.size_bytes, default=None)
 
     def take(self, place: Place, size: int) -> None:
-        """Take so much from all that bounds it; a negative size puts it back below the limits."""
+        """Take ``size`` bytes from all that bounds the place.
+
+        A negative size returns them below the limits.
+        """
         for limit in place.limits:
             self._left[limit.path] -= size
         if place.nodes is not None:
@@ -97,22 +100,22 @@ class Rooms:
 
 
 def _below(limit: CgroupLimit, places: Iterable[Place]) -> int:
-    """How many lie below a limit."""
+    """The number of places below a limit."""
     return sum(any(limit.path == other.path for other in place.limits) for place in places)
 
 
 def memory_place(domain: DomainFacts, host: HostFacts) -> Place:
-    """Where a domain's memory must find room."""
+    """The place of a domain's memory."""
     return Place(domain.limits or (), nodes_of(domain, host))
 
 
 def swap_place(domain: DomainFacts) -> Place:
-    """Where what is paged out of a domain must."""
+    """The place of what is paged out of a domain."""
     return Place(domain.swap_limits or ())
 
 
 def memory_rooms(domains: Iterable[DomainFacts], host: HostFacts) -> Rooms:
-    """What domains may still be given: what a guest has already it may fill, and is charged for first."""
+    """The room for giving memory to domains. What a guest already has is charged first."""
     domains = tuple(domains)
     rooms = Rooms((memory_place(domain, host) for domain in domains), free_on_nodes(host))
     for domain in domains:
@@ -123,12 +126,12 @@ def memory_rooms(domains: Iterable[DomainFacts], host: HostFacts) -> Rooms:
 
 
 def own_place(limits: Sequence[CgroupLimit]) -> Place:
-    """The limits that bound nobody else."""
+    """The limits that bound no other domain."""
     return Place([limit for limit in limits if limit.own])
 
 
 def limit_text(limit: CgroupLimit) -> str:
-    """A limit as an operator finds it."""
+    """A limit with the file that sets it, for people."""
     size = format_size(limit.limit_bytes) if limit.limit_bytes else "0"
     text = f"{limit.file} {size} of {'its own cgroup' if limit.own else unit_of(limit.path)}"
     if limit.off_disk is None:
@@ -137,20 +140,20 @@ def limit_text(limit: CgroupLimit) -> str:
 
 
 def unit_of(path: str) -> str:
-    """The unit of systemd that a cgroup is, or its path where it is none."""
+    """The systemd unit of a cgroup, or its path where it is no unit."""
     name = path.rpartition("/")[2]
     return name if name.endswith(_UNITS) else path
 
 
 def no_swap(limit: CgroupLimit) -> str:
-    """Why nothing more of a domain can be paged out, to follow "its cgroup may"."""
+    """Why no more of a domain can be paged out, to follow "its cgroup may"."""
     if not limit.limit_bytes:
         return f"not swap ({limit_text(limit)})"
     return f"swap no more ({limit_text(limit)}, {format_size(limit.current_bytes)} of it in use)"
 
 
 def raise_text(limit: CgroupLimit, domain: Incarnation | None = None) -> str:
-    """What gives more room, to be pasted; ``domain`` is whose own cgroup it may be."""
+    """A command that raises the limit. ``domain`` is the domain whose own cgroup it may be."""
     if limit.off_disk is not None:
         unit = unit_of(limit.off_disk)
         if unit.endswith(_UNITS):
@@ -168,7 +171,7 @@ def raise_text(limit: CgroupLimit, domain: Incarnation | None = None) -> str:
 
 
 def swap_rooms(domains: Iterable[DomainFacts], granted: Mapping[str, int]) -> Rooms:
-    """What domains may still have in swap; ``granted`` by UUID to page-outs under way is taken off."""
+    """The room of domains in swap, less what is ``granted`` by UUID to page-outs under way."""
     domains = tuple(domains)
     rooms = Rooms(map(swap_place, domains))
     for domain in domains:

@@ -1,4 +1,4 @@
-"""What stops the main job, paging out what guests do not use: one place says it, every face first. Pure."""
+"""Why page-out, the main mechanism, is stopped for all domains. All reports use this one function. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _NOTHING = "NOTHING IS PAGED OUT"
 
 
 def stopped(host: HostFacts, policy: Policy, swap: SwapVerdict) -> str | None:
-    """Why nothing is paged out from any domain, in a sentence; None: nothing stops it, or nobody wants it.
+    """Why nothing is paged out from any domain, in a sentence; None: it is not stopped, or not wanted.
 
-    That page-outs under way have all that may be taken now is no reason.
+    Room that is used up by page-outs under way is not a reason.
     """
     if all(Actuator.PAGEOUT not in each.actuators for each in policy.classes.values()):
         return None
@@ -29,5 +29,5 @@ def stopped(host: HostFacts, policy: Policy, swap: SwapVerdict) -> str | None:
 
 
 def briefly(sentence: str) -> str:
-    """The same without figures, which change all the time."""
+    """The sentence without its figures, which change all the time."""
     return _FIGURE.sub("...", sentence)

@@ -1,4 +1,7 @@
-"""Memory nodes that a domain's memory is bound to: what is free there, and what it wants there. Pure."""
+"""Memory nodes that a domain's memory is bound to: their free memory, and what the domain wants there.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,23 @@ from overcommit.model.facts import Definition, DomainFacts, HostFacts
 from overcommit.model.nodes import MemoryNode
 
 Nodes = frozenset[int] | None
-"""Where memory may lie; None: anywhere."""
+"""The nodes that memory may lie on; None: any."""
 
 
 class WithNodes(Protocol):
-    """A host, or what was read of its nodes alone."""
+    """A host, or only its memory nodes."""
 
     @property
     def nodes(self) -> tuple[MemoryNode, ...]:
-        """Those that have memory."""
+        """The nodes that have memory."""
         ...
 
 
 def free_on_nodes(host: HostFacts) -> dict[int, int]:
-    """Bytes by node that guests can get there: free, and what the kernel would drop for them.
+    """Bytes by node that guests can get there: free, or dropped by the kernel on demand.
 
-    Together they are no more than MemAvailable, which knows what the kernel keeps for itself. ZFS's cache is
-    not in it: nobody knows on which nodes that lies.
+    Their sum is at most MemAvailable, which excludes what the kernel keeps for itself. ZFS's cache is not
+    included, because its nodes are not known.
     """
     found = {node.nid: node.free_bytes + node.droppable_bytes for node in host.nodes}
     total = sum(found.values())
@@ -35,7 +38,7 @@ def free_on_nodes(host: HostFacts) -> dict[int, int]:
 
 
 def nodes_of(domain: DomainFacts, host: WithNodes) -> Nodes:
-    """The nodes that any of its memory may lie on; None where it is not bound, or to all that there are."""
+    """The nodes that the domain's memory may lie on; None: not bound, or bound to all."""
     parts = [nodes for nodes, _ in _parts(domain.definition, domain.allowed_nodes, host)]
     if any(nodes is None for nodes in parts):
         return None
@@ -45,9 +48,10 @@ def nodes_of(domain: DomainFacts, host: WithNodes) -> Nodes:
 def shares_on_nodes(
     domain: DomainFacts, host: HostFacts, wanted: int
 ) -> Iterator[tuple[Nodes, int, Mapping[int, int]]]:
-    """The parts of a domain that are bound to other nodes each: where, what of ``wanted`` it wants, and has.
+    """The parts of a domain with their own nodes.
 
-    What lies on a node is taken for the part that is bound most narrowly.
+    Each is the nodes, the bytes of ``wanted``, and the present bytes by node. Memory on a node counts for the
+    part with the fewest nodes.
     """
     lying = dict(domain.placement or {})
     parts = _narrowest_first(_parts(domain.definition, domain.allowed_nodes, host))
@@ -60,9 +64,9 @@ def shares_on_nodes(
 
 
 def lacking_on_nodes(wanted: Iterable[tuple[Nodes, int]], left: dict[int, int]) -> tuple[int, frozenset[int]]:
-    """What of parts of memory finds no room on the nodes that they are bound to, and which nodes those are.
+    """The bytes that have no room on the nodes that they are bound to, and those nodes.
 
-    What finds room is taken off what is ``left`` by node.
+    What has room is taken off ``left``, by node.
     """
     lacking, full = 0, set[int]()
     for nodes, size in wanted:
@@ -75,9 +79,9 @@ def lacking_on_nodes(wanted: Iterable[tuple[Nodes, int]], left: dict[int, int]) 
 
 
 def defined_on_nodes(definition: Definition, host: WithNodes, wanted: int) -> Iterator[tuple[Nodes, int]]:
-    """The parts of ``wanted`` memory of a domain that does not run, by the nodes that each may lie on.
+    """The parts of ``wanted`` bytes of a domain that does not run, by the nodes that each may lie on.
 
-    Its memory is filled from what is bound most narrowly: in the end it wants all of it.
+    The parts with the fewest nodes are filled first, because in the end the domain wants all of its memory.
     """
     parts = _narrowest_first(_parts(definition, None, host))
     for index, (nodes, size) in enumerate(parts):
@@ -97,7 +101,7 @@ def nodes_text(nodes: Iterable[int]) -> str:
 
 
 def _parts(definition: Definition, allowed: Nodes, host: WithNodes) -> Iterator[tuple[Nodes, int]]:
-    """What is bound, and how much it is; the kernel's word (its cpuset) bounds all of it."""
+    """The bound parts with their sizes. The process's cpuset bounds all of them."""
     left = definition.maximum_bytes
     for binding in definition.bindings:
         if binding.size_bytes is not None:
@@ -121,7 +125,10 @@ def _unless_all(nodes: Nodes, host: WithNodes) -> Nodes:
 
 
 def draw(left: dict[int, int], nodes: Iterable[int], size: int) -> dict[int, int]:
-    """Take so much from the nodes, as far as it is left there, from where most is; what came from each."""
+    """Take up to ``size`` bytes from the nodes, from the one with most left first.
+
+    Returns the bytes by node.
+    """
     taken = {}
     for node in sorted(nodes, key=lambda node: (-left.get(node, 0), node)):
         part = min(size, left.get(node, 0))

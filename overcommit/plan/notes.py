@@ -1,4 +1,4 @@
-"""Sentences beside a plan."""
+"""The sentences beside a plan's actions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def notes(
     *,
     emergency: bool,
 ) -> Iterator[str]:
-    """What an operator should know beside the actions themselves."""
+    """What an operator should know in addition to the actions."""
     yield from budget_notes(host.budget, snapshot.host, policy)
     yield from swap_place_notes(snapshot.host)
     if policy.reclaim is ReclaimMode.OFF:
@@ -72,7 +72,7 @@ def _too_short_text(case: Case, heat: Heat) -> str:
 
 
 def leaving_text(domain: DomainFacts) -> str:
-    """What a migration has to read back first."""
+    """How much a migration must read back from swap first."""
     residency = domain.residency
     swapped, held = (residency.swapped_bytes, residency.resident_bytes) if residency else (0, 0)
     share = swapped / (held + swapped) if swapped else 0.0
@@ -83,13 +83,13 @@ def leaving_text(domain: DomainFacts) -> str:
 
 
 def swap_notes(swap: SwapVerdict, actions: Iterable[Action]) -> Iterator[str]:
-    """What of swap could not be judged, where something is to be paged out all the same."""
+    """What of swap could not be checked, where something is paged out all the same."""
     if any(isinstance(action, PageoutAction) and action.blocked is None for action in actions):
         yield from swap.unknown
 
 
 def swap_place_notes(host: HostFacts) -> Iterator[str]:
-    """Where swap lies in a bad place, or in one of which nobody can say who reads there."""
+    """Swap areas in a bad place, or in a place that others may read."""
     for area in host.swap:
         if area.hazard is not None:
             yield f"swap on {area.path} {area.hazard.value}"
@@ -99,7 +99,7 @@ def swap_place_notes(host: HostFacts) -> Iterator[str]:
 
 
 def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Iterable[Action]) -> Iterator[str]:
-    """Named when it is not enough: who has idle memory and gives none of it, and why."""
+    """Where the plan is not enough: domains with idle memory that give none of it, and why."""
     gained = sum(frees(action) for action in actions if action.blocked is None)
     missing = host.short_bytes - gained
     if missing < worthwhile(0):
@@ -113,7 +113,7 @@ def _still_short(candidates: Iterable[Candidate], host: HostPlan, actions: Itera
 
 
 def _cache_notes(candidates: Iterable[Candidate], policy: Policy) -> Iterator[str]:
-    """Whose cache stays, though its balloon or blocks could give it: one line, of those that keep most."""
+    """Domains whose cache stays though a balloon or blocks could take it: one line, those with most."""
     keeps = []
     for case, _, _ in candidates:
         stats = case.domain.balloon
@@ -133,7 +133,7 @@ def _cache_notes(candidates: Iterable[Candidate], policy: Policy) -> Iterator[st
 
 
 def _reporting_notes(candidates: Iterable[Candidate]) -> Iterator[str]:
-    """What free page reporting would have given the host, of those for which it is only not switched on."""
+    """What free page reporting would have freed in domains where only their definition turns it off."""
     would = []
     for case, _, _ in candidates:
         size = held_free(case.domain) - left_in_pieces(case.bounds.ceiling_bytes)
@@ -159,7 +159,7 @@ def _least(case: Case) -> int:
 
 
 def _cooldown_notes(candidate: Candidate, now: float) -> Iterator[str]:
-    """Where a page-out is left undone because the last one is so fresh."""
+    """A page-out that is not made because the last one is recent."""
     case, last = candidate.case, candidate.case.cooldown
     if last is None or case.heat is None or any(isinstance(a, PageoutAction) for a in candidate.offers):
         return

@@ -1,4 +1,4 @@
-"""Why a plan frees no more: for whoever waits for memory."""
+"""Why a plan frees no more, for a user who waits for memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from overcommit.units import format_size
 
 _MOST_OBSTACLES = 3
 SYS_FREE = "/sys/module/zfs/parameters/zfs_arc_sys_free"
-"""ZFS evicts until that much is free (OpenZFS, module/os/linux/zfs/arc_os.c: arc_available_memory)."""
+"""ZFS evicts until this much is free (OpenZFS, module/os/linux/zfs/arc_os.c: arc_available_memory)."""
 
 
 def obstacles_of(plan: Plan) -> Iterator[str]:
-    """Why no more can be had, from those first that hold most above their floor."""
+    """Reasons why no more can be freed; domains with most above their floor come first."""
     actions = [action for action in plan.actions if not isinstance(action, KsmAction)]
     giving = {action.domain for action in actions if action.blocked is None}
     blocked = {action.domain: f"{name_of(action)} is blocked: {action.blocked}" for action in actions}

@@ -1,4 +1,4 @@
-"""Put the domains' proposals under the host's budgets and write the plan."""
+"""Makes the plan: the domains' possible actions, within the host's budgets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from overcommit.plan.vetoes import (
 )
 
 LIFETIME_SECONDS = 600.0
-"""How long a saved plan may be applied; idle memory is re-checked page by page, guest sizes are not."""
+"""How long a saved plan may be applied. Idle memory is checked again page by page, guests' sizes are not."""
 _LADDER = list(Actuator)
 
 
@@ -64,14 +64,20 @@ def make_plan(
     in_pain: Mapping[Incarnation, str] | None = None,
     emergency: bool = False,
 ) -> Plan:
-    """The plan for this snapshot; ``heats`` by domain UUID, missing where a domain was not watched.
+    """The plan for this snapshot.
 
-    ``only`` these domains are considered, None: all of them, and the host. The account of the host is of all.
-    ``restraints`` are what a controller that follows the domains holds itself to.
-    ``swap`` is what page-outs may do there; without it, as much as there is room for in this snapshot.
-    ``in_pain`` says what hurts a domain, in words. It gives nothing, and gets back all that was taken from it
-    by its balloon or in blocks, as far as the host has room. ``emergency``: see `overcommit.plan.emergency`;
-    then no restraint counts.
+    Args:
+        snapshot: the facts.
+        heats: the access frequency of each watched domain, by UUID.
+        policy: the policy.
+        host_heat: the idle memory of the host; None: not watched.
+        past: what earlier runs left.
+        only: the domains to consider; None: all, and the host. The host's account always has all.
+        restraints: the present limits on domains, by their SLO.
+        swap: what page-outs may do; None: as much as this snapshot has room for.
+        in_pain: why guests are under pressure, in words. Such a guest gives nothing, and gets back what its
+            balloon or blocks gave, as far as the host has room.
+        emergency: see `overcommit.plan.emergency`. No restraint applies in it.
     """
     swap = swap or judge_swap(snapshot.host, policy.swap)
     written, policy = policy, emergency_policy(policy) if emergency else policy
@@ -116,7 +122,7 @@ def make_plan(
 def account(
     snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | None = None
 ) -> tuple[HostPlan, tuple[FailedDomain, ...]]:
-    """See `host_plan`; of the domains that can be counted, and those that cannot."""
+    """See `host_plan`. The domains that cannot be counted are left out, and returned."""
 
     def count(domains: Sequence[DomainFacts]) -> HostPlan:
         return host_plan(_among(snapshot, domains), policy, past, heat)
@@ -125,7 +131,7 @@ def account(
 
 
 def left_out_text(left_out: LeftOut) -> str:
-    """What is told of it beside a plan."""
+    """The sentence about a domain that was left out."""
     return f"left out: domain {left_out.domain.name}: {left_out.why}; nothing is done to it"
 
 
@@ -150,9 +156,9 @@ def _written(
     emergency: bool,
     merges: bool,
 ) -> Plan:
-    """The plan of what the candidates allow; ``written`` is the policy as its owner wrote it.
+    """The plan for the candidates. ``written`` is the policy as its owner wrote it.
 
-    ``consider`` has them, as far as this much of their file caches may go.
+    ``consider`` returns the candidates under a rule for file cache.
     """
     pasts = past.by_domain()
     short = host.short_bytes
@@ -172,7 +178,7 @@ def _written(
     sharing = policy
     shared_out = share(candidates, sharing)
     if not emergency and _lacks(shared_out, short, policy):
-        # All that nobody misses is not enough: what is missing, and no more, may come out of file caches.
+        # Unused memory is not enough. File caches may give what is missing, and no more.
         candidates = consider(CacheRule.IN_STEPS)
         sharing = dataclasses.replace(policy, reclaim=ReclaimMode.ON_PRESSURE)
         shared_out = share(candidates, sharing)
@@ -210,7 +216,7 @@ def _written(
 
 
 def _lacks(actions: Iterable[DomainAction], short: int, policy: Policy) -> bool:
-    """Whether a host that is short, or must give, would still lack memory after all of this."""
+    """Whether a host that is short, or must give memory, would lack memory after these actions."""
     if policy.reclaim is ReclaimMode.OFF or not (short or policy.reclaim is ReclaimMode.ON_PRESSURE):
         return False
     missing = short
@@ -221,14 +227,14 @@ def _lacks(actions: Iterable[DomainAction], short: int, policy: Policy) -> bool:
 
 
 def _order(action: DomainAction) -> tuple[bool, int]:
-    """Guests that are short first, and their balloons before their blocks; then rung by rung."""
+    """Short guests first, their balloons before their blocks; then by the order of the ladder."""
     relieves = isinstance(action, VirtioMemAction | BalloonAction) and action.relieves
     rung = _LADDER.index(kind_of(action))
     return not relieves, -rung if relieves else rung
 
 
 def host_plan(snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | None = None) -> HostPlan:
-    """The account of the host, and what of its memory is spoken for."""
+    """The account of the host, and how much of its memory is reserved."""
     host, budget = snapshot.host, make_budget(snapshot, policy)
     return HostPlan(
         name=host.name,
@@ -260,7 +266,7 @@ def _consider_all(
     *,
     emergency: bool,
 ) -> Iterator[Candidate]:
-    """What each domain allows, by name; they share the room on the memory nodes."""
+    """The possible actions of each domain, by name. The domains share the room on the memory nodes."""
     host, proactive = snapshot.host, policy.reclaim is ReclaimMode.PROACTIVE
     rooms = {present.nid: room_on(host, present.nid) for present in host.nodes}
     for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
@@ -296,7 +302,7 @@ def _consider_all(
         )
         back = owned if pain is None else judge_return(domain, vetoes=others)
         reliefs = tuple(relieve(case._replace(verdicts=back), past))
-        # A guest that is short, or in pain, gives nothing meanwhile; in an emergency pain excuses nobody.
+        # A guest that is short, or under pressure, gives nothing. In an emergency pressure exempts no guest.
         spared = bool(reliefs) or (pain is not None and not emergency)
         offers = () if spared else tuple(propose(case, rooms=rooms))
         for action in offers:
@@ -327,7 +333,7 @@ def _domain_plans(
 
 
 def _domain_plan(candidate: Candidate, change: int) -> DomainPlan:
-    """``change`` is what its balloon and blocks give it, negative where they take."""
+    """``change`` is what balloon and blocks give the guest; negative: take."""
     case = candidate.case
     domain, heat, bounds = case.domain, case.heat, case.bounds
     actual = guest_bytes(domain.definition, domain.balloon) if domain.balloon else bounds.ceiling_bytes
@@ -362,7 +368,7 @@ def _cache(case: Case) -> CachePlan | None:
 
 
 def _offers(actions: Iterable[DomainAction]) -> dict[Actuator, int]:
-    """What each rung offers; a domain may have several virtio-mem devices."""
+    """The bytes that each actuator could take. A domain may have several virtio-mem devices."""
     offers: dict[Actuator, int] = {}
     for action in (action for action in actions if not isinstance(action, GuestReclaimAction)):
         kind = kind_of(action)

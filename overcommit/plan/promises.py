@@ -1,4 +1,4 @@
-"""Memory promised to somebody who has not taken it yet, and what can be promised at all. Pure."""
+"""Reservations: memory promised to somebody who has not taken it yet, and how much can be promised. Pure."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from overcommit.units import format_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What somebody wants to be promised; ``purpose`` names the domain that it is for."""
+    """A requested reservation. ``purpose`` names the domain that it is for."""
 
     size_bytes: int
     purpose: str | None = None
 
 
 class Standing(NamedTuple):
-    """What is missing for a promise now; ``wanted`` is the part of it that is not taken already.
+    """What is missing for a reservation now. ``wanted`` is the part that is not taken already.
 
-    ``refusal``: why it could not be kept whatever is freed.
+    ``refusal`` is why it cannot be met, whatever is freed; None: it can.
     """
 
     missing_bytes: int
@@ -47,14 +47,14 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What bears on a promise beside the host: promises to others, and definitions, by name, of domains."""
+    """What affects a reservation besides the host: other reservations, and definitions of domains by name."""
 
     reservations: tuple[Reservation, ...] = ()
     defined: Mapping[str, Definition] = field(default_factory=dict)
 
     @classmethod
     def names(cls, wish: Wish, reservations: Iterable[Reservation]) -> frozenset[str]:
-        """The domains whose definitions are of use for a wish."""
+        """The domains whose definitions are needed for a request."""
         purposes = (wish.purpose, *(reservation.purpose for reservation in reservations))
         return frozenset(purpose for purpose in purposes if purpose)
 
@@ -63,7 +63,7 @@ NOTHING_BESIDE = Beside()
 
 
 class Denied(NamedTuple):
-    """What limits and nodes keep from a domain, why, and what helps."""
+    """The bytes that limits and nodes deny to a domain, the reason, and a hint."""
 
     size_bytes: int
     why: str
@@ -71,7 +71,7 @@ class Denied(NamedTuple):
 
 
 def standing(wish: Wish, host: HostPlan, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE) -> Standing:
-    """How a wish stands on a host; its ``reserved_bytes`` are what others were promised."""
+    """Whether a request can be met on a host whose ``reserved_bytes`` are reserved for others."""
     held = [d.residency.resident_bytes for d in snapshot.domains if d.name == wish.purpose and d.residency]
     size = max(0, wish.size_bytes - sum(held))
     wanted = Reservation(id=0, purpose=None, size_bytes=size, expires_at=math.inf)
@@ -87,15 +87,15 @@ def standing(wish: Wish, host: HostPlan, snapshot: Snapshot, beside: Beside = NO
 
 
 def more_than(missing_bytes: int) -> int:
-    """What to aim at beyond what is missing.
+    """The bytes to free for ``missing_bytes``.
 
-    Compressed swap keeps a part of what is paged out, and what is cold comes in pieces.
+    It is more, because compressed swap keeps a part, and cold memory comes in pieces.
     """
     return max(missing_bytes // 2, worthwhile(0)) if missing_bytes else 0
 
 
 def aimed(policy: Policy, past: Past, wanted: Reservation | None) -> tuple[Policy, Past]:
-    """Policy and past of a plan that is to free what somebody waits for: as if it were promised."""
+    """Policy and past for a plan that frees memory for a request, as if it were reserved."""
     if wanted is None or policy.reclaim is ReclaimMode.OFF:
         return policy, past
     past = dataclasses.replace(past, reservations=(*past.reservations, wanted))
@@ -103,7 +103,7 @@ def aimed(policy: Policy, past: Past, wanted: Reservation | None) -> tuple[Polic
 
 
 def require_allowed(policy: Policy) -> None:
-    """Return where the policy lets memory be freed for a promise.
+    """Check that the policy allows to free memory for a reservation.
 
     Raises:
         Refused: it says reclaim: off.
@@ -116,7 +116,7 @@ def require_allowed(policy: Policy) -> None:
 
 
 def promised(reservations: Iterable[Reservation], domains: Iterable[DomainFacts], *, now: float) -> int:
-    """Bytes that are promised at ``now`` (seconds since the epoch), and not taken yet."""
+    """Bytes that are reserved at ``now`` (seconds since the epoch), and not taken yet."""
     held = {d.name: d.residency.resident_bytes for d in domains if d.residency}
     return sum(
         max(0, reservation.size_bytes - held.get(reservation.purpose or "", 0))
@@ -128,8 +128,8 @@ def promised(reservations: Iterable[Reservation], domains: Iterable[DomainFacts]
 def _denied(wish: Wish, lacking_bytes: int, snapshot: Snapshot, beside: Beside) -> Denied:
     """How much of ``lacking_bytes`` limits of cgroups and memory nodes deny to the domain.
 
-    One that does not run yet is bounded by the nodes that its definition names: of its cgroups nobody knows.
-    What others were promised on a node is not there any more.
+    A domain that does not run is bounded by the nodes of its definition; its cgroups are not known.
+    Reservations of others on a node are taken off.
     """
     left = free_on_nodes(snapshot.host)
     for promise in beside.reservations:
@@ -152,7 +152,7 @@ def _denied(wish: Wish, lacking_bytes: int, snapshot: Snapshot, beside: Beside) 
 def _wanted_on_nodes(
     name: str | None, size_bytes: int, snapshot: Snapshot, beside: Beside
 ) -> Iterator[tuple[Nodes, int]]:
-    """Where what a domain is promised must lie, as far as it does not hold that already."""
+    """The nodes of the reserved memory that the domain does not hold already."""
     running = next((domain for domain in snapshot.domains if domain.name == name), None)
     if running is not None:
         held = running.residency.resident_bytes if running.residency else 0
@@ -163,9 +163,10 @@ def _wanted_on_nodes(
 
 
 def require_possible(size_bytes: int, *, lacking_bytes: int, host: HostPlan, others_bytes: int) -> None:
-    """Refuse what would not be there if no guest had anything.
+    """Check that the host could hold the reservation if no guest had any memory.
 
-    ``lacking_bytes`` of ``size_bytes`` are not held by whom it is for; ``others_bytes`` are promised.
+    ``lacking_bytes`` of ``size_bytes`` are not held by the domain yet; ``others_bytes`` are reserved for
+    others.
 
     Raises:
         Refused: the host does not have so much.
@@ -180,7 +181,7 @@ def require_possible(size_bytes: int, *, lacking_bytes: int, host: HostPlan, oth
 
 
 def require_below(wish: Wish, denied: Denied) -> None:
-    """Refuse what limits of its cgroups or its memory nodes would keep from the domain that it is for.
+    """Check that limits of cgroups and memory nodes leave the domain enough.
 
     Raises:
         Refused: they leave it too little.

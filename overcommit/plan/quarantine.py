@@ -1,7 +1,7 @@
-"""Whose balloon or virtio-mem is left alone, and for how long, after what it did (rule S6).
+"""Quarantines: balloons and virtio-mem devices that are not used for a while after a failure (rule S6).
 
-Each failure makes the next quarantine longer; one that went where it should, an operator's word, or
-another life of the domain begins anew.
+Each failure makes the next quarantine longer. A success, an operator's release, or another incarnation of the
+domain starts anew.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _FIRST_SECONDS = 600.0
 _LONGEST_SECONDS = 86400.0
 _LONGEST_PAIN_SECONDS = 6 * 3600.0
 ACCOUNT_SECONDS = 7 * 86400.0
-"""What is longer ago is held against nobody."""
+"""Failures that are older do not count."""
 _COUNTED = {actuator.value: actuator for actuator in (Actuator.VIRTIO_MEM, Actuator.BALLOON)}
 _CALLED = {Actuator.VIRTIO_MEM.value: "virtio-mem", Actuator.BALLOON.value: "balloon"}
 EVENTS = (*_COUNTED, RELEASE)
-"""The kinds that count."""
+"""The kinds of events that count."""
 _MOST_GROWTH = 16
-"""Times it may have grown: by then it is longer than the longest."""
+"""The most doublings. By then the quarantine is longer than the longest allowed."""
 
 
 def quarantines(events: Iterable[Event], now: float) -> tuple[Quarantine, ...]:
-    """What is in quarantine at ``now``, after this boot's `EVENTS` of `ACCOUNT_SECONDS`, newest first.
+    """The quarantines at ``now``, from this boot's `EVENTS` of the last `ACCOUNT_SECONDS`, newest first.
 
-    An event dated after now was written by a clock that has been set back since: it is left out, for nobody
-    knows how long ago it was.
+    An event after ``now`` was written before the clock was set back. It is left out, because its age is not
+    known.
     """
     failures: dict[tuple[Incarnation, Actuator], list[Event]] = {}
     forgiven: set[tuple[Incarnation, Actuator]] = set()
@@ -53,7 +53,10 @@ def quarantines(events: Iterable[Event], now: float) -> tuple[Quarantine, ...]:
 
 
 def _longest(incarnation: Incarnation, meant: Actuator, failures: Sequence[Event], now: float) -> Quarantine:
-    """A guest in pain is tried again sooner than a balloon that does not work."""
+    """The quarantine after these failures.
+
+    After pressure in the guest it is shorter than after a faulty balloon.
+    """
     pain = [event for event in failures if event.fault is Fault.PAIN]
     useless = [event for event in failures if event.fault is not Fault.PAIN]
     ends = [

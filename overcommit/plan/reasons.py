@@ -1,6 +1,6 @@
-"""Why a domain on which a plan does nothing gives nothing: for each actuator that may be used on it. Pure.
+"""Why permitted actuators take nothing from a domain without actions in the plan. Pure.
 
-Each reason asks what its rung asked, of the same functions, and says at which of them it ended.
+Each reason calls the functions that the mechanism called, and says which of them ended it.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ IN_GENERAL: Mapping[Cause, str] = {
     Cause.NO_GAIN: "frees nothing",
     Cause.NODE_FULL: "the node is full",
 }
-"""The same of several domains, without figures."""
+"""The same for several domains, without figures."""
 
 _Why = tuple[Cause, str]
 _TAKING = (Actuator.VIRTIO_MEM, Actuator.BALLOON, Actuator.DEMOTION, Actuator.PAGEOUT)
 
 
 class Sharing(NamedTuple):
-    """How a plan shared out what it takes: by which mode, and for how much that the host is short of."""
+    """How a plan shared out what it takes: the mode, and how much the host is short."""
 
     host: HostFacts
     taken_at: float
@@ -73,7 +73,7 @@ class Sharing(NamedTuple):
 
 
 def reasons(candidate: Candidate, sharing: Sharing) -> Iterator[Reason]:
-    """Why nothing is taken, for each actuator that may be used; a verdict says it of the others."""
+    """Why nothing is taken, for each permitted actuator. For the others a verdict says it."""
     case = candidate.case
     of_all = _of_all(case, sharing)
     for actuator in (actuator for actuator in _TAKING if case.may(actuator)):
@@ -209,7 +209,7 @@ def _held(case: Case) -> _Why:
 
 
 def _needed(case: Case) -> _Why:
-    """Why it is to keep all that it has; by its use, or by its floor."""
+    """Why the guest keeps all of its memory: its use, or its floor."""
     stats, definition = case.domain.balloon, case.domain.definition
     assert stats is not None
     if kept_bytes(case, stats) <= case.bounds.floor_bytes:
@@ -248,7 +248,7 @@ def _idle_too_little(case: Case, heat: Heat | None) -> _Why:
 
 
 def _given(candidate: Candidate) -> int:
-    """What cheaper rungs would have given by then."""
+    """Bytes that cheaper mechanisms would have taken before."""
     given = 0
     for offer in candidate.offers:
         if isinstance(offer, VirtioMemAction | BalloonAction):

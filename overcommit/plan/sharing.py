@@ -1,11 +1,11 @@
-"""How domains share the burden of a host that is short.
+"""How domains share the amount that a short host needs.
 
 Idle memory is taxed (C. A. Waldspurger, Memory Resource Management in VMware ESX Server, OSDI 2002, section
-5): a page in use costs its domain only ``1 - tax`` of what one costs that it does not use. Each domain's cost
-is counted per share, and those whose shares are dearest pay first, until what they keep costs all payers the
-same. What counts as idle was measured from the host wherever it could be. So a guest that refuses its
-balloon, or says that it needs all it has, pays as much as one that cooperates, if in a dearer way; it is not
-rewarded by taking from the others.
+5): a page in use costs its domain only ``1 - tax`` of an idle page. Each domain's cost is counted per share.
+Domains with the highest cost per share give first, until the remaining cost per share of all givers is equal.
+Idle memory is measured from the host where possible. So a guest that refuses its balloon, or says that it
+needs all of its memory, gives as much as one that cooperates, by a more expensive mechanism. It gains nothing
+at the others' expense.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 
 class Burden(NamedTuple):
-    """What there is to know of one domain, in bytes.
+    """The figures of one domain, in bytes.
 
-    ``shares`` are its weight times the memory promised to it. ``most_bytes`` can be taken from it, and less
-    than ``least_bytes`` is not worth the trouble.
+    ``shares`` is its weight times the memory promised to it. At most ``most_bytes`` can be taken from it;
+    less than ``least_bytes`` is not worth an action.
     """
 
     shares: float
@@ -30,9 +30,11 @@ class Burden(NamedTuple):
 
 
 def share(need: int, burdens: Sequence[Burden], *, tax: float) -> list[tuple[int, int]]:
-    """Who pays how much of ``need``: (index, bytes), the dearest first; together ``need`` or all there is.
+    """The domains that give ``need`` bytes: (index, bytes), highest cost per share first.
 
-    Domains whose part would not be worth the trouble pay nothing while the dearer ones can pay for them.
+    The sum is ``need``, or all there is.
+
+    A domain whose part is too small for an action gives nothing, while others with a higher cost can give it.
     """
     costs = [((1 - tax) * b.active_bytes + max(b.idle_bytes, b.most_bytes)) / b.shares for b in burdens]
     order = sorted(range(len(burdens)), key=lambda index: (-costs[index], index))
@@ -49,7 +51,7 @@ def share(need: int, burdens: Sequence[Burden], *, tax: float) -> list[tuple[int
 
 
 def _without_remainder(parts: list[tuple[int, int]], burdens: Sequence[Burden]) -> list[tuple[int, int]]:
-    """The last part may be less than is worth the trouble: the dearer ones pay it too, if they can."""
+    """The parts without a last part that is too small: the others give it too, if they can."""
     if not parts or parts[-1][1] >= min(burdens[parts[-1][0]].least_bytes, burdens[parts[-1][0]].most_bytes):
         return parts
     crumb, shared = parts[-1][1], []
@@ -61,10 +63,10 @@ def _without_remainder(parts: list[tuple[int, int]], burdens: Sequence[Burden]) 
 
 
 def _level(need: int, payers: Sequence[tuple[float, float, int]]) -> float:
-    """The cost per share at which the parts of all payers add up to ``need``.
+    """The cost per share at which the parts of all givers add up to ``need``.
 
-    A payer is its cost, the bytes that lower this by one, and the most it can pay. From the dearest down,
-    between two points at which somebody begins or ends to pay, the sum is linear.
+    A payer is its cost, the bytes that lower its cost by one, and the most that it can give. Between two
+    points at which a payer starts or stops to give, the sum is linear.
     """
     points = []
     for cost, slope, most in payers:

@@ -1,7 +1,7 @@
-"""Whether values read from a file are of the types, and within the ranges, that their classes declare. Pure.
+"""Checks that values read from a file have the declared types and are in range. Pure.
 
-A document that anybody can write is not believed because it parses: NaN compares false with everything, True
-passes for 1, and a name that is joined to a path leads anywhere.
+A document from anybody is not valid because it parses: NaN compares false with everything, True passes for 1,
+and a name that becomes a part of a path can lead anywhere.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 MOST = (1 << 63) - 1
-"""Of any count, size or time: what the kernel's own figures can be."""
+"""The largest count, size or time, as in the kernel's figures."""
 LONGEST = 4096
-"""Characters of any one text."""
+"""The most characters of a text."""
 
 
 def flaws(value: Any, declared: Any, at: str) -> Iterator[str]:
-    """What is wrong with a value that should be of the ``declared`` type, ``at`` that place of a document.
+    """The faults of a value of the ``declared`` type, each with its place ``at`` in the document.
 
-    Whole numbers are 0 to `MOST`, others finite and not negative, texts no longer than `LONGEST`.
+    Whole numbers are 0 to `MOST`, others finite and not negative, texts at most `LONGEST` characters.
     """
     origin, inside = get_origin(declared), get_args(declared)
     if origin in {Union, types.UnionType}:

@@ -1,7 +1,7 @@
 """How much may still be paged out, and how fast (rule S7): capacity, write rate, wear and latency of swap.
 
-The kernel fills swap by priority. Where an area must not be written to, page-out ends before it: there may be
-room on those of higher priority until then.
+The kernel fills swap by priority. Page-out ends before an area that must not be written to. Until then there
+may be room on areas of higher priority.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ DAY_SECONDS = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapFlow:
-    """What moves in and out of swap, from several readings of the kernel's counters.
+    """The traffic of swap, from several readings of the kernel's counters.
 
-    ``bytes_per_second`` are paged out now, whoever asked for it; None: not counted. ``seconds_per_read`` is
-    the mean of late by the name of the device, for those with enough reads to tell. ``written_bytes`` went to
-    disks in the last day, as far as ``known_seconds`` reach back.
+    ``bytes_per_second`` are paged out now, whatever causes it; None: not counted. ``seconds_per_read`` is the
+    recent mean by device, for devices with enough reads. ``written_bytes`` went to disks in the last day, as
+    far back as ``known_seconds``.
     """
 
     bytes_per_second: float | None
@@ -40,9 +40,9 @@ class SwapFlow:
 
 
 class Grant(NamedTuple):
-    """What page-outs under way may still put into swap, and how fast, all of them together.
+    """What page-outs under way may still put into swap, and how fast, all together.
 
-    ``each`` has the bytes of each of them by the domain's UUID: limits of cgroups are not of all domains.
+    ``each`` has the bytes of each by the domain's UUID, because limits of cgroups differ between domains.
     """
 
     room_bytes: int = 0
@@ -57,10 +57,10 @@ NO_GRANT = Grant()
 class SwapVerdict:
     """What page-outs of all domains together may do.
 
-    They may put ``room_bytes`` into swap; ``bound`` says what allows no more. ``at_once`` of them may run at
-    the same time, together at ``bytes_per_second``. ``halt`` is why those that run shall end. ``unknown`` is
-    what could not be judged. ``granted`` is to page-outs under way, by the domain's UUID. ``spent`` is why
-    nothing could be paged out even if none were under way.
+    They may put ``room_bytes`` into swap; ``bound`` says what allows no more. Up to ``at_once`` may run at
+    the same time, together at ``bytes_per_second``. ``halt`` is why the running ones must end. ``unknown`` is
+    what could not be checked. ``granted`` is for page-outs under way, by the domain's UUID. ``spent`` is why
+    nothing could be paged out even without those.
     """
 
     room_bytes: int
@@ -74,7 +74,7 @@ class SwapVerdict:
 
     @property
     def why_not(self) -> str | None:
-        """Why nothing can be paged out at all; None where something can."""
+        """Why nothing can be paged out at all; None: something can."""
         return self.bound if self.room_bytes < worthwhile(0) else None
 
 
@@ -91,9 +91,9 @@ def judge_swap(
     granted: Grant = NO_GRANT,
     at_once: int = 1,
 ) -> SwapVerdict:
-    """What may be paged out; without a ``flow`` only the room that there is can be judged.
+    """What may be paged out. Without a ``flow`` only the room is checked.
 
-    ``granted`` to page-outs under way is taken off; at most ``at_once`` more will be begun together.
+    ``granted`` for page-outs under way is taken off. At most ``at_once`` more are started together.
     """
     flow_now = (flow.bytes_per_second if flow else None) or 0
     areas = _areas(host, budget, flow)
@@ -120,24 +120,24 @@ def _spent(budget: SwapBudget, least: _Room, flow_now: float, granted: Grant) ->
     if least.room_bytes < worthwhile(0):
         return least.bound
     left = budget.max_write_bytes_per_second - flow_now
-    # What our own write is in the flow as well.
+    # The flow includes the writes of this program's own page-outs.
     return _busy(budget, flow_now, 0) if left < LEAST_WRITE_RATE and not granted.bytes_per_second else None
 
 
 def _halt(host: HostFacts, budget: SwapBudget, areas: _Room) -> str | None:
-    """Why page-outs under way end: an area must not be written to, or others have used what was theirs."""
+    """Why page-outs under way must end: an area must not be written to, or others have used the room."""
     if areas.room_bytes < worthwhile(0):
         return areas.bound
     most = budget.max_used * host.swap_total_bytes + worthwhile(
         0
-    )  # page-outs end where it was planned, roughly
+    )  # page-outs end roughly where it was planned
     return _policy(host, budget).bound if host.swap_used_bytes > most else None
 
 
 def spread(actions: Sequence[DomainAction], verdict: SwapVerdict) -> list[DomainAction]:
-    """The same actions, the rate shared among page-outs: those that run at once never write faster together.
+    """The same actions with the rate shared, so that page-outs that run at once keep the limit together.
 
-    Where it is too little for so many, the later ones are blocked.
+    Where the rate is too low for so many, the later ones are blocked.
     """
     running = sum(isinstance(action, PageoutAction) and action.blocked is None for action in actions)
     together = min(running, verdict.at_once)
@@ -170,9 +170,9 @@ def _policy(host: HostFacts, budget: SwapBudget) -> _Room:
 
 
 def _areas(host: HostFacts, budget: SwapBudget, flow: SwapFlow | None) -> _Room:
-    """What fits on the areas in the order of the kernel, until one of them must not be written to.
+    """The room on the areas in the kernel's order, until one that must not be written to.
 
-    Nothing while swap is turned off: what went to the other areas would be read back first.
+    0 while swap is turned off: what went to the other areas would be read back first.
     """
     if host.swap_leaving_bytes:
         back = format_size(host.swap_used_bytes)
@@ -193,12 +193,12 @@ def _areas(host: HostFacts, budget: SwapBudget, flow: SwapFlow | None) -> _Room:
 
 
 def filled_next(areas: Iterable[SwapArea]) -> tuple[SwapArea, ...]:
-    """The areas that the kernel writes to next, in turns where they are several."""
+    """The areas that the kernel writes to next; of several with one priority, in turns."""
     return next(_by_priority(areas), ())
 
 
 def _by_priority(areas: Iterable[SwapArea]) -> Iterator[tuple[SwapArea, ...]]:
-    """The areas with room, in the order in which the kernel fills them; those of one priority in turns."""
+    """The areas with room in the order in which the kernel fills them; those of one priority together."""
     usable = sorted((area for area in areas if area.free_bytes > 0), key=lambda area: -area.priority)
     for _, group in itertools.groupby(usable, key=lambda area: area.priority):
         yield tuple(group)
@@ -207,7 +207,7 @@ def _by_priority(areas: Iterable[SwapArea]) -> Iterator[tuple[SwapArea, ...]]:
 def _stops(
     group: Sequence[SwapArea], budget: SwapBudget, flow: SwapFlow | None, left_today: int | None
 ) -> Iterator[_Room]:
-    """What ends page-out on areas that are filled in turns, each with what may be put there until then."""
+    """What ends page-out on areas that are filled in turns, each with the bytes that fit until then."""
     free = sum(area.free_bytes for area in group)
     for area in group:
         if area.pool_limit_bytes is not None and area.pool is not None:
@@ -246,7 +246,7 @@ def _busy(budget: SwapBudget, flow_now: float, granted: int) -> str:
 
 
 def _unknown(host: HostFacts, flow: SwapFlow | None) -> Iterator[str]:
-    """What about disks with room could not be judged."""
+    """What could not be checked about disks with room."""
     disks = [area for area in host.swap if area.on_disk and area.free_bytes]
     paths = ", ".join(area.path for area in disks)
     if not disks:

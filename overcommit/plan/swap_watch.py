@@ -1,4 +1,4 @@
-"""Swap from reading to reading: how much is paged out, how long reads take, what was written in a day."""
+"""Swap between readings: the page-out rate, read latency, and bytes written in a day."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from overcommit.plan.swap_budget import (
 )
 
 SHORTEST_SECONDS = 1.0
-"""Readings closer to each other than this say nothing of a rate."""
+"""Readings with a shorter distance give no rate."""
 MEMORY_SECONDS = 60.0
-"""How long reads are remembered: after so long they count a third (1/e)."""
+"""The time constant of the mean of reads: after this time a read counts a third (1/e)."""
 FEWEST_READS = 16
-"""Fewer reads, of those remembered, are no measurement of a disk."""
+"""The fewest reads, weighted by age, for a mean."""
 _HOUR = 3600.0
 _HOURS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteAccount:
-    """What was written to disks in the last day, by the hour.
+    """Bytes written to disks in the last day, by the hour.
 
-    ``by_hour`` begins with the hour that runs, for ``into_seconds``, and reaches back an hour more than a
-    day, or to when the account began. ``ahead_bytes`` were counted elsewhere before they were counted as
-    written: counters are not read at one instant.
+    ``by_hour`` begins with the present hour, which has lasted ``into_seconds``. It reaches back an hour more
+    than a day, or to when the account began. ``ahead_bytes`` were counted in another counter before they were
+    counted as written, because counters are not read at one instant.
     """
 
     by_hour: tuple[int, ...] = (0,)
@@ -45,16 +45,16 @@ class WriteAccount:
 
     @property
     def written_bytes(self) -> int:
-        """In the last day, and at most an hour more."""
+        """Bytes of the last day, and of at most an hour more."""
         return sum(self.by_hour)
 
     @property
     def known_seconds(self) -> float:
-        """How far it reaches back, a day at most."""
+        """How far the account reaches back, at most a day."""
         return min(DAY_SECONDS, (len(self.by_hour) - 1) * _HOUR + self.into_seconds)
 
     def after(self, written_bytes: int, seconds: float) -> WriteAccount:
-        """``seconds`` later, in which so much was written; less than nothing is set against what follows."""
+        """The account ``seconds`` later. A negative ``written_bytes`` is set against later writes."""
         written = written_bytes - self.ahead_bytes
         hours, into = divmod(self.into_seconds + max(0.0, seconds), _HOUR)
         passed = (0,) * min(int(hours), _HOURS + 1)
@@ -65,7 +65,7 @@ class WriteAccount:
 
 
 class _Reads(NamedTuple):
-    """Reads of late and what they took together, those longer ago counted less."""
+    """The number and total time of recent reads, weighted by age."""
 
     number: float = 0.0
     seconds: float = 0.0
@@ -73,9 +73,9 @@ class _Reads(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapWatch:
-    """What successive readings of a host show of its swap; `begin` with one and go on with `after`.
+    """What successive readings of a host show of its swap. `begin` with one, continue with `after`.
 
-    It stays as small as it was: ``reads`` has the devices of the latest reading only. Rates are counted from
+    Its size is constant: ``reads`` has the devices of the latest reading only. Rates are counted from
     ``since``, which is ``waited_seconds`` older than ``latest``.
     """
 
@@ -84,18 +84,18 @@ class SwapWatch:
     account: WriteAccount
     waited_seconds: float = 0.0
     flow: SwapFlow | None = None
-    """What the readings show; None: there was but one."""
+    """What the readings show; None: there was only one."""
     reads: Mapping[str, _Reads] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, reading: HostFacts, account: WriteAccount | None = None) -> SwapWatch:
-        """With a first reading, and the account of writes where one was kept."""
+        """Start with a first reading, and a stored account of writes if there is one."""
         return cls(latest=reading, since=reading, account=account or WriteAccount())
 
     def after(self, reading: HostFacts, seconds: float) -> SwapWatch:
-        """With one more reading, ``seconds`` after the one before.
+        """The state after one more reading, ``seconds`` after the last.
 
-        Counters that went backwards, and devices that are new, begin again: what they did is unknown.
+        Counters that went backwards, and new devices, start anew: what they did is not known.
         """
         waited = self.waited_seconds + max(0.0, seconds)
         if waited < SHORTEST_SECONDS:
@@ -126,7 +126,7 @@ class SwapWatch:
         )
 
     def verdict(self, budget: SwapBudget, *, granted: Grant = NO_GRANT, at_once: int = 1) -> SwapVerdict:
-        """What may be paged out, by the latest reading; see `judge_swap`."""
+        """What may be paged out by the latest reading; see `judge_swap`."""
         return judge_swap(self.latest, budget, self.flow, granted=granted, at_once=at_once)
 
     def _reads(self, reading: HostFacts, seconds: float) -> Iterator[tuple[str, _Reads]]:
@@ -145,9 +145,9 @@ class SwapWatch:
 
 
 def to_disk(host: HostFacts) -> int | None:
-    """What was written to swap on disks since boot, no less than that; None: the kernel does not say.
+    """Bytes written to swap on disks since boot, a lower bound; None: the kernel does not tell.
 
-    With no area on a disk it is nothing; zram devices that are no swap any more count as disks.
+    Without an area on a disk it is 0. zram devices that are no longer swap count as disks.
     """
     if host.swap_traffic is None:
         return None
@@ -161,9 +161,9 @@ def _devices(host: HostFacts) -> dict[str, SwapArea]:
 
 
 def _to_zram(before: HostFacts, now: HostFacts) -> int:
-    """Of what was written to swap meanwhile, what stayed in zram devices that are in both readings.
+    """Bytes written to swap meanwhile that stayed in zram devices of both readings.
 
-    It is below 0 where they wrote more to their own disks than came to them.
+    Negative where zram wrote more back to its own disk than it received.
     """
     known = _devices(before)
     return sum(
@@ -174,7 +174,7 @@ def _to_zram(before: HostFacts, now: HostFacts) -> int:
 
 
 def _goes_on(before: SwapArea, now: SwapArea) -> bool:
-    """Whether it is the same device still, by its counters."""
+    """Whether it is still the same device, by its counters."""
     earlier, later = before.device, now.device
     return (
         earlier is not None

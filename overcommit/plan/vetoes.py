@@ -1,6 +1,6 @@
-"""What earlier runs have to say against an actuator, and what was changed since by somebody else.
+"""Reasons against an actuator from earlier runs, and changes that somebody else made since.
 
-Every ``past`` here is that of one domain (`Past.by_domain`).
+Each ``past`` here is that of one domain (`Past.by_domain`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BALLOON_SIZE = "balloon size"
 
 
 def drifts(domain: DomainFacts, past: Past) -> Iterator[Drift]:
-    """The parts of the domain's memory that are not where we left them."""
+    """The parts of the domain's memory that are not at the size at which this program left them."""
     for left, found in _moved(domain, past):
         yield Drift(
             domain=domain.incarnation,
@@ -33,7 +33,7 @@ def drifts(domain: DomainFacts, past: Past) -> Iterator[Drift]:
 
 
 def owned_by_others(domain: DomainFacts, past: Past) -> dict[Actuator, Verdict]:
-    """The actuators that somebody else has used on the domain since we did."""
+    """The actuators that somebody else has used on the domain since this program did."""
     verdicts: dict[Actuator, Verdict] = {}
     for left, found in _moved(domain, past):
         of_balloon = left.part.device is None
@@ -48,9 +48,9 @@ def owned_by_others(domain: DomainFacts, past: Past) -> dict[Actuator, Verdict]:
 
 
 def _moved(domain: DomainFacts, past: Past) -> Iterator[tuple[Left, int]]:
-    """What was left where it is not any more, and the size that it has.
+    """The changes whose part has another size now, with that size.
 
-    What a balloon leaves a guest is what it was told within a MiB; what is requested of a device is exact.
+    A balloon's size is exact to a MiB; the size that is requested of a device is exact.
     """
     sizes = dict(parts_of(domain)) if past.left else {}
     for left in past.left:
@@ -60,7 +60,7 @@ def _moved(domain: DomainFacts, past: Past) -> Iterator[tuple[Left, int]]:
 
 
 def quarantined(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, Verdict]:
-    """The actuators with which nothing more may be taken for a while; giving back is not barred."""
+    """The actuators in quarantine, with which nothing is taken. Giving memory back is allowed."""
     return {
         quarantine.actuator: refusal(
             f"in quarantine for {format_duration(quarantine.until - now)} more: {quarantine.reason}",
@@ -73,7 +73,7 @@ def quarantined(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, V
 
 
 def held_to(domain_class: DomainClass, restraint: Restraint | None) -> DomainClass:
-    """The class as a controller that follows the domain uses it now: never more boldly."""
+    """The class with the present limits on the domain, which are never looser than the class."""
     if restraint is None:
         return domain_class
     return dataclasses.replace(
@@ -85,7 +85,7 @@ def held_to(domain_class: DomainClass, restraint: Restraint | None) -> DomainCla
 
 
 def restrained(actuators: Iterable[Actuator], restraint: Restraint | None) -> dict[Actuator, Verdict]:
-    """The actuators with which nothing more may be taken as long as the domain rests."""
+    """The actuators with which nothing is taken while taking is paused."""
     if restraint is None:
         return {}
     if restraint.why_not is not None:

@@ -1,8 +1,8 @@
-"""Every guest wants all that it was promised, now: where would that come from?
+"""The worst case: every guest wants all that it was promised now. Where would the memory come from?
 
-What a guest wants beyond its own limit finds no room: below that there is nobody else whose memory could
-make some. For what it wants beyond a limit that it shares, or on memory nodes that it is bound to, others'
-memory there can make room, as far as that may go to swap. Guests that are bound alike are one group. Pure.
+What a guest wants beyond its own limit has no room, because no other memory below that limit could make room.
+For what it wants beyond a shared limit, or on memory nodes that it is bound to, memory of others there can
+make room, as far as it may go to swap. Guests with the same bounds are one group. Pure.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from overcommit.plan.nodes import Nodes, draw, free_on_nodes, nodes_text, shares
 from overcommit.units import format_size
 
 _FEW = 3
-"""Domains that one sentence can name."""
+"""The most domains that one sentence names."""
 
 
 class Sink(NamedTuple):
-    """Somewhere to push memory to, in what order; ``kept`` is the share that stays in memory, compressed."""
+    """A place to page out to, in order. ``kept`` is the share that stays in memory, compressed."""
 
     room_bytes: int
     kept: float
@@ -33,10 +33,10 @@ class Sink(NamedTuple):
 
 @dataclass(slots=True)
 class _Group:
-    """What guests that are bound alike want, have got, and could push out.
+    """Guests with the same bounds: what they want, have, and could page out.
 
-    ``on_node`` has their own bytes by node. ``swap`` is what their own limits let them push out; None: no
-    limit does. ``dry`` are such limits.
+    ``missing`` bytes they want and do not have. ``on_node`` are their bytes by node. ``pushable`` bytes may
+    be paged out, ``swapped`` are in swap already. ``dry`` are their own limits that allow no more swap.
     """
 
     nodes: Nodes
@@ -53,9 +53,10 @@ class _Group:
 def worst_case(
     snapshot: Snapshot, policy: Policy, *, available: int, saved: int, sinks: Iterable[Sink]
 ) -> WorstCase:
-    """What ``available`` memory has of it, what ``sinks`` make room for, and what finds none.
+    """What ``available`` memory covers, what ``sinks`` make room for, and what has no room.
 
-    ``saved`` is merged: who writes to it wants it for himself, and nobody knows who that is.
+    ``saved`` bytes are merged by KSM. A guest that writes to them gets copies, and it is not known which
+    guest.
     """
     host, why = snapshot.host, list[str]()
     groups, wanted = _groups(snapshot, why)
@@ -83,12 +84,12 @@ def worst_case(
 
 
 def _most_bound(group: _Group) -> tuple[bool, int, int]:
-    """Who can go nowhere else is served first."""
+    """The sort key: groups with the fewest places to go are served first."""
     return group.nodes is None, len(group.nodes or ()), -len(group.limits)
 
 
 def _groups(snapshot: Snapshot, why: list[str]) -> tuple[list[_Group], int]:
-    """The guests by what bounds them, with what their own limits let them want, and all that they want."""
+    """The guests by their bounds, with what their own limits let them want, and the total."""
     groups: dict[tuple[Nodes, tuple[str, ...], tuple[str, ...]], _Group] = {}
     all_wanted = 0
     for domain in snapshot.domains:
@@ -114,7 +115,7 @@ def _groups(snapshot: Snapshot, why: list[str]) -> tuple[list[_Group], int]:
 
 
 def _within_its_own(domain: DomainFacts, wanted: int, why: list[str]) -> int:
-    """What of it the domain's own limit leaves it."""
+    """The part of ``wanted`` that the domain's own limit allows."""
     bound = tightest([limit for limit in domain.limits or () if limit.own])
     if bound is None or bound.room_bytes >= wanted:
         return wanted
@@ -125,7 +126,7 @@ def _within_its_own(domain: DomainFacts, wanted: int, why: list[str]) -> int:
 
 
 def _add_pushable(group: _Group, domain: DomainFacts, size: int) -> None:
-    """What of a domain may go to swap when it has all that it wants, what is there already counted in."""
+    """What of a domain may go to swap when it has all that it wants, including what is there already."""
     most = min(size, _pageable(domain))
     own = tightest([limit for limit in domain.swap_limits or () if limit.own])
     swapped = domain.residency.swapped_bytes if domain.residency else 0
@@ -136,7 +137,7 @@ def _add_pushable(group: _Group, domain: DomainFacts, size: int) -> None:
 
 
 def _pageable(domain: DomainFacts) -> int:
-    """How much of its RAM may go to swap at all; where that is not known, as much as was promised."""
+    """The bytes of its RAM that may go to swap; where that is not known, all that was promised."""
     definition = domain.definition
     if definition.passthrough or definition.launch_security:
         return 0
@@ -159,13 +160,13 @@ class _Room:
             for limit in group.limits:
                 self._memory[limit.path] = limit.room_bytes
             for limit in group.swap_limits:
-                # What comes back from swap leaves its room there to others.
+                # Memory that comes back from swap leaves its room there to others.
                 left = self._swap.get(limit.path, limit.room_bytes)
                 self._swap[limit.path] = min(limit.most_bytes, left + group.swapped)
         self._unused = 0
 
     def give(self, group: _Group) -> int:
-        """As much of memory as the group can have; what it lacks is less by that."""
+        """Give the group as much memory as it can have, and reduce what it lacks."""
         most = min((group.missing, self._available, *(self._memory[limit.path] for limit in group.limits)))
         if group.nodes is not None:
             most = min(most, sum(self._nodes.get(node, 0) for node in group.nodes))
@@ -178,7 +179,7 @@ class _Room:
         return most
 
     def push(self, groups: Sequence[_Group], sink: Sink) -> tuple[int, int]:
-        """What pushing memory into a sink makes room for, and how much goes there for that."""
+        """The room that paging out to a sink makes, and the bytes that go there for it."""
         left, gained, out = sink.room_bytes, 0, 0
         share = 1 - sink.kept
         pushers = [group for group in groups if group.pushable]
@@ -204,7 +205,7 @@ class _Room:
         return min(most, sum(pushing.on_node.get(node, 0) for node in wanting.nodes))
 
     def _enters(self, wanting: _Group, pushing: _Group) -> int:
-        """What may come below the limits of one group when another outside of them makes room."""
+        """What may come below the limits of one group when another group outside of them makes room."""
         inside = {limit.path for limit in pushing.limits}
         entered = (self._memory[limit.path] for limit in wanting.limits if limit.path not in inside)
         return min((wanting.missing, *entered))

@@ -1,1 +1,1 @@
-"""The rungs of the ladder: what each way of taking memory could take from one domain, cheapest first."""
+"""The ladder: the mechanisms that take memory from one domain, in a fixed order, cheapest first."""

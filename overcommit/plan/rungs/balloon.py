@@ -1,4 +1,4 @@
-"""Memory that the guest can spare, by its own word."""
+"""Balloon: memory that the guest can spare by its own figures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from overcommit.units import format_size, round_up
 
 
 class Inflation(NamedTuple):
-    """What a balloon could come to: its ``target``, what that leaves the guest, and what it brings.
+    """A possible balloon size ``target_bytes``, the guest's size after it, and the gain.
 
-    No more than the new size can be resident afterwards; ``in_swap`` is room there.
+    No more than the new size can be resident afterwards. ``in_swap_bytes`` is room in swap.
     """
 
     target_bytes: int
@@ -32,28 +32,28 @@ class Inflation(NamedTuple):
 
     @property
     def gain_bytes(self) -> int:
-        """What it is worth doing for."""
+        """The bytes that justify the action."""
         return max(self.expected_bytes, self.in_swap_bytes)
 
 
 def measure(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> Inflation:
-    """Down to what the guest is to keep; see `inflate`."""
+    """The inflation to what the guest keeps; see `inflate`."""
     bounds, definition = case.bounds, case.domain.definition
     size = guest_bytes(definition, stats) - unplugged - definition.leaving_bytes
-    # The guest's kernel cannot live in plugged memory: the reserve is left in the other.
+    # The guest's kernel cannot use plugged memory for itself, so the reserve must be in the base memory.
     target = round_up(kept_bytes(case, stats) - (size - stats.actual_bytes))
     target = max(target, guest_reserve(bounds.ceiling_bytes))
     left = size - stats.actual_bytes + target
-    # What is resident above the present size (after a reset of the guest, say) the balloon has already, and
-    # does not give again.
+    # Resident memory above the present size (for example after a reset of the guest) is in the balloon
+    # already, and is not freed again.
     expected = min(resident, size) - left
     return Inflation(target, left, expected, _swap_given(case, resident, size, left))
 
 
 def inflate(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 0) -> BalloonAction | None:
-    """Down to what the guest is to keep; None where that brings the host too little.
+    """The action that leaves the guest what it keeps; None: the host would gain too little.
 
-    ``unplugged`` bytes virtio-mem takes before; ``resident`` is what that leaves at most.
+    ``unplugged`` bytes are taken by virtio-mem before; ``resident`` is the most that this leaves.
     """
     bounds, definition = case.bounds, case.domain.definition
     has, used, hot = guest_bytes(definition, stats), used_bytes(definition, stats), hot_bytes(case)
@@ -81,7 +81,7 @@ def inflate(case: Case, stats: BalloonStats, resident: int, *, unplugged: int = 
 
 
 def _swap_given(case: Case, resident: int, size: int, left: int) -> int:
-    """How much less of it can be in swap afterwards, at least: more than the new size the host does not hold.
+    """The least bytes that leave swap: the host holds no more than the new size.
 
     QEMU discards what the balloon takes (MADV_DONTNEED, or a hole in a memfd), and with it its place in swap.
     """

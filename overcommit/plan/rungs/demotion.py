@@ -1,4 +1,4 @@
-"""Idle memory to a slower memory node, and what is in use there back."""
+"""Demotion: idle memory to a slower memory node. Recall: memory in use back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from overcommit.units import format_size
 def demote(
     case: Case, heat: Heat, node: int, there: int, moving: int, pieces: tuple[ColdPiece, ...]
 ) -> DemotionAction:
-    """The action for pieces that were chosen, of which ``there`` bytes are on the node already."""
+    """The action for chosen pieces, of which ``there`` bytes are on the node already."""
     return DemotionAction(
         id="",
         domain=case.domain.incarnation,
@@ -32,7 +32,7 @@ def demote(
 
 
 def recall(case: Case, heat: Heat, node: int, near: int, there: int, recalled: int) -> DemotionAction:
-    """The way back, to node ``near``."""
+    """The reverse, to node ``near``."""
     return DemotionAction(
         id="",
         domain=case.domain.incarnation,

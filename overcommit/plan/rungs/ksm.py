@@ -1,6 +1,7 @@
-"""Equal pages of all guests, merged by the kernel: the one rung that is of the host, not of a domain.
+"""KSM: equal pages of all guests, merged by the kernel. The only mechanism of the host as a whole.
 
-Whoever else has a hand in KSM keeps it: it has one switch, and two owners would turn it on and off in turn.
+KSM has one switch. Where another service uses it, this program leaves it alone, because two owners would turn
+it on and off in turn.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from overcommit.model.ranges import intersect, total_size
 from overcommit.units import PAGE_SIZE, counted, format_duration, format_ratio, format_size
 
 _SCAN_SECONDS = 750.0
-"""For going through all memory once. A page is merged when it was the same in two scans."""
+"""The time to scan all memory once. A page is merged when it was the same in two scans."""
 _LEAST_PAGES, _MOST_PAGES = 100, 20_000
-"""Per look: the kernel's default, and what keeps a CPU busy for about all of its 20 ms."""
+"""Pages per scan step: the kernel's default, and the number that keeps a CPU busy for most of its 20 ms."""
 _DIGITS = 8
 _VALUES = {
     "advisor_target_scan_time": f"{_SCAN_SECONDS:.0f}",
@@ -27,13 +28,15 @@ _VALUES = {
 }
 _FEWEST_DOMAINS = 2
 _BUSY_CPU = 0.95
-"""Where something waits for a CPU for more of the time, ksmd's work would be done at the guests' expense."""
+"""If some task waits for a CPU for more than this share of the time, ksmd would slow the guests down."""
 
 
 def merge(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) -> KsmAction | None:
-    """Start KSM, unless something stands in the way; ``short``: the host has less than its reserve.
+    """The action that starts KSM; None: it must not or need not.
 
-    It comes after everything else, and what it brings is not counted on: that shows only afterwards.
+    ``short``: the host has less than its reserve.
+
+    It comes after all other actions. Its gain is not counted on, because it is known only afterwards.
     """
     ksm = snapshot.host.ksm
     if ksm is None or not may_start(policy, past, short=short) or obstacle(snapshot) is not None:
@@ -55,7 +58,7 @@ def merge(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) -> Ksm
 
 
 def ksm_notes(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) -> Iterator[str]:
-    """What merges pages now and by whose will, and why we do not have it done."""
+    """What merges pages now and who started it, or why this program does not."""
     ksm, ours = snapshot.host.ksm, past.ksm_generation
     runs = ksm is not None and ksm.run is KsmRun.RUNNING
     if ksm is not None and ours is not None:
@@ -78,7 +81,7 @@ def ksm_notes(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) ->
 
 
 def obstacle(snapshot: Snapshot) -> str | None:
-    """Why KSM must not be started here, or would be of no use; None where it may be."""
+    """Why KSM must not be started here, or would be of no use; None: it may be."""
     ksm = snapshot.host.ksm
     if ksm is None:
         unreadable = any(gap.what == "KSM" for gap in snapshot.gaps)
@@ -99,7 +102,7 @@ def obstacle(snapshot: Snapshot) -> str | None:
 
 
 def gain_text(ksm: KsmFacts) -> str:
-    """What merging has brought by the kernel's own account."""
+    """What merging has saved in the kernel's account."""
     saved = f"{format_size(ksm.sharing_bytes)} saved in {counted(ksm.full_scans, 'full scan')}"
     if ksm.profit_bytes is None:
         return saved
@@ -107,13 +110,13 @@ def gain_text(ksm: KsmFacts) -> str:
 
 
 def may_start(policy: Policy, past: Past, *, short: bool) -> bool:
-    """Whether the policy wants it now, and it is not ours already."""
+    """Whether the policy wants it now, and this program has not started it already."""
     on_time = policy.reclaim is ReclaimMode.PROACTIVE or (policy.reclaim is ReclaimMode.ON_PRESSURE and short)
     return policy.ksm and on_time and past.ksm_generation is None
 
 
 def foreign_settings(settings: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """What of an action's settings no plan of ours has, in words."""
+    """The settings of an action that no plan of this program has, in words."""
     names = [name for name, _ in settings]
     if names != [name for name in KSM_SETTINGS if name in names] or names[-1:] != ["run"]:
         yield "KSM would be given settings that no plan gives it"
@@ -129,14 +132,14 @@ def foreign_settings(settings: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def _may_be_merged(domain: DomainFacts) -> bool:
-    """Whether the kernel merges memory of it: what that is made of allows it, and nothing holds it."""
+    """Whether the kernel can merge memory of the domain: by its backing, and because nothing holds it."""
     definition = domain.definition
     held = bool(definition.passthrough or domain.holders) or definition.launch_security is not None
     return domain.state is RunState.RUNNING and not held and _mergeable_bytes(domain) > 0
 
 
 def _mergeable_bytes(domain: DomainFacts) -> int:
-    """What of it that is; in a snapshot without places it is all or nothing."""
+    """Its bytes that can be merged. In a snapshot without places it is all or nothing."""
     mergeable = domain.mergeable
     if domain.residency is None or not mergeable:
         return 0
@@ -146,7 +149,7 @@ def _mergeable_bytes(domain: DomainFacts) -> int:
 
 
 def _settings(ksm: KsmFacts, amount: int) -> tuple[tuple[str, str], ...]:
-    """How fast: by the kernel's own advisor where it has one, which follows what there is to scan."""
+    """The scan rate: set by the kernel's advisor where it has one, otherwise by the amount to scan."""
     start, target, mode = (
         (name, _VALUES[name]) for name in ("run", "advisor_target_scan_time", "advisor_mode")
     )

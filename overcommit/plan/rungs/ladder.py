@@ -1,6 +1,7 @@
-"""The rungs in order, for one domain, before the host's budgets.
+"""All mechanisms in order for one domain, before the host's budgets.
 
-The cheaper rung comes first, and the next one counts only on what is left, so that no page is taken twice.
+The cheaper mechanism comes first, and the next one counts only on what is left, so that no page is taken
+twice.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from overcommit.plan.rungs.virtio_mem import unplug
 
 
 def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
-    """The actions that this domain allows, in ladder order. Their ids are given later.
+    """The actions that are possible on this domain, in the order of the ladder. Ids are set later.
 
-    ``rooms`` is what each memory node can still take.
+    ``rooms`` are the bytes that each memory node can still take.
     """
     domain, heat, bounds = case.domain, case.heat, case.bounds
     if domain.residency is None:
@@ -51,7 +52,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
     staying = _resident_in(heat.cold_pieces) - _resident_in(pieces)
     cold = cold_bytes_to_move(case, heat.cold_bytes, reported + given) - staying
     if case.may(Actuator.DEMOTION) and case.policy.reclaim is ReclaimMode.PROACTIVE:
-        # On pressure it is left alone: moving memory from node to node brings a host short of it nothing.
+        # Not on pressure: moving memory between nodes frees nothing on a short host.
         for move in _between_nodes(case, heat, cold, rooms):
             yield move
             if move.recall_to is None:
@@ -60,7 +61,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         cold -= on_cold_node(case)
     if case.may(Actuator.PAGEOUT):
         left = resident - reported - given
-        # What others share stays in memory as long as they use it; which pieces hold it is not known.
+        # Shared memory stays in memory while others use it. Which pieces are shared is not known.
         cold -= (domain.merged_bytes or 0) + domain.residency.cached_bytes
         chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes))
         least = least_worth(case.cooldown, worthwhile(bounds.ceiling_bytes))
@@ -69,11 +70,11 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
 
 
 def cold_bytes_to_move(case: Case, cold_bytes: int, given: int) -> int:
-    """What of the cold memory may be moved, after the guest has ``given`` so much.
+    """The cold bytes that may be moved, after the guest has ``given`` bytes itself.
 
-    It gives whatever it likes best: all of it may be cold and resident, and so may what is free. And at least
-    `spare_bytes` of what is resident hold nothing that the guest needs: to swap that out is waste. That is
-    cache for the most part; what was idle for so long that cache would go is moved, whatever it is.
+    The guest chooses what it gives: all of that may be cold and resident, and so may its free memory. And at
+    least `spare_bytes` of the resident memory are not needed by the guest; to swap those out is useless. They
+    are mostly cache. Memory that was idle long enough for cache to be dropped is moved, whatever it holds.
     """
     stats, heat = case.domain.balloon, case.heat
     if stats is None or heat is None or not (case.may(Actuator.VIRTIO_MEM) or case.may(Actuator.BALLOON)):
@@ -87,10 +88,10 @@ def cold_bytes_to_move(case: Case, cold_bytes: int, given: int) -> int:
 
 
 def _told_from_cache(case: Case, pieces: Sequence[ColdPiece]) -> Sequence[ColdPiece]:
-    """The cold pieces that cannot be cache which the guest keeps: what was idle for as long as cache must be.
+    """The cold pieces that are certainly not cache that the guest keeps: idle for ``cache_after``.
 
-    Any other may be. Idle memory beside a cache in use seems to stand out, but a watch misses a part of a
-    short pass over files now and then, and that lies as idle then. On a short host cache is no matter.
+    Other pieces may be such cache. Idle memory beside used cache seems distinct, but a watch sometimes misses
+    a part of a short read of files, which then looks as idle. On a short host cache is not kept.
     """
     stats = case.domain.balloon
     if stats is None or case.cache is not CacheRule.KEPT:
@@ -107,20 +108,20 @@ def _resident_in(pieces: Iterable[ColdPiece]) -> int:
 
 
 def _inside(case: Case, resident: int) -> Iterator[ReportingAction | GuestReclaimAction]:
-    """What is done inside of the guest."""
+    """The actions inside of the guest."""
     if case.may_help(GuestHelp.COMPACTION) and case.domain.balloon is not None:
         action = compact(case, case.domain.balloon, resident)
         if action is not None:
             yield action
     if case.may_help(GuestHelp.DAMON_RECLAIM) and case.policy.reclaim is ReclaimMode.PROACTIVE:
-        # On pressure it is left alone: nobody knows what it brings, and when.
+        # Not on pressure: the amount that it frees, and when, is not known.
         yield from reclaim_inside(case, resident)
 
 
 def _given(
     case: Case, stats: BalloonStats, resident: int, reported: int
 ) -> Iterator[VirtioMemAction | BalloonAction]:
-    """What the guest gives itself: whole blocks, then by its balloon what is left to give."""
+    """The actions by which the guest gives memory: whole blocks first, the rest by its balloon."""
     unplugged = 0
     if case.may(Actuator.VIRTIO_MEM):
         for action in unplug(case, stats, resident, reported=reported):
@@ -134,7 +135,7 @@ def _given(
 
 
 def on_cold_node(case: Case) -> int:
-    """What of a domain lies on the policy's ``cold_node`` already."""
+    """The domain's bytes on the policy's ``cold_node``."""
     placement, node = case.domain.placement, case.policy.cold_node
     return placement.get(node, 0) if placement and node is not None else 0
 
@@ -144,7 +145,7 @@ def _between_nodes(case: Case, heat: Heat, cold: int, rooms: Mapping[int, int]) 
     node = case.policy.cold_node
     if node is None or not case.domain.placement or heat.cold_bytes is None:
         return
-    # How much lies there already is known, but not which pieces; presumably cold ones.
+    # The amount that lies there already is known, but not which pieces. Presumably they are cold.
     there, least = on_cold_node(case), worthwhile(case.bounds.ceiling_bytes)
     pieces = coldest(heat.cold_pieces, there + max(0, min(cold - there, rooms.get(node, 0))), whole=True)
     moving = sum(piece.resident_bytes for piece in pieces) - there
@@ -152,8 +153,8 @@ def _between_nodes(case: Case, heat: Heat, cold: int, rooms: Mapping[int, int]) 
         yield demote(case, heat, node, there, moving, pieces)
         cold -= moving
     room, near = max(((room, nid) for nid, room in rooms.items() if nid != node), default=(0, 0))
-    # All that is not hot may lie there: cold memory between hot pages passes for warm, and does not move.
+    # Memory that is not hot may stay there: cold memory between hot pages counts as warm, and is not moved.
     recalled = min(there - heat.cold_bytes - heat.warm_bytes, room)
     if recalled >= least:
-        # More lies there than is cold, so that nothing was demoted.
+        # More lies there than is cold, so nothing was demoted.
         yield recall(case, heat, node, near, there, recalled)

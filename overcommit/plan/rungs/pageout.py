@@ -1,4 +1,4 @@
-"""Memory that the guest holds but does not touch."""
+"""Page-out: memory that the guest holds but does not use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from overcommit.units import PAGE_SIZE, PIECE_ALIGNMENT, format_duration, format
 
 
 def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...]) -> PageoutAction:
-    """The action for pieces that were chosen; ``resident`` is what cheaper rungs leave."""
+    """The action for chosen pieces. ``resident`` is what cheaper mechanisms leave."""
     domain_class, amount = case.domain_class, sum(piece.resident_bytes for piece in pieces)
     working_set = heat.hot_bytes + heat.warm_bytes
     actor = case.policy.pageout_actor or best_actor(case.domain)
@@ -48,10 +48,10 @@ def _risk(heat: Heat, working_set: int, limit: float) -> str:
 
 
 def coldest(pieces: Iterable[ColdPiece], most_bytes: int, *, whole: bool = False) -> tuple[ColdPiece, ...]:
-    """The pieces idle longest that together hold at most ``most_bytes``, by address.
+    """The longest idle pieces that together hold at most ``most_bytes``, by address.
 
-    A piece is a part of its domain, gigabytes of a large one: where it holds too much it is cut, unless
-    ``whole`` ones are asked for.
+    A piece of a large domain may hold gigabytes. Where it holds too much it is cut, unless ``whole`` pieces
+    are needed.
     """
     taken: list[ColdPiece] = []
     left = most_bytes
@@ -65,7 +65,7 @@ def coldest(pieces: Iterable[ColdPiece], most_bytes: int, *, whole: bool = False
 
 
 def _cut(piece: ColdPiece, most_bytes: int) -> ColdPiece | None:
-    """Its beginning, which cannot hold more; None where that may hold too little to be worth it."""
+    """The beginning of a piece, which holds at most ``most_bytes``; None: it may hold too little."""
     end = (piece.start + most_bytes) // PIECE_ALIGNMENT * PIECE_ALIGNMENT
     not_resident = piece.end - piece.start - piece.resident_bytes
     sure = end - piece.start - not_resident
@@ -73,7 +73,7 @@ def _cut(piece: ColdPiece, most_bytes: int) -> ColdPiece | None:
 
 
 def pieces_in(pieces: Iterable[ColdPiece], ranges: Sequence[Range]) -> Iterator[ColdPiece]:
-    """Those that lie in the ranges as a whole; both by address, the ranges free of overlaps."""
+    """The pieces that lie wholly in the ranges. Both by address, the ranges free of overlaps."""
     left = iter(ranges)
     within = next(left, None)
     for piece in pieces:
@@ -86,7 +86,7 @@ def pieces_in(pieces: Iterable[ColdPiece], ranges: Sequence[Range]) -> Iterator[
 
 
 def idle_text(heat: Heat) -> str:
-    """What makes us call memory cold, for people."""
+    """Why memory is called cold, for people."""
     return (
         f"{format_size(heat.cold_bytes or 0)} resident and idle for at least "
         f"{format_duration(heat.cold_after_seconds)} (watched "

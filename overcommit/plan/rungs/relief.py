@@ -1,4 +1,4 @@
-"""What a guest that is short gets back: of what we took from it by its balloon or in blocks, no more."""
+"""Relief: a short guest gets back what its balloon or blocks gave before, and no more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RISK = "the host must have this much memory free"
 
 
 class Need(NamedTuple):
-    """Up to what size a guest shall have its memory back, and why; ``reason`` is for programs."""
+    """The size that a guest should have, and why. ``reason`` is for programs."""
 
     size_bytes: int
     reason: str
@@ -26,11 +26,11 @@ class Need(NamedTuple):
 
 
 def need_of(case: Case, stats: BalloonStats) -> Need | None:
-    """What the guest lacks; None where it lacks nothing.
+    """What the guest needs; None: it is not short.
 
-    It is short by `short_below`, and gets as much as `balloon.inflate` would leave it. One in pain gets all
-    that was taken, whatever it says it has: how much it needs nobody knows. In an emergency only what keeps
-    it from an OOM of its own is reason enough.
+    It is short by `short_below`, and gets as much as `balloon.inflate` would leave it. A guest under pressure
+    gets all that was taken, whatever its figures, because its need is not known. In an emergency only a guest
+    near its own OOM gets memory.
     """
     ceiling, definition = case.bounds.ceiling_bytes, case.domain.definition
     if case.pain is not None and not case.emergency:
@@ -44,7 +44,7 @@ def need_of(case: Case, stats: BalloonStats) -> Need | None:
 
 
 def relieve(case: Case, past: Past) -> Iterator[VirtioMemAction | BalloonAction]:
-    """What the domain is to be given: its balloon's at once, and in blocks what that leaves it short of.
+    """The actions that give the domain memory: from its balloon first, and the rest in blocks.
 
     ``past`` is the domain's own.
     """
@@ -62,7 +62,7 @@ def relieve(case: Case, past: Past) -> Iterator[VirtioMemAction | BalloonAction]
 
 
 def deflate(case: Case, stats: BalloonStats, left: Left, need: Need) -> BalloonAction | None:
-    """Give from its balloon."""
+    """Give memory from the balloon; None: nothing to give."""
     definition = case.domain.definition
     wanted = round_up(need.size_bytes - definition.plugged_bytes)
     target = min(wanted, left.baseline_bytes, definition.base_bytes)
@@ -83,7 +83,7 @@ def deflate(case: Case, stats: BalloonStats, left: Left, need: Need) -> BalloonA
 def plug(
     case: Case, stats: BalloonStats, left: Iterable[Left], need: Need, *, given: int
 ) -> Iterator[VirtioMemAction]:
-    """Give blocks; ``given`` its balloon gives already."""
+    """Give blocks, where the balloon gives ``given`` bytes already."""
     definition = case.domain.definition
     missing = need.size_bytes - guest_bytes(definition, stats) - given
     for was in left:
@@ -91,7 +91,7 @@ def plug(
         if device is None or not device.resized or not device.block_bytes:
             continue
         most = min(was.baseline_bytes, device.size_bytes) - device.current_bytes
-        # Rounded down: what is too much its balloon would take again. But one block that it needs it gets.
+        # Rounded down, because the balloon would take the excess again; but one block if it needs less.
         wanted = missing // device.block_bytes or int(missing > 0 and given == 0)
         blocks = min(wanted, most // device.block_bytes)
         if blocks <= 0:

@@ -1,4 +1,7 @@
-"""Memory that is free in the guest, but not for the host: help inside of guests whose owners agreed."""
+"""Free page reporting: memory that is free in the guest, but still resident.
+
+Needs help inside of the guest.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _TAINT = "libvirt marks the domain as tainted (custom-ga-command)"
 
 
 def held_free(domain: DomainFacts) -> int:
-    """What the host holds of the guest's free memory at least: more is resident than the guest uses."""
+    """Free memory of the guest that is resident, a lower bound: resident memory beyond the guest's use."""
     if domain.balloon is None or domain.residency is None:
         return 0
     definition, stats = domain.definition, domain.balloon
@@ -22,18 +25,19 @@ def held_free(domain: DomainFacts) -> int:
 
 
 def left_in_pieces(ceiling_bytes: int) -> int:
-    """Free memory that the host holds even after a compaction: a sixteenth of the guest, 32 MiB at least.
+    """Free memory that stays resident after a compaction: a sixteenth of the guest, at least 32 MiB.
 
-    The kernel's own pages cannot be moved, and free memory around them stays in pieces too small to report.
+    The guest kernel's own pages cannot be moved, and free memory around them stays in pieces too small to
+    report.
     """
     return max(32 * MIB, ceiling_bytes // 16)
 
 
 def compact(case: Case, stats: BalloonStats, resident: int) -> ReportingAction | None:
-    """Let the guest compact its free memory; None where that brings the host too little.
+    """The action that compacts the guest's free memory; None: the host would gain too little.
 
-    Free page reporting gives away whole blocks (2 MiB on x86) only. What is free and still resident lies in
-    smaller pieces, unless it became free in the last seconds.
+    Free page reporting reports whole blocks (2 MiB on x86) only. Memory that is free and still resident lies
+    in smaller pieces, unless it became free in the last seconds.
     """
     held, bounds = held_free(case.domain), case.bounds
     free = free_bytes(case.domain.definition, stats)
@@ -56,7 +60,7 @@ def compact(case: Case, stats: BalloonStats, resident: int) -> ReportingAction |
 
 
 def reclaim_inside(case: Case, resident: int) -> Iterator[GuestReclaimAction]:
-    """Turn the guest's own DAMON_RECLAIM on, unless it is."""
+    """Turn the guest's own DAMON_RECLAIM on, unless it is on."""
     agent, age = case.domain.agent, case.domain_class.cold_after_seconds
     if agent is None or agent.reclaims is not False:
         return

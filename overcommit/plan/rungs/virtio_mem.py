@@ -1,4 +1,4 @@
-"""Memory that the guest can spare, in whole blocks of its virtio-mem devices."""
+"""virtio-mem: memory that the guest can spare, in whole blocks of its devices."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from overcommit.units import counted, format_size
 
 
 def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0) -> Iterator[VirtioMemAction]:
-    """Down to what the guest is to keep, from the device that has most of it first.
+    """The actions that leave the guest what it keeps, from the device with most plugged memory first.
 
-    A device whose blocks bring the host too little is left alone, and one that is still being resized.
-    ``reported`` of the guest's free memory the host will have by then; all of it may lie in the blocks.
+    A device is left alone if its blocks bring the host too little, or if it is still being resized.
+    ``reported`` bytes of the guest's free memory are reported before; all of them may lie in the blocks.
     """
     definition, bounds = case.domain.definition, case.bounds
     size, used = guest_bytes(definition, stats) - definition.leaving_bytes, used_bytes(definition, stats)
     least, hot = kept_bytes(case, stats), hot_bytes(case)
-    # Two things are sure of what goes: no more than the new size can be resident afterwards; and what lies
-    # in the blocks goes, but for what the guest has allocated, which may find another place.
+    # Two bounds of the gain are certain. No more than the new size can be resident afterwards. And what lies
+    # in the blocks is freed, except what the guest has allocated, which it may move.
     above = min(resident, size) - size
     lying = min(stats.unused_bytes or 0, size) - size - reported
     claimed = 0
@@ -65,7 +65,7 @@ def unplug(case: Case, stats: BalloonStats, resident: int, *, reported: int = 0)
 
 
 def _held(domain: DomainFacts, device: VirtioMemDevice) -> int:
-    """What the host holds of a device at least: the least of the blocks that may be the device's."""
+    """Resident bytes of a device, a lower bound: the least among the blocks that may be the device's."""
     if domain.residency is None:
         return 0
     of_size = [block for block in domain.guest_ram if block.size_bytes == device.size_bytes]
