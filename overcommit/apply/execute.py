@@ -1,9 +1,12 @@
-"""Carry out a plan: refuse early, cheapest rung first, verify each step, report what the host got."""
+"""Carry out a plan: several domains at a time, verify each action, report what the host got."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeGuard
 
 from overcommit.apply.balloon import move_balloon
 from overcommit.apply.context import ApplyContext
@@ -12,7 +15,7 @@ from overcommit.apply.guest_reclaim import reclaim_inside
 from overcommit.apply.ksm import start_merging
 from overcommit.apply.pageout import page_out
 from overcommit.apply.reporting import compact_inside
-from overcommit.apply.routines import Routine, run
+from overcommit.apply.routines import Routine, run_all
 from overcommit.apply.virtio_mem import resize
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import UNCONTAINED, HostError, OvercommitError, in_a_line
@@ -28,11 +31,13 @@ from overcommit.model.action import (
     VirtioMemAction,
     name_of,
 )
-from overcommit.model.facts import DomainFacts, Snapshot
+from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
 from overcommit.model.outcome import HostBalance, Outcome, Report, Status
 from overcommit.model.plan import Plan
 from overcommit.records.journal import ActionBegun
 
+MOST_AT_ONCE = 4
+"""Domains that memory is taken from at a time."""
 _MOST_TEXT, _MOST_BLOCKS = 2048, 1024
 _SETTLE_SECONDS = 2.0
 """Between what guests give themselves and page-out, so that each counter belongs to one mechanism only."""
@@ -106,28 +111,52 @@ def carry_out(
     snapshot: Snapshot,
     *,
     take_over: bool,
-    started: Callable[[Action], None],
-    finished: Callable[[Outcome], None],
+    listener: LaneListener,
 ) -> Report:
-    """Do the plan's actions that are not blocked, one after another.
+    """Do the plan's actions that are not blocked.
 
+    First guests that are short get memory, one after another. Then memory is taken from up to
+    `MOST_AT_ONCE` domains at a time, from each in the plan's order. KSM, which is the host's, comes last.
     ``snapshot`` is of now, and the plan was found fresh against it. DAMON is claimed before anything is
     changed, so that a refusal leaves nothing behind.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
-        HostError: the journal cannot be written.
+        HostError: the journal cannot be written. What was at work has been ended in an orderly way, and told.
     """
     facts = {domain.incarnation: domain for domain in snapshot.domains}
-    if plan.needs_damon:
-        pool.acquire(1, take_over=take_over)
+    slots = _slots_for(plan)
+    if slots:
+        pool.acquire(slots, take_over=take_over)
     outcomes: list[Outcome] = []
-    for action in _in_order(context, plan):
-        started(action)
-        domain = None if isinstance(action, KsmAction) else facts[action.domain]
-        outcome = _contained(context, pool, action, domain)
-        outcomes.append(outcome)
-        finished(outcome)
+    ending = _Ending(context.stop_because)
+    free = list(range(slots))
+
+    def lane(actions: Sequence[Action]) -> Routine[None]:
+        given = False
+        for action in actions:
+            if ending():
+                return
+            if given and not isinstance(action, VirtioMemAction | BalloonAction):
+                yield _SETTLE_SECONDS
+            given = isinstance(action, VirtioMemAction | BalloonAction)
+            listener.started(action)
+            domain = None if isinstance(action, KsmAction) else facts[action.domain]
+            slot = free.pop() if needs_slot(action) else None
+            own = dataclasses.replace(
+                context,
+                progress=functools.partial(listener.progress, action),
+                stop_because=ending,
+            )
+            outcome = yield from _contained(own, pool, action, domain, slot=slot)
+            if slot is not None:
+                free.append(slot)
+            outcomes.append(outcome)
+            listener.finished(outcome)
+
+    relieving, taking, merging = _lanes(plan)
+    for lanes in (relieving, taking, merging):
+        run_all([lane(actions) for actions in lanes], context.clock, MOST_AT_ONCE, ending.begin)
     return Report(
         generation=context.generation.number,
         outcomes=tuple(outcomes),
@@ -135,16 +164,78 @@ def carry_out(
     )
 
 
-def _contained(context: ApplyContext, pool: DamonPool, action: Action, domain: DomainFacts | None) -> Outcome:
+class LaneListener(Protocol):
+    """Whom `carry_out` tells about each action."""
+
+    def started(self, action: Action) -> None:
+        """An action begins."""
+        ...
+
+    def progress(self, action: Action, sentence: str) -> None:
+        """Where it stands."""
+        ...
+
+    def finished(self, outcome: Outcome) -> None:
+        """It has ended."""
+        ...
+
+
+class _Ending:
+    """Why all that is at work is to end: another action's error, or what the ``context`` says."""
+
+    def __init__(self, stop_because: Callable[[], str | None]) -> None:
+        self._stop_because = stop_because
+        self._because: str | None = None
+
+    def __call__(self) -> str | None:
+        return self._because or self._stop_because()
+
+    def begin(self, error: BaseException) -> None:
+        """End it for this error."""
+        why = in_a_line(error) if isinstance(error, Exception) else "interrupted"
+        self._because = self._because or why
+
+
+def needs_slot(action: Action) -> TypeGuard[DemotionAction | PageoutAction]:
+    """Whether a kdamond does it."""
+    return isinstance(action, DemotionAction) or (
+        isinstance(action, PageoutAction) and action.actor.by_kdamond
+    )
+
+
+def _slots_for(plan: Plan) -> int:
+    """How many kdamonds can be at work at a time."""
+    domains = {action.domain for action in plan.runnable if needs_slot(action)}
+    return min(MOST_AT_ONCE, len(domains))
+
+
+def _lanes(plan: Plan) -> tuple[list[list[Action]], list[list[Action]], list[list[Action]]]:
+    """What is done one after another, by stage; a stage begins when the one before has ended."""
+    relieving: list[Action] = []
+    merging: list[Action] = []
+    taking: dict[Incarnation, list[Action]] = {}
+    for action in plan.runnable:
+        if isinstance(action, KsmAction):
+            merging.append(action)
+        elif isinstance(action, VirtioMemAction | BalloonAction) and action.relieves:
+            relieving.append(action)
+        else:
+            taking.setdefault(action.domain, []).append(action)
+    return [relieving], list(taking.values()), [merging]
+
+
+def _contained(
+    context: ApplyContext, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int | None
+) -> Routine[Outcome]:
     """Do one action; what nobody expected of it ends it, and none of the others."""
     began = context.clock.monotonic()
     try:
-        return run(carry_out_one(context, pool, action, domain, slot=0), context.clock)
+        return (yield from carry_out_one(context, pool, action, domain, slot=slot or 0))
     except (OvercommitError, *UNCONTAINED):
         raise
     except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this action's
-        if pool.may_be_on(0):
-            pool.stop(0)
+        if slot is not None and pool.may_be_on(slot):
+            pool.stop(slot)
         return Outcome(
             action=action,
             status=Status.FAILED,
@@ -153,14 +244,3 @@ def _contained(context: ApplyContext, pool: DamonPool, action: Action, domain: D
             seconds=context.clock.monotonic() - began,
             detail=in_a_line(error),
         )
-
-
-def _in_order(context: ApplyContext, plan: Plan) -> Iterator[Action]:
-    given = False
-    for action in plan.runnable:
-        if isinstance(action, VirtioMemAction | BalloonAction):
-            given = True
-        elif given:
-            context.clock.wait(_SETTLE_SECONDS)
-            given = False
-        yield action

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import functools
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from overcommit.clock import Clock
@@ -45,20 +47,95 @@ class Standstill:
         self.seconds = min(self.seconds, -grace_seconds)
 
 
-def run(steps: Routine[_T], clock: Clock) -> _T:
-    """Go through all steps, waiting in between; an interruption of the wait ends them first."""
-    try:
-        seconds = next(steps)
-        while True:
+def run_all(
+    routines: Iterable[Routine[None]],
+    clock: Clock,
+    most: int,
+    ending: Callable[[BaseException], None],
+) -> None:
+    """Go through all routines, ``most`` of them at a time, and wait in between.
+
+    An error of one ends all, and so does Ctrl-C: no other is begun, ``ending`` is told so that those at work
+    end by themselves, and they are gone on with at once until they have. A second Ctrl-C is thrown into each,
+    and so is whatever else is no `Exception`.
+
+    Raises:
+        BaseException: the first error, or the interruption, after all have ended.
+    """
+    _Lanes(routines, clock, most, ending).run()
+
+
+@dataclass(slots=True)
+class _Lane:
+    steps: Routine[None]
+    due: float
+
+
+class _Lanes:
+    """Routines at work, and those that wait for their turn."""
+
+    def __init__(
+        self,
+        routines: Iterable[Routine[None]],
+        clock: Clock,
+        most: int,
+        ending: Callable[[BaseException], None],
+    ) -> None:
+        self._waiting = list(routines)
+        self._clock = clock
+        self._most = most
+        self._ending = ending
+        self._at_work: list[_Lane] = []
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        """See `run_all`."""
+        while self._waiting or self._at_work:
+            while self._waiting and len(self._at_work) < self._most:
+                self._at_work.append(_Lane(self._waiting.pop(0), due=self._clock.monotonic()))
             try:
-                clock.wait(seconds)
-            except BaseException as error:  # noqa: BLE001 - it goes on from there, as if they had waited
-                seconds = steps.throw(error)
-            else:
-                seconds = next(steps)
-    except StopIteration as end:
-        result: _T = end.value
-        return result
+                self._wait()
+            except BaseException as error:  # noqa: BLE001 - raised again at the end
+                self._interrupt(error)
+            for lane in tuple(self._at_work):
+                if lane in self._at_work and lane.due <= self._clock.monotonic():
+                    self._go_on(lane, functools.partial(next, lane.steps))
+        if self._failure is not None:
+            raise self._failure
+
+    def _wait(self) -> None:
+        pause = min(lane.due for lane in self._at_work) - self._clock.monotonic()
+        if pause > 0:
+            self._clock.wait(pause)
+
+    def _go_on(self, lane: _Lane, resume: Callable[[], float]) -> None:
+        try:
+            lane.due = self._clock.monotonic() + resume()
+        except StopIteration:
+            self._at_work.remove(lane)
+        except Exception as error:  # noqa: BLE001 - raised again at the end
+            self._at_work.remove(lane)
+            self._fail(error)
+        except BaseException as error:  # noqa: BLE001 - raised again at the end
+            self._at_work.remove(lane)
+            self._interrupt(error)
+
+    def _interrupt(self, error: BaseException) -> None:
+        again = self._failure is not None
+        self._fail(error)
+        if isinstance(error, KeyboardInterrupt) and not again:
+            return
+        for lane in tuple(self._at_work):
+            if lane in self._at_work:
+                self._go_on(lane, functools.partial(lane.steps.throw, error))
+
+    def _fail(self, error: BaseException) -> None:
+        self._waiting.clear()
+        if self._failure is None:
+            self._failure = error
+            self._ending(error)
+            for lane in self._at_work:
+                lane.due = self._clock.monotonic()
 
 
 def once_damon_is_free(

@@ -55,8 +55,8 @@ class _TextTeller:
     def started(self, action: Action) -> None:
         self._console.progress(f"  {subject_of(action)} {name_of(action)} ...")
 
-    def progress(self, sentence: str) -> None:
-        self._console.progress(f"    {sentence}")
+    def progress(self, action: Action, sentence: str) -> None:
+        self._console.progress(f"  {subject_of(action)} {name_of(action)}: {sentence}")
 
     def finished(self, outcome: Outcome) -> None:
         self._console.done()
@@ -66,16 +66,11 @@ class _TextTeller:
 class _JsonTeller:
     """Tells programs: one JSON line per event on stdout."""
 
-    def __init__(self) -> None:
-        self._action: Action | None = None
-
     def started(self, action: Action) -> None:
-        self._action = action
         _emit("started", action)
 
-    def progress(self, sentence: str) -> None:
-        if self._action is not None:
-            _emit("progress", self._action, detail=sentence)
+    def progress(self, action: Action, sentence: str) -> None:
+        _emit("progress", action, detail=sentence)
 
     def finished(self, outcome: Outcome) -> None:
         _emit(

@@ -42,15 +42,9 @@ def do(
         hypervisor=hypervisor,
         clock=control.clock,
         generation=operation.generation,
-        progress=listener.progress,
+        progress=_nobody,
     )
-    outcomes: list[Outcome] = []
-
-    def finished(outcome: Outcome) -> None:
-        control.note(outcome, operation.generation, policy)
-        outcomes.append(outcome)
-        listener.finished(outcome)
-
+    noting = _Noting(operation, listener)
     try:
         with DamonPool(control.kernel, control.journal, operation.generation) as pool:
             return carry_out(
@@ -59,15 +53,39 @@ def do(
                 plan,
                 snapshot,
                 take_over=operation.take_over,
-                started=listener.started,
-                finished=finished,
+                listener=noting,
             )
     except (OvercommitError, KeyboardInterrupt) as error:
-        if not outcomes:
+        if not noting.outcomes:
             raise
         return Report(
             generation=operation.generation.number,
-            outcomes=tuple(outcomes),
+            outcomes=tuple(noting.outcomes),
             balance=HostBalance.between(snapshot.host, read_host(control.kernel)),
             failure=error,
         )
+
+
+class _Noting:
+    """Puts the end of each action on record before it is told."""
+
+    def __init__(self, operation: Operation, listener: ActionListener) -> None:
+        self._operation = operation
+        self._listener = listener
+        self.outcomes: list[Outcome] = []
+        self.started = listener.started
+        self.progress = listener.progress
+
+    def finished(self, outcome: Outcome) -> None:
+        """See `ActionListener.finished`.
+
+        Raises:
+            HostError: the record cannot be written.
+        """
+        self._operation.control.note(outcome, self._operation.generation, self._operation.policy)
+        self.outcomes.append(outcome)
+        self._listener.finished(outcome)
+
+
+def _nobody(_sentence: str) -> None:
+    """Each action tells its own progress."""

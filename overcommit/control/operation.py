@@ -44,13 +44,13 @@ class Listener(Protocol):
 
 
 class ActionListener(Protocol):
-    """Whom `overcommit.control.applying.do` tells about each action."""
+    """Whom `overcommit.control.applying.do` tells about each action; several are at work at a time."""
 
     def started(self, action: Action) -> None:
         """An action begins."""
         ...
 
-    def progress(self, sentence: str) -> None:
+    def progress(self, action: Action, sentence: str) -> None:
         """Where it stands."""
         ...
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from overcommit.apply.execute import MOST_AT_ONCE
 from overcommit.classify.idle import classify, judge_host
 from overcommit.control.naming import names_of
 from overcommit.control.operation import Listener, Operation
@@ -168,7 +169,7 @@ def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
     evidence = Evidence(
         heats=heats,
         host_idle=watched.host,
-        swap=swap.verdict(policy.swap),
+        swap=swap.verdict(policy.swap, at_once=MOST_AT_ONCE),
         only=meant if names is not None or scope.leave_out is not None else None,
     )
     past = control.past(now.taken_at)

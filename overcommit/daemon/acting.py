@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from overcommit.apply.context import ApplyContext
-from overcommit.apply.execute import carry_out_one
+from overcommit.apply.execute import MOST_AT_ONCE, carry_out_one, needs_slot
 from overcommit.apply.routines import Routine
 from overcommit.control.one_controller import Control
 from overcommit.daemon.faults import Boundary
@@ -17,7 +17,6 @@ from overcommit.model import events
 from overcommit.model.action import (
     Action,
     BalloonAction,
-    DemotionAction,
     DomainAction,
     KsmAction,
     PageoutAction,
@@ -32,9 +31,6 @@ from overcommit.model.plan import Plan
 from overcommit.plan.swap_budget import Grant
 from overcommit.records.journal import Generation
 from overcommit.units import MIB, format_size
-
-_MOST_TAKING = 4
-"""Domains that memory is taken from at a time."""
 
 
 def domain_of(action: Action) -> Incarnation | None:
@@ -130,7 +126,7 @@ class Acting:
     def may_take(self, action: Action) -> bool:
         """Whether nothing is at work there, nor enough elsewhere, for an action that takes to be begun."""
         at_work = self._jobs.of(domain_of(action))
-        return self.room > 0 and at_work is None and (self._watching.can_lend or not _needs_slot(action))
+        return self.room > 0 and at_work is None and (self._watching.can_lend or not needs_slot(action))
 
     def take(self, action: Action, domain: DomainFacts | None) -> None:
         """Begin an action that takes, if it may be."""
@@ -175,7 +171,7 @@ class Acting:
     @property
     def room(self) -> int:
         """How many more may take memory at a time."""
-        return _MOST_TAKING - self._jobs.taking
+        return MOST_AT_ONCE - self._jobs.taking
 
     @property
     def granted(self) -> Grant:
@@ -207,7 +203,7 @@ class Acting:
         slot = None
         if self._jobs.of(domain.incarnation if domain else None) is not None:
             return
-        if _needs_slot(action):
+        if needs_slot(action):
             slot = self._watching.borrow()
             if slot is None:
                 return
@@ -285,13 +281,6 @@ def _event_of(ended: Ended) -> LogEvent:
     if ended.outcome is not None and ended.error is None:
         return events.action_ended(ended.outcome)(ended.outcome)
     return events.action_interrupted(ended.action, str(ended.error or "left where it was"))
-
-
-def _needs_slot(action: Action) -> bool:
-    """Whether a kdamond does it."""
-    return isinstance(action, DemotionAction) or (
-        isinstance(action, PageoutAction) and action.actor.by_kdamond
-    )
 
 
 def _no_log(_sentence: str) -> None:

@@ -49,6 +49,6 @@ def test_what_is_done_to_the_host_is_of_no_domain(capsys: pytest.CaptureFixture[
     (action,) = make_plan(scenarios.snapshot(host, *two), {}, policy).actions
     teller = _JsonTeller()
     teller.started(action)
-    teller.progress("saved 1.0 MiB")
+    teller.progress(action, "saved 1.0 MiB")
     for line in map(json.loads, capsys.readouterr().out.splitlines()):
         assert (line["domain"], line["kind"]) == (None, "ksm")

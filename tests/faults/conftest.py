@@ -50,7 +50,7 @@ class Listening:
     def started(self, action: Action) -> None:
         """Nobody looks on."""
 
-    def progress(self, sentence: str) -> None:
+    def progress(self, action: Action, sentence: str) -> None:
         """Nobody looks on."""
 
     def finished(self, outcome: Outcome) -> None:

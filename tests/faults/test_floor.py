@@ -74,12 +74,19 @@ def page_out(installation: Installation, giving: Callable[[], Giving]) -> tuple[
     return next(o for o in outcomes if subject_of(o.action) == "cold"), gives
 
 
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a host with more domains than memory is taken from at a time: one waits for another."""
+    monkeypatch.setattr("overcommit.apply.execute.MOST_AT_ONCE", 1)
+
+
 def by_another_s_balloon(installation: Installation, chunks: int) -> Callable[[], Giving]:
     """While another domain's balloon moves, which comes first."""
     host = installation.host
     return lambda: Giving(host, lambda: host.guests[1].balloon_bytes < 128 * MIB, [(0.0, chunks)])
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_what_a_guest_gave_during_another_s_action_is_not_taken_once_more(installation: Installation) -> None:
     cold = installation.host.guests[0]
     outcome, gives = page_out(installation, by_another_s_balloon(installation, 40))
@@ -92,6 +99,7 @@ def test_what_a_guest_gave_during_another_s_action_is_not_taken_once_more(instal
     assert outcome.freed_bytes == len(cold.swapped) * MIB
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_a_page_out_whose_guest_gave_it_all_itself_takes_nothing_and_is_done(
     installation: Installation,
 ) -> None:
@@ -102,6 +110,7 @@ def test_a_page_out_whose_guest_gave_it_all_itself_takes_nothing_and_is_done(
     assert installation.kernel.damon.running == {}
 
 
+@pytest.mark.usefixtures("one_at_a_time")
 def test_what_comes_back_meanwhile_is_taken_no_further_than_planned(installation: Installation) -> None:
     """More is resident than the plan saw: no more than its bytes are taken for that."""
     host = installation.host

@@ -10,7 +10,6 @@ from pytest_mock import MockerFixture
 
 from overcommit.apply.balloon import move_balloon
 from overcommit.apply.context import ApplyContext
-from overcommit.apply.routines import run
 from overcommit.control.freeing import require_possible
 from overcommit.errors import Refused
 from overcommit.model.action import GUEST_IN_PAIN, BalloonAction, PageoutAction
@@ -23,6 +22,7 @@ from overcommit.testing import FakeGuest
 from overcommit.units import MIB
 from overcommit.wire.protocol import Verb
 from tests.faults.daemon import Daemon, Disk, World, policy_text
+from tests.routines import run
 
 ACTORS = [actor.value for actor in PageoutActor]
 

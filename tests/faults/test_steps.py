@@ -15,7 +15,7 @@ from pytest_mock import MockerFixture
 from overcommit.apply import actors
 from overcommit.apply.context import ApplyContext
 from overcommit.apply.execute import carry_out_one
-from overcommit.apply.routines import Routine, run
+from overcommit.apply.routines import Routine
 from overcommit.clock import Clock
 from overcommit.damon.pool import DamonPool
 from overcommit.host.cgroup import reclaim
@@ -38,6 +38,7 @@ from overcommit.testing import Behaviour, FakeHypervisor
 from overcommit.units import MIB
 from tests.faults import test_demotion, test_guest_help, test_ksm, test_virtio_mem
 from tests.faults.conftest import Installation, install
+from tests.routines import run
 
 Make = Callable[[Path], Installation]
 

@@ -1,11 +1,12 @@
-"""Going through steps: who waits, what is returned, and what an interruption of the wait does."""
+"""Going through steps: who waits, what is returned, and what an error or an interruption does."""
 
 from __future__ import annotations
 
 import pytest
 
-from overcommit.apply.routines import Routine, run
+from overcommit.apply.routines import Routine, run_all
 from overcommit.testing import FakeClock, FakeHost
+from tests.routines import run
 
 
 class Interrupted:
@@ -16,10 +17,10 @@ class Interrupted:
         self.waits: list[float] = []
 
     def now(self) -> float:
-        raise AssertionError("nobody asked for the time")
+        raise AssertionError("nobody asked for the time of day")
 
     def monotonic(self) -> float:
-        raise AssertionError("nobody asked for the time")
+        return sum(self.waits)
 
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -27,7 +28,7 @@ class Interrupted:
             raise KeyboardInterrupt
 
 
-def counting(told: list[str]) -> Routine[str]:
+def counting(told: list[str]) -> Routine[None]:
     try:
         yield 1.0
         yield 2.5
@@ -36,16 +37,16 @@ def counting(told: list[str]) -> Routine[str]:
         raise
     finally:
         told.append("left whole")
-    return "through"
+    told.append("through")
 
 
 def test_it_waits_as_long_as_each_step_wants_and_returns_what_came_of_it() -> None:
     host = FakeHost([])
     began = host.uptime
     told: list[str] = []
-    assert run(counting(told), FakeClock(host)) == "through"
+    run(counting(told), FakeClock(host))
     assert host.uptime - began == pytest.approx(3.5)
-    assert told == ["left whole"]
+    assert told == ["left whole", "through"]
 
 
 def test_steps_that_never_wait_are_run_at_once() -> None:
@@ -59,24 +60,86 @@ def test_steps_that_never_wait_are_run_at_once() -> None:
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_an_interrupted_wait_is_an_interruption_of_the_step(at: int) -> None:
-    clock, told = Interrupted(at), list[str]()
+def test_what_is_at_work_ends_by_itself_after_an_interruption_and_at_once(at: int) -> None:
+    told = list[str]()
+
+    def listening() -> Routine[None]:
+        for _ in range(3):
+            yield 8.0
+            if told:
+                told.append("ended by itself")
+                return
+
+    clock = Interrupted(at)
     with pytest.raises(KeyboardInterrupt):
-        run(counting(told), clock)
-    assert (clock.waits, told) == ([1.0, 2.5][:at], ["interrupted", "left whole"])
+        run_all([listening()], clock, 1, lambda _error: told.append("to end"))
+    assert (clock.waits, told) == ([8.0] * at, ["to end", "ended by itself"])
 
 
-def test_a_step_that_waits_on_after_an_interruption_is_waited_for() -> None:
-    def patient() -> Routine[str]:
-        try:
+def test_a_second_interruption_is_thrown_into_what_does_not_end() -> None:
+    told: list[str] = []
+
+    class Twice(Interrupted):
+        def wait(self, seconds: float) -> None:
+            self.waits.append(seconds)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all([counting(told), counting(told)], Twice(at=0), 2, lambda _error: None)
+    assert told == ["interrupted", "left whole"] * 2
+
+
+def test_as_many_as_may_are_at_work_at_a_time() -> None:
+    at_work, most = set[int](), list[int]()
+
+    def lane(number: int) -> Routine[None]:
+        at_work.add(number)
+        most.append(len(at_work))
+        yield 1.0 + number
+        at_work.remove(number)
+
+    host = FakeHost([])
+    began = host.uptime
+    run_all(map(lane, range(5)), FakeClock(host), 2, lambda _error: None)
+    assert (max(most), len(most), at_work) == (2, 5, set())
+    # 0 and 1 begin, 2 follows at 1 s, 3 at 2 s, 4 at 4 s and ends at 9 s.
+    assert host.uptime - began == pytest.approx(9.0)
+
+
+def test_an_error_of_one_has_the_others_end_by_themselves_and_begins_no_more() -> None:
+    told, told_of = list[str](), list[str]()
+
+    def lane(name: str) -> Routine[None]:
+        while not told_of:
             yield 1.0
-        except KeyboardInterrupt:
-            yield 4.0
-        return "through all the same"
+        told.append(name)
 
-    clock = Interrupted(at=1)
-    assert run(patient(), clock) == "through all the same"
-    assert clock.waits == [1.0, 4.0]
+    def failing() -> Routine[None]:
+        yield 2.0
+        raise OSError("broken")
+
+    lanes = [lane("first"), failing(), lane("second"), lane("never begun")]
+    with pytest.raises(OSError, match="broken"):
+        run_all(lanes, FakeClock(FakeHost([])), 3, lambda error: told_of.append(str(error)))
+    assert (sorted(told), told_of) == (["first", "second"], ["broken"])
+
+
+def test_the_end_of_the_program_reaches_all_that_are_at_work() -> None:
+    told: list[str] = []
+
+    def counted() -> Routine[None]:
+        try:
+            yield 5.0
+        finally:
+            told.append("left whole")
+
+    def exiting() -> Routine[None]:
+        yield 0.0
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        run_all([counted(), exiting(), counted()], Interrupted(at=0), 3, lambda _error: None)
+    assert told == ["left whole"] * 2
 
 
 def test_a_failure_of_a_step_goes_to_whoever_runs_it() -> None:
