@@ -1,1 +1,1 @@
-"""The only writers: carry out a plan and put things back. Journal first, then write, then verify."""
+"""The only writers: they carry out a plan and restore. Journal first, then write, then verify."""

@@ -1,4 +1,6 @@
-"""Who pages out, behind one interface. What an actor did is read from the host's counters, never from it.
+"""The mechanisms that page out, behind one interface.
+
+Results are read from the host, never from the actor.
 
 docs/adr/0004 compares them on real guests.
 """
@@ -24,15 +26,16 @@ from overcommit.plan.limits import no_swap, tightest
 from overcommit.units import MIB
 
 _MOST_AHEAD_SECONDS = 20.0
-"""For so long a page-out waits at most, whoever took what was taken too fast."""
+"""The longest wait of a page-out after more was taken than the pace allows, whatever took it."""
 _OVERSHOOT_BYTES = 4 * MIB
-"""What reclaim may take above what it was asked for: two huge pages."""
+"""What reclaim may take beyond its request: two huge pages."""
 
 
 class Actor(Protocol):
     """Pages out one domain's idle memory.
 
-    ``warm_up_seconds`` pass before anything can be expected to move; ``controller`` keeps it to the pace.
+    Nothing is expected to move in the first ``warm_up_seconds``. ``controller`` is what keeps the actor to
+    the pace.
     """
 
     warm_up_seconds: float
@@ -40,34 +43,34 @@ class Actor(Protocol):
 
     @property
     def ahead(self) -> bool:
-        """Whether it waits by its own choice."""
+        """Whether it waits on purpose, so that no progress is expected."""
         ...
 
     def start(self) -> None:
-        """Begin.
+        """Start to work.
 
         Raises:
             Conflict: DAMON belongs to somebody else.
             HostError: the kernel refused.
-            Gone: the domain left.
+            Gone: the domain has ended.
         """
         ...
 
     def advance(self, pace: Pace, left_bytes: int) -> bool:
-        """Do about a second's worth of work; never more than ``left_bytes``.
+        """Work for about a second, and take at most ``left_bytes``.
 
         Returns:
-            Whether there is more that it may do. What an actor cannot take without risking more than it was
-            allowed, it leaves.
+            Whether there is more that it may take. It leaves what it cannot take without a risk of exceeding
+            ``left_bytes``.
 
         Raises:
             HostError: the kernel refused.
-            Gone: the domain left.
+            Gone: the domain has ended.
         """
         ...
 
     def stop(self) -> None:
-        """End; nothing is at work any more when this returns."""
+        """Stop to work. Nothing of it runs when this returns."""
         ...
 
 
@@ -81,10 +84,10 @@ def actor_for(
     most_bytes: int,
     longest_seconds: float,
 ) -> Actor:
-    """The actor that the action names, for ``most_bytes``; a kdamond works in that ``slot`` of the pool.
+    """The actor that the action names, for at most ``most_bytes``. A kdamond uses ``slot`` of the pool.
 
     Raises:
-        HostError: the domain has no cgroup, which the actor needs.
+        HostError: the actor needs the domain's cgroup, and there is none.
     """
     if action.actor is PageoutActor.DAMOS_FVADDR:
         return DamosFvaddr(kernel, pool, slot, action, most_bytes=most_bytes, lease_seconds=longest_seconds)
@@ -98,10 +101,10 @@ def actor_for(
 
 
 class MemcgReclaim:
-    """Ask the domain's cgroup for memory, a bounded bit at a time.
+    """Reclaims from the domain's cgroup (``memory.reclaim``), a bounded amount at a time.
 
-    The kernel chooses the pages, and checks each one's accessed bits before it takes it. ``pieces`` are
-    marked cold first, which sends reclaim there.
+    The kernel chooses the pages, and checks each page's accessed bits before it takes it. ``pieces`` are
+    marked cold first, so that reclaim considers them first.
     """
 
     warm_up_seconds = 0.0
@@ -117,7 +120,12 @@ class MemcgReclaim:
         self._left_bytes: int | None = None
 
     def start(self) -> None:
-        """See `Actor.start`."""
+        """See `Actor.start`. It marks the pieces cold, where there are any.
+
+        Raises:
+            HostError: the kernel refused.
+            Gone: the domain has ended.
+        """
         domain = self._action.domain
         if self._pieces:
             try:
@@ -126,7 +134,11 @@ class MemcgReclaim:
                 raise HostError(f"the kernel refused madvise for {domain.name}: {error.strerror}") from error
 
     def advance(self, pace: Pace, left_bytes: int) -> bool:
-        """See `Actor.step`: one request, however long the kernel takes for it, between two looks."""
+        """See `Actor.advance`. It makes one request, however long the kernel takes for it.
+
+        Raises:
+            HostError: the kernel refused, or swap and limits leave no room.
+        """
         left = left_bytes - _OVERSHOOT_BYTES
         if left <= 0:
             return False
@@ -143,11 +155,11 @@ class MemcgReclaim:
         return True
 
     def _room(self) -> int:
-        """What swap, and the limits of the group and of those above, still take.
+        """Bytes that swap, and the limits of the cgroup and of those above, still take.
 
         Raises:
-            HostError: nothing: with nowhere to put anonymous pages the kernel would take the files of QEMU.
-            OSError, ValueError: the group vanished, or its limits are no numbers.
+            HostError: 0 bytes. Without room for anonymous pages the kernel would reclaim QEMU's files.
+            OSError, ValueError: the cgroup vanished, or a limit is malformed.
         """
         room = read_swap_free(self._kernel) - _OVERSHOOT_BYTES
         if room <= 0:
@@ -160,10 +172,10 @@ class MemcgReclaim:
         return min(room, bound.room_bytes - _OVERSHOOT_BYTES)
 
     def _account(self, left_bytes: int) -> None:
-        """What is taken above what was allowed so far, since reclaim takes more than it is asked for."""
+        """Record what was taken beyond the request, because reclaim takes more than it is asked for."""
         taken = 0 if self._left_bytes is None else self._left_bytes - left_bytes
         ahead = max(0, self._ahead_bytes + taken - self._allowed_bytes)
         self._ahead_bytes = min(ahead, round(_MOST_AHEAD_SECONDS * self._action.max_bytes_per_second))
 
     def stop(self) -> None:
-        """See `Actor.stop`: nothing of it outlives a step."""
+        """See `Actor.stop`. Nothing of it runs between two calls."""

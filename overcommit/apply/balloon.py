@@ -1,4 +1,4 @@
-"""Move one balloon."""
+"""Resizes one balloon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from overcommit.units import MIB
 
 
 def move_balloon(context: ApplyContext, action: BalloonAction, domain: DomainFacts) -> Routine[Outcome]:
-    """Carry out one balloon action; never raises for what a guest does.
+    """Carry out one balloon action. What a guest does raises no error.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.

@@ -1,9 +1,9 @@
-"""Have a domain carry what it had before us.
+"""Stores in a domain's metadata the sizes that it had before this program changed them (its claim).
 
-The journal is of one host and one life of a domain. One that migrates, or is saved and started again, keeps
-its small balloon and begins a new life: by this whoever controls it then knows what is the guest's own
-(`overcommit.records.adoption`). As long as it stays nothing hangs on it: the journal, written first, has the
-way back.
+The journal is of one host and one incarnation of a domain. A domain that migrates, or is saved and started
+again, keeps its small balloon and gets a new incarnation. The claim then tells its controller what belongs to
+the guest (`overcommit.records.adoption`). While the domain stays, the claim is not needed: the journal,
+written first, has the original sizes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from overcommit.model.part import MemoryPart
 
 
 def write_claim(hypervisor: Hypervisor, part: MemoryPart, size: int) -> None:
-    """Write into the domain that this part of its memory had ``size`` bytes before us.
+    """Write into the domain's metadata that this part of its memory had ``size`` bytes.
 
     Raises:
         HostError: the hypervisor refused.
@@ -25,7 +25,9 @@ def write_claim(hypervisor: Hypervisor, part: MemoryPart, size: int) -> None:
 
 
 def drop(hypervisor: Hypervisor, part: MemoryPart) -> None:
-    """Take it out of there: before it is given that size, so that no crash in between leaves it there.
+    """Remove the claim of this part.
+
+    It is removed before the size is restored, so that no crash leaves it there.
 
     Raises:
         HostError: the hypervisor refused.

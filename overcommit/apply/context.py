@@ -1,4 +1,4 @@
-"""What an executor works with and what it tells while it works."""
+"""What an action works with, and how it reports progress."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Held(NamedTuple):
     swapped_bytes: int
 
     def given_up(self, now: Held) -> Held:
-        """What of it the host no longer holds.
+        """The bytes that the host no longer holds.
 
-        What came back from swap, or went there, has changed its place only: that is given up in neither.
+        Memory that went to swap, or came back, only moved: it counts in neither figure.
         """
         freed = max(0, self.resident_bytes - now.resident_bytes)
         gone = self.resident_bytes + self.swapped_bytes - now.resident_bytes - now.swapped_bytes
@@ -36,7 +36,7 @@ class Held(NamedTuple):
 
 
 class NodesNow(NamedTuple):
-    """Memory nodes, and the bytes that guests can get there."""
+    """Memory nodes, and the bytes that guests can get on each."""
 
     nodes: tuple[MemoryNode, ...]
     free_bytes: Mapping[int, int]
@@ -48,10 +48,10 @@ def _never() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyContext:
-    """The outside world of one apply; ``progress`` gets a sentence now and then.
+    """The outside world of one apply. ``progress`` gets a sentence now and then.
 
-    ``stop_because`` is asked at each look for why the work must end before its time, None while it may go on.
-    What is under way then ends at once and leaves things whole; giving back goes on.
+    ``stop_because`` is called regularly; it returns why the work must end early, or None. The current work
+    then ends at once and leaves a consistent state. Giving memory back goes on.
     """
 
     kernel: Kernel
@@ -62,18 +62,23 @@ class ApplyContext:
     stop_because: Callable[[], str | None] = _never
 
     def require_alive(self, domain: DomainFacts) -> None:
-        """Raise `Gone` unless the domain's process is still the one we know."""
+        """Check that the domain's process is still the same.
+
+        Raises:
+            Gone: it is not.
+        """
         incarnation = domain.incarnation
         if read_start_time(self.kernel, incarnation.pid) != incarnation.start_time:
             raise Gone(f"domain {domain.name} was restarted")
 
     def unwilling(self, domain: DomainFacts) -> str | None:
-        """Why the domain must be left alone now, None when it may be worked on.
+        """Why nothing may be done to the domain now; None: something may.
 
-        A guest that is paused, or held by a migration or backup, touches nothing: all of it would look idle.
+        A guest that is paused, or busy with a migration or backup, accesses nothing, so all of it would look
+        idle.
 
         Raises:
-            HostError: libvirt does not say.
+            HostError: libvirt does not tell.
         """
         uuid = domain.incarnation.uuid
         try:
@@ -86,27 +91,32 @@ class ApplyContext:
         return f"the domain is busy with {busy_with}" if busy_with else None
 
     def require_willing(self, domain: DomainFacts) -> None:
-        """Raise `HostError` unless the domain may be worked on; `Gone` when it was restarted."""
+        """Check that something may be done to the domain now.
+
+        Raises:
+            HostError: nothing may be done to it; the message says why.
+            Gone: it was restarted.
+        """
         self.require_alive(domain)
         if reason := self.unwilling(domain):
             raise HostError(reason)
 
     def resident_bytes(self, domain: DomainFacts) -> int:
-        """How much the host holds of the domain now.
+        """The domain's resident bytes now.
 
         Raises:
-            Gone: the domain left; what was read may be somebody else's, who got its pid.
+            Gone: the domain has ended; the figure may be of another process with its pid.
         """
         resident = self.kernel.count_resident(domain.incarnation.pid, domain.ram)
         self.require_alive(domain)
         return resident
 
     def held(self, domain: DomainFacts) -> Held:
-        """What the host holds of the domain now, in memory and in swap.
+        """The domain's bytes in memory and in swap now.
 
         Raises:
-            Gone: the domain left; what was read may be somebody else's, who got its pid.
-            HostError: it cannot be read.
+            Gone: the domain has ended; the figures may be of another process with its pid.
+            HostError: they cannot be read.
         """
         residency = self._residency(domain)
         self.require_alive(domain)
@@ -120,10 +130,10 @@ class ApplyContext:
             raise HostError(f"cannot read the memory of domain {domain.name}: {error.strerror}") from error
 
     def limits(self, domain: DomainFacts) -> Limits:
-        """What bounds the domain now; nothing does that has no cgroup.
+        """The limits of the domain now; none without a cgroup.
 
         Raises:
-            Gone: the domain left.
+            Gone: the domain has ended.
             HostError: its limits cannot be read.
         """
         if domain.cgroup is None:
@@ -137,15 +147,15 @@ class ApplyContext:
             ) from error
 
     def nodes(self) -> NodesNow:
-        """The host's memory nodes now, and what is free there for guests."""
+        """The host's memory nodes now, with the bytes that guests can get there."""
         found, _ = read_nodes(self.kernel)
         return NodesNow(found, {node.nid: node.free_bytes + node.droppable_bytes for node in found})
 
     def cgroup(self, domain: DomainFacts) -> CgroupMemory | None:
-        """The domain's cgroup figures now.
+        """The domain's cgroup figures now; None: it has no cgroup.
 
         Raises:
-            Gone: the domain left.
+            Gone: the domain has ended.
             HostError: its cgroup cannot be read.
         """
         try:

@@ -1,8 +1,6 @@
-"""Move cold memory to a slower memory node, or what is in use there back, in one bounded pulse.
+"""Moves cold memory to a slower memory node, or memory in use back, and checks it by the cgroup's figures.
 
-It is checked against the cgroup's own figures.
-
-Where memory lies is no configuration, and there is nothing to put back: it stays the guest's, and memory.
+The place of memory is not a setting, so there is nothing to restore. It stays the guest's, and resident.
 """
 
 from __future__ import annotations
@@ -23,10 +21,10 @@ from overcommit.units import MIB, format_ratio, format_size
 
 _POLL_SECONDS = 1.0
 _SETTLING_SECONDS = 5.0
-"""Before that, a share of time spent waiting says little."""
+"""Before this time PSI as a share of time is not meaningful."""
 _LONGEST_SECONDS = 300.0
 _WARM_UP_SECONDS = (2 * RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
-"""A region must be idle for so long before each of the two looks at its pages."""
+"""A region must be idle for this long before each of the two checks of its pages."""
 _IDLE_SECONDS = 8.0
 _ENOUGH_SHARE = 0.9
 
@@ -34,7 +32,7 @@ _ENOUGH_SHARE = 0.9
 def demote(
     context: ApplyContext, pool: DamonPool, action: DemotionAction, domain: DomainFacts, *, slot: int
 ) -> Routine[Outcome]:
-    """Carry out one demotion or recall by a kdamond in that slot, which is off when this returns.
+    """Carry out one demotion or recall by a kdamond in ``slot``, which is off when this returns.
 
     Raises:
         HostError: the journal cannot be written.
@@ -82,7 +80,7 @@ def demote(
 
 
 def _ranges(action: DemotionAction, domain: DomainFacts) -> tuple[Range, ...]:
-    """Where to look: at what the plan chose, and all of guest RAM for a recall."""
+    """The ranges to check: the plan's pieces, and all of guest RAM for a recall."""
     if action.recall_to is not None:
         return domain.ram
     return normalise(Range(piece.start, piece.end) for piece in action.pieces)
@@ -105,7 +103,10 @@ def _on_node(context: ApplyContext, action: DemotionAction, cgroup: CgroupMemory
 
 
 def _stop(pool: DamonPool, slot: int) -> str | None:
-    """Turn the kdamond off; what kept it on is no reason not to measure what it did."""
+    """Turn the kdamond off.
+
+    Returns an error instead of raising it, so that the result is measured all the same.
+    """
     try:
         pool.stop(slot)
     except HostError as error:
@@ -121,9 +122,9 @@ def _follow(
     cgroup: CgroupMemory | None,
     first_look: float,
 ) -> Routine[str]:
-    """Let the kdamond work until all is moved or nothing more of it moves; returns why it ended.
+    """Let the kdamond work until all is moved or nothing more moves. Returns why it ended.
 
-    The floor plays no part, as nothing leaves memory.
+    No floor applies, because nothing leaves memory.
     """
     began = context.clock.monotonic()
     most_moved, still = 0, Standstill(began, grace_seconds=_WARM_UP_SECONDS + first_look)
@@ -156,7 +157,7 @@ def _follow(
 
 
 def _stall_ratio(start: CgroupMemory | None, now: CgroupMemory | None, seconds: float) -> float | None:
-    """Share of the time since the start in which the domain stalled on memory; None: unreadable."""
+    """The share of time since the start in which the domain waited for memory; None: could not be read."""
     if start is None or start.pressure is None or now is None or now.pressure is None:
         return None
     return (now.pressure.some_total_seconds - start.pressure.some_total_seconds) / seconds

@@ -40,16 +40,16 @@ MOST_AT_ONCE = 4
 """Domains that memory is taken from at a time."""
 _MOST_TEXT, _MOST_BLOCKS = 2048, 1024
 _SETTLE_SECONDS = 2.0
-"""Between what guests give themselves and page-out, so that each counter belongs to one mechanism only."""
+"""The pause between memory that guests give and page-out, so that each counter belongs to one mechanism."""
 
 
 def carry_out_one(
     context: ApplyContext, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int
 ) -> Routine[Outcome]:
-    """Do one action, on the domain that it is about; None for KSM, which is the host's.
+    """Carry out one action on its domain; None for KSM, which is the host's.
 
-    Where it takes a kdamond, that is in this ``slot`` of the pool, which is claimed and large enough by then.
-    That it is begun is on record before it begins; who notes its end settles that (`Control.note`).
+    An action that needs a kdamond uses ``slot`` of the pool, which is already claimed. The start is on record
+    before the action starts. Whoever notes its end settles that record (`Control.note`).
 
     Raises:
         HostError: the journal cannot be written.
@@ -80,10 +80,10 @@ def _steps(
 
 
 def begin(context: ApplyContext, action: Action, domain: DomainFacts | None) -> None:
-    """Put on record that an action begins.
+    """Record that an action starts.
 
     Raises:
-        HostError: the disk refuses. A guest gets its memory back all the same.
+        HostError: the disk refuses, and the action takes memory. Giving memory back does not need the record.
     """
     resident = None
     if domain is not None:

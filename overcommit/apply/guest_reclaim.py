@@ -1,4 +1,4 @@
-"""Turn DAMON_RECLAIM on in a guest through its agent, and put it back as it was."""
+"""Turns DAMON_RECLAIM on in a guest through its agent, and restores its settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WATERMARKS = {"wmarks_high": "1000", "wmarks_mid": "999", "wmarks_low": "50"}
 def reclaim_inside(
     context: ApplyContext, action: GuestReclaimAction, domain: DomainFacts
 ) -> Routine[Outcome]:
-    """Carry out one such action; never raises for what a guest does. It does not wait for what it brings.
+    """Carry out one such action. What a guest does raises no error. It does not wait for the effect.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
@@ -64,10 +64,10 @@ def reclaim_inside(
 
 
 def put_back(kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestReclaimSet) -> str:
-    """Give a guest back the parameters it had, but for those that somebody else changed since.
+    """Restore the guest's parameters, except those that somebody else changed since.
 
     Raises:
-        HostError: its agent does not help.
+        HostError: its agent fails.
     """
     name = record.domain.name
     try:

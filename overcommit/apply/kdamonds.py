@@ -1,4 +1,7 @@
-"""Kdamonds that page out: never let take more than is left, whatever becomes of us or of the guest."""
+"""Kdamonds that page out.
+
+They are never allowed to take more than is left, also when this program or the guest ends.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +27,25 @@ from overcommit.model.ranges import Range, chop, intersect, normalise, total_siz
 from overcommit.units import MIB, PAGE_SIZE
 
 _PADDR_WINDOWS = 32
-"""In about so many seconds of page-out by physical addresses one is done."""
+"""A page-out by physical addresses takes about this many seconds."""
 _PORTION_SECONDS = 20
-"""What a kdamond gets at a time takes as long at the pace of the plan."""
+"""A kdamond gets as many bytes at a time as take this long at the plan's pace."""
 _LOOK_STEPS = 5
-"""How often it is asked what is left of that."""
+"""Every this many steps the rest of the portion is measured."""
 _LEFT_SHARE = 0.1
-"""Little enough to go on with the next."""
+"""The rest of a portion below which the next portion starts."""
 _CHUNK_BYTES = 2 * MIB
 _TOO_MUCH_BYTES = MIB
-"""A kdamond that may take so much more than is left is given less: the guest gave memory itself meanwhile."""
+"""If a kdamond may take this much more than is left, it gets less: the guest gave memory itself meanwhile."""
 
 
 def ranges_of(action: PageoutAction) -> tuple[Range, ...]:
-    """The addresses of its pieces."""
+    """The addresses of the action's pieces."""
     return normalise(Range(piece.start, piece.end) for piece in action.pieces)
 
 
 def _portions(ranges: tuple[Range, ...], size: int) -> Iterator[tuple[Range, ...]]:
-    """The same addresses in several parts of about that size."""
+    """The same addresses in parts of about that size."""
     portion: list[Range] = []
     for chunk in chop(ranges, _CHUNK_BYTES):
         if portion and total_size(portion) + chunk.size > size:
@@ -53,7 +56,7 @@ def _portions(ranges: tuple[Range, ...], size: int) -> Iterator[tuple[Range, ...
 
 
 def _still_held(kernel: Kernel, pid: int, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
-    """The chunks of which the host still holds at least half; all when there are none."""
+    """The chunks that are at least half resident; all where there are none."""
     resident = kernel.residency(pid, ranges).resident
     chunks = chop(ranges, _CHUNK_BYTES)
     held = normalise(c for c in chunks if 2 * total_size(intersect((c,), resident)) >= c.size)
@@ -61,7 +64,7 @@ def _still_held(kernel: Kernel, pid: int, ranges: tuple[Range, ...]) -> tuple[Ra
 
 
 def _that_hold(kernel: Kernel, pid: int, ranges: tuple[Range, ...], most_bytes: int) -> tuple[Range, ...]:
-    """The first of these addresses, of which the host holds no more than that."""
+    """The first of these addresses, with at most ``most_bytes`` resident."""
     resident = kernel.residency(pid, ranges).resident
     chosen: list[Range] = []
     left = most_bytes
@@ -76,11 +79,12 @@ def _that_hold(kernel: Kernel, pid: int, ranges: tuple[Range, ...], most_bytes: 
 
 
 class _PacedKdamond:
-    """A kdamond that works or rests as the pace says.
+    """A kdamond that works or pauses as the pace says.
 
-    Where DAMON has the tuner for it, it is told the domain's pain. Else it is stopped and made anew: a
-    ``commit`` of another quota begins a new aggregation up to Linux 6.17, in which nothing is taken, and
-    on 6.12 page-outs stood still after a few of them (docs/adr/0005). Likewise one that is not to be ``fed``.
+    Where DAMON has the goal tuner, it gets the domain's SLO figure. Otherwise it is stopped and started anew.
+    A ``commit`` of another quota starts a new aggregation up to Linux 6.17, in which nothing is taken, and on
+    6.12 page-outs stopped after a few commits (docs/adr/0005). A kdamond that is not to be ``fed`` is started
+    anew too.
     """
 
     def __init__(self, pool: DamonPool, slot: int, make: Callable[[], Kdamond], *, fed: bool = True) -> None:
@@ -98,7 +102,7 @@ class _PacedKdamond:
         self._kdamond = kdamond
 
     def keep(self, pace: Pace) -> None:
-        """Have it work or rest.
+        """Let it work or pause.
 
         Raises:
             HostError: the kernel refused, or the kdamond has ended.
@@ -123,11 +127,11 @@ class _PacedKdamond:
 
 
 class DamosFvaddr:
-    """A kdamond over the chosen pieces, which pages out what is still idle in its own view.
+    """A kdamond over the chosen pieces, which pages out what is idle in its own monitoring.
 
-    It cannot take more than the pieces hold, and works by itself between the steps. It gets the pieces a
-    portion at a time, so that without us the kernel ends it in time, and never more of them than hold what is
-    left: what the guest gives itself meanwhile cannot be taken once more.
+    It cannot take more than the pieces hold, and works by itself between calls. It gets the pieces in
+    portions, so that the kernel ends it in time without this program. It never gets more pieces than hold
+    what is left, because the guest may give memory by itself meanwhile.
     """
 
     warm_up_seconds = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
@@ -172,7 +176,7 @@ class DamosFvaddr:
         self._kdamond.start()
 
     def advance(self, pace: Pace, left_bytes: int) -> bool:
-        """See `Actor.step`: the kernel does the work."""
+        """See `Actor.advance`. The kernel does the work."""
         self._left_bytes = left_bytes
         self._steps += pace.pain <= 1.0  # while it rests nothing is done of it
         if len(self._portions) > 1 and self._is_out():
@@ -187,11 +191,11 @@ class DamosFvaddr:
 
     @property
     def ahead(self) -> bool:
-        """Nothing of a portion moves before it has been looked at for long enough."""
+        """See `Actor.ahead`. Nothing of a portion moves before it was monitored for long enough."""
         return self._steps <= self.warm_up_seconds
 
     def _is_out(self) -> bool:
-        """Whether the portion at hand is done: little of it is left, or it had the time that it takes."""
+        """Whether the present portion is done: little of it is left, or its time is over."""
         if self._steps >= self.warm_up_seconds + 1.5 * _PORTION_SECONDS:
             return True
         if self._steps % _LOOK_STEPS:
@@ -201,7 +205,7 @@ class DamosFvaddr:
         return left <= _LEFT_SHARE * total_size(portion)
 
     def _has_too_much(self) -> bool:
-        """Whether what it was given holds more than is left."""
+        """Whether its portion holds more than is left."""
         most = self._left_bytes + _TOO_MUCH_BYTES
         if total_size(self._given) <= most:
             return False
@@ -215,8 +219,8 @@ class DamosFvaddr:
 class DamosPaddr:
     """A kdamond over physical memory, for pages of the domain's cgroup only.
 
-    It knows nothing of the chosen pieces. It is let take a portion at a time, and no more than that if we
-    die: the kernel ends no page-out for its time as long as there is enough to page out.
+    It does not know the chosen pieces. It gets a portion at a time, and takes no more than that if this
+    program ends: while there is enough to page out, the kernel does not end it by time.
     """
 
     warm_up_seconds = DamosFvaddr.warm_up_seconds
@@ -255,7 +259,12 @@ class DamosPaddr:
         )
 
     def start(self) -> None:
-        """See `Actor.start`."""
+        """See `Actor.start`.
+
+        Raises:
+            HostError: this kernel cannot bound a scheme by passes (before Linux 7.0), or it refused.
+            Conflict: the slot belongs to somebody else.
+        """
         if not self._capabilities.snapshot_limit:
             raise HostError(
                 "this kernel cannot bound a page-out by physical address (Linux 7.0 can)",
@@ -264,7 +273,7 @@ class DamosPaddr:
         self._kdamond.start()
 
     def advance(self, pace: Pace, left_bytes: int) -> bool:
-        """See `Actor.step`: the kernel does the work."""
+        """See `Actor.advance`. The kernel does the work."""
         self._left_bytes = left_bytes
         if left_bytes < self._quota:
             return False
@@ -276,9 +285,10 @@ class DamosPaddr:
         return True
 
     def _may_take_too_much(self) -> bool:
-        """Whether more of the portion may still be taken than is left.
+        """Whether the rest of the portion is more than is left.
 
-        What went to swap was taken of it; what left memory otherwise the guest gave itself.
+        Memory that went to swap counts as taken from the portion. Memory that left otherwise was given by the
+        guest.
         """
         if self._portion_bytes <= self._left_bytes + _TOO_MUCH_BYTES:
             return False
@@ -293,7 +303,10 @@ class DamosPaddr:
 
     @property
     def ahead(self) -> bool:
-        """Nothing moves before it has been looked at for long enough, and after the portion is taken."""
+        """See `Actor.ahead`.
+
+        Nothing moves before it was monitored for long enough, and after the portion is taken.
+        """
         taken = self._begun_with - self._left_bytes
         return self._steps <= self.warm_up_seconds or taken > self._portion_bytes - MIB
 

@@ -1,4 +1,4 @@
-"""Start KSM, and put it back: one switch and its pace, for the whole host."""
+"""Starts KSM, and restores it: one switch and its scan rate, for the whole host."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from overcommit.units import format_size
 _WATCHED_SECONDS = 30.0
 _POLL_SECONDS = 2.0
 _ENOUGH_SCANS = 3
-"""A page is merged when two scans found it the same; a third one merges with what the second did."""
+"""A page is merged when two scans found it the same. A third one merges with the results of the second."""
 _PAGES_TO_SCAN = "pages_to_scan"
 _UNADVISED_PAGES = "100"
-"""What the kernel sets when its advisor is turned off (DEFAULT_PAGES_TO_SCAN, mm/ksm.c)."""
+"""The kernel's value when its advisor is turned off (DEFAULT_PAGES_TO_SCAN, mm/ksm.c)."""
 
 
 def start_merging(context: ApplyContext, action: KsmAction) -> Routine[Outcome]:
-    """Carry it out, and look for a while at what comes of it; merging goes on when this returns.
+    """Carry out the action, and watch the effect for a while. Merging goes on when this returns.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
@@ -64,16 +64,16 @@ def start_merging(context: ApplyContext, action: KsmAction) -> Routine[Outcome]:
 
 
 def stop_merging(kernel: Kernel, record: KsmStarted) -> str:
-    """Put back each file that still is as we set it; idempotent.
+    """Restore each file that still has this program's value. Idempotent.
 
-    What is merged stays so until it is written to: to unmerge it (``run`` 2) would take all that memory at
-    once, which may be what a full host has not.
+    Merged pages stay merged until they are written. To unmerge them (``run`` 2) would take all that memory at
+    once, which a full host may not have.
 
     Returns:
-        A sentence about what was put back.
+        A sentence about what was restored.
 
     Raises:
-        HostError: the kernel refused, and some are not back yet.
+        HostError: the kernel refused, and some files are not restored yet.
     """
     changed, kept = [], []
     try:
@@ -124,7 +124,7 @@ def _require(kernel: Kernel, wanted: KsmRun) -> KsmFacts:
 
 
 def _undone(context: ApplyContext, entry: Entry, record: KsmStarted) -> str:
-    """Put back at once what was written before it failed; what cannot be stays in the journal."""
+    """Restore at once what was written before a failure. What cannot be restored stays in the journal."""
     try:
         stop_merging(context.kernel, record)
         context.generation.settle(entry)

@@ -1,31 +1,32 @@
-"""How fast a page-out may go: as fast as the domain does not feel it. Pure.
+"""The rate of a page-out: as fast as the domain's SLO allows. Pure.
 
-Additive increase, multiplicative decrease: while the domain is comfortable the rate rises by a step each
-second, while it is in pain the rate halves, and between the two it stays, or begins again at its slowest: a
-guest that always reads a little back would keep a rest for ever. Once there was pain the step is a quarter as
-large: a page is missed seconds after it was taken, and the rate rises on until then. It never leaves 0 to the
-policy's bound, so it cannot swing ever wider, and it rises from wherever it is, so no bad moment is held
-against the domain for ever.
+Additive increase, multiplicative decrease. While the domain is comfortable the rate rises by a step each
+second. While it exceeds its SLO the rate halves. Between the two the rate stays; from 0 it starts again at
+its slowest, otherwise a guest that always reads a little back would stop it for ever. Once the SLO was
+exceeded the step is a quarter as large: a page is missed seconds after it was taken, and the rate rises until
+then. The rate stays between 0 and the policy's bound, so its swings are bounded. It rises from its present
+value, so a bad moment has no lasting effect.
 
-**Pain** is the larger of two figures, each as a share of what the domain's class allows (1 is the bound):
+The **pressure** on the domain (``pain`` in the code) is the larger of two figures, each as a share of what
+the domain's class allows (1 is the bound):
 
-- *Stall*: PSI some of the domain's cgroup in the last ten seconds. Less says little about a share of time.
+- *Stall*: PSI some of the domain's cgroup in the last ten seconds. A shorter time gives no meaningful share.
 - *Promotions*: the domain's pages that came back from swap in the last minute, against ``slo.promotions`` of
-  its working set. The figure is one per minute (Google's far memory) and is judged over one: carried forward
-  from a second, a single page would be 60 a minute, and 0.2 % of a working set of 64 MiB are 33. So a burst
-  counts once, as what it is, and is forgotten a minute later.
+  its working set. The figure is defined per minute (Google's far memory) and is measured over one.
+  Extrapolated from a second, a single page would be 60 a minute, and 0.2 % of a working set of 64 MiB are 33.
+  So a burst counts once, at its size, for one minute.
 
-Time before we looked counts as calm in both.
+Time before the first sample counts as calm in both.
 
-A small working set makes the bound smaller than chance: a few pages are always allowed
+For a small working set the bound is smaller than chance, so a few pages are always allowed
 (`overcommit.model.pain`).
 
-Pain ends a page-out in two cases only. Either it goes on although nothing was taken for
-`_LONGEST_PAIN_SECONDS`: then the speed was not the reason. This is judged over ten seconds, so that what
-came back at the beginning of the rest does not count. Or the budget is spent: more has come back than the
-bound allows in the longest time that a page-out lasts (`_BUDGET_MINUTES`), and more than `_WRONG_SHARE` of
-what was taken. Then the guess what is cold was wrong, at any speed. The first alone is no reason: 300 pages
-are five minutes' worth of a small guest's bound, and little where 40 000 were taken.
+Pressure ends a page-out in two cases only. First, it goes on although nothing was taken for
+`_LONGEST_PAIN_SECONDS`; then the rate was not the reason. This is measured over ten seconds, so that what
+came back at the beginning of the pause does not count. Second, the budget is spent: more has come back than
+the bound allows in the longest time of a page-out (`_BUDGET_MINUTES`), and more than `_WRONG_SHARE` of what
+was taken. Then the classification as cold was wrong, at any rate. The first part alone is no reason: 300
+pages are five minutes' worth of a small guest's bound, and little where 40 000 were taken.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ from overcommit.units import MIB, PAGE_SIZE, format_ratio
 
 _STALL_SECONDS, _PROMOTION_SECONDS = 10.0, 60.0
 _FIRST_SHARE, _BOLD_STEP, _WARY_STEP, _LEAST_SHARE = 1 / 8, 1 / 16, 1 / 64, 1 / 32
-"""Of the policy's bound: the rate to begin with, the steps up, and what is not worth going on with."""
+"""Shares of the policy's bound: the first rate, the two steps up, and the rate below which a page-out is not
+worth going on with.
+"""
 _LONGEST_PAIN_SECONDS = 15.0
 _BUDGET_MINUTES, _WRONG_SHARE = 5.0, 0.05
 
 
 class PaceSample(NamedTuple):
-    """What happened to the domain in the ``seconds`` since the last one."""
+    """What was measured of the domain in the ``seconds`` since the last sample."""
 
     seconds: float
     stalled_seconds: float
@@ -55,10 +58,10 @@ class PaceSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast to go now, and what it rests on; `after` each look comes the next one.
+    """The present rate, with the samples behind it. `after` returns the state of the next sample.
 
-    ``samples`` are the latest, newest first. ``resting_seconds`` is for how long the rate has been 0,
-    ``wary`` whether there was ever pain.
+    ``samples`` are the latest, newest first. ``resting_seconds`` is how long the rate has been 0. ``wary``:
+    the SLO was exceeded before.
     """
 
     bounds: PainBounds
@@ -71,12 +74,12 @@ class Pace:
 
     @classmethod
     def begin(cls, bounds: PainBounds, max_bytes_per_second: int) -> Pace:
-        """The pace of a page-out that has not done anything yet."""
+        """The state of a page-out that has not started yet."""
         first = max(_least(max_bytes_per_second), round(max_bytes_per_second * _FIRST_SHARE))
         return cls(bounds=bounds, max_bytes_per_second=max_bytes_per_second, bytes_per_second=first)
 
     def after(self, sample: PaceSample) -> Pace:
-        """The pace from now on."""
+        """The state after one more sample."""
         known = dataclasses.replace(self, samples=_latest((sample, *self.samples)))
         rate = _next_rate(known, sample.seconds)
         return dataclasses.replace(
@@ -89,7 +92,7 @@ class Pace:
 
     @property
     def pain(self) -> float:
-        """What the domain feels, as a share of what it may feel."""
+        """The larger of the two figures, as a share of its bound."""
         return max(
             pain_of(self.stall, self.bounds.psi_some),
             pain_of(self.promotions_per_minute, self.bounds.promoted_pages_per_minute),
@@ -97,7 +100,7 @@ class Pace:
 
     @property
     def stall(self) -> float:
-        """Share of time in which the domain stalled on memory of late."""
+        """The share of recent time in which the domain waited for memory (PSI some)."""
         return (
             _sum(((sample.stalled_seconds, sample.seconds) for sample in self.samples), _STALL_SECONDS)
             / _STALL_SECONDS
@@ -110,12 +113,12 @@ class Pace:
 
     @property
     def slowed(self) -> bool:
-        """Whether that little is moved may be our doing."""
+        """Whether the pace may be why little is moved."""
         return self.bytes_per_second == 0 or self.pain > 1.0
 
     @property
     def why_slow(self) -> str:
-        """Which bound is nearest, in words."""
+        """The figure nearest to its bound, in words."""
         if pain_of(self.stall, self.bounds.psi_some) >= self.pain:
             limit = format_ratio(self.bounds.psi_some)
             return f"memory pressure of the domain {format_ratio(self.stall)}, limit {limit}"
@@ -125,7 +128,7 @@ class Pace:
         )
 
     def hopeless(self, freed_bytes: int) -> str | None:
-        """Why the page-out must end that has freed so much, None while it may go on."""
+        """Why a page-out that has freed so much must end; None: it may go on."""
         allowed = self.bounds.promoted_pages_per_minute * _BUDGET_MINUTES
         budget = max(allowed, _WRONG_SHARE * freed_bytes / PAGE_SIZE)
         if self.promoted_pages > budget:
@@ -152,12 +155,12 @@ def _next_rate(pace: Pace, seconds: float) -> int:
 
 
 def _least(max_bytes_per_second: int) -> int:
-    """The slowest rate but 0: so slow that still something is seen to move."""
+    """The slowest rate above 0, at which progress is still measurable."""
     return min(max_bytes_per_second, max(MIB, round(max_bytes_per_second * _LEAST_SHARE)))
 
 
 def _latest(samples: tuple[PaceSample, ...]) -> tuple[PaceSample, ...]:
-    """As many as cover the longer window."""
+    """As many samples as cover the longer window."""
     covered, count = 0.0, 0
     while count < len(samples) and covered < _PROMOTION_SECONDS:
         covered += samples[count].seconds
@@ -166,7 +169,7 @@ def _latest(samples: tuple[PaceSample, ...]) -> tuple[PaceSample, ...]:
 
 
 def _sum(values: Iterable[tuple[float, float]], seconds: float) -> float:
-    """Of ``(value, seconds)``, newest first, what fell into the last ``seconds``."""
+    """The part of ``(value, seconds)`` pairs, newest first, that falls into the last ``seconds``."""
     total = 0.0
     for value, lasted in values:
         if seconds <= 0:

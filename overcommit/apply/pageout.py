@@ -1,4 +1,4 @@
-"""One bounded pulse of page-out, checked against the host's own counters and paced by the domain's pain."""
+"""One page-out with bounded size and time, checked by the host's counters and paced by the domain's SLO."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from overcommit.units import MIB, format_size
 
 _POLL_SECONDS = 1.0
 _IDLE_SECONDS = 8.0
-"""An actor that moved nothing for this long, though it might have, has nothing left to move."""
+"""An actor that could move memory and moved none for this long has nothing left to move."""
 _LONGEST_SECONDS = 300.0
 _ENOUGH_SHARE = 0.9
 
@@ -25,9 +25,9 @@ _ENOUGH_SHARE = 0.9
 def page_out(
     context: ApplyContext, pool: DamonPool, action: PageoutAction, domain: DomainFacts, *, slot: int
 ) -> Routine[Outcome]:
-    """Carry out one page-out action with the actor it names; nothing is at work any more when this returns.
+    """Carry out one page-out action with its actor, which has stopped when this returns.
 
-    A kdamond works in that ``slot`` of the pool.
+    A kdamond uses ``slot`` of the pool.
 
     Raises:
         HostError: the journal cannot be written.
@@ -96,7 +96,7 @@ def _first_pace(action: PageoutAction) -> Pace:
 
 
 def _stop(actor: Actor) -> str | None:
-    """End the actor; what kept it from ending is no reason not to measure what it did."""
+    """Stop the actor. Returns an error instead of raising it, so that the result is measured all the same."""
     try:
         actor.stop()
     except HostError as error:
@@ -113,9 +113,9 @@ def _follow(
     resident_before: int,
     cgroup: CgroupMemory | None,
 ) -> Routine[tuple[bool, str]]:
-    """Let the actor work until it is done; returns whether that was all it could do, and why it ended.
+    """Let the actor work until it is done. Returns whether it did all it could, and why it ended.
 
-    What the guest gives itself meanwhile counts: it is not to come below what is ``wanted``, however it does.
+    Memory that the guest gives by itself meanwhile counts: together no more than ``wanted`` bytes leave it.
     """
     pace = _first_pace(action)
     began = last = context.clock.monotonic()
@@ -154,7 +154,7 @@ def _follow(
 
 
 def _pace_sample(before: CgroupMemory | None, now: CgroupMemory | None, seconds: float) -> PaceSample | None:
-    """What the domain felt between two readings; None: unreadable."""
+    """What was measured of the domain between two readings; None: could not be read."""
     if before is None or before.pressure is None or now is None or now.pressure is None:
         return None
     return PaceSample(
@@ -165,6 +165,6 @@ def _pace_sample(before: CgroupMemory | None, now: CgroupMemory | None, seconds:
 
 
 def promoted_since(context: ApplyContext, domain: DomainFacts, start: CgroupMemory | None) -> int:
-    """Pages of the domain that were read back since the start."""
+    """Pages of the domain that came back from swap since the start."""
     now = context.cgroup(domain)
     return now.promoted_pages - start.promoted_pages if start and now else 0

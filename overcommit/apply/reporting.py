@@ -1,4 +1,4 @@
-"""Have a guest compact its free memory, and see what its free page reporting gives the host then."""
+"""Has a guest compact its free memory, and measures what free page reporting then frees on the host."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from overcommit.units import MIB, format_size
 
 COMPACT_MEMORY = "/proc/sys/vm/compact_memory"
 _COMPACT_SECONDS = 60
-"""The kernel answers when it is through all memory."""
+"""The deadline of the compaction. The kernel answers when it has gone through all memory."""
 _POLL_SECONDS = 1.0
 _IDLE_SECONDS = 6.0
-"""Free page reporting begins 2 s after something became free, and goes on while there is more."""
+"""Free page reporting starts 2 s after memory became free, and goes on while there is more."""
 _LONGEST_SECONDS = 300.0
 
 
 def compact_inside(context: ApplyContext, action: ReportingAction, domain: DomainFacts) -> Routine[Outcome]:
-    """Carry out one compaction; never raises for what a guest does.
+    """Carry out one compaction. What a guest does raises no error.
 
-    It leaves nothing to undo: the guest has its memory as before, and takes it from the host when it needs
-    it.
+    There is nothing to undo: the guest has its memory as before, and gets it from the host when it needs it.
     """
     began = context.clock.monotonic()
     freed, failure, stopped_by = 0, None, None
@@ -53,10 +52,11 @@ def compact_inside(context: ApplyContext, action: ReportingAction, domain: Domai
 def _watch(
     context: ApplyContext, action: ReportingAction, domain: DomainFacts, before: int
 ) -> Routine[tuple[int, str | None, str | None]]:
-    """Wait until residency settles.
+    """Wait until residency no longer falls.
 
     Returns:
-        How far it fell; that it had not settled yet, None if it had; and why it was stopped before that.
+        The bytes by which it fell; a text if it was still falling, otherwise None; and why it was stopped
+        early, or None.
     """
     step = worthwhile(domain.definition.maximum_bytes)
     began = context.clock.monotonic()

@@ -1,6 +1,6 @@
-"""Change how much memory a guest has: down in steps, with proof that the host got it; up at once.
+"""Changes how much memory a guest has: down in steps that are verified on the host, up at once.
 
-A guest is watched for pain after each step. What sets its size is its balloon or a virtio-mem device.
+The guest's pressure is checked after each step. Its size is set by its balloon or a virtio-mem device.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _STUCK_SECONDS = 30.0
 _STEP_SECONDS = 300.0
 _POLL_SECONDS = 1.0
 _STEP_SHARE = 0.125
-"""Of the guest's size per step: a guest that must drop cache gets time to, and we get time to see pain."""
+"""The share of the guest's size per step. The guest gets time to drop cache, and pressure time to show."""
 _PHANTOM_SHARE = 0.5
-"""A guest that gave what it should, while the host got less than this, gets its memory back (S6)."""
+"""If the guest gave its memory and the host got less than this share, the guest gets its memory back (S6)."""
 
 REBOOTS = "the guest reboots"
 SizeAction = BalloonAction | VirtioMemAction
@@ -43,9 +43,9 @@ SizeAction = BalloonAction | VirtioMemAction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resizable:
-    """What is moved, in whole units.
+    """A part of a domain's memory that is resized in whole units.
 
-    ``boots``: whether what is said of its size is old, for the guest boots; None: that is never so.
+    ``boots``: whether the reported size may be old because the guest is booting; None: it is never old.
     """
 
     part: MemoryPart
@@ -61,9 +61,9 @@ class Resizable:
 
 
 class _End(NamedTuple):
-    """How it ended, why, what size was left (None: untouched), and what the guest did wrong.
+    """How the resizing ended: status, reason, the final size (None: unchanged), and the guest's fault.
 
-    One that was ``stopped`` on its way says nothing of the guest.
+    ``stopped``: it was stopped on its way, which says nothing about the guest.
     """
 
     status: Status
@@ -74,7 +74,7 @@ class _End(NamedTuple):
 
 
 class _Observation(NamedTuple):
-    """The size, what the guest says it has available (None: nothing in time), and why to stop."""
+    """The size, the guest's available memory (None: not reported in time), and why to stop."""
 
     size: int
     usable: int | None
@@ -84,12 +84,12 @@ class _Observation(NamedTuple):
 def grow(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable
 ) -> Routine[Outcome]:
-    """Give the guest its memory at once: it is short, or boots. Whether it touches it is its own affair.
+    """Give the guest memory at once. It is short, or boots. Whether it uses the memory is not checked.
 
-    A journal that takes no more is no reason to keep a guest short of what restore would give it anyway.
+    A journal that accepts no record does not stop this, if restore would give the same memory back.
 
     Raises:
-        HostError: the journal cannot be written, and has no way back; nothing was changed then.
+        HostError: the journal cannot be written, and has no record to restore from; nothing was changed then.
     """
     began = context.clock.monotonic()
     reached, asked = action.before_bytes, action
@@ -145,10 +145,10 @@ def grow(
 def _within_limits(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable
 ) -> tuple[SizeAction, str]:
-    """The action as far as its limits and memory nodes let the guest use what it gets, and what to say.
+    """The action, cut to what limits and memory nodes allow now, and a text about that.
 
-    They may have been lowered, or others may have taken what was left, since it was planned. What gives a
-    guest all that it had before us is not bounded: it had that under the same limits.
+    The limits may have been lowered, or others may have taken the room, since the plan was made. Giving a
+    guest all that it had originally is not bounded, because it had that under the same limits.
 
     Raises:
         HostError: they leave it nothing, or cannot be read.
@@ -173,7 +173,7 @@ def _within_limits(
 def shrink(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable
 ) -> Routine[Outcome]:
-    """Take the action's memory; never raises for what a guest does.
+    """Take the action's memory. What a guest does raises no error.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
@@ -221,7 +221,7 @@ def _is_phantom(given: Held, action: SizeAction, before: Held, guest: int, left_
 
 
 def _guest_bytes(context: ApplyContext, domain: DomainFacts) -> int:
-    """What the guest has now: an action before this one may have changed it since it was looked at."""
+    """The guest's present memory, which an earlier action of the plan may have changed."""
     uuid, most = domain.incarnation.uuid, domain.definition.maximum_bytes
     actual = read_balloon(context.hypervisor, uuid, now=context.clock.now(), most_bytes=most).actual_bytes
     if not domain.definition.virtio_mem:
@@ -230,9 +230,9 @@ def _guest_bytes(context: ApplyContext, domain: DomainFacts) -> int:
 
 
 def _due(action: SizeAction, before: int, guest: int, left_at: int) -> int:
-    """What the host must have got: of the guest's new size no more can be resident.
+    """The least that the host must have got: no more than the guest's new size can be resident.
 
-    Of virtio-mem also what the plan was sure of, but for blocks that were not given.
+    For virtio-mem also the plan's expected bytes, less blocks that were not unplugged.
     """
     due = min(before, guest) - (guest - action.before_bytes + left_at)
     if isinstance(action, VirtioMemAction):
@@ -243,10 +243,10 @@ def _due(action: SizeAction, before: int, guest: int, left_at: int) -> int:
 def _shrink_stepwise(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable, guest: int
 ) -> Routine[_End]:
-    """Go down step by step.
+    """Shrink step by step.
 
-    Whatever ends it early, no target is left that the guest has not reached: it would keep trying, against
-    its own pain, with nobody watching.
+    If it ends early, the target is set to the reached size. Otherwise the guest would go on to shrink, under
+    pressure, without supervision.
     """
     step = max(round(_STEP_SHARE * guest), 32 * MIB)
     step = max(step // resizable.unit_bytes, 1) * resizable.unit_bytes
@@ -294,13 +294,13 @@ def _leave(
     *,
     told: int,
 ) -> str:
-    """Leave the part above where it was to go, and have the journal know it, for later plans look there.
+    """Leave the part at a size above its target, and record that for later plans.
 
     Returns:
-        What is to be said of a journal that takes no more. The way back is in it already.
+        A text about a journal that accepts no record. The original size is in it already.
 
     Raises:
-        HostError: libvirt does not set it; it stays where it was ``told`` to go.
+        HostError: libvirt does not set the size; the target stays at ``told``.
     """
     context.require_alive(domain)
     unnoted = _note(context, resizable, action, size)
@@ -315,7 +315,7 @@ def _leave(
 
 
 def _tell_domain(context: ApplyContext, resizable: Resizable, size: int) -> None:
-    """Have it carry what it had before us, as long as it is to have less; one that cannot stays without."""
+    """Write the claim while the size is below the original. Where that fails, the domain has no claim."""
     baseline = context.generation.way_back(resizable.part)
     with contextlib.suppress(HostError):
         if baseline is not None and size < baseline:
@@ -341,7 +341,7 @@ def _note(context: ApplyContext, resizable: Resizable, action: SizeAction, size:
 def _wait_for_size(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable, target: int
 ) -> Routine[_Observation]:
-    """Wait until the size is reached or stands still, then for what the guest says *after* that."""
+    """Wait until the size is reached or no longer changes, then for statistics that are newer than that."""
     best = action.before_bytes
     began = moved_at = context.clock.monotonic()
     settled_at: float | None = None

@@ -1,4 +1,4 @@
-"""Put back what the journal says is outstanding. Idempotent; needs libvirt for guests only."""
+"""Restores what is outstanding in the journal. Idempotent. Needs libvirt for guests only."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from overcommit.units import MIB, format_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What was put back, and what could not be, as sentences.
+    """What was restored, and what could not be, as sentences.
 
-    ``under_way`` is what guests were still taking back when they were not waited for any longer. Nothing
-    more need be done for it; the journal keeps it until a later restore has seen it there.
+    ``under_way`` is memory that guests were still taking back at the end of the wait. Nothing more has to be
+    done for it. The journal keeps it until a later restore finds it done.
     """
 
     done: tuple[str, ...]
@@ -60,8 +60,8 @@ def restore(
 ) -> Restored:
     """Undo every outstanding entry of generation ``since`` and later, newest first.
 
-    Entries of an earlier boot are settled without touching anything: neither kdamonds nor QEMU processes
-    nor KSM's settings survive a boot. ``connect`` is called only when something of a guest is to be put back.
+    Entries of an earlier boot are settled without a change: neither kdamonds nor QEMU processes nor KSM's
+    settings survive a boot. ``connect`` is called only if something of a guest must be restored.
     """
     boot_id = read_boot_id(kernel)
     done: list[str] = []
@@ -107,7 +107,7 @@ def restore(
 def _as_claimed(
     connect: Callable[[], Hypervisor], which: MemoryPart, history: Sequence[tuple[Entry, GuestRecord]]
 ) -> list[tuple[Entry, GuestRecord]]:
-    """The same, but where the domain carries that it had more: the line that said so may be lost."""
+    """The same, or more where the domain's claim says that it had more: the journal's line may be lost."""
     entry, oldest = history[-1]
     with contextlib.suppress(OvercommitError, OSError, ValueError):
         definition = read_definition(connect(), which.domain.uuid).definition
@@ -118,7 +118,7 @@ def _as_claimed(
 
 
 def _set_aside(journal: Journal, fault: Fault, since: int) -> tuple[str, bool]:
-    """Put a damaged file out of the way once nothing is left in it; what is to be said, if that is all.
+    """Set a damaged file aside when nothing of it is outstanding. Returns a text, and whether that is all.
 
     A last line that was cut short describes nothing that was done.
     """
@@ -137,7 +137,7 @@ def _set_aside(journal: Journal, fault: Fault, since: int) -> tuple[str, bool]:
 
 
 def _own_sizes(outstanding: Iterable[Entry], boot_id: str) -> dict[MemoryPart, int]:
-    """What each balloon and device had before us; the entries are newest first."""
+    """The original size of each balloon and device. The entries are newest first."""
     return {
         entry.record.part: entry.record.before_bytes
         for entry in outstanding
@@ -146,7 +146,7 @@ def _own_sizes(outstanding: Iterable[Entry], boot_id: str) -> dict[MemoryPart, i
 
 
 def _settle(journal: Journal, entries: Iterable[Entry]) -> Iterator[str]:
-    """Note each as undone; says what the disk refuses, for another restore to do it."""
+    """Settle each entry. Yields what the disk refuses, which another restore repeats."""
     for entry in entries:
         try:
             journal.settle(entry)
@@ -163,7 +163,7 @@ def _give_all_back(
     own: Mapping[MemoryPart, int],
     progress: Callable[[str], None],
 ) -> Restored:
-    """Balloons and memory devices, as far as that goes; ``own`` is what they had before us."""
+    """Restore balloons and memory devices as far as possible. ``own`` are their original sizes."""
     done: list[str] = []
     left: list[str] = []
     under_way: list[str] = []
@@ -187,7 +187,7 @@ def _give_all_back(
 def _together(
     returning: Mapping[MemoryPart, Routine[Returned]], clock: Clock
 ) -> Iterator[tuple[MemoryPart, Returned | OvercommitError]]:
-    """All guests take back what is theirs at the same time; how each ended, as it does."""
+    """Let all guests take memory back at the same time. Yields how each ended, as it ends."""
     left = dict(returning)
     while left:
         pauses = []
@@ -208,7 +208,7 @@ def _together(
 def _put_back_settings(
     kernel: Kernel, connect: Callable[[], Hypervisor], record: GuestReclaimSet | KsmStarted
 ) -> tuple[str, bool]:
-    """What is told of a guest's parameters or KSM's, and whether that is all that is to be done."""
+    """Restore a guest's parameters or KSM. Returns a text, and whether all is restored."""
     try:
         if isinstance(record, KsmStarted):
             return stop_merging(kernel, record), True
@@ -227,10 +227,10 @@ def _give_back(
     own: int,
     progress: Callable[[str], None],
 ) -> Routine[Returned]:
-    """Give a domain the size that its balloon, or one device, had before the oldest of these changes.
+    """Restore the size that a domain's balloon, or one device, had before the oldest of these changes.
 
-    ``history`` is newest first. A size outside of what our changes can have left (down to the lowest of them)
-    is somebody else's decision. As long as that is less than its ``own``, it carries on what it had.
+    ``history`` is newest first. A size that these changes cannot have left (below the lowest of them) was set
+    by somebody else, and is kept. While the size is below the domain's ``own``, the claim stays.
     """
     oldest, lowest = history[-1], min(record.after_bytes for record in history)
     domain = oldest.domain

@@ -1,4 +1,4 @@
-"""Wait until a guest has taken back what it may have again: for as long as it goes on taking."""
+"""Waits until a guest has taken back its memory, while it makes progress."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from overcommit.errors import HostError
 from overcommit.units import MIB, format_size
 
 NUDGE_SECONDS = 10.0
-"""One that has taken no more for so long is asked again."""
+"""A guest without progress for this long is asked again."""
 STILL_SECONDS = 60.0
-"""One that has taken no more for so long does not take it."""
+"""A guest without progress for this long has failed."""
 LONGEST_SECONDS = 240.0
-"""Less than systemd's patience with overcommitd's end (TimeoutStopSec)."""
+"""Less than systemd's timeout for the end of overcommitd (TimeoutStopSec)."""
 _POLL_SECONDS = 0.5
 
 
 class Nudge:
-    """Has a balloon on its way up say where it is, when it seems to stand still.
+    """Makes a growing balloon report its size when it seems to stop.
 
-    A driver that starts anew after a reset, and is asked for what it has, tells nothing, and QEMU goes on
-    saying what the guest had before (`update_balloon_size_func` of Linux 6.12 and 7.3; QEMU 10.0 resets no
-    size). Asked for a little less, and then for all of it again, it tells both.
+    A driver that starts anew after a reset, and is asked for the size that it has, reports nothing, and QEMU
+    keeps the size from before (`update_balloon_size_func` of Linux 6.12 and 7.3; QEMU 10.0 resets no size).
+    If it is asked for a little less, and then for all again, it reports both.
     """
 
     def __init__(
@@ -40,10 +40,13 @@ class Nudge:
         self._asked_less = False
 
     def look(self, reached: int) -> bool:
-        """Take in what libvirt says that it has; whether it cannot tell yet, for the guest boots.
+        """Check the size that libvirt reports.
+
+        Returns:
+            Whether the size is not reliable yet, because the guest boots.
 
         Raises:
-            HostError: libvirt does not say, or sets no size.
+            HostError: libvirt does not tell, or sets no size.
         """
         now, boots = self._clock.monotonic(), self._boots()
         moved = reached >= self._best + MIB
@@ -58,7 +61,10 @@ class Nudge:
         return boots
 
     def end(self) -> None:
-        """It may have all of it, if it was asked for less: so little that it is no matter if that fails."""
+        """Ask for all of it, if it was asked for less.
+
+        A failure is ignored, because the difference is small.
+        """
         if self._asked_less:
             self._asked_less = False
             with contextlib.suppress(HostError):
@@ -66,7 +72,10 @@ class Nudge:
 
 
 class Returned(NamedTuple):
-    """How it ended, as a sentence; ``under_way``: the guest was still taking when we ceased to wait."""
+    """How it ended, as a sentence.
+
+    ``under_way``: the guest was still taking memory at the end of the wait.
+    """
 
     sentence: str
     under_way: bool = False
@@ -81,10 +90,10 @@ def returned(
     tolerance: int,
     nudge: Nudge | None = None,
 ) -> Routine[Returned]:
-    """Wait for a size that was asked for; less by the ``tolerance`` will do. One that boots is no laggard.
+    """Wait for a requested size, less the ``tolerance``. A guest that boots is given more time.
 
     Raises:
-        HostError: the guest stands still; and what ``size`` and ``nudge`` raise.
+        HostError: the guest makes no progress; and what ``size`` and ``nudge`` raise.
     """
     began = moved_at = clock.monotonic()
     best = -1

@@ -1,4 +1,4 @@
-"""Work that waits without blocking: so one thread can do several things, and see to each now and then."""
+"""Work that waits without blocking, so that one thread can do several things in turn."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ _COUNTED_SECONDS = 2.0
 _BUSY_SECONDS, _AGAIN_SECONDS = 20.0, 2.0
 
 Routine = Generator[float, None, _T]
-"""Yields for how many seconds it wants to wait, and returns what came of it.
+"""Yields the seconds that it wants to wait, and returns its result.
 
-It is resumed when they have passed, or later; earlier only when its context says to stop. It reads the time
-from its clock, and never from how often it was resumed. Whoever closes it, or throws into it, before its end
-gets what an interruption at that wait always left: nothing at work, and in the journal what there is to undo.
+It is resumed after that time, or later; earlier only when its context says to stop. It reads the time from
+its clock, and does not count resumptions. If it is closed, or an exception is thrown into it, it leaves the
+same state as an interruption of the wait: nothing runs, and the journal has what there is to undo.
 """
 
 
 class Standstill:
-    """For how many ``seconds`` nothing has moved, as far as somebody looked.
+    """The ``seconds`` without progress, as far as it was checked.
 
-    Where the host is so busy that looks are far apart, the time between two of them counts as a moment: what
-    was not looked at, and not asked for meanwhile, cannot be said to stand still. Below 0 nothing is expected
-    to move yet.
+    On a busy host checks are far apart. Then the time between two checks counts as a moment, because a lack
+    of progress cannot be concluded from time without a check. Negative: no progress is expected yet.
     """
 
     def __init__(self, now: float, *, grace_seconds: float = 0.0) -> None:
@@ -36,14 +35,14 @@ class Standstill:
         self.seconds = -grace_seconds
 
     def look(self, now: float, *, moved: bool) -> None:
-        """One look."""
+        """Record one check."""
         self.seconds += min(now - self._looked_at, _COUNTED_SECONDS)
         self._looked_at = now
         if moved:
             self.seconds = min(self.seconds, 0.0)
 
     def excuse(self, grace_seconds: float) -> None:
-        """Something else is the reason: it begins anew, and nothing is expected for so long."""
+        """Start anew, and expect no progress for ``grace_seconds``: there is another reason."""
         self.seconds = min(self.seconds, -grace_seconds)
 
 
@@ -141,10 +140,10 @@ class _Lanes:
 def once_damon_is_free(
     begin: Callable[[], None], clock: Clock, stop_because: Callable[[], str | None]
 ) -> Routine[None]:
-    """Begin something; where somebody has DAMON locked, again and again, without blocking in between.
+    """Start something. While somebody has DAMON locked, try again, without blocking in between.
 
     Raises:
-        HostError: it is to stop, or DAMON stayed locked (`Busy`); and what ``begin`` raises.
+        HostError: it must stop, or DAMON stayed locked (`Busy`); and what ``begin`` raises.
         Conflict: what ``begin`` raises, or DAMON stayed locked.
     """
     deadline = clock.monotonic() + _BUSY_SECONDS

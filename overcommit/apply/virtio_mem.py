@@ -1,4 +1,4 @@
-"""Resize one virtio-mem device, and give it back the size it had."""
+"""Resizes one virtio-mem device, and restores its size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from overcommit.units import format_size
 
 
 def resize(context: ApplyContext, action: VirtioMemAction, domain: DomainFacts) -> Routine[Outcome]:
-    """Carry out one action on a device; never raises for what a guest does.
+    """Carry out one action on a device. What a guest does raises no error.
 
     Raises:
         HostError: the journal cannot be written; nothing was changed then.
@@ -38,12 +38,12 @@ def resize(context: ApplyContext, action: VirtioMemAction, domain: DomainFacts) 
 def plug_back(
     hypervisor: Hypervisor, clock: Clock, change: MemoryDeviceResized, lowest: int
 ) -> Routine[Returned]:
-    """Request what was requested before ``change``, unless somebody else resized the device since.
+    """Request the size from before ``change``, unless somebody else resized the device since.
 
-    Our own changes can have left anything between that and ``lowest``.
+    This program's changes can have left any size between that and ``lowest``.
 
     Raises:
-        Gone: the domain is not running any more.
+        Gone: the domain no longer runs.
         HostError: the guest takes no more of it.
     """
     uuid, alias, before = change.domain.uuid, change.device, change.before_bytes

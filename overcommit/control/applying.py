@@ -1,4 +1,4 @@
-"""Apply a plan: refuse a stale one, do it, remember each end, report what the host got."""
+"""Applies a plan: refuses a stale one, carries it out, records each end, and reports what the host got."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from overcommit.plan.promises import aimed
 def do(
     operation: Operation, plan: Plan, listener: ActionListener, *, reserving: Reservation | None = None
 ) -> Report:
-    """Do the plan if it is fresh; each action's end is remembered before it is told.
+    """Carry out the plan if it is fresh. Each action's end is recorded before it is reported.
 
-    ``reserving`` is aimed at, as it was when the plan was made.
+    ``reserving`` is the reservation that the plan was made for, if any.
 
     Returns:
-        What came of it. Where an error or an interruption ended it after an action was over, that is its
-        ``failure``.
+        The report. If an error or an interruption ended it after an action was over, that is its ``failure``.
 
     Raises:
-        StalePlan: the world moved since the plan was made.
+        StalePlan: the host changed since the plan was made.
         Conflict: DAMON belongs to somebody else.
         HostError: the journal cannot be written, and nothing was done.
     """

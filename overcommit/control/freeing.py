@@ -1,4 +1,4 @@
-"""Free memory for a reservation in rounds: look, plan for what is missing, apply, look again."""
+"""Frees memory for a reservation in rounds: observe, plan for what is missing, apply, observe again."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _PAUSE_SECONDS = 10.0
 
 
 class Face(Protocol):
-    """Whom `free` tells what it does, and asks."""
+    """The user interface of `free`."""
 
     @property
     def listener(self) -> Listener:
-        """Is told where it stands."""
+        """Gets the progress."""
         ...
 
     @property
     def teller(self) -> ActionListener:
-        """Is told about each action of a round."""
+        """Gets each action of a round."""
         ...
 
     def accept(self, plan: Plan, *, first: bool) -> None:
-        """Show what a round is about to do; ``first``: ask whether to go on like that.
+        """Show what a round is about to do. ``first``: ask for consent.
 
         Raises:
-            Refused: the operator does not want it.
+            Refused: the operator does not consent.
             UsageError: there is nobody to answer.
         """
         ...
@@ -49,7 +49,7 @@ class Face(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """No round begins ``timeout_seconds`` after the beginning; ``observe_for``: see `Scope`."""
+    """No round starts more than ``timeout_seconds`` after the beginning. ``observe_for``: see `Scope`."""
 
     timeout_seconds: float
     observe_for: float | None
@@ -57,9 +57,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What is still missing, what was freed for it, and what stood in the way of more.
+    """What is still missing, what was freed, and what stood in the way of more.
 
-    Where the operator ended it, ``interruption`` is still to be raised.
+    If the operator interrupted it, ``interruption`` must still be raised.
     """
 
     missing_bytes: int
@@ -69,16 +69,17 @@ class Result:
 
 
 def free(operation: Operation, wish: Wish, limits: Limits, face: Face) -> Result:
-    """Free memory until a wish can be granted.
+    """Free memory until a reservation can be granted.
 
-    Nothing is taken from the domain that it is for: that would have to be given back at once. An error after
-    something was freed ends it, and is the first of the obstacles; so does the operator who interrupts it.
+    Nothing is taken from the domain that it is for, because that would have to be given back at once. An
+    error, or an interruption by the operator, after something was freed ends it, and is the first of the
+    obstacles.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
         HostError: the journal cannot be written.
-        UsageError: there is something to ask, and nobody to answer.
-        Refused: the host does not have so much, or the operator does not want it.
+        UsageError: consent is needed, and there is nobody to answer.
+        Refused: the host does not have so much, or the operator does not consent.
     """
     clock = operation.control.clock
     deadline = clock.monotonic() + limits.timeout_seconds
@@ -130,7 +131,7 @@ def free(operation: Operation, wish: Wish, limits: Limits, face: Face) -> Result
 
 
 def _say_news(listener: Listener, said: tuple[str, ...], says: tuple[str, ...]) -> tuple[str, ...]:
-    """Say what is missing and why, where that is not what was said last."""
+    """Report what is missing and why, unless that was reported last. Returns what was reported last."""
     if says != said:
         listener.say(says[0])
         for obstacle in says[1:]:
@@ -139,7 +140,7 @@ def _say_news(listener: Listener, said: tuple[str, ...], says: tuple[str, ...]) 
 
 
 def _do_unless_stale(operation: Operation, plan: Plan, scope: Scope, face: Face) -> Report | None:
-    """A guest may go its own way between the plan and its first action; the next round sees that."""
+    """Apply the plan. A guest may have changed since the plan was made; the next round sees that."""
     try:
         return do(operation, plan, face.teller, reserving=scope.reserving)
     except StalePlan as stale:
@@ -148,10 +149,10 @@ def _do_unless_stale(operation: Operation, plan: Plan, scope: Scope, face: Face)
 
 
 def require_possible(operation: Operation, wish: Wish) -> Standing:
-    """What is missing for the promise now, and the part of it that is not taken already.
+    """What is missing for the reservation now, and the part of it that is not taken already.
 
     Raises:
-        Refused: it could not be kept whatever is freed.
+        Refused: it cannot be met, whatever is freed.
     """
     control = operation.control
     snapshot = observe(control.kernel, operation.hypervisor, control.clock)

@@ -1,4 +1,4 @@
-"""Which of the things that there are somebody means, by name or UUID, and what is nearest to a slip."""
+"""Finds the domain or word that somebody means, by name or UUID, and the nearest one to a misspelled word."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from overcommit.display import plain
 from overcommit.errors import UsageError
 
 _ALIKE = 0.5
-"""As `difflib` measures it; of several the most alike is named."""
+"""The least similarity, as `difflib` measures it."""
 _MOST_NAMED = 10
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """What of the known words was probably meant, None where none is near."""
+    """The known word that was probably meant; None: none is similar."""
     by_folded = {each.casefold(): each for each in known}
     folded = word.casefold()
     if folded in by_folded:
@@ -26,12 +26,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def names_of(words: Sequence[str], running: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of the domains that are meant; ``running`` has those that run, by UUID.
+    """The names of the domains that the words mean. ``running`` has the running ones by UUID.
 
-    A word that is the UUID of one means that one, whatever others are called.
+    A word that is the UUID of a domain means that domain, whatever others are called.
 
     Raises:
-        UsageError: the first word that no running domain has.
+        UsageError: no running domain has this name or UUID; the first such word is named.
     """
     names = set(running.values())
     found = []

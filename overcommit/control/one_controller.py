@@ -1,4 +1,4 @@
-"""What it takes to be the one controller of a host, for whoever is: a verb, or the daemon."""
+"""The rights and duties of the one controller of a host, be it a verb or the daemon."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ from overcommit.records.ledger import Ledger
 from overcommit.units import MIB, format_size
 
 MEND = "overcommitctl restore puts back what it can, and sets the damaged file aside"
-"""What helps against a damaged journal."""
+"""The hint for a damaged journal."""
 DIED = "interrupted: its controller died"
-"""What is said of an action of which nobody told the end."""
+"""The detail of an action whose end was not recorded."""
 _MOST_ROUNDS = 3
-"""What `compaction` puts on disk first, it settles the next time."""
+"""The most passes of `compaction`. What one pass writes to disk, the next one settles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """The kernel and the clock, the undo journal with its lock, and the memory beside it.
+    """The kernel and the clock, the undo journal with its lock, and the ledger.
 
-    ``log`` is told of events, for whoever runs this.
+    ``say`` gets sentences for whoever runs this.
     """
 
     kernel: Kernel
@@ -64,9 +64,9 @@ class Control:
 
     @contextmanager
     def generation(self, command: str) -> Iterator[Generation]:
-        """Be the only controller, clean up after one that died, and open a generation.
+        """Become the only controller, clean up after one that ended without doing so, and open a generation.
 
-        A generation in which nothing stays changed is not kept.
+        A generation that left nothing changed is not kept.
         """
         self.journal.lock()
         try:
@@ -80,7 +80,7 @@ class Control:
 
     @contextmanager
     def opened(self, command: str) -> Iterator[Generation]:
-        """See `generation`; for who is the only controller already."""
+        """See `generation`; for a process that is the only controller already."""
         generation = self.journal.begin(
             command, boot_id=read_boot_id(self.kernel), started_at=self.clock.now()
         )
@@ -93,13 +93,13 @@ class Control:
                 self.journal.discard(generation)
 
     def require_whole(self, refused: Generation | None = None) -> None:
-        """Return when all of the undo journal that counts in this boot can be read; else nothing is taken.
+        """Check that every line of the undo journal that matters in this boot can be read.
 
-        A generation that the disk ``refused`` something must take records again, too.
+        Also check that a generation whose record the disk ``refused`` accepts records again.
 
         Raises:
             Refused: a line cannot be read; it is named.
-            JournalFailed: the disk refuses still.
+            JournalFailed: the disk still refuses.
         """
         if refused is not None:
             refused.require_writable()
@@ -107,27 +107,27 @@ class Control:
             raise Refused(f"no memory is taken, because the undo journal is damaged: {fault}", hint=MEND)
 
     def require_damon(self, *, take_over: bool) -> None:
-        """Refuse before anything is touched when DAMON belongs to somebody else.
+        """Check that DAMON does not belong to somebody else, before anything is changed.
 
-        What a dead controller of ours left is cleaned up first, by `generation`, and not held against us.
+        What an earlier controller of this program left is cleaned up before, by `generation`.
 
         Raises:
             Conflict: somebody else uses DAMON.
-            Unsupported: no DAMON, or not root.
+            Unsupported: there is no DAMON, or this is not root.
         """
         if not self.left_in_damon():
             require_free(self.kernel, take_over=take_over)
 
     def left_in_damon(self) -> list[Entry]:
-        """What is still to be given back of this boot's DAMON; an earlier boot's is gone with that boot."""
+        """Entries of DAMON that are outstanding in this boot. Those of an earlier boot ended with it."""
         return [e for e in self.in_force() if not isinstance(e.record, (*OF_GUESTS, KsmStarted))]
 
     def ksm_generation(self) -> int | None:
-        """The generation that started KSM in this boot, and has not been restored."""
+        """The generation that started KSM in this boot, and is not restored; None: none."""
         return next((e.generation for e in self.in_force() if isinstance(e.record, KsmStarted)), None)
 
     def in_force(self) -> list[Entry]:
-        """What is outstanding of this boot."""
+        """The outstanding entries of this boot."""
         return of_boot(self.journal.outstanding(), read_boot_id(self.kernel))
 
     def past(self, now: float) -> Past:
@@ -146,10 +146,10 @@ class Control:
         )
 
     def adopt(self, generation: Generation, domains: Sequence[DomainFacts]) -> bool:
-        """Put on record here what domains gave elsewhere; ``domains`` as just observed.
+        """Record here what domains gave elsewhere. ``domains`` are as just observed.
 
         Returns:
-            Whether the past is another now.
+            Whether the past has changed.
         """
         adopted = False
         with contextlib.suppress(JournalFailed):  # told by whoever has something to change
@@ -162,14 +162,13 @@ class Control:
         return adopted
 
     def tidy(self, generation: Generation, domains: Sequence[DomainFacts], *, at_rest: bool) -> bool:
-        """Keep the journal short while a generation stays open for long, and complete (see `adopt`).
+        """Keep the journal of a long generation short, and complete (see `adopt`).
 
-        ``domains`` are as just observed.
-
-        A disk that refuses is told by whoever has something to record. ``at_rest``: nothing is at work.
+        ``domains`` are as just observed. ``at_rest``: no action is running. A disk that refuses is reported
+        by the next action that needs a record.
 
         Returns:
-            Whether the past is another now.
+            Whether the past has changed.
         """
         as_one = {g.number for g in self.journal.generations() if g.command == generation.command}
         tidied = self.adopt(generation, domains)
@@ -211,7 +210,7 @@ class Control:
             return False  # nobody knows; the next time may tell
 
     def note(self, outcome: Outcome, generation: Generation, policy: Policy) -> None:
-        """Remember how an action ended."""
+        """Record how an action ended."""
         self.ledger.note(
             event_of(
                 outcome,
@@ -225,9 +224,11 @@ class Control:
         self._settle_begun(outcome.action)
 
     def note_interrupted(self, why: str, action: Action | None = None) -> None:
-        """Remember how actions ended of which nobody told the end, or that one; ``why`` it ended so.
+        """Record the end of actions whose end was not recorded, or of the given one.
 
-        To be called by the only controller, when none of them is at work.
+        ``why`` is the reason.
+
+        Only the controller may call this, while none of these actions is running.
         """
         for entry in self.journal.begun():
             if action is None or _is_begun(entry, action):
@@ -235,7 +236,7 @@ class Control:
                 self._settle(entry)
 
     def interrupted(self, entry: Entry, why: str) -> Event:
-        """What became of an action that was begun, as far as the host still shows it."""
+        """The event of an action that was started and not ended, as far as its effect can still be read."""
         begun = entry.record
         assert isinstance(begun, ActionBegun)
         gone = None
@@ -262,7 +263,7 @@ class Control:
         )
 
     def _now_in_memory(self, begun: ActionBegun) -> tuple[int, int] | None:
-        """What is resident of the domain, and in swap; None: it does not live that life any more."""
+        """The domain's resident bytes, and those in swap; None: the incarnation has ended."""
         incarnation = begun.domain
         try:
             if incarnation is None or read_start_time(self.kernel, incarnation.pid) != incarnation.start_time:
@@ -286,7 +287,7 @@ class Control:
             self.log.tell(events.record_fault(str(error)))
 
     def happened(self, kind: str, status: Status, detail: str, **about: Any) -> Event:
-        """What this run did besides actions, as an event of now."""
+        """An event of now about something besides actions."""
         return Event(
             at=self.clock.now(),
             boot_id=read_boot_id(self.kernel),
@@ -298,7 +299,7 @@ class Control:
         )
 
     def clean_up_damon(self) -> tuple[str, ...]:
-        """Give back what is left of DAMON: by one that died, for we hold the lock, or failed to.
+        """Return what is left of DAMON by a controller that ended, or that failed to return it.
 
         Returns:
             A sentence for each thing that was put back.

@@ -1,4 +1,4 @@
-"""What the use cases work with, and whom they tell about it."""
+"""What the use cases need, and whom they report to."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from overcommit.records.journal import Generation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One piece of work of the one controller: libvirt, the open generation, the policy in force.
+    """One piece of work of the controller: libvirt, the open generation, the policy in force.
 
-    ``take_over``: modules of the kernel that use DAMON are moved aside, and put back by restore.
+    ``take_over``: kernel modules that use DAMON are moved aside, and restored later.
     """
 
     control: Control
@@ -28,14 +28,14 @@ class Operation:
 
 
 class Listener(Protocol):
-    """Whom a use case tells where it stands; each face has its own."""
+    """Gets the progress of a use case. The CLI and the daemon each have their own."""
 
     def say(self, sentence: str) -> None:
-        """A step that has begun or ended."""
+        """A step has started or ended."""
         ...
 
     def progress(self, sentence: str) -> None:
-        """Where the current step stands; only the latest matters."""
+        """The state of the current step. Only the latest sentence matters."""
         ...
 
     def done(self) -> None:
@@ -47,7 +47,7 @@ class ActionListener(Protocol):
     """Whom `overcommit.control.applying.do` tells about each action; several are at work at a time."""
 
     def started(self, action: Action) -> None:
-        """An action begins."""
+        """An action starts."""
         ...
 
     def progress(self, action: Action, sentence: str) -> None:
@@ -55,5 +55,5 @@ class ActionListener(Protocol):
         ...
 
     def finished(self, outcome: Outcome) -> None:
-        """It has ended, and that is on record."""
+        """The action has ended, and that is on record."""
         ...

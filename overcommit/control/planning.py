@@ -1,4 +1,4 @@
-"""Make a plan: observe, watch, classify, plan. What verbs and the daemon share."""
+"""Makes a plan: observe, watch, classify, plan. Shared by the verbs and the daemon."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _SHORT_LOOK_SECONDS = 5 * WINDOW_SECONDS
 
 
 def select(snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
-    """Only the domains named, or meant by their UUID (all when none is).
+    """The snapshot with only the domains of these names or UUIDs; all, where there are none.
 
     Raises:
-        UsageError: no such running domain.
+        UsageError: there is no such running domain.
     """
     if not names:
         return snapshot
@@ -48,11 +48,11 @@ def select(snapshot: Snapshot, names: Sequence[str]) -> Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Which domains a plan is about, and what it aims at.
+    """Which domains a plan is about, and for what.
 
-    ``names``: names or UUIDs, all domains when there is none. The domain to ``leave_out`` gives nothing.
-    ``observe_for`` is how long to watch, in seconds; None: as long as the classes ask for. ``reserving`` is
-    aimed at as if it were promised.
+    ``names`` are names or UUIDs; empty: all domains. The domain ``leave_out`` gives nothing. ``observe_for``
+    is how long to watch in seconds; None: as long as the classes need. ``reserving`` is planned for as if it
+    were reserved.
     """
 
     names: tuple[str, ...] = ()
@@ -63,10 +63,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a plan rests on beside the snapshot, by UUID or by life of a domain.
+    """What a plan needs beside the snapshot, by UUID or by incarnation.
 
-    ``host_idle`` is what the watch saw of the host's own memory, ``pains`` what hurts guests that gave
-    memory, ``only`` the domains that it is about.
+    ``host_idle`` is the watch of the host's memory. ``pains`` is why guests that gave memory are under
+    pressure. ``only`` are the domains that the plan is about.
     """
 
     heats: Mapping[str, Heat]
@@ -80,7 +80,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A plan, with the policy and the past that it was made by: with what is being reserved in them."""
+    """A plan, with the policy and the past behind it, which include what is being reserved."""
 
     plan: Plan
     policy: Policy
@@ -96,7 +96,7 @@ class Decision:
 def decide(
     snapshot: Snapshot, policy: Policy, past: Past, evidence: Evidence, *, reserving: Reservation | None
 ) -> Decision:
-    """Plan. The one place where a plan is made of what was seen. Pure."""
+    """Make the plan. The only place where a plan is made from what was seen. Pure."""
     policy, past = aimed(policy, past, reserving)
     heat = None
     if evidence.host_idle is not None:
@@ -125,18 +125,19 @@ def complete(
     migration: bool | None,
     meant: Collection[Incarnation] | None = None,
 ) -> Snapshot:
-    """With what agents say where a class lets them be asked, and what this kernel's DAMON can do."""
+    """The snapshot with the agents' answers, where a class allows it, and with DAMON's ability to migrate."""
     host = dataclasses.replace(snapshot.host, migration=migration)
     snapshot = dataclasses.replace(snapshot, host=host)
     return ask_agents(snapshot, hypervisor, policy, meant)
 
 
 def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
-    """Watch the domains, look at everything once more, and plan.
+    """Watch the domains, read everything once more, and plan.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
-        UsageError: an unknown domain.
+        HostError: no domain could be watched.
+        UsageError: there is no such domain.
     """
     control, policy = operation.control, operation.policy
     before = observe(control.kernel, operation.hypervisor, control.clock)
@@ -179,7 +180,7 @@ def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
 def _watch(
     operation: Operation, domains: Sequence[DomainFacts], seconds: float, listener: Listener
 ) -> tuple[Watched, bool]:
-    """What was seen, and whether this kernel's DAMON can move a domain's memory to another node."""
+    """The result of the watch, and whether this kernel's DAMON can move memory to another node."""
     control = operation.control
     with DamonPool(control.kernel, control.journal, operation.generation) as pool:
         pool.acquire(len(domains) + 1, take_over=operation.take_over)  # one for the host
@@ -204,7 +205,7 @@ def _watch(
 
 
 def _long_enough(snapshot: Snapshot, domains: Sequence[DomainFacts], policy: Policy) -> float:
-    """Long enough for the classes of those domains whose cold memory could go anywhere at all."""
+    """The longest watch that the classes need, of domains whose cold memory could be moved at all."""
     needed = []
     for domain in domains:
         of = policy.class_of(domain)
@@ -217,7 +218,7 @@ def _long_enough(snapshot: Snapshot, domains: Sequence[DomainFacts], policy: Pol
 def _heats(
     first: Snapshot, now: Snapshot, watched: Watched, policy: Policy
 ) -> tuple[dict[str, Heat], tuple[Gap, ...]]:
-    """What was seen, for those who still live the life that was watched, and for whom that failed."""
+    """The access frequency of each domain in its watched incarnation, and a gap for each failure."""
     same_life = {domain.incarnation for domain in first.domains}
     heats: dict[str, Heat] = {}
     gaps: list[Gap] = []
@@ -241,7 +242,7 @@ def _heats(
 
 
 def _lost(first: Snapshot, now: Snapshot, watched: Watched) -> tuple[Gap, ...]:
-    """Domains that left, or could not be watched: named, not forgotten."""
+    """A gap for each domain that has ended or could not be watched."""
     alive = {domain.incarnation for domain in now.domains}
     gaps = []
     for domain in first.domains:

@@ -1,7 +1,7 @@
-"""Persistent definitions made ready for overcommit, and put back: what `prepare` and `restore` share.
+"""Changes persistent definitions so that they suit overcommit, and restores them.
 
-The undo records are in a journal of their own. A definition outlives boots and controllers, and the end of a
-controller, which puts everything else back, must leave it as the operator wanted it.
+The undo records are in a separate journal. A definition outlives boots and controllers. The end of a
+controller restores everything else, but must leave definitions as the operator wanted them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from overcommit.records.journal import DefinitionChanged, Entry, Journal
 
 _JOURNAL = "definitions"
 _ADDED_BY_LIBVIRT = ("<address", "<controller", "</controller", "<model", "<target", "<alias")
-"""What lines begin with that libvirt adds for a new device: its place, and the buses and ports for that."""
+"""The beginnings of lines that libvirt adds for a new device: its address, and the buses and ports for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A domain, and what its definition lacks; ``gap`` says why that cannot be told."""
+    """A domain, and what its definition lacks. ``gap`` says why that is not known."""
 
     domain: DefinedDomain
     found: Readiness | None = None
     gap: str | None = None
 
     def refusal(self, *, anyway: bool) -> str | None:
-        """Why nothing is written."""
+        """Why nothing is written; None: it can be."""
         if self.found is None:
             return self.gap
         if self.found.manager is not None and self.found.lacks and not anyway:
@@ -43,10 +43,10 @@ class Candidate:
 
 
 def look(definitions: Definitions, words: Sequence[str], *, anyway: bool) -> tuple[Candidate, ...]:
-    """What the definitions of these domains lack; of all, where no word names one.
+    """What the definitions of these domains lack; of all, where there are no words.
 
     Raises:
-        UsageError: the first word that no persistent domain has.
+        UsageError: no persistent domain has this name or UUID; the first such word is named.
     """
     defined = definitions.defined_domains()
     return tuple(_look_at(definitions, domain, anyway=anyway) for domain in _meant(defined, words))
@@ -92,11 +92,11 @@ def write(
     """Change the definitions that lack something, each with its undo record on disk first.
 
     Returns:
-        By UUID, of each that was tried: None where the definition is as it should be, else why it is not.
+        By UUID, for each that was tried: None, or why its definition is not as it should be.
 
     Raises:
-        Conflict: another one is changing definitions.
-        JournalFailed: the disk takes no record; no further definition was changed.
+        Conflict: another process is changing definitions.
+        JournalFailed: the disk accepts no record; no further definition was changed.
     """
     ended: dict[str, str | None] = {}
     with _locked(control) as journal:
@@ -134,25 +134,25 @@ def write(
 
 
 def _not_taken(printed: str | None, *, anyway: bool) -> str | None:
-    """What libvirt did not take of a change: one that is too old leaves out what it does not know."""
+    """What libvirt left out of a change, because it is too old to know it; None: nothing."""
     left: tuple[Lack, ...] = readiness(printed, anyway=anyway).lacks if printed is not None else ()
     return f"libvirt did not take {', '.join(lack.value for lack in left)}" if left else None
 
 
 def prepared(control: Control) -> tuple[str, ...]:
-    """The names of the domains of which the former definition is on record, sorted."""
+    """The names of the domains whose former definition is on record, sorted."""
     records = (entry.record for entry in control.journal.beside(_JOURNAL).outstanding())
     return tuple(sorted({record.name for record in records if isinstance(record, DefinitionChanged)}))
 
 
 def put_back(control: Control, definitions: Definitions, words: Collection[str]) -> Restored:
-    """Give domains their former definition again, newest change first; all, where no word names one.
+    """Restore the former definitions, newest change first; all, where there are no words.
 
-    A definition that somebody changed since is left as it is, which is said.
+    A definition that somebody changed since is kept, with a sentence about it.
 
     Raises:
-        Conflict: another one is changing definitions.
-        UsageError: of a domain that a word names no former definition is on record.
+        Conflict: another process is changing definitions.
+        UsageError: no former definition of this domain is on record.
     """
     done, left = [], []
     with _locked(control) as journal:
@@ -194,7 +194,10 @@ def _put_back(journal: Journal, definitions: Definitions, entry: Entry, record: 
 
 
 def _is_ours(now: str, record: DefinitionChanged) -> bool:
-    """Whether it is what we left. What libvirt added to a new device may not be on record after a crash."""
+    """Whether the definition is as this program left it.
+
+    After a crash, libvirt's additions may not be on record.
+    """
     if now == record.after:
         return True
     lines = iter(record.after.splitlines())

@@ -1,7 +1,7 @@
-"""Promises of memory: what both a verb and the daemon do once it was looked, planned and freed.
+"""Ends a reservation request: grant or refusal, for verbs and the daemon.
 
-Whoever frees memory for a promise loops in its own way: a verb in rounds, the daemon between ticks. What is
-missing is told by `overcommit.plan.promises`; how it ends is here, once.
+Both free memory in their own way, a verb in rounds, the daemon between ticks. `overcommit.plan.promises` says
+what is missing.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from overcommit.units import format_duration, format_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freed:
-    """What came of the actions that were begun for a promise.
+    """The results of the actions that were started for a reservation.
 
-    ``lost``: of some that were begun no outcome is known.
+    ``lost``: the result of some of them is not known.
     """
 
     outcomes: tuple[Outcome, ...] = ()
@@ -40,10 +40,10 @@ class Freed:
 
 
 def grant(control: Control, wish: Wish, hold_seconds: float, freed: Freed) -> Reservation:
-    """Promise it; the promise is on disk before anybody hears of it.
+    """Grant the reservation. It is on disk before anybody is told.
 
     Raises:
-        HostError: the disk refuses; nothing is promised.
+        HostError: the disk refuses; nothing is reserved.
     """
     now = control.clock.now()
     reservation = control.ledger.grant(
@@ -61,13 +61,13 @@ def grant(control: Control, wish: Wish, hold_seconds: float, freed: Freed) -> Re
 def note_refusal(
     control: Control, wish: Wish, missing_bytes: int | None, freed: Freed, obstacles: Sequence[str]
 ) -> None:
-    """Remember that it was not promised, and what was freed for it all the same."""
+    """Record that it was not granted, and what was freed for it."""
     status = Status.PARTIAL if freed.changed else Status.FAILED
     _note(control, wish, status, "; ".join((refusal_text(wish, missing_bytes), *obstacles)), freed)
 
 
 def refusal_text(wish: Wish, missing_bytes: int | None) -> str:
-    """That it is not promised; ``missing_bytes``: None, not known."""
+    """The sentence of a refusal. ``missing_bytes`` None: not known."""
     sentence = f"{format_size(wish.size_bytes)} is not reserved"
     return sentence if missing_bytes is None else f"{sentence}: {format_size(missing_bytes)} is missing"
 

@@ -1,4 +1,4 @@
-"""Restore: put back what is changed, also what domains gave on another host, and remember that."""
+"""Restores what is changed, including what domains gave on another host, and records it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Connect = Callable[[], Hypervisor]
 
 
 def restore(control: Control, connect: Connect, listener: Listener, *, generation: int | None) -> Restored:
-    """Undo a generation and all later ones; None: everything, also what domains gave elsewhere.
+    """Undo a generation and all later ones; None: everything, including what domains gave elsewhere.
 
-    Needs no policy, and libvirt only for what guests gave.
+    It needs no policy, and libvirt only for what guests gave.
 
     Raises:
-        Conflict: another controller is at work.
+        Conflict: another controller is running.
     """
     control.journal.lock()
     try:
@@ -59,9 +59,9 @@ def restore(control: Control, connect: Connect, listener: Listener, *, generatio
 
 
 def in_swap(control: Control, connect: Connect) -> dict[str, int]:
-    """What each guest has in swap now, whoever put it there, from 1 MiB on: bytes by name.
+    """What each guest has in swap now, whatever put it there, from 1 MiB on: bytes by name.
 
-    It is not as it was until the guest reads that back. Who cannot be read is left out.
+    Restore does not read it back; the guest does. Domains that cannot be read are left out.
     """
     swapped: dict[str, int] = {}
     with contextlib.suppress(OvercommitError, OSError):  # that libvirt is away was said already
@@ -74,7 +74,7 @@ def in_swap(control: Control, connect: Connect) -> dict[str, int]:
 
 
 def _damon_first(control: Control) -> tuple[str, ...]:
-    """Give DAMON back before libvirt is waited for; what is in its way is told when that is tried again."""
+    """Return DAMON before waiting for libvirt. A failure is reported when it is tried again."""
     try:
         return control.clean_up_damon()
     except (OvercommitError, OSError):
@@ -82,10 +82,10 @@ def _damon_first(control: Control) -> tuple[str, ...]:
 
 
 def _adopt(control: Control, connect: Connect, listener: Listener) -> tuple[str, ...]:
-    """Put on record what domains gave elsewhere, for it is from there that it is given back.
+    """Record what domains gave elsewhere, so that it can be restored here.
 
     Returns:
-        What is to be said of a disk that takes no record.
+        Sentences about a disk that accepts no record.
     """
     try:
         hypervisor = connect()
@@ -103,7 +103,7 @@ def _adopt(control: Control, connect: Connect, listener: Listener) -> tuple[str,
 
 
 def _is_news(control: Control, hypervisor: Hypervisor) -> bool:
-    """Whether a domain carries a claim that is on no record here. No guest is asked: one might hang."""
+    """Whether a domain has a claim that is not on record here. No guest is asked, because one might hang."""
     records = (entry.record for entry in control.in_force())
     known = {(record.domain, record.part.what) for record in records if isinstance(record, GuestRecord)}
     for listed in hypervisor.domains():

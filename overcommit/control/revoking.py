@@ -1,4 +1,4 @@
-"""What an operator ends before its time, in the ledger: a promise, a quarantine. For daemon and verbs."""
+"""Ends a reservation or a quarantine early, by an operator's order. For the daemon and verbs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from overcommit.units import format_size
 
 
 def promises(control: Control) -> tuple[Reservation, ...]:
-    """Those in force."""
+    """The reservations in force."""
     return control.ledger.reservations(now=control.clock.now(), boot_id=read_boot_id(control.kernel))
 
 
@@ -20,8 +20,8 @@ def cancel(control: Control, number: int) -> Reservation:
     """End a reservation.
 
     Raises:
-        UsageError: none of that number is in force.
-        HostError: the disk refuses; the promise stands.
+        UsageError: no reservation with that number is in force.
+        HostError: the disk refuses; the reservation stays.
     """
     reservation = next((r for r in promises(control) if r.id == number), None)
     if reservation is None:
@@ -33,10 +33,10 @@ def cancel(control: Control, number: int) -> Reservation:
 
 
 def release(control: Control, who: str) -> tuple[Quarantine, ...]:
-    """End the quarantines of a domain, which is named or meant by its UUID.
+    """End the quarantines of a domain, given by name or UUID.
 
     Raises:
-        HostError: the disk refuses; those that are not ended stand.
+        HostError: the disk refuses; quarantines that were not ended stay.
     """
     found = tuple(
         q for q in control.past(control.clock.now()).quarantines if who in {q.domain.name, q.domain.uuid}

@@ -1,4 +1,4 @@
-"""The status document: the host and its domains, promises, and how a daemon does where one is at work."""
+"""The status document: the host, its domains, reservations, and a running daemon's state."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ class Mode(enum.Enum):
     """Who acts on this host."""
 
     MANUAL = "manual"
-    """Nobody but who runs the verbs."""
+    """Only the verbs."""
     OBSERVE = "observe"
     """The daemon plans, and changes nothing."""
     ACTIVE = "active"
     PAUSED = "paused"
-    """The daemon takes nothing, and gives back to guests that are short."""
+    """The daemon takes nothing, and gives memory back to short guests."""
     SAFE = "safe"
-    """The daemon has lost what it stands on: it holds, then gives everything back."""
+    """The daemon has lost something that it needs. It holds, then gives everything back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """How the daemon does; ``reason`` says why it is in its mode, ``until`` when a pause ends (epoch).
+    """The daemon's state. ``reason`` says why it is in its mode, ``until`` when a pause ends (epoch).
 
-    ``stopped`` is what stops the main job (`overcommit.plan.main_job`, or its mode), ``ticked_at`` when it
-    looked last, ``planned_at`` when it planned. ``policy_refused`` is why the policy on disk is none, so that
-    an older one is in force. ``work`` counts what it did since it began (`overcommit.daemon.loop`).
-    ``swap_budget`` is what page-outs may do now: ``room_bytes``, ``bytes_per_second``, why it is ``spent``.
+    ``stopped`` is why page-out is stopped (`overcommit.plan.main_job`, or the mode). ``ticked_at`` and
+    ``planned_at`` are the times of the last tick and plan. ``policy_refused`` is why the policy on disk is
+    invalid, so that an older one is in force. ``work`` counts what was done since the start
+    (`overcommit.daemon.loop`). ``swap_budget`` is what page-outs may do now: ``room_bytes``,
+    ``bytes_per_second``, why it is ``spent``.
     """
 
     pid: int
@@ -68,16 +69,14 @@ MOST_PAIN = 1000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where the daemon stands with one domain; rates are shares of the working set, None is a gap.
+    """The daemon's state of one domain. Rates are shares of the working set. None is a gap.
 
-    ``reclaimed_bytes`` is what it took and has not given back; ``outside_share`` is how much of the last day
-    the domain felt more than it may. ``doing``, ``why_not`` and ``held`` are phrases: what is done, why
-    nothing is taken, and why less is taken than its class says. ``faults`` are what went wrong with it
-    (`overcommit.daemon.faults.Faults`): ``count``, the ``last`` in words, ``at`` seconds since the epoch.
-    ``reclaimed_by`` splits ``reclaimed_bytes`` by what took them; ``swap`` is all that is there, whoever put
-    it there. ``promoted_pages`` is a counter of the domain's cgroup. ``pain`` is the worst of what the domain
-    feels, as a share of what its class allows, at most `MOST_PAIN`; ``feels`` says what that is, where
-    it is not little. The rest is of the latest plan.
+    ``reclaimed_bytes`` were taken and not given back; ``reclaimed_by`` splits them by actuator.
+    ``outside_share`` is the share of the last day beyond the SLO. ``doing``, ``why_not`` and ``held`` are
+    phrases: the current action, why nothing is taken, and why less is taken than the class says. ``faults``
+    are errors with the domain (`overcommit.daemon.faults.Faults`): ``count``, the ``last`` in words, ``at``
+    seconds since the epoch. ``promoted_pages`` is a counter of the domain's cgroup. The rest is of the latest
+    plan.
     """
 
     target_bytes: int | None = None
@@ -114,7 +113,10 @@ def status_document(
     service: Service | None = None,
     standings: Mapping[Incarnation, Standing] | None = None,
 ) -> dict[str, Any]:
-    """What ``overcommitctl status`` shows; of ``generations`` only those that have something to undo now."""
+    """The document of ``overcommitctl status``.
+
+    Of ``generations`` it has those with something to undo now.
+    """
     alive = {domain.incarnation for domain in snapshot.domains}
     in_force = [g for g in of_boot(generations, snapshot.host.boot_id) if g.outstanding]
     swap = judge_swap(snapshot.host, policy.swap)
@@ -162,7 +164,7 @@ def _standing(standing: Standing) -> dict[str, Any]:
 
 
 def generation_json(generation: GenerationSummary) -> dict[str, Any]:
-    """What is still changed of a generation, for programs."""
+    """What is still changed of a generation, as JSON."""
     return {
         "number": generation.number,
         "command": generation.command,
@@ -171,7 +173,7 @@ def generation_json(generation: GenerationSummary) -> dict[str, Any]:
 
 
 def reservation_json(reservation: Reservation) -> dict[str, Any]:
-    """A promise for programs."""
+    """A reservation as JSON."""
     return {
         "id": reservation.id,
         "for": reservation.purpose,
@@ -181,7 +183,7 @@ def reservation_json(reservation: Reservation) -> dict[str, Any]:
 
 
 def quarantine_json(quarantine: Quarantine) -> dict[str, Any]:
-    """A quarantine for programs."""
+    """A quarantine as JSON."""
     return {
         "domain": quarantine.domain.name,
         "uuid": quarantine.domain.uuid,

@@ -1,4 +1,4 @@
-"""Swap areas in a line each, as doctor and status name them."""
+"""A line of text per swap area, for doctor and status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from overcommit.units import format_size
 
 
 def swap_text(area: SwapArea, host: HostFacts) -> str:
-    """One swap area in a line, and whether it is the next that the kernel fills."""
+    """One swap area in a line, and whether the kernel fills it next."""
     zswap = host.zswap is not None and host.zswap.enabled and area.on_disk
     following = ", filled next" if area in filled_next(host.swap) else ""
     return (

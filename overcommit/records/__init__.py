@@ -1,1 +1,1 @@
-"""What is remembered on disk: the undo journal with its lock and upkeep, and the ledger."""
+"""Data on disk: the undo journal with its lock and upkeep, and the ledger."""

@@ -1,4 +1,7 @@
-"""What domains brought along that the undo journal of this host does not have yet. Pure."""
+"""Changes that domains brought from elsewhere, and that are not in the undo journal of this host yet.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from overcommit.units import MIB
 
 
 def adoption(domains: Sequence[DomainFacts], outstanding: Sequence[Entry]) -> Iterator[GuestRecord]:
-    """The records that are missing: of what a domain gave on another host, or before it was saved.
+    """The missing records: of what a domain gave on another host, or before it was saved.
 
-    Its own claim says what it had, and what it has now was just observed. With the record it is as if it had
-    given that here: it can have it back when it is short, and restore brings it back.
+    The domain's claim has its original sizes, and its present sizes were just observed. With the record, the
+    memory can be given back, as if it had been taken here.
     """
     known = {entry.record.part for entry in outstanding if isinstance(entry.record, GuestRecord)}
     for domain in domains:

@@ -1,7 +1,7 @@
-"""What a record of the undo journal may say: closed sets, no paths but ours, sizes that can be. Pure.
+"""What a record of the undo journal may contain: closed sets, known paths, plausible sizes. Pure.
 
-What it says is written to the kernel and to guests by root. So a record is checked before it is put on disk,
-that none of ours is refused later, and again when it is read, whoever wrote it.
+Root writes its values to the kernel and to guests. So a record is checked before it is written to disk, so
+that it can be read back, and again when it is read, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from overcommit.model.action import KSM_SETTINGS
 
 MODULES = ("damon_stat", "damon_reclaim", "damon_lru_sort")
-"""The kernel's modules that run DAMON for themselves."""
+"""The kernel's modules that run DAMON themselves."""
 _MOST = (1 << 63) - 1
 _GUEST_SETTINGS = ("enabled", "min_age", "wmarks_high", "wmarks_mid", "wmarks_low")
 """The parameters of DAMON_RECLAIM that are ever set in a guest."""
@@ -108,14 +108,14 @@ _CHECKS: Mapping[str, Mapping[str, _Check]] = {
     "DefinitionChanged": {"uuid": _SHORT, "name": _SHORT, "before": _DEFINITION, "after": _DEFINITION},
 }
 _MAY_LACK = {"mark"}
-"""What records of earlier versions do not have."""
+"""Fields that records of earlier versions do not have."""
 
 
 def require_right(kind: Any, values: Mapping[str, Any]) -> None:
-    """Return when a record of that kind may say so.
+    """Check the values of a record.
 
     Raises:
-        ValueError: why not.
+        ValueError: a record of that kind cannot have them; says why.
     """
     checks = _CHECKS.get(kind) if isinstance(kind, str) else None
     if checks is None:

@@ -1,8 +1,8 @@
-"""What of the undo journal nobody needs any more. Pure.
+"""Finds entries of the undo journal that are no longer needed. Pure.
 
 A controller that runs for months moves the same balloons again and again. Of one balloon, or one memory
-device, restore needs the oldest change (the size to bring back) and the lowest (how far down our own changes
-can have left it), and plans need the newest. One that is back at the size it had needs none.
+device, restore needs the oldest change (the size to restore) and the lowest (the least size that this program
+can have left), and plans need the newest. One with its original size needs none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from overcommit.records.journal import OF_GUESTS, Entry, GuestRecord, resized
 from overcommit.units import MIB
 
 Step = Entry | GuestRecord
-"""An entry to settle, or a record to put on disk before anything else is settled."""
+"""An entry to settle, or a record to write before anything else is settled."""
 
 
 def compaction(
@@ -26,11 +26,12 @@ def compaction(
     sizes: Mapping[MemoryPart, int],
     as_one: Collection[int],
 ) -> tuple[Step, ...]:
-    """What to do, in this order, with entries that are newest first; when it is done, ask again.
+    """The steps, in order, for entries that are newest first. When they are done, ask again.
 
-    After each step, and each crash between two, restore brings back the same size. ``over`` are lives that
-    have ended, ``sizes`` what balloons and devices were just found to have. Generations that are ``as_one``
-    are of one piece of work: between any others a restore may have to stop, and so nothing is left out.
+    After each step, and after a crash between two, restore brings back the same size. ``over`` are
+    incarnations that have ended. ``sizes`` are the present sizes of balloons and devices. Generations
+    ``as_one`` belong to one piece of work. A restore may have to stop between any others, so nothing between
+    those is left out.
     """
     steps: list[Step] = []
     moves: dict[MemoryPart, list[tuple[Entry, GuestRecord]]] = {}
@@ -49,16 +50,18 @@ def compaction(
 
 
 def _is_back(history: Sequence[tuple[Entry, GuestRecord]], size: int | None) -> bool:
-    """Whether it has the size that it had before us, and was told to."""
+    """Whether the part has its original size, and was told to have it."""
     (_, newest), (_, oldest) = history[0], history[-1]
     baseline = oldest.before_bytes
     return size is not None and newest.after_bytes == baseline and abs(size - baseline) <= MIB
 
 
 def _end(history: Sequence[tuple[Entry, GuestRecord]]) -> list[Step]:
-    """Settle all of it, the oldest last of those below a newest that says the same size twice.
+    """Settle all of it.
 
-    While both are there restore goes by the oldest, and when only the newest is it changes nothing.
+    Of entries below a newest one with the same size twice, the oldest is settled last.
+
+    While both exist restore uses the oldest. When only the newest exists, it changes nothing.
     """
     (newest, record), (_, oldest) = history[0], history[-1]
     baseline = oldest.before_bytes

@@ -1,4 +1,4 @@
-"""What a file of the undo journal comes to: what is outstanding of it, and what of it cannot be obeyed."""
+"""The content of a file of the undo journal: what is outstanding, and which lines cannot be used."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from overcommit.records.entries import ActionBegun, Entry, Fault, GenerationSumm
 from overcommit.records.lines import Damage, Lines, read
 
 NOT_ON_DISK = 1 << 40
-"""Number of an entry that is not on disk yet: newer than all that are."""
+"""The number of an entry that is not on disk yet: newer than all that are."""
 _HEAD = ("command", "boot_id", "started_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a file says, as long as it has this ``stamp``; ``head`` is None where that line is lost."""
+    """The content of a file while it has this ``stamp``. ``head`` is None where that line is lost."""
 
     stamp: tuple[int, int, int]
     head: GenerationSummary | None
@@ -27,10 +27,10 @@ class Content:
 
 
 def content_of(number: int, path: Path, stamp: tuple[int, int, int]) -> Content:
-    """What the file says; it is as its ``stamp`` says.
+    """The content of the file, which has this ``stamp``.
 
     Raises:
-        FileNotFoundError: it is gone.
+        FileNotFoundError: there is no such file any more.
     """
     try:
         said = read(path)
@@ -74,7 +74,7 @@ def content_of(number: int, path: Path, stamp: tuple[int, int, int]) -> Content:
 
 
 def _kind_of(line: Mapping[str, Any]) -> str | None:
-    """What a line is; None where it has not what any has."""
+    """The kind of a line; None where it does not have one."""
     keys = line.keys() - {"format"}
     if keys == set(_HEAD):
         words = isinstance(line["command"], str) and isinstance(line["boot_id"], str)

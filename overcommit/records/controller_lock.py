@@ -1,4 +1,4 @@
-"""The lock that lets one controller work at a time (rule S11); it ends with the process that holds it."""
+"""The lock that allows one controller at a time (rule S11). It ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from overcommit.errors import Conflict, Unsupported
 
 
 class ControllerLock:
-    """A file in the undo journal's directory, which names its holder."""
+    """A lock file in the undo journal's directory, which names its holder."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -21,7 +21,7 @@ class ControllerLock:
         """Become the only controller on this host until the process ends.
 
         Raises:
-            Conflict: another controller is at work.
+            Conflict: another controller is running.
             Unsupported: the directory cannot be written (usually: not root).
         """
         try:
@@ -47,7 +47,7 @@ class ControllerLock:
             os.pwrite(descriptor, f"pid {os.getpid()}\n".encode(), 0)
 
     def holder(self) -> str | None:
-        """Who is the controller now, None where nobody is or nobody may know; changes nothing."""
+        """The present controller; None: there is none, or this user may not know. Changes nothing."""
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -61,7 +61,7 @@ class ControllerLock:
         return None
 
     def leave(self) -> None:
-        """Let the next controller in."""
+        """Release the lock."""
         if self._held is not None:
             os.close(self._held)
             self._held = None

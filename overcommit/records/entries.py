@@ -1,4 +1,4 @@
-"""What the undo journal says: its records, and how they are written as JSON and read back."""
+"""The records of the undo journal, and their JSON form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from overcommit.records.lines import Damage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleTakenOver:
-    """A kernel module that ran DAMON exclusively was turned off; its ``enabled`` read ``before``."""
+    """A kernel module that ran DAMON exclusively was turned off. Its ``enabled`` read ``before``."""
 
     module: str
     before: str
@@ -24,9 +24,9 @@ class ModuleTakenOver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolClaimed:
-    """The kdamond slots were set to ``size``; ``before`` is the whole configuration found there.
+    """The number of kdamond slots was set to ``size``. ``before`` is the whole configuration found there.
 
-    Each slot of ours carries ``mark`` (`overcommit.damon.pool`); 0: written before there were marks.
+    Each slot of this program carries ``mark`` (`overcommit.damon.pool`); 0: written before there were marks.
     """
 
     size: int
@@ -36,7 +36,7 @@ class PoolClaimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KdamondStarted:
-    """One of our slots was turned on for ``what``; ``fingerprint`` tells it from anybody else's."""
+    """A slot was turned on for ``what``. ``fingerprint`` identifies its configuration."""
 
     slot: int
     what: str
@@ -45,14 +45,14 @@ class KdamondStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceOpened:
-    """An instance of the kernel's tracing was made for us, at ``path``."""
+    """A tracing instance was made at ``path``."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalloonMoved:
-    """A balloon target was changed from ``before_bytes``."""
+    """A balloon's target was changed from ``before_bytes``."""
 
     domain: Incarnation
     before_bytes: int
@@ -60,13 +60,13 @@ class BalloonMoved:
 
     @property
     def part(self) -> MemoryPart:
-        """What was changed."""
+        """The part of the domain's memory that was changed."""
         return MemoryPart(self.domain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryDeviceResized:
-    """What is requested of a virtio-mem device was changed from ``before_bytes``."""
+    """The requested size of a virtio-mem device was changed from ``before_bytes``."""
 
     domain: Incarnation
     device: str
@@ -75,16 +75,18 @@ class MemoryDeviceResized:
 
     @property
     def part(self) -> MemoryPart:
-        """What was changed."""
+        """The part of the domain's memory that was changed."""
         return MemoryPart(self.domain, self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KsmStarted:
-    """KSM was set going; files below ``/sys/kernel/mm/ksm`` read ``before``, and were to read ``after``.
+    """KSM was started.
 
-    In the order in which they were written. A file that was not written itself, but that the kernel sets
-    anew when another is put back, has the value it will have by then in ``after``.
+    Files below ``/sys/kernel/mm/ksm`` had the values ``before``, and should get ``after``.
+
+    The order is that of the writes. A file that was not written, but that the kernel changes when another one
+    is restored, has in ``after`` the value that it will have then.
     """
 
     before: Mapping[str, str]
@@ -93,7 +95,7 @@ class KsmStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestReclaimSet:
-    """DAMON_RECLAIM's parameters were set in a guest; both by name, in the order in which they were set."""
+    """DAMON_RECLAIM's parameters were set in a guest; both by name, in the order of the writes."""
 
     domain: Incarnation
     before: Mapping[str, str]
@@ -102,10 +104,12 @@ class GuestReclaimSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionBegun:
-    """An action is begun (rule S15); settled when how it ended is in the history. Nothing to undo by itself.
+    """An action starts (rule S15).
 
-    ``domain`` is None for the host's own. ``resident_bytes`` of its ``ram`` were in memory then, None: not
-    known.
+    It is settled when its end is in the history. There is nothing to undo by itself.
+
+    ``domain`` is None for an action of the host. ``resident_bytes`` of its ``ram`` were in memory then; None:
+    not known.
     """
 
     domain: Incarnation | None
@@ -120,7 +124,7 @@ class ActionBegun:
 class DefinitionChanged:
     """A domain's persistent definition was changed from ``before`` to ``after``, both as libvirt prints them.
 
-    It is in a journal of its own (`Journal.beside`): it outlives boots, and no end of a controller undoes it.
+    It is in a separate journal (`Journal.beside`): it outlives boots, and no end of a controller undoes it.
     """
 
     uuid: str
@@ -130,11 +134,11 @@ class DefinitionChanged:
 
 
 GuestRecord = BalloonMoved | MemoryDeviceResized
-"""What was changed of a guest's own memory; libvirt gives it back."""
+"""A change of a guest's own memory, which is restored by libvirt."""
 
 
 def resized(part: MemoryPart, *, before_bytes: int, after_bytes: int) -> GuestRecord:
-    """The record of a part of a domain's memory that went from one size to another."""
+    """The record of a part of a domain's memory that was resized."""
     if part.device is None:
         return BalloonMoved(domain=part.domain, before_bytes=before_bytes, after_bytes=after_bytes)
     return MemoryDeviceResized(
@@ -143,7 +147,7 @@ def resized(part: MemoryPart, *, before_bytes: int, after_bytes: int) -> GuestRe
 
 
 OF_GUESTS = (BalloonMoved, MemoryDeviceResized, GuestReclaimSet)
-"""What takes libvirt to put back; all else is the host's own."""
+"""Records that need libvirt to be restored. All others are of the host."""
 Record = (
     ModuleTakenOver
     | PoolClaimed
@@ -160,7 +164,7 @@ _KINDS = {kind.__name__: kind for kind in get_args(Record)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A record with its place: undone newest first."""
+    """A record with its place. Entries are undone newest first."""
 
     generation: int
     number: int
@@ -183,13 +187,13 @@ _OfBoot = TypeVar("_OfBoot", Entry, GenerationSummary)
 
 
 def of_boot(found: Iterable[_OfBoot], boot_id: str) -> list[_OfBoot]:
-    """Those of that boot: what was changed in another one went with it, and none of it is in force."""
+    """Those of that boot. Changes of another boot ended with it, and none is in force."""
     return [one for one in found if one.boot_id == boot_id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A line that cannot be obeyed; ``boot_id`` is None where the file does not say of which boot it is."""
+    """A line that cannot be used. ``boot_id`` is None where the file does not name its boot."""
 
     file: str
     damage: Damage
@@ -202,7 +206,7 @@ class Fault:
 
 
 def to_json(record: Record) -> dict[str, Any]:
-    """What is written of a record.
+    """The JSON form of a record.
 
     Raises:
         ValueError: it could not be read back.
@@ -214,10 +218,10 @@ def to_json(record: Record) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> Record:
-    """The record that this was written of.
+    """The record of a JSON form.
 
     Raises:
-        ValueError: no record of ours says so.
+        ValueError: it is not the form of a record of this program.
     """
     if not isinstance(data, dict):
         message = "its record is no object"

@@ -1,8 +1,8 @@
-"""The undo journal: what to put back, on disk before anything is changed (rules S3, S4, S10).
+"""The undo journal: what to restore, on disk before anything is changed (rules S3, S4, S10).
 
-One file per generation, one JSON object per line, each line fsynced before the write it describes. A
-record stays outstanding until a ``settled`` line follows, which is written after the undo. A line that cannot
-be read is a `Fault`: it is named, nothing more is taken, and what the other lines tell is put back.
+One file per generation, one JSON object per line. Each line is fsynced before the write that it describes. A
+record is outstanding until a ``settled`` line follows, which is written after the undo. A line that cannot be
+read is a `Fault`: it is named, nothing more is taken, and the other lines are restored.
 """
 
 from __future__ import annotations
@@ -66,20 +66,20 @@ __all__ = [
 ]
 DEFAULT_DIRECTORY = Path("/var/lib/overcommit")
 _KEPT_GENERATIONS = 200
-"""Files of the newest that are kept when nothing in them is left to undo, for whoever looks into one."""
+"""The newest files that are kept when they have nothing left to undo, for people to read."""
 _LONG_BYTES = 256 * 1024
-"""A file as long as that, of a thousand lines or so, is followed by another."""
+"""After a file of this length (about a thousand lines) a new one is started."""
 
 
 def _takes(record: Record) -> bool:
-    """Whether it is of a change that takes something; else it gives back, or says that something begins."""
+    """Whether the record is of a change that takes memory. Others give back, or record a start."""
     if isinstance(record, GuestRecord):
         return record.after_bytes < record.before_bytes
     return not isinstance(record, ActionBegun)
 
 
 class Generation:
-    """An open journal file; see `Journal.begin`. One that stays open for long goes on in others (`roll`)."""
+    """An open journal file; see `Journal.begin`. A long one continues in others (`roll`)."""
 
     def __init__(self, journal: Journal, path: Path, number: int, *, boot_id: str, command: str) -> None:
         self.number = number
@@ -90,7 +90,7 @@ class Generation:
         self._next = 0
 
     def record(self, record: Record) -> Entry:
-        """Put a record on disk, after what is owed; only then may the write it describes be done.
+        """Write a record to disk, after records that are owed. Only then may its write be made.
 
         Raises:
             JournalFailed: the disk refuses; nothing may be changed then.
@@ -99,36 +99,41 @@ class Generation:
         return self._write(record)
 
     def owe(self, record: GuestRecord) -> None:
-        """Remember a change that was made though the disk refused the record, until it takes it.
+        """Keep the record of a change that was made although the disk refused it, to write it later.
 
-        Only for what restore has a way back from; if we die before, later plans take it for somebody else's.
+        Only for changes that restore can undo without it. If the program ends before, later plans attribute
+        the change to somebody else.
         """
         entry = Entry(generation=self.number, number=NOT_ON_DISK, boot_id=self._boot_id, record=record)
         self._journal.owed[record.part] = entry
 
     def require_writable(self) -> None:
-        """Raise `JournalFailed` unless a record could be put on disk now; what is owed is."""
+        """Check that a record could be written to disk now. Owed records are written.
+
+        Raises:
+            JournalFailed: the disk refuses.
+        """
         self._journal.prune(self._boot_id)
         require_room(self.path.parent, FEW_RECORDS_BYTES, takes=True)
         append(self.path, {})
         self._pay()
 
     def settle(self, entry: Entry) -> None:
-        """Note that a record has been undone again.
+        """Record that an entry has been undone.
 
         Raises:
-            JournalFailed: the disk refuses; it stays outstanding.
+            JournalFailed: the disk refuses; the entry stays outstanding.
         """
         self._journal.settle(entry)
 
     def roll(self, *, now: float) -> None:
-        """Go on in a new file, under the next number, when this one is long.
+        """Continue in a new file, with the next number, when this one is long.
 
-        What is outstanding stays where it is. To be called while nothing is at work, for a piece of work is
-        remembered with the number under which its records are.
+        Outstanding entries stay where they are. Call it while no action runs, because an action is recorded
+        with the number of its file.
 
         Raises:
-            JournalFailed: the disk refuses; it goes on in this one.
+            JournalFailed: the disk refuses; the present file is continued.
         """
         if self.path.stat().st_size < _LONG_BYTES:
             return
@@ -139,7 +144,7 @@ class Generation:
         self.number, self.path, self._next = new.number, new.path, 0
 
     def way_back(self, part: MemoryPart) -> int | None:
-        """The size in bytes that restore would give it; None: none is on record."""
+        """The size in bytes that restore would give the part; None: none is on record."""
         sizes = [
             entry.record.before_bytes
             for entry in self._journal.outstanding()
@@ -169,7 +174,7 @@ class Generation:
 
 
 class Journal:
-    """The journal directory, and the lock that lets one controller work at a time (S11)."""
+    """The journal directory, and the lock that allows one controller at a time (S11)."""
 
     def __init__(self, directory: Path = DEFAULT_DIRECTORY) -> None:
         self._directory = directory
@@ -179,15 +184,15 @@ class Journal:
         """See `Generation.owe`: the latest of each balloon and device."""
 
     def beside(self, name: str) -> Journal:
-        """A journal of its own in a directory below this one's, with a lock of its own."""
+        """A separate journal in a directory below this one's, with its own lock."""
         return Journal(self._directory / name)
 
     def lock(self) -> None:
         """See `ControllerLock.take`.
 
         Raises:
-            Conflict: another controller is at work.
-            Refused: a newer version wrote something of it, which would be lost on this one.
+            Conflict: another controller is running.
+            Refused: a newer version wrote a part of it, which this version would lose.
         """
         self._lock.take()
         for fault in self.faults():
@@ -207,7 +212,7 @@ class Journal:
         return self._lock.holder()
 
     def begin(self, command: str, *, boot_id: str, started_at: float) -> Generation:
-        """Open the next generation, and forget old ones that left nothing to undo.
+        """Open the next generation, and delete old ones with nothing to undo.
 
         Raises:
             JournalFailed: the disk refuses.
@@ -225,28 +230,28 @@ class Journal:
         return Generation(self, path, number, boot_id=boot_id, command=command)
 
     def settle(self, entry: Entry) -> None:
-        """Note that the entry has been undone (or has nothing left to undo)."""
+        """Record that the entry has been undone (or has nothing left to undo)."""
         if entry.number == NOT_ON_DISK:
             self.owed = {which: owed for which, owed in self.owed.items() if owed != entry}
             return
         append(self._path(entry.generation), {"settled": entry.number})
 
     def discard(self, generation: Generation) -> None:
-        """Forget a generation that left nothing behind, so that history shows applies only."""
+        """Delete a generation that changed nothing, so that history shows applies only."""
         generation.path.unlink()
 
     def outstanding(self) -> tuple[Entry, ...]:
-        """What is still to be put back, in the order in which to do it: newest first."""
+        """The entries to undo, in the order in which to do it: newest first."""
         entries = [entry for content in self._contents() for entry in content.outstanding]
         entries += self.owed.values()
         return tuple(sorted(entries, key=lambda e: (e.generation, e.number), reverse=True))
 
     def begun(self) -> tuple[Entry, ...]:
-        """The actions that were begun, and whose end is not in the history (`ActionBegun`), oldest first."""
+        """The actions whose start is on record, and whose end is not (`ActionBegun`), oldest first."""
         return tuple(entry for content in self._contents() for entry in content.begun)
 
     def faults(self, boot_id: str | None = None) -> tuple[Fault, ...]:
-        """The lines that cannot be read; not those of another boot than ``boot_id``, where that is known."""
+        """The lines that cannot be read, without those of a boot other than ``boot_id``, if known."""
         return tuple(
             fault
             for content in self._contents()
@@ -255,10 +260,10 @@ class Journal:
         )
 
     def set_aside(self, file: str) -> str:
-        """Give a damaged file of which all that can be read is undone another name, which nobody reads.
+        """Rename a damaged file whose readable entries are all undone, so that it is not read again.
 
         Returns:
-            Its name.
+            Its new name.
 
         Raises:
             JournalFailed: the disk refuses.
@@ -277,7 +282,7 @@ class Journal:
 
     @property
     def held_bytes(self) -> int:
-        """How much of `overcommit.records.room.MOST_BYTES` its files take now."""
+        """How much of `overcommit.records.room.MOST_BYTES` its files take."""
         return held_bytes(self._directory)
 
     def generations(self) -> tuple[GenerationSummary, ...]:
@@ -285,7 +290,7 @@ class Journal:
         return tuple(content.head for content in self._contents() if content.head is not None)
 
     def _contents(self) -> list[Content]:
-        """What the files say, oldest first; only those are read that are not as they were the last time."""
+        """The contents of the files, oldest first. Only files that changed since the last call are read."""
         before, self._read = self._read, {}
         for number, path in self._files():
             try:
@@ -300,7 +305,7 @@ class Journal:
         return list(self._read.values())
 
     def prune(self, boot_id: str) -> None:
-        """Forget old files that nobody needs, but for some of the newest."""
+        """Delete old files that are not needed, except some of the newest."""
         needed = {entry.generation for entry in (*self.outstanding(), *self.begun())}
         damaged = {fault.file for fault in self.faults(boot_id)}
         for number, path in superfluous(self._files(), _KEPT_GENERATIONS):

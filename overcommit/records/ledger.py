@@ -1,8 +1,8 @@
-"""The memory beside the undo journal: what was done, and what was promised (SQLite, ``history.db``).
+"""The history beside the undo journal: what was done, and reservations (SQLite, ``history.db``).
 
-Nothing that restore needs is in it, and no apply stops for it: what cannot be remembered is said and lost. A
-file that cannot be understood is set aside, and a new one begins. Every call has a connection of its own, so
-that any verb may read while a controller writes.
+Restore needs nothing of it, and no apply stops for it: what cannot be stored is reported and lost. A file
+that cannot be understood is set aside, and a new one is started. Every call has its own connection, so that
+any verb may read while a controller writes.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ CREATE INDEX events_by_fault ON events (at) WHERE fault IS NOT NULL;
 CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 PRAGMA user_version = {_SCHEMA_VERSION}
 """
-"""What version 2 has, and 1 had not."""
+"""What version 2 has in addition to version 1."""
 _PLAIN = (
     *("at", "boot_id", "run", "kind", "about", "generation", "before_bytes", "planned_bytes"),
     *("reached_bytes", "expected_bytes", "freed_bytes", "moved_bytes", "promoted_pages", "seconds"),
     *("because", "detail", "policy_digest"),
 )
-"""Columns that are the event's own fields."""
+"""Columns that are fields of the event."""
 _COLUMNS = (*_PLAIN, "status", "fault", "uuid", "pid", "start_time")
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM events"  # noqa: S608 - our own names
 _INSERT = (
@@ -62,17 +62,17 @@ _INSERT = (
 )
 
 _NOT_OURS = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA}
-"""Result codes that mean the content; the others mean the disk, or somebody who has it locked."""
+"""Result codes that concern the content. The others concern the disk, or a lock of somebody else."""
 
 _T = TypeVar("_T")
 
 
 class _Unintelligible(Exception):
-    """The file is there and can be read, but is no history of ours."""
+    """The file can be read, but is not a history of this program."""
 
 
 class Ledger:
-    """The history in a directory; ``warn`` gets a sentence about what could not be remembered or read.
+    """The history in a directory. ``warn`` gets a sentence about what could not be stored or read.
 
     ``run`` names this run of the program in it.
     """
@@ -84,14 +84,14 @@ class Ledger:
         self._warned: set[str] = set()
 
     def note(self, event: Event) -> None:
-        """Remember an event if that is possible; the oldest are forgotten for it."""
+        """Store an event, if possible. The oldest are deleted for it."""
         try:
             self.record(event)
         except HostError as error:
             self._say(f"{error}; events from now on will be missing")
 
     def record(self, event: Event) -> None:
-        """Remember an event that something depends on.
+        """Store an event that something depends on.
 
         Raises:
             HostError: the disk refuses.
@@ -101,10 +101,10 @@ class Ledger:
     def grant(
         self, size_bytes: int, purpose: str | None, *, now: float, expires_at: float, boot_id: str
     ) -> Reservation:
-        """Promise memory until ``expires_at``. Promises that nobody can use any more are forgotten.
+        """Store a reservation until ``expires_at``. Reservations that have ended are deleted.
 
         Raises:
-            HostError: the disk refuses; nothing is promised then.
+            HostError: the disk refuses; nothing is reserved then.
         """
 
         def work(connection: sqlite3.Connection) -> int | None:
@@ -123,12 +123,12 @@ class Ledger:
         """End a reservation.
 
         Raises:
-            HostError: the disk refuses; the promise stands.
+            HostError: the disk refuses; the reservation stays.
         """
         self._change(lambda c: c.execute("DELETE FROM reservations WHERE id = ?", (reservation.id,)))
 
     def reservations(self, *, now: float, boot_id: str) -> tuple[Reservation, ...]:
-        """The promises in force, oldest first; those of another boot had to do with that boot."""
+        """The reservations in force, oldest first. Those of another boot ended with it."""
         return self._query(
             "SELECT id, purpose, size_bytes, expires_at FROM reservations "
             "WHERE expires_at > ? AND boot_id = ? ORDER BY id",
@@ -145,7 +145,7 @@ class Ledger:
         since: float = 0.0,
         most: int | None = None,
     ) -> tuple[Event, ...]:
-        """The newest events in the order in which they happened; a restore is about every domain."""
+        """The newest events in the order in which they happened. A restore concerns every domain."""
         conditions, parameters = ["at >= ?"], [since, *about, *kinds]
         if about:
             conditions.append(f"(about IN ({_marks(about)}) OR kind = '{RESTORE}')")
@@ -162,9 +162,9 @@ class Ledger:
         return tuple(reversed(newest))
 
     def faults(self, *, boot_id: str, kinds: Sequence[str], since: float, until: float) -> tuple[Event, ...]:
-        """Of the events of these kinds those that tell of a fault, and the latest of each kind that was done.
+        """The events of these kinds that have a fault, and the latest done one of each kind and incarnation.
 
-        The latest for each life of a domain, that is; in the order in which they happened.
+        In the order in which they happened.
         """
         among = f"boot_id = ? AND at BETWEEN ? AND ? AND kind IN ({_marks(kinds)})"
         parameters = (boot_id, since, until, *kinds)
@@ -177,7 +177,11 @@ class Ledger:
         )
 
     def keep(self, name: str, value: str) -> bool:
-        """Keep a value for the next run, instead of the one before; whether that was possible."""
+        """Store a value for the next run, in place of the last one.
+
+        Returns:
+            Whether it was possible.
+        """
         try:
             self._change(lambda c: c.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value)))
         except HostError as error:
@@ -186,7 +190,7 @@ class Ledger:
         return True
 
     def kept(self, name: str) -> str | None:
-        """What an earlier run kept."""
+        """The value that an earlier run stored; None: there is none."""
         found = self._query(
             "SELECT value FROM kept WHERE name = ?", (name,), lambda row: str(row[0]), since=2
         )
@@ -200,7 +204,7 @@ class Ledger:
         *,
         since: int = 1,
     ) -> tuple[_T, ...]:
-        """What is there, ``since`` a version; nothing, and a warning, where it cannot be read."""
+        """The rows of a query that needs version ``since``; none, and a warning, if they cannot be read."""
         if not self._path.exists():
             return ()
 
@@ -221,7 +225,7 @@ class Ledger:
         return ()
 
     def _change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do it in one transaction.
+        """Make changes in one transaction.
 
         Raises:
             HostError: the disk refuses.
@@ -249,10 +253,10 @@ class Ledger:
             raise HostError(f"cannot write the history {self._path}: {fault}") from fault
 
     def _attempt(self, work: Callable[[sqlite3.Connection], _T], *, create: bool = False) -> _T:
-        """Work on a connection of its own.
+        """Work on a separate connection.
 
         Raises:
-            _Unintelligible: it is no history of ours.
+            _Unintelligible: the file is not a history of this program.
             HostError: the disk refuses.
         """
         try:
@@ -277,7 +281,7 @@ class Ledger:
             raise HostError(f"cannot keep the history in {self._path}: {error}") from error
 
     def _set_aside(self, fault: _Unintelligible) -> None:
-        """Give the file another name, which nobody looks at.
+        """Rename the file, so that it is not used again.
 
         Raises:
             HostError: the disk refuses.
@@ -295,7 +299,7 @@ class Ledger:
         self._say(f"the history {self._path} {fault}: it was renamed to {aside.name}, and a new one begins")
 
     def _say(self, sentence: str) -> None:
-        """Each warning once: a full disk is not told again for every action."""
+        """Warn, each sentence once: a full disk is not reported again for every action."""
         if sentence not in self._warned:
             self._warned.add(sentence)
             self._warn(sentence)

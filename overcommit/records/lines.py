@@ -1,8 +1,7 @@
-"""A file of the undo journal: lines of JSON, each on disk before the next thing is done.
+"""A file of the undo journal: lines of JSON, each on disk before the next step.
 
-Each line carries a checksum of what it says, so that one that a disk or a hand has changed is not obeyed.
-Files of format 1 have none, and are read as they are. What cannot be read is named, and the other lines are
-read all the same.
+Each line has a checksum, so that a line that the disk or somebody changed is not used. Files of format 1 have
+none, and are read as they are. A line that cannot be read is named, and the other lines are read.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from overcommit import bounded_json
 from overcommit.errors import JournalFailed
 
 FORMAT = 2
-"""1 had no checksums."""
+"""Format 1 had no checksums."""
 _HEAD_OF_1 = {"command", "boot_id", "started_at"}
 _SUM = "crc32"
 _MOST_LINE_BYTES = 16 << 20
-"""The configuration of all slots of DAMON that another tool left is one line."""
+"""The longest line has the configuration of all DAMON slots that another tool left."""
 _MOST_FILE_BYTES = 64 << 20
 _MOST_DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """A line that cannot be obeyed, and why.
+    """A line that cannot be used, and why.
 
-    ``torn``: it is the last one, and was cut short; what it describes was never done, for the line is whole
-    on disk before. ``newer`` is a whole file of a later version.
+    ``torn``: it is the last one, and was cut short. What it describes was not done, because the whole line is
+    on disk before. ``newer``: the whole file is of a later version.
     """
 
     line: int
@@ -46,14 +45,14 @@ class Damage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lines:
-    """What a file says, in order, each with its line's number."""
+    """The lines of a file, in order, each with its number."""
 
     found: tuple[tuple[int, dict[str, Any]], ...]
     damages: tuple[Damage, ...]
 
 
 def append(path: Path, data: Mapping[str, Any]) -> None:
-    """Put a line on disk; of one that does not fit, nothing stays.
+    """Write a line to disk. Of a line that does not fit, nothing stays.
 
     Raises:
         JournalFailed: the disk refuses.
@@ -83,7 +82,7 @@ def append(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> Lines:
-    """All that a file says, and what of it cannot be read; one that is empty was never begun.
+    """The lines of a file, and those that cannot be read. An empty file was never started.
 
     Raises:
         OSError: the file as a whole cannot be read.
@@ -115,10 +114,10 @@ def read(path: Path) -> Lines:
 
 
 def _understood(text: bytes) -> tuple[dict[str, Any], bool]:
-    """What a line says, and whether it had a checksum, which was right.
+    """The content of a line, and whether it had a checksum, which was right.
 
     Raises:
-        ValueError: why it cannot be obeyed.
+        ValueError: why it cannot be used.
     """
     line = bounded_json.loads(text, most_bytes=_MOST_LINE_BYTES, most_depth=_MOST_DEPTH)
     if not isinstance(line, dict):
@@ -137,7 +136,7 @@ def _understood(text: bytes) -> tuple[dict[str, Any], bool]:
 
 
 def _is_of_format_1(found: list[tuple[int, dict[str, Any], bool]]) -> bool:
-    """Whether lines may lack a checksum; lines that were added to such a file later have one."""
+    """Whether lines may lack a checksum. Lines that were added to such a file later have one."""
     return bool(found) and found[0][1].keys() == _HEAD_OF_1 and not found[0][2]
 
 
@@ -146,5 +145,5 @@ def _canonical(data: Mapping[str, Any]) -> str:
 
 
 def _checksum(text: str) -> str:
-    """CRC-32 (ISO-HDLC, as zlib has it): finds every error within 32 bits in a row."""
+    """CRC-32 (ISO-HDLC, as zlib has it). It finds every error within 32 bits in a row."""
     return f"{zlib.crc32(text.encode()):08x}"

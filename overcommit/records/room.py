@@ -1,7 +1,7 @@
-"""How much of its disk the undo journal takes: a size that it never passes (rule S13).
+"""A bound on the disk space of the undo journal (rule S13).
 
-What takes memory is refused first, and what gives it back only later: at the end of the room there is always
-some left to put everything back. To settle a record takes less than the record itself, and is never refused.
+Records that take memory are refused first, and those that give it back only later, so that there is always
+room to restore everything. To settle a record takes less than the record itself, and is never refused.
 """
 
 from __future__ import annotations
@@ -13,21 +13,26 @@ from overcommit.errors import JournalFailed
 from overcommit.units import MIB, format_size
 
 MOST_RECORD_BYTES = MIB
-"""The longest is a whole configuration of DAMON that was found."""
+"""The longest record is a whole configuration of DAMON that was found."""
 MOST_TAKING_BYTES = 96 * MIB
 MOST_BYTES = 128 * MIB
-"""Of records; with all of them settled it is less than twice as much. A file stays as it is while one of its
-records is needed: some hundreds of files can be, on a host with as many domains."""
+"""The bound for records. With all of them settled it is less than twice as much. A file stays while one of
+its records is needed, so there can be some hundreds of files on a host with as many domains.
+"""
 _AROUND_BYTES = 64
-"""Of a line, beside its record: checksum, and the ends of a torn line and its own."""
+"""Bytes of a line besides its record: the checksum, and the ends of a torn line and its own."""
 FEW_RECORDS_BYTES = 4096
-"""With less than that there is no room to begin anything."""
+"""With less room than that nothing may start."""
 KEPT_BYTES = 8 * MIB
-"""Of the newest files that are kept when nothing in them is left to undo."""
+"""The most bytes of the newest files that are kept when they have nothing left to undo."""
 
 
 def require_room(directory: Path, record_bytes: int, *, takes: bool) -> None:
-    """Raise `JournalFailed` unless a record of that length may be put there; ``takes``: memory, or DAMON."""
+    """Check that a record of that length may be written. ``takes``: it takes memory, or DAMON.
+
+    Raises:
+        JournalFailed: the record is too long, or the journal is full.
+    """
     if record_bytes > MOST_RECORD_BYTES:
         raise JournalFailed(
             f"a record of {format_size(record_bytes)} is too long for the undo journal",
@@ -42,7 +47,7 @@ def require_room(directory: Path, record_bytes: int, *, takes: bool) -> None:
 
 
 def superfluous(files: Sequence[tuple[int, Path]], kept: int) -> Sequence[tuple[int, Path]]:
-    """Of files, oldest first, those that are older than the newest ``kept``, or than `KEPT_BYTES` of them."""
+    """The files, oldest first, beyond the newest ``kept``, or beyond the newest `KEPT_BYTES`."""
     size = 0
     for position in range(len(files) - 1, -1, -1):
         size += _size(files[position][1])
@@ -52,7 +57,7 @@ def superfluous(files: Sequence[tuple[int, Path]], kept: int) -> Sequence[tuple[
 
 
 def held_bytes(directory: Path) -> int:
-    """How much of the journal's room its files take now."""
+    """The bytes that the journal's files take."""
     return sum(_size(path) for path in directory.glob("generation-*.jsonl"))
 
 
