@@ -1,4 +1,4 @@
-"""Carry out a plan: several domains at a time, verify each action, report what the host got."""
+"""Carries out a plan for several domains at a time, verifies each action, and reports what the host got."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from overcommit.model.plan import Plan
 from overcommit.records.journal import ActionBegun
 
 MOST_AT_ONCE = 4
-"""Domains that memory is taken from at a time."""
+"""The most domains that memory is taken from at the same time."""
 _MOST_TEXT, _MOST_BLOCKS = 2048, 1024
 _SETTLE_SECONDS = 2.0
 """The pause between memory that guests give and page-out, so that each counter belongs to one mechanism."""
@@ -113,16 +113,16 @@ def carry_out(
     take_over: bool,
     listener: LaneListener,
 ) -> Report:
-    """Do the plan's actions that are not blocked.
+    """Carry out the plan's actions that are not blocked.
 
-    First guests that are short get memory, one after another. Then memory is taken from up to
-    `MOST_AT_ONCE` domains at a time, from each in the plan's order. KSM, which is the host's, comes last.
-    ``snapshot`` is of now, and the plan was found fresh against it. DAMON is claimed before anything is
-    changed, so that a refusal leaves nothing behind.
+    First short guests get memory, one after another. Then memory is taken from up to `MOST_AT_ONCE` domains
+    at the same time, from each in the plan's order. KSM, an action of the host, comes last. ``snapshot`` is
+    of now, and the plan was checked against it. DAMON is claimed before anything is changed, so that a
+    refusal leaves nothing behind.
 
     Raises:
         Conflict: DAMON belongs to somebody else.
-        HostError: the journal cannot be written. What was at work has been ended in an orderly way, and told.
+        HostError: the journal cannot be written. Running actions were ended in an orderly way, and reported.
     """
     facts = {domain.incarnation: domain for domain in snapshot.domains}
     slots = _slots_for(plan)
@@ -165,23 +165,23 @@ def carry_out(
 
 
 class LaneListener(Protocol):
-    """Whom `carry_out` tells about each action."""
+    """Gets the progress of each action of `carry_out`."""
 
     def started(self, action: Action) -> None:
-        """An action begins."""
+        """An action starts."""
         ...
 
     def progress(self, action: Action, sentence: str) -> None:
-        """Where it stands."""
+        """The state of an action."""
         ...
 
     def finished(self, outcome: Outcome) -> None:
-        """It has ended."""
+        """An action has ended."""
         ...
 
 
 class _Ending:
-    """Why all that is at work is to end: another action's error, or what the ``context`` says."""
+    """Why all running actions must end: an error of another action, or the reason of the context."""
 
     def __init__(self, stop_because: Callable[[], str | None]) -> None:
         self._stop_because = stop_because
@@ -191,26 +191,26 @@ class _Ending:
         return self._because or self._stop_because()
 
     def begin(self, error: BaseException) -> None:
-        """End it for this error."""
+        """End them because of this error."""
         why = in_a_line(error) if isinstance(error, Exception) else "interrupted"
         self._because = self._because or why
 
 
 def needs_slot(action: Action) -> TypeGuard[DemotionAction | PageoutAction]:
-    """Whether a kdamond does it."""
+    """Whether the action uses a kdamond."""
     return isinstance(action, DemotionAction) or (
         isinstance(action, PageoutAction) and action.actor.by_kdamond
     )
 
 
 def _slots_for(plan: Plan) -> int:
-    """How many kdamonds can be at work at a time."""
+    """The number of kdamonds that can run at the same time."""
     domains = {action.domain for action in plan.runnable if needs_slot(action)}
     return min(MOST_AT_ONCE, len(domains))
 
 
 def _lanes(plan: Plan) -> tuple[list[list[Action]], list[list[Action]], list[list[Action]]]:
-    """What is done one after another, by stage; a stage begins when the one before has ended."""
+    """The actions that run one after another, by stage. A stage starts when the previous one has ended."""
     relieving: list[Action] = []
     merging: list[Action] = []
     taking: dict[Incarnation, list[Action]] = {}
@@ -227,7 +227,7 @@ def _lanes(plan: Plan) -> tuple[list[list[Action]], list[list[Action]], list[lis
 def _contained(
     context: ApplyContext, pool: DamonPool, action: Action, domain: DomainFacts | None, *, slot: int | None
 ) -> Routine[Outcome]:
-    """Do one action; what nobody expected of it ends it, and none of the others."""
+    """Carry out one action. An unexpected error ends this action, and none of the others."""
     began = context.clock.monotonic()
     try:
         return (yield from carry_out_one(context, pool, action, domain, slot=slot or 0))

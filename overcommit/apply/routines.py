@@ -52,11 +52,11 @@ def run_all(
     most: int,
     ending: Callable[[BaseException], None],
 ) -> None:
-    """Go through all routines, ``most`` of them at a time, and wait in between.
+    """Run all routines, ``most`` of them at the same time, with waits between their steps.
 
-    An error of one ends all, and so does Ctrl-C: no other is begun, ``ending`` is told so that those at work
-    end by themselves, and they are gone on with at once until they have. A second Ctrl-C is thrown into each,
-    and so is whatever else is no `Exception`.
+    An error of one ends all, and so does Ctrl-C: no other starts, ``ending`` is called so that running ones
+    end by themselves, and they are resumed without waits until they have. A second Ctrl-C is thrown into
+    each, and so is any other exception that is no `Exception`.
 
     Raises:
         BaseException: the first error, or the interruption, after all have ended.
@@ -71,7 +71,7 @@ class _Lane:
 
 
 class _Lanes:
-    """Routines at work, and those that wait for their turn."""
+    """Running routines, and those that wait for their turn."""
 
     def __init__(
         self,

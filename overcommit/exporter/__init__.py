@@ -1,5 +1,5 @@
-"""``overcommit-exporter``: what overcommitd tells, as metrics for Prometheus.
+"""``overcommit-exporter``: the state of overcommitd as metrics for Prometheus.
 
-A process of its own, beside the command line and the daemon: the daemon has no network. All that it reads is
-the status document, over the control socket.
+It is a separate process, because the daemon has no network. It reads the status document over the control
+socket, and nothing else.
 """

@@ -1,4 +1,4 @@
-"""Every metric there is: its name, type, labels and meaning. docs/metrics.md says the same."""
+"""All metrics: names, types, labels and meanings. docs/metrics.md lists them too."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 PREFIX = "overcommit_"
 OTHERS = "/others"
-"""Stands for the domains beyond the limit, summed. Libvirt's QEMU driver takes no name with a slash."""
+"""The label of the sum of domains beyond the limit. Libvirt's QEMU driver accepts no name with a slash."""
 
 
 class Kind(enum.Enum):
-    """The type of a metric; the value is OpenMetrics' word for it."""
+    """The type of a metric. The value is its OpenMetrics name."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -21,7 +21,7 @@ class Kind(enum.Enum):
 
 
 class Described(NamedTuple):
-    """One metric. ``key`` is where the status document has the value, where that is one field."""
+    """One metric. ``key`` is the field of the status document that has the value, if it is one field."""
 
     name: str
     kind: Kind
@@ -31,7 +31,7 @@ class Described(NamedTuple):
 
     @property
     def exposed(self) -> str:
-        """The name as a query has it, without the suffixes of summaries and histograms."""
+        """The name in a query, without the suffixes of summaries and histograms."""
         suffix = {Kind.COUNTER: "_total", Kind.INFO: "_info"}.get(self.kind, "")
         return f"{PREFIX}{self.name}{suffix}"
 
@@ -148,7 +148,7 @@ IDLE = Described(
     ("domain",),
 )
 IDLE_BOUNDS_SECONDS = (0.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
-"""The lower bounds that overcommitd has for idle times."""
+"""The lower bounds of overcommitd's idle times."""
 DOMAIN_BYTES = tuple(
     _gauge(f"domain_{name}_bytes", about, "domain", key=key)
     for name, key, about in (
@@ -162,7 +162,7 @@ DOMAIN_BYTES = tuple(
         ("working_set", "wss_bytes", "What was accessed within the class's cold_after."),
     )
 )
-"""These can be summed over domains."""
+"""Values that can be summed over domains."""
 DOMAIN_RATIOS = tuple(
     _gauge(f"domain_{name}", about, "domain", key=key)
     for name, key, about in (
@@ -182,7 +182,7 @@ DOMAIN_RATIOS = tuple(
         ("outside_slo_ratio", "outside_share", "Share of the last day in which it felt more than it may."),
     )
 )
-"""These have no sum."""
+"""Values that have no sum."""
 OF_DOMAIN = (
     *(DOMAIN, *DOMAIN_BYTES, *DOMAIN_RATIOS, RECLAIMED, PROMOTIONS, IDLE),
     *(LEFT_ALONE, QUARANTINED, DOMAIN_GAPS, FAULTS),

@@ -1,4 +1,4 @@
-"""From the status document to metric families. Pure; what the document does not have is no sample."""
+"""Converts the status document to metric families. Pure. A missing value gives no sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ENDS = tuple(zip(_BOUNDS, [*((end, f"{end:g}") for end in _BOUNDS[1:]), (None, 
 
 
 def family(described: Described, samples: Iterable[tuple[Sequence[str], Any]] = ()) -> Metric:
-    """A metric with its values by their labels; what is no number is left out."""
+    """A metric with its values by label. A value that is not a number is left out."""
     name = PREFIX + described.name
     made = Metric(name, described.about, described.kind.value)
     exposed, labels = described.exposed, described.labels
@@ -32,12 +32,12 @@ def family(described: Described, samples: Iterable[tuple[Sequence[str], Any]] = 
 
 
 def families_of(status: Mapping[str, Any], *, most_domains: int) -> list[Metric]:
-    """All that the status document says.
+    """All metrics of the status document.
 
     Domains beyond ``most_domains``, in the order of their names, are summed.
 
     Raises:
-        AttributeError, KeyError, TypeError, ValueError: it is no such document.
+        AttributeError, KeyError, TypeError, ValueError: it is not a status document.
     """
     return [
         *_of_daemon(status),
@@ -128,9 +128,13 @@ def _of_domains(status: Mapping[str, Any], most: int) -> Iterator[Metric]:
 
 
 def _idle(counted: Iterable[tuple[tuple[str], Mapping[str, Any]]]) -> Metric:
-    """A bucket of the document has its lower bound, one of a histogram its upper one, and all below it.
+    """A histogram of idle bytes.
 
-    All domains have the same buckets, also those watched for a shorter time: else they could not be added up.
+    A bucket has a lower bound in the document; in a histogram it has an upper bound, and includes all below
+    it.
+
+    All domains have the same buckets, also those watched for a shorter time. Otherwise they could not be
+    summed.
     """
     described = catalogue.IDLE
     made = Metric(PREFIX + described.name, described.about, described.kind.value)
@@ -148,7 +152,7 @@ def _idle(counted: Iterable[tuple[tuple[str], Mapping[str, Any]]]) -> Metric:
 
 
 def _sum(domains: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of what can be summed; what is known of none of them is not there."""
+    """The sum of what can be summed. A value that no domain has is left out."""
     total: dict[str, Any] = {}
     for each in (*catalogue.DOMAIN_BYTES, catalogue.PROMOTIONS):
         known = [of[each.key] for of in domains if _is_number(of.get(each.key))]
@@ -171,5 +175,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Of whoever it may be: bounded, and what UTF-8 can say. Escaping it is the library's business."""
+    """A text of an untrusted source: bounded, and valid UTF-8. The library escapes it."""
     return str(value)[:_LONGEST_NAME].encode("utf-8", "replace").decode("utf-8")

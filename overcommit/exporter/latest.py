@@ -1,4 +1,4 @@
-"""What overcommitd said last, for whoever scrapes: nobody waits longer for it than he has time."""
+"""The latest status document of overcommitd. No scrape waits longer for it than its timeout."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from overcommit.wire.client import find_daemon
 from overcommit.wire.protocol import Verb
 
 FRESH_SECONDS = 1.0
-"""So young an answer serves again: however many scrape, overcommitd is asked once a second at most."""
+"""An answer of this age is used again, so that overcommitd is asked at most once a second."""
 _ANSWER_SECONDS = 20.0
-"""So long one question may go unanswered, whoever waits for it; another one is asked after that."""
+"""The timeout of one request to overcommitd. Another one is made after that."""
 
 
 def ask_daemon() -> Mapping[str, Any]:
     """The status document of the overcommitd on this host.
 
     Raises:
-        OvercommitError: there is none, or it does not answer.
+        HostError: it does not run, or does not answer.
+        OvercommitError: it answered with an error.
     """
     daemon = find_daemon()
     if daemon is None:
@@ -36,7 +37,10 @@ def ask_daemon() -> Mapping[str, Any]:
 
 
 class Latest(Collector):
-    """Asks in a thread of its own, and keeps what came; ``say`` gets each other reason why nothing does."""
+    """Asks overcommitd in a separate thread, and keeps the answer.
+
+    ``say`` gets each new reason for a failure.
+    """
 
     def __init__(
         self,
@@ -59,7 +63,11 @@ class Latest(Collector):
         self._known_at: float | None = None
 
     def refresh(self, seconds: float) -> bool:
-        """Have what is known be new, if that takes no longer than ``seconds``; whether it is."""
+        """Get a new answer, if that takes at most ``seconds``.
+
+        Returns:
+            Whether the answer is new.
+        """
         with self._done:
             if self._answered and self._age() < FRESH_SECONDS:
                 return True
@@ -104,7 +112,7 @@ class Latest(Collector):
             self._say(why)
 
     def collect(self) -> Iterator[Metric]:
-        """What is known, with its age; see `Collector`."""
+        """The metrics of the latest answer, with its age; see `Collector`."""
         with self._done:
             families, up, failures = self._families, self._answered, self._failures
             age = self._age()

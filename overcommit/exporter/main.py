@@ -1,6 +1,6 @@
 """The ``overcommit-exporter`` program: its options, and how it ends.
 
-Prometheus' library, which not every installation has, is loaded only when it is needed.
+The Prometheus library, which may not be installed, is loaded only when it is needed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from overcommit.program import end, option_parser
 PROGRAM = "overcommit-exporter"
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 10960
-"""9100 to 9999, which Prometheus' users share out among exporters, are all given away."""
+"""All ports from 9100 to 9999, which the Prometheus project assigns to exporters, are taken."""
 MOST_DOMAINS = 250
 _GARBAGE_OBJECTS = 200_000
-"""A page has no cycles in it: looking for them took a tenth of the time."""
+"""A page has no reference cycles. To search for them took a tenth of the time."""
 _UNIT = "overcommit-exporter.service"
 _DESCRIPTION = """\
 Serve what overcommitd tells as metrics for Prometheus, until it is stopped.
@@ -35,10 +35,10 @@ docs/metrics.md lists all metrics.
 
 
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
-    """What the program was told.
+    """The parsed options.
 
     Raises:
-        UsageError: no such option, or not like that.
+        UsageError: an option is not known, or its value is invalid.
     """
     parser = option_parser(PROGRAM, _DESCRIPTION)
     parser.add_argument(
@@ -85,7 +85,7 @@ def address_of(text: str) -> tuple[str, int]:
     """Address and port of ``127.0.0.1:10960`` or ``[::1]:10960``.
 
     Raises:
-        UsageError: it is no such text.
+        UsageError: the text has another form.
     """
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
     if found is None or int(found[3]) > 65535:
@@ -96,16 +96,17 @@ def address_of(text: str) -> tuple[str, int]:
 
 
 def unit(program: str) -> str:
-    """The unit for systemd that runs ``program``, which is a path."""
+    """The systemd unit that runs ``program`` (a path)."""
     template = importlib.resources.files("overcommit.exporter").joinpath(_UNIT).read_text()
     return template.replace("@EXPORTER@", program)
 
 
 def exporter(arguments: Sequence[str]) -> None:
-    """Run until it is told to stop.
+    """Run until a signal stops it.
 
     Raises:
-        OvercommitError: it cannot start, or not go on.
+        Unsupported: the Prometheus library is not installed.
+        OvercommitError: it cannot start, or cannot continue.
     """
     options = options_of(arguments)
     if options.print_unit:

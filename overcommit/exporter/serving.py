@@ -1,4 +1,4 @@
-"""The page that is scraped, by HTTP. A scrape that says how long it may take has its answer before that."""
+"""Serves the metrics by HTTP. A scrape that sends its timeout is answered before that."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from overcommit.errors import HostError
 from overcommit.exporter.latest import Latest
 
 MOST_AT_ONCE = 8
-"""Connections that are served at a time; more are closed unheard."""
+"""Connections that are served at the same time. More are closed without an answer."""
 _PATIENCE_SECONDS = 10.0
-"""For a request to come, and for its answer to be taken."""
+"""The timeout for a request to arrive, and for its answer to be taken."""
 _TIMEOUT = "HTTP_X_PROMETHEUS_SCRAPE_TIMEOUT_SECONDS"
 _PLAIN = ("text/plain", "*/*")
-"""Who takes that as well as OpenMetrics, as Prometheus does, gets it: making it takes half of the CPU."""
+"""Clients that accept this format beside OpenMetrics, as Prometheus does, get it, because it takes half the
+CPU time.
+"""
 _USUAL_SECONDS, _LONGEST_SECONDS = 5.0, 30.0
 _SHARE = 0.5
-"""Of its time a scrape waits for overcommitd; the rest is for making the page and sending it."""
+"""The share of its timeout that a scrape waits for overcommitd. The rest is for making the page."""
 
 
 def seconds_for(timeout: str | None) -> float:
-    """How long a scrape may wait for overcommitd, by what it says of its own time."""
+    """How long a scrape may wait for overcommitd, by the timeout that it sends."""
     try:
         seconds = float(timeout) if timeout is not None else _USUAL_SECONDS
     except ValueError:
@@ -51,13 +53,13 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         super().__init__((address, port), _Handler)
 
     def server_bind(self) -> None:
-        """Without asking a name server what the host is called, as HTTPServer does."""
+        """Bind without a name server lookup of the host's name, which HTTPServer makes."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread, while there are not too many."""
+        """Serve in a thread, while there are not too many."""
         if not self._seats.acquire(blocking=False):
             self.shutdown_request(request)
             return
@@ -75,14 +77,14 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
             self._seats.release()
 
     def handle_error(self, _request: Any, _client_address: Any) -> None:
-        """Whoever leaves amid its answer is nobody's fault."""
+        """Ignore clients that disconnect during their answer."""
 
 
 def server(latest: Latest, address: str, port: int) -> WSGIServer:
-    """One that listens, and serves once its ``serve_forever`` is called.
+    """A server that listens, and serves once its ``serve_forever`` is called.
 
     Raises:
-        HostError: the address cannot be had.
+        HostError: the address cannot be used.
     """
     registry = CollectorRegistry()
     registry.register(latest)

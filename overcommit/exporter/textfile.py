@@ -13,7 +13,7 @@ from overcommit.exporter.latest import Latest
 
 
 def write(latest: Latest, path: Path, every: float) -> None:
-    """Write the file, again and again unless ``every`` is 0; whoever reads it never sees half of it.
+    """Write the file, repeatedly unless ``every`` (seconds) is 0. It is replaced atomically.
 
     Raises:
         HostError: it cannot be written.

@@ -1,1 +1,1 @@
-"""What both faces speak over the control socket: the protocol, the server and the client."""
+"""The control socket between the daemon and the CLI: protocol, server and client."""

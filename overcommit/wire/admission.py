@@ -1,9 +1,9 @@
-"""Who gets a place among the clients of the control socket, and how many may come in a second. Pure.
+"""Decides which clients of the control socket are served, and how many may connect per second. Pure.
 
-Root has places of its own, so has the group, and all others together: nobody takes a place of the others.
-Within the group and among the others each user has a few. Where all are taken, who has more of them than the
-newcomer would have gives one up, and then who has waited without asking anything: so that no number of users
-keeps another one out.
+Root, the group, and all other users have separate places; none can take a place of another kind. Within the
+group and among the other users each user has a few. Where all are taken, the user with more places than the
+newcomer would have gives one up, then a client that has waited without a request. So no number of users keeps
+another user out.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Protocol, TypeVar
 
 MOST_OF_ONE_USER = 4
 MOST_CONNECTIONS = 32
-"""Of the group; and as many of those who may only read; and as many of root."""
+"""Connections of the group; as many of users who may only read; and as many of root."""
 LINGERING_SECONDS = 1.0
-"""Who has not asked anything for so long, or not taken its answer, makes room for others."""
+"""A client that has not sent a request, or not taken its answer, for this long can be replaced."""
 _MOST_USERS = 256
-"""Users whose rate is remembered; one user may have any number of user ids, by a user namespace."""
+"""The most users whose rate is stored. One user may have many user ids, by a user namespace."""
 
 
 class Holder(Protocol):
-    """Who has a place."""
+    """A client that has a place."""
 
     @property
     def uid(self) -> int:
-        """Of which user it is."""
+        """Its user id."""
         ...
 
     @property
     def since(self) -> float:
-        """Monotonic seconds."""
+        """When it came, in monotonic seconds."""
         ...
 
     @property
     def may_go(self) -> bool:
-        """Whether nothing is being done for it."""
+        """Whether no order of it is being carried out."""
         ...
 
 
@@ -44,11 +44,11 @@ _H = TypeVar("_H", bound=Holder)
 
 
 class Full(Exception):
-    """Nobody leaves: there is no place."""
+    """There is no place, and no client can be replaced."""
 
 
 def make_room(uid: int, seated: Sequence[_H], now: float, *, of_root: bool) -> _H | None:
-    """Who of those ``seated`` has to leave so that one more of this user's can come; None: there is room.
+    """The client among those ``seated`` that must leave for one more of this user; None: there is room.
 
     Raises:
         Full: there is no place for it.
@@ -67,7 +67,7 @@ def make_room(uid: int, seated: Sequence[_H], now: float, *, of_root: bool) -> _
 
 
 class Rate:
-    """So many a second, and ``burst`` at once; times are monotonic seconds."""
+    """A rate limit: a number per second, and ``burst`` at once. Times are monotonic seconds."""
 
     __slots__ = ("_at", "_burst", "_left", "_per_second")
 
@@ -76,7 +76,7 @@ class Rate:
         self._left, self._at = float(burst), 0.0
 
     def take(self, now: float) -> bool:
-        """Whether one more may come now; then it has."""
+        """Whether one more may come now. If so, it is counted."""
         self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_second)
         self._at = now
         if self._left < 1.0:
@@ -86,14 +86,14 @@ class Rate:
 
 
 class Rates:
-    """A rate for each user, of the users that came last."""
+    """A rate limit per user, of the users that came last."""
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._per_second, self._burst = per_second, burst
         self._of: dict[int, Rate] = {}
 
     def take(self, uid: int, now: float) -> bool:
-        """Whether one more of this user's may come now; then it has."""
+        """Whether one more of this user may come now. If so, it is counted."""
         rate = self._of.pop(uid, None) or Rate(self._per_second, self._burst)
         self._of[uid] = rate  # at the end: who came longest ago is forgotten first
         if len(self._of) > _MOST_USERS:

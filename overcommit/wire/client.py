@@ -1,4 +1,4 @@
-"""The client's side of the control socket: is ``overcommitd`` at work on this host, and what does it say?"""
+"""The client of the control socket: finds a running ``overcommitd``, and asks it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from overcommit.wire.protocol import MOST_REPLY_BYTES, Reply, ReplyKind, Request
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 60.0
-"""For what the loop answers between two ticks; its watchdog has no more patience either."""
+"""The timeout for answers of the loop between two ticks, as long as its watchdog's."""
 _LOOK = "systemctl status overcommitd"
 
 
@@ -42,11 +42,11 @@ class Daemon:
         progress: Callable[[Mapping[str, Any]], None] = _ignore,
         seconds: float = _ANSWER_SECONDS,
     ) -> dict[str, Any]:
-        """Its answer; ``seconds`` is how long it may say nothing.
+        """The daemon's answer. It may be silent for at most ``seconds``.
 
         Raises:
             HostError: it does not answer, or stops in the middle.
-            OvercommitError: what it says is wrong.
+            OvercommitError: the error that it answers.
         """
         try:
             with _connect(self.path) as connection:
@@ -87,10 +87,10 @@ class Daemon:
 
 
 def find_daemon() -> Daemon | None:
-    """The one that is at work on this host, if any.
+    """The running daemon of this host; None: there is none.
 
     Raises:
-        HostError: one is, but it lets nobody in.
+        HostError: there is one, but it accepts no connection.
     """
     path = socket_path(os.environ)
     if os.geteuid() == 0:
@@ -109,10 +109,10 @@ def find_daemon() -> Daemon | None:
 
 
 def require_daemon(verb: str) -> Daemon:
-    """The one that is at work.
+    """The running daemon of this host.
 
     Raises:
-        Refused: none is.
+        Refused: there is none.
     """
     daemon = find_daemon()
     if daemon is None:

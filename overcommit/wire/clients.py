@@ -17,7 +17,7 @@ TOO_MANY = failure("overcommitd has too many clients", "try again in a moment")
 
 
 class Order:
-    """What somebody who may wants done. The loop answers it, with progress first where it takes long."""
+    """An order of a permitted client. The loop answers it, with progress first where it takes long."""
 
     def __init__(self, request: Request, peer: Peer, send: Callable[[Reply], None]) -> None:
         self.verb = request.verb
@@ -28,28 +28,28 @@ class Order:
 
     @property
     def gone(self) -> bool:
-        """Whether nobody waits for the answer any more; answering it does no harm."""
+        """Whether the client has left. An answer then does no harm."""
         return self._left.is_set()
 
     def progress(self, body: Mapping[str, Any]) -> None:
-        """Say where it stands; left out where the client is slow."""
+        """Report progress. It is dropped where the client is slow."""
         self._send(Reply(kind=ReplyKind.PROGRESS, body=body))
 
     def reply(self, body: Mapping[str, Any]) -> None:
-        """It is done. Only the first answer is sent."""
+        """Answer with a result. Only the first answer is sent."""
         self._send(Reply(kind=ReplyKind.RESULT, body=body))
 
     def fail(self, message: str, hint: str | None = None, *, exit_code: int = Refused.exit_code) -> None:
-        """It is not done; the words and the exit status are those of an `OvercommitError`."""
+        """Answer with an error, by the text and exit status of an `OvercommitError`."""
         self._send(failure(message, hint, exit_code=exit_code))
 
     def leave(self) -> None:
-        """Its client has gone."""
+        """Record that the client has left."""
         self._left.set()
 
 
 class Client:
-    """A connection: first its request comes in, then lines go out."""
+    """A connection: its request is received, then lines are sent."""
 
     __slots__ = (
         "connection",
@@ -78,21 +78,21 @@ class Client:
 
     @property
     def uid(self) -> int:
-        """Of which user it is."""
+        """Its user id."""
         return self.peer.uid
 
     @property
     def may_go(self) -> bool:
-        """Whether no order of its is being carried out."""
+        """Whether no order of it is being carried out."""
         return self.order is None or self.ending
 
 
 Document: TypeAlias = bytes | Callable[[], bytes]
-"""A JSON document, or what makes it of values that do not change."""
+"""A JSON document, or a function that makes it from values that do not change."""
 
 
 class _Published:
-    """Made when somebody asks for the first time, and once for all who do: mostly nobody does."""
+    """A document that is made at the first request, once for all requests. Mostly there is none."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -100,7 +100,7 @@ class _Published:
 
     @property
     def line(self) -> bytes:
-        """To be asked by one thread only."""
+        """The document's line. Only one thread may call this."""
         if self._line is None:
             document = self._document
             self._line = document_line(document if isinstance(document, bytes) else document())
@@ -108,7 +108,7 @@ class _Published:
 
 
 class PublishedDocuments:
-    """What is published, for whom: where QEMU's memory lies is for those who may give orders."""
+    """The published documents by reader. QEMU's addresses are only for those who may give orders."""
 
     def __init__(self) -> None:
         self._status: _Published | None = None
@@ -116,13 +116,13 @@ class PublishedDocuments:
         self._sums: _Published | None = None
 
     def put(self, status: Document, plan: Document | None, sums: Document | None) -> None:
-        """In place of what was there."""
+        """Replace the documents."""
         self._status, self._plan, self._sums = (
             None if document is None else _Published(document) for document in (status, plan, sums)
         )
 
     def line(self, verb: Verb, *, may_order: bool) -> bytes:
-        """The answer, which may be that there is none yet."""
+        """The answer, which may say that there is none yet."""
         if verb is Verb.STATUS:
             document, what = self._status, "looked at the host"
         else:
@@ -133,6 +133,6 @@ class PublishedDocuments:
 
 
 def turn_away(connection: socket.socket) -> None:
-    """Say so where that takes no waiting."""
+    """Tell the client that it is refused, if that takes no waiting."""
     with connection, contextlib.suppress(OSError):
         connection.send(TOO_MANY.encode())

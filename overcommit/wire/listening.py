@@ -1,4 +1,4 @@
-"""Where the control socket is, and how it comes to be there."""
+"""Makes and removes the control socket."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _BACKLOG = 64
 
 
 def socket_path(environment: Mapping[str, str]) -> Path:
-    """Where the socket is, or is to be."""
+    """The path of the socket."""
     return Path(environment.get("OVERCOMMIT_RUN_DIR", DEFAULT_DIRECTORY)) / "control.sock"
 
 
 def path_for_root(path: Path) -> Path:
-    """The socket beside that one that root alone can connect to: nobody waits in its queue but root."""
+    """The path of a second socket, which only root can connect to, so that root's queue is not shared."""
     return path.with_name("root.sock")
 
 
 class Door:
-    """A socket that listens, and since when it lets nobody in."""
+    """A listening socket, and since when it accepts no connections."""
 
     def __init__(self, path: Path, mode: int) -> None:
-        """Make it, in place of one that a dead daemon left.
+        """Make the socket, in place of one that an ended daemon left.
 
         Raises:
-            Conflict: a daemon serves the one that is there, or it is no socket.
+            Conflict: a daemon serves the existing one, or it is not a socket.
             HostError: it cannot be made there.
         """
         self._path = path
@@ -42,11 +42,11 @@ class Door:
         self.deaf_until: float | None = None
 
     def fileno(self) -> int:
-        """To wait for whoever comes."""
+        """The descriptor to wait on."""
         return self.listener.fileno()
 
     def close(self) -> None:
-        """Listen no more, and remove the socket, unless somebody else has put another there."""
+        """Stop listening, and remove the socket, unless somebody has replaced it."""
         self.listener.close()
         with contextlib.suppress(OSError):  # somebody else removed it, or the whole directory
             if self._path.stat().st_ino == self._inode:
@@ -54,12 +54,12 @@ class Door:
 
 
 def _listen(path: Path, mode: int) -> socket.socket:
-    """A socket that listens at ``path``, in place of one that a dead daemon left.
+    """A socket that listens at ``path``, in place of one that an ended daemon left.
 
-    It is put there when it is ready, so that nobody ever takes one that is half made for a dead one.
+    It is moved there when it is ready, so that no half-made socket is taken for an abandoned one.
 
     Raises:
-        Conflict: a daemon serves the one that is there, or it is no socket.
+        Conflict: a daemon serves the existing one, or it is not a socket.
         HostError: it cannot be made there.
     """
     _require_free(path)
@@ -82,7 +82,11 @@ def _listen(path: Path, mode: int) -> socket.socket:
 
 
 def _require_free(path: Path) -> None:
-    """Raise `Conflict` when somebody serves the socket, or when what is there is no socket."""
+    """Check that no daemon serves the socket, and that it is a socket.
+
+    Raises:
+        Conflict: one does, or it is not.
+    """
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise Conflict(f"{path} is no socket", hint="remove it")

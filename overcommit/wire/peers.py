@@ -1,4 +1,4 @@
-"""Who is at the other end of the control socket, and who of them may give orders."""
+"""Identifies the client of the control socket, and decides whether it may give orders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Group(NamedTuple):
 
 
 def find_group(name: str | None) -> Group | None:
-    """The group named; without a name the default one, where this host has it.
+    """The group with that name; without a name the default one, if this host has it.
 
     Raises:
         UsageError: no group has this name.
@@ -43,11 +43,11 @@ def find_group(name: str | None) -> Group | None:
 
 
 class Rank(enum.Enum):
-    """What somebody is to us."""
+    """A client's privileges."""
 
     ROOT = "root"
     MEMBER = "member"
-    """Of the group that may give orders, too."""
+    """A member of the group that may give orders, like root."""
     READER = "reader"
 
 
@@ -59,18 +59,18 @@ class Peer(NamedTuple):
     gids: frozenset[int]
 
     def rank(self, group: Group | None) -> Rank:
-        """Whether it is root's, of the group, or anybody's."""
+        """Whether it is root's, of a group member, or of another user."""
         if self.uid == 0:
             return Rank.ROOT
         return Rank.MEMBER if group is not None and group.gid in self.gids else Rank.READER
 
     def may_order(self, group: Group | None) -> bool:
-        """Whether it is root's, or of the group."""
+        """Whether it is root's, or of a group member."""
         return self.rank(group) is not Rank.READER
 
 
 def peer_of(connection: socket.socket) -> Peer:
-    """Who connected, with all groups.
+    """The connected process, with all of its groups.
 
     Raises:
         OSError: the connection is gone.

@@ -1,4 +1,4 @@
-"""What is said on the control socket: one request, then its replies, each a JSON object in a line. Pure.
+"""The protocol of the control socket: one request, then its replies, each a JSON object in a line. Pure.
 
 ::
 
@@ -22,21 +22,23 @@ from overcommit.units import KIB, LONGEST_SECONDS, MIB
 
 VERSION = 1
 MOST_REQUEST_BYTES = 8 * KIB
-"""A longer line is no request: the longest one with every character of its name escaped is half as long."""
+"""The longest line of a request. A request with every character of its name escaped is half as long."""
 MOST_REPLY_BYTES = 256 * MIB
 _REQUEST_DEPTH = 2
-"""The request itself, and its arguments: what is in them has no parts."""
+"""The request itself, and its arguments, which have no parts."""
 _REPLY_DEPTH = 32
 """A status or a plan has a dozen levels at most."""
 _MOST_TEXT = 256
 """No name of a domain is longer."""
 _NO_NAME = re.compile(r"[\0\n\ud800-\udfff]")
-"""What libvirt takes in no name; all else it does, also what must not reach a terminal as it is."""
+"""Characters that libvirt does not accept in a name. It accepts all others, also those that are unsafe for a
+terminal.
+"""
 _MOST_NUMBER = 1 << 62
 
 
 class Verb(enum.Enum):
-    """What can be asked of the daemon."""
+    """A request to the daemon."""
 
     STATUS = "status"
     PLAN = "plan"
@@ -52,7 +54,7 @@ class Verb(enum.Enum):
 
 _VERBS = {verb.value: verb for verb in Verb}
 READS = frozenset({Verb.STATUS, Verb.PLAN})
-"""What everybody may ask for; all else is an order."""
+"""Requests that any user may make. All others are orders."""
 _NUMBERS = (int, float)
 _ARGUMENTS: Mapping[Verb, Mapping[str, tuple[type, ...]]] = {
     Verb.PAUSE: {"seconds": _NUMBERS},
@@ -65,7 +67,7 @@ _ARGUMENTS: Mapping[Verb, Mapping[str, tuple[type, ...]]] = {
     Verb.CANCEL: {"id": (int,)},
     Verb.RELEASE: {"domain": (str,)},
 }
-"""What may be said with a verb, and of what type."""
+"""The arguments of each verb, with their types."""
 _TIMES = frozenset({"seconds", "timeout_seconds", "hold_seconds"})
 _NEEDED: Mapping[Verb, frozenset[str]] = {
     Verb.RESERVE: frozenset({"size_bytes", "timeout_seconds", "hold_seconds"}),
@@ -76,7 +78,7 @@ _NEEDED: Mapping[Verb, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A verb with its arguments: known ones only, of the right types; numbers are above zero."""
+    """A verb with its arguments: known ones only, of the right types. Numbers are above zero."""
 
     verb: Verb
     arguments: Mapping[str, Any]
@@ -87,10 +89,10 @@ class Request:
 
     @classmethod
     def parse(cls, line: bytes) -> Request:
-        """Read the line of whoever it may be.
+        """The request in a line from an untrusted client.
 
         Raises:
-            UsageError: not a request that this version understands.
+            UsageError: it is not a request that this version understands.
         """
         said = _object(line, most_bytes=MOST_REQUEST_BYTES, most_depth=_REQUEST_DEPTH)
         verb = _VERBS.get(said["verb"]) if isinstance(said.get("verb"), str) else None
@@ -111,7 +113,7 @@ class Request:
 
 
 class ReplyKind(enum.Enum):
-    """What a line of the daemon is; the value is the key of its body."""
+    """The kind of a line of the daemon. The value is the key of its body."""
 
     PROGRESS = "progress"
     RESULT = "result"
@@ -127,7 +129,7 @@ class Reply:
 
     @property
     def final(self) -> bool:
-        """Whether nothing follows."""
+        """Whether no line follows."""
         return self.kind is not ReplyKind.PROGRESS
 
     def encode(self) -> bytes:
@@ -136,10 +138,10 @@ class Reply:
 
     @classmethod
     def parse(cls, line: bytes) -> Reply:
-        """Read a line of the daemon's.
+        """The reply in a line of the daemon.
 
         Raises:
-            UsageError: not a reply that this version understands.
+            UsageError: it is not a reply that this version understands.
         """
         said = _object(line, most_bytes=MOST_REPLY_BYTES, most_depth=_REPLY_DEPTH)
         for kind in ReplyKind:
@@ -148,7 +150,7 @@ class Reply:
         raise UsageError("an answer of an unknown kind")
 
     def raise_error(self) -> NoReturn:
-        """Raise what an error says, as if it had happened here."""
+        """Raise the error that the reply describes."""
         message, hint = str(self.body.get("message", "no reason given")), self.body.get("hint")
         kinds: dict[Any, type[OvercommitError]] = {
             kind.exit_code: kind for kind in (UsageError, Refused, Unsupported)
@@ -157,12 +159,12 @@ class Reply:
 
 
 def failure(message: str, hint: str | None = None, *, exit_code: int = Refused.exit_code) -> Reply:
-    """The reply to what cannot be done."""
+    """The reply of an error."""
     return Reply(kind=ReplyKind.ERROR, body={"message": message, "hint": hint, "exit_code": exit_code})
 
 
 def document_line(document: bytes) -> bytes:
-    """The result line for a JSON document that is text already: it is not read again for each reader."""
+    """The result line of a JSON document that is text already. It is not parsed again for each reader."""
     flat = document.replace(b"\n", b" ")  # in JSON a bare line break is never inside of a string
     return b'{"version": %d, "%s": %s}\n' % (VERSION, ReplyKind.RESULT.value.encode(), flat)
 

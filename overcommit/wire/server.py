@@ -1,11 +1,11 @@
-"""The control socket: everybody on the host may look, root and one group may give orders.
+"""The server of the control socket. All users of the host may read; root and one group may give orders.
 
-One thread serves all clients without ever waiting for one of them. It answers readers from what was
-published last, and hands orders to the loop, which answers them when it can. Who asks is known from the
-kernel (SO_PEERCRED), not from the mode of a file. A client has a few seconds to ask, and as many to take its
-answer; who gets a place, and how many may come in a second, is for `overcommit.wire.admission` to say,
-so that nobody keeps others out. What goes wrong with one client ends that client; what goes wrong with
-the thread has it begin anew, and the loop, which tends it, sees whether it does.
+One thread serves all clients and never waits for one of them. It answers readers with what was published
+last, and passes orders to the loop, which answers them when it can. The kernel identifies the client
+(SO_PEERCRED), not the mode of a file. A client has a few seconds to ask, and as many to take its answer.
+`overcommit.wire.admission` decides which clients are served, so that no client keeps others out. An error
+with one client ends that client. An error of the thread makes it start anew, and the loop checks that it
+runs.
 """
 
 from __future__ import annotations
@@ -37,28 +37,30 @@ from overcommit.wire.protocol import (
 __all__ = ["ControlServer", "Order"]
 
 MOST_A_SECOND, MOST_AT_ONCE = 1000, 128
-"""Of all who come: more wait in the kernel's queue."""
+"""Connections of all users per second. More wait in the kernel's queue."""
 MOST_OF_ONE_A_SECOND, MOST_OF_ONE_AT_ONCE = 20, 40
-"""Of each user but root: more are turned away."""
+"""Connections of each user except root per second. More are refused."""
 HUNG_SECONDS = 20.0
-"""The thread waits for nobody: when it has not heard its bell for so long, something is wrong with it."""
+"""The thread never waits for a client. If it has not answered for this long, it has failed."""
 CLIENT_TIMEOUT_SECONDS = 10.0
 _MOST_UNSENT = 32
-"""Lines of progress that wait to be sent; more are left out."""
+"""Lines of progress that wait to be sent. More are dropped."""
 _PART = 1 << 16
 _DEAF_SECONDS, _PACE_SECONDS = 1.0, 0.05
-"""Nobody is let in where a connection cannot be had, say for want of descriptors; where too many come."""
+"""How long no connection is accepted, if one cannot be made (for example without descriptors), and if too
+many come.
+"""
 _REST_SECONDS = 1.0
 _QUIET_SECONDS = 60.0
-"""Between two complaints: who causes them does not fill the log with them."""
+"""The time between two log messages, so that a client cannot fill the log."""
 _STOPPING = failure("overcommitd is stopping", "systemctl start overcommitd")
 
 
 class ControlServer:
-    """Serves the socket from the moment it is made until it is closed.
+    """Serves the socket from its creation until it is closed.
 
-    ``wake`` is called, in the server's thread, when an order has come; ``say`` gets what went wrong. To be
-    made after all that forks.
+    ``wake`` is called, in the server's thread, when an order has come. ``say`` gets errors. Create it after
+    all processes have been forked.
     """
 
     def __init__(
@@ -71,10 +73,10 @@ class ControlServer:
         credentials: Callable[[socket.socket], Peer] = peer_of,
         patience_seconds: float = CLIENT_TIMEOUT_SECONDS,
     ) -> None:
-        """Bind the socket, in place of one that a dead daemon left.
+        """Bind the socket, in place of one that an ended daemon left.
 
         Raises:
-            Conflict: another daemon serves it, or something else is in its place.
+            Conflict: another daemon serves it, or it is not a socket.
             HostError: it cannot be made there.
         """
         self._group = group
@@ -109,7 +111,7 @@ class ControlServer:
         return thread
 
     def tend(self) -> str | None:
-        """Have the thread begin anew where it has ended; to be called by the loop now and then.
+        """Restart the thread if it has ended. The loop calls this regularly.
 
         Returns:
             Why clients are not served; None: they are.
@@ -129,21 +131,21 @@ class ControlServer:
         return None
 
     def publish(self, status: Document, plan: Document | None, sums: Document | None = None) -> None:
-        """From now on who asks gets these JSON documents; None where there is no plan yet.
+        """Answer with these JSON documents from now on; None: there is no plan yet.
 
-        What makes one is called in the server's thread, when somebody asks.
-        ``sums`` is the plan for those who may give no orders: without it they get none.
+        A function that makes a document is called in the server's thread, at a request. ``sums`` is the plan
+        for users who may not give orders; None: they get none.
         """
         self._shelf.put(status, plan, sums)
 
     def orders(self) -> list[Order]:
-        """What has come since the last call, oldest first; not of clients that have left already."""
+        """The orders since the last call, oldest first, without those of clients that have left."""
         with self._lock:
             taken, self._orders = self._orders, []
         return taken
 
     def close(self) -> None:
-        """Tell who still waits that nothing comes, and remove the socket. A second time does nothing."""
+        """Tell waiting clients that there is no answer, and remove the socket. A second call does nothing."""
         if self._closing:
             return
         self._closing = True
@@ -158,7 +160,7 @@ class ControlServer:
         os.eventfd_write(self._bell, 1)
 
     def _post(self, client: Client, reply: Reply) -> None:
-        """Called by the loop."""
+        """Send a reply. Called by the loop."""
         with self._lock:
             if self._closing or (not reply.final and len(self._outbox) >= _MOST_UNSENT):
                 return
@@ -180,7 +182,7 @@ class ControlServer:
                 time.sleep(_REST_SECONDS)
 
     def _begin(self) -> None:
-        """With nobody connected; also after whatever happened before."""
+        """Start without clients, whatever happened before."""
         self._selector.close()
         for client in self._clients:
             self._forget(client)
@@ -254,7 +256,7 @@ class ControlServer:
         door.deaf_until = time.monotonic() + seconds
 
     def _admit(self, connection: socket.socket, peer: Peer, now: float) -> None:
-        """Give it a place, or turn it away, which costs next to nothing."""
+        """Serve the client, or refuse it, which costs almost nothing."""
         rank = peer.rank(self._group)
         seated = [client for client in self._clients if client.peer.rank(self._group) is rank]
         try:
