@@ -26,6 +26,7 @@ def test_the_wheel_has_what_users_of_the_package_need(shipped: set[str]) -> None
     assert {
         "overcommit/py.typed",
         "overcommit/policies/balanced.yaml",
+        "overcommit/daemon/overcommit.catalog",
         "overcommit/daemon/overcommitd.service",
         "overcommit/exporter/overcommit-exporter.service",
         "dist-info/licenses/LICENSE",

@@ -100,7 +100,7 @@ def test_killed_at_random_moments(
             assert not daemon.actors(), f"{context}: {daemon.log()}"
             if left:
                 longest = max(longest, stopped)
-                assert "cleaned up after a controller that died: stopped kdamond" in daemon.log(), context
+                assert "cleaned up after a controller died: stopped kdamond" in daemon.log(), context
             print(
                 f"\n{context}: {'daemon' if whole else 'worker'}; "
                 f"balloons at {[size // MIB for size in sizes]} MiB, left {left}, ended in {stopped:.0f} s",

@@ -2,16 +2,20 @@
 
 https://systemd.io/JOURNAL_NATIVE_PROTOCOL: an event is one datagram of fields. Each field is sent in the form
 that has a length, so that no value can end early and begin another field. Values are bounded, in one line,
-and printable on top of that. Nothing here waits or fails: who reads the log must not keep guests waiting.
+and printable on top of that. Nothing here fails, and nothing waits before the end of the process: who reads
+the log must not keep guests waiting.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
 import struct
+import termios
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +28,7 @@ _IDENTIFIER = "overcommitd"
 _MOST_CHARACTERS = 1000
 """Of a value. A sentence with its prefix in UTF-8 is no more than a pipe takes at once, PIPE_BUF."""
 _STDERR = 2
+_PATIENCE_SECONDS, _LOOK_SECONDS = 1.0, 0.01
 
 Writer = Callable[[LogEvent], bool]
 """Writes an event, and says whether that was possible."""
@@ -48,18 +53,37 @@ def stderr_is_journal(environment: Mapping[str, str]) -> bool:
     return environment.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}"
 
 
-def to_journal(event: LogEvent) -> bool:
+def to_journal(event: LogEvent, *, patience_seconds: float = 0.0) -> bool:
     """To the journal's socket. That takes nothing while it is full, or nobody is behind it.
 
     It is opened for each event: journald may have been restarted since, and what one socket has on its way is
-    bounded.
+    bounded. With ``patience_seconds`` it is waited until journald has read the event, for no longer.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as journal:
             journal.sendto(datagram(event), socket.MSG_DONTWAIT, str(SOCKET))
+            deadline = time.monotonic() + patience_seconds
+            while time.monotonic() < deadline and _unread_bytes(journal):
+                time.sleep(_LOOK_SECONDS)
     except OSError:
         return False
     return True
+
+
+def last_words(event: LogEvent) -> None:
+    """To the journal, from a process that ends after that.
+
+    journald looks up the unit of a sender when it reads, and ``journalctl -u`` would not show what it finds
+    none of any more.
+    """
+    if not to_journal(event, patience_seconds=_PATIENCE_SECONDS):
+        to_journal_stream(event)
+
+
+def _unread_bytes(journal: socket.socket) -> int:
+    """What its reader has not read yet; SIOCOUTQ in unix(7), by another name of the same number."""
+    (unread,) = struct.unpack("i", fcntl.ioctl(journal, termios.TIOCOUTQ, bytes(4)))
+    return int(unread)
 
 
 def datagram(event: LogEvent) -> bytes:

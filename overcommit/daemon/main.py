@@ -102,12 +102,11 @@ def main() -> None:
 
 def _end(error: OvercommitError) -> NoReturn:
     """Exit with the error's status; in the journal the error is an event like any other."""
-    from overcommit.daemon.journald import stderr_is_journal, writer
+    from overcommit.daemon.journald import last_words, stderr_is_journal
     from overcommit.model import events
 
     if not stderr_is_journal(os.environ):
         end(error)
-    write = writer(os.environ)
     for line in lines_of(error):
-        write(events.failed(line, error.exit_code))
+        last_words(events.failed(line, error.exit_code))
     sys.exit(error.exit_code)

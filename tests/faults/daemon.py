@@ -207,6 +207,7 @@ class Daemon:
             log=self.log,
         )
         self._ending = contextlib.ExitStack()
+        self._ending.callback(self.log.close)
         generation = self._ending.enter_context(self.control.generation("daemon"))
         self.controller = Controller(
             self.control,

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,6 +138,23 @@ def test_a_journal_that_does_not_answer_is_not_waited_for(
         os.close(before)
         stuck.close()
         other_end.close()
+
+
+def test_last_words_are_waited_for_and_not_for_long(
+    journal: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Journald finds no unit of a sender that has ended before it reads."""
+    monkeypatch.setattr(journald, "SOCKET", Path(journal.getsockname()))
+    reader = threading.Timer(0.2, lambda: journal.recv(1 << 16))
+    reader.start()
+    began = time.monotonic()
+    journald.last_words(events.failed("error: no", 1))
+    assert 0.15 < time.monotonic() - began < 0.9
+    reader.join()
+    began = time.monotonic()
+    journald.last_words(events.failed("error: no", 1))
+    assert 0.9 < time.monotonic() - began < 3.0
+    assert len(received(journal)) == 1
 
 
 def test_a_journal_that_is_restarted_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

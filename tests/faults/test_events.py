@@ -1,0 +1,154 @@
+"""What the daemon logs as a whole: each thing once, under the name of whom it is about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from overcommit.control.planning import Decision
+from overcommit.model.log_event import Field, Priority
+from overcommit.testing import FakeGuest
+from overcommit.units import MIB
+from overcommit.wire.protocol import Verb
+from tests.faults.daemon import Daemon, Disk, World
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with Disk().in_place():
+        yield World(tmp_path)
+
+
+def kinds(daemon: Daemon) -> Counter[str]:
+    return Counter(event.kind.name for event in daemon.events)
+
+
+def test_a_domain_s_events_are_found_by_its_name(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(300)
+    of_it = [event for event in daemon.events if event.values.get("OVERCOMMIT_DOMAIN") == "cold"]
+    assert [event.kind.name for event in of_it] == ["action-started", "action-done"]
+    (done,) = [event.values for event in of_it if event.kind.name == "action-done"]
+    assert done["OVERCOMMIT_MECHANISM"] == "pageout"
+    assert done["OVERCOMMIT_OUTCOME"] == "done"
+    assert int(done["OVERCOMMIT_BYTES"]) >= 60 * MIB
+    assert done["OVERCOMMIT_DOMAIN_UUID"] == world.host.guests[0].uuid
+    daemon.stop()
+
+
+def test_a_reason_with_figures_that_change_is_logged_once(world: World) -> None:
+    daemon = world.daemon()
+    rounds = 0
+
+    def each() -> None:
+        nonlocal rounds
+        rounds += 1
+        world.libvirt.down = f"libvirt does not answer for {rounds} s"
+
+    daemon.run_for(HOUR + 600, each)
+    lost = [event for event in daemon.events if event.kind.name == "lost"]
+    assert [event.fields[Field.LOST] for event in lost] == ["libvirt"]
+    assert lost[0].kind.priority is Priority.WARNING
+    assert kinds(daemon)["giving-back"] == 1
+    assert kinds(daemon)["state"] <= 2
+    world.libvirt.down = None
+    daemon.run_for(60)
+    (regained,) = [event for event in daemon.events if event.kind.name == "regained"]
+    assert int(regained.values["OVERCOMMIT_SECONDS"]) > HOUR
+    daemon.stop()
+
+
+def test_what_comes_and_goes_is_counted(world: World) -> None:
+    """Libvirt is away for a minute in each second one."""
+    daemon = world.daemon()
+    began = world.clock.monotonic()
+
+    def each() -> None:
+        away = (world.clock.monotonic() - began) // 60 % 2
+        world.libvirt.down = "libvirt does not answer" if away else None
+
+    daemon.run_for(2 * HOUR, each)
+    world.libvirt.down = None
+    daemon.run_for(700)
+    lost = [event for event in daemon.events if event.kind.name == "lost"]
+    assert 2 <= len(lost) <= 4
+    assert sum(event.repeated for event in lost) >= 50
+    assert kinds(daemon)["regained"] <= 4
+    assert kinds(daemon)["state"] <= 2 * HOUR / 300 + 1
+    daemon.stop()
+
+
+def test_an_action_that_must_not_begin_is_said_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(100_000))
+    monkeypatch.setattr(Decision, "excess", lambda *_: f"{next(numbers)} MiB would be missing")
+    daemon = world.daemon()
+    daemon.run_for(HOUR)
+    held = [event for event in daemon.events if event.kind.name == "action-held"]
+    assert {event.values["OVERCOMMIT_DOMAIN"] for event in held} == {"cold", "free"}
+    assert len(held) == 2
+    daemon.stop()
+    assert sum(event.repeated for event in daemon.events if event.kind.name == "action-held") > 50
+
+
+def test_a_socket_that_serves_nobody_is_said_once(world: World) -> None:
+    daemon = world.daemon()
+    rounds = 0
+
+    def each() -> None:
+        nonlocal rounds
+        rounds += 1
+        daemon.server.unserved = f"its thread has not answered for {20 + rounds} s"
+
+    daemon.run_for(55, each)
+    assert kinds(daemon)["socket-silent"] == 1
+    daemon.stop()
+
+
+def test_the_state_is_logged_without_what_has_events_of_its_own(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(300)
+    assert [event.sentence for event in daemon.events if event.kind.name == "state"] == ["active; 2 domains"]
+
+
+def test_conditions_of_the_host_begin_and_end(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(60)
+    world.host.swap_of_others_bytes = world.host.swap_total_bytes
+    daemon.run_for(120)
+    assert kinds(daemon)["page-out-stopped"] == 1
+    world.host.swap_of_others_bytes = 0
+    daemon.run_for(120)
+    assert kinds(daemon)["page-out-possible"] == 1
+    daemon.stop()
+
+
+def test_orders_are_logged_each_time_with_who_gave_them(world: World) -> None:
+    daemon = world.daemon()
+    for _ in range(3):
+        daemon.order(Verb.PAUSE, seconds=10.0)
+        daemon.run_for(5)
+        daemon.order(Verb.RESUME)
+        daemon.run_for(5)
+    assert (kinds(daemon)["paused"], kinds(daemon)["resumed"]) == (3, 3)
+    assert {event.values.get("OVERCOMMIT_UID") for event in daemon.events if "OVERCOMMIT_UID" in event.values}
+    daemon.stop()
+
+
+def test_a_guest_that_hurts_rests_and_is_said_to(world: World) -> None:
+    daemon = world.daemon()
+    guest: FakeGuest = world.host.guests[1]
+    daemon.run_for(300)
+    assert guest.balloon_bytes < guest.memory_bytes
+    guest.hot = set(range(100))
+    guest.resident |= guest.hot
+    guest.free -= guest.hot
+    daemon.run_for(60)
+    of_it = [event.kind.name for event in daemon.events if event.values.get("OVERCOMMIT_DOMAIN") == "free"]
+    assert "domain-rests" in of_it, daemon.said
+    assert daemon.has_said("free: relief: ")
+    daemon.stop()
