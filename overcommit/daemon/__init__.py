@@ -1,1 +1,1 @@
-"""``overcommitd``: the same flow as the verbs, again and again, with memory of what it saw before."""
+"""``overcommitd``: the daemon. It repeats the flow of the verbs, and keeps what it saw between ticks."""

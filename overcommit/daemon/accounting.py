@@ -1,4 +1,4 @@
-"""The host's own figures from tick to tick, and what they say of its swap."""
+"""The host's figures between ticks, and the verdict on its swap."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from overcommit.plan.swap_watch import SwapWatch
 
 
 class Accounting:
-    """Reads the host, and follows its swap over the readings.
+    """Reads the host, and tracks its swap over the readings.
 
-    ``swapoff``: between the last two of them swap was being turned off. Then the kernel reads back all that
-    lies there, and what of it a guest wanted cannot be told.
+    ``swapoff``: swap was being turned off between the last two readings. The kernel then reads all swapped
+    memory back, and promotions that guests cause cannot be told apart.
     """
 
     def __init__(self, control: Control) -> None:
@@ -36,8 +36,8 @@ class Accounting:
         """What a tick needs of the host.
 
         Raises:
-            OSError: a file without which nothing can be decided cannot be read.
-            HostError, KeyError, ValueError: or does not say what it should.
+            OSError: a file that is required cannot be read.
+            HostError, KeyError, ValueError: a file that is required is malformed.
         """
         host = read_host(self._kernel)
         areas, _ = read_areas(self._kernel, host.swap)
@@ -56,27 +56,27 @@ class Accounting:
         return host
 
     def _arc(self) -> Arc | None:
-        """What cannot be read is not counted on."""
+        """ZFS's cache; None where it cannot be read, and then it is not counted on."""
         try:
             return read_arc(self._kernel)
         except (OSError, ValueError):
             return None
 
     def keep(self) -> None:
-        """Have the day's account of writes to swap outlive this process."""
+        """Store the day's account of writes to swap, so that it outlives this process."""
         self._kept_at = self._clock.monotonic()
         if self._swap is not None:
             write_account.keep(self._ledger, self._swap.since, self._swap.account, now=self._clock.now())
 
     def swap(self, budget: SwapBudget, *, granted: Grant = NO_GRANT, at_once: int = 1) -> SwapVerdict | None:
-        """What page-outs may do beside those at work; None before the first reading."""
+        """What page-outs may do beside the running ones; None before the first reading."""
         if self._swap is None:
             return None
         return self._swap.verdict(budget, granted=granted, at_once=at_once)
 
 
 def _turned_off(before: HostFacts | None, now: HostFacts) -> bool:
-    """One that is quick leaves no more of itself than an area that is gone."""
+    """Whether swap was being turned off. A quick swapoff is visible only as an area that is gone."""
     was = {area.path for area in before.swap} if before else set()
     return bool(
         now.swap_leaving_bytes

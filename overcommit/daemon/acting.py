@@ -1,4 +1,4 @@
-"""What is done of plans: begun, gone on with, told to end, and remembered."""
+"""Starts, continues, stops and records the actions of plans."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from overcommit.units import MIB, format_size
 
 
 def domain_of(action: Action) -> Incarnation | None:
-    """The domain that an action is about; None: it is the host's."""
+    """The domain of an action; None: it is the host's."""
     return None if isinstance(action, KsmAction) else action.domain
 
 
@@ -44,7 +44,7 @@ def gives(action: Action) -> bool:
 
 
 class Acting:
-    """The actions at work. ``ended`` is called for each that is over."""
+    """The running actions. ``ended`` is called for each that has ended."""
 
     def __init__(
         self,
@@ -65,33 +65,33 @@ class Acting:
 
     @property
     def due(self) -> float | None:
-        """When (monotonic) something wants to go on."""
+        """When (monotonic) the next action must be continued; None: none."""
         return self._jobs.due
 
     @property
     def in_slots(self) -> bool:
-        """Whether a kdamond works for one of them."""
+        """Whether a kdamond runs for one of them."""
         return self._jobs.in_slots
 
     def of(self, incarnation: Incarnation) -> Action | None:
-        """What is at work on a domain."""
+        """The running action on a domain; None: none."""
         return self._jobs.of(incarnation)
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """All that is at work."""
+        """All running actions."""
         return self._jobs.actions
 
     def takes_from(self, incarnation: Incarnation) -> bool:
-        """Whether something takes memory from a domain now."""
+        """Whether a running action takes memory from a domain."""
         return self._jobs.takes_from(incarnation)
 
     def takes_since(self, at: float) -> bool:
-        """Whether something takes memory that was begun at that time (monotonic) or later."""
+        """Whether a running action that was started at that time (monotonic) or later takes memory."""
         return self._jobs.takes_since(at)
 
     def advance(self) -> None:
-        """Go on with what is due."""
+        """Continue the actions that are due."""
         for ended in self._jobs.advance():
             self._ended(ended)
 
@@ -105,10 +105,10 @@ class Acting:
         may_take: Callable[[Action], bool],
         too_far: Callable[[Action], str | None],
     ) -> None:
-        """Begin what a plan says, as far as there is room.
+        """Start the actions of a plan, as far as there is room.
 
-        ``too_far`` says why an action must not be begun. It looks at all domains, and is asked only of what
-        would be begun: there may be as many actions as domains.
+        ``too_far`` says why an action must not start. It checks all domains, and so is called only for
+        actions that would start: there may be as many actions as domains.
         """
         for action in plan.runnable:
             incarnation = domain_of(action)
@@ -124,29 +124,29 @@ class Acting:
                         self._begin(action, domain, giving=False)
 
     def may_take(self, action: Action) -> bool:
-        """Whether nothing is at work there, nor enough elsewhere, for an action that takes to be begun."""
+        """Whether an action that takes memory may start: none runs on its domain, and few enough on others."""
         at_work = self._jobs.of(domain_of(action))
         return self.room > 0 and at_work is None and (self._watching.can_lend or not needs_slot(action))
 
     def take(self, action: Action, domain: DomainFacts | None) -> None:
-        """Begin an action that takes, if it may be."""
+        """Start an action that takes memory, if it may start."""
         if self.may_take(action):
             self._begin(action, domain, giving=False)
 
     def relieve(self, action: Action, domain: DomainFacts | None) -> None:
-        """Begin an action that gives; what takes from that domain ends for it."""
+        """Start an action that gives memory. An action that takes from the same domain is stopped for it."""
         self.stop(domain.incarnation if domain else None, "the guest gets memory")
         self._begin(action, domain, giving=True)
 
     def give_back(self, past: Past, domains: Mapping[Incarnation, DomainFacts], because: str) -> None:
-        """Begin to bring guests back to the size they had before us."""
+        """Start to return guests to their original sizes."""
         for action, domain in _give_back(past, domains, because):
             self.relieve(action, domain)
 
     def end_claims(self, past: Past, domains: Iterable[DomainFacts]) -> None:
-        """Have guests that carry a claim, and have all that it says, be told to keep it.
+        """Set the size of guests that have a claim and all that it says, so that they keep it.
 
-        What such a one was told last nobody can read: one that was reset, or could not give, would yet.
+        Their last target cannot be read. A guest that was reset, or could not give, might still follow it.
         """
         for domain in domains:
             incarnation, stats = domain.incarnation, domain.balloon
@@ -163,19 +163,19 @@ class Acting:
                 self.relieve(_to_size(incarnation, had - MIB, had, because), domain)
 
     def stop(self, incarnation: Incarnation | None, because: str) -> None:
-        """End what takes from a domain, orderly and now."""
+        """Stop the action that takes from a domain, in an orderly way, now."""
         ended = self._jobs.stop(incarnation, because)
         if ended is not None:
             self._ended(ended)
 
     @property
     def room(self) -> int:
-        """How many more may take memory at a time."""
+        """How many more actions that take memory may run."""
         return MOST_AT_ONCE - self._jobs.taking
 
     @property
     def granted(self) -> Grant:
-        """What page-outs at work may still put into swap, and how fast."""
+        """What running page-outs may still put into swap, and how fast."""
         page_outs = [action for action in self._jobs.actions if isinstance(action, PageoutAction)]
         return Grant(
             room_bytes=sum(action.expected_bytes for action in page_outs),
@@ -184,18 +184,18 @@ class Acting:
         )
 
     def stop_page_outs(self, because: str) -> None:
-        """End all that writes to swap."""
+        """Stop all actions that write to swap."""
         for action in self._jobs.actions:
             if isinstance(action, PageoutAction):
                 self.stop(action.domain, because)
 
     def stop_all(self, because: str) -> None:
-        """End all that takes."""
+        """Stop all actions that take memory."""
         for ended in list(self._jobs.stop_all(because)):
             self._ended(ended)
 
     def close(self, because: str) -> None:
-        """End everything: what takes orderly, what gives where it is."""
+        """Stop all actions: those that take in an orderly way, those that give where they are."""
         self.stop_all(because)
         self._jobs.close()
 
@@ -234,7 +234,7 @@ class Acting:
 def _give_back(
     past: Past, domains: Mapping[Incarnation, DomainFacts], because: str
 ) -> Iterator[tuple[DomainAction, DomainFacts]]:
-    """What does, for those that can be reached."""
+    """The actions that return memory, for the domains that can be reached."""
     for left in past.balloons:
         domain = domains.get(left.domain)
         if domain and domain.balloon and domain.balloon.actual_bytes < left.baseline_bytes:
@@ -284,4 +284,4 @@ def _event_of(ended: Ended) -> LogEvent:
 
 
 def _no_log(_sentence: str) -> None:
-    """Progress is of no interest to a log."""
+    """Progress is not logged."""

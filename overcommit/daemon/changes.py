@@ -1,7 +1,7 @@
-"""What of the daemon's state is other than it was, as events: a condition is logged when it begins and ends.
+"""Changes of the daemon's state, as events: a condition is logged when it begins and when it ends.
 
-The line that `status` begins with names all conditions at once. In the log each has an event of its own, and
-the line that remains, without them, comes seldom.
+The first line of `status` has all conditions at once. In the log each has its own event, so the state line
+without them is logged rarely.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from overcommit.model.past import Quarantine
 from overcommit.model.policy import Actuator
 
 STATE_SECONDS = 300.0
-"""Between two lines of where it stands: what it says is known from events by then."""
+"""The least time between two state lines. Their content is known from events by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """The conditions at a moment, and what is available then; ``missing_bytes`` of the reserve."""
+    """The conditions at a moment, with the available memory then.
+
+    ``missing_bytes`` are missing of the reserve.
+    """
 
     lost: Mapping[Loss, Lost] = field(default_factory=dict)
     gives_back: bool = False
@@ -38,7 +41,7 @@ class _Seen:
 
 
 class Changes:
-    """Tells of them; to be shown each state."""
+    """Logs the changes. It must be shown each state."""
 
     def __init__(self, tell: Callable[[LogEvent], None]) -> None:
         self._tell = tell
@@ -47,7 +50,7 @@ class Changes:
         self._told_at = -math.inf
 
     def look(self, state: State, domains: Domains, now: float) -> None:
-        """Tell what is other than it was when it looked last; ``now`` is monotonic."""
+        """Log what differs from the last call. ``now`` is monotonic."""
         before, self._seen = self._seen, _seen(state, domains, now)
         for event in (*_of_the_host(before, self._seen, now), *_of_domains(before, self._seen, domains)):
             self._tell(event)

@@ -1,8 +1,8 @@
-"""How often Python looks for garbage in cycles: the less often, the more domains there are.
+"""How often Python searches for reference cycles: the more domains, the less often.
 
-A tick makes dozens of objects for each domain, and nearly all are freed as they are replaced, by their
-reference counts. The collector goes through them all the same, once for each 700 more of them: with
-thousands of domains that is a third of a tick, for next to no garbage.
+A tick makes dozens of objects per domain. Nearly all are freed by their reference counts when they are
+replaced. The collector visits them all the same, once per 700 new objects. With thousands of domains that
+takes a third of a tick, and finds almost nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import gc
 
 _USUAL = 700
-"""Python's own (gc.get_threshold of 3.11): few domains are collected for as in any program."""
+"""Python's default (gc.get_threshold of 3.11), which is kept for few domains."""
 _OF_A_DOMAIN = 50
-"""About what is there at once of one, more than before: the regions of its latest windows."""
+"""Objects of one domain that are alive at once, an upper estimate: the regions of its latest windows."""
 
 
 def collect_for(domains: int) -> None:
-    """Have the youngest objects looked through when there are so many more of them than at the last time.
+    """Set the number of new objects after which the youngest are collected.
 
-    Garbage that waits is bounded by the same number, and so by what the domains take anyway.
+    Uncollected objects are bounded by the same number, and so by the memory that the domains need anyway.
     """
     wanted, (present, *others) = max(_USUAL, _OF_A_DOMAIN * domains), gc.get_threshold()
     if wanted != present:

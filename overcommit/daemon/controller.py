@@ -1,7 +1,7 @@
-"""One tick: look, judge, plan, set going what the plan says. Level-triggered: nothing depends on events.
+"""One tick: read, judge, plan, start actions. Level-triggered: no decision depends on an event.
 
-A tick is cheap as a rule: the host's account, each domain's counters, and what the monitors saw. All is
-observed and planned anew every minute, and at once when the host or a guest is short, or something ended.
+Most ticks are cheap: the host's account, each domain's counters, and the monitors' windows. Everything is
+read and planned anew every minute, and at once when the host or a guest is short, or an action has ended.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from overcommit.records.journal import Generation, GenerationSummary
 
 
 class Controller:
-    """The state between ticks. It ends with the process: what must outlive that is in the journal."""
+    """The state between ticks. It ends with the process. What must outlive that is in the journal."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Controller:
 
     @property
     def state(self) -> State:
-        """How it stands now."""
+        """The present state."""
         return State(
             ticks=self._ticks,
             mode_state=self._losses.mode_state,
@@ -105,7 +105,7 @@ class Controller:
         )
 
     def domain_states(self) -> Mapping[Incarnation, DomainState]:
-        """How it stands with each domain now."""
+        """The present state of each domain."""
         return domain_states(self._tracked, self._boundary, self._acting, self._past, self._plan)
 
     @property
@@ -117,40 +117,40 @@ class Controller:
         return self._decision.plan if self._decision else None
 
     def pause(self, until: float | None) -> None:
-        """Take nothing from now on, until then (monotonic); None: until it is to resume."""
+        """Take nothing until that time (monotonic); None: until `resume`."""
         self._losses.pause(until)
 
     def resume(self) -> None:
-        """Go on after a pause."""
+        """End a pause."""
         self._losses.resume()
 
     def want(self, want: Want) -> None:
-        """Have plans free memory for somebody who waits, from the next one on."""
+        """Let plans free memory for a waiting request, from the next plan on."""
         self._want = want
 
     def tell_ends_to(self, listener: Callable[[Ended], None]) -> None:
-        """Have somebody know of each action that is over."""
+        """Call ``listener`` for each action that has ended."""
         self._listener = listener
 
     def read_policy(self) -> None:
-        """Begin to read the policy again; see `policy_is_read`."""
+        """Start to read the policy again; see `policy_is_read`."""
         self._policy_file.begin()
 
     def policy_is_read(self) -> bool:
-        """Whether the next tick, when told so, has the new policy without waiting for it."""
+        """Whether the new policy is ready, so that a tick that asks for it does not wait."""
         return self._policy_file.ready()
 
     @property
     def due(self) -> float | None:
-        """When (monotonic) something at work wants to go on."""
+        """When (monotonic) the next action must be continued; None: none."""
         return self._acting.due
 
     def takes_since(self, at: float) -> bool:
-        """Whether something takes memory that was begun at that time (monotonic) or later."""
+        """Whether a running action that was started at that time (monotonic) or later takes memory."""
         return self._acting.takes_since(at)
 
     def tick(self, request: TickRequest = LOOK_ONLY) -> None:
-        """Go round once. What cannot be done is in the mode state, and tried again next time."""
+        """Run one tick. A failure is in the mode state, and tried again in the next tick."""
         self._ticks += 1
         now = self._control.clock.monotonic()
         self._past_known &= not self._losses.check_clock()
@@ -175,33 +175,33 @@ class Controller:
                     self._acting.give_back(pasts[incarnation], latest, because)
 
     def advance(self) -> None:
-        """Go on with what is at work; to be called between ticks, when `due` says so."""
+        """Continue the actions that are due. Call it between ticks, when `due` says so."""
         self._acting.advance()
 
     def replan_soon(self) -> None:
-        """Something calls for another plan."""
+        """Ask for another plan."""
         self._timetable.soon()
 
     @property
     def has_fresh_plan(self) -> bool:
-        """Whether the latest plan will do for whoever wants to see one."""
+        """Whether the latest plan is recent enough to be shown."""
         return self._timetable.is_fresh(self._control.clock.monotonic())
 
     def stalled(self) -> None:
-        """The host as a whole waited for memory just now."""
+        """Record that all tasks of the host waited for memory just now (PSI full)."""
         self._stalled = True
 
     def look_back(self) -> None:
-        """Read again what the ledger and the journal have, after they were changed."""
+        """Read the ledger and the journal again, after they were changed."""
         self._past = self._control.past(self._control.clock.now())
         self._generations = self._control.journal.generations()
         self._past_known = True
 
     def close(self, because: str) -> None:
-        """End what is at work, orderly, and give DAMON back. What guests gave stays as it is.
+        """Stop all actions in an orderly way, and return DAMON. What guests gave stays.
 
         Raises:
-            HostError: DAMON could not be given back; `restore` tries again.
+            HostError: DAMON could not be returned; `restore` tries again.
         """
         self._acting.close(because)
         self._accounting.keep()
@@ -221,7 +221,7 @@ class Controller:
             self._acting.stop_page_outs(verdict.halt)
 
     def _take_samples(self) -> None:
-        """Take each domain's pulse; those that feel too much are let alone in this tick, not the next."""
+        """Sample each domain. Nothing is taken in this tick from domains beyond their SLO."""
         for incarnation, tracked in list(self._tracked.items()):
             with self._boundary.around(incarnation):
                 self._take_sample(incarnation, tracked)
@@ -253,7 +253,7 @@ class Controller:
             self._acting.give_back(self._past, {incarnation: self._tracked[incarnation].latest}, because)
 
     def _look(self) -> None:
-        """Take in what the monitors saw."""
+        """Add the monitors' new windows."""
         try:
             self._watching.poll()
         except JournalFailed as error:
@@ -268,7 +268,7 @@ class Controller:
     def _wants_plan(self, now: float) -> bool:
         domains = self._snapshot.domains if self._snapshot else ()
         short = self._host is not None and is_short(self._host, domains, self._policy)
-        # What was lost and is there again is noticed by a plan.
+        # The next plan notices what is available again.
         asked = short or bool(self._losses.mode_state.lost) or knows_cold_now(self._tracked, self._watching)
         return self._timetable.is_due(now, asked=asked)
 
@@ -308,7 +308,7 @@ class Controller:
             self.look_back()
 
     def _follow(self, snapshot: Snapshot) -> None:
-        """Know each life that runs, and have it watched."""
+        """Track each running incarnation, and monitor it."""
         alive = {domain.incarnation: domain for domain in snapshot.domains}
         self._backoff.keep(alive)
         self._boundary.keep(alive)
@@ -366,7 +366,7 @@ class Controller:
         )
 
     def _ended(self, ended: Ended) -> None:
-        """Look anew: the next rung may have its turn."""
+        """Note the end of an action. The next mechanism may follow, so everything is read again."""
         self._past_known = False
         self.replan_soon()
         if isinstance(ended.error, JournalFailed):
@@ -380,13 +380,13 @@ class Controller:
         self._listener(ended)
 
     def _lose_damon(self, why: str) -> None:
-        """All of it: what is left of ours is given back, and claimed anew when that can be."""
+        """Record that DAMON is lost. What is left of it is returned, and claimed again when possible."""
         self._losses.lose(Loss.DAMON, why)
         with contextlib.suppress(HostError, OSError):
             self._watching.close()
 
     def _read_policy(self) -> bool:
-        """Whether another policy is in force now; what domains have felt so far they feel under it too."""
+        """Whether another policy is in force now. The domains' SLO samples stay valid under it."""
         changed = self._policy_file.read_again()
         if self._policy_file.refused:
             self._control.log.tell(events.policy_refused(self._policy_file.refused))

@@ -1,4 +1,4 @@
-"""The log of the daemon: what comes again and again is told once, then counted, and told with its count."""
+"""The log of the daemon: a repeated event is logged once, then counted, and logged with its count."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from overcommit.plan.main_job import briefly
 from overcommit.units import format_duration
 
 RESTATED_SECONDS = 3600.0
-"""What still comes again after so long is told once more, with its count."""
+"""An event that still repeats after this time is logged once more, with its count."""
 OVER_SECONDS = 600.0
-"""What has not come again for so long is over: its count is told, and the next one is a first one."""
+"""An event that has not repeated for this time is over: its count is logged, and the next one is new."""
 _MOST_KEPT = 1000
 
 _Key = tuple[str, ...]
@@ -24,7 +24,7 @@ _Key = tuple[str, ...]
 
 @dataclass(slots=True)
 class _Repeated:
-    """``latest`` came at ``at``, the ``count``-th since one was told at ``told_at`` (monotonic seconds)."""
+    """``latest`` came at ``at``, the ``count``-th since one was logged at ``told_at`` (monotonic seconds)."""
 
     latest: LogEvent
     told_at: float
@@ -33,7 +33,7 @@ class _Repeated:
 
 
 class EventLog:
-    """May be told of events by any thread; never waits for who reads them."""
+    """Takes events from any thread. Never waits for readers of the log."""
 
     def __init__(self, write: Writer, monotonic: Callable[[], float]) -> None:
         self._write_out = write
@@ -43,7 +43,7 @@ class EventLog:
         self._lost = 0
 
     def tell(self, event: LogEvent) -> None:
-        """Log an event, or count it where an equal one was told of late: equal but for its figures."""
+        """Log an event, or count it if an event that differs only in its figures was logged recently."""
         with self._lock:
             now = self._monotonic()
             self._end_what_is_over(now)
@@ -62,12 +62,12 @@ class EventLog:
                 known.told_at, known.count = now, 0
 
     def tend(self) -> None:
-        """Tell what is over; to be called now and then."""
+        """Log the counts of events that are over. Call it regularly."""
         with self._lock:
             self._end_what_is_over(self._monotonic())
 
     def close(self) -> None:
-        """Tell all that was counted and not told; nothing comes after that."""
+        """Log all counts that were not logged yet. No event may follow."""
         with self._lock:
             self._end_what_is_over(float("inf"))
 
@@ -96,6 +96,6 @@ class EventLog:
 
 
 def _key(event: LogEvent) -> _Key:
-    """What tells events from each other; figures do not, for they are others each time."""
+    """What distinguishes events. Figures do not, because they differ each time."""
     about = (str(event.fields.get(name, "")) for name in (Field.DOMAIN, Field.DOMAIN_UUID, Field.MECHANISM))
     return event.kind.name, *about, re.sub(r"\.\.\.( \.\.\.)+", "...", briefly(event.sentence))

@@ -1,8 +1,8 @@
-"""The one boundary around what the daemon does for a domain: what goes wrong there ends nothing else.
+"""The boundary around what the daemon does for one domain: an error there does not affect other domains.
 
-It is counted and shown, and nothing is taken from that domain for a while, each time for longer. It is looked
-at all the same, and gets back what it needs if that can be found out. One for whom things keep going wrong
-gets back all that was taken from it, as when something else is lost (`overcommit.daemon.mode_state`).
+The error is counted and shown, and nothing is taken from that domain for a while, longer each time. The
+domain is still read, and gets back what it needs if that can be found out. A domain with errors for a long
+time gets back all that was taken from it, as when something else is lost (`overcommit.daemon.mode_state`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from overcommit.model.facts import Incarnation
 from overcommit.model.log_event import LogEvent
 
 FIRST_SECONDS, LONGEST_SECONDS = 60.0, 3600.0
-"""How long it rests after the first of several faults, and at most."""
+"""The pause after the first of several errors, and the longest one."""
 _FORGIVEN_SECONDS = 600.0
-"""So long after a rest without another fault, the next one is a first one."""
+"""After this time without an error, the next one counts as a first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What went wrong with one life of a domain.
+    """The errors with one incarnation of a domain.
 
-    ``count`` of them, the ``last`` in words, ``at`` seconds since the epoch. It rests until ``until``, and
-    things have been going wrong since ``since``, for ``rests`` rests (monotonic).
+    ``count`` of them, the ``last`` in words, ``at`` seconds since the epoch. Nothing is taken from it until
+    ``until``. It has had errors since ``since``, in ``rests`` pauses (monotonic).
     """
 
     count: int
@@ -42,7 +42,7 @@ class Faults:
 
 
 class Boundary:
-    """Keeps what goes wrong with a domain its own; ``tell`` gets what there is to log."""
+    """Contains errors with a domain. ``tell`` gets the events to log."""
 
     def __init__(self, clock: Clock, tell: Callable[[LogEvent], None]) -> None:
         self._clock = clock
@@ -52,10 +52,10 @@ class Boundary:
 
     @contextlib.contextmanager
     def around(self, incarnation: Incarnation | None) -> Iterator[None]:
-        """What is done for a domain, and for no other; None: for the host, and nothing is contained.
+        """The context of work for one domain; None: for the host, and nothing is contained.
 
         Raises:
-            JournalFailed, MemoryError: and what is no `Exception`: they are not the domain's.
+            JournalFailed, MemoryError: and what is no `Exception`: these are not the domain's errors.
         """
         try:
             yield
@@ -67,7 +67,7 @@ class Boundary:
             self.failed(incarnation, in_a_line(error))
 
     def failed(self, incarnation: Incarnation, why: str) -> None:
-        """Something went wrong; it is logged when a rest begins with it."""
+        """Record an error. It is logged when a pause begins with it."""
         now, before = self._clock.monotonic(), self._faults.get(incarnation)
         count, rests, since, until = 1, 0, now, -math.inf
         if before is not None:
@@ -83,18 +83,18 @@ class Boundary:
         )
 
     def of(self, incarnation: Incarnation) -> Faults | None:
-        """What went wrong with it so far."""
+        """Its errors so far; None: none."""
         return self._faults.get(incarnation)
 
     def why_not(self, incarnation: Incarnation | None) -> str | None:
-        """Why nothing is taken from it now; None: it does not rest."""
+        """Why nothing is taken from it now; None: something may be."""
         faults = self._faults.get(incarnation) if incarnation else None
         if faults is None or self._clock.monotonic() >= faults.until:
             return None
         return f"left alone after an error: {faults.last}"
 
     def hopeless(self) -> Iterator[Incarnation]:
-        """Those that rest and for whom it has been going wrong for long; each once in a while."""
+        """Paused domains with errors for a long time; each is returned once in a while."""
         now = self._clock.monotonic()
         for incarnation, faults in self._faults.items():
             again = self._given_back_at.get(incarnation, -math.inf) + HOLD_SECONDS
@@ -103,7 +103,7 @@ class Boundary:
                 yield incarnation
 
     def keep(self, alive: Collection[Incarnation]) -> None:
-        """Forget all others."""
+        """Forget all other domains."""
         for known in (self._faults, self._given_back_at):
             for gone in [incarnation for incarnation in known if incarnation not in alive]:
                 del known[gone]

@@ -1,4 +1,4 @@
-"""Actions at work: each goes on a step at a time, between ticks, and can be told to end."""
+"""Running actions: each continues a step at a time, between ticks, and can be stopped."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Outcome
 
 _MOST_STEPS_TO_END = 100
-"""An action that was told to end is gone on with at once so many times, at most."""
+"""The most steps that an action gets at once after it was told to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A job that is over: its outcome, or the error that kept the journal from being written.
+    """A job that has ended: its outcome, or the error that prevented the journal from being written.
 
-    ``fault``: nobody expected that error, and it is of that domain. ``begun_at`` is monotonic time.
+    ``fault``: the error was unexpected, and belongs to that domain. ``begun_at`` is monotonic time.
     """
 
     action: Action
@@ -34,7 +34,7 @@ class Ended:
 
 
 class _Stop:
-    """Why a job is to end; None while it may go on."""
+    """Why a job must stop; None while it may continue."""
 
     def __init__(self) -> None:
         self.because: str | None = None
@@ -56,7 +56,7 @@ class _Job:
     def ended(
         self, outcome: Outcome | None = None, error: OvercommitError | None = None, *, fault: bool = False
     ) -> Ended:
-        """How it is over."""
+        """The job as one that has ended."""
         return Ended(
             action=self.action,
             begun_at=self.begun_at,
@@ -73,7 +73,7 @@ def _key(action: Action) -> Incarnation | None:
 
 
 class Jobs:
-    """At most one for each domain, and one for the host (its domain is None)."""
+    """The running jobs: at most one per domain, and one for the host (its domain is None)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -87,7 +87,9 @@ class Jobs:
         slot: int | None,
         gives: bool,
     ) -> None:
-        """Begin an action; ``start`` gets how to ask why it is to end, and makes its steps.
+        """Start an action.
+
+        ``start`` gets a function that says why to stop, and returns the action's steps.
 
         ``gives``: it gives memory to the domain.
         """
@@ -95,41 +97,41 @@ class Jobs:
         self._jobs[_key(action)] = _Job(action, slot, start(stop), stop, begun_at=now, due=now, gives=gives)
 
     def of(self, domain: Incarnation | None) -> Action | None:
-        """What is at work on a domain."""
+        """The running action on a domain; None: none."""
         job = self._jobs.get(domain)
         return job.action if job else None
 
     def takes_from(self, domain: Incarnation) -> bool:
-        """Whether something takes memory from it now."""
+        """Whether a running action takes memory from it."""
         job = self._jobs.get(domain)
         return job is not None and not job.gives
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """All that is at work."""
+        """All running actions."""
         return tuple(job.action for job in self._jobs.values())
 
     def takes_since(self, at: float) -> bool:
-        """Whether something takes memory that was begun at that time (monotonic) or later."""
+        """Whether a running action that was started at that time (monotonic) or later takes memory."""
         return any(not job.gives and job.begun_at >= at for job in self._jobs.values())
 
     @property
     def taking(self) -> int:
-        """How many of them take memory."""
+        """The number of running actions that take memory."""
         return sum(not job.gives for job in self._jobs.values())
 
     @property
     def in_slots(self) -> bool:
-        """Whether one of them has a slot of DAMON's."""
+        """Whether one of them has a DAMON slot."""
         return any(job.slot is not None for job in self._jobs.values())
 
     @property
     def due(self) -> float | None:
-        """When (monotonic) the next one wants to go on."""
+        """When (monotonic) the next one must be continued; None: none."""
         return min((job.due for job in self._jobs.values()), default=None)
 
     def advance(self) -> Iterator[Ended]:
-        """Go on with each that is due; what has ended by that."""
+        """Continue each one that is due. Yields those that have ended."""
         now = self._clock.monotonic()
         for key in [key for key, job in self._jobs.items() if job.due <= now]:
             if key not in self._jobs:
@@ -139,7 +141,7 @@ class Jobs:
                 yield ended
 
     def stop(self, domain: Incarnation | None, because: str) -> Ended | None:
-        """Have a job end now, orderly; None when there is none, or it gives memory: that goes on."""
+        """Stop a job now, in an orderly way; None: there is none, or it gives memory and continues."""
         job = self._jobs.get(domain)
         if job is None or job.gives:
             return None
@@ -153,14 +155,14 @@ class Jobs:
         return job.ended()
 
     def stop_all(self, because: str) -> Iterator[Ended]:
-        """Have all that take memory end; what gives is let go where it is."""
+        """Stop all that take memory. Those that give are left where they are."""
         for key in list(self._jobs):
             ended = self.stop(key, because)
             if ended is not None:
                 yield ended
 
     def close(self) -> None:
-        """Leave all that is still at work where it is."""
+        """Leave all running jobs where they are."""
         for job in self._jobs.values():
             _let_go(job)
         self._jobs.clear()
@@ -187,6 +189,6 @@ class Jobs:
 
 
 def _let_go(job: _Job) -> None:
-    """End it where it is; what it cannot put in order then the journal has."""
+    """Leave the job where it is. What it cannot put in order is in the journal."""
     with contextlib.suppress(OvercommitError, OSError):
         job.steps.close()

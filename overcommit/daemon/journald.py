@@ -1,4 +1,4 @@
-"""Events on their way out: to systemd's journal by its native protocol, or as lines on stderr.
+"""Writes events to systemd's journal by its native protocol, or as lines to stderr.
 
 https://systemd.io/JOURNAL_NATIVE_PROTOCOL: an event is one datagram of fields. Each field is sent in the form
 that has a length, so that no value can end early and begin another field. Values are bounded, in one line,
@@ -26,25 +26,25 @@ from overcommit.model.log_event import LogEvent
 SOCKET = Path("/run/systemd/journal/socket")
 _IDENTIFIER = "overcommitd"
 _MOST_CHARACTERS = 1000
-"""Of a value. A sentence with its prefix in UTF-8 is no more than a pipe takes at once, PIPE_BUF."""
+"""The longest value. A sentence with its prefix in UTF-8 fits into one write to a pipe, PIPE_BUF."""
 _STDERR = 2
 _PATIENCE_SECONDS, _LOOK_SECONDS = 1.0, 0.01
 
 Writer = Callable[[LogEvent], bool]
-"""Writes an event, and says whether that was possible."""
+"""Writes an event, and returns whether that was possible."""
 
 
 def writer(environment: Mapping[str, str]) -> Writer:
-    """Where this process logs to: the journal where systemd says that stderr is one, else stderr."""
+    """The log of this process: the journal where systemd says that stderr leads to it, otherwise stderr."""
     if not stderr_is_journal(environment):
         return to_stderr
     return lambda event: to_journal(event) or to_journal_stream(event)
 
 
 def stderr_is_journal(environment: Mapping[str, str]) -> bool:
-    """Whether what is written there ends up in systemd's journal; see $JOURNAL_STREAM in systemd.exec(5).
+    """Whether stderr leads to systemd's journal; see $JOURNAL_STREAM in systemd.exec(5).
 
-    A program that was given another stderr than its service has inherits the variable all the same.
+    The variable is inherited by a program whose stderr is another than its service's, so it is checked.
     """
     try:
         about = os.fstat(_STDERR)
@@ -99,12 +99,12 @@ def datagram(event: LogEvent) -> bytes:
 
 
 def to_journal_stream(event: LogEvent) -> bool:
-    """On stderr, where systemd reads a line's priority (sd-daemon(3)); the journal has its own time."""
+    """Write to stderr with a priority that systemd reads (sd-daemon(3)). The journal adds the time."""
     return _write(f"<{event.kind.priority.value}>{_line(event)}")
 
 
 def to_stderr(event: LogEvent) -> bool:
-    """On stderr, where people read it."""
+    """Write to stderr for people."""
     return _write(f"{datetime.now().astimezone():%H:%M:%S} {_line(event)}")
 
 
@@ -117,13 +117,13 @@ def _line(event: LogEvent) -> str:
 
 
 def _bounded(text: str) -> str:
-    """One line, whatever the names in it are: each line of a log is one message of ours."""
+    """The text in one bounded line, whatever names are in it: a line of a log is one message."""
     shown = plain(text[: _MOST_CHARACTERS + 1])
     return shown if len(shown) <= _MOST_CHARACTERS else f"{shown[: _MOST_CHARACTERS - 3]}..."
 
 
 def _write(line: str) -> bool:
-    """Whether stderr took the line; it is not waited for."""
+    """Write a line to stderr without waiting. Returns whether it was accepted."""
     with contextlib.suppress(OSError):
         waiting = select.poll()
         waiting.register(_STDERR, select.POLLOUT)

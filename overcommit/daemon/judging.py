@@ -1,4 +1,4 @@
-"""What a plan of the daemon's rests on beside the snapshot, domain by domain."""
+"""Collects what a plan of the daemon needs beside the snapshot, per domain."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from overcommit.plan.swap_budget import SwapVerdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """By what domains are judged; memory is ``wanted_for`` the one of that name.
+    """The conditions that apply to all domains. Memory is ``wanted_for`` the domain of that name.
 
-    ``swap`` is what page-outs may do there. In an ``emergency`` nobody is spared for what it felt.
+    ``swap`` is what page-outs may do. In an ``emergency`` no domain is exempt because of its SLO.
     """
 
     policy: Policy
@@ -41,7 +41,7 @@ def evidence_of(
     boundary: Boundary,
     terms: Terms,
 ) -> Evidence:
-    """Each domain by what its monitor saw."""
+    """The evidence of each domain, from its monitor."""
     heats: dict[str, Heat] = {}
     restraints: dict[Incarnation, Restraint] = {}
     pains: dict[Incarnation, str] = {}
@@ -69,7 +69,7 @@ def evidence_of(
 
 
 def knows_cold_now(tracked: Mapping[Incarnation, TrackedDomain], watching: Watching) -> bool:
-    """Whether a domain was watched for too short a time when all was planned, and is not any more."""
+    """Whether a domain that was watched for too short a time at the last plan no longer is."""
     for incarnation, each in tracked.items():
         heat = each.heat
         if heat is None or heat.cold_bytes is not None:
@@ -81,7 +81,7 @@ def knows_cold_now(tracked: Mapping[Incarnation, TrackedDomain], watching: Watch
 
 
 def emergency_now(snapshot: Snapshot, policy: Policy, *, before: bool, stalled: bool) -> bool:
-    """See `is_emergency`; by the domains that can be counted."""
+    """See `is_emergency`. Domains that cannot be counted are left out."""
 
     def emergency(domains: Sequence[DomainFacts]) -> bool:
         among = dataclasses.replace(snapshot, domains=tuple(domains))
@@ -91,6 +91,6 @@ def emergency_now(snapshot: Snapshot, policy: Policy, *, before: bool, stalled: 
 
 
 def is_short(host: HostFacts, domains: Sequence[DomainFacts], policy: Policy) -> bool:
-    """Whether guests can have less than the reserve, by the domains that can be counted."""
+    """Whether guests can get less than the reserve. Domains that cannot be counted are left out."""
     room, _ = without_failed_domains(domains, lambda counted: room_of(host, counted))
     return room.available_bytes < policy.reserve * host.total_bytes

@@ -1,6 +1,7 @@
-"""What was learnt of each domain's objective (`overcommit.slo.Throttle`), kept over restarts in the ledger.
+"""Keeps what was learnt of each domain's SLO (`overcommit.slo.Throttle`) in the ledger, across restarts.
 
-Else each restart would hurt once more whoever was hurt before. It is of one life of a domain in one boot.
+Otherwise each restart would exceed the SLO of the same domains again. It belongs to one incarnation of a
+domain in one boot.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from overcommit.model.policy import DomainClass
 from overcommit.slo import Learnt, Throttle
 
 KEEP_SECONDS = 300.0
-"""It is kept that often while it only ages, and in the next plan when somebody is held otherwise."""
+"""The interval of storing unchanged values. Changed limits are stored with the next plan."""
 MOST_DOMAINS = 1000
 _LONGEST_SECONDS = 86400.0
 _NAME, _VERSION = "grips", 1
@@ -33,7 +34,7 @@ class _Known(NamedTuple):
 
 
 class Learning:
-    """Takes up what an earlier run learnt, and keeps what this one learns."""
+    """Loads what an earlier run learnt, and stores what this one learns."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
@@ -42,21 +43,21 @@ class Learning:
         self._kept_at = control.clock.monotonic()
 
     def throttle_of(self, incarnation: Incarnation, domain_class: DomainClass) -> Throttle:
-        """How firmly a domain is to be held that was not followed until now."""
+        """The limits of a domain that was not tracked before."""
         known = self._not_taken_up().pop(incarnation, None)
         if known is None:
             return Throttle.begin(domain_class)
         return Throttle.resume(domain_class, known.learnt, seconds=self._control.clock.now() - known.at)
 
     def keep_news(self, tracked: Mapping[Incarnation, TrackedDomain]) -> None:
-        """Keep it where somebody is held otherwise than was kept, or when it is time to."""
+        """Store the values if limits have changed, or the interval is over."""
         throttling = {incarnation: learnt.throttling for incarnation, learnt in _learnt(tracked).items()}
         since = self._control.clock.monotonic() - self._kept_at
         if throttling != self._kept or (throttling and since >= KEEP_SECONDS):
             self.keep(tracked)
 
     def keep(self, tracked: Mapping[Incarnation, TrackedDomain]) -> None:
-        """Keep it; what earlier runs knew of domains that were not seen yet as well, for a day."""
+        """Store the values, and for a day those of earlier runs for domains that were not seen yet."""
         now, learnt = self._control.clock.now(), _learnt(tracked)
         self._kept = {incarnation: each.throttling for incarnation, each in learnt.items()}
         self._kept_at = self._control.clock.monotonic()
@@ -77,7 +78,7 @@ class Learning:
         self._control.ledger.keep(_NAME, json.dumps(state))
 
     def _not_taken_up(self) -> dict[Incarnation, _Known]:
-        """Of earlier runs; what cannot be understood (of a later version, say) is as if never learnt."""
+        """The values of earlier runs. Those that cannot be understood (of a later version) are ignored."""
         if self._earlier is None:
             kept = self._control.ledger.kept(_NAME)
             self._earlier = _understood(kept, read_boot_id(self._control.kernel)) if kept else {}

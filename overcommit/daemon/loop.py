@@ -1,4 +1,4 @@
-"""The loop: wait, take orders, go on with what is at work, tick; tell the service manager after each tick."""
+"""The loop: wait, take orders, continue actions, tick. It notifies the service manager after each tick."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from overcommit.wire.server import Order
 
 TICK_SECONDS = 5.0
 _READING_SECONDS = 0.5
-"""How often it looks whether a policy has been read."""
+"""The interval of checks whether a policy has been read."""
 _SOONEST_SECONDS = 1.0
-"""Whatever wakes it, it does not tick more often than that."""
+"""The least time between two ticks, whatever wakes the loop."""
 _DAMON_SECONDS = 2.0
-"""For so long a round waits in all where DAMON is locked: a guest that is short of memory waits as long."""
+"""The longest total wait of one round for a locked DAMON. Short guests wait that long."""
 _NEWS = {
     WakeKind.LIFECYCLE,
     WakeKind.REBOOT,
@@ -48,7 +48,7 @@ _NEWS = {
     WakeKind.CONNECTION,
     WakeKind.EMERGENCY,
 }
-"""What calls for another plan. The rest calls for another look, which finds out itself."""
+"""Wakes that cause another plan. Others only cause a tick."""
 
 _UNKEPT_PAUSE = "but only until a restart: the disk cannot record it"
 _UNKEPT_RESUME = "but a restart may pause it again: the disk cannot record this"
@@ -58,23 +58,23 @@ class Server(Protocol):
     """What the loop needs of the control socket (`overcommit.wire.server.ControlServer`)."""
 
     def orders(self) -> Sequence[Order]:
-        """What was ordered since."""
+        """The orders since the last call."""
         ...
 
     def publish(self, status: Document, plan: Document | None, sums: Document | None) -> None:
-        """What who asks gets from now on; ``sums`` is the plan for those who may give no orders.
+        """Answer with these documents from now on. ``sums`` is the plan for users who may not give orders.
 
-        A document is made when somebody asks, which may be never, or in another thread.
+        A document is made at a request, which may never come, or come in another thread.
         """
         ...
 
     def tend(self) -> str | None:
-        """Why clients are not served, None: they are; see `ControlServer.tend`."""
+        """Why clients are not served; None: they are. See `ControlServer.tend`."""
         ...
 
 
 class Loop:
-    """Runs until it is told to stop."""
+    """Runs until a signal stops it."""
 
     def __init__(
         self,
@@ -107,10 +107,10 @@ class Loop:
             self._tell(events.paused(self._pause_for(pause), pause.uid, pause.seconds, still=True))
 
     def run(self) -> None:
-        """Go round until a wake says stop.
+        """Run until a wake says stop.
 
         Raises:
-            HostError: our worker has died. A process of several threads cannot make another one.
+            HostError: the worker has ended. A process with threads cannot start another one.
         """
         wakes = self._wakes.wait(0.0)
         if any(wake.kind is WakeKind.STOP for wake in wakes):
@@ -128,7 +128,10 @@ class Loop:
         self._reserving.close()
 
     def go_round(self) -> bool:
-        """Wait for the next thing to do, and do it; False: it is to stop.
+        """Wait for the next thing to do, and do it.
+
+        Returns:
+            Whether the loop goes on.
 
         Raises:
             HostError: see `run`.
@@ -151,7 +154,7 @@ class Loop:
         return True
 
     def _pause(self) -> float:
-        """Until the next tick, or until something at work wants to go on."""
+        """The seconds until the next tick, or until an action must be continued."""
         due = self._controller.due
         pause = self._pause_to_tick()
         if self._reading:
@@ -209,14 +212,14 @@ class Loop:
                 order.fail(f"{order.verb.value} is no order")
 
     def _pause_for(self, pause: Pause) -> str:
-        """Take nothing from now on; says for how long."""
+        """Take nothing from now on. Returns a text with the duration."""
         now = self._control.clock.monotonic()
         until = None if pause.seconds is None else now + pause.seconds
         self._controller.pause(until)
         return "paused until resumed" if until is None else f"paused for {format_duration(until - now)}"
 
     def _revoke(self, order: Order) -> None:
-        """End what it names before its time; who asks for the status from then on sees it gone."""
+        """End the reservation or quarantine of the order. The next status no longer has it."""
         answer: Mapping[str, object]
         uid = order.peer.uid
         try:
@@ -264,13 +267,13 @@ class Loop:
         if unserved is None:
             self._manager.alive(self._sentence)
         elif unserved != self._unserved:
-            # The watchdog is not told that we are well: it starts us anew, which is all that can still help.
+            # The watchdog gets no keep-alive, so systemd restarts the daemon. Nothing else can help.
             self._tell(events.socket_silent(unserved))
         self._unserved = unserved
         self._control.log.tend()
 
     def _count(self, seconds: float, before: Plan | None) -> None:
-        """One more tick is over. What takes reading is read after each plan, which is once a minute."""
+        """Count a tick. Costly figures are read after each plan, which is once a minute."""
         state = self._controller.state
         planned = state.plan is not before
         self._ticks.add(seconds, planned=planned)
@@ -300,5 +303,5 @@ class Loop:
 
 
 def _text(plan: Plan) -> bytes:
-    """In one line: whoever asks indents it, and json is ten times as fast without."""
+    """A plan in one line. Whoever asks indents it; json is ten times as fast without."""
     return json.dumps(document.to_document(plan)).encode()

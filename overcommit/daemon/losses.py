@@ -1,4 +1,4 @@
-"""What the controller has lost that decisions stand on, and the orders it was given: keeps its mode state."""
+"""Tracks what the controller has lost that it needs, and the orders that it got; keeps the mode state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CLOCK_HOLD_SECONDS = 60.0
 
 
 class Losses:
-    """``mode_state`` is how it stands now. ``stop`` is called, with why, when something is lost."""
+    """``mode_state`` is the present state. ``stop`` is called, with the reason, when something is lost."""
 
     def __init__(
         self, control: Control, generation: Generation, mode_state: ModeState, *, stop: Callable[[str], None]
@@ -35,16 +35,16 @@ class Losses:
         return self.mode_state.may_take(self._now)
 
     def pause(self, until: float | None) -> None:
-        """By order; see `ModeState.paused`."""
+        """Pause by order; see `ModeState.paused`."""
         self.mode_state = self.mode_state.paused(until)
         self._stop("paused by order")
 
     def resume(self) -> None:
-        """By order."""
+        """Resume by order."""
         self.mode_state = self.mode_state.resumed()
 
     def lose(self, loss: Loss, why: str, *, anew: bool = False) -> None:
-        """Something is lost; ``anew``: also where it was lost already, its time begins again."""
+        """Record a loss. ``anew``: restart its time, also if it was lost before."""
         if anew:
             self.mode_state = self.mode_state.regained(loss)
         first = loss not in self.mode_state.lost
@@ -53,14 +53,14 @@ class Losses:
             self._stop(f"lost {loss.value}: {why}")
 
     def regain(self, loss: Loss) -> None:
-        """It is there again."""
+        """Record that it is available again."""
         self.mode_state = self.mode_state.regained(loss)
 
     def check_clock(self) -> bool:
-        """Stop taking for a while when the wall clock jumped: ages of statistics and leases hang on it.
+        """Stop taking for a while when the wall clock jumped: ages of statistics and leases depend on it.
 
         Returns:
-            Whether it did just now.
+            Whether it jumped just now.
         """
         if why := self._wall_clock.jumped():
             self.lose(Loss.CLOCK, why, anew=True)
@@ -71,7 +71,7 @@ class Losses:
         return False
 
     def check_disk(self) -> None:
-        """Whether the journal can be read, and takes records again; that is asked only when it did not."""
+        """Check that the journal can be read, and accepts records again if it did not."""
         try:
             self._control.require_whole(self._generation if Loss.DISK in self.mode_state.lost else None)
         except (JournalFailed, Refused) as error:

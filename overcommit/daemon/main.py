@@ -1,7 +1,7 @@
-"""The ``overcommitd`` program: its options, what of it comes first, and how it ends.
+"""The ``overcommitd`` program: its options, its start, and how it ends.
 
-First of all its signals are held back, then the worker is forked while nothing is loaded but what that needs,
-and only then comes the rest.
+First its signals are blocked. Then the worker is forked, while only what it needs is loaded. The rest
+follows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from overcommit.program import end, lines_of, option_parser
 
 PROGRAM = "overcommitd"
 _ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""What `overcommit.daemon.wakes.LocalWakes` takes from then on."""
+"""The signals that `overcommit.daemon.wakes.LocalWakes` handles later."""
 _DESCRIPTION = """\
 Keep the host at its target by its policy, until it is stopped.
 
@@ -37,10 +37,10 @@ unit of overcommitctl service runs it after every end. What is in swap stays the
 
 
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
-    """What the program was told.
+    """The parsed options.
 
     Raises:
-        UsageError: no such option, or not like that.
+        UsageError: an option is not known, or its value is invalid.
     """
     parser = option_parser(PROGRAM, _DESCRIPTION)
     parser.add_argument(
@@ -67,17 +67,18 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def overcommitd(arguments: Sequence[str]) -> None:
-    """Run until it is told to stop.
+    """Run until a signal stops it.
 
     Raises:
-        OvercommitError: it cannot start, or not go on.
+        Unsupported: this is not root.
+        OvercommitError: it cannot start, or cannot continue.
     """
     options = options_of(arguments)
     if os.geteuid() != 0:
         raise Unsupported(
             "this needs root: only root may use DAMON and read QEMU's memory map", hint="run it with sudo"
         )
-    # One that comes before there is who takes it waits: DAMON may be half given back by then.
+    # A signal that comes early is held until there is a handler, because DAMON may be half returned then.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     gc.collect()
     gc.freeze()  # what the two processes share stays shared: collecting would write to all of it

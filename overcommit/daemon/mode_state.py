@@ -1,7 +1,7 @@
-"""What the daemon may do at present: its mode, from what was ordered and what was lost (rule S9). Pure.
+"""The daemon's mode, from orders and losses (rule S9). Pure.
 
-Losing something that decisions stand on is first answered by holding: nothing more is taken, and guests that
-are short get memory back. When it stays lost, everything is given back as far as that can be done without it.
+After a loss of something that decisions need it holds: nothing more is taken, and short guests get memory
+back. If the loss lasts, everything is given back, as far as possible without what is lost.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from overcommit.control.status import Mode
 
 HOLD_SECONDS = 300.0
-"""For so long it only holds; then it gives back."""
+"""How long it holds before it gives everything back."""
 _MOST_TEXT = 300
 
 
 class Loss(enum.Enum):
-    """What can be lost, in the words of a sentence."""
+    """Things that can be lost, as a part of a sentence."""
 
     LIBVIRT = "libvirt"
     DAMON = "DAMON"
@@ -31,7 +31,7 @@ class Loss(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """Since when (monotonic seconds) something is lost, and how that was seen."""
+    """Since when (monotonic seconds) it is lost, and how that was seen."""
 
     since: float
     why: str
@@ -39,33 +39,33 @@ class Lost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModeState:
-    """What was ordered and what is lost; times are monotonic seconds."""
+    """Orders and losses. Times are monotonic seconds."""
 
     observe_only: bool = False
     paused_until: float | None = None
     lost: Mapping[Loss, Lost] = field(default_factory=dict)
 
     def paused(self, until: float | None) -> ModeState:
-        """After an order to pause; None: until an order to resume."""
+        """The state after an order to pause; None: until an order to resume."""
         return dataclasses.replace(self, paused_until=math.inf if until is None else until)
 
     def resumed(self) -> ModeState:
-        """After an order to go on."""
+        """The state after an order to resume."""
         return dataclasses.replace(self, paused_until=None)
 
     def without(self, loss: Loss, why: str, at: float) -> ModeState:
-        """Something is lost; that it has been lost for longer is not forgotten."""
+        """The state after a loss. The beginning of an earlier loss of the same thing is kept."""
         since = self.lost[loss].since if loss in self.lost else at
         return dataclasses.replace(self, lost={**self.lost, loss: Lost(since=since, why=why[:_MOST_TEXT])})
 
     def regained(self, loss: Loss) -> ModeState:
-        """It is there again."""
+        """The state after the end of a loss."""
         if loss not in self.lost:
             return self
         return dataclasses.replace(self, lost={k: v for k, v in self.lost.items() if k is not loss})
 
     def mode(self, now: float) -> Mode:
-        """What it is called now."""
+        """The mode's name."""
         if self.observe_only:
             return Mode.OBSERVE
         if self.lost:
@@ -78,7 +78,7 @@ class ModeState:
 
     @property
     def may_give(self) -> bool:
-        """Whether memory may be given back to guests that are short."""
+        """Whether memory may be given back to short guests."""
         return not self.observe_only
 
     def gives_back(self, now: float) -> bool:
@@ -86,7 +86,7 @@ class ModeState:
         return not self.observe_only and any(now - lost.since >= HOLD_SECONDS for lost in self.lost.values())
 
     def why_not(self, now: float) -> str | None:
-        """Why no memory may be taken, for whoever waits for some; None: it may."""
+        """Why no memory may be taken, for a user who waits for some; None: it may."""
         match self.mode(now):
             case Mode.OBSERVE:
                 return "overcommitd only observes (--observe)"
@@ -98,7 +98,7 @@ class ModeState:
                 return None
 
     def reason(self, now: float) -> str | None:
-        """Why it is in its mode, where that is not plain."""
+        """Why it is in its mode, where that is not obvious."""
         if self.mode(now) is not Mode.SAFE:
             return None
         what = "giving everything back" if self.gives_back(now) else "holding"

@@ -1,6 +1,6 @@
-"""What the service manager is told: systemd's notification protocol, one datagram for each message.
+"""Notifies the service manager: systemd's notification protocol (sd_notify(3)), one datagram per message.
 
-Nothing here waits or fails: a service manager that cannot hear us is no reason to do worse by the guests.
+Nothing here waits or fails: a service manager that cannot be reached must not affect the guests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _USEC = 1_000_000
 
 
 class ServiceManager:
-    """Who started us, where it wants to be told; else all of this does nothing."""
+    """The service manager, if it wants notifications. Otherwise these methods do nothing."""
 
     def __init__(self, clock: Clock, environment: Mapping[str, str]) -> None:
         self._clock = clock
@@ -26,19 +26,19 @@ class ServiceManager:
         """How often at least `alive` must be said, or we are killed; None: never."""
 
     def ready(self, sentence: str) -> None:
-        """The daemon is at work, also: has finished reloading."""
+        """The daemon runs, or has finished reloading."""
         self._tell("READY=1", _status(sentence))
 
     def reloading(self) -> None:
-        """The policy is being read anew; `ready` follows."""
+        """The policy is being read again; `ready` follows."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={round(self._clock.monotonic() * _USEC)}")
 
     def alive(self, sentence: str) -> None:
-        """A tick has made progress. To be said by the loop only, at the end of one."""
+        """A tick is complete (the watchdog's keep-alive). Only the loop may call it, at the end of a tick."""
         self._tell("WATCHDOG=1", _status(sentence))
 
     def stopping(self, sentence: str) -> None:
-        """The end has begun."""
+        """The daemon is stopping."""
         self._tell("STOPPING=1", _status(sentence))
 
     def _tell(self, *lines: str) -> None:
@@ -57,7 +57,7 @@ def _status(sentence: str) -> str:
 
 
 def _watchdog(environment: Mapping[str, str]) -> float | None:
-    """The watchdog is ours unless it is said to be another process's."""
+    """The watchdog's interval; None: there is none, or it is for another process."""
     if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     text = environment.get("WATCHDOG_USEC", "")

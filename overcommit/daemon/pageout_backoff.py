@@ -1,7 +1,7 @@
-"""Page-outs that came to next to nothing: what was cold by the plan was in use after all.
+"""Delays page-outs after one that freed almost nothing: what the plan called cold was in use.
 
-Each looks at the domain's memory every second, and the next plan would find the same again: one that has
-nothing to take costs as much as one that has. So each in vain makes the next one wait longer.
+Each page-out checks the domain's memory every second, and the next plan would choose the same again. One
+without success costs as much as one with it. So each failure makes the next one wait longer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from overcommit.model.facts import Incarnation
 from overcommit.model.outcome import Outcome, Status
 
 _FRUITLESS_SHARE = 0.25
-"""Of what was expected; who got less than that tried in vain."""
+"""A page-out that freed less than this share of its expected bytes has failed."""
 _FIRST_SECONDS, _LONGEST_SECONDS = 60.0, 1800.0
 
 
@@ -25,13 +25,13 @@ class _Backoff:
 
 
 class PageoutBackoff:
-    """By domain; times are monotonic."""
+    """The delays by domain. Times are monotonic."""
 
     def __init__(self) -> None:
         self._backoffs: dict[Incarnation, _Backoff] = {}
 
     def ended(self, outcome: Outcome, now: float) -> None:
-        """Learn from an action that is over."""
+        """Record the result of an action."""
         action = outcome.action
         if not isinstance(action, PageoutAction):
             return
@@ -54,6 +54,6 @@ class PageoutBackoff:
         return vain is not None and now < vain.until
 
     def keep(self, alive: Container[Incarnation]) -> None:
-        """Forget all others."""
+        """Forget all other domains."""
         for gone in [incarnation for incarnation in self._backoffs if incarnation not in alive]:
             del self._backoffs[gone]

@@ -1,4 +1,4 @@
-"""A pause by order, kept over restarts in the ledger: it was not the process that was to rest."""
+"""Keeps an ordered pause in the ledger, across restarts."""
 
 from __future__ import annotations
 
@@ -11,26 +11,34 @@ _NAME, _VERSION = "pause", 1
 
 
 class Pause(NamedTuple):
-    """How long it lasts yet, None: until an order to resume; and who ordered it."""
+    """The seconds that are left, None: until an order to resume; and the user who ordered it."""
 
     seconds: float | None
     uid: int
 
 
 def keep(ledger: Ledger, pause: Pause, *, now: float) -> bool:
-    """Keep one that begins ``now`` (seconds since the epoch); whether the disk took it."""
+    """Store a pause that begins ``now`` (seconds since the epoch).
+
+    Returns:
+        Whether the disk accepted it.
+    """
     return ledger.keep(_NAME, json.dumps({"version": _VERSION, "at": now, **pause._asdict()}))
 
 
 def end(ledger: Ledger) -> bool:
-    """It is over by order; whether the disk took that."""
+    """Remove the stored pause, by order.
+
+    Returns:
+        Whether the disk accepted that.
+    """
     return ledger.keep(_NAME, json.dumps(None))
 
 
 def take_up(ledger: Ledger, *, now: float) -> Pause | None:
-    """What is left of it; None: it is over, there was none, or what was kept cannot be understood.
+    """The rest of the stored pause; None: it is over, there was none, or it cannot be understood.
 
-    A clock that was set back makes it no longer than it was ordered to be.
+    A clock that was set back does not make it longer than it was ordered.
     """
     kept = ledger.kept(_NAME)
     if kept is None:

@@ -1,4 +1,4 @@
-"""The policy in force: what was last read from its files and was a policy."""
+"""The policy in force: the last valid one that was read from its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_TEXT = 500
 
 
 class Reading(Protocol):
-    """A policy on its way (`overcommit.policy.reader_process.Reader`)."""
+    """A policy that is being read (`overcommit.policy.reader_process.Reader`)."""
 
     def ready(self) -> bool:
         """Whether there is an answer; never waits."""
@@ -28,15 +28,15 @@ class Reading(Protocol):
         ...
 
     def close(self) -> None:
-        """Nobody wants it any more."""
+        """Stop reading."""
         ...
 
 
 class PolicyFile:
-    """``policy`` is the one in force; ``refused`` says why the newest is not, None when it is."""
+    """``policy`` is the one in force. ``refused`` is why the newest is invalid; None: it is valid."""
 
     def __init__(self, path: Path | None, begin: Callable[[Path | None], Reading]) -> None:
-        """Read it, now and later; ``begin`` begins that.
+        """Read the policy, now and later. ``begin`` starts to read it.
 
         Raises:
             PolicyError: it does not validate.
@@ -49,7 +49,7 @@ class PolicyFile:
         self.refused: str | None = None
 
     def state(self) -> tuple[tuple[str, int, int, int], ...]:
-        """What tells one state of the files from another, without reading them; never raises."""
+        """A value that changes when the files change, without reading them; never raises."""
         try:
             files = files_of(self._path)
         except UsageError:
@@ -62,7 +62,7 @@ class PolicyFile:
         return tuple(found)
 
     def begin(self) -> None:
-        """Read it again; what was being read is out of date."""
+        """Start to read it again. A read in progress is abandoned."""
         self.close()
         try:
             self._reading = self._begin(self._path)
@@ -70,13 +70,13 @@ class PolicyFile:
             self.refused = str(error)[:_MOST_TEXT]
 
     def ready(self) -> bool:
-        """Whether nothing is being read, or all of it was."""
+        """Whether no read is in progress, or it is complete."""
         return self._reading is None or self._reading.ready()
 
     def read_again(self) -> bool:
-        """Whether another policy is in force now; what is no policy leaves the old one in force.
+        """Whether another policy is in force now. An invalid one leaves the old one in force.
 
-        Waits for what `begin` has begun.
+        It waits for the read that `begin` has started.
         """
         if self._reading is None:
             return False
@@ -91,14 +91,14 @@ class PolicyFile:
         return new.digest != before.digest
 
     def close(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         if self._reading is not None:
             self._reading.close()
             self._reading = None
 
 
 def _told(error: UsageError, path: Path | None) -> str:
-    """What everybody is told of it: of a file that not everybody may read only the place."""
+    """The public text of the error. Of a file that not all users may read, it has only the place."""
     if not isinstance(error, PolicyError):
         return str(error)
     look = command("overcommitctl", "validate", *([str(path)] if path else []))

@@ -1,4 +1,4 @@
-"""What a tick comes to: one sentence, and the status document."""
+"""Makes the sentence of a tick, and the status document."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Domains = Mapping[Incarnation, DomainState]
 
 
 def sentence_of(state: State, domains: Domains, now: float) -> str:
-    """Where it stands, without figures that change all the time."""
+    """The daemon's state in a sentence, without figures that change all the time."""
     return "; ".join(_parts(state, domains, now))
 
 
 def state_sentence(state: State, domains: Domains, now: float) -> str:
-    """The same for the log, without what has events of its own there (`overcommit.daemon.changes`)."""
+    """The same for the log, without what has its own events there (`overcommit.daemon.changes`)."""
     mode, plan = state.mode_state.mode(now), state.plan
     parts = [mode.value, *_ordered(state, mode)]
     parts.insert(1, counted(len(domains), "domain") if plan else _UNSEEN)
@@ -40,7 +40,7 @@ def state_sentence(state: State, domains: Domains, now: float) -> str:
 
 
 def missing_bytes(state: State) -> int:
-    """What the host lacks of its reserve; 0 where it lacks nothing, or nobody knows yet."""
+    """The bytes that are missing of the host's reserve; 0: none, or not known yet."""
     return _missing_bytes(state, state.plan.host) if state.plan else 0
 
 
@@ -77,7 +77,7 @@ def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
 
 
 def _ordered(state: State, mode: Mode) -> Iterator[str]:
-    """What it would do, and what it does for somebody who waits."""
+    """What it would do by its mode, and what it does for a waiting request."""
     if mode is Mode.OBSERVE and state.plan and state.plan.runnable:
         yield f"would: {_some([f'{name_of(a)} {subject_of(a)}' for a in state.plan.runnable])}"
     if state.frees:
@@ -85,13 +85,16 @@ def _ordered(state: State, mode: Mode) -> Iterator[str]:
 
 
 def _missing_bytes(state: State, host: HostPlan) -> int:
-    """What the host lacks; a plan for somebody who waits for memory counts what he was not promised."""
+    """The bytes that the host is short of.
+
+    A plan for a waiting request counts memory that is not reserved yet.
+    """
     promised = min(host.reserved_bytes, sum(each.size_bytes for each in state.past.reservations))
     return max(0, host.reserve_bytes + promised - host.available_bytes)
 
 
 def stopped_by(state: State, now: float) -> str | None:
-    """What stops the main job, the daemon's own mode first; None: nothing does."""
+    """What stops page-out, the daemon's mode first; None: nothing does."""
     plan = state.plan
     return state.mode_state.why_not(now) or (plan.stopped if plan else None)
 
@@ -108,9 +111,9 @@ def status_of(
     sentence: str,
     counted: Mapping[str, Any] | None = None,
 ) -> Callable[[], dict[str, Any]] | None:
-    """What makes the status document of how it is now, at any time and in any thread.
+    """A function that makes the status document of the present state, at any time and in any thread.
 
-    None before anything was looked at. ``counted`` is what was done so far.
+    None before the first reading. ``counted`` is what was done so far.
     """
     if state.snapshot is None:
         return None

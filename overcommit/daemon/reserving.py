@@ -1,4 +1,4 @@
-"""Reservations that somebody waits for: the loop frees memory for one after the other, then promises it."""
+"""Waiting reservation requests: the loop frees memory for one after the other, then grants it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from overcommit.wire.server import Order
 _MOST_WAITING = 8
 _PROGRESS_SECONDS = 5.0
 _LAST_SECONDS = 240.0
-"""What was begun before the time of a wish was up may still end in that time."""
+"""How long actions that were started in time may run after the request's timeout."""
 _GONE = "the client has disconnected"
 _STOPPING = "overcommitd is stopping"
 
 
 @dataclasses.dataclass(slots=True)
 class _Waiting:
-    """A wish that somebody waits for. What was begun from ``aimed_at`` (monotonic) on is done for it."""
+    """A waiting request. Actions that were started from ``aimed_at`` (monotonic) on are for it."""
 
     order: Order
     wish: Wish
@@ -52,7 +52,7 @@ class _Waiting:
 
 
 class Reserving:
-    """Wishes in the order in which they came; the first one is worked for."""
+    """Requests in the order of their arrival. The first one is worked on."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Reserving:
         controller.tell_ends_to(self._heard)
 
     def ask(self, order: Order) -> None:
-        """Take a wish in; it is answered when it is granted, cannot be, or its time is up."""
+        """Take a request. It is answered when it is granted, cannot be granted, or its time is over."""
         if len(self._waiting) >= _MOST_WAITING:
             order.fail("too many reservations are waiting", "try again when one of them has ended")
             return
@@ -95,7 +95,7 @@ class Reserving:
         self._aim()
 
     def after_tick(self) -> None:
-        """Grant what is there by now, and give up what has waited for too long."""
+        """Grant what is available now, and give up requests whose time is over."""
         while self._waiting and self._decided(self._waiting[0]):
             self._waiting.popleft()
         if not self._waiting:
@@ -103,14 +103,14 @@ class Reserving:
         self._aim()
 
     def close(self) -> None:
-        """Nobody waits any longer."""
+        """End all waiting requests."""
         for waiting in self._waiting:
             waiting.order.fail(_STOPPING)
             self._note_end(waiting, _STOPPING)
         self._waiting.clear()
 
     def _heard(self, ended: Ended) -> None:
-        """Keep what was begun for the first wish and is over now: that is what was freed for it."""
+        """Record the result of an action that was started for the first request."""
         first = self._waiting[0] if self._waiting else None
         if first is None or ended.gives or ended.begun_at < first.aimed_at:
             return
@@ -120,7 +120,7 @@ class Reserving:
             first.outcomes.append(ended.outcome)
 
     def _aim(self) -> None:
-        """Have plans free what the first wish lacks, and a little more."""
+        """Let plans free what the first request lacks, and a little more."""
         first = self._waiting[0] if self._waiting else None
         standing = self._standing(first) if first else None
         if first is None or standing is None:  # nobody knows yet whether it can be granted at all
@@ -138,9 +138,9 @@ class Reserving:
             self._controller.replan_soon()
 
     def _standing(self, waiting: _Waiting) -> Standing | None:
-        """How it stands by what is free at this moment; None before there is a plan to tell by.
+        """What the request lacks, by the present free memory; None before the first plan.
 
-        Where a slice bounds what is free, what the host has more is not the slice's.
+        Where a slice bounds free memory, memory of the host outside of the slice does not count.
         """
         state = self._controller.state
         plan, host, snapshot = state.plan, state.host, state.snapshot
@@ -168,13 +168,13 @@ class Reserving:
         return standing(waiting.wish, now, self._now(snapshot, host), beside)
 
     def _look_up(self, waiting: _Waiting) -> None:
-        """How the domains are defined that bear on a wish; each is asked after once."""
+        """Read the definitions of domains that affect a request, each once."""
         names = Beside.names(waiting.wish, self._controller.state.past.reservations) - self._defined.keys()
         found = read_defined(self._hypervisor, sorted(names))
         self._defined |= {name: found.get(name) for name in names}
 
     def _now(self, snapshot: Snapshot, latest: HostFacts | None) -> Snapshot:
-        """With what each memory node has at this moment."""
+        """The snapshot with the present memory of each node."""
         if not snapshot.host.nodes:
             return snapshot
         nodes, _ = read_nodes(self._control.kernel)
@@ -184,7 +184,7 @@ class Reserving:
         return dataclasses.replace(snapshot, host=host)
 
     def _decided(self, waiting: _Waiting) -> bool:
-        """Whether the wish was answered."""
+        """Whether the request was answered."""
         now, standing = self._control.clock.monotonic(), self._standing(waiting)
         if waiting.order.gone:
             self._note_end(waiting, _GONE)
@@ -207,13 +207,13 @@ class Reserving:
         return False
 
     def _may_still_end(self, waiting: _Waiting, now: float) -> bool:
-        """Whether something that was begun for it in time is at work yet."""
+        """Whether an action that was started for it in time is still running."""
         return now < waiting.deadline + _LAST_SECONDS and self._controller.takes_since(waiting.aimed_at)
 
     def _hopeless(self, waiting: _Waiting, standing: Standing | None) -> bool:
-        """Whether nothing that is done in its time could help, and the wish was answered with that.
+        """Whether nothing that is possible in its time could help, and the request was refused for that.
 
-        What is lost may be there again in time, and is waited for; an operator's order is not.
+        A loss may end in time, and is waited for. An operator's order is not.
         """
         try:
             require_allowed(self._controller.state.policy)
@@ -234,7 +234,7 @@ class Reserving:
         return False
 
     def _grant(self, waiting: _Waiting) -> None:
-        """The promise is on disk, and in the status, before anybody hears of it."""
+        """Grant it. The reservation is on disk and in the status before anybody is told."""
         try:
             reservation = grant(self._control, waiting.wish, waiting.hold_seconds, waiting.freed)
         except HostError as error:
@@ -272,7 +272,7 @@ class Reserving:
         )
 
     def _note_end(self, waiting: _Waiting, why: str) -> None:
-        """Remember that nobody waits any more; nothing is to be remembered of what was never worked for."""
+        """Record that the request has ended. A request that was never worked on is not recorded."""
         if waiting.aimed_at < math.inf:
             self._note_refusal(waiting, self._standing(waiting), [why])
 
@@ -284,6 +284,6 @@ class Reserving:
         self._control.log.tell(events.reservation_refused(wish.size_bytes, wish.purpose, why))
 
     def _changed(self, waiting: _Waiting) -> Freed:
-        """What was freed; what is at work for it yet may have changed something, of which nobody knows."""
+        """What was freed. A running action may have changed something that is not known yet."""
         at_work = self._controller.takes_since(waiting.aimed_at)
         return dataclasses.replace(waiting.freed, lost=waiting.lost or at_work)

@@ -1,4 +1,4 @@
-"""``overcommitd`` at work: the real ports, put together, and taken apart in the end."""
+"""Connects ``overcommitd`` to the real host, and disconnects it at the end."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from overcommit.wire.peers import find_group
 from overcommit.wire.server import ControlServer
 
 _TURN_SECONDS = 60.0
-"""Shorter than systemd waits for our start."""
+"""Shorter than systemd's start timeout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What it was told when it was started; see ``overcommitd --help``."""
+    """The options of ``overcommitd``; see its ``--help``."""
 
     connect: str
     policy: Path | None
@@ -47,10 +47,10 @@ class Options:
 
 
 def serve(options: Options, kernel: DamonWorker) -> None:
-    """Run until a signal says stop, or the worker dies.
+    """Run until a signal stops it, or the worker ends.
 
     Raises:
-        OvercommitError: it cannot start, or not go on.
+        OvercommitError: it cannot start, or cannot continue.
     """
     with contextlib.ExitStack() as ending:
         loop = _put_together(options, kernel, ending)
@@ -110,9 +110,11 @@ def _put_together(options: Options, kernel: DamonWorker, ending: contextlib.Exit
 
 
 def wait_for_turn(control: Control) -> None:
-    """Let a verb that is at work end first, for a while: refused, we would not be started again.
+    """Wait for a while for a running verb to end.
 
-    Ends at once when we are told to stop, too.
+    After a refusal, systemd would not start the daemon again.
+
+    Ends at once when the daemon is told to stop.
     """
     deadline = control.clock.monotonic() + _TURN_SECONDS
     said = False

@@ -1,4 +1,4 @@
-"""How the controller stands with each domain, for the status."""
+"""The controller's state of each domain, for the status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def domain_states(
     past: Past,
     plan: Plan | None,
 ) -> dict[Incarnation, DomainState]:
-    """Each domain that is followed; of one with which that goes wrong, only what went wrong."""
+    """The state of each tracked domain. If that fails for a domain, its state is the error."""
     plans = {domain.incarnation: domain for domain in plan.domains} if plan else {}
     stops = plan is not None and plan.stopped is not None
     states = {}
@@ -53,7 +53,7 @@ def domain_states(
 
 
 def _standing(tracked: TrackedDomain, planned: DomainPlan | None, *, stops: bool) -> Standing:
-    """What it feels, and how it is held for that; ``stops``: nothing is taken from any domain."""
+    """Its SLO figures and limits. ``stops``: nothing is taken from any domain."""
     throttle, heat = tracked.throttle, tracked.heat
     working_set = heat.wss_bytes if heat else None
     promoted = throttle.slo_state.promoted

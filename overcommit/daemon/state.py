@@ -1,4 +1,4 @@
-"""What others know of the controller, and what they ask of it: frozen, of one moment. Pure."""
+"""The controller's state for others, and their requests: frozen, of one moment. Pure."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from overcommit.records.journal import GenerationSummary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickRequest:
-    """What a tick is to do beside looking.
+    """What a tick does besides reading.
 
-    ``replan``: plan, and begin what the plan says. ``show``: somebody wants to see a plan, and nothing is to
-    be begun for that. ``new_policy``: the policy was read again, and is to be in force.
+    ``replan``: plan, and start the plan's actions. ``show``: make a plan to be shown, and start nothing for
+    it. ``new_policy``: the policy was read again, and takes effect.
     """
 
     replan: bool = False
@@ -35,9 +35,9 @@ LOOK_ONLY = TickRequest()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """Memory that somebody waits for; nothing is taken from the domain that it is for.
+    """Memory for a waiting request. Nothing is taken from the domain that it is for.
 
-    ``reservation`` counts as promised meanwhile; None: nothing is freed for it any more.
+    ``reservation`` counts as reserved meanwhile; None: nothing is freed for it any more.
     """
 
     purpose: str | None
@@ -49,10 +49,10 @@ NOTHING_WANTED = Want(purpose=None, reservation=None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What the controller did since it began, and may do now.
+    """What the controller has done since its start, and may do now.
 
     ``swap`` is what page-outs may do; None before the first reading. ``actions`` are counts of those that
-    ended (`overcommit.daemon.tally.ActionTally`), ``monitor_threads`` those of DAMON that watch for us.
+    ended (`overcommit.daemon.tally.ActionTally`). ``monitor_threads`` are DAMON's threads for monitors.
     """
 
     swap: SwapVerdict | None
@@ -62,10 +62,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """How the controller stands now. None before anything was looked at.
+    """The controller's present state. None before the first reading.
 
-    ``host`` is of the latest tick; ``snapshot``, ``plan`` and ``past`` of the latest plan, but that ``past``
-    and ``generations`` are read again after they were changed.
+    ``host`` is of the latest tick. ``snapshot``, ``plan`` and ``past`` are of the latest plan; ``past`` and
+    ``generations`` are read again after a change.
     """
 
     ticks: int
@@ -79,17 +79,17 @@ class State:
     generations: tuple[GenerationSummary, ...]
     emergency: bool
     frees: bool
-    """Memory is being freed for somebody who waits."""
+    """Memory is being freed for a waiting request."""
     at_work: tuple[Action, ...]
     work: Work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainState:
-    """How the controller stands with one domain.
+    """The controller's state of one domain.
 
-    ``rests``: nothing is taken from it for a while. ``hurt`` is why where it felt more than it may.
-    ``faulty``: something went wrong with it.
+    ``rests``: nothing is taken from it for a while. ``hurt``: the figure that exceeded its SLO; None: none.
+    ``faulty``: an error occurred with it.
     """
 
     standing: Standing

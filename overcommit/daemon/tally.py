@@ -1,4 +1,4 @@
-"""What the daemon has done since it began, in counters: who watches it sees rates from them."""
+"""Counters of what the daemon has done since its start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ActionTally:
         self._ended: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
 
     def add(self, ended: Ended) -> None:
-        """One more is over."""
+        """Count one more."""
         outcome = ended.outcome
         counts = self._ended[name_of(ended.action), outcome.status.value if outcome else LEFT]
         counts[0] += 1
@@ -29,7 +29,7 @@ class ActionTally:
 
     @property
     def document(self) -> list[dict[str, Any]]:
-        """For programs: ``freed_bytes`` as read from the host when each one ended."""
+        """For programs. ``freed_bytes`` is as read from the host when each one ended."""
         return [
             {"kind": kind, "outcome": outcome, "count": count, "freed_bytes": freed}
             for (kind, outcome), (count, freed) in sorted(self._ended.items())
@@ -37,13 +37,13 @@ class ActionTally:
 
 
 class TickTally:
-    """Ticks and the seconds that they took, those that made a plan counted apart."""
+    """Ticks and their seconds; those that made a plan are counted apart."""
 
     def __init__(self) -> None:
         self._ticks = {"look": [0, 0.0], "plan": [0, 0.0]}
 
     def add(self, seconds: float, *, planned: bool) -> None:
-        """One more tick is over."""
+        """Count one more."""
         counts = self._ticks["plan" if planned else "look"]
         counts[0] += 1
         counts[1] += seconds
@@ -55,10 +55,10 @@ class TickTally:
 
 
 class ThreadTimes:
-    """The CPU that threads took while they were looked at; a thread that ended takes nothing back.
+    """The CPU time of threads while they were observed. It never decreases when a thread ends.
 
-    ``seconds`` is None before any of them could be read. What a thread took after the last look at it, before
-    it ended, is not in it.
+    ``seconds`` is None before any of them could be read. Time between the last reading of a thread and its
+    end is not included.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -68,11 +68,11 @@ class ThreadTimes:
 
     @property
     def seconds(self) -> float | None:
-        """Of all threads together, since the first look."""
+        """CPU seconds of all threads together, since the first reading."""
         return None if self._ticks is None else self._ticks / os.sysconf("SC_CLK_TCK")
 
     def read(self, threads: Iterable[int]) -> None:
-        """Look at them: fields 14, 15 and 22 of proc_pid_stat(5). One that cannot be read is left out."""
+        """Read the threads: fields 14, 15 and 22 of proc_pid_stat(5). One that cannot be read is left out."""
         seen: dict[tuple[int, str], int] = {}
         for thread in threads:
             try:

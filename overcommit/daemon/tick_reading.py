@@ -1,4 +1,4 @@
-"""What is looked at of a domain in every tick: little, and cheap."""
+"""What is read of a domain in every tick: little, and cheap."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from overcommit.slo import Reading, SloSample
 class TickReading:
     """A domain's counters at a moment (monotonic seconds); None: could not be read.
 
-    ``read_bytes`` its disks have read so far.
+    ``read_bytes`` is what its disks have read so far.
     """
 
     at: float
@@ -32,7 +32,7 @@ class TickReading:
     read_bytes: int | None = None
 
     def short_bytes(self, domain: DomainFacts) -> int:
-        """How far the guest is short by its own word; what nobody knows is nothing."""
+        """The bytes that the guest is short of, by its own figures; 0 where they are not known."""
         stats = self.balloon
         if stats is None or stats.usable_bytes is None:
             return 0
@@ -48,7 +48,7 @@ def read_for_tick(
     said: BalloonStats | None,
     read_bytes: int | None = None,
 ) -> TickReading | None:
-    """A domain's counters now, and what its guest said in the survey; None when this life of it is over."""
+    """A domain's counters now, with its guest's statistics in the survey; None: the incarnation has ended."""
     incarnation = domain.incarnation
     at = clock.monotonic()
     cgroup, balloon, read = None, None, read_bytes
@@ -79,7 +79,7 @@ def sample_between(
     taken_bytes: int,
     taking: bool,
 ) -> SloSample:
-    """What happened to a domain between two pulses; ``taken_bytes`` are what its guest gave us."""
+    """What was measured of a domain between two readings. ``taken_bytes`` were taken from its guest."""
     old, new = before.cgroup, now.cgroup
     told, tells = before.balloon, now.balloon
     promoted = stalled = swapped_in = faults = None
@@ -120,12 +120,12 @@ def _reading(before: TickReading, now: TickReading) -> Reading:
 
 
 def _cache_bytes(stats: BalloonStats | None) -> int | None:
-    """All that the guest caches of files, by its own word."""
+    """All file cache of the guest, by its own figures."""
     if stats is None or stats.cache_bytes is not None:
         return stats.cache_bytes if stats else None
     return cache_of(stats, stats.actual_bytes)
 
 
 def _grown(before: int | None, now: int | None) -> int | None:
-    """By how much a guest's counter grew; one that began anew (a reboot) says nothing."""
+    """The growth of a guest's counter; None where it started anew (a reboot)."""
     return None if before is None or now is None or now < before else now - before

@@ -1,4 +1,4 @@
-"""A domain from one tick to the next: what was seen of it, what it felt, and how firmly it is held."""
+"""A domain between ticks: its facts, its SLO samples, and its limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from overcommit.slo import Throttle
 
 @dataclass(slots=True)
 class TrackedDomain:
-    """``domain``, ``heat`` are of the latest plan; ``tick_reading`` and ``throttle`` of the latest tick."""
+    """``domain`` and ``heat`` are of the latest plan; ``tick_reading``, ``throttle`` of the latest tick."""
 
     domain: DomainFacts
     throttle: Throttle
@@ -30,15 +30,15 @@ class TrackedDomain:
     _answered: bool = False
 
     def see(self, domain: DomainFacts) -> Iterator[LogEvent]:
-        """Take in what was observed of it; what there is to log."""
+        """Take new facts of the domain. Yields events to log."""
         before, self.domain = self.domain, domain
         if domain.busy_with == MIGRATION_AWAY != before.busy_with:
             yield events.domain_leaves(domain.incarnation, leaving_text(domain))
 
     def add_sample(self, tick_reading: TickReading, *, taken_bytes: int, taking: bool, swapoff: bool) -> None:
-        """Take in one more pulse; ``taken_bytes`` are what its guest gave, ``taking``: more is taken now.
+        """Add a sample. ``taken_bytes`` were taken from its guest; ``taking``: an action takes more now.
 
-        ``swapoff``: the host's swap is being turned off; what comes back for that is no guest's pain.
+        ``swapoff``: the host's swap is being turned off. Promotions by that do not count for the SLO.
         """
         before, self.tick_reading = self.tick_reading, tick_reading
         stats = tick_reading.balloon
@@ -52,7 +52,7 @@ class TrackedDomain:
             self.throttle = self.throttle.after(sample)
 
     def judge(self, idle: IdleMap | None, policy: Policy, *, boldly: bool) -> Heat | None:
-        """What of the domain is cold by what its monitor saw, and as boldly as its class lets one be."""
+        """The domain's access frequency, with its present limits; ``boldly``: with its class's."""
         if idle is None or self.domain.residency is None:
             return None
         domain_class, held = policy.class_of(self.domain), self.throttle.restraint
@@ -73,30 +73,30 @@ class TrackedDomain:
 
     @property
     def boots(self) -> bool:
-        """Whether it was reset, and is not up again."""
+        """Whether it was reset, and is still booting."""
         return self._answered and self.silent
 
     @property
     def restraint(self) -> Restraint:
-        """How firmly plans may hold it."""
+        """The present limits for plans."""
         held = self.throttle.restraint
         return dataclasses.replace(held, why_not=REBOOTS) if self.boots else held
 
     @property
     def short(self) -> bool:
-        """Whether the guest has too little left by its own word."""
+        """Whether the guest is short, by its own figures."""
         return self.tick_reading is not None and self.tick_reading.short_bytes(self.domain) > 0
 
     @property
     def suffers(self) -> str | None:
-        """What hurts the guest by its own word, None when nothing does."""
+        """Why the guest is under pressure, by its own figures; None: it is not."""
         said = self.throttle.slo_state.by_guest(self.throttle.domain_class.objective)
         worst = max(said, key=lambda figure: figure.pain, default=None)
         return worst.text if worst is not None and worst.pain > 1.0 else None
 
     @property
     def latest(self) -> DomainFacts:
-        """The domain with the balloon that the latest tick saw."""
+        """The domain with the balloon of the latest tick."""
         return dataclasses.replace(
             self.domain, balloon=self.tick_reading.balloon if self.tick_reading else self.domain.balloon
         )

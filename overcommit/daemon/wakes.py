@@ -1,4 +1,4 @@
-"""What the loop sleeps in: it wakes for libvirt, pressure, signals, a changed policy, or in time."""
+"""What wakes the loop: libvirt, pressure, signals, a changed policy, or the time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from overcommit.host.triggers import HOST_MEMORY, PRESSED, STALLED, StallLevel, 
 from overcommit.model.wake import Wake, WakeKind
 
 MOST_PENDING = 1024
-"""Wakes kept until the loop takes them: all domains of a large host at once. More tell it nothing new."""
+"""The most wakes that are kept: all domains of a large host at once. More would add nothing."""
 
 _SIGNALS: dict[int, WakeKind] = {
     signal.SIGHUP: WakeKind.RELOAD,
@@ -31,45 +31,45 @@ _OF_THE_HOST: Sequence[tuple[StallLevel, WakeKind]] = (
 
 
 class Wakes(Protocol):
-    """Where the loop waits, and where others wake it."""
+    """Where the loop waits, and others wake it."""
 
     def wait(self, seconds: float) -> tuple[Wake, ...]:
-        """Why it woke; nothing: the time is over, or as good as. Equal reasons come once.
+        """The reasons of the wake; none: the time is over. Equal reasons come once.
 
-        With 0 it takes what is there.
+        With 0 it returns what is there.
         """
         ...
 
     def put(self, wake: Wake) -> None:
-        """Wake the loop; from any thread, and at once."""
+        """Wake the loop; from any thread, without waiting."""
         ...
 
     def poke(self) -> None:
-        """Say from another thread that there is work for the loop in some queue of its own."""
+        """Tell the loop from another thread that a queue has work for it."""
         ...
 
 
 class Pending:
-    """Wakes that wait to be taken, a bounded number; of equal kind and domain only the last is kept."""
+    """A bounded number of wakes. Of equal kind and domain only the last is kept."""
 
     def __init__(self, most: int = MOST_PENDING) -> None:
         self._most = most
         self._wakes: dict[tuple[WakeKind, str | None], Wake] = {}
 
     def add(self, wake: Wake) -> None:
-        """Keep one, unless there are too many: then the loop wakes and looks at everything anyway."""
+        """Keep a wake, unless there are too many; then the loop wakes and reads everything anyway."""
         key = wake.kind, wake.uuid
         if key in self._wakes or len(self._wakes) < self._most:
             self._wakes[key] = wake
 
     def take(self) -> tuple[Wake, ...]:
-        """All, in the order in which they first came."""
+        """All wakes, in the order in which they first came."""
         taken, self._wakes = tuple(self._wakes.values()), {}
         return taken
 
 
 class LocalWakes:
-    """`Wakes` of this process; made in its main thread, which alone gets signals."""
+    """`Wakes` of this process. It must be made in the main thread, which alone gets signals."""
 
     def __init__(
         self,
@@ -79,10 +79,10 @@ class LocalWakes:
         say: Callable[[str], None],
         worker: int | None = None,
     ) -> None:
-        """Begin to listen.
+        """Start to listen.
 
-        ``policy_state`` changes when the files of the policy do. ``say`` is told what cannot wake us.
-        ``worker`` is a child process whose end wakes us.
+        ``policy_state`` changes when the policy's files do. ``say`` gets what cannot wake the loop.
+        ``worker`` is a child process whose end wakes the loop.
         """
         self._policy_state = policy_state
         self._policy_seen = policy_state()
@@ -117,7 +117,7 @@ class LocalWakes:
         )
 
     def put(self, wake: Wake) -> None:
-        """See `Wakes.put`; after the end nobody is left to be woken."""
+        """See `Wakes.put`. After the end it does nothing."""
         with self._lock:
             self._pending.add(wake)
             if self._event >= 0:
@@ -128,7 +128,7 @@ class LocalWakes:
         self.put(Wake(kind=WakeKind.POKE))
 
     def close(self) -> None:
-        """End: signals do what they did before."""
+        """Stop to listen. Signals have their former effect again."""
         signal.set_wakeup_fd(self._pipe_before)
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
@@ -199,4 +199,4 @@ class LocalWakes:
 
 
 def _told_by_pipe(_number: int, _frame: FrameType | None) -> None:
-    """A handler has to be there for the signal to reach the pipe."""
+    """A handler is needed for the signal to reach the pipe."""

@@ -1,4 +1,4 @@
-"""Whether the wall clock goes as fast as time does: ages of statistics and leases hang on it."""
+"""Detects jumps of the wall clock, because ages of statistics and leases depend on it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _TOLERANCE_SECONDS = 30.0
 
 
 class WallClock:
-    """Remembers how far the wall clock was from the monotonic one."""
+    """Compares the wall clock with the monotonic clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._skew: float | None = None
 
     def jumped(self) -> str | None:
-        """How it jumped since the last call, in words; None when it did not."""
+        """How it jumped since the last call, in words; None: it did not."""
         before, self._skew = self._skew, self._clock.now() - self._clock.monotonic()
         if before is None or abs(self._skew - before) <= _TOLERANCE_SECONDS:
             return None

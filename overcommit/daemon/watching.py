@@ -1,7 +1,7 @@
-"""The watch that is kept open: a monitor for each domain and one for the host, as domains come and go.
+"""The permanent watch: a monitor for each domain and one for the host, as domains come and go.
 
-Slots of DAMON cannot be added while one of them runs: when there are too few, all monitors are stopped, more
-slots are claimed, and they go on from what was known, which is ours and not the kernel's.
+DAMON's slots cannot be added while one of them runs. When there are too few, all monitors are stopped, more
+slots are claimed, and the monitors continue from the idle maps, which this program keeps.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from overcommit.observe.watch import Lists, Watch
 from overcommit.records.journal import Generation
 
 ACTOR_SLOTS = 2
-"""Page-outs and demotions by a kdamond that can be at work at a time."""
+"""The most page-outs and demotions by a kdamond at the same time."""
 _SPARE_SHARE, _LEAST_SPARE = 0.5, 4
 
 
 class Watching:
-    """Keeps DAMON for us as long as there is something to watch."""
+    """Holds DAMON while there is something to monitor."""
 
     def __init__(self, control: Control, lists: Lists, generation: Generation, *, take_over: bool) -> None:
         self._control = control
@@ -46,7 +46,7 @@ class Watching:
 
     @property
     def pool(self) -> DamonPool:
-        """Where actors find their slots; without DAMON it is not claimed, and has none."""
+        """The pool for actors. Without DAMON it is not claimed, and has no slots."""
         return self._pool
 
     @property
@@ -56,17 +56,17 @@ class Watching:
 
     @property
     def threads(self) -> tuple[int, ...]:
-        """Of the monitors, as far as they are known."""
+        """The thread ids of the monitors, as far as known."""
         return self._watch.threads if self._watch else ()
 
     def follow(self, domains: Sequence[DomainFacts], busy: bool) -> None:
-        """Watch these domains, and no others.
+        """Monitor these domains, and no others.
 
-        While actors are ``busy`` in slots of ours, no more slots are claimed.
+        While actors are ``busy`` in slots, no more slots are claimed.
 
         Raises:
             Conflict: DAMON belongs to somebody else.
-            Unsupported: no DAMON.
+            Unsupported: there is no DAMON.
             HostError: the kernel or the journal refused.
         """
         if self._watch is not None:
@@ -91,10 +91,10 @@ class Watching:
             self._add(self._watch, domain, None)
 
     def poll(self) -> None:
-        """Take in what was seen since the last look.
+        """Add the windows since the last call.
 
         Raises:
-            Conflict: another tool has taken our slots.
+            Conflict: another tool has taken the slots.
             HostError: libvirt does not list its domains.
         """
         self._stop_the_rest()
@@ -105,31 +105,34 @@ class Watching:
                 self._leave(incarnation)
 
     def idle(self, incarnation: Incarnation) -> IdleMap | None:
-        """What is known of one life of a domain."""
+        """The idle map of an incarnation; None: it is not monitored."""
         if self._watch is None or incarnation not in self._slots:
             return None
         return self._watch.idle_of(incarnation.uuid)
 
     @property
     def host(self) -> IdleMap | None:
-        """What is known of the host's memory."""
+        """The idle map of the host's memory; None: it is not monitored."""
         return self._watch.host if self._watch else None
 
     @property
     def can_lend(self) -> bool:
-        """Whether an actor finds a free slot: not when all are in use, or more must be claimed first."""
+        """Whether an actor can get a slot: not when all are in use, or more must be claimed first."""
         return bool(self._actors) and not self._cramped
 
     def borrow(self) -> int | None:
-        """A free slot for an actor, None without one."""
+        """A free slot for an actor; None: there is none."""
         return self._actors.pop() if self.can_lend else None
 
     def give_back(self, slot: int) -> None:
-        """An actor is done with its slot; a kdamond that could not be stopped is, before another uses it."""
+        """Return an actor's slot.
+
+        A kdamond that could not be stopped is stopped before the slot is used again.
+        """
         (self._unstopped if self._pool.may_be_on(slot) else self._actors).add(slot)
 
     def close(self) -> None:
-        """Stop all monitors and give DAMON back; what was known is forgotten.
+        """Stop all monitors, return DAMON, and forget the idle maps.
 
         Raises:
             HostError: the kernel refused; `undo` tries again.
@@ -167,11 +170,11 @@ class Watching:
             raise
 
     def _clean_up(self) -> None:
-        """Give back what could not be given back at an earlier time.
+        """Return what could not be returned earlier.
 
         Raises:
-            Conflict: another tool is in the way, and named.
-            HostError: something else is.
+            Conflict: another tool prevents it; it is named.
+            HostError: something else prevents it.
         """
         try:
             self._control.clean_up_damon()
@@ -180,7 +183,7 @@ class Watching:
             raise
 
     def _stop_the_rest(self) -> None:
-        """What could not be stopped when its action ended, for DAMON was locked."""
+        """Stop kdamonds that could not be stopped when their action ended, because DAMON was locked."""
         for slot in tuple(self._unstopped):
             with contextlib.suppress(HostError, OSError):
                 self._pool.stop(slot)

@@ -1,4 +1,4 @@
-"""What is known of the controller's own work, put together from those who do it."""
+"""Collects figures of the controller's own work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from overcommit.model.policy import Policy
 
 
 def work_of(accounting: Accounting, acting: Acting, watching: Watching, policy: Policy) -> Work:
-    """How it stands with it now."""
+    """The present figures."""
     return Work(
         swap=accounting.swap(policy.swap, granted=acting.granted),
         actions=tuple(acting.tally.document),

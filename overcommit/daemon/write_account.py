@@ -1,4 +1,4 @@
-"""What was written to swap on disks in the last day, kept over restarts of the daemon in the ledger."""
+"""Keeps the bytes written to swap on disks in the last day in the ledger, across restarts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from overcommit.plan.swap_watch import WriteAccount, to_disk
 from overcommit.records.ledger import Ledger
 
 KEEP_SECONDS = 300.0
-"""It is kept that often, for a process that is killed keeps nothing."""
+"""The interval of storing it, because a process that is killed stores nothing."""
 _NAME = "swap writes"
 
 
 def keep(ledger: Ledger, host: HostFacts, account: WriteAccount, *, now: float) -> None:
-    """Keep it with what it takes to go on from there; ``now`` in seconds since the epoch."""
+    """Store the account with what is needed to continue it. ``now`` is in seconds since the epoch."""
     state = {
         "at": now,
         "boot_id": host.boot_id,
@@ -28,10 +28,10 @@ def keep(ledger: Ledger, host: HostFacts, account: WriteAccount, *, now: float) 
 
 
 def take_up(ledger: Ledger, host: HostFacts, *, now: float) -> WriteAccount | None:
-    """The account as it goes on; None: none was kept that can be understood, or that is not over.
+    """The continued account; None: none is stored that can be understood, or it is over.
 
-    What was written in between is known from the kernel's counters, within one boot. Of another boot it is
-    what this one wrote so far: what the other wrote at its very end is not known.
+    Within one boot, writes in between are known from the kernel's counters. After another boot the account
+    has only what this one wrote: the last writes of the other are not known.
     """
     kept = ledger.kept(_NAME)
     if kept is None:

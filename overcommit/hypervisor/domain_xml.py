@@ -27,7 +27,7 @@ LABELS_NAMESPACE = "urn:overcommit:domain:1"
 CLAIM_NAMESPACE = "urn:overcommit:claim:1"
 """Namespace of this program's ``<overcommit:claim>`` there."""
 
-# Devices that pin guest RAM or forbid discarding it: QEMU then ignores the balloon silently
+# Devices that pin guest RAM or forbid discarding it. QEMU then ignores the balloon silently
 # (virtio_balloon_inhibited, hw/virtio/virtio-balloon.c) and pages cannot be reclaimed.
 _PASSTHROUGH = {
     "a VFIO PCI device": "./devices/hostdev[@type='pci']",

@@ -167,7 +167,7 @@ class ControlServer:
             self._outbox.append((client, reply))
         self._ring()
 
-    # All that follows is done by the server's own thread.
+    # The server's own thread calls all methods below.
 
     def _run(self) -> None:
         while True:
