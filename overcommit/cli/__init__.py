@@ -1,1 +1,1 @@
-"""`overcommitctl`: one module per verb, `session` has the ports, `render` draws."""
+"""`overcommitctl`: one module per verb. `session` has the common options, `render` makes text."""

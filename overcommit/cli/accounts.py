@@ -1,4 +1,4 @@
-"""What ``doctor`` says of who holds the host's memory, of swap, and of limits."""
+"""The findings of ``doctor`` about who holds the host's memory, swap, and limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from overcommit.units import MIB, counted, format_ratio, format_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line of the diagnosis."""
+    """One finding of the diagnosis."""
 
     level: Literal["ok", "warn", "conflict", "fail"]
     about: str
@@ -73,7 +73,7 @@ def account_findings(host: HostFacts) -> Iterator[Finding]:
 
 
 def swap_finding(area: SwapArea, host: HostFacts) -> Finding:
-    """One swap area, what its device did so far, and whether guest memory rests there readable (rule S7)."""
+    """One swap area, its traffic, and whether guest memory is stored there readable (rule S7)."""
     rests = {
         True: "; guest memory there is encrypted",
         False: "; guest memory there is readable on the disk",
@@ -97,7 +97,7 @@ def _fix(area: SwapArea, host: HostFacts) -> str:
 
 
 def _cipher(area: SwapArea) -> str:
-    """A key of random bytes that nobody keeps: what is left in swap at the end of a boot is of no use."""
+    """The fix: a random key that is not kept, so that swapped memory is unreadable after the boot."""
     cipher = "cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 512 --key-file /dev/urandom"
     steps = (
         command("swapoff", area.path),
@@ -109,18 +109,18 @@ def _cipher(area: SwapArea) -> str:
 
 
 def _elsewhere(area: SwapArea, host: HostFacts) -> str:
-    """Swap in memory first, so that what lies there has a place to go to."""
+    """The fix: swap in memory first, so that the area's content has a place to go."""
     return f"{zram_command(host)} && {command('swapoff', area.file)}  # then remove it from /etc/fstab"
 
 
 def zram_command(host: HostFacts) -> str:
-    """Makes a zram device of half the host's memory and uses it, until the next boot."""
+    """A command that makes a zram device of half the host's memory and uses it until the next boot."""
     make = f"modprobe zram && dev=$(zramctl --find --size {host.total_bytes // 2 // MIB}M)"
     return f'{make} && mkswap "$dev" && swapon --priority 100 "$dev"'
 
 
 def memory_finding(domain: DomainFacts) -> Finding:
-    """What its RAM lies in, where the kernel can put that, and who else is charged to its cgroup."""
+    """The backing of its RAM, where the kernel can move that, and what else is charged to its cgroup."""
     homes: dict[tuple[Backing, Home], int] = {}
     for block in domain.guest_ram:
         kind = block.backing, block.home
@@ -143,7 +143,7 @@ def _charged(companion: Companion) -> str:
 
 
 def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
-    """Limits of cgroups that guests can run into while the host has memory left."""
+    """Limits of cgroups that guests can reach while the host has memory left."""
     limit = shared_limit(domains)
     if limit is not None:
         promised = sum(d.promised_bytes + (d.overhead_bytes or 0) for d in domains)
@@ -180,7 +180,7 @@ def limit_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
 
 
 def _shared_swap_findings(domains: Sequence[DomainFacts]) -> Iterator[Finding]:
-    """Slices that bound what the guests in them may have in swap, each said once."""
+    """Slices that limit the swap of the guests in them, each once."""
     below: dict[str, list[DomainFacts]] = {}
     limits = {}
     for domain in domains:

@@ -1,4 +1,4 @@
-"""``overcommitctl apply``: do a plan, verify it, report what the host really got."""
+"""``overcommitctl apply``: carry out a plan, verify it, report what the host got."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from overcommit.units import format_size
 APPLIED_IN_PART = 3
 FAILED = 1
 _POOR_ROUNDS = 2
-"""So many in turn that gain next to nothing end the waiting."""
+"""After this many rounds in turn with almost no gain the waiting ends."""
 
 
 @click.command(
@@ -135,7 +135,7 @@ def apply(
 
 @contextlib.contextmanager
 def _saved_in(session: Session, file: Path | None, *, take_over: bool) -> Iterator[None]:
-    """Who saved a plan is told how to have a fresh one in its place."""
+    """Where a saved plan is refused, add how to save a new one."""
     try:
         yield
     except StalePlan as stale:
@@ -149,7 +149,11 @@ def _saved_in(session: Session, file: Path | None, *, take_over: bool) -> Iterat
 def _require_as_saved(
     session: Session, file: Path | None, *, watching: bool, wait: bool, trusted: bool, take_over: bool
 ) -> None:
-    """Raise `UsageError` for what a saved plan leaves no room for, or what is about one, where none is."""
+    """Check that the options fit a saved plan, or the lack of one.
+
+    Raises:
+        UsageError: they do not.
+    """
     if file is None:
         if trusted:
             raise UsageError("--trust-file needs a saved plan, and no FILE is named")
@@ -167,7 +171,7 @@ def _require_as_saved(
 def _go_on(
     session: Session, operation: Operation, scope: Scope, last: Report, deadline: float
 ) -> Iterator[Report]:
-    """Plan and apply again until there is nothing to do, nothing is gained, or it is time to end."""
+    """Plan and apply again until there is nothing to do, nothing is gained, or the time is over."""
     say, number, poor = session.console.say, 1, 0
     gained = last.gained_bytes
     while True:
@@ -202,7 +206,7 @@ def _go_on(
 def _end(
     session: Session, rounds: Sequence[Report], failure: OvercommitError | KeyboardInterrupt | None
 ) -> None:
-    """Tell what all rounds came to, and only then what ended them before their time."""
+    """Report the sum of all rounds, and then raise what ended them early."""
     report = Report.of_rounds(rounds)
     _tell(session, report, len(rounds), complete=report.complete and failure is None)
     if isinstance(failure, OvercommitError) and report.changed:
@@ -214,7 +218,7 @@ def _end(
 
 
 def _read(file: Path, *, trusted: bool) -> Plan:
-    """The plan in a file, of nobody but root and who runs this, unless it is ``trusted`` all the same."""
+    """The plan in a file of root or of this user, or in any file if it is ``trusted``."""
     owners = None if trusted else own_file.callers()
     try:
         data = own_file.read(file, "the plan", most_bytes=document.MOST_BYTES, owners=owners, follow=False)
@@ -230,7 +234,7 @@ def _read(file: Path, *, trusted: bool) -> Plan:
 
 
 def _tell_nothing(session: Session, generation: Generation, *, complete: bool) -> None:
-    """Programs read to the summary, also where nothing was done."""
+    """Write the summary for programs, which expect one also when nothing was done."""
     if session.json:
         host = read_host(session.kernel)
         report = Report(generation=generation.number, outcomes=(), balance=HostBalance.between(host, host))

@@ -1,4 +1,4 @@
-"""What verbs do where ``overcommitd`` is at work: refuse, or show its plan instead of one of their own."""
+"""What verbs do while ``overcommitd`` runs: refuse, or show its plan instead of an own one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ from overcommit.wire.protocol import Verb
 
 
 def refuse_beside_daemon(why: str, hint: str) -> None:
-    """Raise `Refused` where a daemon is at work; for what is the daemon's own business then."""
+    """Check that no daemon runs, for work that is the daemon's.
+
+    Raises:
+        Refused: one runs.
+    """
     if daemon := find_daemon():
         raise Refused(f"overcommitd is running (pid {daemon.pid}): {why}", hint=hint)
 
 
 def refuse_options(daemon: Daemon, given: Mapping[str, bool], hint: str) -> None:
-    """Raise `UsageError` for the options given that only make sense where no daemon is at work."""
+    """Check that no option is given that only works without a daemon.
+
+    Raises:
+        UsageError: one is.
+    """
     unfit = [name for name, is_given in given.items() if is_given]
     if unfit:
         raise UsageError(
@@ -33,7 +41,7 @@ def refuse_options(daemon: Daemon, given: Mapping[str, bool], hint: str) -> None
 
 
 def own_watch(session: Session, observe_for: float | None, *, take_over: bool) -> dict[str, bool]:
-    """Which options were given that only a watch of a verb's own can heed."""
+    """Whether each option is given that only a verb's own watch can use."""
     return {
         "--observe-for": observe_for is not None,
         "--take-over": take_over,
@@ -42,7 +50,7 @@ def own_watch(session: Session, observe_for: float | None, *, take_over: bool) -
 
 
 def plan_of(daemon: Daemon, session: Session) -> Plan:
-    """What the daemon plans now; the latest plan it has where that is fresh, or this user only may look.
+    """The daemon's plan: a new one, or its latest where that is fresh, or where this user may only read.
 
     Raises:
         HostError: it does not answer.

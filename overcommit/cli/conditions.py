@@ -1,4 +1,4 @@
-"""What ``doctor`` says of a host whose settings make the program useless or dangerous, each with the fix."""
+"""The findings of ``doctor`` about settings that make the program useless or dangerous, each with a fix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from overcommit.model.settings import Hierarchy, HostSettings
 from overcommit.units import KIB, format_ratio, format_size
 
 _FAIR_WATERMARK = 0.05
-"""A twentieth of memory between the kernel's watermarks: as much as policies keep free."""
+"""A twentieth of memory between the kernel's watermarks: as much as policies reserve."""
 _FAIR_RESERVE = 0.1
 _LEAST_PART_OF_USUAL = 0.25
 _USUAL_SWAPPINESS, _EVEN_SWAPPINESS = 60, 100
@@ -27,7 +27,7 @@ _KILLERS = {
 
 
 def condition_findings(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
-    """All that is out of order; nothing is said of what is as it should be."""
+    """All settings that need a change."""
     yield from _groups(settings)
     yield from _kernel_settings(settings, host)
     yield from _services(settings, host)
@@ -35,7 +35,7 @@ def condition_findings(settings: HostSettings, host: HostFacts) -> Iterator[Find
 
 
 def fault_findings(release: str) -> Iterator[Finding]:
-    """Known faults of this kernel's DAMON, and what is done about them."""
+    """Known faults of this kernel's DAMON, and their workarounds."""
     for fault in known_faults(release):
         yield Finding(
             level="warn",
@@ -47,7 +47,7 @@ def fault_findings(release: str) -> Iterator[Finding]:
 
 
 def boot_command(settings: HostSettings, parameter: str) -> str:
-    """A command that adds a parameter to the kernel's command line; a boot makes it count."""
+    """A command that adds a parameter to the kernel's command line. It takes effect at the next boot."""
     tool = (settings.boot_tool or "").rpartition("/")[2]
     edited = f"sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{parameter} /' /etc/default/grub"
     return {
@@ -120,7 +120,7 @@ def _kernel_settings(settings: HostSettings, host: HostFacts) -> Iterator[Findin
 
 
 def _kept_free(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
-    """What the kernel keeps for itself, against what it sets when nobody does."""
+    """What the kernel keeps free, compared with its own default."""
     usual = min(max(math.isqrt(host.total_bytes // KIB * 16), 128), 256 * KIB)  # mm/page_alloc.c
     free = settings.min_free_bytes
     if free is not None and free > _FAIR_RESERVE * host.total_bytes:
@@ -195,7 +195,7 @@ def _services(settings: HostSettings, host: HostFacts) -> Iterator[Finding]:
 
 
 def _khugepaged(settings: HostSettings) -> Iterator[Finding]:
-    """No warning: it is every distribution's default, and how much comes back so depends on the guest."""
+    """A note, not a warning: it is the default of every distribution, and its cost depends on the guest."""
     if settings.khugepaged_fills and settings.huge_pages in {"always", "madvise"}:
         path = "/sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none"
         conf = "/etc/tmpfiles.d/khugepaged.conf"

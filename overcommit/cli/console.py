@@ -1,6 +1,6 @@
-"""What goes to the terminal: data to stdout, and progress, warnings and errors to stderr.
+"""Writes data to stdout; progress, warnings and errors to stderr.
 
-Colours and control codes go to a terminal only, and to none where NO_COLOR is set or ``--no-color`` is given.
+Colours and control codes go to a terminal only, and not if NO_COLOR is set or ``--no-color`` is given.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _QUIET_REPEAT_SECONDS = 10.0
 
 
 def styled(stream: TextIO) -> bool:
-    """Whether colours and control codes may go there."""
+    """Whether colours and control codes may be written there."""
     refused = os.environ.get("NO_COLOR") or "--no-color" in sys.argv or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not refused
 
 
 def tell(block: Block) -> None:
-    """A block of text on stdout. What is for programs goes there by itself."""
+    """Write a block of text to stdout. JSON is written elsewhere."""
     _write(sys.stdout, block)
 
 
@@ -49,7 +49,7 @@ def _write(stream: TextIO, block: Block) -> None:
 
 
 def _console(stream: TextIO) -> Console:
-    """rich, which neither guesses what a text means nor takes anything in it for markup."""
+    """A rich console that neither guesses what a text means nor reads markup in it."""
     from rich.console import Console
 
     coloured = styled(stream)
@@ -64,7 +64,7 @@ def _console(stream: TextIO) -> Console:
 
 
 class MessageConsole:
-    """Progress as one line that updates on a terminal, as a line now and then elsewhere."""
+    """Progress as one line that updates on a terminal, and as an occasional line elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -77,16 +77,16 @@ class MessageConsole:
         self.say(event.sentence)
 
     def tend(self) -> None:
-        """See `overcommit.model.log_event.Log.tend`; a verb ends before anything is to be counted."""
+        """See `overcommit.model.log_event.Log.tend`. A verb is too short to count repeated events."""
 
     def say(self, sentence: str) -> None:
-        """A step that has begun or ended."""
+        """A step has started or ended."""
         if not self._quiet:
             self.done()
             _write(sys.stderr, sentence)
 
     def progress(self, sentence: str) -> None:
-        """Where the current step stands. Only the latest matters."""
+        """The state of the current step. Only the latest matters."""
         if self._quiet:
             return
         sentence = plain(sentence)
@@ -97,7 +97,7 @@ class MessageConsole:
             self._said_at, self._said = time.monotonic(), sentence
 
     def done(self) -> None:
-        """The current step is over: wipe its progress."""
+        """The current step is over. Its progress line is removed."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -120,7 +120,7 @@ class MessageConsole:
 
 
 def fail(lines: Sequence[str], hint: str | None) -> None:
-    """An error: a line (or one for each fault of a policy) and a hint."""
+    """Write an error: a line (or one for each fault of a policy) and a hint."""
     label = "error:"
     for line in lines:
         _write(sys.stderr, Line(f"{label} {line}", "red", len(label)))

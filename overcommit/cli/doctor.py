@@ -1,6 +1,6 @@
-"""``overcommitctl doctor``: what this host can do, who stands in the way, and the fix for each.
+"""``overcommitctl doctor``: what this host can do, what prevents more, and a fix for each.
 
-Read-only, but for ``--probe``, which sets up a kdamond slot, looks at what it offers and gives it back.
+Read-only, except for ``--probe``, which sets up a kdamond slot, tests it, and returns it.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
 
 
 def _libvirt(hypervisor: Hypervisor) -> Finding:
-    """Its version; a libvirtd that is slow to try its QEMU must not keep the rest from being told."""
+    """Its version. A libvirtd that is slow to probe its QEMU must not prevent the other findings."""
     try:
         return Finding(level="ok", about="libvirt", text=hypervisor.describe())
     except HostError as error:
@@ -185,7 +185,7 @@ def _of_ours(holder: str | None) -> Finding:
 
 
 def _daemon(seen: Mapping[str, Any]) -> Iterator[Finding]:
-    """What overcommitd says of itself: that DAMON is in use is as it should be."""
+    """What overcommitd reports. Its use of DAMON is correct."""
     yield Finding(
         level="warn" if seen["mode"] == Mode.SAFE.value else "ok",
         about="DAMON",
@@ -202,12 +202,12 @@ def _daemon(seen: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _validates(file: Path) -> str:
-    """The command that reads what overcommitd reads: only without a file the overrides of the host's own."""
+    """The command that validates the policy that overcommitd reads, with its overrides."""
     return command(PROGRAM, "validate", *(() if file == default_path() else (as_word(file),)))
 
 
 def _in_force(session: Session, seen: Mapping[str, Any] | None) -> Iterator[Finding]:
-    """What is changed and not put back; ``seen`` is of a daemon, whom everybody may ask."""
+    """What is changed and not restored. ``seen`` is a daemon's status, which every user may read."""
     generations = (
         [generation_json(g) for g in session.journal.generations() if g.outstanding]
         if seen is None
@@ -232,7 +232,7 @@ def _tracing(session: Session) -> Finding:
 
 
 def _try(session: Session, *, take_over: bool) -> Capabilities | Finding:
-    """What DAMON offers in a slot of ours, or why there is none."""
+    """What DAMON offers in an own slot, or why there is none."""
     try:
         with (
             session.generation("doctor") as generation,
@@ -300,7 +300,7 @@ def _memory(host: HostFacts, unreadable: Sequence[Gap], settings: HostSettings) 
 
 
 def _ksm(ksm: KsmFacts | None, ours: int | None) -> Finding:
-    """Who merges equal pages, and what that brings; ``ours`` is the generation of ours that started it."""
+    """What merges equal pages, and the gain. ``ours`` is the generation of this program that started it."""
     if ksm is None:
         return Finding(level="ok", about="KSM", text="this kernel has no KSM")
     gain = f"{gain_text(ksm)}; {_ksm_work(ksm)}"
@@ -379,7 +379,7 @@ def _domains(
 
 
 def _guest_help(domain: DomainFacts, policy: Policy, reporting: Verdict) -> Iterator[Finding]:
-    """What its class lets us do inside of the guest; nothing is said where it is nothing."""
+    """The help inside of the guest that its class allows, if any."""
     allowed = policy.class_of(domain).guest_help
     for kind, verdict in judge_help(domain, allowed, reporting).items():
         yield Finding(

@@ -1,4 +1,4 @@
-"""Show a plan, ask, and tell what is done while it happens: what `apply` and `reserve` share."""
+"""Shows a plan, asks for consent, and reports its actions: shared by `apply` and `reserve`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from overcommit.model.plan import Plan
 
 
 def show(session: Session, plan: Plan, *, verbose: bool = False) -> None:
-    """The plan itself, before anything is done."""
+    """Show the plan before anything is done."""
     if session.json:
         for action in plan.actions:
             _emit("planned", action, expected_bytes=action.expected_bytes, blocked=action.blocked)
@@ -29,7 +29,11 @@ def show(session: Session, plan: Plan, *, verbose: bool = False) -> None:
 
 
 def require_somebody_to_ask() -> None:
-    """Raise `UsageError` unless a terminal is there to answer."""
+    """Check that there is a terminal to ask on.
+
+    Raises:
+        UsageError: there is none.
+    """
     if not sys.stdin.isatty():
         raise UsageError(
             "cannot ask for confirmation: stdin is not a terminal", hint="add --yes, or apply a saved plan"
@@ -37,17 +41,17 @@ def require_somebody_to_ask() -> None:
 
 
 def agreed(question: str) -> bool:
-    """What the operator says."""
+    """Whether the operator consents."""
     return click.confirm(question, err=True)
 
 
 def teller(session: Session) -> ActionListener:
-    """Tells on stdout what is done, people or programs."""
+    """Reports actions on stdout, for people or programs."""
     return _JsonTeller() if session.json else _TextTeller(session)
 
 
 class _TextTeller:
-    """Tells people: the action under way on stderr, each end on stdout."""
+    """For people: the running action on stderr, each end on stdout."""
 
     def __init__(self, session: Session) -> None:
         self._console = session.console
@@ -64,7 +68,7 @@ class _TextTeller:
 
 
 class _JsonTeller:
-    """Tells programs: one JSON line per event on stdout."""
+    """For programs: one JSON line per event on stdout."""
 
     def started(self, action: Action) -> None:
         _emit("started", action)

@@ -49,7 +49,7 @@ def explain(session: Session, domain: str, observe_for: float | None, take_over:
 
 
 def _about(word: str, plan: Plan) -> Plan:
-    """The part of a plan for the whole host that is about one domain."""
+    """The part of a host's plan that is about one domain."""
     (name,) = names_of((word,), {domain.incarnation.uuid: domain.incarnation.name for domain in plan.domains})
     return dataclasses.replace(
         plan,

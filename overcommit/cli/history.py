@@ -1,4 +1,4 @@
-"""``overcommitctl history``: what was done on this host, to whom, why, and how it ended. Read-only."""
+"""``overcommitctl history``: what was done on this host, to which domain, why, and the result. Read-only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from overcommit.errors import OvercommitError, UsageError
 from overcommit.model.history import Event
 
 _ALL = 20_000
-"""More events are not kept."""
+"""More events are not stored."""
 
 
 @click.command(epilog=examples("overcommitctl history", "overcommitctl history web --since yesterday"))
@@ -63,9 +63,12 @@ def _moment(session: Session, text: str) -> float:
 
 
 def _require_known(session: Session, names: Sequence[str]) -> None:
-    """Raise `UsageError` for a name of which nothing is remembered, and that no running domain has.
+    """Check that each name has events or is that of a running domain.
 
-    Where libvirt does not tell what runs, every name may be right.
+    Where libvirt does not list the running domains, every name is accepted.
+
+    Raises:
+        UsageError: one is neither.
     """
     remembered = {event.about for event in session.ledger.events(since=0.0, most=_ALL) if event.about}
     unknown = [name for name in names if name not in remembered]
@@ -85,7 +88,7 @@ def _require_known(session: Session, names: Sequence[str]) -> None:
 
 
 def _open_ends(session: Session, names: tuple[str, ...], after: float) -> Iterator[Event]:
-    """What was begun and has not ended: it is under way, or was interrupted and nobody has told yet how."""
+    """Actions that were started and have not ended: they are running, or were interrupted."""
     holder = session.journal.holder()
     for entry in session.journal.begun():
         event = session.interrupted(entry, "interrupted" if holder is None else f"in progress ({holder})")

@@ -1,4 +1,4 @@
-"""What is remembered, as text and as JSON: reservations, quarantines, events."""
+"""Reservations, quarantines and events as text and as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def local_time(at: float) -> str:
 
 
 def reservation_text(reservation: Reservation, now: float) -> str:
-    """A promise in one line."""
+    """A reservation in one line."""
     whose = f" for {reservation.purpose}" if reservation.purpose else ""
     left = format_duration(reservation.expires_at - now)
     return (
@@ -35,14 +35,14 @@ def reservation_text(reservation: Reservation, now: float) -> str:
 
 
 def reservation_of(data: Mapping[str, Any]) -> Reservation:
-    """The promise that a document tells of."""
+    """The reservation of a document."""
     return Reservation(
         id=data["id"], purpose=data["for"], size_bytes=data["size_bytes"], expires_at=data["expires_at"]
     )
 
 
 def quarantine_texts(quarantine: Mapping[str, Any]) -> tuple[str, str]:
-    """A quarantine, as a document has it, in one line, and the command that ends it."""
+    """A quarantine of a document in one line, and the command that ends it."""
     text = (
         f"{quarantine['domain']}: no {quarantine['actuator']} until {local_time(quarantine['until'])}: "
         f"{quarantine['reason']}"
@@ -55,9 +55,9 @@ def _named(quarantine: Mapping[str, Any]) -> str:
 
 
 def in_force(event: Event, changes: Iterable[Entry]) -> bool | None:
-    """Whether what the event changed is among the ``changes`` in force; None: there was nothing to undo.
+    """Whether the event's change is among the ``changes`` in force; None: there was nothing to undo.
 
-    Of several changes in a row the journal need not keep those in the middle.
+    Of several changes in a row the journal may keep only some.
     """
     if event.generation is None:
         return None
@@ -68,7 +68,7 @@ def in_force(event: Event, changes: Iterable[Entry]) -> bool | None:
 
 
 def event_json(event: Event, *, stands: bool | None) -> dict[str, Any]:
-    """An event with all that is known of it."""
+    """An event with all of its fields."""
     return {
         **dataclasses.asdict(event),
         "time": local_time(event.at),
@@ -79,7 +79,7 @@ def event_json(event: Event, *, stands: bool | None) -> dict[str, Any]:
 
 
 def events_text(events: Sequence[Event], stands: Sequence[bool | None]) -> Table:
-    """A table with a row for each event, and below it why it was done and how it went."""
+    """A table with a row for each event, and below it the reason and the result."""
     header = ("time", "domain", "what", "status", "freed of planned", "read back", "to undo")
     rows = tuple(
         Row(_row(event, stand), below=tuple(_details(event)), colour=_COLOURS.get(event.status, ""))

@@ -1,4 +1,4 @@
-"""The ``overcommitctl`` program: its verbs, and how errors reach the operator."""
+"""The ``overcommitctl`` program: its verbs, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from overcommit.errors import OvercommitError, UsageError, in_a_line
 INTERRUPTED = 130
 USAGE = UsageError.exit_code
 _COMPLETE = "_OVERCOMMITCTL_COMPLETE"
-"""The variable with which a shell's completion script asks us."""
+"""The variable by which a shell's completion script asks for completions."""
 
 
 class _Verbs(click.Group):
-    """The verbs; of one that there is not, the nearest is named."""
+    """The verbs. For an unknown one the nearest is named."""
 
     def resolve_command(
         self, context: click.Context, arguments: list[str]
@@ -95,14 +95,14 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """End through every ``finally`` that gives DAMON back, and let nothing interrupt that."""
+    """End through every ``finally`` that returns DAMON, and ignore further signals meanwhile."""
     for ending in _ENDINGS:
         signal.signal(ending, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _show(error: click.ClickException) -> None:
-    """As click does, with what was typed in a line each."""
+    """Show the error as click does, with what was typed on separate lines."""
     said = io.StringIO()
     error.show(file=said)
     for line in said.getvalue().splitlines():
@@ -110,7 +110,7 @@ def _show(error: click.ClickException) -> None:
 
 
 def _tell_unforeseen(error: Exception) -> None:
-    """A line for what no part of the program made into an error of its own."""
+    """Show an unexpected error in a line."""
     if "--debug" in sys.argv:
         raise error
     said = in_a_line(error)

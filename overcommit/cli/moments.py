@@ -1,4 +1,4 @@
-"""A moment in the past, as people name it on a command line."""
+"""Parses a moment in the past of a command line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _DAYS = {"today": 0, "yesterday": 1}
 
 
 def parse_moment(text: str, now: float) -> float:
-    """Seconds since the epoch of ``2h`` (so long ago), ``today``, ``yesterday``, or an ISO date or time.
+    """Seconds since the epoch of ``2h`` (that long ago), ``today``, ``yesterday``, or an ISO date or time.
 
     Days begin at midnight of this host's zone.
 
     Raises:
-        ValueError: none of these, or a moment that has not come yet.
+        ValueError: none of these, or a moment in the future.
     """
     said = text.strip().lower()
     here = datetime.fromtimestamp(now, tz=UTC).astimezone().replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""What an apply did, as text: a line for each action, and a summary."""
+"""The results of an apply as text: a line for each action, and a summary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLOURS = {Status.DONE: "green", Status.FAILED: "red"}
 
 
 def outcome_text(outcome: Outcome) -> Line:
-    """The end of one action."""
+    """The result of one action."""
     status = outcome.status.value
     head = f"  {status:<7} {subject_of(outcome.action)}  {name_of(outcome.action)}: "
     return Line(
@@ -60,7 +60,7 @@ def _result_text(outcome: Outcome) -> str:
 
 
 def report_text(report: Report) -> Iterator[Line]:
-    """The end of an apply."""
+    """The result of an apply."""
     balance = report.balance
     gained = balance.available_after_bytes - balance.available_before_bytes
     yield Line("")

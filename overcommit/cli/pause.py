@@ -1,4 +1,4 @@
-"""``overcommitctl pause`` and ``resume``: have the daemon take nothing for a while."""
+"""``overcommitctl pause`` and ``resume``: the daemon takes nothing for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``overcommitctl plan``: look, and say what would be done."""
+"""``overcommitctl plan``: watch, and show what would be done."""
 
 from __future__ import annotations
 
@@ -126,7 +126,11 @@ def plan(
 
 
 def _require_place(file: Path) -> None:
-    """Raise `UsageError` where no plan can be saved, before anybody waits for one."""
+    """Check that a plan can be saved there, before the watch.
+
+    Raises:
+        UsageError: it cannot.
+    """
     why = None
     try:
         if file.is_symlink() and (file.is_file() or not file.exists()):
@@ -142,7 +146,7 @@ def _require_place(file: Path) -> None:
 
 
 def _warn_of_place(session: Session, file: Path) -> None:
-    """Say it now where `apply` is not going to take the file, because others may replace it."""
+    """Warn now if `apply` will refuse the file, because others may replace it."""
     try:
         own_file.read(
             file, "the plan", most_bytes=document.MOST_BYTES, owners=own_file.callers(), follow=False
@@ -156,9 +160,9 @@ def _warn_of_place(session: Session, file: Path) -> None:
 
 
 def _save(file: Path, text: str) -> None:
-    """Only its owner may write it, else `apply` does not take it, and read it: it has addresses.
+    """Write the file so that only its owner may read and write it: it has addresses, and `apply` checks that.
 
-    So it is a new file, which nobody has open. A pipe or a device that is there is written to.
+    So it is a new file, which no process has open. An existing pipe or device is written to.
 
     Raises:
         UsageError: it cannot be written.

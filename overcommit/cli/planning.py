@@ -1,4 +1,4 @@
-"""A plan for the verbs that only look: what `plan` and `explain` share."""
+"""Makes a plan for the verbs that only read: `plan` and `explain`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def observe_and_plan(
     *,
     take_over: bool,
 ) -> Plan:
-    """A plan for whoever only looks: nothing is changed but our monitors, which are gone when this returns.
+    """A plan for a verb that only reads. Its monitors are removed when this returns.
 
     Raises:
         PolicyError: the policy does not validate.
-        Unsupported: not root, or no DAMON.
+        Unsupported: this is not root, or there is no DAMON.
         Conflict: DAMON belongs to somebody else.
-        UsageError: an unknown domain.
+        UsageError: there is no such domain.
     """
     policy = session.policy()
     require_root()

@@ -103,7 +103,7 @@ def _show(candidates: Sequence[Candidate], *, anyway: bool) -> None:
 
 
 def _diff(candidate: Candidate) -> Iterator[str]:
-    """As ``diff -u`` writes it."""
+    """The change in the format of ``diff -u``."""
     found, name = candidate.found, candidate.domain.name
     if found is not None:
         before, after = found.before.splitlines(), found.after.splitlines()

@@ -1,4 +1,4 @@
-"""``overcommitctl release``: end a domain's quarantine before its time."""
+"""``overcommitctl release``: end a domain's quarantine early."""
 
 from __future__ import annotations
 
@@ -45,9 +45,12 @@ def release(session: Session, domain: str) -> None:
 
 
 def _require_running(session: Session, daemon: Daemon | None, word: str) -> None:
-    """Raise `UsageError` for a word that no running domain has: it may be a slip.
+    """Check that the word names a running domain, because it may be misspelled.
 
-    Where libvirt does not tell what runs, every name may be right.
+    Where libvirt does not list the running domains, every name is accepted.
+
+    Raises:
+        UsageError: no running domain has this name.
     """
     if daemon is not None:
         running = {domain["uuid"]: domain["name"] for domain in daemon.ask(Verb.STATUS)["domains"]}

@@ -26,7 +26,7 @@ from overcommit.units import counted, format_duration, format_size
 UNKNOWN = "?"
 _BAR_WIDTH = 30
 _MOST_LINES, _MOST_NAMES = 6, 4
-"""Domains that have a line each. Names in a line of several."""
+"""The most domains with a line each, and the most names in a line for several."""
 _SAID_IN_NOTES = {Cause.RECLAIM_OFF, Cause.NOT_SHORT, Cause.IN_PAIN}
 
 
@@ -36,7 +36,7 @@ def size(value: int | None) -> str:
 
 
 def plan_text(plan: Plan, *, verbose: bool = False) -> Iterator[Block]:
-    """A whole plan. Of many domains the details are told only when ``verbose``."""
+    """A whole plan. For many domains the details are shown only when ``verbose``."""
     if plan.stopped:
         yield Line(plan.stopped, "yellow")
     yield from _host_text(plan)
@@ -127,7 +127,7 @@ def _worst_parts(worst: WorstCase) -> str:
 
 
 def explain_text(plan: Plan) -> Iterator[Block]:
-    """All that a plan knows of each of its domains."""
+    """All that a plan has about each of its domains."""
     if plan.stopped:
         yield Line(plan.stopped, "yellow")
     for domain in plan.domains:
@@ -207,7 +207,7 @@ def _drift(drift: Iterable[Drift]) -> Iterator[Line]:
 
 
 def gains(plan: Plan) -> str:
-    """What a plan frees, what it gives, and what it moves to another memory node, which frees nothing."""
+    """What a plan frees, gives, and moves to another memory node, which frees nothing."""
     text = f"at least {format_size(plan.expected_bytes)}"
     text += f" and {format_size(plan.swap_given_bytes)} of swap" if plan.swap_given_bytes else ""
     text += f", gives {format_size(plan.given_bytes)}" if plan.given_bytes else ""
@@ -230,7 +230,7 @@ def _domain_table(domains: Sequence[DomainPlan]) -> Table:
 
 
 def _objections(domains: Sequence[DomainPlan], *, verbose: bool) -> Iterator[Line]:
-    """Actuators that cannot be used on a domain: a line each, or, of many, a line for each reason."""
+    """Actuators that cannot be used on a domain: a line each, or, for many, a line per reason."""
     said: dict[str, list[str]] = {}
     for domain in domains:
         for actuator, verdict in domain.eligible.items():
@@ -253,7 +253,7 @@ def _several(names: Sequence[str]) -> str:
 
 
 def gives_nothing(domains: Sequence[DomainPlan], *, verbose: bool = False) -> Iterator[Line]:
-    """Why domains give nothing, where no note says it: a line each, or, of many, a line for each reason."""
+    """Why domains give nothing, where no note says it: a line each, or, for many, a line per reason."""
     untold = [
         domain
         for domain in domains
@@ -305,7 +305,7 @@ def _details(action: Action, *, reason: bool) -> Iterator[Line]:
 
 
 def _change(action: Action) -> tuple[str, str, str, str]:
-    """What changes, from what to what, and what that does."""
+    """What changes, from what to what, and the effect."""
     before, after = format_size(action.before_bytes), format_size(action.after_bytes)
     amount = format_size(action.expected_bytes or action.after_bytes - action.before_bytes)
     match action:

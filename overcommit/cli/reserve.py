@@ -1,4 +1,4 @@
-"""``overcommitctl reserve``: free memory for somebody first, and only then promise it."""
+"""``overcommitctl reserve``: free memory first, and only then reserve it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from overcommit.wire.protocol import Verb
 
 FREED_TOO_LITTLE = 3
 _LAST_ROUND_SECONDS = 300.0
-"""What the daemon began before the time was up may still end."""
+"""Actions that the daemon started before the timeout may end within this time."""
 
 
 def _size(_context: click.Context, _argument: click.Parameter, text: str | None) -> int | None:
@@ -121,7 +121,7 @@ def reserve(
 
 
 def _reserved_so(size: int, purpose: str | None, *, timeout: float, hold: float) -> str:
-    """The command for that of the daemon, which has a watch and a policy of its own."""
+    """The command that asks the daemon, which has its own watch and policy."""
     whose = () if purpose is None else (f"--for={purpose}",)
     limits = (f"--timeout={timeout:.0f}s", f"--hold={hold:.0f}s")
     return command(PROGRAM, "reserve", str(size), *whose, *limits)
@@ -221,7 +221,7 @@ def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) 
 
 
 def _interrupted(session: Session, wish: Wish, result: Result) -> None:
-    """Tell what had been freed by then; who interrupts it is promised nothing."""
+    """Report what had been freed. After an interruption nothing is reserved."""
     note_refusal(session, wish, result.missing_bytes, result.freed, result.obstacles)
     if session.json:
         click.echo(json.dumps(_refusal_json(result.missing_bytes, result.freed.bytes, result.obstacles)))
@@ -267,7 +267,7 @@ def _refusal_json(missing_bytes: int, freed_bytes: int, obstacles: Sequence[str]
 def _ask(
     session: Session, daemon: Daemon, size: int, purpose: str | None, *, timeout: float, hold: float
 ) -> None:
-    """Have the daemon reserve it; it says where it stands from time to time."""
+    """Ask the daemon to reserve it. It reports its progress."""
 
     def progress(said: Mapping[str, Any]) -> None:
         if session.json:

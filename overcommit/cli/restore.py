@@ -1,4 +1,4 @@
-"""``overcommitctl restore``: put back what we changed."""
+"""``overcommitctl restore``: restore what was changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from overcommit.units import counted, format_size
 _MOST_NAMED = 8
 _AS_FOUND = "Nothing to restore: overcommit has changed nothing on this host."
 _NOT_IN_FORCE = "Nothing to restore: no change of overcommit is in force."
-"""But some of its memory is not where it was."""
+"""Some guest memory may still be in swap."""
 RESTORED_IN_PART = 3
 
 
@@ -84,7 +84,7 @@ def restore(session: Session, generation: int | None, definitions: bool, names: 
 
 
 def _tell(session: Session, result: Restored, nothing: str, more: Iterable[str] = ()) -> None:
-    """What was done, and what was not; ``nothing``: what to say where there was nothing to do."""
+    """Report what was restored, and what was not. ``nothing`` is the text where there was nothing to do."""
     if session.json:
         click.echo(json.dumps({"kind": "restore", **dataclasses.asdict(result)}, indent=1))
         return
@@ -107,7 +107,7 @@ def _end(session: Session, result: Restored, *words: str) -> None:
 
 
 def _in_swap(session: Session, connect: Callable[[], Hypervisor]) -> Iterator[str]:
-    """What guests have in swap now, whoever put it there: until they read it back it is not as it was."""
+    """What guests have in swap now, whatever put it there. It comes back when they read it."""
     swapped = in_swap(session, connect)
     if swapped:
         most = sorted(swapped, key=lambda name: -swapped[name])[:_MOST_NAMED]

@@ -1,4 +1,4 @@
-"""``overcommitctl service``: overcommitd as a unit of systemd."""
+"""``overcommitctl service``: overcommitd as a systemd unit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DIRECTORY = Path("/etc/systemd/system")
 _NAME = "overcommitd.service"
 _TAKE_OVER = "--take-over"
 _OURS = "# Written by: overcommitctl service --install."
-"""The first line of what this verb wrote begins so."""
+"""The first line of a unit that this verb wrote begins with this."""
 
 
 @click.command(
@@ -86,7 +86,7 @@ def service(
 
 
 def _in_the_way(session: Session, options: Sequence[str]) -> tuple[Owner, ...]:
-    """Who has DAMON now, so that overcommitd refuses to start; nobody where that cannot be told."""
+    """What uses DAMON now, so that overcommitd refuses to start; empty where that is not known."""
     try:
         if session.left_in_damon():
             return ()  # it is ours
@@ -101,7 +101,7 @@ def _may_be_moved(owners: Sequence[Owner]) -> bool:
 
 
 def _wanted(owners: Sequence[Owner]) -> bool:
-    """Whether the operator, where there is one to ask, wants them moved aside."""
+    """Whether the operator, if there is one to ask, wants it moved aside."""
     if not sys.stdin.isatty():
         return False
     for owner in owners:
@@ -110,10 +110,10 @@ def _wanted(owners: Sequence[Owner]) -> bool:
 
 
 def unit(options: Sequence[str]) -> str:
-    """The unit, with the place of the programs that belong to this one.
+    """The unit, with the paths of this installation's programs.
 
     Raises:
-        Unsupported: overcommitd is not where this program is.
+        Unsupported: overcommitd is not beside this program.
     """
     programs = Path(sys.argv[0]).resolve().parent
     if not (programs / "overcommitd").exists():
@@ -129,7 +129,7 @@ def unit(options: Sequence[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A word of a command line as systemd reads it: its escapes are those of C, % and $ are doubled."""
+    """A word of a command line in systemd's syntax: C escapes, % and $ doubled."""
     plain = word.replace("%", "%%").replace("$", "$$")
     return plain if re.fullmatch(r"[\w%+=:,./@-]+", plain) else json.dumps(plain, ensure_ascii=False)
 
@@ -155,6 +155,10 @@ def _remove(path: Path) -> None:
 
 
 def _require_ours(path: Path) -> None:
-    """Raise `Conflict` for a unit that somebody else wrote."""
+    """Check that this verb wrote the unit.
+
+    Raises:
+        Conflict: somebody else wrote it.
+    """
     if path.is_symlink() or (path.exists() and not path.read_text().startswith(_OURS)):
         raise Conflict(f"{path} was not written by overcommitctl service", hint="move it away")

@@ -1,4 +1,4 @@
-"""The options that every verb has, and the real ports behind them."""
+"""The options of every verb, and the real ports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from overcommit.records.ledger import Ledger
 PROGRAM = "overcommitctl"
 DEFAULT_URI = "qemu:///system"
 _ATTEMPTS, _AGAIN_SECONDS = 7, 0.5
-"""Libvirt may be away for three seconds; a restart of its daemon takes less (1.3 s, measured)."""
+"""Libvirt may be away for three seconds. A restart of its daemon takes less (1.3 s, measured)."""
 
 
 def _may_come_back(error: BaseException) -> bool:
@@ -39,7 +39,7 @@ def _may_come_back(error: BaseException) -> bool:
 
 
 class Interrupted(KeyboardInterrupt):
-    """The operator ended a verb that was the controller; what it had of DAMON was given back."""
+    """The operator interrupted a verb that was the controller. Its DAMON slots were returned."""
 
     def __init__(self, *, hint: str | None) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Session(Control):
     console: MessageConsole
 
     def again(self, verb: str, *words: str, take_over: bool = False) -> str:
-        """A command of ours for the operator's next step: on the same host, by the same policy."""
+        """A command for the operator's next step, with the same connection and policy."""
         options: list[str] = []
         if self.connect_uri != DEFAULT_URI:
             options += ["--connect", self.connect_uri]
@@ -67,12 +67,12 @@ class Session(Control):
         return command(PROGRAM, verb, *words, *options)
 
     def policy(self) -> Policy:
-        """The policy named, the host's own, or the shipped default."""
+        """The policy that was named, the host's own, or the shipped default."""
         return loader.load(self.policy_path)
 
     @contextmanager
     def generation(self, command: str) -> Iterator[Generation]:
-        """As `Control.generation`; an interruption says what is left of it."""
+        """As `Control.generation`. An interruption says what is left."""
         number = None
         try:
             with Control.generation(self, command) as generation:
@@ -84,21 +84,21 @@ class Session(Control):
             raise Interrupted(hint=hint) from error
 
     def tell_damage(self) -> None:
-        """Say what of the undo journal cannot be read, and what helps."""
+        """Report lines of the undo journal that cannot be read, with a hint."""
         for fault in self.journal.faults(read_boot_id(self.kernel)):
             self.console.say(f"the undo journal is damaged: {fault}. No memory is taken. {MEND}")
 
     def hypervisor(self, *, read_only: bool) -> Hypervisor:
-        """A connection to libvirt; one that is just being restarted is waited for.
+        """A connection to libvirt. It waits for one that is just being restarted.
 
         Raises:
-            UsageError: a URI that is not local QEMU.
-            Unsupported: no libvirt binding, or libvirtd does not answer.
+            UsageError: the URI is not local QEMU.
+            Unsupported: there is no libvirt binding, or libvirtd does not answer.
         """
         return self._connected(read_only=read_only)
 
     def definitions(self, *, read_only: bool) -> Definitions:
-        """As `hypervisor`, for whoever reads or changes what domains are defined as."""
+        """As `hypervisor`, to read or change persistent definitions."""
         return self._connected(read_only=read_only)
 
     def _connected(self, *, read_only: bool) -> LibvirtClient:
@@ -113,10 +113,10 @@ class Session(Control):
 
 
 def require_root() -> None:
-    """DAMON, other processes' pagemaps and the pid files are root's.
+    """Check for root, because DAMON, other processes' pagemaps and the pid files need it.
 
     Raises:
-        Unsupported: not root.
+        Unsupported: this is not root.
     """
     if os.geteuid() != 0:
         raise Unsupported(
@@ -125,12 +125,12 @@ def require_root() -> None:
 
 
 def verbose_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb ``-v``, for those whose tables leave something out."""
+    """Add ``-v`` to a verb whose tables leave something out."""
     return click.option("-v", "--verbose", is_flag=True, help="Show every detail.")(command)
 
 
 def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a click command the common options, and a `Session` as its first argument."""
+    """Add the common options to a click command, with a `Session` as its first argument."""
 
     @click.option("--connect", default=DEFAULT_URI, show_default=True, help="Libvirt URI.")
     @click.option(
@@ -181,10 +181,10 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_argument(word: str) -> tuple[str, ...]:
-    """A word that follows a verb, so that no command takes it for an option."""
+    """A word after a verb, written so that it is not taken for an option."""
     return ("--", word) if word.startswith("-") else (word,)
 
 
 def as_word(path: Path) -> str:
-    """A file as a word of a command, which no command takes for an option."""
+    """A path as a word of a command, written so that it is not taken for an option."""
     return f"./{path}" if str(path).startswith("-") else str(path)

@@ -1,4 +1,4 @@
-"""``overcommitctl status``: the host and its domains now, and what of ours is still in force. Read-only."""
+"""``overcommitctl status``: the host and its domains now, and what is still changed. Read-only."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _text(seen: Document, now: float, *, verbose: bool = False) -> Iterator[Bloc
 
 
 def generation_text(generation: Mapping[str, Any], *, manual: bool) -> str:
-    """What of a generation is still changed, as the document has it, in one line."""
+    """What is still changed of a generation of the document, in one line."""
     undone = "overcommitctl restore undoes them" if manual else "stop overcommitd to undo"
     return (
         f"generation {generation['number']} ({generation['command']}): "
@@ -95,7 +95,7 @@ def generation_text(generation: Mapping[str, Any], *, manual: bool) -> str:
 
 
 def _table(domains: Sequence[Document], *, manual: bool, verbose: bool) -> Table:
-    """What fits 80 columns; all there is when ``verbose``. The state is shown where one is not running."""
+    """What fits 80 columns; everything when ``verbose``. The state is shown where a domain is not running."""
     columns = [status_text.DOMAIN, status_text.CLASS]
     if verbose or not all(map(status_text.runs, domains)):
         columns.append(status_text.STATE)

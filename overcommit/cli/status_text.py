@@ -76,12 +76,12 @@ def runs(domain: Document) -> bool:
 
 
 def in_pain(domain: Document) -> bool:
-    """Whether it feels more than its class allows."""
+    """Whether it is beyond its SLO."""
     return (domain.get("pain") or 0.0) > 1.0
 
 
 def host_lines(seen: Document) -> Iterator[Line]:
-    """What stops the main job first, then who is at work, what it does, and the host's memory."""
+    """What stops page-out first, then the mode, what is done, and the host's memory."""
     if seen.get("stopped"):
         yield Line(seen["stopped"], "yellow", prose=True)
     if seen["mode"] != Mode.MANUAL.value:
@@ -105,7 +105,7 @@ def _budget_text(seen: Document) -> str:
 
 
 def mode_line(seen: Document) -> Line:
-    """How the daemon works, why, and until when."""
+    """The daemon's mode, why, and until when."""
     mode = seen["mode"]
     reason = f": {seen['mode_reason']}" if seen["mode_reason"] else ""
     until = f", until {local_time(seen['mode_until'])}" if seen["mode_until"] else ""
@@ -128,12 +128,12 @@ _COLOURS = {
 
 
 def age_of(seen: Document, now: float) -> float:
-    """Seconds since the daemon's last tick. It looks at what hurts in each, at all of a domain in some."""
+    """Seconds since the daemon's last tick."""
     return max(0.0, now - float(seen.get("ticked_at") or seen["taken_at"]))
 
 
 def lateness(seen: Document, now: float) -> str | None:
-    """That the daemon hangs, where it has not looked for long; ``now`` is seconds since the epoch."""
+    """That the daemon hangs, if its last tick is long ago. ``now`` is seconds since the epoch."""
     age = age_of(seen, now)
     if age <= _OLD_SECONDS:
         return None
@@ -141,7 +141,7 @@ def lateness(seen: Document, now: float) -> str | None:
 
 
 def remarks(domain: Document) -> Iterator[str]:
-    """What is done with a domain and why not more, what it feels, and what of it cannot be read."""
+    """What is done with a domain and why not more, its SLO figures, and its gaps."""
     if domain.get("doing"):
         yield domain["doing"]
     if domain.get("busy_with"):
@@ -155,7 +155,7 @@ def remarks(domain: Document) -> Iterator[str]:
 
 
 def about(domains: Iterable[Document]) -> Iterator[Line]:
-    """What there is to remark of them, a line each."""
+    """The remarks of several domains, a line each."""
     for domain in domains:
         for remark in remarks(domain):
             yield prose(f"  {domain['name']}: {remark}")

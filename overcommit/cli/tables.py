@@ -1,7 +1,7 @@
-"""Blocks of output: lines, prose and tables. rich draws them.
+"""Blocks of output: lines, prose and tables, drawn by rich.
 
-rich is imported when something is drawn, so that ``overcommitctl --help`` does not wait for it. Names of
-domains reach it as text that is escaped already, never as markup.
+rich is imported when something is drawn, so that ``overcommitctl --help`` is fast. Names of domains are
+escaped before, and never read as markup.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 MOST_COLUMNS, FEWEST_COLUMNS = 32, 12
-"""A name in a terminal is shortened to a number of columns between these two. A pipe gets it whole."""
+"""The bounds to which a terminal shortens a name. A pipe gets the whole name."""
 _GAP = 2
 _WIDEST = 100_000
-"""More columns than any table has: what goes into a pipe is never cut."""
+"""More columns than any table has, so that nothing in a pipe is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns as wide as their longest cell. Only ``names``, which others give, are shortened in a terminal.
+    """Columns as wide as their longest cell.
+
+    On a terminal only ``names``, which come from others, are shortened.
 
     The columns in ``left`` are aligned to the left, the others to the right.
     """
@@ -78,7 +80,7 @@ def table(
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+    """The columns of a terminal that the text takes."""
     from rich.cells import cell_len
 
     return cell_len(text)
@@ -97,7 +99,7 @@ def fitted(text: str, most: int = MOST_COLUMNS) -> str:
 
 
 def drawn(block: Block, width: int | None = None) -> Iterator[Text]:
-    """The lines of a block, for a terminal of so many columns, or for a pipe."""
+    """The lines of a block, for a terminal of ``width`` columns, or for a pipe."""
     from rich.text import Text
 
     match block:
@@ -124,7 +126,7 @@ def plain_lines(blocks: Iterable[Block], width: int | None = None) -> Iterator[s
 
 
 def _wrapped(line: Text, width: int) -> Iterator[Text]:
-    """The line, and its rest indented by four columns more than its beginning."""
+    """The line, with its continuation indented by four columns more."""
     from rich.console import Console
     from rich.text import Text
 
@@ -158,7 +160,7 @@ def _drawn_table(block: Table, width: int | None) -> Iterator[Text]:
 
 
 def _narrowed(block: Table, rows: list[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
-    """The rows with names short enough for the width, as far as shortening names can bring that."""
+    """The rows with names short enough for the width, as far as that is possible."""
     others = [i for i in range(len(block.header)) if i not in block.names]
 
     def widest(column: int) -> int:

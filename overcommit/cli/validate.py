@@ -1,4 +1,4 @@
-"""``overcommitctl validate``: what a policy says, and where it is wrong."""
+"""``overcommitctl validate``: the content of a policy, and its faults."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _summary(policy: Policy, sources: Sequence[str]) -> Iterator[Block]:
 
 
 def _class_row(domain_class: DomainClass) -> tuple[str, ...]:
-    """What the actuators of a class do not go by is left open."""
+    """A row of the table. Values that the class's actuators do not use are empty."""
     pages_out = Actuator.PAGEOUT in domain_class.actuators
     by_idle_time = pages_out or Actuator.DEMOTION in domain_class.actuators
     return (
@@ -137,7 +137,7 @@ def _selector_text(selector: Selector) -> str:
 
 
 def _range_text(least: int, most: int | None) -> str:
-    """The comparisons as they were written: a bound that leaves its own size out is one byte off."""
+    """The comparisons as written: a bound that excludes its own size is one byte off."""
     words = []
     if least:
         beyond = (least - 1) % MIB == 0 and least > 1

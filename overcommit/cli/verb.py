@@ -1,4 +1,4 @@
-"""What every verb has beside what it does: examples in its help, and names of domains to complete."""
+"""What all verbs share: examples in their help, and completion of domain names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from overcommit.hypervisor.libvirt_client import LibvirtClient
 def examples(*commands: str) -> str:
     """The end of a verb's help: commands that can be pasted, one per line, not wrapped.
 
-    Each is as it is typed, without a prompt; ``# ...`` behind it may say what it does.
+    Each is as typed, without a prompt. ``# ...`` behind it may say what it does.
     """
     return "\b\n" + "\n".join(("Examples:", *(f"  {each}" for each in commands)))
 
 
 def domain_names(context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The defined domains whose names begin so; none where libvirt does not answer."""
+    """The defined domains whose names begin with the word; none where libvirt does not answer."""
     with contextlib.suppress(OvercommitError):
         client = LibvirtClient(context.params.get("connect") or DEFAULT_URI, read_only=True)
         with contextlib.closing(client):

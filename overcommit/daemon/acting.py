@@ -124,7 +124,7 @@ class Acting:
                         self._begin(action, domain, giving=False)
 
     def may_take(self, action: Action) -> bool:
-        """Whether an action that takes memory may start: none runs on its domain, and few enough on others."""
+        """Whether an action that takes memory may start: none runs on its domain, and few on others."""
         at_work = self._jobs.of(domain_of(action))
         return self.room > 0 and at_work is None and (self._watching.can_lend or not needs_slot(action))
 

@@ -1,1 +1,1 @@
-"""Policy files: strict YAML to `overcommit.model.policy.Policy`, every fault at once with its position."""
+"""Reads policy files: strict YAML to `overcommit.model.policy.Policy`, all faults at once with positions."""

@@ -1,4 +1,4 @@
-"""From a validated file to the policy as the planner sees it."""
+"""Converts a validated file to the policy that the planner uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from overcommit.policy import schema
 
 
 def compile_policy(file: schema.PolicyFile, *, source: str, digest: str) -> Policy:
-    """The policy; ``source`` names its main file, ``digest`` identifies the text of all files."""
+    """The policy. ``source`` names its main file, ``digest`` identifies the text of all files."""
     host = file.host
     return Policy(
         digest=digest,

@@ -1,8 +1,8 @@
-"""What a policy says that cannot be meant: faults, and warnings about words that have no effect.
+"""Finds contradictions in a policy: faults, and warnings about values without effect.
 
-A fault is something that cannot be done as it stands, or a rule that can never apply. A warning is a value
-that somebody wrote and that changes nothing, because something else in the policy rules it out. Values left
-out, classes without domains and a host that reclaims nothing are fine.
+A fault is something that cannot be done as written, or a rule that can never apply. A warning is a written
+value that changes nothing, because something else in the policy rules it out. Omitted values, classes without
+domains and a host that reclaims nothing are fine.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from overcommit.model.rule_index import RuleIndex
 from overcommit.policy.yaml_positions import Mark, Node
 
 _TAKING = frozenset({Actuator.VIRTIO_MEM, Actuator.BALLOON, Actuator.PAGEOUT})
-"""Actuators that the floor holds back."""
+"""Actuators that the floor limits."""
 _BY_GUEST = frozenset({Actuator.VIRTIO_MEM, Actuator.BALLOON})
-"""Actuators by which a guest itself gives, of its file cache too."""
+"""Actuators by which a guest itself gives memory, file cache included."""
 _MOVING = frozenset({Actuator.DEMOTION, Actuator.PAGEOUT})
-"""Actuators that go by how long memory is idle."""
+"""Actuators that depend on how long memory is idle."""
 _DAY_SECONDS = 86400
 _MOST_NAMED = 20
-"""Of the classes there are, in a complaint: there may be as many complaints as rules."""
+"""The most classes that a complaint lists. There may be as many complaints as rules."""
 
 
 def faults(policy: Policy, file: Node) -> Iterator[Complaint]:
@@ -48,7 +48,7 @@ def faults(policy: Policy, file: Node) -> Iterator[Complaint]:
 
 
 def _by_source(policy: Policy, marks: Sequence[Mark]) -> dict[str, RuleIndex]:
-    """The rules of each file: across files it is the purpose of an override to come before a rule."""
+    """The rules of each file. A rule of an override may hide a rule of another file on purpose."""
     rules: dict[str, list[tuple[int, Selector]]] = defaultdict(list)
     for index, (rule, mark) in enumerate(zip(policy.rules, marks, strict=True)):
         if rule.selector != Selector():
@@ -66,7 +66,7 @@ def _unknown_class(policy: Policy, file: Node, path: tuple[str | int, ...], name
 
 
 def warnings(policy: Policy, file: Node) -> Iterator[Complaint]:
-    """Values that change nothing."""
+    """Values without effect."""
     in_use = frozenset[Actuator]().union(
         *(domain_class.actuators for domain_class in policy.classes.values())
     )

@@ -1,4 +1,4 @@
-"""Which files make a policy, and their texts."""
+"""Finds and reads the files of a policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHIPPED = Path(__file__).parent.parent / "policies"
 DEFAULT_FILE = Path("/etc/overcommit/policy.yaml")
 _MOST_FILES = 256
 _MOST_FILE_BYTES, _MOST_BYTES = 1 << 20, 4 << 20
-"""Of one file, and of all together: ten thousand rules take less than that."""
+"""Bounds for one file, and for all together. Ten thousand rules take less."""
 
 
 def default_path() -> Path:
@@ -31,7 +31,7 @@ def files_of(path: Path | None) -> tuple[Path, ...]:
     apply to the shipped default too, where the host has no policy file.
 
     Raises:
-        UsageError: the directory is there and cannot be read.
+        UsageError: the directory exists and cannot be read.
     """
     main = path or default_path()
     if not main.name:  # like / and the empty word
@@ -49,12 +49,13 @@ def files_of(path: Path | None) -> tuple[Path, ...]:
 def read_all(path: Path | None, *, obeyed: bool) -> list[tuple[str, str]]:
     """The texts of the policy file and its overrides, each with its name.
 
-    A policy that is to be ``obeyed`` must belong to root or to who runs this, and nobody else may be able to
-    write it. The main file may be a symbolic link, as tools that manage ``/etc`` make them; an override may
-    not: who may put a file into that directory need not be who may read what the link leads to.
+    A policy that is to be ``obeyed`` must belong to root or to the user who runs this, and no other user may
+    be able to write it. The main file may be a symbolic link, as tools that manage ``/etc`` make them. An
+    override may not: a user who may put a file into that directory need not be allowed to read the link's
+    target.
 
     Raises:
-        UsageError: a file cannot be read, is not for us to obey, or they are too many or too large.
+        UsageError: a file cannot be read, is not trusted, or they are too many or too large.
     """
     main, *overrides = files_of(path)
     if len(overrides) > _MOST_FILES:

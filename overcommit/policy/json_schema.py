@@ -1,4 +1,4 @@
-"""The policy language as a JSON Schema, for editors that complete and check YAML while it is written."""
+"""The policy language as a JSON Schema, for editors that complete and check YAML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def document() -> dict[str, Any]:
-    """The schema of a whole policy file, in the words that the file uses: ``8%``, not 0.08."""
+    """The schema of a whole policy file, with values as in the file: ``8%``, not 0.08."""
     whole = schema.PolicyFile.model_json_schema()
     sections = {schema.PolicyFile.__name__: whole, **whole["$defs"]}
     for name, key, description in _descriptions():
@@ -29,7 +29,7 @@ def dumps() -> str:
 
 
 def _descriptions() -> Iterator[tuple[str, str, str]]:
-    """The docstrings of keys, by section and key. Python does not keep them: they are read from the source.
+    """The docstrings of keys, by section and key, read from the source because Python does not keep them.
 
     Pydantic can do that, but would do it whenever the program starts.
     """
@@ -45,7 +45,7 @@ def _descriptions() -> Iterator[tuple[str, str, str]]:
 
 
 def _untitled(part: Any) -> Any:
-    """Without the titles that pydantic makes of names."""
+    """The same without the titles that pydantic makes of names."""
     match part:
         case dict():
             kept = {key: value for key, value in part.items() if key != "title" or not isinstance(value, str)}

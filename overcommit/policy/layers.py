@@ -1,4 +1,4 @@
-"""What a policy file and the files beside it say together."""
+"""Merges a policy file with its overrides."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from overcommit.policy.yaml_positions import Node
 
 
 def merge(below: Node, above: Node, *, top: bool = True) -> Node:
-    """What two files say together; ``above`` has the last word.
+    """The merged policy, in which ``above`` overrides ``below``.
 
-    Mappings merge by key. The rules of ``above`` come before those of ``below``, so that they are asked
-    first. Anything else is replaced. Each value keeps the place where it was written.
+    Mappings merge by key. The rules of ``above`` come before those of ``below``, so that they are tried
+    first. Anything else is replaced. Each value keeps the position where it was written.
     """
     if not isinstance(below.value, dict) or not isinstance(above.value, dict):
         return above

@@ -1,4 +1,7 @@
-"""Values of a policy file that are text with a unit, an identity or a bound, and how an editor knows them."""
+"""Values of a policy file that are text: quantities with a unit, an identity or a bound.
+
+With JSON Schemas.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Text:
-    """A value written as text: its parser, and the pattern of what the parser takes, for JSON Schema."""
+    """A value written as text: its parser, and the pattern that the parser accepts, for JSON Schema."""
 
     parse: Callable[[str], Any]
     pattern: str

@@ -12,7 +12,7 @@ from overcommit.policy import loader
 
 
 def answer(path: Path | None) -> tuple[Any, ...]:
-    """What is to be said of a policy."""
+    """The answer about a policy."""
     try:
         return "policy", loader.load(path)
     except PolicyError as error:

@@ -1,6 +1,6 @@
-"""A policy read in a process of its own: what validates it takes more memory than all else a daemon loads.
+"""Reads a policy in a separate process: its validator takes more memory than all else that a daemon loads.
 
-The process ends as soon as it has answered. One that fails, or takes too long, has read no policy.
+The process ends when it has answered. One that fails, or takes too long, has read no policy.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import Policy
 
 DEADLINE_SECONDS = 120.0
-"""Generous: a host that is short of CPU needs long for it, and nobody waits but who starts the daemon."""
+"""A host that is short of CPU needs long for it, and only the start of the daemon waits."""
 _READER = "overcommit.policy.reader"
 _AT_ONCE = 1 << 16
 
 
 class Reader:
-    """One process that reads one policy; to be asked until it is ready, or waited for."""
+    """One process that reads one policy. Ask until it is ready, or wait for it."""
 
     def __init__(self, path: Path | None) -> None:
-        """Begin.
+        """Start the process.
 
         Raises:
-            UsageError: the host has no room for a process.
+            UsageError: the host cannot start a process.
         """
         self._parts: list[bytes] = []
         self._deadline = time.monotonic() + DEADLINE_SECONDS
@@ -52,14 +52,14 @@ class Reader:
             os.close(theirs)
 
     def ready(self) -> bool:
-        """Whether it has answered, failed, or taken too long; never waits."""
+        """Whether it has answered, failed, or taken too long. Never waits."""
         return self._read(0.0)
 
     def policy(self) -> Policy:
-        """What it has read, when it is ready; waits until then. Nothing is left of it afterwards.
+        """The policy. Waits until it is read, and then frees the process.
 
         Raises:
-            UsageError: a file cannot be read, or nothing could be learnt of it.
+            UsageError: a file cannot be read, or the process gave no answer.
             PolicyError: it is not a valid policy.
         """
         while not self._read(max(0.0, self._deadline - time.monotonic())):
@@ -78,7 +78,7 @@ class Reader:
         return policy
 
     def close(self) -> None:
-        """End it, whatever it is at."""
+        """End the process, whatever its state."""
         if self._pid:
             os.close(self._pipe)
             with contextlib.suppress(ProcessLookupError):
@@ -87,7 +87,7 @@ class Reader:
             self._pid = 0
 
     def _read(self, patience: float) -> bool:
-        """Take in what it says; whether that was all."""
+        """Read a part of the answer. Returns whether that was all."""
         while select.select([self._pipe], [], [], patience)[0]:
             part = os.read(self._pipe, _AT_ONCE)
             if not part:

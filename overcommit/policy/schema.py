@@ -1,6 +1,6 @@
-"""The shape of a policy file. Validation only: the planner gets plain dataclasses.
+"""The structure of a policy file, for validation only. The planner uses plain dataclasses.
 
-The docstrings of the keys are their descriptions in the JSON Schema, and defaults are written as in a file.
+The docstrings of the keys are their descriptions in the JSON Schema. Defaults are written as in a file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST_NODES = 1024
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=64)]
-"""Of a class: ASCII letters, digits, ``_``, ``.`` and ``-``, to stand in a table and in a label."""
+"""The name of a class: ASCII letters, digits, ``_``, ``.`` and ``-``, so that it fits a table and a label."""
 
 
 def _plain_number(value: Any) -> Any:
@@ -39,7 +39,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def _default(words: Any) -> Any:
-    """A default in the words of a file, which is parsed as if it stood there."""
+    """A default in the form of a file, which is parsed as if it were written there."""
     return Field(default=words, validate_default=True)
 
 
@@ -51,15 +51,17 @@ class SwapSection(_Section):
     """How far reclaim may use the host's swap."""
 
     max_used: Share = _default("60%")
-    """Share of all swap that may be in use; page-out stops there. Leaves room for real emergencies."""
+    """Share of all swap that may be in use; page-out stops there. The rest is for emergencies."""
     max_write: WriteRate = _default("50MiB/s")
-    """Page-out rate of all domains together, at least 1MiB/s. Bounds the time their memory is in motion."""
+    """Page-out rate of all domains together, at least 1MiB/s."""
     max_write_per_day: SizeAboveZero = _default("100GiB")
     """What may be written to swap on disks in a day, by anybody; page-out stops there. Bounds wear. What goes
     to zram, or stays in zswap, is not counted."""
     max_latency: Duration = _default("20ms")
-    """Mean time of a read from a disk with swap; above it, nothing more is paged out to that disk. Whoever
-    needs a page back waits as long."""
+    """Mean time of a read from a disk with swap.
+
+    Above it, nothing more is paged out to that disk. A guest that needs a page back waits as long.
+    """
 
 
 class HostSection(_Section):
@@ -73,14 +75,16 @@ class HostSection(_Section):
     pageout_actor: Literal["auto", "damos-fvaddr", "damos-paddr", "memcg-reclaim", "cold-hint+reclaim"] = (
         "auto"
     )
-    """Who pages out; auto takes the best that the host offers (docs/adr/0004)."""
+    """The mechanism that pages out; auto takes the best that the host offers (docs/adr/0004)."""
     cold_node: Annotated[int, Field(ge=0, lt=MOST_NODES)] | None = None
     """Memory node (a slow one, such as CXL) to which cold memory goes before it goes to swap."""
     reclaim: Literal["proactive", "on_pressure", "off"] = "proactive"
     """proactive: always; on_pressure: only while less than the reserve is available; off: never."""
     idle_tax: IdleTax = _default("75%")
-    """How much dearer idle memory is than memory in use when domains share the burden of a short host: at
-    75% an idle page counts four times (Waldspurger, OSDI 2002). At 0% all pages count alike."""
+    """How much sooner idle memory is taken than memory in use when the host is short.
+
+    At 75% an idle page counts four times (Waldspurger, OSDI 2002). At 0% all pages count alike.
+    """
     ksm: bool = False
     """Whether the kernel may merge equal pages of different guests. One guest can then tell by timing what
     another has in memory: only for guests that trust each other."""
@@ -98,12 +102,14 @@ class HostSection(_Section):
             "guest_help",
         ]
     ] = []
-    """What the labels in a domain's own definition may change, up or down. Whoever may edit the domain
-    writes them."""
+    """What the labels in a domain's own definition may change, up or down.
+
+    Users who may edit the domain can set them.
+    """
 
 
 class ObjectiveSection(_Section):
-    """How much a domain may feel."""
+    """The SLO of a domain: limits on the slowdown by reclaim."""
 
     promotions: PromotionRate = _default("0.2%/min")
     """Share of the working set paged back in per minute; 0.2% is Google's far memory's (ASPLOS'19)."""
@@ -112,7 +118,7 @@ class ObjectiveSection(_Section):
 
 
 class ClassSection(_Section):
-    """One tier of domains."""
+    """One class of domains."""
 
     floor: Share = _default("50%")
     """Share of the domain's memory that reclaim never goes below."""
@@ -163,13 +169,13 @@ class RuleSection(_Section):
 
 
 class PolicyFile(_Section):
-    """A policy of overcommit: what may be taken back from which domain, and how far."""
+    """A policy of overcommit: what may be taken back from which domain, and how much."""
 
     version: Annotated[Literal[1], BeforeValidator(_plain_number)]
     """The version of this language."""
     host: HostSection = Field(default_factory=HostSection)
     classes: dict[Name, ClassSection] = Field(json_schema_extra={"additionalProperties": False})
-    """The tiers of domains by name."""
+    """The classes of domains by name."""
     domains: list[RuleSection] = Field(default_factory=list)
     """Which domain is of which class; the first rule that matches decides."""
     default_class: str

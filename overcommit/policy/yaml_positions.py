@@ -1,7 +1,7 @@
-"""YAML 1.2 core values only, no duplicate keys, and where each value stands.
+"""Parses YAML with YAML 1.2 core values only, without duplicate keys, and with the position of each value.
 
-PyYAML's safe loader speaks YAML 1.1: ``no`` is False, ``010`` is 8, ``1:30`` is 90, a duplicate key wins
-silently. None of that belongs into a policy.
+PyYAML's safe loader follows YAML 1.1: ``no`` is False, ``010`` is 8, ``1:30`` is 90, and a duplicate key wins
+silently. None of that is wanted in a policy.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _UNQUOTED = re.compile(r"[:,\[] *>=? *[0-9]")
 
 
 class Mark(NamedTuple):
-    """A place in a file; line and column count from 1."""
+    """A position in a file. Line and column count from 1."""
 
     source: str
     line: int
     column: int
 
     def complaint(self, message: str) -> Complaint:
-        """Something said about this place, in one line whatever the file contains."""
+        """A complaint about this position, in one line whatever the file contains."""
         return Complaint(self.source, self.line, self.column, _printable(message))
 
 
@@ -38,9 +38,9 @@ def _printable(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A value and where it stands: a mapping or a sequence of nodes, or plain.
+    """A value with its position: a mapping or a sequence of nodes, or plain.
 
-    ``keys`` has where each key of a mapping stands.
+    ``keys`` has the position of each key of a mapping.
     """
 
     mark: Mark
@@ -48,7 +48,7 @@ class Node:
     keys: Mapping[str, Mark] = field(default_factory=dict)
 
     def plain(self) -> Any:
-        """The value without places."""
+        """The value without positions."""
         match self.value:
             case dict():
                 return {key: node.plain() for key, node in self.value.items()}
@@ -70,12 +70,12 @@ class Node:
         return inside.at(path[1:]) if inside is not None else None
 
     def mark_of(self, path: Path) -> Mark:
-        """Where the value stands, or the innermost that there is of what should contain it."""
+        """The position of the value, or of the innermost existing value that should contain it."""
         found = self.at(path)
         return found.mark if found else self.mark_of(path[:-1])
 
     def mark_of_key(self, path: Path) -> Mark:
-        """Where the last key of a path stands, which must be there."""
+        """The position of the last key of a path, which must exist."""
         parent = self.at(path[:-1])
         assert parent is not None
         return parent.keys[str(path[-1])]
@@ -122,7 +122,7 @@ def _fault(mark: Mark, message: str) -> PolicyError:
 
 
 def _quotes_needed(text: str, mark: Mark) -> str:
-    """A comparison is the one text of a policy that YAML takes for something else."""
+    """The message for a comparison without quotes, which YAML takes for something else."""
     lines = text.splitlines()
     there = lines[mark.line - 1] if mark.line <= len(lines) else ""
     return ' (what begins with > needs quotes, like ">=8GiB")' if _UNQUOTED.search(there) else ""
@@ -133,7 +133,7 @@ def _mark(source: str, at: yaml.Mark) -> Mark:
 
 
 def _refuse_tricks(text: str, source: str) -> None:
-    """Aliases (endless, or a billion times what was written), tags, and nesting no policy has."""
+    """Refuse aliases (endless, or a billion times what was written), tags, and deep nesting."""
     events: Iterable[Any] = yaml.parse(text, Loader=yaml.CSafeLoader)
     depth = 0
     for event in events:

@@ -1,7 +1,8 @@
-"""Fakes with the real thing's semantics, for tests of this program and of what is built on it.
+"""Fakes with the semantics of the real thing, for tests of this program and of programs that use it.
 
-One `FakeHost` stands behind all of them: time passes only through `FakeClock`, and memory moves only while it
-does. The contract tests hold `FakeKernel`'s DAMON against a real kernel; where they differ the fake is wrong.
+One `FakeHost` is behind all of them. Time passes only through `FakeClock`, and memory moves only while it
+does. The contract tests compare `FakeKernel`'s DAMON with a real kernel. Where they differ, the fake is
+wrong.
 """
 
 from overcommit.testing.fake_agent import FakeAgent

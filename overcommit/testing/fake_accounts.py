@@ -1,4 +1,4 @@
-"""The files of who holds a `FakeHost`'s memory: huge pages, ZFS, zswap, swap's device, cgroups."""
+"""The files that say who holds a `FakeHost`'s memory: huge pages, ZFS, zswap, swap's device, cgroups."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _zswap_statistics(host: FakeHost) -> str:
 
 
 def charge_files(guest: FakeGuest) -> Files:
-    """What a guest's cgroup is charged, and its limits."""
+    """The charge of a guest's cgroup, and its limits."""
     directory = f"{CGROUPS}{guest.cgroup}"
     return {
         f"{directory}/memory.current": lambda: f"{_charged(guest)}\n",
@@ -105,7 +105,7 @@ def _limit(size: int | None) -> str:
 
 
 def charge_statistics(guest: FakeGuest) -> str:
-    """The kinds of charge in memory.stat; a memfd's memory is shared memory, which ``file`` counts in."""
+    """The kinds of charge in memory.stat. A memfd's memory is shared memory, which ``file`` includes."""
     ram = len(guest.resident) * MIB
     anon, shmem = (0, ram) if guest.shared else (ram, 0)
     kinds = f"anon {anon + guest.overhead_bytes}\nfile {shmem}\nshmem {shmem}\nkernel 0\n"

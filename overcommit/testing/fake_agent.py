@@ -1,4 +1,4 @@
-"""QEMU's guest agent in a guest, with a kernel that has what we write to."""
+"""QEMU's guest agent in a guest, with the kernel files that the program writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Flushed = Callable[[str, str, Callable[[], None]], None]
 
 
 def _files() -> dict[str, str]:
-    """Linux 6.12's, as it boots."""
+    """The files of Linux 6.12 after boot."""
     numbers = {"min_age": "120000000", "wmarks_high": "500", "wmarks_mid": "400", "wmarks_low": "200"}
     return {
         COMPACT_MEMORY: "",
@@ -29,10 +29,10 @@ def _files() -> dict[str, str]:
 
 @dataclass
 class FakeAgent:
-    """An agent: it refuses what is ``blocked``; one that ``hangs`` answers nothing.
+    """An agent. It refuses commands that are ``blocked``; one that ``hangs`` does not answer.
 
-    What is written stays in a buffer until it is flushed, and only then the kernel has a say. A write to
-    ``compact_memory`` leaves ``compacted``, for the host to act on.
+    Written text stays in a buffer until it is flushed, and only then the kernel accepts or refuses it. A
+    write to ``compact_memory`` sets ``compacted``, for the host to act on.
     """
 
     connected: bool = True
@@ -44,7 +44,7 @@ class FakeAgent:
     _open: dict[int, list[str]] = field(default_factory=dict)
 
     def answer(self, command: str, flushed: Flushed) -> str:
-        """The answer to one command; ``flushed`` surrounds what a flush does to the guest."""
+        """The answer to one command. ``flushed`` is the context of a flush."""
         request = json.loads(command)
         name, arguments = request["execute"], request.get("arguments", {})
         self.asked.append(name)
@@ -86,7 +86,7 @@ class FakeAgent:
         return handle
 
     def _take(self, path: str, value: str) -> None:
-        """What the kernel makes of a value."""
+        """Give a value to the kernel."""
         if path == COMPACT_MEMORY:
             self.compacted = True
         elif path.endswith("/enabled"):

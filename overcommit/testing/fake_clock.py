@@ -1,4 +1,4 @@
-"""Time that passes when somebody waits."""
+"""A clock whose time passes when somebody waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _EPOCH = 1_800_000_000.0
 
 
 class FakeClock:
-    """`overcommit.clock.Clock` over a `FakeHost`, which lives through each second waited."""
+    """`overcommit.clock.Clock` over a `FakeHost`, which is simulated for each second of waiting."""
 
     def __init__(self, host: FakeHost) -> None:
         self._host = host
@@ -26,5 +26,5 @@ class FakeClock:
         self._host.advance(seconds)
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock forward or back; a host that was suspended looks like the former."""
+        """Set the wall clock forward or back. A suspended host looks like a jump forward."""
         self._host.clock_ahead_seconds += seconds

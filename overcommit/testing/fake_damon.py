@@ -1,10 +1,10 @@
 """DAMON's sysfs tree and its kdamonds over a `FakeHost`.
 
-What it imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
-sysfs, kdamonds that end when their targets are gone, ages, quotas, leases, ``commit`` (of other regions not),
-goals that we feed to the ``temporal`` tuner, a filter for one cgroup (physical memory), and moving what a
-process does not access to node 1, and what it does to node 0. What it does not: other filters, goals and
-tuners, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it holds hot memory).
+It imitates: children wiped and made anew by ``nr_*``, refusals with the kernel's errno, modules against
+sysfs, kdamonds that end when their targets are gone, ages, quotas, pass limits, ``commit`` (not of other
+regions), goals for the ``temporal`` tuner, a filter for one cgroup (physical memory), and moving memory that
+a process does not access to node 1, and accessed memory to node 0. It does not imitate: other filters, goals
+and tuners, watermarks, and DAMON's inaccuracy (a region is accessed exactly when it holds hot memory).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ON_A_RUNNING_ONE = frozenset(
 
 @dataclass
 class FakeDamon:
-    """The tree of one host with a kernel of ``version``; ``modules`` says which of them are on."""
+    """The tree of one host with a kernel of ``version``. ``modules`` says which modules are on."""
 
     host: FakeHost
     version: Version = (7, 3)
@@ -57,12 +57,12 @@ class FakeDamon:
     running: dict[int, RunningKdamond] = field(default_factory=dict)
     modules: dict[str, bool] = field(default_factory=dict)
     listeners: list[Callable[[RunningKdamond], None]] = field(default_factory=list)
-    """Called as each aggregation ends."""
+    """Called when each aggregation ends."""
     other_pids: set[int] = field(default_factory=lambda: {os.getpid()})
     _started: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Kdamonds live in the host's time."""
+        """Run kdamonds in the host's time."""
         self.modules = dict.fromkeys(modules_of(self.version), False) | self.modules
         self.host.workers.append(self._work)
 
@@ -191,7 +191,7 @@ class FakeDamon:
             raise NotImplementedError(f"{keyword} is not imitated")
 
     def _command_to_nobody(self, slot: int, keyword: str, path: str) -> None:
-        """What a slot answers that is off: since it was made, or because its kdamond has ended by itself."""
+        """The answer of a slot that is off, because it was never started or its kdamond has ended."""
         ended = slot in self._started
         if keyword == "clear_schemes_tried_regions" and self.version >= (6, 14):
             return
@@ -219,7 +219,7 @@ class FakeDamon:
         self.running[slot] = kdamond
 
     def _commit(self, slot: int, path: str) -> None:
-        """Positional, and in place: what was measured so far stays."""
+        """Apply the tree by position, in place: measurements stay."""
         kdamond = self.running[slot]
         try:
             wanted = self._configured(self.tree[str(slot)]["contexts"]["0"], path)
@@ -238,7 +238,7 @@ class FakeDamon:
         give_scheme(kdamond, self._schemes(slot)["0"])
 
     def _configured(self, context: Node, path: str) -> RunningKdamond:
-        """The context as the kernel takes it, or its refusal."""
+        """The context as the kernel accepts it, or its refusal."""
         intervals = context["monitoring_attrs"]["intervals"]
         limits = context["monitoring_attrs"]["nr_regions"]
         sample, aggregation = int(intervals["sample_us"]), int(intervals["aggr_us"])
@@ -348,7 +348,10 @@ class FakeDamon:
         kdamond.snapshots += 1
 
     def _action(self, kdamond: RunningKdamond) -> Callable[[FakeGuest, Sequence[int], int], int] | None:
-        """What it does to a process's memory; what a kernel cannot do it takes all the same, and does not."""
+        """What the action does to a process's memory.
+
+        An action that the kernel lacks is accepted, and does nothing.
+        """
         if kdamond.action == "pageout":
             return self.host.page_out
         if kdamond.action == "migrate_cold" and kdamond.target_nid == 1 and self.version >= (6, 17):
@@ -358,14 +361,14 @@ class FakeDamon:
         return None
 
     def _recall(self, guest: FakeGuest, chunks: Sequence[int], most: int) -> int:
-        """Before 7.2 what it looks at is charged in full, wherever it lies."""
+        """Before 7.2 all checked memory is charged in full, wherever it lies."""
         if self.version >= (7, 2):
             return self.host.recall(guest, chunks, most)
         self.host.recall(guest, chunks[: most // MIB], most)
         return min(len(chunks) * MIB, most)
 
     def _migrate(self, kdamond: RunningKdamond, guest: FakeGuest, chunks: Sequence[int], most: int) -> int:
-        """The first look at a page only clears what accesses have left; before 7.2 it is charged in full."""
+        """The first check of a page only clears its accessed bit; before 7.2 it is charged in full."""
         first = [chunk for chunk in chunks if chunk not in kdamond.looked_at][: most // MIB]
         if not first:
             return self.host.demote(guest, chunks, most)
@@ -373,7 +376,7 @@ class FakeDamon:
         return len(first) * MIB if self.version < (7, 2) else 0
 
     def _page_out_physical(self, kdamond: RunningKdamond) -> None:
-        """Page by page: what is accessed is left out, and so is what is not the cgroup's."""
+        """Page by page. Accessed pages, and those of other cgroups, are left out."""
         kdamond.aggregations += 1
         if kdamond.action != "pageout" or kdamond.aggregations <= kdamond.min_age:
             return

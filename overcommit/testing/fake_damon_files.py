@@ -1,7 +1,6 @@
-"""The files of DAMON's sysfs tree, with the kernel's defaults and the version that brought them.
+"""The files of DAMON's sysfs tree, with the kernel's defaults and the version that added them.
 
-Read from Linux 6.12 and 7.3; the contract tests compare both with the real tree, name by name and value by
-value.
+From the sources of Linux 6.12 and 7.3. The contract tests compare both with the real tree, by name and value.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _KEYWORDS: Mapping[str, Mapping[Version, frozenset[str]]] = {
 
 
 def keywords(version: Version, name: str) -> frozenset[str]:
-    """The words that a file of this name takes; none when it takes anything else."""
+    """The words that a file with this name accepts; none when it accepts something else."""
     words = (words for since, words in _KEYWORDS.get(name, {}).items() if since <= version)
     return frozenset().union(*words)
 
@@ -137,22 +136,22 @@ _MOST = {"nr_contexts": 1, "nr_probes": 4}
 
 
 def modules_of(version: Version) -> tuple[str, ...]:
-    """The kernel modules that may run DAMON for themselves."""
+    """The kernel modules that can run DAMON themselves."""
     return tuple(module for module in MODULES if module != "damon_stat" or version >= (6, 17))
 
 
 def makes_children(name: str) -> bool:
-    """Whether writing a file of this name makes directories beside it."""
+    """Whether writing a file with this name makes directories beside it."""
     return name in _CHILDREN
 
 
 def most_children(name: str) -> int:
-    """The largest count the kernel takes."""
+    """The largest count that the kernel accepts."""
     return _MOST.get(name, (1 << 31) - 1)
 
 
 def make_child(version: Version, counter: str) -> Node:
-    """A directory as the kernel makes it; ``counter`` is the file whose write asked for it."""
+    """A directory as the kernel makes it. ``counter`` is the file whose write made it."""
     node: Node = {}
     for since, files in _CHILDREN[counter].items():
         for path, default in files.items() if since <= version else ():
@@ -165,9 +164,9 @@ def make_child(version: Version, counter: str) -> Node:
 
 
 def parser_of(version: Version, name: str) -> Callable[[str], str]:
-    """What a file makes of a value that is written to it: the text it reads afterwards.
+    """A function that gives the text that a file reads after a value is written to it.
 
-    The function raises ValueError for what the kernel refuses.
+    It raises ValueError for a value that the kernel refuses.
     """
     if name in TEXTS:
         return str.rstrip
@@ -179,7 +178,7 @@ def parser_of(version: Version, name: str) -> Callable[[str], str]:
 
 
 def number(text: str, *, signed: bool) -> int:
-    """As kstrtol and kstrtoul read it with base 0: 010 is eight."""
+    """A number as kstrtol and kstrtoul read it with base 0: 010 is eight."""
     digits = text.strip()
     octal = len(digits) > 1 and digits.startswith("0") and digits.isdecimal()
     value = int(digits, 8 if octal else 0)

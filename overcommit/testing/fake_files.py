@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from overcommit.units import MIB
 
 _SEEN_SECONDS = 10.0
-"""For so long a read counts as an access: a window of DAMON, which sees it, lies within."""
+"""How long a read counts as an access, so that a window of DAMON sees it."""
 
 
 @dataclass
 class FakeFiles:
     """``blocks`` of 1 MiB, read one after the other every ``period`` seconds; None: they were read once.
 
-    ``pages`` has the chunk that caches a block, least recently used first. What is not cached is read from a
-    disk. ``passes`` counts, of each time they were read, the bytes that were. DAMON misses reads of the
-    first ``unseen`` blocks.
+    ``pages`` has the chunk that caches a block, least recently used first. Blocks that are not cached are
+    read from a disk. ``passes`` has the bytes that were read each time. DAMON misses reads of the first
+    ``unseen`` blocks.
     """
 
     blocks: int
@@ -36,7 +36,7 @@ class FakeFiles:
         return set(self.pages.values())
 
     def pass_time(self, seconds: float, place: Callable[[], int | None], use: Callable[[int], None]) -> None:
-        """Read them when it is time: ``place`` finds a chunk that is free, ``use`` brings one into memory."""
+        """Read the files when it is time. ``place`` finds a free chunk, ``use`` brings one into memory."""
         self._seen_for -= seconds
         if self._seen_for <= 0:
             self.touched.clear()
@@ -52,12 +52,12 @@ class FakeFiles:
         self.passes.append(self.read_bytes - before)
 
     def drop(self) -> int | None:
-        """The chunk of the least recently used block, which is not cached any more."""
+        """Drop the least recently used block. Returns its chunk; None: nothing is cached."""
         oldest = next(iter(self.pages), None)
         return None if oldest is None else self.pages.pop(oldest)
 
     def forget(self, chunk: int) -> None:
-        """The chunk holds nothing any more."""
+        """Forget the chunk, which holds nothing any more."""
         self.pages = {block: cached for block, cached in self.pages.items() if cached != chunk}
 
     def _read(self, block: int, place: Callable[[], int | None], use: Callable[[int], None]) -> None:

@@ -1,4 +1,4 @@
-"""A host in miniature: guests made of 1 MiB chunks, swap, and whoever works on them as time passes."""
+"""A host in miniature: guests made of 1 MiB chunks, swap, and what changes them as time passes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BETWEEN_BLOCKS = 8 * MIB
 
 
 class Behaviour(enum.Enum):
-    """How a guest answers its balloon, or what is asked of its virtio-mem device."""
+    """How a guest reacts to its balloon, or to requests of its virtio-mem device."""
 
     OBEDIENT = "obedient"
     STUCK = "does not move"
@@ -32,19 +32,18 @@ class Behaviour(enum.Enum):
 
 @dataclass
 class FakeGuest:
-    """A guest and the QEMU process around it.
+    """A guest and its QEMU process.
 
-    Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks are the guest's to give:
-    the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are first in line
-    for reclaim, and ``demoted`` ones lie on the host's second memory node. ``common`` chunks hold the same as
-    those of that number in other guests. Free page reporting gives the host what is free, but for
-    ``scattered`` chunks, until a compaction. QEMU ``marks_ram`` as not to be forked; without that it looks
-    like any memory. ``shared``: guest RAM lies in a memfd. QEMU has ``open_files``, takes ``overhead_bytes``
-    beyond guest RAM, and its cgroup may have limits. ``says_usable_bytes`` is what it says that it has left;
-    None: the truth. It caches ``files`` that it reads.
+    Chunks are numbered from 0 in guest RAM, which lies at ``base``. ``free`` chunks can be given by the
+    guest; the balloon takes those first. ``hot`` chunks are accessed all the time, ``cold_hints`` are
+    reclaimed first, ``demoted`` ones lie on the host's second node. ``common`` chunks equal those of the same
+    number in other guests. Free page reporting frees what is free, except ``scattered`` chunks until a
+    compaction. QEMU ``marks_ram`` as not to be forked. ``shared``: guest RAM lies in a memfd. QEMU has
+    ``open_files``, and takes ``overhead_bytes`` beyond guest RAM. ``says_usable_bytes`` is the available
+    memory that it reports; None: the true value. It caches ``files`` that it reads.
 
-    The last ``device_bytes`` of its memory are a virtio-mem device, in a block of RAM of its own. The guest
-    unplugs from the end, and moves what it uses out of the way; not what is ``unmovable``.
+    The last ``device_bytes`` of its memory are a virtio-mem device, in a separate block of RAM. The guest
+    unplugs from the end, and moves used memory away, except ``unmovable`` chunks.
     """
 
     name: str
@@ -97,23 +96,23 @@ class FakeGuest:
         self.claim = carried
 
     def start_over(self) -> None:
-        """The balloon starts empty, the device plugged, and the guest has just said how it is."""
+        """Set the initial state: the balloon is empty, the device plugged, and the statistics are fresh."""
         self.balloon_bytes = self.balloon_target_bytes = self.memory_bytes - self.device_bytes
         self.plugged_bytes = self.requested_bytes = self.device_bytes
         self.booting_seconds, self.claim, self.says_balloon_bytes = 0.0, {}, None
         self.report()
 
     def reset(self) -> None:
-        """Only the guest starts anew, in the same process.
+        """Restart the guest in the same process.
 
-        QEMU 10.0 keeps the balloon's target, and says the old size until the guest's driver tells another;
-        that begins with an empty balloon, and tells nothing as long as that is what it is asked for.
+        QEMU 10.0 keeps the balloon's target, and reports the old size until the guest's driver sends another.
+        It does not if it is asked for an empty balloon.
         """
         self.booting_seconds, self.report_age_seconds = BOOT_SECONDS, None
         self.says_balloon_bytes = self.balloon_bytes
 
     def report(self) -> None:
-        """Answer libvirt's poll for statistics; what it says is old until the next one."""
+        """Answer libvirt's poll for statistics, which stay the same until the next one."""
         told = self.says_usable_bytes
         self.reported_usable_bytes = self.usable_bytes if told is None else told
         self.reported_cache_bytes = len(self.cached) * MIB
@@ -121,7 +120,7 @@ class FakeGuest:
 
     @property
     def base(self) -> int:
-        """Where guest RAM begins in QEMU's address space."""
+        """The beginning of guest RAM in QEMU's address space."""
         return 0x7F00_0000_0000 + self.pid * 64 * GIB
 
     @property
@@ -131,13 +130,13 @@ class FakeGuest:
 
     @property
     def device_ram(self) -> Range:
-        """The device's RAM there: a guard page and more lies between."""
+        """The device's RAM there, after a gap."""
         start = self.ram.end + _BETWEEN_BLOCKS
         return Range(start, start + self.device_bytes)
 
     @property
     def cgroup(self) -> str:
-        """The group that its memory is charged to; libvirt's number makes it another one for each life."""
+        """The cgroup that its memory is charged to; by libvirt's number, another for each incarnation."""
         return f"/machine.slice/machine-qemu-{self.start_time}-{self.name}.scope/libvirt"
 
     def chunk_range(self, chunk: int) -> Range:
@@ -172,12 +171,12 @@ class FakeGuest:
 
     @property
     def size_bytes(self) -> int:
-        """What the guest has."""
+        """The guest's memory."""
         return self.balloon_bytes + self.plugged_bytes
 
     @property
     def usable_bytes(self) -> int:
-        """What the guest could give."""
+        """The memory that the guest could give."""
         held = (self.resident | self.swapped) - self.free - self.cached
         return max(0, self.size_bytes - len(held) * MIB)
 
@@ -188,7 +187,7 @@ class FakeGuest:
 
     @property
     def in_use(self) -> set[int]:
-        """The chunks that are accessed, as DAMON sees it."""
+        """The chunks that DAMON sees accessed."""
         return self.hot | self.files.touched if self.files else self.hot
 
     @property
@@ -201,15 +200,13 @@ class FakeGuest:
 class FakeHost:
     """The state behind all fakes of one host.
 
-    Time passes in steps of ``step_seconds`` at most; longer ones are cheaper, and windows come late by them.
-
-    ``second_node_bytes`` of its memory are on a node of their own. All guests are in one slice, with limits.
-    ``swapped_out_bytes`` so far went to swap, and ``swapped_in_bytes`` came back, a page with
-    each read. ``arc_bytes`` are in ZFS's cache. ``saved_bytes`` of what guests hold is there once for
-    several of them. ``workers`` are called with each bit of time that passes. The three hooks are for faults:
-    ``on_read`` with the path before each look at the kernel, ``on_write`` and ``after_write`` with path and
-    value around each change of the kernel or of a balloon (``balloon/NAME``). What they raise goes to the
-    caller.
+    Time passes in steps of at most ``step_seconds``; longer steps are cheaper, and delay windows.
+    ``second_node_bytes`` of its memory are on a second node. All guests are in one slice, with limits.
+    ``swapped_out_bytes`` went to swap so far, and ``swapped_in_bytes`` came back, a page with each read.
+    ``arc_bytes`` are in ZFS's cache. ``saved_bytes`` are saved by merging. ``workers`` are called with each
+    step of time. The three hooks are for faults: ``on_read`` with the path before each read of the kernel,
+    ``on_write`` and ``after_write`` with path and value around each change of the kernel or of a balloon
+    (``balloon/NAME``). An exception that they raise goes to the caller.
     """
 
     guests: list[FakeGuest]
@@ -217,7 +214,7 @@ class FakeHost:
     second_node_bytes: int = 0
     swap_total_bytes: int = 4 * GIB
     swapoff: bool = False
-    """Swap is being turned off: nothing goes there, and all that is there comes back, little by little."""
+    """Swap is being turned off: nothing goes there, and its content comes back, little by little."""
     swap_of_others_bytes: int = 0
     swap_device: str = "zram0"
     swap_seconds_per_read: float = 0.0005
@@ -244,7 +241,7 @@ class FakeHost:
     after_write: Callable[[str, str], None] = lambda _path, _value: None
 
     def guest(self, pid: int) -> FakeGuest | None:
-        """The guest behind a process."""
+        """The guest of a process; None: there is none."""
         return next((guest for guest in self.guests if guest.pid == pid), None)
 
     @property
@@ -254,19 +251,19 @@ class FakeHost:
 
     @property
     def available_bytes(self) -> int:
-        """What is left, as MemAvailable has it: ZFS's cache is used memory."""
+        """Available memory, as MemAvailable counts it: ZFS's cache is used memory."""
         own = sum(guest.overhead_bytes for guest in self.guests)
         taken = self.resident_bytes + own + self.zram_bytes + self.huge_pages_bytes + self.arc_bytes
         return max(0, self.total_bytes - taken + self.saved_bytes)
 
     @property
     def resident_bytes(self) -> int:
-        """What the host holds of all guests."""
+        """Resident bytes of all guests."""
         return sum(len(guest.resident) for guest in self.guests) * MIB
 
     @property
     def zram_bytes(self) -> int:
-        """What compressed swap itself takes, at 3:1."""
+        """Memory of compressed swap, at 3:1."""
         return self.swap_used_bytes // 3 if self.swap_on_zram else 0
 
     @property
@@ -276,11 +273,11 @@ class FakeHost:
 
     @property
     def second_node_free_bytes(self) -> int:
-        """What the second node has left."""
+        """Free bytes of the second node."""
         return self.second_node_bytes - sum(len(guest.demoted) for guest in self.guests) * MIB
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: balloons move, kdamonds work, guests touch their hot memory."""
+        """Let time pass: balloons move, kdamonds work, guests access their hot memory."""
         while seconds > 0:
             step = min(seconds, self.step_seconds)
             self.uptime += step
@@ -302,7 +299,7 @@ class FakeHost:
                 worker(step)
 
     def reclaim(self, guest: FakeGuest, most_bytes: int) -> int:
-        """What the kernel's reclaim does: not accessed chunks, those with a cold hint first."""
+        """The kernel's reclaim: chunks that are not accessed, those with a cold hint first."""
         order = sorted(guest.resident - guest.hot, key=lambda chunk: (chunk not in guest.cold_hints, chunk))
         return self.page_out(guest, order, most_bytes)
 
@@ -378,7 +375,7 @@ def _resize_device(guest: FakeGuest) -> None:
 
 
 def _move_out(guest: FakeGuest, block: Sequence[int], places: set[int]) -> None:
-    """Empty a block; what is used in it goes where nothing is used."""
+    """Empty a block. Used chunks move to places that are not used."""
     for chunk in block:
         if chunk in guest.cached and guest.files:
             guest.files.forget(chunk)

@@ -24,7 +24,7 @@ DEVICE_ALIAS = "virtiomem0"
 
 
 class FakeHypervisor:
-    """`overcommit.hypervisor.port.Hypervisor`; a guest removed from the host is gone here too."""
+    """`overcommit.hypervisor.port.Hypervisor`. A guest that is removed from the host is gone here too."""
 
     def __init__(self, host: FakeHost) -> None:
         self._host = host
@@ -108,7 +108,7 @@ class FakeHypervisor:
         )
 
     def definition(self, uuid: str, *, secrets: bool = False) -> str | None:
-        """See `Definitions.definition`; a password is in it only where secrets are asked for."""
+        """See `Definitions.definition`. It has a password only where secrets are asked for."""
         xml = self.persistent.get(uuid)
         return xml if xml is None or secrets else re.sub(r" passwd='[^']*'", "", xml)
 
@@ -150,7 +150,7 @@ class FakeHypervisor:
         self._host.after_write(f"balloon/{guest.name}", str(size_bytes))
 
     def resize_memory_device(self, uuid: str, alias: str, requested_bytes: int) -> None:
-        """See `Hypervisor.resize_memory_device`; libvirt checks the size, and only that."""
+        """See `Hypervisor.resize_memory_device`. As libvirt, it checks the size only."""
         guest = self._answering(uuid)
         unfit = requested_bytes % DEVICE_BLOCK_BYTES or requested_bytes > guest.device_bytes
         refusing = guest.behaviour is Behaviour.REFUSING
@@ -204,7 +204,7 @@ def _state_of(guest: FakeGuest) -> RunState:
 
 
 def _metadata(guest: FakeGuest) -> str:
-    """As libvirt puts an element of ours there, with its namespace."""
+    """The metadata element as libvirt prints it, with its namespace."""
     if not guest.claim:
         return ""
     element = claim_element(guest.claim).replace("<claim", f"<claim xmlns='{CLAIM_NAMESPACE}'", 1)

@@ -1,4 +1,4 @@
-"""A kdamond as it runs, over a `FakeHost`, and what it takes from the tree when it is told to."""
+"""A running kdamond over a `FakeHost`, and its configuration from the tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from overcommit.testing.fake_host import FakeGuest
 
 
 class Target(NamedTuple):
-    """A process as the kernel holds it: by identity, so that a pid used again is somebody else."""
+    """A process as the kernel holds it: by identity, so that a reused pid is another process."""
 
     pid: int
     guest: FakeGuest | None
@@ -22,7 +22,7 @@ class Target(NamedTuple):
 
 @dataclass
 class Region:
-    """Addresses of a target; accessed exactly when they hold hot memory, as they did (``hit``) lately."""
+    """Addresses of a target, accessed exactly when they hold hot memory, now or lately (``hit``)."""
 
     target: Target
     span: Range
@@ -53,7 +53,7 @@ class Region:
 
 @dataclass
 class RunningKdamond:
-    """What runs; the tree may be rewritten below it without effect, as in the kernel."""
+    """A running kdamond. Changes of the tree have no effect on it, as in the kernel."""
 
     pid: int
     operations: str
@@ -83,12 +83,12 @@ class RunningKdamond:
     _in_use: list[tuple[tuple[int, int, int], set[int]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Whose memory it looks at, each once."""
+        """Collect the guests of its targets."""
         guests = {id(region.target.guest): region.target.guest for region in self.regions}
         self._guests = [guest for guest in guests.values() if guest is not None]
 
     def poll(self, seconds: float) -> None:
-        """Sample for a while."""
+        """Sample for ``seconds``."""
         in_use = [((g.pid, g.memory_bytes, g.device_bytes), g.in_use) for g in self._guests]
         if in_use != self._in_use:
             self._in_use = [(where, set(hot)) for where, hot in in_use]
@@ -99,11 +99,11 @@ class RunningKdamond:
 
     @property
     def samples(self) -> int:
-        """In one aggregation."""
+        """Samples per aggregation."""
         return round(self.aggregation / self.sample) if self.sample else 0
 
     def aggregated(self, event: str) -> list[str]:
-        """What the tracepoint tells of each region when an aggregation ends, after who and when."""
+        """The tracepoint's lines for each region when an aggregation ends."""
         samples, aggregation, lines = self.samples, self.aggregation, []
         for index, target in enumerate(self.targets):
             regions = [region for region in self.regions if region.target is target]
@@ -116,7 +116,7 @@ class RunningKdamond:
 
 
 def give_scheme(kdamond: RunningKdamond, scheme: Node) -> None:
-    """Have it do what a scheme of the tree says from now on; what it has done so far stays."""
+    """Apply a scheme of the tree from now on. Its statistics stay."""
     kdamond.action = scheme["action"]
     kdamond.target_nid = int(scheme["target_nid"])
     for layer in ("filters", "ops_filters"):
@@ -134,7 +134,7 @@ def give_scheme(kdamond: RunningKdamond, scheme: Node) -> None:
 
 
 def goals_of(scheme: Node) -> list[tuple[int, int]]:
-    """Target and current value; the kernel skips a target of 0."""
+    """Target and current value of each goal. The kernel skips a target of 0."""
     goals = [g for g in children(scheme["quotas"]["goals"]) if g["target_value"] != "0"]
     if goals and scheme["quotas"].get("goal_tuner") != "temporal":
         raise NotImplementedError("only the temporal tuner is imitated")
@@ -150,7 +150,7 @@ def children(node: Node) -> Iterator[Node]:
 
 
 def spans_of(regions: Node, path: str) -> list[Range]:
-    """The addresses of a target's regions; refused unless they are sorted and apart."""
+    """The addresses of a target's regions. Regions that overlap or are not sorted are refused."""
     spans = [Range(int(region["start"]), int(region["end"])) for region in children(regions)]
     ends = [0, *(span.end for span in spans)]
     if any(span.start >= span.end or span.start < end for span, end in zip(spans, ends, strict=False)):
@@ -159,5 +159,5 @@ def spans_of(regions: Node, path: str) -> list[Range]:
 
 
 def refusal(number: int, path: str) -> OSError:
-    """The error that the kernel gives."""
+    """The kernel's error."""
     return OSError(number, os.strerror(number), path)

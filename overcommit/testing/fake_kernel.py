@@ -36,7 +36,7 @@ _LOCKED_TO_WRITE = re.compile(r"/(state|nr_\w+)$")
 class FakeKernel:
     """`overcommit.host.kernel.Kernel`.
 
-    ``busy``: that many of the next accesses that need DAMON's global lock fail with EBUSY.
+    ``busy`` is the number of next accesses to DAMON's global lock that fail with EBUSY.
     """
 
     def __init__(self, host: FakeHost, damon: FakeDamon | None = None) -> None:
@@ -226,7 +226,7 @@ class FakeKernel:
         return self._files[path]
 
     def _files_of_now(self) -> dict[str, Callable[[], str]]:
-        """What is there to be read, but for KSM's; it is made anew when something comes or goes."""
+        """The present files, without KSM's. The table is made anew when a guest or kdamond comes or goes."""
         host = self.host
         files: dict[str, Callable[[], str]] = {}
         for guest in reversed(host.guests):  # where two have a path, the first one's counts

@@ -1,4 +1,4 @@
-"""KSM over a `FakeHost`: ksmd goes through all guests' memory and merges the chunks they have in common."""
+"""KSM over a `FakeHost`: ksmd scans all guests' memory and merges their common chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCANS_TO_MERGE = 2
 
 
 class FakeKsm:
-    """What is below ``/sys/kernel/mm/ksm``; ``present`` False is a kernel without it."""
+    """The files below ``/sys/kernel/mm/ksm``. ``present`` False is a kernel without KSM."""
 
     def __init__(self, host: FakeHost, version: tuple[int, int]) -> None:
         self.present = True
@@ -41,7 +41,7 @@ class FakeKsm:
         return shown[name] + "\n"
 
     def write(self, path: str, value: str) -> None:
-        """As mm/ksm.c takes it or refuses it."""
+        """Accept or refuse a value as mm/ksm.c does."""
         name = path.removeprefix(f"{DIRECTORY}/")
         if not self.present or name not in self.settings:
             raise refusal(errno.ENOENT if name not in self._counters() else errno.EACCES, path)
@@ -60,7 +60,7 @@ class FakeKsm:
             self._account()
 
     def merged_pages(self, guest: FakeGuest) -> int:
-        """Pages of a guest that are merged, whoever else has them."""
+        """Pages of a guest that are merged with any other."""
         return sum(guest.pid in pids for pids in self._merged.values()) * _PAGES_PER_CHUNK
 
     @property
@@ -68,7 +68,7 @@ class FakeKsm:
         return self._host.resident_bytes
 
     def _scan(self, seconds: float) -> None:
-        """Chunks that are accessed count as written to, and are not merged."""
+        """Scan. Accessed chunks count as written, and are not merged."""
         self._forget()
         if self.settings["run"] == "1" and self._mergeable_bytes:
             looks = seconds * 1000 / int(self.settings["sleep_millisecs"])
@@ -84,7 +84,7 @@ class FakeKsm:
                 self._merged[chunk] = pids
 
     def _forget(self) -> None:
-        """What has left memory, or whose guest has ended, is merged no more."""
+        """Forget merged chunks that have left memory, or whose guest has ended."""
         resident = {guest.pid: guest.resident for guest in self._host.guests}
         for chunk, pids in list(self._merged.items()):
             kept = {pid for pid in pids if chunk in resident.get(pid, set())}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def boot(guest: FakeGuest, seconds: float) -> None:
-    """Come up; its balloon is empty then."""
+    """Boot, with an empty balloon."""
     guest.booting_seconds -= seconds
     if guest.booting_seconds <= 0:
         guest.balloon_bytes = guest.memory_bytes - guest.device_bytes
@@ -19,7 +19,7 @@ def boot(guest: FakeGuest, seconds: float) -> None:
 
 
 def report_free(guest: FakeGuest) -> None:
-    """The chunks stay free in the guest; they are like chunks that it never touched."""
+    """Report free chunks. They stay free in the guest, like chunks that it never used."""
     if not guest.free_page_reporting or guest.paused:
         return
     if guest.agent and guest.agent.compacted:
@@ -31,7 +31,7 @@ def report_free(guest: FakeGuest) -> None:
 
 
 def read_files(guest: FakeGuest, seconds: float) -> None:
-    """Read its files when it is time: what it has free it caches them in, else in place of the oldest."""
+    """Read files when it is time. They are cached in free chunks, otherwise in place of the oldest."""
     if guest.files is None or guest.paused:
         return
 
@@ -53,7 +53,7 @@ def read_files(guest: FakeGuest, seconds: float) -> None:
 
 
 def touch(guest: FakeGuest) -> int:
-    """Use what is hot; returns the bytes that came back from swap."""
+    """Access hot chunks. Returns the bytes that came back from swap."""
     if guest.paused:
         return 0
     back = guest.hot & guest.swapped
@@ -62,7 +62,7 @@ def touch(guest: FakeGuest) -> int:
 
 
 def come_back(guest: FakeGuest, chunks: set[int]) -> int:
-    """Read chunks back from swap; returns how many bytes that are."""
+    """Read chunks back from swap. Returns their bytes."""
     guest.swapped -= chunks
     guest.resident |= chunks
     guest.promoted_pages += len(chunks) * MIB // PAGE_SIZE

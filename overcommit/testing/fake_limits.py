@@ -1,4 +1,4 @@
-"""Limits of cgroups on a `FakeHost`, as the kernel keeps to them."""
+"""Limits of cgroups on a `FakeHost`, as the kernel enforces them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from overcommit.units import MIB
 
 ZSWAP_RATIO = 3
-"""How well zswap compresses what guests have in swap."""
+"""The compression ratio of zswap."""
 
 if TYPE_CHECKING:
     from overcommit.testing.fake_host import FakeGuest, FakeHost
 
 
 def swap_room(host: FakeHost, guest: FakeGuest) -> int:
-    """What of a guest may still go to swap: there must be room below each limit (memory.swap.max)."""
+    """Bytes of a guest that may still go to swap. Each limit must have room (memory.swap.max)."""
     limits = (
         (0 if host.swapoff else host.swap_total_bytes, host.swap_used_bytes),
         (host.slice_swap_limit_bytes, host.swap_used_bytes - host.swap_of_others_bytes),
@@ -28,5 +28,5 @@ def swap_room(host: FakeHost, guest: FakeGuest) -> int:
 
 
 def zswapped(host: FakeHost) -> int:
-    """What zswap holds for guests, uncompressed: all that they have in swap, as nothing was put out."""
+    """Bytes of guests in zswap, uncompressed: all that they have in swap, without any writeback."""
     return host.swap_used_bytes - host.swap_of_others_bytes if host.zswap else 0

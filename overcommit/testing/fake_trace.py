@@ -1,4 +1,4 @@
-"""The kernel's tracing over a `FakeDamon`: instances that record what each aggregation saw."""
+"""The kernel's tracing over a `FakeDamon`: instances that record each aggregation."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class _Instance:
 
 @dataclass
 class FakeTrace:
-    """What lies below ``/sys/kernel/tracing``; nothing does when it is not ``there``.
+    """The files below ``/sys/kernel/tracing``, if it is ``there``.
 
-    ``lose``: that many of the next lines find no room in the ring buffer.
+    ``lose`` is the number of next lines that find no room in the ring buffer.
     """
 
     damon: FakeDamon
@@ -33,7 +33,7 @@ class FakeTrace:
     instances: dict[str, _Instance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """DAMON tells what happens."""
+        """Receive DAMON's events."""
         self.damon.listeners.append(self._record)
 
     def exists(self, path: str) -> bool:
@@ -42,14 +42,14 @@ class FakeTrace:
         return self.there and (path in {TRACING, INSTANCES, f"{TRACING}/{_EVENT}"} or name in self.instances)
 
     def write(self, path: str, value: str) -> None:
-        """A setting of an instance."""
+        """Set a file of an instance."""
         name, _, file = path.removeprefix(INSTANCES + "/").partition("/")
         if name not in self.instances or file not in _FILES:
             raise _refusal(errno.ENOENT, path)
         self.instances[name].files[file] = value
 
     def drain(self, path: str, most_bytes: int) -> str:
-        """What an instance has recorded since it was last asked, up to about so much."""
+        """The lines that an instance has recorded since the last call, about ``most_bytes`` at most."""
         name, _, file = path.removeprefix(INSTANCES + "/").partition("/")
         if name not in self.instances or file != "trace_pipe":
             raise _refusal(errno.ENOENT, path)
@@ -62,7 +62,7 @@ class FakeTrace:
         return drained
 
     def make_directory(self, path: str) -> None:
-        """A new instance."""
+        """Make an instance."""
         if not self.there:
             raise _refusal(errno.ENOENT, path)
         name = path.removeprefix(INSTANCES + "/")
@@ -71,7 +71,7 @@ class FakeTrace:
         self.instances[name] = _Instance()
 
     def remove_directory(self, path: str) -> None:
-        """Away with an instance."""
+        """Remove an instance."""
         if self.instances.pop(path.removeprefix(INSTANCES + "/"), None) is None:
             raise _refusal(errno.ENOENT, path)
 

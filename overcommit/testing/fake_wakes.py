@@ -1,4 +1,4 @@
-"""Wakes on a clock that passes when somebody waits."""
+"""Wakes on a clock whose time passes when somebody waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from overcommit.model.wake import Wake, WakeKind
 
 
 class FakeWakes:
-    """`overcommit.daemon.wakes.Wakes` on a `FakeClock`: what a test has arranged ends a wait."""
+    """`overcommit.daemon.wakes.Wakes` on a `FakeClock`. Arranged wakes end a wait."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -16,7 +16,7 @@ class FakeWakes:
         self._coming: list[tuple[float, Wake]] = []
 
     def wait(self, seconds: float) -> tuple[Wake, ...]:
-        """See `Wakes.wait`; what a fake host puts meanwhile ends it too, within a second."""
+        """See `Wakes.wait`. A wake by a fake host meanwhile ends it too, within a second."""
         end = self._clock.monotonic() + seconds
         while not (taken := self._due()) and (left := end - self._clock.monotonic()) > 0:
             next_at = min((at for at, _ in self._coming), default=end)
@@ -32,7 +32,7 @@ class FakeWakes:
         self.put(Wake(kind=WakeKind.POKE))
 
     def arrange(self, wake: Wake, *, at: float) -> None:
-        """Let it come at a time of `Clock.monotonic`."""
+        """Let a wake come at a time of `Clock.monotonic`."""
         self._coming.append((at, wake))
 
     def _due(self) -> tuple[Wake, ...]:

@@ -1,4 +1,4 @@
-"""A policy read where one stands, for tests that need no process of its own for it."""
+"""A policy that is read in this process, for tests that do not need a separate one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from overcommit.policy import loader
 
 
 class PolicyAtOnce:
-    """As `overcommit.policy.reader_process.Reader`, but ready from the beginning."""
+    """As `overcommit.policy.reader_process.Reader`, but ready at once."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def ready(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def policy(self) -> Policy:
@@ -28,4 +28,4 @@ class PolicyAtOnce:
         return loader.load(self._path)
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Nothing has to be closed."""

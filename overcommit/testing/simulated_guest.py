@@ -1,8 +1,8 @@
-"""A guest as its uses of memory, for days of page-out in seconds: what comes back, and when.
+"""A guest as a model of its memory accesses, to simulate days of page-out in seconds.
 
-Memory is in chunks that are used each on its own, about every so often; one that was paged out is read back
-by its next use. Time passes in ticks, and once a minute what is cold is taken: by a `Throttle`, or, for
-comparison, always after the same time and whatever comes of it. The same seed lives the same days.
+Memory consists of chunks that are used independently, each with its own period. A chunk that was paged out
+comes back at its next use. Time passes in ticks. Once a minute cold memory is taken: by a `Throttle`, or, for
+comparison, always after the same idle time. The same seed gives the same result.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _CHUNK = 128 * KIB
 _READ_AHEAD = 8 * PAGE_SIZE
 _TICK, _MINUTE, _HOUR, _DAY = 5.0, 60.0, 3600.0, 86400.0
 _READ_SECONDS = 100e-6
-"""What a page costs the guest that comes back: decompressed, and everybody waits in line."""
+"""The stall of one promoted page, decompression and queueing included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Memory used about every ``shortest`` to ``longest`` seconds, from one to another hour of each day.
+    """Memory used with periods from ``shortest`` to ``longest`` seconds, between two hours of each day.
 
-    So much as a chunk is used at a time.
+    A chunk is used as a whole.
     """
 
     size_bytes: int
@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """``hot_bytes`` are always in use, ``idle_bytes`` never again."""
+    """A guest. ``hot_bytes`` are always in use, ``idle_bytes`` never again."""
 
     name: str
     hot_bytes: int
@@ -63,12 +63,15 @@ class Guest:
 
     @property
     def size_bytes(self) -> int:
-        """All of it."""
+        """All of its memory."""
         return self.hot_bytes + self.idle_bytes + sum(part.size_bytes for part in self.parts)
 
 
 class Minute(NamedTuple):
-    """How one minute went. ``pages_limit`` is what might have come back, ``out_bytes`` was out at its end."""
+    """The results of one minute.
+
+    ``pages_limit`` is the SLO bound; ``out_bytes`` were paged out at its end.
+    """
 
     promoted_pages: int
     pages_limit: float
@@ -79,7 +82,7 @@ class Minute(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Days:
-    """How it went, minute by minute, within a class's bounds."""
+    """The results, minute by minute, under a class."""
 
     guest: Guest
     domain_class: DomainClass
@@ -87,19 +90,19 @@ class Days:
 
     @property
     def outside_share(self) -> float:
-        """Share of the minutes in which the guest felt more than it may; by count, not by the controller."""
+        """The share of minutes beyond the SLO, counted independently of the controller."""
         most = self.domain_class.objective.psi_some
         outside = (m.promoted_pages > m.pages_limit or m.stall > most for m in self.minutes)
         return sum(outside) / len(self.minutes)
 
     @property
     def saved_share(self) -> float:
-        """Of the guest's memory, how much was out on average."""
+        """The mean share of the guest's memory that was paged out."""
         return sum(m.out_bytes for m in self.minutes) / len(self.minutes) / self.guest.size_bytes
 
     @property
     def turns(self) -> int:
-        """How often the time after which memory is cold changed its direction."""
+        """How often the idle time after which memory is cold changed its direction."""
         cold_after = [m.cold_after_seconds for m in self.minutes]
         signs = [
             math.copysign(1, after - before) for before, after in pairwise(cold_after) if after != before
@@ -108,13 +111,13 @@ class Days:
 
     @property
     def per_hour(self) -> tuple[int, ...]:
-        """Pages that came back, by hour."""
+        """Promoted pages, by hour."""
         pages = [m.promoted_pages for m in self.minutes]
         return tuple(sum(pages[at : at + 60]) for at in range(0, len(pages), 60))
 
 
 class _Memory:
-    """The chunks of a guest, with what is out and what was used when."""
+    """The chunks of a guest, with their state and last use."""
 
     def __init__(self, guest: Guest, seed: int) -> None:
         self.out_bytes = 0
@@ -134,7 +137,7 @@ class _Memory:
         heapq.heapify(self._due)
 
     def pass_to(self, now: float) -> int:
-        """Let time pass; how many pages came back."""
+        """Let time pass. Returns the promoted pages."""
         promoted = 0
         while self._due and self._due[0][0] <= now:
             used_at, chunk = self._due[0]
@@ -148,7 +151,7 @@ class _Memory:
         return promoted
 
     def aged(self, now: float, seconds: float) -> int:
-        """What is resident and was not used for that time."""
+        """Resident bytes that were not used for that time."""
         old = takewhile(lambda use: use[0] <= now - seconds, self._aging)
         return sum(self._sizes[use[1]] for use in old if self._counts(use))
 
@@ -171,7 +174,7 @@ class _Memory:
 def live(
     guest: Guest, domain_class: DomainClass, *, hours: float = 24.0, controlled: bool = True, seed: int = 1
 ) -> Days:
-    """Let the guest live; not ``controlled``: what the class calls cold is taken, come what may."""
+    """Simulate the guest. Not ``controlled``: memory is taken by the class's idle time only."""
     memory, throttle = _Memory(guest, seed), Throttle.begin(domain_class)
     objective, step = domain_class.objective, domain_class.step * guest.size_bytes
     minutes: list[Minute] = []
@@ -232,7 +235,7 @@ QUIET = Guest(
     idle_bytes=704 * MIB,
     parts=(Part(size_bytes=64 * MIB, chunk_bytes=_READ_AHEAD, shortest=2 * _HOUR, longest=24 * _HOUR),),
 )
-"""A guest whose rarely used memory is used so rarely that it may all be taken."""
+"""A guest whose rarely used memory may all be taken, because it is used so rarely."""
 STEP = Guest(
     name="step",
     hot_bytes=256 * MIB,
@@ -256,7 +259,7 @@ WORKER = Guest(
     idle_bytes=512 * MIB,
     parts=(Part(size_bytes=256 * MIB, chunk_bytes=512 * KIB, shortest=150.0, longest=150.0),),
 )
-"""Comes to each of its pages every 150 s: just after 120 s have made them cold."""
+"""A guest that uses each of its pages every 150 s, just after 120 s have made them cold."""
 NIGHTLY = Guest(
     name="nightly",
     hot_bytes=256 * MIB,
@@ -266,12 +269,12 @@ NIGHTLY = Guest(
         Part(size_bytes=384 * MIB, shortest=_MINUTE, longest=5 * _MINUTE, from_hour=2.0, to_hour=3.0),
     ),
 )
-"""A batch from 2 to 3 o'clock uses more than all the rest of the day."""
+"""A guest with a batch job from 2 to 3 o'clock that uses more memory than the rest of the day."""
 SPREAD = Guest(
     name="spread",
     hot_bytes=256 * MIB,
     idle_bytes=256 * MIB,
     parts=(Part(size_bytes=512 * MIB, shortest=_MINUTE, longest=24 * _HOUR),),
 )
-"""Memory of every age: for each bound there is one time after which it is kept, and no clear one."""
+"""A guest with memory of every idle time: each SLO bound has one right idle time."""
 GUESTS = (QUIET, STEP, WORKER, NIGHTLY, SPREAD)
