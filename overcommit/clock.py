@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from overcommit.model.moments import Monotonic, Wall
+
 
 class Clock(Protocol):
     """The clocks that the program uses."""
 
-    def now(self) -> float:
+    def now(self) -> Wall:
         """Seconds since the epoch: for people, files, and comparing with libvirt's time stamps."""
         ...
 
-    def monotonic(self) -> float:
+    def monotonic(self) -> Monotonic:
         """Seconds that never jump: for durations."""
         ...
 
@@ -25,13 +27,13 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock."""
 
-    def now(self) -> float:
+    def now(self) -> Wall:
         """See `Clock.now`."""
-        return time.time()
+        return Wall(time.time())
 
-    def monotonic(self) -> float:
+    def monotonic(self) -> Monotonic:
         """See `Clock.monotonic`."""
-        return time.monotonic()
+        return Monotonic(time.monotonic())
 
     def wait(self, seconds: float) -> None:
         """See `Clock.wait`."""

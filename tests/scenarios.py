@@ -33,6 +33,7 @@ from overcommit.model.facts import (
     Snapshot,
 )
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
+from overcommit.model.moments import Monotonic, Wall
 from overcommit.model.nodes import MemoryNode
 from overcommit.model.policy import Policy
 from overcommit.model.ranges import Range, intersect, normalise
@@ -41,7 +42,7 @@ from overcommit.policy import loader
 from overcommit.units import GIB, MIB
 
 RAM_START = 0x7F00_0000_0000
-NOW = 1_700_000_000.0
+NOW = Wall(1_700_000_000.0)
 RESOLUTION = 4.0
 """Seconds of one snapshot's window, as the product's monitor has it."""
 
@@ -257,11 +258,16 @@ def heat(facts: DomainFacts, idle: Sequence[tuple[float, int]], *, watched: floa
     for seconds, size in idle:
         require(0 <= seconds <= watched, f"idle for {seconds} s, but watched for {watched} s only")
         part = first_bytes(left, size)
-        spans += [IdleSpan(*piece, watched - seconds, _recent(seconds)) for piece in part]
+        spans += [IdleSpan(*piece, Monotonic(watched - seconds), _recent(seconds)) for piece in part]
         left = tuple(intersect(left, [Range(part[-1].end, facts.ram[-1].end)])) if part else left
-    spans += [IdleSpan(*piece, 0.0, 0) for piece in left]
+    spans += [IdleSpan(*piece, Monotonic(0.0), 0) for piece in left]
     return classify(
-        IdleMap(began_at=0.0, updated_at=watched, snapshots=int(watched // RESOLUTION), spans=tuple(spans)),
+        IdleMap(
+            began_at=Monotonic(0.0),
+            updated_at=Monotonic(watched),
+            snapshots=int(watched // RESOLUTION),
+            spans=tuple(spans),
+        ),
         facts.residency.resident,
         cold_after=policy.class_of(facts).cold_after_seconds,
         unused_after=policy.class_of(facts).cache_after_seconds,

@@ -36,6 +36,7 @@ from overcommit.model.facts import (
     Snapshot,
 )
 from overcommit.model.heat import ColdPiece, Heat, IdleBucket
+from overcommit.model.moments import Wall
 from overcommit.model.ranges import Range
 from overcommit.model.swap import SwapArea, SwapKind
 from overcommit.plan import document
@@ -126,7 +127,7 @@ def _world(count: int) -> tuple[Snapshot, dict[str, Heat]]:
     )
     facts = tuple(domain for domain, _ in made)
     heats = {domain.incarnation.uuid: heat for domain, heat in made}
-    return Snapshot(taken_at=1.7e9, host=host, domains=facts), heats
+    return Snapshot(taken_at=Wall(1.7e9), host=host, domains=facts), heats
 
 
 def _policy(mode: str) -> Policy:

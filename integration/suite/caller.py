@@ -21,6 +21,7 @@ from overcommit.daemon.wakes import LocalWakes
 from overcommit.errors import HostError
 from overcommit.host.triggers import LocalTriggers
 from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
+from overcommit.model.moments import Wall
 from overcommit.model.wake import Wake
 
 MIB = 1 << 20
@@ -37,7 +38,7 @@ def main(steps: list[str]) -> None:
         "describe": libvirt.describe,
         "busy_with": libvirt.busy_with,
         "xml": lambda uuid: len(libvirt.xml(uuid)),
-        "balloon": lambda uuid: libvirt.balloon(uuid, now=time.time()).actual_bytes // MIB,
+        "balloon": lambda uuid: libvirt.balloon(uuid, now=Wall(time.time())).actual_bytes // MIB,
         "set_balloon": lambda uuid, mib: libvirt.set_balloon(uuid, int(mib) * MIB),
         "sh": lambda command: subprocess.run(command, shell=True, check=True, stdout=sys.stderr).returncode,
         "wait": lambda seconds: woken.extend(wakes.wait(float(seconds))),

@@ -13,6 +13,7 @@ from overcommit.hypervisor.guest_agent import DAMON_RECLAIM, GuestAgent
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.action import GuestReclaimAction
 from overcommit.model.facts import DomainFacts
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Outcome, Status
 from overcommit.records.journal import GuestReclaimSet
 from overcommit.units import format_duration
@@ -100,7 +101,7 @@ def _read(agent: GuestAgent, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _outcome(
-    context: ApplyContext, action: GuestReclaimAction, status: Status, detail: str, began: float
+    context: ApplyContext, action: GuestReclaimAction, status: Status, detail: str, began: Monotonic
 ) -> Outcome:
     return Outcome(
         action=action,

@@ -11,6 +11,7 @@ from overcommit.host.kernel import Kernel
 from overcommit.host.ksm import read_ksm, read_setting, write_setting
 from overcommit.model.action import KsmAction
 from overcommit.model.facts import KsmFacts, KsmRun
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Outcome, Status
 from overcommit.plan.rungs.ksm import gain_text
 from overcommit.records.journal import Entry, KsmStarted
@@ -140,7 +141,7 @@ def _told(error: Exception) -> str:
 
 
 def _outcome(
-    context: ApplyContext, action: KsmAction, status: Status, merged: int, began: float, detail: str
+    context: ApplyContext, action: KsmAction, status: Status, merged: int, began: Monotonic, detail: str
 ) -> Outcome:
     return Outcome(
         action=action,

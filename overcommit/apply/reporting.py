@@ -8,6 +8,7 @@ from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.guest_agent import GuestAgent
 from overcommit.model.action import ReportingAction
 from overcommit.model.facts import DomainFacts
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Outcome, Status
 from overcommit.plan.case import worthwhile
 from overcommit.units import MIB, format_size
@@ -84,7 +85,7 @@ def _outcome(
     context: ApplyContext,
     action: ReportingAction,
     freed: int,
-    began: float,
+    began: Monotonic,
     *,
     failure: str | None,
     stopped_by: str | None = None,

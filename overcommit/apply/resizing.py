@@ -20,6 +20,7 @@ from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.model.action import RELIEF_REASONS, BalloonAction, VirtioMemAction
 from overcommit.model.facts import DomainFacts
 from overcommit.model.guest_reserve import guest_reserve, short_below
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.model.part import MemoryPart
 from overcommit.plan.case import worthwhile
@@ -344,7 +345,7 @@ def _wait_for_size(
     """Wait until the size is reached or no longer changes, then for statistics that are newer than that."""
     best = action.before_bytes
     began = moved_at = context.clock.monotonic()
-    settled_at: float | None = None
+    settled_at: Monotonic | None = None
     patience = max(_STUCK_SECONDS, 2 * domain.definition.stats_period_seconds + 2)
     while True:
         size = resizable.size()
@@ -374,15 +375,14 @@ def _wait_for_size(
 
 
 def _major_faults(context: ApplyContext, domain: DomainFacts) -> int:
-    cgroup = context.cgroup(domain)
-    return cgroup.major_faults if cgroup else 0
+    return cgroup.major_faults if (cgroup := context.cgroup(domain)) else 0
 
 
 def _outcome(
     context: ApplyContext,
     action: SizeAction,
     end: _End,
-    began: float,
+    began: Monotonic,
     *,
     given: Held | None = None,
     promoted: int = 0,

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from overcommit.clock import Clock
 from overcommit.errors import Busy, HostError, OvercommitError
+from overcommit.model.moments import Monotonic
 
 _T = TypeVar("_T")
 _COUNTED_SECONDS = 2.0
@@ -30,11 +31,11 @@ class Standstill:
     of progress cannot be concluded from time without a check. Negative: no progress is expected yet.
     """
 
-    def __init__(self, now: float, *, grace_seconds: float = 0.0) -> None:
+    def __init__(self, now: Monotonic, *, grace_seconds: float = 0.0) -> None:
         self._looked_at = now
         self.seconds = -grace_seconds
 
-    def look(self, now: float, *, moved: bool) -> None:
+    def look(self, now: Monotonic, *, moved: bool) -> None:
         """Record one check."""
         self.seconds += min(now - self._looked_at, _COUNTED_SECONDS)
         self._looked_at = now
@@ -67,7 +68,7 @@ def run_all(
 @dataclass(slots=True)
 class _Lane:
     steps: Routine[None]
-    due: float
+    due: Monotonic
 
 
 class _Lanes:

@@ -23,6 +23,7 @@ from overcommit.model.heat import (
     IdleMap,
     IdleSpan,
 )
+from overcommit.model.moments import Monotonic
 from overcommit.model.ranges import Range, chop, normalise, total_size
 from overcommit.units import PIECE_ALIGNMENT
 
@@ -33,13 +34,13 @@ _STEADY_SHARE = 0.6
 _ALL_RECENT = (1 << RECENT_WINDOWS) - 1
 
 
-def begin(ram: Sequence[Range], at: float) -> IdleMap:
+def begin(ram: Sequence[Range], at: Monotonic) -> IdleMap:
     """A new map, in which everything counts as accessed at ``at``."""
     spans = tuple(IdleSpan(start, end, at, 0) for start, end in ram)
     return IdleMap(began_at=at, updated_at=at, snapshots=0, spans=spans)
 
 
-def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float, *, window: float) -> IdleMap:
+def update(idle: IdleMap, regions: Iterable[AccessRegion], at: Monotonic, *, window: float) -> IdleMap:
     """The map with one window, which covers the ``window`` seconds before ``at``.
 
     Regions outside of the map (the sentinel) are ignored. Addresses that no region covers count as accessed.
@@ -69,7 +70,7 @@ def update(idle: IdleMap, regions: Iterable[AccessRegion], at: float, *, window:
     )
 
 
-def relocate(idle: IdleMap, ram: Sequence[Range], at: float) -> IdleMap:
+def relocate(idle: IdleMap, ram: Sequence[Range], at: Monotonic) -> IdleMap:
     """The map for changed RAM: memory that stays keeps its history, new memory counts as accessed now."""
     kept = [_part(piece) for piece in _cut(idle.spans, ram) if piece.inside]
     known = normalise(Range(span.start, span.end) for span in kept)

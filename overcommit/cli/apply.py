@@ -23,6 +23,7 @@ from overcommit.control.operation import Operation
 from overcommit.control.planning import Scope, plan_now
 from overcommit.errors import CutShort, OvercommitError, Refused, StalePlan, UsageError
 from overcommit.host.memory import read_host
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import HostBalance, Report
 from overcommit.model.plan import Plan
 from overcommit.plan import document
@@ -169,7 +170,7 @@ def _require_as_saved(
 
 
 def _go_on(
-    session: Session, operation: Operation, scope: Scope, last: Report, deadline: float
+    session: Session, operation: Operation, scope: Scope, last: Report, deadline: Monotonic
 ) -> Iterator[Report]:
     """Plan and apply again until there is nothing to do, nothing is gained, or the time is over."""
     say, number, poor = session.console.say, 1, 0

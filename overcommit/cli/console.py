@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from overcommit.cli.tables import Block, Line, drawn, plain_lines
+from overcommit.clock import SystemClock
 from overcommit.display import plain
 from overcommit.model.log_event import LogEvent
+from overcommit.model.moments import Monotonic
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
 _QUIET_REPEAT_SECONDS = 10.0
+_monotonic = SystemClock().monotonic
 
 
 def styled(stream: TextIO) -> bool:
@@ -69,7 +71,7 @@ class MessageConsole:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._live: Live | None = None
-        self._said_at = 0.0
+        self._said_at = Monotonic(0.0)
         self._said = ""
 
     def tell(self, event: LogEvent) -> None:
@@ -92,9 +94,9 @@ class MessageConsole:
         sentence = plain(sentence)
         if styled(sys.stderr):
             self._update(sentence)
-        elif time.monotonic() - self._said_at >= _QUIET_REPEAT_SECONDS and sentence != self._said:
+        elif _monotonic() - self._said_at >= _QUIET_REPEAT_SECONDS and sentence != self._said:
             click.echo(sentence, err=True)
-            self._said_at, self._said = time.monotonic(), sentence
+            self._said_at, self._said = _monotonic(), sentence
 
     def done(self) -> None:
         """The current step is over. Its progress line is removed."""

@@ -15,6 +15,7 @@ from overcommit.cli.verb import domain_names, examples
 from overcommit.control.naming import nearest
 from overcommit.errors import OvercommitError, UsageError
 from overcommit.model.history import Event
+from overcommit.model.moments import Wall
 
 _ALL = 20_000
 """More events are not stored."""
@@ -38,7 +39,7 @@ def history(session: Session, names: tuple[str, ...], since: str | None, number:
     The newest event comes last. Events are kept for 90 days, and at most 20000 of them.
     """
     require_root()
-    after = 0.0 if since is None else _moment(session, since)
+    after = Wall(0.0) if since is None else _moment(session, since)
     events = session.ledger.events(about=names, since=after, most=number)
     session.tell_damage()
     events = (*events, *_open_ends(session, names, after))[-number:]
@@ -55,7 +56,7 @@ def history(session: Session, names: tuple[str, ...], since: str | None, number:
         tell("No events. overcommit changed nothing here, or it was too long ago.")
 
 
-def _moment(session: Session, text: str) -> float:
+def _moment(session: Session, text: str) -> Wall:
     try:
         return parse_moment(text, session.clock.now())
     except ValueError as error:
@@ -70,7 +71,7 @@ def _require_known(session: Session, names: Sequence[str]) -> None:
     Raises:
         UsageError: one is neither.
     """
-    remembered = {event.about for event in session.ledger.events(since=0.0, most=_ALL) if event.about}
+    remembered = {event.about for event in session.ledger.events(since=Wall(0.0), most=_ALL) if event.about}
     unknown = [name for name in names if name not in remembered]
     if not unknown:
         return
@@ -87,7 +88,7 @@ def _require_known(session: Session, names: Sequence[str]) -> None:
             )
 
 
-def _open_ends(session: Session, names: tuple[str, ...], after: float) -> Iterator[Event]:
+def _open_ends(session: Session, names: tuple[str, ...], after: Wall) -> Iterator[Event]:
     """Actions that were started and have not ended: they are running, or were interrupted."""
     holder = session.journal.holder()
     for entry in session.journal.begun():

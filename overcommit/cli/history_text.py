@@ -10,21 +10,22 @@ from typing import Any
 from overcommit.cli.tables import Line, Row, Table, prose
 from overcommit.display import Subject, command, display_name
 from overcommit.model.history import RESERVE, Event
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Status
 from overcommit.model.past import Reservation
 from overcommit.records.journal import Entry
 from overcommit.units import PAGE_SIZE, format_duration, format_size
 
 
-def local_time(at: float) -> str:
+def local_time(at: Wall) -> str:
     """ISO 8601 with the host's own offset, to the second."""
     try:
-        return datetime.fromtimestamp(at, tz=UTC).astimezone().isoformat(timespec="seconds")
+        return datetime.fromtimestamp(float(at), tz=UTC).astimezone().isoformat(timespec="seconds")
     except (ValueError, OverflowError):  # older versions promised for any time
         return "after the year 9999"
 
 
-def reservation_text(reservation: Reservation, now: float) -> str:
+def reservation_text(reservation: Reservation, now: Wall) -> str:
     """A reservation in one line."""
     whose = f" for {reservation.purpose}" if reservation.purpose else ""
     left = format_duration(reservation.expires_at - now)

@@ -18,6 +18,7 @@ from overcommit.cli.tables import Block, Table, prose, table
 from overcommit.cli.verb import domain_names, examples
 from overcommit.control.naming import names_of
 from overcommit.control.status import Mode, status_document
+from overcommit.model.moments import Wall
 from overcommit.observe.facts import observe
 from overcommit.units import counted
 from overcommit.wire.client import Daemon, find_daemon
@@ -63,7 +64,7 @@ def _ask(session: Session, daemon: Daemon) -> dict[str, Any]:
     return seen
 
 
-def _text(seen: Document, now: float, *, verbose: bool = False) -> Iterator[Block]:
+def _text(seen: Document, now: Wall, *, verbose: bool = False) -> Iterator[Block]:
     manual = seen["mode"] == Mode.MANUAL.value
     yield from status_text.host_lines(seen)
     if seen["domains"]:

@@ -10,6 +10,7 @@ from overcommit.cli.history_text import local_time
 from overcommit.cli.tables import Line, prose
 from overcommit.control.status import Mode
 from overcommit.model.facts import RunState
+from overcommit.model.moments import Wall
 from overcommit.units import format_duration, format_ratio, format_size
 
 _OLD_SECONDS = 60.0
@@ -127,12 +128,12 @@ _COLOURS = {
 }
 
 
-def age_of(seen: Document, now: float) -> float:
+def age_of(seen: Document, now: Wall) -> float:
     """Seconds since the daemon's last tick."""
-    return max(0.0, now - float(seen.get("ticked_at") or seen["taken_at"]))
+    return max(0.0, now - Wall(float(seen.get("ticked_at") or seen["taken_at"])))
 
 
-def lateness(seen: Document, now: float) -> str | None:
+def lateness(seen: Document, now: Wall) -> str | None:
     """That the daemon hangs, if its last tick is long ago. ``now`` is seconds since the epoch."""
     age = age_of(seen, now)
     if age <= _OLD_SECONDS:

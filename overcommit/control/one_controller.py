@@ -20,6 +20,7 @@ from overcommit.model.action import HOST, Action, KsmAction, name_of
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.history import Event, event_of
 from overcommit.model.log_event import Log
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.part import MemoryPart, parts_of
 from overcommit.model.past import Left, Past
@@ -130,7 +131,7 @@ class Control:
         """The outstanding entries of this boot."""
         return of_boot(self.journal.outstanding(), read_boot_id(self.kernel))
 
-    def past(self, now: float) -> Past:
+    def past(self, now: Wall) -> Past:
         """What earlier runs in this boot left that a plan must know."""
         boot_id, outstanding = read_boot_id(self.kernel), self.journal.outstanding()
         faults = self.ledger.faults(boot_id=boot_id, kinds=EVENTS, since=now - ACCOUNT_SECONDS, until=now)

@@ -12,6 +12,7 @@ from overcommit import __version__
 from overcommit.control.swap_text import swap_text
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.heat import IdleBucket
+from overcommit.model.moments import Wall
 from overcommit.model.past import Past, Quarantine, Reservation
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy
@@ -54,11 +55,11 @@ class Service:
     tick: int
     sentence: str
     reason: str | None = None
-    until: float | None = None
+    until: Wall | None = None
     policy_refused: str | None = None
     stopped: str | None = None
-    ticked_at: float | None = None
-    planned_at: float | None = None
+    ticked_at: Wall | None = None
+    planned_at: Wall | None = None
     work: Mapping[str, Any] | None = None
     swap_budget: Mapping[str, Any] | None = None
 

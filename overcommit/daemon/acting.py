@@ -24,6 +24,7 @@ from overcommit.model.action import (
 )
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.log_event import LogEvent
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Outcome
 from overcommit.model.part import MemoryPart
 from overcommit.model.past import Past
@@ -64,7 +65,7 @@ class Acting:
         self.tally = ActionTally()
 
     @property
-    def due(self) -> float | None:
+    def due(self) -> Monotonic | None:
         """When (monotonic) the next action must be continued; None: none."""
         return self._jobs.due
 
@@ -86,7 +87,7 @@ class Acting:
         """Whether a running action takes memory from a domain."""
         return self._jobs.takes_from(incarnation)
 
-    def takes_since(self, at: float) -> bool:
+    def takes_since(self, at: Monotonic) -> bool:
         """Whether a running action that was started at that time (monotonic) or later takes memory."""
         return self._jobs.takes_since(at)
 

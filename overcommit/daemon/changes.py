@@ -16,6 +16,7 @@ from overcommit.daemon.state import State
 from overcommit.model import events
 from overcommit.model.facts import Incarnation
 from overcommit.model.log_event import LogEvent
+from overcommit.model.moments import Monotonic
 from overcommit.model.past import Quarantine
 from overcommit.model.policy import Actuator
 
@@ -47,9 +48,9 @@ class Changes:
         self._tell = tell
         self._seen = _Seen()
         self._sentence = ""
-        self._told_at = -math.inf
+        self._told_at = Monotonic(-math.inf)
 
-    def look(self, state: State, domains: Domains, now: float) -> None:
+    def look(self, state: State, domains: Domains, now: Monotonic) -> None:
         """Log what differs from the last call. ``now`` is monotonic."""
         before, self._seen = self._seen, _seen(state, domains, now)
         for event in (*_of_the_host(before, self._seen, now), *_of_domains(before, self._seen, domains)):
@@ -60,7 +61,7 @@ class Changes:
             self._sentence, self._told_at = sentence, now
 
 
-def _seen(state: State, domains: Domains, now: float) -> _Seen:
+def _seen(state: State, domains: Domains, now: Monotonic) -> _Seen:
     return _Seen(
         lost=state.mode_state.lost,
         gives_back=state.mode_state.gives_back(now),
@@ -73,7 +74,7 @@ def _seen(state: State, domains: Domains, now: float) -> _Seen:
     )
 
 
-def _of_the_host(before: _Seen, seen: _Seen, now: float) -> Iterator[LogEvent]:
+def _of_the_host(before: _Seen, seen: _Seen, now: Monotonic) -> Iterator[LogEvent]:
     for loss, lost in seen.lost.items():
         if loss not in before.lost or before.lost[loss].since != lost.since:
             yield events.lost(loss.value, lost.why)

@@ -37,6 +37,7 @@ from overcommit.hypervisor.surveying import Survey
 from overcommit.model import events
 from overcommit.model.action import Action
 from overcommit.model.facts import HostFacts, Incarnation, Snapshot
+from overcommit.model.moments import Monotonic
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
@@ -65,7 +66,7 @@ class Controller:
         self._decision: Decision | None = None
         self._past_known = False
         self._timetable = Timetable()
-        self._release_at = -math.inf
+        self._release_at = Monotonic(-math.inf)
         self._observed = True
         self._accounting = Accounting(control)
         self._learning = Learning(control)
@@ -116,7 +117,7 @@ class Controller:
     def _plan(self) -> Plan | None:
         return self._decision.plan if self._decision else None
 
-    def pause(self, until: float | None) -> None:
+    def pause(self, until: Monotonic | None) -> None:
         """Take nothing until that time (monotonic); None: until `resume`."""
         self._losses.pause(until)
 
@@ -141,11 +142,11 @@ class Controller:
         return self._policy_file.ready()
 
     @property
-    def due(self) -> float | None:
+    def due(self) -> Monotonic | None:
         """When (monotonic) the next action must be continued; None: none."""
         return self._acting.due
 
-    def takes_since(self, at: float) -> bool:
+    def takes_since(self, at: Monotonic) -> bool:
         """Whether a running action that was started at that time (monotonic) or later takes memory."""
         return self._acting.takes_since(at)
 
@@ -265,14 +266,14 @@ class Controller:
         except (OvercommitError, OSError) as error:  # its slots may be gone at any moment
             self._lose_damon(str(error))
 
-    def _wants_plan(self, now: float) -> bool:
+    def _wants_plan(self, now: Monotonic) -> bool:
         domains = self._snapshot.domains if self._snapshot else ()
         short = self._host is not None and is_short(self._host, domains, self._policy)
         # The next plan notices what is available again.
         asked = short or bool(self._losses.mode_state.lost) or knows_cold_now(self._tracked, self._watching)
         return self._timetable.is_due(now, asked=asked)
 
-    def _plan_anew(self, now: float, *, act: bool = True) -> None:
+    def _plan_anew(self, now: Monotonic, *, act: bool = True) -> None:
         self._timetable.planned(now, carried_out=act)
         try:
             snapshot = observe(self._control.kernel, self._hypervisor, self._control.clock, self._survey.told)
@@ -348,7 +349,7 @@ class Controller:
             self._boundary.failed(left_out.domain, left_out.why)
         return decision
 
-    def _act(self, decision: Decision, snapshot: Snapshot, now: float) -> None:
+    def _act(self, decision: Decision, snapshot: Snapshot, now: Monotonic) -> None:
         needed = self._emergency or self._want.reservation is not None
 
         def may_take(action: Action) -> bool:

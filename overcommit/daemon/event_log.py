@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from overcommit.daemon.journald import Writer
 from overcommit.model import events
 from overcommit.model.log_event import Field, LogEvent
+from overcommit.model.moments import Monotonic
 from overcommit.plan.main_job import briefly
 from overcommit.units import format_duration
 
@@ -27,15 +29,15 @@ class _Repeated:
     """``latest`` came at ``at``, the ``count``-th since one was logged at ``told_at`` (monotonic seconds)."""
 
     latest: LogEvent
-    told_at: float
-    at: float
+    told_at: Monotonic
+    at: Monotonic
     count: int = 0
 
 
 class EventLog:
     """Takes events from any thread. Never waits for readers of the log."""
 
-    def __init__(self, write: Writer, monotonic: Callable[[], float]) -> None:
+    def __init__(self, write: Writer, monotonic: Callable[[], Monotonic]) -> None:
         self._write_out = write
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -69,9 +71,9 @@ class EventLog:
     def close(self) -> None:
         """Log all counts that were not logged yet. No event may follow."""
         with self._lock:
-            self._end_what_is_over(float("inf"))
+            self._end_what_is_over(Monotonic(math.inf))
 
-    def _end_what_is_over(self, now: float) -> None:
+    def _end_what_is_over(self, now: Monotonic) -> None:
         over = [key for key, known in self._repeated.items() if now - known.at >= OVER_SECONDS]
         for known in sorted((self._repeated.pop(key) for key in over), key=lambda each: each.at):
             self._tell_count(known)

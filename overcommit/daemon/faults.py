@@ -18,6 +18,7 @@ from overcommit.errors import UNCONTAINED, in_a_line
 from overcommit.model import events
 from overcommit.model.facts import Incarnation
 from overcommit.model.log_event import LogEvent
+from overcommit.model.moments import Monotonic, Wall
 
 FIRST_SECONDS, LONGEST_SECONDS = 60.0, 3600.0
 """The pause after the first of several errors, and the longest one."""
@@ -35,9 +36,9 @@ class Faults:
 
     count: int
     last: str
-    at: float
-    until: float
-    since: float
+    at: Wall
+    until: Monotonic
+    since: Monotonic
     rests: int
 
 
@@ -48,7 +49,7 @@ class Boundary:
         self._clock = clock
         self._tell = tell
         self._faults: dict[Incarnation, Faults] = {}
-        self._given_back_at: dict[Incarnation, float] = {}
+        self._given_back_at: dict[Incarnation, Monotonic] = {}
 
     @contextlib.contextmanager
     def around(self, incarnation: Incarnation | None) -> Iterator[None]:
@@ -69,7 +70,7 @@ class Boundary:
     def failed(self, incarnation: Incarnation, why: str) -> None:
         """Record an error. It is logged when a pause begins with it."""
         now, before = self._clock.monotonic(), self._faults.get(incarnation)
-        count, rests, since, until = 1, 0, now, -math.inf
+        count, rests, since, until = 1, 0, now, Monotonic(-math.inf)
         if before is not None:
             count, until = before.count + 1, before.until
             if now < until + _FORGIVEN_SECONDS:
@@ -97,7 +98,7 @@ class Boundary:
         """Paused domains with errors for a long time; each is returned once in a while."""
         now = self._clock.monotonic()
         for incarnation, faults in self._faults.items():
-            again = self._given_back_at.get(incarnation, -math.inf) + HOLD_SECONDS
+            again = self._given_back_at.get(incarnation, Monotonic(-math.inf)) + HOLD_SECONDS
             if now < faults.until and now - faults.since >= HOLD_SECONDS and now >= again:
                 self._given_back_at[incarnation] = now
                 yield incarnation

@@ -11,6 +11,7 @@ from overcommit.clock import Clock
 from overcommit.errors import UNCONTAINED, HostError, OvercommitError, in_a_line
 from overcommit.model.action import Action, KsmAction
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Outcome
 
 _MOST_STEPS_TO_END = 100
@@ -25,7 +26,7 @@ class Ended:
     """
 
     action: Action
-    begun_at: float
+    begun_at: Monotonic
     gives: bool
     slot: int | None
     outcome: Outcome | None
@@ -49,8 +50,8 @@ class _Job:
     slot: int | None
     steps: Routine[Outcome]
     stop: _Stop
-    begun_at: float
-    due: float
+    begun_at: Monotonic
+    due: Monotonic
     gives: bool
 
     def ended(
@@ -111,7 +112,7 @@ class Jobs:
         """All running actions."""
         return tuple(job.action for job in self._jobs.values())
 
-    def takes_since(self, at: float) -> bool:
+    def takes_since(self, at: Monotonic) -> bool:
         """Whether a running action that was started at that time (monotonic) or later takes memory."""
         return any(not job.gives and job.begun_at >= at for job in self._jobs.values())
 
@@ -126,7 +127,7 @@ class Jobs:
         return any(job.slot is not None for job in self._jobs.values())
 
     @property
-    def due(self) -> float | None:
+    def due(self) -> Monotonic | None:
         """When (monotonic) the next one must be continued; None: none."""
         return min((job.due for job in self._jobs.values()), default=None)
 

@@ -15,11 +15,11 @@ import select
 import socket
 import struct
 import termios
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from overcommit.clock import SystemClock
 from overcommit.display import plain
 from overcommit.model.log_event import LogEvent
 
@@ -29,6 +29,7 @@ _MOST_CHARACTERS = 1000
 """The longest value. A sentence with its prefix in UTF-8 fits into one write to a pipe, PIPE_BUF."""
 _STDERR = 2
 _PATIENCE_SECONDS, _LOOK_SECONDS = 1.0, 0.01
+_clock = SystemClock()
 
 Writer = Callable[[LogEvent], bool]
 """Writes an event, and returns whether that was possible."""
@@ -62,9 +63,9 @@ def to_journal(event: LogEvent, *, patience_seconds: float = 0.0) -> bool:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as journal:
             journal.sendto(datagram(event), socket.MSG_DONTWAIT, str(SOCKET))
-            deadline = time.monotonic() + patience_seconds
-            while time.monotonic() < deadline and _unread_bytes(journal):
-                time.sleep(_LOOK_SECONDS)
+            deadline = _clock.monotonic() + patience_seconds
+            while _clock.monotonic() < deadline and _unread_bytes(journal):
+                _clock.wait(_LOOK_SECONDS)
     except OSError:
         return False
     return True

@@ -16,6 +16,7 @@ from overcommit.control.one_controller import Control
 from overcommit.daemon.tracked_domain import TrackedDomain
 from overcommit.host.memory import read_boot_id
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Wall
 from overcommit.model.policy import DomainClass
 from overcommit.slo import Learnt, Throttle
 
@@ -29,7 +30,7 @@ _NAME, _VERSION = "grips", 1
 class _Known(NamedTuple):
     """``at`` is in seconds since the epoch."""
 
-    at: float
+    at: Wall
     learnt: Learnt
 
 
@@ -104,7 +105,7 @@ def _understood(text: str, boot_id: str) -> dict[Incarnation, _Known]:
         if state["version"] != _VERSION or state["boot_id"] != boot_id:
             return {}
         return {
-            Incarnation(**each["domain"]): _Known(float(each["at"]), Learnt(**each["learnt"]))
+            Incarnation(**each["domain"]): _Known(Wall(float(each["at"])), Learnt(**each["learnt"]))
             for each in state["domains"][:MOST_DOMAINS]
         }
     except (ValueError, TypeError, KeyError, AttributeError):

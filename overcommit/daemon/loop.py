@@ -24,6 +24,7 @@ from overcommit.damon.sysfs import busy_deadline_of
 from overcommit.errors import HostError, OvercommitError
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model import events
+from overcommit.model.moments import Monotonic
 from overcommit.model.plan import Plan
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.plan import document
@@ -94,7 +95,7 @@ class Loop:
         self._changes = Changes(control.log.tell)
         self._reserving = Reserving(control, controller, hypervisor, publish=self._publish)
         self._sentence = ""
-        self._ticked_at: float | None = None
+        self._ticked_at: Monotonic | None = None
         self._early = self._replan = self._show = self._reading = False
         self._planners: list[Order] = []
         self._unserved: str | None = None

@@ -8,6 +8,7 @@ from overcommit.control.one_controller import Control
 from overcommit.daemon.mode_state import Loss, ModeState
 from overcommit.daemon.wall_clock import WallClock
 from overcommit.errors import JournalFailed, Refused
+from overcommit.model.moments import Monotonic
 from overcommit.records.journal import Generation
 
 _CLOCK_HOLD_SECONDS = 60.0
@@ -26,7 +27,7 @@ class Losses:
         self.mode_state = mode_state
 
     @property
-    def _now(self) -> float:
+    def _now(self) -> Monotonic:
         return self._control.clock.monotonic()
 
     @property
@@ -34,7 +35,7 @@ class Losses:
         """Whether memory may be taken now."""
         return self.mode_state.may_take(self._now)
 
-    def pause(self, until: float | None) -> None:
+    def pause(self, until: Monotonic | None) -> None:
         """Pause by order; see `ModeState.paused`."""
         self.mode_state = self.mode_state.paused(until)
         self._stop("paused by order")

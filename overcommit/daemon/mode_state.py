@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from overcommit.control.status import Mode
+from overcommit.model.moments import Monotonic
 
 HOLD_SECONDS = 300.0
 """How long it holds before it gives everything back."""
@@ -33,7 +34,7 @@ class Loss(enum.Enum):
 class Lost:
     """Since when (monotonic seconds) it is lost, and how that was seen."""
 
-    since: float
+    since: Monotonic
     why: str
 
 
@@ -42,18 +43,18 @@ class ModeState:
     """Orders and losses. Times are monotonic seconds."""
 
     observe_only: bool = False
-    paused_until: float | None = None
+    paused_until: Monotonic | None = None
     lost: Mapping[Loss, Lost] = field(default_factory=dict)
 
-    def paused(self, until: float | None) -> ModeState:
+    def paused(self, until: Monotonic | None) -> ModeState:
         """The state after an order to pause; None: until an order to resume."""
-        return dataclasses.replace(self, paused_until=math.inf if until is None else until)
+        return dataclasses.replace(self, paused_until=Monotonic(math.inf) if until is None else until)
 
     def resumed(self) -> ModeState:
         """The state after an order to resume."""
         return dataclasses.replace(self, paused_until=None)
 
-    def without(self, loss: Loss, why: str, at: float) -> ModeState:
+    def without(self, loss: Loss, why: str, at: Monotonic) -> ModeState:
         """The state after a loss. The beginning of an earlier loss of the same thing is kept."""
         since = self.lost[loss].since if loss in self.lost else at
         return dataclasses.replace(self, lost={**self.lost, loss: Lost(since=since, why=why[:_MOST_TEXT])})
@@ -64,7 +65,7 @@ class ModeState:
             return self
         return dataclasses.replace(self, lost={k: v for k, v in self.lost.items() if k is not loss})
 
-    def mode(self, now: float) -> Mode:
+    def mode(self, now: Monotonic) -> Mode:
         """The mode's name."""
         if self.observe_only:
             return Mode.OBSERVE
@@ -72,7 +73,7 @@ class ModeState:
             return Mode.SAFE
         return Mode.PAUSED if self.paused_until is not None and now < self.paused_until else Mode.ACTIVE
 
-    def may_take(self, now: float) -> bool:
+    def may_take(self, now: Monotonic) -> bool:
         """Whether memory may be taken."""
         return self.mode(now) is Mode.ACTIVE
 
@@ -81,11 +82,11 @@ class ModeState:
         """Whether memory may be given back to short guests."""
         return not self.observe_only
 
-    def gives_back(self, now: float) -> bool:
+    def gives_back(self, now: Monotonic) -> bool:
         """Whether it has held for long enough, and gives everything back."""
         return not self.observe_only and any(now - lost.since >= HOLD_SECONDS for lost in self.lost.values())
 
-    def why_not(self, now: float) -> str | None:
+    def why_not(self, now: Monotonic) -> str | None:
         """Why no memory may be taken, for a user who waits for some; None: it may."""
         match self.mode(now):
             case Mode.OBSERVE:
@@ -97,7 +98,7 @@ class ModeState:
             case _:
                 return None
 
-    def reason(self, now: float) -> str | None:
+    def reason(self, now: Monotonic) -> str | None:
         """Why it is in its mode, where that is not obvious."""
         if self.mode(now) is not Mode.SAFE:
             return None

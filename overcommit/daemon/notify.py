@@ -31,7 +31,7 @@ class ServiceManager:
 
     def reloading(self) -> None:
         """The policy is being read again; `ready` follows."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={round(self._clock.monotonic() * _USEC)}")
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={round(float(self._clock.monotonic()) * _USEC)}")
 
     def alive(self, sentence: str) -> None:
         """A tick is complete (the watchdog's keep-alive). Only the loop may call it, at the end of a tick."""

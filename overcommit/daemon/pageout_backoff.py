@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from overcommit.model.action import Action, PageoutAction
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Outcome, Status
 
 _FRUITLESS_SHARE = 0.25
@@ -21,7 +22,7 @@ _FIRST_SECONDS, _LONGEST_SECONDS = 60.0, 1800.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Backoff:
     times: int
-    until: float
+    until: Monotonic
 
 
 class PageoutBackoff:
@@ -30,7 +31,7 @@ class PageoutBackoff:
     def __init__(self) -> None:
         self._backoffs: dict[Incarnation, _Backoff] = {}
 
-    def ended(self, outcome: Outcome, now: float) -> None:
+    def ended(self, outcome: Outcome, now: Monotonic) -> None:
         """Record the result of an action."""
         action = outcome.action
         if not isinstance(action, PageoutAction):
@@ -46,7 +47,7 @@ class PageoutBackoff:
         times = before.times + 1 if before else 1
         self._backoffs[action.domain] = _Backoff(times=times, until=now + wait)
 
-    def waits(self, action: Action, now: float) -> bool:
+    def waits(self, action: Action, now: Monotonic) -> bool:
         """Whether it is too early to try that again."""
         if not isinstance(action, PageoutAction):
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from overcommit.model.moments import Wall
 from overcommit.records.ledger import Ledger
 
 _NAME, _VERSION = "pause", 1
@@ -17,7 +18,7 @@ class Pause(NamedTuple):
     uid: int
 
 
-def keep(ledger: Ledger, pause: Pause, *, now: float) -> bool:
+def keep(ledger: Ledger, pause: Pause, *, now: Wall) -> bool:
     """Store a pause that begins ``now`` (seconds since the epoch).
 
     Returns:
@@ -35,7 +36,7 @@ def end(ledger: Ledger) -> bool:
     return ledger.keep(_NAME, json.dumps(None))
 
 
-def take_up(ledger: Ledger, *, now: float) -> Pause | None:
+def take_up(ledger: Ledger, *, now: Wall) -> Pause | None:
     """The rest of the stored pause; None: it is over, there was none, or it cannot be understood.
 
     A clock that was set back does not make it longer than it was ordered.
@@ -48,7 +49,7 @@ def take_up(ledger: Ledger, *, now: float) -> Pause | None:
         if state["version"] != _VERSION:
             return None
         uid, seconds = int(state["uid"]), state["seconds"]
-        left = None if seconds is None else float(seconds) - max(0.0, now - float(state["at"]))
+        left = None if seconds is None else float(seconds) - max(0.0, now - Wall(float(state["at"])))
     except (ValueError, TypeError, KeyError):
         return None
     return Pause(left, uid) if left is None or left > 0 else None

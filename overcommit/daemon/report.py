@@ -13,6 +13,7 @@ from overcommit.control.status import Mode, Service, status_document
 from overcommit.daemon.state import DomainState, State
 from overcommit.model.action import name_of, subject_of
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Monotonic
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import ReclaimMode
 from overcommit.plan.main_job import briefly
@@ -26,12 +27,12 @@ _UNSEEN = "has not seen the host yet"
 Domains = Mapping[Incarnation, DomainState]
 
 
-def sentence_of(state: State, domains: Domains, now: float) -> str:
+def sentence_of(state: State, domains: Domains, now: Monotonic) -> str:
     """The daemon's state in a sentence, without figures that change all the time."""
     return "; ".join(_parts(state, domains, now))
 
 
-def state_sentence(state: State, domains: Domains, now: float) -> str:
+def state_sentence(state: State, domains: Domains, now: Monotonic) -> str:
     """The same for the log, without what has its own events there (`overcommit.daemon.changes`)."""
     mode, plan = state.mode_state.mode(now), state.plan
     parts = [mode.value, *_ordered(state, mode)]
@@ -44,7 +45,7 @@ def missing_bytes(state: State) -> int:
     return _missing_bytes(state, state.plan.host) if state.plan else 0
 
 
-def _parts(state: State, domains: Domains, now: float) -> Iterator[str]:
+def _parts(state: State, domains: Domains, now: Monotonic) -> Iterator[str]:
     mode = state.mode_state.mode(now)
     reason = state.mode_state.reason(now)
     why = stopped_by(state, now) if mode is Mode.ACTIVE else None
@@ -93,7 +94,7 @@ def _missing_bytes(state: State, host: HostPlan) -> int:
     return max(0, host.reserve_bytes + promised - host.available_bytes)
 
 
-def stopped_by(state: State, now: float) -> str | None:
+def stopped_by(state: State, now: Monotonic) -> str | None:
     """What stops page-out, the daemon's mode first; None: nothing does."""
     plan = state.plan
     return state.mode_state.why_not(now) or (plan.stopped if plan else None)
@@ -119,13 +120,16 @@ def status_of(
         return None
     now, wall = clock.monotonic(), clock.now()
     mode, until = state.mode_state.mode(now), state.mode_state.paused_until
+    ends_at = None
+    if mode is Mode.PAUSED and until is not None and until < Monotonic(math.inf):
+        ends_at = wall + (until - now)
     service = Service(
         pid=os.getpid(),
         mode=mode,
         tick=state.ticks,
         sentence=sentence,
         reason=state.mode_state.reason(now),
-        until=wall + until - now if mode is Mode.PAUSED and until is not None and until < math.inf else None,
+        until=ends_at,
         stopped=stopped_by(state, now),
         ticked_at=wall,
         planned_at=state.plan.created_at if state.plan else None,

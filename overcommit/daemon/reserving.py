@@ -19,12 +19,15 @@ from overcommit.hypervisor.guest_figures import read_defined
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model import events
 from overcommit.model.facts import Definition, HostFacts, Snapshot
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Outcome
 from overcommit.plan.obstacles import obstacles_of
 from overcommit.plan.promises import Beside, Standing, Wish, more_than, promised, require_allowed, standing
 from overcommit.units import format_size
 from overcommit.wire.server import Order
 
+_NEVER = Monotonic(math.inf)
+_LONG_AGO = Monotonic(-math.inf)
 _MOST_WAITING = 8
 _PROGRESS_SECONDS = 5.0
 _LAST_SECONDS = 240.0
@@ -40,9 +43,9 @@ class _Waiting:
     order: Order
     wish: Wish
     hold_seconds: float
-    deadline: float
-    aimed_at: float = math.inf
-    told_at: float = -math.inf
+    deadline: Monotonic
+    aimed_at: Monotonic = _NEVER
+    told_at: Monotonic = _LONG_AGO
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
     lost: bool = False
 
@@ -206,7 +209,7 @@ class Reserving:
             waiting.order.progress({"sentence": sentence, "missing_bytes": missing})
         return False
 
-    def _may_still_end(self, waiting: _Waiting, now: float) -> bool:
+    def _may_still_end(self, waiting: _Waiting, now: Monotonic) -> bool:
         """Whether an action that was started for it in time is still running."""
         return now < waiting.deadline + _LAST_SECONDS and self._controller.takes_since(waiting.aimed_at)
 
@@ -254,7 +257,7 @@ class Reserving:
             }
         )
 
-    def _obstacles(self, now: float) -> list[str]:
+    def _obstacles(self, now: Monotonic) -> list[str]:
         state = self._controller.state
         plan, why_not = state.plan, state.mode_state.why_not(now)
         return [why_not] if why_not else list(obstacles_of(plan)) if plan else []
@@ -273,7 +276,7 @@ class Reserving:
 
     def _note_end(self, waiting: _Waiting, why: str) -> None:
         """Record that the request has ended. A request that was never worked on is not recorded."""
-        if waiting.aimed_at < math.inf:
+        if waiting.aimed_at < _NEVER:
             self._note_refusal(waiting, self._standing(waiting), [why])
 
     def _note_refusal(self, waiting: _Waiting, standing: Standing | None, obstacles: Sequence[str]) -> None:

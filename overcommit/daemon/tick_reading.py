@@ -14,6 +14,7 @@ from overcommit.hypervisor.guest_figures import surveyed_balloon
 from overcommit.model.facts import BalloonStats, CgroupSigns, DomainFacts
 from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.heat import Heat
+from overcommit.model.moments import Monotonic
 from overcommit.plan.cache import cache_of
 from overcommit.plan.case import used_bytes
 from overcommit.slo import Reading, SloSample
@@ -26,7 +27,7 @@ class TickReading:
     ``read_bytes`` is what its disks have read so far.
     """
 
-    at: float
+    at: Monotonic
     cgroup: CgroupSigns | None
     balloon: BalloonStats | None
     read_bytes: int | None = None

@@ -17,7 +17,7 @@ class WallClock:
 
     def jumped(self) -> str | None:
         """How it jumped since the last call, in words; None: it did not."""
-        before, self._skew = self._skew, self._clock.now() - self._clock.monotonic()
+        before, self._skew = self._skew, float(self._clock.now()) - float(self._clock.monotonic())
         if before is None or abs(self._skew - before) <= _TOLERANCE_SECONDS:
             return None
         way = "forward" if self._skew > before else "back"

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from overcommit.model.facts import HostFacts
+from overcommit.model.moments import Wall
 from overcommit.plan.swap_watch import WriteAccount, to_disk
 from overcommit.records.ledger import Ledger
 
@@ -14,7 +15,7 @@ KEEP_SECONDS = 300.0
 _NAME = "swap writes"
 
 
-def keep(ledger: Ledger, host: HostFacts, account: WriteAccount, *, now: float) -> None:
+def keep(ledger: Ledger, host: HostFacts, account: WriteAccount, *, now: Wall) -> None:
     """Store the account with what is needed to continue it. ``now`` is in seconds since the epoch."""
     state = {
         "at": now,
@@ -27,7 +28,7 @@ def keep(ledger: Ledger, host: HostFacts, account: WriteAccount, *, now: float) 
     ledger.keep(_NAME, json.dumps(state))
 
 
-def take_up(ledger: Ledger, host: HostFacts, *, now: float) -> WriteAccount | None:
+def take_up(ledger: Ledger, host: HostFacts, *, now: Wall) -> WriteAccount | None:
     """The continued account; None: none is stored that can be understood, or it is over.
 
     Within one boot, writes in between are known from the kernel's counters. After another boot the account
@@ -43,7 +44,7 @@ def take_up(ledger: Ledger, host: HostFacts, *, now: float) -> WriteAccount | No
             into_seconds=float(state["into_seconds"]),
             ahead_bytes=int(state["ahead_bytes"]),
         )
-        seconds, boot_id, before = now - float(state["at"]), state["boot_id"], state["to_disk"]
+        seconds, boot_id, before = now - Wall(float(state["at"])), state["boot_id"], state["to_disk"]
     except (ValueError, TypeError, KeyError):
         return None
     written = to_disk(host)

@@ -12,6 +12,7 @@ from overcommit.damon.trace import EVENT_BYTES, LINE_BYTES, AccessTrace, WindowA
 from overcommit.damon.tree import Intervals
 from overcommit.errors import HostError
 from overcommit.model.heat import Window
+from overcommit.model.moments import Monotonic
 from overcommit.units import MIB
 
 _SILENT_WINDOWS = 3
@@ -98,7 +99,7 @@ class TraceSource:
         self._assembler = WindowAssembler()
         self._threads: dict[int, int] = {}
         self._ready: dict[int, list[Window]] = {}
-        self._silent_until: dict[int, float] = {}
+        self._silent_until: dict[int, Monotonic] = {}
 
     @property
     def threads(self) -> tuple[int, ...]:
@@ -143,7 +144,7 @@ class TraceSource:
             self._expect(slot, now, 0.0)
         return ready
 
-    def _expect(self, slot: int, now: float, seconds: float) -> None:
+    def _expect(self, slot: int, now: Monotonic, seconds: float) -> None:
         # Tuning may double the interval with each window: after three windows it is four times as long.
         self._silent_until[slot] = now + _SILENT_WINDOWS * max(2 * seconds, 4.0)
 
@@ -159,7 +160,7 @@ class SnapshotSource:
         self._pool = pool
         self._clock = clock
         self._seconds: dict[int, float] = {}
-        self._due: dict[int, float] = {}
+        self._due: dict[int, Monotonic] = {}
 
     def begin(self, slot: int, intervals: Intervals) -> None:
         """See `AccessSource.begin`."""

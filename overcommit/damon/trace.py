@@ -17,6 +17,7 @@ from typing import NamedTuple
 from overcommit.errors import HostError, Unsupported
 from overcommit.host.kernel import Kernel
 from overcommit.model.heat import AccessRegion, Window
+from overcommit.model.moments import Monotonic
 from overcommit.units import KIB
 
 TRACING = "/sys/kernel/tracing"
@@ -88,19 +89,19 @@ class AccessTrace:
         return True
 
 
-def _instant(head: str) -> float | None:
+def _instant(head: str) -> Monotonic | None:
     """The time in the text before the event's name; None: malformed."""
     try:
         at = float(head[head.rfind(" ") :])
     except ValueError:
         return None
-    return at if math.isfinite(at) else None
+    return Monotonic(at) if math.isfinite(at) else None
 
 
 class _Seen(NamedTuple):
     """The latest complete window of a kdamond."""
 
-    ended_at: float
+    ended_at: Monotonic
     seconds: float
 
 
@@ -116,7 +117,7 @@ class WindowAssembler:
         self._regions: dict[int, list[AccessRegion]] = {}
         self._lost: set[int] = set()
 
-    def begin(self, thread: int, at: float, *, seconds: float) -> None:
+    def begin(self, thread: int, at: Monotonic, *, seconds: float) -> None:
         """Expect a kdamond's first window, which begins at ``at`` and takes about ``seconds``."""
         self._latest[thread] = _Seen(at, seconds)
         self._regions[thread] = []
@@ -175,7 +176,7 @@ class WindowAssembler:
         for incomplete in self._regions.values():
             incomplete.clear()
 
-    def _complete(self, thread: int, at: float) -> Window:
+    def _complete(self, thread: int, at: Monotonic) -> Window:
         latest = self._latest[thread]
         since = at - latest.ended_at
         seconds = min(since, latest.seconds) if thread in self._lost else since

@@ -17,19 +17,21 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NoReturn
 
+from overcommit.clock import SystemClock
 from overcommit.errors import HostError
 from overcommit.host.kernel import Advice, Kernel
 from overcommit.model.facts import Residency
+from overcommit.model.moments import Monotonic
 from overcommit.model.ranges import Range
 
 PATHS = ("/sys/kernel/mm/damon", "/sys/module/damon")
 DEADLINE_SECONDS = 60.0
 """Much longer than any command takes: the longest wait for one aggregation, or for the slowest scheme."""
 _LENGTH = struct.Struct("=Q")
+_monotonic = SystemClock().monotonic
 _MESSAGE_PART = 1 << 16
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a program that runs, or ran, at a terminal."""
@@ -142,7 +144,7 @@ class DamonWorker:
                 raise self._hung(self._hung_at)
             try:
                 _send(self._link, (what, arguments, options))
-                succeeded, result = _receive(self._link, time.monotonic() + self._deadline_seconds)
+                succeeded, result = _receive(self._link, _monotonic() + self._deadline_seconds)
             except TimeoutError:
                 self._hung_at = str(arguments[0])
                 raise self._hung(self._hung_at) from None
@@ -215,15 +217,15 @@ def _send(link: socket.socket, message: object) -> None:
     link.sendall(_LENGTH.pack(len(data)) + data)
 
 
-def _receive(link: socket.socket, deadline: float | None) -> Any:
+def _receive(link: socket.socket, deadline: Monotonic | None) -> Any:
     (length,) = _LENGTH.unpack(_exactly(link, _LENGTH.size, deadline))
     return pickle.loads(_exactly(link, length, deadline))  # noqa: S301 - from the other half of ourselves
 
 
-def _exactly(link: socket.socket, size: int, deadline: float | None) -> bytes:
+def _exactly(link: socket.socket, size: int, deadline: Monotonic | None) -> bytes:
     parts: list[bytes] = []
     while size:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        left = None if deadline is None else max(0.0, deadline - _monotonic())
         if not select.select([link], [], [], left)[0]:
             raise TimeoutError
         part = link.recv(min(size, _MESSAGE_PART))

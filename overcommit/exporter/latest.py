@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,9 +10,11 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from overcommit import __version__
+from overcommit.clock import SystemClock
 from overcommit.errors import HostError, OvercommitError
 from overcommit.exporter import catalogue
 from overcommit.exporter.families import families_of, family
+from overcommit.model.moments import Monotonic
 from overcommit.wire.client import find_daemon
 from overcommit.wire.protocol import Verb
 
@@ -36,6 +37,9 @@ def ask_daemon() -> Mapping[str, Any]:
     return daemon.ask(Verb.STATUS, seconds=_ANSWER_SECONDS)
 
 
+_monotonic = SystemClock().monotonic
+
+
 class Latest(Collector):
     """Asks overcommitd in a separate thread, and keeps the answer.
 
@@ -48,7 +52,7 @@ class Latest(Collector):
         *,
         most_domains: int,
         say: Callable[[str], None] = lambda _sentence: None,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], Monotonic] = _monotonic,
     ) -> None:
         self._ask = ask
         self._most_domains = most_domains
@@ -60,7 +64,7 @@ class Latest(Collector):
         self._failures = 0
         self._why: str | None = None
         self._families: list[Metric] = []
-        self._known_at: float | None = None
+        self._known_at: Monotonic | None = None
 
     def refresh(self, seconds: float) -> bool:
         """Get a new answer, if that takes at most ``seconds``.

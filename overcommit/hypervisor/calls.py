@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 
 from overcommit.clock import Clock
 from overcommit.errors import HostError
+from overcommit.model.moments import Monotonic
 
 _T = TypeVar("_T")
 _HINT = "QEMU or libvirtd hangs; see virsh domcontrol DOMAIN, and the domain's log in /var/log/libvirt/qemu"
@@ -43,7 +44,7 @@ class Calls:
         self._clock = clock
         self._most = most
         self._lock = threading.Lock()
-        self._begun: dict[str, float] = {}
+        self._begun: dict[str, Monotonic] = {}
         self._idle: list[_Worker] = []
         self._closed = False
 

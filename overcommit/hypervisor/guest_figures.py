@@ -16,6 +16,7 @@ from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.port import Hypervisor
 from overcommit.model.blocks import VirtioMemDevice
 from overcommit.model.facts import BalloonStats, Definition, Gap
+from overcommit.model.moments import Wall
 from overcommit.units import format_size
 
 STATISTICS = "guest statistics"
@@ -44,7 +45,7 @@ class CheckedDefinition(NamedTuple):
     gaps: tuple[Gap, ...]
 
 
-def read_balloon(hypervisor: Hypervisor, uuid: str, *, now: float, most_bytes: int) -> BalloonStats:
+def read_balloon(hypervisor: Hypervisor, uuid: str, *, now: Wall, most_bytes: int) -> BalloonStats:
     """The balloon of a guest that was promised at most ``most_bytes``. See `Hypervisor.balloon`.
 
     An implausible figure is None, and named in ``doubts``.

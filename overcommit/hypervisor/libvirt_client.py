@@ -22,6 +22,7 @@ from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, res
 from overcommit.hypervisor.events import Notify, subscribe
 from overcommit.hypervisor.port import DefinedDomain, ListedDomain, Surveyed
 from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
+from overcommit.model.moments import Wall
 from overcommit.units import KIB
 
 CALL_DEADLINE_SECONDS = 10.0
@@ -96,7 +97,7 @@ def run_directory(uri: str) -> Path:
     return Path("/run/libvirt/qemu")
 
 
-def _balloon_of(values: Mapping[str, int], now: float) -> BalloonStats:
+def _balloon_of(values: Mapping[str, int], now: Wall) -> BalloonStats:
     """The statistics of a virDomainMemoryStats. ``last_update`` is host time, so a guest cannot fake it."""
 
     def size(key: str) -> int | None:
@@ -105,7 +106,7 @@ def _balloon_of(values: Mapping[str, int], now: float) -> BalloonStats:
     updated = values.get("last_update", 0)
     return BalloonStats(
         actual_bytes=values["actual"] * KIB,
-        age_seconds=max(0.0, now - updated) if updated else None,
+        age_seconds=max(0.0, now - Wall(updated)) if updated else None,
         usable_bytes=size("usable"),
         unused_bytes=size("unused"),
         total_bytes=size("available"),
@@ -217,7 +218,7 @@ class LibvirtClient:
         """See `Hypervisor.domains`."""
         return tuple(sorted(self._bounded("list domains", self._list_active)))
 
-    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+    def survey(self, *, now: Wall) -> tuple[Surveyed, ...]:
         """See `Hypervisor.survey`. One that hangs with a QEMU is abandoned; the next leaves that QEMU out."""
         waiting = [subject for subject in SURVEYS if self.waiting_seconds(subject) is not None]
         subject = next((subject for subject in SURVEYS if subject not in waiting), SURVEYS[0])
@@ -299,7 +300,7 @@ class LibvirtClient:
             return None
         return _JOBS.get(job.get("operation", 0), "a libvirt job")
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
         """See `Hypervisor.balloon`."""
         values = self._on_domain(uuid, "read its balloon", lambda d: d.memoryStats())
 
@@ -349,7 +350,7 @@ class LibvirtClient:
             lambda: definition_of(self._libvirt, look_up, secrets=secrets, transient=transient),
         )
 
-    def _surveyed_of(self, told: DomainStats, now: float) -> Surveyed:
+    def _surveyed_of(self, told: DomainStats, now: Wall) -> Surveyed:
         pid_file, maximum = self._pid_file(told.name), told.maximum_kib * KIB
         return Surveyed(
             ListedDomain(told.name, told.uuid, told.state, pid_file, maximum),

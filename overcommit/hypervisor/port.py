@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from overcommit.model.facts import BalloonStats, RunState
+from overcommit.model.moments import Wall
 
 
 class ListedDomain(NamedTuple):
@@ -50,7 +51,7 @@ class Hypervisor(Protocol):
         """The active domains, sorted by name."""
         ...
 
-    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+    def survey(self, *, now: Wall) -> tuple[Surveyed, ...]:
         """The active domains with their guests' statistics, sorted by name: one call for all domains."""
         ...
 
@@ -70,7 +71,7 @@ class Hypervisor(Protocol):
         """What the domain is busy with (a migration, a save, a hang of its monitor); None: nothing."""
         ...
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
         """The balloon's size and the guest's statistics; ``now`` is host time since the epoch."""
         ...
 

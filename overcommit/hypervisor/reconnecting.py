@@ -18,6 +18,7 @@ from overcommit.hypervisor.events import EventLoop, Notify
 from overcommit.hypervisor.libvirt_client import LIBVIRTD, SURVEYS, LibvirtClient, binding, run_directory
 from overcommit.hypervisor.port import ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, RunState
+from overcommit.model.moments import Monotonic, Wall
 
 DEADLINE_SECONDS = 5.0
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
@@ -64,7 +65,7 @@ class ReconnectingLibvirt:
         self._control: LibvirtClient | None = None
         self._for_monitors: list[LibvirtClient] = []
         self._pause_seconds = _SHORTEST_PAUSE_SECONDS
-        self._next_attempt_at = 0.0
+        self._next_attempt_at = Monotonic(0.0)
         self._why = ""
 
     def describe(self) -> str:
@@ -75,7 +76,7 @@ class ReconnectingLibvirt:
         """See `Hypervisor.domains`."""
         return self._ask(lambda client: client.domains())
 
-    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+    def survey(self, *, now: Wall) -> tuple[Surveyed, ...]:
         """See `Hypervisor.survey`.
 
         A survey that hangs with a QEMU is tried once more, which leaves that QEMU out.
@@ -107,7 +108,7 @@ class ReconnectingLibvirt:
         """See `Hypervisor.defined`."""
         return self._ask(lambda client: client.defined(name))
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
         """See `Hypervisor.balloon`."""
         return self._ask_about(uuid, lambda client: client.balloon(uuid, now=now))
 
@@ -157,7 +158,7 @@ class ReconnectingLibvirt:
                 self._require_life(control)
             raise
 
-    def _survey(self, now: float) -> tuple[Surveyed, ...]:
+    def _survey(self, now: Wall) -> tuple[Surveyed, ...]:
         control = self._reached()
         client = self._for_monitor_of(None)
         before = self._hanging_surveys(client)

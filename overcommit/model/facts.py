@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
 from overcommit.model.blocks import MemoryFacts, Part, VirtioMemDevice, storage_bytes
+from overcommit.model.moments import Wall
 from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.ranges import Range, total_size
 from overcommit.model.swap import SwapArea, SwapTraffic
@@ -381,7 +382,7 @@ class HostFacts:
 class Snapshot:
     """Host and domains at ``taken_at`` (seconds since the epoch)."""
 
-    taken_at: float
+    taken_at: Wall
     host: HostFacts
     domains: tuple[DomainFacts, ...]
     gaps: tuple[Gap, ...] = ()

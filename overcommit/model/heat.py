@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from overcommit.model.moments import Monotonic
 from overcommit.units import PAGE_SIZE
 
 SAMPLES = 20
@@ -25,7 +26,7 @@ class AccessRegion(NamedTuple):
 class Window(NamedTuple):
     """The regions of a monitor over the ``seconds`` before ``ended_at`` (monotonic)."""
 
-    ended_at: float
+    ended_at: Monotonic
     seconds: float
     regions: tuple[AccessRegion, ...]
 
@@ -39,7 +40,7 @@ class IdleSpan(NamedTuple):
 
     start: int
     end: int
-    accessed_at: float
+    accessed_at: Monotonic
     recent: int
 
 
@@ -51,8 +52,8 @@ class IdleMap:
     without a window moves ``began_at`` forward, as if the watch began later.
     """
 
-    began_at: float
-    updated_at: float
+    began_at: Monotonic
+    updated_at: Monotonic
     snapshots: int
     spans: tuple[IdleSpan, ...]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from overcommit.model.action import KsmAction, name_of, subject_of
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Fault, Outcome, Status
 
 RESTORE = "restore"
@@ -28,7 +29,7 @@ class Event:
     or device was left; None: not measured.
     """
 
-    at: float
+    at: Wall
     boot_id: str
     run: str
     kind: str
@@ -51,7 +52,7 @@ class Event:
 
 
 def event_of(
-    outcome: Outcome, *, at: float, boot_id: str, run: str, generation: int, policy_digest: str
+    outcome: Outcome, *, at: Wall, boot_id: str, run: str, generation: int, policy_digest: str
 ) -> Event:
     """The event of an action's end.
 

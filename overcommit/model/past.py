@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Wall
 from overcommit.model.part import MemoryPart
 from overcommit.model.policy import Actuator
 
@@ -21,7 +22,7 @@ class Reservation:
     id: int
     purpose: str | None
     size_bytes: int
-    expires_at: float
+    expires_at: Wall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Quarantine:
     domain: Incarnation
     actuator: Actuator
     reason: str
-    until: float
+    until: Wall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Cooldown:
 
     domain: Incarnation
     freed_bytes: int
-    ended_at: float
+    ended_at: Wall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from overcommit.model.action import (
 from overcommit.model.budget import HostBudget
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import IdleBucket
+from overcommit.model.moments import Wall
 from overcommit.model.policy import Actuator, GuestHelp
 
 
@@ -191,8 +192,8 @@ class Plan:
     QEMU's addresses, and cannot be applied.
     """
 
-    created_at: float
-    expires_at: float
+    created_at: Wall
+    expires_at: Wall
     policy_source: str
     policy_digest: str
     host: HostPlan

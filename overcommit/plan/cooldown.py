@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from overcommit.model.facts import Incarnation
 from overcommit.model.history import Event
+from overcommit.model.moments import Wall
 from overcommit.model.past import Cooldown
 from overcommit.model.policy import Actuator
 
@@ -20,16 +21,16 @@ EVENTS = (Actuator.PAGEOUT.value,)
 """The kinds of events that start a cooldown."""
 
 
-def cooldowns(events: Iterable[Event], now: float) -> tuple[Cooldown, ...]:
+def cooldowns(events: Iterable[Event], now: Wall) -> tuple[Cooldown, ...]:
     """The cooldowns at ``now``, from this boot's `EVENTS` of the last `COOLDOWN_SECONDS`, in any order.
 
     Several page-outs of one domain are added. An event after ``now`` was written before the clock was set
     back; its age is not known.
     """
-    latest: dict[Incarnation, tuple[int, float]] = {}
+    latest: dict[Incarnation, tuple[int, Wall]] = {}
     for event in events:
         if event.kind in EVENTS and event.domain is not None and 0 <= now - event.at < COOLDOWN_SECONDS:
-            freed, at = latest.get(event.domain, (0, 0.0))
+            freed, at = latest.get(event.domain, (0, event.at))
             latest[event.domain] = (freed + max(0, event.freed_bytes or 0), max(at, event.at))
     return tuple(
         Cooldown(domain=domain, freed_bytes=freed, ended_at=at)

@@ -36,6 +36,7 @@ from overcommit.model.action import (
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import Gap, Incarnation
 from overcommit.model.heat import ColdPiece, IdleBucket
+from overcommit.model.moments import Wall
 from overcommit.model.plan import (
     CachePlan,
     Cause,
@@ -257,8 +258,8 @@ def _action_to_json(action: Action) -> dict[str, Any]:
 
 def _from_document(document: dict[str, Any]) -> Plan:
     return Plan(
-        created_at=float(document["created_at"]),
-        expires_at=float(document["expires_at"]),
+        created_at=Wall(float(document["created_at"])),
+        expires_at=Wall(float(document["expires_at"])),
         policy_source=document["policy"]["source"],
         policy_digest=document["policy"]["digest"],
         host=HostPlan(

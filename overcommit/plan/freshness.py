@@ -19,6 +19,7 @@ from overcommit.model.action import (
     name_of,
 )
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
+from overcommit.model.moments import Wall
 from overcommit.model.part import MemoryPart
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import DomainPlan, Plan, refusal
@@ -117,7 +118,7 @@ def _out_of_date(plan: Plan, now: Snapshot, policy: Policy) -> str | None:
     return None
 
 
-def _barred(action: DomainAction, domain: DomainFacts, now: float, past: Past) -> list[str]:
+def _barred(action: DomainAction, domain: DomainFacts, now: Wall, past: Past) -> list[str]:
     """Reasons in the domain's past since the plan. They do not bar giving memory back."""
     veto = quarantined(domain, now, past).get(kind_of(action))
     return [f"the {name_of(action)} of domain {domain.name} is {veto.reason}"] if veto else []

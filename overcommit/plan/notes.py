@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from overcommit.model.action import Action, DemotionAction, PageoutAction, frees
 from overcommit.model.facts import MIGRATION_AWAY, DomainFacts, HostFacts, Snapshot
 from overcommit.model.heat import Heat
+from overcommit.model.moments import Wall
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.plan.arbiter import Candidate
@@ -158,7 +159,7 @@ def _least(case: Case) -> int:
     return worthwhile(case.bounds.ceiling_bytes)
 
 
-def _cooldown_notes(candidate: Candidate, now: float) -> Iterator[str]:
+def _cooldown_notes(candidate: Candidate, now: Wall) -> Iterator[str]:
     """A page-out that is not made because the last one is recent."""
     case, last = candidate.case, candidate.case.cooldown
     if last is None or case.heat is None or any(isinstance(a, PageoutAction) for a in candidate.offers):

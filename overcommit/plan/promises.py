@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from overcommit.errors import Refused
 from overcommit.model.facts import Definition, DomainFacts, Snapshot
+from overcommit.model.moments import Wall
 from overcommit.model.past import Past, Reservation
 from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy, ReclaimMode
@@ -74,7 +75,7 @@ def standing(wish: Wish, host: HostPlan, snapshot: Snapshot, beside: Beside = NO
     """Whether a request can be met on a host whose ``reserved_bytes`` are reserved for others."""
     held = [d.residency.resident_bytes for d in snapshot.domains if d.name == wish.purpose and d.residency]
     size = max(0, wish.size_bytes - sum(held))
-    wanted = Reservation(id=0, purpose=None, size_bytes=size, expires_at=math.inf)
+    wanted = Reservation(id=0, purpose=None, size_bytes=size, expires_at=Wall(math.inf))
     denied = _denied(wish, size, snapshot, beside)
     refusal = None
     try:
@@ -115,7 +116,7 @@ def require_allowed(policy: Policy) -> None:
         )
 
 
-def promised(reservations: Iterable[Reservation], domains: Iterable[DomainFacts], *, now: float) -> int:
+def promised(reservations: Iterable[Reservation], domains: Iterable[DomainFacts], *, now: Wall) -> int:
     """Bytes that are reserved at ``now`` (seconds since the epoch), and not taken yet."""
     held = {d.name: d.residency.resident_bytes for d in domains if d.residency}
     return sum(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from overcommit.model.facts import Incarnation
 from overcommit.model.history import RELEASE, Event
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Fault, Status
 from overcommit.model.past import Quarantine
 from overcommit.model.policy import Actuator
@@ -28,7 +29,7 @@ _MOST_GROWTH = 16
 """The most doublings. By then the quarantine is longer than the longest allowed."""
 
 
-def quarantines(events: Iterable[Event], now: float) -> tuple[Quarantine, ...]:
+def quarantines(events: Iterable[Event], now: Wall) -> tuple[Quarantine, ...]:
     """The quarantines at ``now``, from this boot's `EVENTS` of the last `ACCOUNT_SECONDS`, newest first.
 
     An event after ``now`` was written before the clock was set back. It is left out, because its age is not
@@ -52,7 +53,7 @@ def quarantines(events: Iterable[Event], now: float) -> tuple[Quarantine, ...]:
     return tuple(quarantine for quarantine in found if quarantine.until > now)
 
 
-def _longest(incarnation: Incarnation, meant: Actuator, failures: Sequence[Event], now: float) -> Quarantine:
+def _longest(incarnation: Incarnation, meant: Actuator, failures: Sequence[Event], now: Wall) -> Quarantine:
     """The quarantine after these failures.
 
     After pressure in the guest it is shorter than after a faulty balloon.

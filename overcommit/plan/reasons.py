@@ -12,6 +12,7 @@ from overcommit.model.action import BalloonAction, ReportingAction, VirtioMemAct
 from overcommit.model.facts import HostFacts
 from overcommit.model.guest_reserve import guest_reserve
 from overcommit.model.heat import Heat
+from overcommit.model.moments import Wall
 from overcommit.model.plan import Cause, Reason
 from overcommit.model.policy import Actuator, ReclaimMode
 from overcommit.plan.arbiter import Candidate, within_step
@@ -66,7 +67,7 @@ class Sharing(NamedTuple):
     """How a plan shared out what it takes: the mode, and how much the host is short."""
 
     host: HostFacts
-    taken_at: float
+    taken_at: Wall
     reclaim: ReclaimMode
     short_bytes: int
     emergency: bool

@@ -12,7 +12,7 @@ import functools
 import math
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 
 MOST = (1 << 63) - 1
 """The largest count, size or time, as in the kernel's figures."""
@@ -25,6 +25,8 @@ def flaws(value: Any, declared: Any, at: str) -> Iterator[str]:
 
     Whole numbers are 0 to `MOST`, others finite and not negative, texts at most `LONGEST` characters.
     """
+    if isinstance(declared, NewType):
+        declared = declared.__supertype__
     origin, inside = get_origin(declared), get_args(declared)
     if origin in {Union, types.UnionType}:
         if all(any(flaws(value, each, at)) for each in inside):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from overcommit.display import command, display_name
 from overcommit.model.facts import DomainFacts
+from overcommit.model.moments import Wall
 from overcommit.model.part import parts_of
 from overcommit.model.past import Left, Past
 from overcommit.model.plan import Drift, Verdict, refusal
@@ -59,7 +60,7 @@ def _moved(domain: DomainFacts, past: Past) -> Iterator[tuple[Left, int]]:
             yield left, found
 
 
-def quarantined(domain: DomainFacts, now: float, past: Past) -> dict[Actuator, Verdict]:
+def quarantined(domain: DomainFacts, now: Wall, past: Past) -> dict[Actuator, Verdict]:
     """The actuators in quarantine, with which nothing is taken. Giving memory back is allowed."""
     return {
         quarantine.actuator: refusal(

@@ -11,9 +11,9 @@ import pickle
 import select
 import signal
 import sys
-import time
 from pathlib import Path
 
+from overcommit.clock import SystemClock
 from overcommit.errors import PolicyError, UsageError
 from overcommit.model.policy import Policy
 
@@ -21,6 +21,7 @@ DEADLINE_SECONDS = 120.0
 """A host that is short of CPU needs long for it, and only the start of the daemon waits."""
 _READER = "overcommit.policy.reader"
 _AT_ONCE = 1 << 16
+_monotonic = SystemClock().monotonic
 
 
 class Reader:
@@ -33,7 +34,7 @@ class Reader:
             UsageError: the host cannot start a process.
         """
         self._parts: list[bytes] = []
-        self._deadline = time.monotonic() + DEADLINE_SECONDS
+        self._deadline = _monotonic() + DEADLINE_SECONDS
         self._pipe, theirs = os.pipe2(os.O_CLOEXEC)
         try:
             self._pid = os.posix_spawn(
@@ -62,7 +63,7 @@ class Reader:
             UsageError: a file cannot be read, or the process gave no answer.
             PolicyError: it is not a valid policy.
         """
-        while not self._read(max(0.0, self._deadline - time.monotonic())):
+        while not self._read(max(0.0, self._deadline - _monotonic())):
             pass
         self.close()
         try:
@@ -93,4 +94,4 @@ class Reader:
             if not part:
                 return True
             self._parts.append(part)
-        return time.monotonic() >= self._deadline
+        return _monotonic() >= self._deadline

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Wall
 from overcommit.model.part import MemoryPart
 from overcommit.model.ranges import Range
 from overcommit.records.checks import require_right
@@ -178,7 +179,7 @@ class GenerationSummary:
 
     number: int
     command: str
-    started_at: float
+    started_at: Wall
     boot_id: str
     outstanding: int
 

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from overcommit.errors import JournalFailed, Refused
+from overcommit.model.moments import Wall
 from overcommit.model.part import MemoryPart
 from overcommit.records.contents import NOT_ON_DISK, Content, content_of
 from overcommit.records.controller_lock import ControllerLock
@@ -126,7 +127,7 @@ class Generation:
         """
         self._journal.settle(entry)
 
-    def roll(self, *, now: float) -> None:
+    def roll(self, *, now: Wall) -> None:
         """Continue in a new file, with the next number, when this one is long.
 
         Outstanding entries stay where they are. Call it while no action runs, because an action is recorded
@@ -211,7 +212,7 @@ class Journal:
         """See `ControllerLock.holder`."""
         return self._lock.holder()
 
-    def begin(self, command: str, *, boot_id: str, started_at: float) -> Generation:
+    def begin(self, command: str, *, boot_id: str, started_at: Wall) -> Generation:
         """Open the next generation, and delete old ones with nothing to undo.
 
         Raises:

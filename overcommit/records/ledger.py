@@ -19,9 +19,11 @@ from typing import Any, TypeVar
 from overcommit.errors import HostError
 from overcommit.model.facts import Incarnation
 from overcommit.model.history import RESTORE, Event
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Fault, Status
 from overcommit.model.past import Reservation
 
+_EVER = Wall(0.0)
 _FILE = "history.db"
 _SCHEMA_VERSION = 2
 _KEEP_SECONDS = 90 * 86400.0
@@ -99,7 +101,7 @@ class Ledger:
         self._change(lambda connection: _add(connection, event))
 
     def grant(
-        self, size_bytes: int, purpose: str | None, *, now: float, expires_at: float, boot_id: str
+        self, size_bytes: int, purpose: str | None, *, now: Wall, expires_at: Wall, boot_id: str
     ) -> Reservation:
         """Store a reservation until ``expires_at``. Reservations that have ended are deleted.
 
@@ -127,7 +129,7 @@ class Ledger:
         """
         self._change(lambda c: c.execute("DELETE FROM reservations WHERE id = ?", (reservation.id,)))
 
-    def reservations(self, *, now: float, boot_id: str) -> tuple[Reservation, ...]:
+    def reservations(self, *, now: Wall, boot_id: str) -> tuple[Reservation, ...]:
         """The reservations in force, oldest first. Those of another boot ended with it."""
         return self._query(
             "SELECT id, purpose, size_bytes, expires_at FROM reservations "
@@ -142,7 +144,7 @@ class Ledger:
         boot_id: str | None = None,
         about: Sequence[str] = (),
         kinds: Sequence[str] = (),
-        since: float = 0.0,
+        since: Wall = _EVER,
         most: int | None = None,
     ) -> tuple[Event, ...]:
         """The newest events in the order in which they happened. A restore concerns every domain."""
@@ -161,7 +163,7 @@ class Ledger:
         )
         return tuple(reversed(newest))
 
-    def faults(self, *, boot_id: str, kinds: Sequence[str], since: float, until: float) -> tuple[Event, ...]:
+    def faults(self, *, boot_id: str, kinds: Sequence[str], since: Wall, until: Wall) -> tuple[Event, ...]:
         """The events of these kinds that have a fault, and the latest done one of each kind and incarnation.
 
         In the order in which they happened.

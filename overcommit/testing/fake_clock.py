@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from overcommit.model.moments import Monotonic, Wall
 from overcommit.testing.fake_host import FakeHost
 
 _EPOCH = 1_800_000_000.0
@@ -13,13 +14,13 @@ class FakeClock:
     def __init__(self, host: FakeHost) -> None:
         self._host = host
 
-    def now(self) -> float:
+    def now(self) -> Wall:
         """See `Clock.now`."""
-        return _EPOCH + self._host.uptime + self._host.clock_ahead_seconds
+        return Wall(_EPOCH + self._host.uptime + self._host.clock_ahead_seconds)
 
-    def monotonic(self) -> float:
+    def monotonic(self) -> Monotonic:
         """See `Clock.monotonic`."""
-        return self._host.uptime
+        return Monotonic(self._host.uptime)
 
     def wait(self, seconds: float) -> None:
         """See `Clock.wait`."""

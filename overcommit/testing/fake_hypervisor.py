@@ -11,6 +11,7 @@ from overcommit.errors import Gone, HostError
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element
 from overcommit.hypervisor.port import DefinedDomain, ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, RunState
+from overcommit.model.moments import Wall
 from overcommit.testing.fake_host import (
     DEVICE_BLOCK_BYTES,
     STATISTICS_PERIOD_SECONDS,
@@ -53,7 +54,7 @@ class FakeHypervisor:
             )
         )
 
-    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+    def survey(self, *, now: Wall) -> tuple[Surveyed, ...]:
         """See `Hypervisor.survey`."""
         guests = {guest.uuid: guest for guest in self._host.guests}
 
@@ -124,7 +125,7 @@ class FakeHypervisor:
         guest = self._find(uuid)
         return "a broken monitor" if guest.behaviour is Behaviour.HUNG else guest.busy_with
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:  # noqa: ARG002 - the port's signature
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:  # noqa: ARG002 - the port's signature
         """See `Hypervisor.balloon`."""
         guest = self._answering(uuid)
         said = guest.says_balloon_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from overcommit.clock import Clock
 from overcommit.daemon.wakes import Pending
+from overcommit.model.moments import Monotonic
 from overcommit.model.wake import Wake, WakeKind
 
 
@@ -13,7 +14,7 @@ class FakeWakes:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._pending = Pending()
-        self._coming: list[tuple[float, Wake]] = []
+        self._coming: list[tuple[Monotonic, Wake]] = []
 
     def wait(self, seconds: float) -> tuple[Wake, ...]:
         """See `Wakes.wait`. A wake by a fake host meanwhile ends it too, within a second."""
@@ -31,7 +32,7 @@ class FakeWakes:
         """See `Wakes.poke`."""
         self.put(Wake(kind=WakeKind.POKE))
 
-    def arrange(self, wake: Wake, *, at: float) -> None:
+    def arrange(self, wake: Wake, *, at: Monotonic) -> None:
         """Let a wake come at a time of `Clock.monotonic`."""
         self._coming.append((at, wake))
 

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from overcommit.model.moments import Monotonic
+
 MOST_OF_ONE_USER = 4
 MOST_CONNECTIONS = 32
 """Connections of the group; as many of users who may only read; and as many of root."""
@@ -30,7 +32,7 @@ class Holder(Protocol):
         ...
 
     @property
-    def since(self) -> float:
+    def since(self) -> Monotonic:
         """When it came, in monotonic seconds."""
         ...
 
@@ -47,7 +49,7 @@ class Full(Exception):
     """There is no place, and no client can be replaced."""
 
 
-def make_room(uid: int, seated: Sequence[_H], now: float, *, of_root: bool) -> _H | None:
+def make_room(uid: int, seated: Sequence[_H], now: Monotonic, *, of_root: bool) -> _H | None:
     """The client among those ``seated`` that must leave for one more of this user; None: there is room.
 
     Raises:
@@ -73,9 +75,9 @@ class Rate:
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._per_second, self._burst = per_second, burst
-        self._left, self._at = float(burst), 0.0
+        self._left, self._at = float(burst), Monotonic(0.0)
 
-    def take(self, now: float) -> bool:
+    def take(self, now: Monotonic) -> bool:
         """Whether one more may come now. If so, it is counted."""
         self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._per_second)
         self._at = now
@@ -92,7 +94,7 @@ class Rates:
         self._per_second, self._burst = per_second, burst
         self._of: dict[int, Rate] = {}
 
-    def take(self, uid: int, now: float) -> bool:
+    def take(self, uid: int, now: Monotonic) -> bool:
         """Whether one more of this user may come now. If so, it is counted."""
         rate = self._of.pop(uid, None) or Rate(self._per_second, self._burst)
         self._of[uid] = rate  # at the end: who came longest ago is forgotten first

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from overcommit.errors import Refused
+from overcommit.model.moments import Monotonic
 from overcommit.wire.peers import Peer
 from overcommit.wire.protocol import Reply, ReplyKind, Request, Verb, document_line, failure
 
@@ -63,11 +64,11 @@ class Client:
         "unsent",
     )
 
-    def __init__(self, connection: socket.socket, peer: Peer, now: float, patience: float) -> None:
+    def __init__(self, connection: socket.socket, peer: Peer, now: Monotonic, patience: float) -> None:
         self.connection = connection
         self.peer = peer
         self.since = now
-        self.deadline: float | None = now + patience
+        self.deadline: Monotonic | None = now + patience
         self.received: bytearray | None = bytearray()
         """Of its request; None once that is whole."""
         self.reading = True

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from overcommit.errors import Conflict, HostError
+from overcommit.model.moments import Monotonic
 from overcommit.wire.peers import peer_of
 
 DEFAULT_DIRECTORY = Path("/run/overcommit")
@@ -39,7 +40,7 @@ class Door:
         self._path = path
         self.listener = _listen(path, mode)
         self._inode = path.stat().st_ino
-        self.deaf_until: float | None = None
+        self.deaf_until: Monotonic | None = None
 
     def fileno(self) -> int:
         """The descriptor to wait on."""

@@ -15,12 +15,13 @@ import os
 import selectors
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from overcommit.clock import SystemClock
 from overcommit.errors import UsageError
+from overcommit.model.moments import Monotonic
 from overcommit.wire.admission import Full, Rate, Rates, make_room
 from overcommit.wire.clients import TOO_MANY, Client, Document, Order, PublishedDocuments, turn_away
 from overcommit.wire.listening import Door, path_for_root
@@ -47,12 +48,11 @@ _MOST_UNSENT = 32
 """Lines of progress that wait to be sent. More are dropped."""
 _PART = 1 << 16
 _DEAF_SECONDS, _PACE_SECONDS = 1.0, 0.05
-"""How long no connection is accepted, if one cannot be made (for example without descriptors), and if too
-many come.
-"""
+"""How long no connection is accepted: if one cannot be made (no descriptors are left), if too many come."""
 _REST_SECONDS = 1.0
 _QUIET_SECONDS = 60.0
 """The time between two log messages, so that a client cannot fill the log."""
+_clock = SystemClock()
 _STOPPING = failure("overcommitd is stopping", "systemctl start overcommitd")
 
 
@@ -82,7 +82,7 @@ class ControlServer:
         self._group = group
         self._wake = wake
         self._say = say
-        self._quiet_until = 0.0
+        self._quiet_until = Monotonic(0.0)
         self._credentials = credentials
         self._patience = patience_seconds
         self._shelf = PublishedDocuments()
@@ -93,7 +93,7 @@ class ControlServer:
         self._closing = False
         self._pace = Rate(MOST_A_SECOND, MOST_AT_ONCE)
         self._rates = Rates(MOST_OF_ONE_A_SECOND, MOST_OF_ONE_AT_ONCE)
-        self._rung_at: float | None = None
+        self._rung_at: Monotonic | None = None
         # Who may do what is decided by credentials; root has a queue of its own.
         self._door = Door(path, 0o666)
         try:
@@ -122,7 +122,7 @@ class ControlServer:
                 self._thread = self._started()
             except RuntimeError as error:  # no thread can be had
                 return f"its thread ended: {error}"
-        now = time.monotonic()
+        now = _clock.monotonic()
         if self._rung_at is None:
             self._rung_at = now
             self._ring()
@@ -179,7 +179,7 @@ class ControlServer:
                 self._complain(f"the control socket starts again: {type(error).__name__}: {error}")
                 if self._closing:
                     return
-                time.sleep(_REST_SECONDS)
+                _clock.wait(_REST_SECONDS)
 
     def _begin(self) -> None:
         """Start without clients, whatever happened before."""
@@ -219,7 +219,7 @@ class ControlServer:
         for door in self._doors:  # root first, and after those who have left made room
             if door in knocked:
                 self._accept(door)
-        now = time.monotonic()
+        now = _clock.monotonic()
         for client in [c for c in self._clients if c.deadline is not None and c.deadline <= now]:
             self._drop(client)
         for door in self._doors:
@@ -230,10 +230,10 @@ class ControlServer:
     def _longest_wait(self) -> float | None:
         ends = [client.deadline for client in self._clients if client.deadline is not None]
         ends += [door.deaf_until for door in self._doors if door.deaf_until is not None]
-        return max(0.0, min(ends) - time.monotonic()) if ends else None
+        return max(0.0, min(ends) - _clock.monotonic()) if ends else None
 
     def _accept(self, door: Door) -> None:
-        now = time.monotonic()
+        now = _clock.monotonic()
         while door is not self._door or self._pace.take(now):
             try:
                 connection, _ = door.listener.accept()
@@ -248,14 +248,14 @@ class ControlServer:
             except OSError:
                 connection.close()
                 continue
-            self._admit(connection, peer, time.monotonic())
+            self._admit(connection, peer, _clock.monotonic())
         self._be_deaf(door, _PACE_SECONDS)
 
     def _be_deaf(self, door: Door, seconds: float) -> None:
         self._selector.unregister(door)
-        door.deaf_until = time.monotonic() + seconds
+        door.deaf_until = _clock.monotonic() + seconds
 
-    def _admit(self, connection: socket.socket, peer: Peer, now: float) -> None:
+    def _admit(self, connection: socket.socket, peer: Peer, now: Monotonic) -> None:
         """Serve the client, or refuse it, which costs almost nothing."""
         rank = peer.rank(self._group)
         seated = [client for client in self._clients if client.peer.rank(self._group) is rank]
@@ -284,7 +284,7 @@ class ControlServer:
             self._drop(client)
 
     def _complain(self, sentence: str) -> None:
-        if (now := time.monotonic()) >= self._quiet_until:
+        if (now := _clock.monotonic()) >= self._quiet_until:
             self._quiet_until = now + _QUIET_SECONDS
             self._say(sentence)
 
@@ -360,7 +360,7 @@ class ControlServer:
         client.unsent.append(memoryview(line))
         if final:
             client.ending = True
-            client.deadline = time.monotonic() + self._patience
+            client.deadline = _clock.monotonic() + self._patience
         self._flush(client)
 
     def _flush(self, client: Client) -> None:

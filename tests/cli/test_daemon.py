@@ -23,6 +23,7 @@ from overcommit.control.status import Mode, Service, Standing, status_document
 from overcommit.errors import HostError
 from overcommit.model.action import PageoutAction
 from overcommit.model.heat import ColdPiece
+from overcommit.model.moments import Wall
 from overcommit.model.past import Past, Quarantine, Reservation
 from overcommit.model.policy import Actuator, PageoutActor
 from overcommit.observe.facts import observe
@@ -91,10 +92,11 @@ class Daemon:
             ),
         )
         boot_id = self.snapshot.host.boot_id
+        at = Wall(0)
         generations = (
-            GenerationSummary(number=5, command="apply", started_at=0, boot_id="the last", outstanding=1),
-            GenerationSummary(number=6, command="plan", started_at=0, boot_id=boot_id, outstanding=0),
-            GenerationSummary(number=7, command="overcommitd", started_at=0, boot_id=boot_id, outstanding=2),
+            GenerationSummary(number=5, command="apply", started_at=at, boot_id="the last", outstanding=1),
+            GenerationSummary(number=6, command="plan", started_at=at, boot_id=boot_id, outstanding=0),
+            GenerationSummary(number=7, command="overcommitd", started_at=at, boot_id=boot_id, outstanding=2),
         )
         seen = status_document(
             self.snapshot,

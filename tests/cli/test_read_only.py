@@ -15,6 +15,7 @@ from overcommit.errors import HostError
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import BalloonStats
+from overcommit.model.moments import Wall
 from overcommit.records.journal import Journal, PoolClaimed
 from overcommit.testing import FakeAgent, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
@@ -36,7 +37,7 @@ class NoDomains:
     def busy_with(self, uuid: str) -> str | None:
         raise AssertionError(uuid)
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
         raise AssertionError(f"{uuid} {now}")
 
     def set_balloon(self, uuid: str, size_bytes: int) -> None:
@@ -402,7 +403,7 @@ def left_by_a_controller(state: Path, kernel: FakeKernel) -> Journal:
     journal = Journal(state)
     journal.lock()
     boot_id = read_boot_id(kernel)
-    generation = journal.begin("apply", boot_id=boot_id, started_at=0.0)
+    generation = journal.begin("apply", boot_id=boot_id, started_at=Wall(0.0))
     generation.record(PoolClaimed(size=1, before={}))
     return journal
 

@@ -20,6 +20,7 @@ from overcommit.control import freeing
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import Conflict, HostError, JournalFailed, StalePlan, Unsupported
 from overcommit.model.history import Event
+from overcommit.model.moments import Wall
 from overcommit.model.plan import Plan
 from overcommit.records.journal import Journal
 from overcommit.records.ledger import Ledger
@@ -195,7 +196,7 @@ def test_restore_asks_no_guest_whose_claim_is_on_record_and_gives_damon_back_bef
     run("apply", "--yes", "--policy", policy)
     kernel = FakeKernel(host)
     journal = Journal(state)
-    generation = journal.begin("overcommitd", boot_id=host.boot_id, started_at=0.0)
+    generation = journal.begin("overcommitd", boot_id=host.boot_id, started_at=Wall(0.0))
     mocker.patch("overcommit.cli.session.DamonWorker").return_value = unforked = Unforked(host, kernel.damon)
     found = repr(kernel.damon.tree)
     DamonPool(kernel, journal, generation).acquire(1, take_over=True)
@@ -448,7 +449,7 @@ def test_a_promise_for_longer_than_dates_can_be_written_is_listed_and_taken_back
     """Older versions granted it, and then neither `reserve --list` nor `status` could show anything."""
     state.mkdir()
     Ledger(state, warn=pytest.fail).grant(
-        GIB, None, now=0.0, expires_at=8.6e12, boot_id="11111111-2222-3333-4444-555555555555"
+        GIB, None, now=Wall(0.0), expires_at=Wall(8.6e12), boot_id="11111111-2222-3333-4444-555555555555"
     )
     assert "1.0 GiB until after the year 9999" in run("reserve", "--list").out
     assert "until after the year 9999" in run("status").out

@@ -48,6 +48,7 @@ from overcommit.errors import Busy, Conflict, HostError
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_system_ram
 from overcommit.model.heat import SAMPLES, Window
+from overcommit.model.moments import Wall
 from overcommit.model.ranges import Range, normalise, total_size
 from overcommit.records.journal import Journal, PoolClaimed
 from overcommit.testing import FakeDamon, FakeHost, FakeKernel
@@ -71,7 +72,7 @@ def sysfs(rung: Rung) -> DamonSysfs:
 def pool(rung: Rung, tmp_path: Path) -> Iterator[DamonPool]:
     """A claim on two slots."""
     journal = Journal(tmp_path)
-    generation = journal.begin("contract", boot_id="this", started_at=0.0)
+    generation = journal.begin("contract", boot_id="this", started_at=Wall(0.0))
     with DamonPool(rung.kernel, journal, generation) as claimed:
         claimed.acquire(2, take_over=False)
         yield claimed
@@ -348,7 +349,7 @@ def test_a_trace_of_that_name_is_somebody_elses(rung: Rung, pool: DamonPool) -> 
 
 def test_a_trace_left_by_the_dead_is_removed(rung: Rung, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=Wall(0.0)))
     dead.acquire(1, take_over=False)
     assert dead.trace(64 * KIB) is not None
     undo(rung.kernel, journal, journal.outstanding())
@@ -389,7 +390,7 @@ def test_an_exclusive_module_and_sysfs_keep_each_other_out(rung: Rung, sysfs: Da
 def test_take_over_moves_a_module_aside_and_release_brings_it_back(rung: Rung, tmp_path: Path) -> None:
     rung.kernel.write(enabled_path(EXCLUSIVE), "Y")
     journal = Journal(tmp_path)
-    generation = journal.begin("contract", boot_id="this", started_at=0.0)
+    generation = journal.begin("contract", boot_id="this", started_at=Wall(0.0))
     with DamonPool(rung.kernel, journal, generation) as claimed:
         with pytest.raises(Conflict, match=EXCLUSIVE):
             claimed.acquire(1, take_over=False)
@@ -403,7 +404,7 @@ def test_take_over_moves_a_module_aside_and_release_brings_it_back(rung: Rung, t
 
 def test_undo_after_a_death_gives_back_what_was_claimed(rung: Rung, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=Wall(0.0)))
     dead.acquire(2, take_over=False)
     dead.start(1, watching(rung.target))
     undo(rung.kernel, journal, journal.outstanding())
@@ -491,7 +492,7 @@ def test_slots_that_went_away_are_said_to_be_another_tools(rung: Rung, pool: Dam
 @pytest.mark.parametrize("written", ["nothing", "one context", "one mark"])
 def test_a_claim_that_died_before_its_marks_is_undone(rung: Rung, tmp_path: Path, written: str) -> None:
     journal = Journal(tmp_path)
-    generation = journal.begin("contract", boot_id="this", started_at=0.0)
+    generation = journal.begin("contract", boot_id="this", started_at=Wall(0.0))
     tree = DamonSysfs(rung.kernel)
     generation.record(PoolClaimed(size=2, before=tree.dump(), mark=60_000_077))
     tree.set_slots(2)
@@ -688,7 +689,7 @@ def test_a_goal_that_is_reached_stops_an_actor_and_one_that_is_not_lets_it_work(
 def test_undo_knows_an_actor_again_that_was_fed(rung: Rung, tmp_path: Path) -> None:
     """Its controller died after it had told it of pain."""
     journal = Journal(tmp_path)
-    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=Wall(0.0)))
     dead.acquire(1, take_over=False)
     actor = slow_actor(rung, dead)
     dead.start(0, actor)
@@ -773,7 +774,7 @@ def test_a_page_out_by_physical_address_is_ended_by_the_kernel(rung: Rung, pool:
 def test_undo_leaves_alone_what_another_tool_has_started_in_our_slot(rung: Rung, tmp_path: Path) -> None:
     """Ours died, was turned off by hand, and somebody else watches physical memory there now."""
     journal = Journal(tmp_path)
-    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=0.0))
+    dead = DamonPool(rung.kernel, journal, journal.begin("contract", boot_id="this", started_at=Wall(0.0)))
     dead.acquire(1, take_over=False)
     dead.start(0, by_physical_address(rung, rung.group, dead.capabilities))
     theirs = DamonSysfs(rung.kernel)

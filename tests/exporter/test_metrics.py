@@ -23,6 +23,7 @@ from overcommit.exporter import catalogue
 from overcommit.exporter.catalogue import IDLE_BOUNDS_SECONDS
 from overcommit.exporter.latest import Latest
 from overcommit.exporter.serving import MOST_AT_ONCE, seconds_for
+from overcommit.model.moments import Monotonic
 from overcommit.wire.server import ControlServer
 from tests.exporter.conftest import Status, many, scrape
 from tests.exporter.prometheus import program
@@ -212,7 +213,7 @@ def test_promtool_has_nothing_to_say_of_the_metrics(serve: Serve, accept: str) -
 
 def test_a_daemon_that_ends_leaves_its_last_values_and_their_age(daemon: ControlServer, serve: Serve) -> None:
     now, said = [100.0], list[str]()
-    latest = Latest(most_domains=9, monotonic=lambda: now[0], say=said.append)
+    latest = Latest(most_domains=9, monotonic=lambda: Monotonic(now[0]), say=said.append)
     url = serve(latest)
     before = scrape(url)
     assert (value(before, "up"), value(before, "status_age_seconds")) == (1, 0)
@@ -279,7 +280,7 @@ def test_however_many_scrape_the_daemon_is_asked_once_a_second(status: Status) -
         asked.append(now[0])
         return status
 
-    latest = Latest(ask, most_domains=9, monotonic=lambda: now[0])
+    latest = Latest(ask, most_domains=9, monotonic=lambda: Monotonic(now[0]))
     for _ in range(10):
         assert latest.refresh(10.0)
     now[0] = 1.0

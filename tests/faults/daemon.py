@@ -28,6 +28,7 @@ from overcommit.hypervisor.port import ListedDomain
 from overcommit.model import events
 from overcommit.model.facts import BalloonStats, Incarnation
 from overcommit.model.log_event import LogEvent
+from overcommit.model.moments import Wall
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.policy import loader
 from overcommit.records.journal import Generation, Journal
@@ -74,7 +75,7 @@ class Libvirt(FakeHypervisor):
         self._require()
         return super().domains()
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
         """See `Hypervisor.balloon`."""
         self._require()
         return super().balloon(uuid, now=now)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from overcommit.model.moments import Monotonic
 from overcommit.units import MIB
 from tests.faults.daemon import Daemon, Disk, World
 from tests.faults.test_reserving import ON_PRESSURE, reserve
@@ -28,7 +29,7 @@ def plans_in(daemon: Daemon, seconds: float) -> int:
     made = 0
     really = daemon.controller._plan_anew
 
-    def count(now: float, *, act: bool = True) -> None:
+    def count(now: Monotonic, *, act: bool = True) -> None:
         nonlocal made
         made += 1
         really(now, act=act)

@@ -107,7 +107,7 @@ def test_what_settles_has_settled_after_its_time(world: World) -> None:
     daemon = world.daemon()
     while not daemon.controller.state.past.cooldowns:
         daemon.run_for(10.0)
-        assert world.clock.monotonic() < 900
+        assert world.host.uptime < 900
     ended_at = max(cooldown.ended_at for cooldown in daemon.controller.state.past.cooldowns)
     while world.clock.now() < ended_at + 300.0 + AT_MOST:
         daemon.run_for(10.0)

@@ -14,6 +14,7 @@ from overcommit.damon.pool import DamonPool
 from overcommit.errors import OvercommitError
 from overcommit.model.action import name_of
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Status
 from overcommit.model.plan import Plan
 from overcommit.records.journal import BalloonMoved, Journal
@@ -142,10 +143,10 @@ def test_what_an_earlier_boot_left_does_not_keep_damon_from_being_given_back_on_
     found, session = installation.baseline(), installation.session()
     old = Incarnation(uuid="u", name="gone", pid=9, start_time=1)
     session.journal.lock()
-    earlier = session.journal.begin("apply", boot_id="the last one", started_at=0.0)
+    earlier = session.journal.begin("apply", boot_id="the last one", started_at=Wall(0.0))
     for size in (64 * MIB, 32 * MIB):
         earlier.record(BalloonMoved(domain=old, before_bytes=128 * MIB, after_bytes=size))
-    generation = session.journal.begin("apply", boot_id=installation.boot_id, started_at=1.0)
+    generation = session.journal.begin("apply", boot_id=installation.boot_id, started_at=Wall(1.0))
     DamonPool(installation.kernel, session.journal, generation).acquire(1, take_over=True)
     session.journal.unlock()
     assert installation.baseline() != found

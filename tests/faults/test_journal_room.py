@@ -9,6 +9,7 @@ import pytest
 from overcommit.control.status import Mode
 from overcommit.errors import JournalFailed
 from overcommit.model.facts import Incarnation
+from overcommit.model.moments import Wall
 from overcommit.records import room
 from overcommit.records.journal import BalloonMoved, Generation, Journal, KdamondStarted, PoolClaimed
 from overcommit.testing import FakeGuest
@@ -33,7 +34,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_takers_are_refused_first_then_givers_and_a_settlement_never(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    generation = journal.begin("apply", boot_id="b", started_at=0.0)
+    generation = journal.begin("apply", boot_id="b", started_at=Wall(0.0))
     with pytest.raises(JournalFailed, match=r"the undo journal is full: [78]\.\d KiB of 8\.0 KiB") as refused:
         _fill(generation, BalloonMoved(domain=WHO, before_bytes=MIB, after_bytes=0))
     assert "overcommitctl restore" in (refused.value.hint or "")
@@ -58,7 +59,7 @@ def _fill(generation: Generation, record: BalloonMoved) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_record_is_bounded(tmp_path: Path) -> None:
-    generation = Journal(tmp_path).begin("apply", boot_id="b", started_at=0.0)
+    generation = Journal(tmp_path).begin("apply", boot_id="b", started_at=Wall(0.0))
     with pytest.raises(JournalFailed, match="too long"):
         generation.record(PoolClaimed(size=1, before={f"{slot}/state": "off" for slot in range(200)}))
     assert held(tmp_path) < KIB
@@ -69,13 +70,13 @@ def test_old_files_that_nobody_needs_take_no_more_than_their_share(
 ) -> None:
     monkeypatch.setattr(room, "KEPT_BYTES", 4 * KIB)
     journal = Journal(tmp_path)
-    needed = journal.begin("apply", boot_id="b", started_at=0.0)
+    needed = journal.begin("apply", boot_id="b", started_at=Wall(0.0))
     needed.record(BalloonMoved(domain=WHO, before_bytes=MIB, after_bytes=0))
     for _ in range(12):
-        generation = journal.begin("apply", boot_id="b", started_at=0.0)
+        generation = journal.begin("apply", boot_id="b", started_at=Wall(0.0))
         for _ in range(5):
             generation.settle(generation.record(BalloonMoved(domain=WHO, before_bytes=MIB, after_bytes=0)))
-    journal.begin("apply", boot_id="b", started_at=0.0)
+    journal.begin("apply", boot_id="b", started_at=Wall(0.0))
     assert needed.path.exists()
     assert held(tmp_path) < 6 * KIB
 
@@ -88,7 +89,7 @@ def test_a_daemon_whose_journal_is_full_takes_nothing_says_so_gives_back_and_goe
     with Disk().in_place():
         old = Journal(world.directory)
         world.directory.mkdir()
-        generation = old.begin("apply", boot_id="another", started_at=0.0)
+        generation = old.begin("apply", boot_id="another", started_at=Wall(0.0))
         for _ in range(200):
             generation.settle(generation.record(BalloonMoved(domain=WHO, before_bytes=MIB, after_bytes=0)))
         daemon = world.daemon()

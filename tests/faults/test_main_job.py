@@ -10,6 +10,7 @@ from overcommit.cli import render
 from overcommit.cli.status import _text
 from overcommit.cli.tables import plain_lines
 from overcommit.control.status import Mode
+from overcommit.model.moments import Wall
 from overcommit.plan import document
 from overcommit.plan.main_job import briefly
 from overcommit.testing import FakeGuest
@@ -107,7 +108,7 @@ def test_a_mode_that_takes_nothing_stands_first(observe: bool, tmp_path: Path) -
             daemon.order(Verb.PAUSE, seconds=600.0)
         daemon.run_for(20)
         says = "overcommitd only observes" if observe else "overcommitd is paused"
-        assert next(plain_lines(_text(daemon.server.status, 0.0))).startswith(says)
+        assert next(plain_lines(_text(daemon.server.status, Wall(0.0)))).startswith(says)
         daemon.stop()
 
 

@@ -12,6 +12,7 @@ import pytest
 from overcommit.apply import resizing
 from overcommit.apply.context import Held
 from overcommit.model.facts import Residency
+from overcommit.model.moments import Monotonic
 from overcommit.model.plan import refusal
 from overcommit.observe import attempts, memory
 from overcommit.plan import authority, case, document, eligibility, planner
@@ -86,7 +87,7 @@ def test_s5_what_the_balloon_says_is_claimed(life: Life, monkeypatch: pytest.Mon
 
     def outcome(context: Any, action: Any, end: Any, began: float, **figures: Any) -> Any:
         said = Held(action.before_bytes - action.after_bytes, 0)
-        return really(context, action, end, began, **figures | {"given": said})
+        return really(context, action, end, Monotonic(began), **figures | {"given": said})
 
     monkeypatch.setattr(resizing, "_outcome", outcome)
     named(life, "free").behaviour = Behaviour.PHANTOM

@@ -9,6 +9,7 @@ import pytest
 from overcommit.daemon.tick_reading import TickReading
 from overcommit.model.action import BalloonAction
 from overcommit.model.facts import BalloonStats
+from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Fault, Status
 from overcommit.testing import FakeGuest
 from overcommit.units import GIB, MIB
@@ -53,5 +54,5 @@ def test_a_tick_means_the_same_by_short_as_a_plan(backing: str, short: int) -> N
     """No plan gives host memory to a guest whose RAM is a file's page cache: no tick asks for it either."""
     stats = BalloonStats(actual_bytes=GIB, age_seconds=1.0, usable_bytes=50 * MIB, total_bytes=GIB)
     facts = scenarios.domain(size=GIB, balloon=stats, backing=backing)
-    reading = TickReading(at=0.0, cgroup=None, balloon=stats)
+    reading = TickReading(at=Monotonic(0.0), cgroup=None, balloon=stats)
     assert reading.short_bytes(facts) == short

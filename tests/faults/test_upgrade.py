@@ -15,6 +15,7 @@ import pytest
 
 from overcommit.control.status import Mode
 from overcommit.errors import StalePlan
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Status
 from overcommit.model.plan import Plan
 from overcommit.plan import document
@@ -68,7 +69,7 @@ def test_the_ledger_is_read(upgraded: tuple[World, object]) -> None:
     world, _ = upgraded
     session = world.verbs.session()
     events = session.ledger.events(
-        boot_id=world.host.boot_id, kinds=("pageout", "balloon", "reserve"), since=0
+        boot_id=world.host.boot_id, kinds=("pageout", "balloon", "reserve"), since=Wall(0)
     )
     assert [(event.kind, event.status, event.about) for event in events] == [
         ("pageout", Status.DONE, "cold"),

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from overcommit.model.facts import BalloonStats
+from overcommit.model.moments import Wall
 from overcommit.testing import FakeGuest, FakeHost
 from overcommit.units import MIB
 from tests.faults.daemon import FLOOR, Disk, Libvirt, World, policy_text
@@ -48,7 +49,7 @@ class Lying(Libvirt):
         super().__init__(host)
         self.lies = collections.deque(lies)
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
         """See `Hypervisor.balloon`."""
         true = super().balloon(uuid, now=now)
         if uuid != LIAR:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overcommit.errors import Refused
+from overcommit.model.moments import Wall
 from overcommit.records.journal import Entry, Journal
 from overcommit.records.lines import append
 from tests.unit.test_journal import RECORDS
@@ -25,7 +26,7 @@ JSON = st.recursive(
 def whole() -> tuple[bytes, tuple[Entry, ...]]:
     with tempfile.TemporaryDirectory() as name:
         journal = Journal(Path(name))
-        generation = journal.begin("apply", boot_id="boot-1", started_at=12.5)
+        generation = journal.begin("apply", boot_id="boot-1", started_at=Wall(12.5))
         for entry in [generation.record(record) for record in RECORDS][::3]:
             generation.settle(entry)
         return generation.path.read_bytes(), journal.outstanding()

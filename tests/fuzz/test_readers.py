@@ -44,6 +44,7 @@ from overcommit.hypervisor import domain_xml, memory_xml
 from overcommit.model.accounts import Compressed
 from overcommit.model.blocks import Part
 from overcommit.model.facts import Definition
+from overcommit.model.moments import Monotonic
 from overcommit.observe import facts
 from overcommit.observe import memory as observed_memory
 from tests.unit.conftest import FileKernel
@@ -179,7 +180,7 @@ IN_A_FILE = Definition(
 
 def tracked(text: str) -> list[object]:
     assembler = trace.WindowAssembler()
-    assembler.begin(162, 48.0, seconds=2.0)
+    assembler.begin(162, Monotonic(48.0), seconds=2.0)
     return list(assembler.feed(text))
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from overcommit.hypervisor.port import ListedDomain, Surveyed
 from overcommit.model.facts import BalloonStats, Residency, RunState
 from overcommit.model.heat import IdleSpan
+from overcommit.model.moments import Monotonic, Wall
 from overcommit.model.ranges import Range, intersect, normalise
 from overcommit.units import GIB, KIB, MIB, parse_size
 from tests import scenarios
@@ -115,7 +116,7 @@ class Vma(NamedTuple):
             end = at + amount
             while at < end:
                 step = min(end, at + 64 * MIB)
-                yield IdleSpan(at, step, 300.0 - seconds, scenarios._recent(seconds))
+                yield IdleSpan(at, step, Monotonic(300.0 - seconds), scenarios._recent(seconds))
                 at = step
 
 
@@ -299,7 +300,7 @@ class HostLibvirt:
             for machine in self._machines.values()
         )
 
-    def survey(self, *, now: float) -> tuple[Surveyed, ...]:
+    def survey(self, *, now: Wall) -> tuple[Surveyed, ...]:
         raise AssertionError(f"only observed: {now}")
 
     def state(self, uuid: str) -> RunState:
@@ -315,7 +316,7 @@ class HostLibvirt:
         assert uuid in self._machines
         return None
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
         assert now == scenarios.NOW
         stats = self._machines[uuid].balloon
         assert stats is not None, "a domain with a balloon needs what its guest says"

@@ -14,6 +14,7 @@ from overcommit.classify.idle import classify
 from overcommit.cli.accounts import limit_findings
 from overcommit.model.facts import DomainFacts, Snapshot
 from overcommit.model.heat import Heat, IdleMap
+from overcommit.model.moments import Monotonic, Wall
 from overcommit.model.part import MemoryPart
 from overcommit.model.past import Left, Past
 from overcommit.model.plan import Plan
@@ -36,10 +37,10 @@ class HostCase(NamedTuple):
 
 
 class _Clock:
-    def now(self) -> float:
+    def now(self) -> Wall:
         return scenarios.NOW
 
-    def monotonic(self) -> float:
+    def monotonic(self) -> Monotonic:
         raise AssertionError("only observed")
 
     def wait(self, seconds: float) -> None:
@@ -101,7 +102,7 @@ def _heat(domain: DomainFacts, machine: Machine, policy: Policy) -> Heat | None:
     if not spans:
         return None
     return classify(
-        IdleMap(began_at=0.0, updated_at=300.0, snapshots=75, spans=tuple(spans)),
+        IdleMap(began_at=Monotonic(0.0), updated_at=Monotonic(300.0), snapshots=75, spans=tuple(spans)),
         domain.residency.resident,
         cold_after=policy.class_of(domain).cold_after_seconds,
     )

@@ -28,6 +28,7 @@ from overcommit.model.facts import (
     Snapshot,
 )
 from overcommit.model.heat import RECENT_WINDOWS, Heat, IdleMap, IdleSpan
+from overcommit.model.moments import Monotonic
 from overcommit.model.part import MemoryPart
 from overcommit.model.past import NOTHING_PAST, Left, Past, Quarantine, Reservation
 from overcommit.model.plan import Plan
@@ -94,12 +95,14 @@ def history(blocks: list[list[tuple[int, int, float, str, int]]], window: float)
     for block in blocks:
         for pages, mebibytes, idle, kind, recent in block:
             size = mebibytes * MIB + pages * PAGE_SIZE
-            spans.append(IdleSpan(position, position + size, window * (1 - idle), recent))
+            spans.append(IdleSpan(position, position + size, Monotonic(window * (1 - idle)), recent))
             held = {"all": size, "half": size // 2 // PAGE_SIZE * PAGE_SIZE, "none": 0}[kind]
             resident.append(Range(position, position + held))
             position += size
         position += 8 * MIB
-    idle_map = IdleMap(began_at=0.0, updated_at=window, snapshots=int(window // 4), spans=tuple(spans))
+    idle_map = IdleMap(
+        began_at=Monotonic(0.0), updated_at=Monotonic(window), snapshots=int(window // 4), spans=tuple(spans)
+    )
     size = sum(span.end - span.start for span in spans)
     swapped = (size - sum(r.size for r in resident)) // 2
     return idle_map, Residency(resident=normalise(resident), swapped_bytes=swapped)

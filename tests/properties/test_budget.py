@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from overcommit.model.accounts import Arc, CgroupLimit, Charge, Compressed, HugePages, Zswap
 from overcommit.model.budget import HostBudget, WorstCase
 from overcommit.model.facts import DomainFacts, Residency, Snapshot
+from overcommit.model.moments import Wall
 from overcommit.model.nodes import MemoryNode, NodeBinding
 from overcommit.model.policy import Policy
 from overcommit.model.ranges import Range
@@ -97,7 +98,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             )
         ),
     )
-    return Snapshot(taken_at=0.0, host=host, domains=tuple(draw(st.lists(guests(), max_size=3))))
+    return Snapshot(taken_at=Wall(0.0), host=host, domains=tuple(draw(st.lists(guests(), max_size=3))))
 
 
 def figures(data: HostBudget | WorstCase) -> Iterator[tuple[str, float]]:

@@ -12,6 +12,7 @@ from overcommit.classify.idle import begin, classify, update
 from overcommit.damon.tree import REGION_FIELDS, parse_regions
 from overcommit.errors import PolicyError, StalePlan, UsageError
 from overcommit.model.heat import AccessRegion
+from overcommit.model.moments import Monotonic
 from overcommit.model.ranges import Range, chop, intersect, normalise, total_size
 from overcommit.plan import document
 from overcommit.policy import loader
@@ -55,10 +56,10 @@ def test_idle_map_keeps_every_address_whatever_damon_says(
     cold_after: float,
 ) -> None:
     """Against a plain count page by page."""
-    idle = begin(ram, 100.0)
-    accessed_at = dict.fromkeys(addresses(ram), 100.0)
+    idle = begin(ram, Monotonic(100.0))
+    accessed_at = dict.fromkeys(addresses(ram), Monotonic(100.0))
     for number, regions in enumerate(snapshots, start=1):
-        at = 100.0 + 4 * number
+        at = Monotonic(100.0 + 4 * number)
         idle = update(idle, regions, at, window=1e6)
         quiet = addresses(r[:2] for r in regions if r.accesses == 0)
         accessed_at |= {page: at for page in accessed_at if page not in quiet}

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overcommit.model.history import RELEASE, RESTORE, Event
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Fault, Status
 from overcommit.model.past import Quarantine
 from overcommit.plan.quarantine import quarantines
@@ -45,7 +46,7 @@ PASTS = st.lists(st.tuples(st.floats(0, 3 * DAY), KINDS, st.integers(0, 2)), max
 """Newest first, as the clock ran."""
 
 
-def until(found: tuple[Quarantine, ...], life: int) -> float:
+def until(found: tuple[Quarantine, ...], life: int) -> Wall:
     """When it ends; a time before now when there is none."""
     return max((q.until for q in found if q.domain == LIVES[life]), default=NOW - 1)
 
@@ -89,7 +90,8 @@ def test_success_and_an_operator_end_it(past: list[Event], ending: tuple[str, St
 def test_each_failure_makes_the_next_one_longer() -> None:
     def length(*faults: Fault) -> float:
         past = [failed(0, fault) for fault in faults]
-        return until(quarantines(past, NOW), 0) - NOW
+        ends_at: Wall = until(quarantines(past, NOW), 0)
+        return ends_at - NOW
 
     stuck = [length(*[Fault.STUCK] * n) for n in (1, 2, 3, 4, 5, 5000)]
     assert [minutes / 60 for minutes in stuck] == [10, 40, 160, 640, 1440, 1440]

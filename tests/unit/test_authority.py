@@ -12,6 +12,7 @@ from overcommit.errors import StalePlan
 from overcommit.model.action import BalloonAction, DemotionAction, KsmAction, PageoutAction, VirtioMemAction
 from overcommit.model.facts import Snapshot
 from overcommit.model.heat import ColdPiece
+from overcommit.model.moments import Wall
 from overcommit.model.past import NOTHING_PAST, Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import PageoutActor, Policy, ReclaimMode
@@ -152,7 +153,7 @@ def test_what_the_policy_does_not_want_now_is_refused() -> None:
     assert "reclaim: off" in PLAIN.refusal(PLAIN.plan, off)
     pressed = dataclasses.replace(PLAIN.policy, reclaim=ReclaimMode.ON_PRESSURE)
     assert "only what the host is short of. That is 0 B now" in PLAIN.refusal(PLAIN.plan, pressed)
-    wanted = Reservation(id=0, purpose=None, size_bytes=8 * GIB, expires_at=math.inf)
+    wanted = Reservation(id=0, purpose=None, size_bytes=8 * GIB, expires_at=Wall(math.inf))
     require_fresh(PLAIN.plan, PLAIN.now, pressed, Past(reservations=(wanted,)))
 
 

@@ -25,6 +25,7 @@ from overcommit.errors import Complaint, PolicyError, Refused
 from overcommit.model import events
 from overcommit.model.facts import Incarnation
 from overcommit.model.log_event import LogEvent
+from overcommit.model.moments import Monotonic
 from overcommit.testing import FakeClock, FakeHost
 
 NAME = "a\x1b[2Jb\u202ec\x85d\u2028e\ud800"
@@ -113,7 +114,7 @@ def test_a_journal_that_does_not_answer_is_not_waited_for(
     """Neither is stderr, the journal's as well; what is lost for that is told as soon as that can be."""
     monkeypatch.setattr(journald, "SOCKET", Path(journal.getsockname()))
     monkeypatch.setattr(journald, "stderr_is_journal", lambda _environment: True)
-    log = EventLog(journald.writer({}), lambda: 0.0)
+    log = EventLog(journald.writer({}), lambda: Monotonic(0.0))
     stuck, other_end = socket.socketpair()
     stuck.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     before = os.dup(2)
@@ -198,7 +199,7 @@ class Kept:
     def __init__(self) -> None:
         self.now = 0.0
         self.written: list[LogEvent] = []
-        self.log = EventLog(self._write, lambda: self.now)
+        self.log = EventLog(self._write, lambda: Monotonic(self.now))
 
     def _write(self, event: LogEvent) -> bool:
         self.written.append(event)

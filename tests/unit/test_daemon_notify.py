@@ -32,7 +32,7 @@ def test_one_datagram_for_each_message(manager: tuple[socket.socket, str]) -> No
     told.stopping("asked to")
     assert [ours.recv(1000).decode().split("\n") for _ in range(4)] == [
         ["READY=1", "STATUS=at work"],
-        ["RELOADING=1", f"MONOTONIC_USEC={round(clock.monotonic() * 1_000_000)}"],
+        ["RELOADING=1", f"MONOTONIC_USEC={round(float(clock.monotonic()) * 1_000_000)}"],
         ["WATCHDOG=1", "STATUS=took 64 MiB"],
         ["STOPPING=1", "STATUS=asked to"],
     ]

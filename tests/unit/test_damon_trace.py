@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from overcommit.damon.trace import WindowAssembler
 from overcommit.model.heat import AccessRegion, Window
+from overcommit.model.moments import Monotonic
 
 
 def lines(
@@ -25,14 +26,14 @@ FIRST, SECOND = (0, 4096, 0), (4096, 8192, 40)
 def assemble(*texts: str, threads: Sequence[int] = (162,), began: float = 10.0) -> list[tuple[int, Window]]:
     assembler = WindowAssembler()
     for thread in threads:
-        assembler.begin(thread, began, seconds=4.0)
+        assembler.begin(thread, Monotonic(began), seconds=4.0)
     return [seen for text in texts for seen in assembler.feed(text)]
 
 
 def test_a_window_has_all_regions_of_an_aggregation() -> None:
     ((thread, window),) = assemble(lines(14.1, FIRST, SECOND))
     assert thread == 162
-    assert window == Window(14.1, window.seconds, (AccessRegion(*FIRST), AccessRegion(*SECOND)))
+    assert window == Window(Monotonic(14.1), window.seconds, (AccessRegion(*FIRST), AccessRegion(*SECOND)))
 
 
 def test_it_lasted_from_the_end_of_the_one_before() -> None:
@@ -64,17 +65,19 @@ def test_a_window_with_lines_lost_is_none_and_the_next_one_is_not_longer_for_it(
         lines(22.0, FIRST, SECOND),
         lines(26.0, FIRST, SECOND),
     )
-    assert [(window.ended_at, window.seconds) for _, window in windows] == [(14, 4), (22, 4), (26, 4)]
+    assert [(float(window.ended_at), window.seconds) for _, window in windows] == [(14, 4), (22, 4), (26, 4)]
 
 
 def test_a_loss_that_the_kernel_does_not_tell_shows_in_the_addresses() -> None:
     windows = assemble(lines(14.0, SECOND, count=2), lines(18.0, FIRST, SECOND))
-    assert [(window.ended_at, window.seconds, len(window.regions)) for _, window in windows] == [(18, 4, 2)]
+    assert [(float(window.ended_at), window.seconds, len(window.regions)) for _, window in windows] == [
+        (18, 4, 2)
+    ]
 
 
 def test_one_that_ended_is_forgotten() -> None:
     assembler = WindowAssembler()
-    assembler.begin(162, 10.0, seconds=4.0)
+    assembler.begin(162, Monotonic(10.0), seconds=4.0)
     assembler.end(162)
     assert list(assembler.feed(lines(14.0, FIRST, SECOND))) == []
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from overcommit.classify.idle import begin, classify, update
 from overcommit.model.facts import BalloonStats
 from overcommit.model.heat import AccessRegion, Heat
+from overcommit.model.moments import Monotonic
 from overcommit.model.ranges import Range
 from overcommit.plan.cache import CacheRule, Droppable, cache_of, droppable_cache
 from overcommit.units import MIB
@@ -21,13 +22,13 @@ HOUR = 3600.0
 
 def watched(period: float | None, hours: float) -> Heat:
     """A guest with 200 MiB of cache, read every ``period``, and 60 MiB of other memory, always in use."""
-    idle = begin((CACHE, OTHER), 0.0)
+    idle = begin((CACHE, OTHER), Monotonic(0.0))
     at = 0.0
     while at < hours * HOUR:
         reads = period is not None and (at + 10.0) // period > at // period
         at += 10.0
         regions = [AccessRegion(*CACHE, 20 if reads else 0), AccessRegion(*OTHER, 20)]
-        idle = update(idle, regions, at, window=10.0)
+        idle = update(idle, regions, Monotonic(at), window=10.0)
     return classify(idle, (CACHE, OTHER), cold_after=120.0, unused_after=4 * HOUR)
 
 

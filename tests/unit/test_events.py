@@ -15,6 +15,7 @@ from overcommit.model.action import BalloonAction, KsmAction
 from overcommit.model.events import KINDS
 from overcommit.model.facts import Incarnation
 from overcommit.model.log_event import Field, Kind, LogEvent
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Outcome, Status
 from overcommit.model.past import Quarantine
 from overcommit.model.policy import Actuator
@@ -32,7 +33,7 @@ ACTION = BalloonAction(
 OUTCOME = Outcome(
     action=ACTION, status=Status.FAILED, freed_bytes=1, promoted_pages=0, seconds=1.0, detail="d"
 )
-QUARANTINE = Quarantine(domain=WEB, actuator=Actuator.BALLOON, reason="r", until=1.0)
+QUARANTINE = Quarantine(domain=WEB, actuator=Actuator.BALLOON, reason="r", until=Wall(1.0))
 SAMPLES: dict[str, Callable[[], LogEvent]] = {
     "started": lambda: events.started("1", "p", "active"),
     "stopping": events.stopping,

@@ -11,6 +11,7 @@ from overcommit.errors import StalePlan
 from overcommit.model.action import DemotionAction, name_of, subject_of
 from overcommit.model.facts import AgentFacts, DomainFacts, KsmRun, RunState, Snapshot
 from overcommit.model.guest_reserve import guest_reserve
+from overcommit.model.moments import Wall
 from overcommit.model.nodes import MemoryNode
 from overcommit.model.part import MemoryPart
 from overcommit.model.past import Left, Past, Quarantine
@@ -179,7 +180,7 @@ def test_labels_that_changed_since_count(labels: dict[str, str], reason: str | N
 @pytest.mark.parametrize(("until", "stale"), [(scenarios.NOW + 301, True), (scenarios.NOW, False)])
 def test_an_actuator_that_failed_since_is_not_used(until: float, stale: bool) -> None:
     barred = Quarantine(
-        domain=WEB.incarnation, actuator=Actuator.BALLOON, reason="its balloon stood still", until=until
+        domain=WEB.incarnation, actuator=Actuator.BALLOON, reason="its balloon stood still", until=Wall(until)
     )
     past = Past(quarantines=(barred,))
     if not stale:

@@ -18,6 +18,7 @@ from overcommit.hypervisor.guest_figures import (
 )
 from overcommit.model.blocks import VirtioMemDevice
 from overcommit.model.facts import BalloonStats, Definition
+from overcommit.model.moments import Wall
 from overcommit.model.policy import Actuator
 from overcommit.observe.facts import observe
 from overcommit.plan.eligibility import judge
@@ -37,7 +38,7 @@ class Says(FakeHypervisor):
         super().__init__(host)
         self.figures = figures
 
-    def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+    def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
         return dataclasses.replace(super().balloon(uuid, now=now), **self.figures)
 
 
@@ -46,7 +47,7 @@ def host() -> FakeHost:
 
 
 def said(**figures: int) -> BalloonStats:
-    return read_balloon(Says(host(), **figures), UUID, now=0.0, most_bytes=MOST)
+    return read_balloon(Says(host(), **figures), UUID, now=Wall(0.0), most_bytes=MOST)
 
 
 @pytest.mark.parametrize("actual", [WRAPPED, MOST + 1, -1, 2**63, 2**64 - 4096])
@@ -86,7 +87,7 @@ def test_a_lying_guest_is_a_gap_of_that_guest_alone_and_nothing_is_taken_from_it
     )  # fmt: skip
 
     class OneLies(Says):
-        def balloon(self, uuid: str, *, now: float) -> BalloonStats:
+        def balloon(self, uuid: str, *, now: Wall) -> BalloonStats:
             true = FakeHypervisor.balloon(self, uuid, now=now)
             return super().balloon(uuid, now=now) if uuid == UUID else true
 

@@ -8,6 +8,7 @@ import pytest
 
 from overcommit.classify.idle import HISTOGRAM_BOUNDS, begin, classify, relocate, update
 from overcommit.model.heat import SAMPLES, AccessRegion, Heat, IdleMap, IdleSpan
+from overcommit.model.moments import Monotonic
 from overcommit.model.ranges import Range
 from overcommit.units import GIB, MIB
 
@@ -23,15 +24,15 @@ def ranges(*bounds: tuple[int, int]) -> tuple[Range, ...]:
 
 
 def watch(ram: Sequence[Range], *snapshots: tuple[float, Sequence[Seen]], began: float = 0.0) -> IdleMap:
-    idle = begin(ram, began)
+    idle = begin(ram, Monotonic(began))
     for at, seen in snapshots:
         regions = [AccessRegion(start * MIB, end * MIB, accesses) for start, end, accesses in seen]
-        idle = update(idle, regions, at, window=LONG)
+        idle = update(idle, regions, Monotonic(at), window=LONG)
     return idle
 
 
 def spans(idle: IdleMap) -> list[tuple[int, int, float]]:
-    return [(span.start // MIB, span.end // MIB, span.accessed_at) for span in idle.spans]
+    return [(span.start // MIB, span.end // MIB, float(span.accessed_at)) for span in idle.spans]
 
 
 def judge(idle: IdleMap, resident: Sequence[Range], cold_after: float = 100.0) -> Heat:
@@ -46,7 +47,7 @@ RAM = ranges((0, 100))
 
 
 def test_a_watch_begins_with_everything_in_use() -> None:
-    idle = begin(RAM, 50.0)
+    idle = begin(RAM, Monotonic(50.0))
     assert spans(idle) == [(0, 100, 50.0)]
     assert (idle.window_seconds, idle.snapshots) == (0.0, 0)
 
@@ -127,7 +128,7 @@ def test_old_accesses_do_not_keep_memory_hot() -> None:
 
 
 def test_memory_not_yet_watched_is_neither_hot_nor_cold() -> None:
-    heat = judge(begin(RAM, 0.0), RAM)
+    heat = judge(begin(RAM, Monotonic(0.0)), RAM)
     assert (heat.hot_bytes, heat.warm_bytes, heat.cold_bytes) == (0, 100 * MIB, None)
 
 
@@ -155,8 +156,8 @@ def test_pieces_are_cut_at_huge_pages() -> None:
 
 def test_a_piece_may_span_cold_memory_that_is_not_resident() -> None:
     ram = ranges((0, 2))
-    idle = begin(ram, 0.0)
-    idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], 100.0, window=LONG)
+    idle = begin(ram, Monotonic(0.0))
+    idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], Monotonic(100.0), window=LONG)
     quarter = MIB // 4
     heat = judge(idle, (Range(0, quarter), Range(MIB, MIB + quarter)))
     assert heat.cold_pieces == ((0, MIB + quarter, 2 * quarter, 100.0),)
@@ -166,7 +167,7 @@ def test_a_piece_may_span_cold_memory_that_is_not_resident() -> None:
 def test_a_piece_never_spans_memory_that_is_in_use(between_is_resident: bool) -> None:
     half = MIB // 2
     quiet = [AccessRegion(0, half, 0), AccessRegion(3 * half, 2 * MIB, 0)]
-    idle = update(begin(ranges((0, 2)), 0.0), quiet, 100.0, window=LONG)
+    idle = update(begin(ranges((0, 2)), Monotonic(0.0)), quiet, Monotonic(100.0), window=LONG)
     resident = ranges((0, 2)) if between_is_resident else (Range(0, half), Range(3 * half, 2 * MIB))
     assert [(p.start, p.end) for p in judge(idle, resident).cold_pieces] == [(0, half), (3 * half, 2 * MIB)]
 
@@ -174,7 +175,7 @@ def test_a_piece_never_spans_memory_that_is_in_use(between_is_resident: bool) ->
 def test_a_piece_never_spans_what_lies_between_two_blocks_of_ram() -> None:
     """QEMU's own memory may lie there; a large guest's pieces are large enough to reach over it."""
     ram = (Range(0, 33 * GIB + 100 * MIB), Range(33 * GIB + 108 * MIB, 64 * GIB))
-    idle = update(begin(ram, 0.0), [AccessRegion(0, 64 * GIB, 0)], 100.0, window=LONG)
+    idle = update(begin(ram, Monotonic(0.0)), [AccessRegion(0, 64 * GIB, 0)], Monotonic(100.0), window=LONG)
     inside = [any(r.start <= p.start and p.end <= r.end for r in ram) for p in judge(idle, ram).cold_pieces]
     assert all(inside)
 
@@ -188,7 +189,12 @@ def test_a_piece_is_as_idle_as_its_youngest_memory() -> None:
 @pytest.mark.parametrize("size", [GIB, 16 * GIB, 256 * GIB])
 def test_number_of_pieces_does_not_grow_with_the_guest(size: int) -> None:
     ram = (Range(0, size),)
-    idle = IdleMap(began_at=0.0, updated_at=200.0, snapshots=50, spans=(IdleSpan(0, size, 0.0, 0),))
+    idle = IdleMap(
+        began_at=Monotonic(0.0),
+        updated_at=Monotonic(200.0),
+        snapshots=50,
+        spans=(IdleSpan(0, size, Monotonic(0.0), 0),),
+    )
     cold = judge(idle, ram).cold_pieces
     assert 100 <= len(cold) <= 512
     assert sum(p.resident_bytes for p in cold) == size
@@ -196,9 +202,9 @@ def test_number_of_pieces_does_not_grow_with_the_guest(size: int) -> None:
 
 def test_time_that_no_snapshot_saw_is_nobodys_idleness() -> None:
     """A window of 4 s each 24 s proves 4 s each, not 24."""
-    idle = begin(ranges((0, 2)), 0.0)
+    idle = begin(ranges((0, 2)), Monotonic(0.0))
     for at in (24.0, 48.0, 72.0):
-        idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], at, window=4.0)
+        idle = update(idle, [AccessRegion(0, 2 * MIB, 0)], Monotonic(at), window=4.0)
     assert idle.window_seconds == 12.0
     assert [idle.updated_at - span.accessed_at for span in idle.spans] == [12.0]
 
@@ -207,7 +213,7 @@ def test_the_samples_of_all_windows_within_the_bound_count() -> None:
     seen = [(4.0 * window, [(0, 100, 0)]) for window in range(1, 31)]
     assert judge(watch(RAM, *seen), RAM, cold_after=60.0).samples == 15 * SAMPLES
     assert judge(watch(RAM, *seen), RAM, cold_after=600.0).samples == 30 * SAMPLES
-    assert judge(begin(RAM, 0.0), RAM).samples == 0
+    assert judge(begin(RAM, Monotonic(0.0)), RAM).samples == 0
 
 
 def test_the_working_set_is_what_was_accessed_within_the_bound() -> None:
@@ -218,5 +224,5 @@ def test_the_working_set_is_what_was_accessed_within_the_bound() -> None:
 
 def test_memory_that_moved_keeps_its_history_where_it_stayed() -> None:
     idle = watch(ranges((0, 60)), (10, [(0, 40, 0), (40, 60, 1)]))
-    moved = relocate(idle, ranges((20, 60), (80, 90)), 12.0)
+    moved = relocate(idle, ranges((20, 60), (80, 90)), Monotonic(12.0))
     assert spans(moved) == [(20, 40, 0.0), (40, 60, 10.0), (80, 90, 12.0)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from overcommit.errors import Conflict, HostError, Unsupported
+from overcommit.model.moments import Wall
 from overcommit.records.journal import (
     BalloonMoved,
     Generation,
@@ -41,7 +42,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def begin(journal: Journal, command: str = "apply") -> Generation:
-    return journal.begin(command, boot_id="boot-1", started_at=12.5)
+    return journal.begin(command, boot_id="boot-1", started_at=Wall(12.5))
 
 
 def file_of(directory: Path, number: int = 1) -> Path:
@@ -91,8 +92,8 @@ def test_generations_are_numbered_on_and_described(journal: Journal) -> None:
     begin(journal, "plan")
     begin(journal).record(STARTED)
     assert [(g.number, g.command, g.started_at, g.boot_id, g.outstanding) for g in journal.generations()] == [
-        (1, "plan", 12.5, "boot-1", 0),
-        (2, "apply", 12.5, "boot-1", 1),
+        (1, "plan", Wall(12.5), "boot-1", 0),
+        (2, "apply", Wall(12.5), "boot-1", 1),
     ]
 
 
@@ -210,17 +211,17 @@ def test_a_long_file_is_followed_by_another_and_what_is_outstanding_stays(
 ) -> None:
     generation = begin(journal, "daemon")
     first = generation.record(moved(1))
-    generation.roll(now=20.0)
+    generation.roll(now=Wall(20.0))
     assert generation.number == 1, "it is short yet"
     while file_of(tmp_path).stat().st_size < 256 * 1024:
         journal.settle(generation.record(PoolClaimed(size=2, before={"x": "y" * 10_000})))
-    generation.roll(now=20.0)
+    generation.roll(now=Wall(20.0))
     second = generation.record(STARTED)
     assert (first.generation, second.generation, second.number) == (1, 2, 0)
     assert Journal(tmp_path).outstanding() == journal.outstanding() == (second, first)
     assert [(g.number, g.command, g.started_at, g.outstanding) for g in journal.generations()] == [
-        (1, "daemon", 12.5, 1),
-        (2, "daemon", 20.0, 1),
+        (1, "daemon", Wall(12.5), 1),
+        (2, "daemon", Wall(20.0), 1),
     ]
     generation.settle(first)
     assert Journal(tmp_path).outstanding() == (second,)
@@ -231,7 +232,7 @@ def test_a_long_file_that_left_nothing_is_not_kept(journal: Journal, tmp_path: P
     for _ in range(5):
         while generation.path.stat().st_size < 256 * 1024:
             generation.settle(generation.record(PoolClaimed(size=2, before={"x": "y" * 10_000})))
-        generation.roll(now=20.0)
+        generation.roll(now=Wall(20.0))
     assert [path.name for path in tmp_path.iterdir()] == ["generation-000006.jsonl"]
 
 

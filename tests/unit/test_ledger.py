@@ -18,6 +18,7 @@ import pytest
 
 from overcommit.errors import HostError
 from overcommit.model.history import RESTORE, Event
+from overcommit.model.moments import Wall
 from overcommit.model.outcome import Fault, Status
 from overcommit.records.ledger import Ledger
 from tests.scenarios import NOW, incarnation
@@ -45,7 +46,7 @@ def installed(tmp_path: Path) -> Installed:
     return Installed(tmp_path)
 
 
-def event(at: float = NOW, *, name: str = "web", boot_id: str = "boot-1", **values: Any) -> Event:
+def event(at: Wall = NOW, *, name: str = "web", boot_id: str = "boot-1", **values: Any) -> Event:
     plain: dict[str, Any] = {"kind": "balloon", "status": Status.DONE, "about": name, **values}
     return Event(at=at, boot_id=boot_id, run="r1", **plain)
 
@@ -350,7 +351,7 @@ def test_what_cannot_be_kept_is_said_and_lost(installed: Installed) -> None:
 
 
 def test_faults_and_the_latest_that_was_done_of_each_life(installed: Installed) -> None:
-    def about(name: str, at: float = NOW, *, kind: str = "balloon", **values: Any) -> Event:
+    def about(name: str, at: Wall = NOW, *, kind: str = "balloon", **values: Any) -> Event:
         return event(at, name=name, kind=kind, domain=incarnation(name), **values)
 
     told = (

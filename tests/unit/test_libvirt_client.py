@@ -20,6 +20,7 @@ from overcommit.hypervisor import libvirt_client
 from overcommit.hypervisor.domain_xml import LABELS_NAMESPACE, parse_definition
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 from overcommit.model.facts import RunState
+from overcommit.model.moments import Wall
 from overcommit.units import GIB, MIB
 
 libvirt = pytest.importorskip("libvirt", reason="the libvirt binding is optional")
@@ -135,7 +136,7 @@ def test_a_domain_that_does_not_run_has_a_definition(client: LibvirtClient) -> N
 
 def test_balloon_figures_are_in_bytes_and_as_old_as_they_are(client: LibvirtClient, uuid: str) -> None:
     last_update = 627319920  # what the test driver always says
-    stats = client.balloon(uuid, now=last_update + 7.5)
+    stats = client.balloon(uuid, now=Wall(last_update + 7.5))
     assert stats.actual_bytes == 2 * GIB
     assert stats.usable_bytes == stats.unused_bytes == GIB
     assert stats.total_bytes == 2 * GIB
@@ -146,14 +147,14 @@ def test_balloon_figures_are_in_bytes_and_as_old_as_they_are(client: LibvirtClie
 def test_a_survey_says_what_is_said_of_each_domain(client: LibvirtClient, uuid: str) -> None:
     """The test driver has no figures of balloons in bulk: each domain is asked by itself."""
     now = 627319920 + 7.5
-    (told,) = client.survey(now=now)
+    (told,) = client.survey(now=Wall(now))
     assert told.domain == client.domains()[0]
     # It has no balloon statistics without the resident size of a process.
-    assert told.balloon == client.balloon(uuid, now=now)
+    assert told.balloon == client.balloon(uuid, now=Wall(now))
 
 
 def test_statistics_from_the_future_are_fresh_not_negative(client: LibvirtClient, uuid: str) -> None:
-    assert client.balloon(uuid, now=0.0).age_seconds == 0.0
+    assert client.balloon(uuid, now=Wall(0.0)).age_seconds == 0.0
 
 
 @pytest.mark.parametrize("update", [{"last_update": 0}, {}], ids=["zero", "absent"])
@@ -162,13 +163,13 @@ def test_a_driver_that_never_answered_has_no_age(
 ) -> None:
     handle = mocker.Mock(**{"memoryStats.return_value": {"actual": 1024, "rss": 1, **update}})
     mocker.patch.object(client, "_connection").lookupByUUIDString.return_value = handle
-    stats = client.balloon(NOBODY, now=5.0)
+    stats = client.balloon(NOBODY, now=Wall(5.0))
     assert (stats.actual_bytes, stats.age_seconds, stats.usable_bytes) == (MIB, None, None)
 
 
 def test_a_new_size_reaches_the_live_domain(client: LibvirtClient, uuid: str) -> None:
     client.set_balloon(uuid, 512 * MIB)
-    assert client.balloon(uuid, now=0.0).actual_bytes == 512 * MIB
+    assert client.balloon(uuid, now=Wall(0.0)).actual_bytes == 512 * MIB
 
 
 def test_a_memory_device_is_resized_in_the_live_domain(client: LibvirtClient, mocker: MockerFixture) -> None:
@@ -255,7 +256,7 @@ def test_busy_monitor(client: LibvirtClient, mocker: MockerFixture, control: lis
 
 def test_unknown_domain_is_gone(client: LibvirtClient) -> None:
     with pytest.raises(Gone, match=f"could not read its balloon .domain {NOBODY}"):
-        client.balloon(NOBODY, now=0.0)
+        client.balloon(NOBODY, now=Wall(0.0))
 
 
 def test_domain_that_shut_down_is_gone(client: LibvirtClient, uuid: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from overcommit.cli.moments import parse_moment
 from overcommit.control.naming import names_of, nearest
 from overcommit.errors import UsageError
+from overcommit.model.moments import Wall
 from overcommit.units import parse_spoken_duration
 
 
@@ -23,7 +24,7 @@ def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-NOW = datetime(2026, 10, 26, 0, 30, tzinfo=UTC).timestamp()
+NOW = Wall(datetime(2026, 10, 26, 0, 30, tzinfo=UTC).timestamp())
 """Half past one of a Monday there; the day before had 25 hours."""
 
 
@@ -43,7 +44,7 @@ NOW = datetime(2026, 10, 26, 0, 30, tzinfo=UTC).timestamp()
     ],
 )
 def test_a_moment_is_read(text: str, at: str) -> None:
-    assert parse_moment(text, NOW) == datetime.fromisoformat(f"{at}Z").timestamp()
+    assert parse_moment(text, NOW) == Wall(datetime.fromisoformat(f"{at}Z").timestamp())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from overcommit.hypervisor import libvirt_client, reconnecting
 from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.reconnecting import ReconnectingLibvirt
 from overcommit.model.facts import RunState
+from overcommit.model.moments import Wall
 from overcommit.model.wake import Wake, WakeKind
 from overcommit.testing import FakeClock, FakeHost
 from overcommit.units import MIB
@@ -66,7 +67,7 @@ def libvirt(libvirtd: StandIn, clock: FakeClock, told: list[Wake]) -> Iterator[R
 
 
 def balloon(libvirt: ReconnectingLibvirt, uuid: str) -> int:
-    return libvirt.balloon(uuid, now=0.0).actual_bytes
+    return libvirt.balloon(uuid, now=Wall(0.0)).actual_bytes
 
 
 def until(come: Callable[[], bool]) -> None:
@@ -298,7 +299,7 @@ def test_closing_ends_all_threads_that_do_not_hang(libvirtd: StandIn, clock: Fak
 
 
 def test_all_domains_are_told_of_in_one_call(libvirt: ReconnectingLibvirt, libvirtd: StandIn) -> None:
-    told = libvirt.survey(now=107.5)
+    told = libvirt.survey(now=Wall(107.5))
     assert libvirtd.bulk_calls == 1
     assert [each.domain.uuid for each in told] == sorted(DOMAINS, key=lambda uuid: f"name-of-{uuid}")
     for each in told:
@@ -314,13 +315,13 @@ def test_a_qemu_that_hangs_is_left_out_of_the_survey_and_the_others_are_not(
 ) -> None:
     for hung in (DOMAINS[3], DOMAINS[7], DOMAINS[5]):
         libvirtd.hang(hung)
-        told = {each.domain.uuid: each for each in libvirt.survey(now=107.5)}
+        told = {each.domain.uuid: each for each in libvirt.survey(now=Wall(107.5))}
         assert told.keys() == set(DOMAINS)
         silent = {uuid for uuid, each in told.items() if each.balloon is None}
         assert silent == {uuid for uuid, each in told.items() if each.read_bytes is None}
         assert silent == set(libvirtd.hung_domains)
     before = libvirtd.bulk_calls
-    libvirt.survey(now=107.5)
+    libvirt.survey(now=Wall(107.5))
     assert libvirtd.bulk_calls == before + 1
     assert balloon(libvirt, DOMAINS[0]) == MIB  # there is room for other calls
 
@@ -328,11 +329,11 @@ def test_a_qemu_that_hangs_is_left_out_of_the_survey_and_the_others_are_not(
 def test_a_libvirtd_that_hangs_is_not_asked_twice_for_a_survey(
     libvirt: ReconnectingLibvirt, libvirtd: StandIn
 ) -> None:
-    libvirt.survey(now=0.0)
+    libvirt.survey(now=Wall(0.0))
     libvirtd.let_go.clear()
     for _ in range(2):
         with pytest.raises(HostError, match=UNREACHABLE):
-            libvirt.survey(now=0.0)
+            libvirt.survey(now=Wall(0.0))
     assert libvirtd.bulk_calls == 2
 
 
@@ -340,6 +341,6 @@ def test_a_driver_that_cannot_tell_of_all_is_asked_of_each(
     libvirt: ReconnectingLibvirt, libvirtd: StandIn
 ) -> None:
     libvirtd.knows_bulk = False
-    told = libvirt.survey(now=0.0)
+    told = libvirt.survey(now=Wall(0.0))
     assert len(told) == len(DOMAINS)
     assert all(each.domain.maximum_bytes == MIB for each in told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from overcommit.apply.routines import Routine, run_all
+from overcommit.model.moments import Monotonic, Wall
 from overcommit.testing import FakeClock, FakeHost
 from tests.routines import run
 
@@ -16,11 +17,11 @@ class Interrupted:
         self._at = at
         self.waits: list[float] = []
 
-    def now(self) -> float:
+    def now(self) -> Wall:
         raise AssertionError("nobody asked for the time of day")
 
-    def monotonic(self) -> float:
-        return sum(self.waits)
+    def monotonic(self) -> Monotonic:
+        return Monotonic(sum(self.waits))
 
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)

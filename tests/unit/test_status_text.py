@@ -8,6 +8,7 @@ import pytest
 
 from overcommit.cli import status_text
 from overcommit.cli.tables import plain_lines
+from overcommit.model.moments import Wall
 from overcommit.units import GIB, MIB
 
 SEEN: dict[str, Any] = {
@@ -50,7 +51,7 @@ def test_what_stops_the_main_job_is_said_first_and_an_unread_pressure_is_not_zer
 
 @pytest.mark.parametrize(("now", "late"), [(1039.0, False), (1100.0, False), (1101.0, True)])
 def test_a_daemon_that_has_not_looked_for_a_minute_is_late(now: float, late: bool) -> None:
-    said = status_text.lateness(SEEN, now)
+    said = status_text.lateness(SEEN, Wall(now))
     assert (said is not None) is late
     if said:
         assert said == "overcommitd (pid 7) is late: it last looked at the host 1min 1s ago"

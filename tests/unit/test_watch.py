@@ -14,6 +14,7 @@ from overcommit.damon.pool import DamonPool
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.host.memory import read_boot_id, read_host
 from overcommit.model.heat import IdleMap
+from overcommit.model.moments import Wall
 from overcommit.model.policy import Actuator
 from overcommit.observe.facts import observe
 from overcommit.observe.watch import Watched, watch
@@ -56,7 +57,7 @@ class Stage:
             while left and clock.monotonic() - start >= left[0][0]:
                 left.pop(0)[1]()
 
-        generation = self.journal.begin("test", boot_id=read_boot_id(self.kernel), started_at=0.0)
+        generation = self.journal.begin("test", boot_id=read_boot_id(self.kernel), started_at=Wall(0.0))
         with DamonPool(self.kernel, self.journal, generation) as pool:
             pool.acquire(len(domains) + 1, take_over=False)
             return watch(

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from overcommit.daemon.write_account import keep, take_up
+from overcommit.model.moments import Wall
 from overcommit.plan.swap_watch import WriteAccount, to_disk
 from overcommit.records.ledger import Ledger
 from overcommit.units import GIB, MIB
 from tests.unit.test_swap_watch import HOUR, disk, reading, zram
 
-AT = 1_000_000.0
+AT = Wall(1_000_000.0)
 ACCOUNT = WriteAccount(by_hour=(GIB, 2 * GIB), into_seconds=600.0, ahead_bytes=5)
 
 
