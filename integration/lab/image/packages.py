@@ -20,6 +20,8 @@ HOST_PACKAGES: Final = (
     "python3-click", "python3-rich", "python3-prometheus-client", "damo",
     # shells that the product completes words in
     "bash-completion", "zsh", "fish",
+    # with which Ansible installs packages
+    "python3-apt",
     # the contract tests run on the host VM's own kernel
     "python3-pytest",
     # parts of the guests
