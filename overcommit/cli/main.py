@@ -27,6 +27,7 @@ from overcommit.cli.restore import restore
 from overcommit.cli.service import service
 from overcommit.cli.session import PROGRAM, Interrupted
 from overcommit.cli.status import status
+from overcommit.cli.top import top
 from overcommit.cli.validate import validate
 from overcommit.cli.verb import examples
 from overcommit.control.naming import nearest
@@ -88,6 +89,7 @@ for _verb in (
     explain,
     apply,
     status,
+    top,
     pause,
     resume,
     history,

@@ -15,7 +15,9 @@ from overcommit.units import format_duration, format_ratio, format_size
 
 _OLD_SECONDS = 60.0
 """A daemon looks more often than that, unless it hangs."""
-_MOST_PAIN_SHOWN = 10.0
+_MOST_PAIN_SHOWN = 9.99
+_SENTENCE_WIDTH = 30
+"""In so many columns the beginning of a sentence says something."""
 
 Document = Mapping[str, Any]
 """What `overcommit.control.status.status_document` made, or a domain in it."""
@@ -68,7 +70,7 @@ TAKEN = _sized("taken", "reclaimed_bytes")
 PRESSURE = Column("PSI some", lambda domain: _share(domain["psi_some_avg60"]), width=8)
 READ_BACK = Column("read back/min", _read_back, width=13)
 COLD_AFTER = Column("cold after", _cold_after, width=10)
-PAIN = Column("pain", _pain, width=6)
+PAIN = Column("pain", _pain, width=5)
 
 
 def runs(domain: Document) -> bool:
@@ -98,10 +100,10 @@ def _budget_text(seen: Document) -> str:
     if budget is None:
         left = "not known yet"
     elif budget["spent"]:
-        left = "none is left" + ("" if seen.get("stopped") else f": {budget['spent']}")
+        left = "none left" + ("" if seen.get("stopped") else f": {budget['spent']}")
     else:
         rate = f"{format_size(budget['bytes_per_second'])}/s"
-        left = f"{format_size(budget['room_bytes'])} more may be paged out, at most {rate}"
+        left = f"{format_size(budget['room_bytes'])} left, at most {rate}"
     return f"swap budget: {left}; memory pressure of the host: {_share(some)}"
 
 
@@ -151,8 +153,31 @@ def remarks(domain: Document) -> Iterator[str]:
         yield f"nothing is taken: {domain['why_not']}"
     if domain.get("held"):
         yield domain["held"]
+    if in_pain(domain) and domain.get("feels") and not domain.get("why_not"):
+        yield f"outside of its SLO: {domain['feels']}"
     for gap in domain["gaps"]:
         yield f"cannot read its {gap['what']}: {gap['why']}"
+
+
+def briefly(domain: Document, width: int) -> str:
+    """What is done with a domain, or why nothing is; in fewer columns than that takes, a word of it."""
+    remark = next(remarks(domain), "")
+    if not runs(domain) and not domain.get("doing"):
+        remark = domain["state"] + (f": {remark}" if remark else "")
+    if len(remark) <= width or width >= _SENTENCE_WIDTH:
+        return remark
+    if domain.get("doing"):
+        return str(domain["doing"])
+    if not runs(domain):
+        return str(domain["state"])
+    words = (
+        ("busy_with", "busy"),
+        ("why_not", "rests"),
+        ("held", "slowed"),
+        ("feels", "hurts"),
+        ("gaps", "gaps"),
+    )
+    return next((word for key, word in words if domain.get(key)), "")
 
 
 def about(domains: Iterable[Document]) -> Iterator[Line]:

@@ -98,6 +98,16 @@ def fitted(text: str, most: int = MOST_COLUMNS) -> str:
     return f"{text[:head]}…{text[tail:]}"
 
 
+def begun(text: str, most: int) -> str:
+    """The text, or its beginning with an ellipsis, in no more than ``most`` columns."""
+    if columns(text) <= most:
+        return text
+    head = min(len(text), max(0, most - 1))
+    while head and columns(text[:head]) > most - 1:
+        head -= 1
+    return f"{text[:head]}…" if most else ""
+
+
 def drawn(block: Block, width: int | None = None) -> Iterator[Text]:
     """The lines of a block, for a terminal of ``width`` columns, or for a pipe."""
     from rich.text import Text

@@ -1,0 +1,1 @@
+"""What ``overcommitctl top`` is made of: a pure core, the terminal, and who asks the daemon."""
