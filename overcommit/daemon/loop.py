@@ -116,12 +116,12 @@ class Loop:
         wakes = self._wakes.wait(0.0)
         if any(wake.kind is WakeKind.STOP for wake in wakes):
             return  # it came while all was put together, and nothing is begun any more
-        self._take(wakes)
-        self._tick()
-        self._manager.ready(self._sentence)
         state = self._controller.state
         mode = state.mode_state.mode(self._control.clock.monotonic()).value
         self._tell(events.started(__version__, state.policy.source, mode))
+        self._take(wakes)
+        self._tick()
+        self._manager.ready(self._sentence)
         while self.go_round():
             pass
         self._manager.stopping("giving back")

@@ -68,7 +68,7 @@ def _put_together(options: Options, kernel: DamonWorker, ending: contextlib.Exit
         kernel=kernel,
         clock=clock,
         journal=Journal(directory),
-        ledger=Ledger(directory, warn=lambda why: log.tell(events.history_fault(why))),
+        ledger=Ledger(directory, warn=lambda why: log.tell(events.history_fault(why)), repeats=True),
         log=log,
     )
     policy_file = PolicyFile(options.policy, reader_process.Reader)

@@ -40,9 +40,9 @@ def _of_action(action: Action) -> Fields:
     "started", "cf34521a64e74e82993a8f107bd1a685", Priority.NOTICE, Field.VERSION, Field.POLICY, Field.MODE
 )
 def started(version: str, policy: str, mode: str) -> Told:
-    """It is at work."""
+    """It is about to look at the host for the first time."""
     fields = {Field.VERSION: version, Field.POLICY: policy, Field.MODE: mode}
-    return Told(f"overcommitd {version} is at work; policy {policy}", fields)
+    return Told(f"overcommitd {version} starts; policy {policy}", fields)
 
 
 @defined("stopping", "63088d59f65248dc8bb5813365bc1c0b", Priority.NOTICE)

@@ -76,13 +76,15 @@ class _Unintelligible(Exception):
 class Ledger:
     """The history in a directory. ``warn`` gets a sentence about what could not be stored or read.
 
-    ``run`` names this run of the program in it.
+    ``run`` names this run of the program in it. ``warn`` gets each sentence once, or, where it counts
+    ``repeats`` itself, every time.
     """
 
-    def __init__(self, directory: Path, *, warn: Callable[[str], None]) -> None:
+    def __init__(self, directory: Path, *, warn: Callable[[str], None], repeats: bool = False) -> None:
         self.run = secrets.token_hex(4)
         self._path = directory / _FILE
         self._warn = warn
+        self._repeats = repeats
         self._warned: set[str] = set()
 
     def note(self, event: Event) -> None:
@@ -302,7 +304,9 @@ class Ledger:
 
     def _say(self, sentence: str) -> None:
         """Warn, each sentence once: a full disk is not reported again for every action."""
-        if sentence not in self._warned:
+        if self._repeats:
+            self._warn(sentence)
+        elif sentence not in self._warned:
             self._warned.add(sentence)
             self._warn(sentence)
 

@@ -204,7 +204,9 @@ class Daemon:
             kernel=world.kernel,
             clock=clock,
             journal=Journal(world.directory),
-            ledger=Ledger(world.directory, warn=lambda why: self.log.tell(events.history_fault(why))),
+            ledger=Ledger(
+                world.directory, warn=lambda why: self.log.tell(events.history_fault(why)), repeats=True
+            ),
             log=self.log,
         )
         self._ending = contextlib.ExitStack()

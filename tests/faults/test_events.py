@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from overcommit.control.planning import Decision
+from overcommit.errors import HostError
 from overcommit.model.log_event import Field, Priority
+from overcommit.model.outcome import Fault, Status
+from overcommit.model.wake import Wake, WakeKind
+from overcommit.records.ledger import Ledger
 from overcommit.testing import FakeGuest
 from overcommit.units import MIB
 from overcommit.wire.protocol import Verb
-from tests.faults.daemon import Daemon, Disk, World
+from tests.faults.daemon import Daemon, Disk, World, incarnation
 
 HOUR = 3600.0
 
@@ -152,3 +156,69 @@ def test_a_guest_that_hurts_rests_and_is_said_to(world: World) -> None:
     assert "domain-rests" in of_it, daemon.said
     assert daemon.has_said("free: relief: ")
     daemon.stop()
+
+
+def test_an_emergency_and_a_missed_reserve_begin_and_end(world: World) -> None:
+    daemon = world.daemon()
+    daemon.run_for(300)
+    spare = world.host.available_bytes
+    world.host.huge_pages_bytes = spare - 20 * MIB
+    daemon.run_for(60)
+    (began,) = [event for event in daemon.events if event.kind.name == "emergency"]
+    assert began.kind.priority is Priority.CRITICAL
+    assert int(began.values["OVERCOMMIT_BYTES"]) < 0.04 * world.host.total_bytes
+    (missed,) = [event for event in daemon.events if event.kind.name == "reserve-missed"]
+    assert int(missed.values["OVERCOMMIT_BYTES"]) > 0.04 * world.host.total_bytes
+    world.host.huge_pages_bytes = 0
+    daemon.run_for(120)
+    assert (kinds(daemon)["emergency-over"], kinds(daemon)["reserve-kept"]) == (1, 1)
+    daemon.stop()
+
+
+def test_a_quarantine_begins_and_ends(world: World) -> None:
+    daemon = world.daemon()
+    free = incarnation(world.host.guests[1])
+    failure = daemon.control.happened(
+        "balloon", Status.FAILED, "a test says so", about=free.name, domain=free, fault=Fault.STUCK
+    )
+    daemon.control.ledger.record(failure)
+    daemon.run_for(70)
+    (began,) = [event for event in daemon.events if event.kind.name == "quarantine-began"]
+    assert began.values["OVERCOMMIT_DOMAIN"] == "free"
+    assert began.values["OVERCOMMIT_MECHANISM"] == "balloon"
+    daemon.run_for(660)
+    assert kinds(daemon)["quarantine-over"] == 1
+    daemon.stop()
+
+
+def test_a_history_that_cannot_be_written_is_said_again_when_that_comes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = world.daemon()
+
+    def note(seconds: float) -> None:
+        daemon.control.ledger.note(daemon.control.happened("balloon", Status.DONE, "a test says so"))
+        daemon.run_for(seconds)
+
+    for _ in range(2):
+        with monkeypatch.context() as broken:
+            broken.setattr(Ledger, "_change", refuse)
+            for _ in range(3):
+                note(5)
+        note(700)
+    faults = [event for event in daemon.events if event.kind.name == "history-fault"]
+    assert [event.repeated for event in faults if "events from now on" in event.sentence] == [1, 2, 1, 2]
+    daemon.stop()
+
+
+def refuse(_ledger: Ledger, _work: object) -> None:
+    raise HostError("cannot keep the history: the disk is full")
+
+
+def test_a_run_says_that_it_starts_and_that_it_stops(world: World) -> None:
+    daemon = world.daemon()
+    daemon.wakes.arrange(Wake(kind=WakeKind.STOP), at=world.clock.monotonic() + 30)
+    daemon.loop.run()
+    assert daemon.events[0].kind.name == "started"
+    assert daemon.events[0].values["OVERCOMMIT_MODE"] == "active"
+    assert daemon.events[-1].kind.name == "stopping"
