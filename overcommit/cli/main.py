@@ -29,7 +29,6 @@ from overcommit.cli.session import PROGRAM, Interrupted
 from overcommit.cli.status import status
 from overcommit.cli.top import top
 from overcommit.cli.validate import validate
-from overcommit.cli.verb import examples
 from overcommit.control.naming import nearest
 from overcommit.display import plain
 from overcommit.errors import OvercommitError, UsageError, in_a_line
@@ -64,22 +63,14 @@ def overcommitctl() -> None:
     """
 
 
-@overcommitctl.command(
-    epilog=examples(
-        "overcommitctl completion bash > /etc/bash_completion.d/overcommitctl",
-        "overcommitctl completion fish > ~/.config/fish/completions/overcommitctl.fish",
-    )
-)
+@overcommitctl.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL. Packages of distributions install it by themselves."""
+    """Print the completion script for SHELL; e.g. eval "$(overcommitctl completion bash)"."""
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"no completion for {shell}")
-    script = kind(overcommitctl, {}, PROGRAM, _COMPLETE).source()
-    # zsh loads a file of completions when it is first needed, and calls it by its name from then on. Click's
-    # script knows the first call alone: the second one completed nothing.
-    click.echo(script.replace("$zsh_eval_context[-1] == loadautofunc", f"$funcstack[1] == _{PROGRAM}"))
+    click.echo(kind(overcommitctl, {}, PROGRAM, _COMPLETE).source())
 
 
 for _verb in (

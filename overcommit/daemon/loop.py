@@ -13,6 +13,7 @@ from overcommit.control.status import quarantine_json, reservation_json
 from overcommit.daemon import pausing
 from overcommit.daemon.changes import Changes
 from overcommit.daemon.controller import Controller
+from overcommit.daemon.minutes import Minutes
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.pausing import Pause
 from overcommit.daemon.report import sentence_of, status_of
@@ -91,6 +92,7 @@ class Loop:
         self._wakes = wakes
         self._server = server
         self._manager = manager
+        self._minutes: Minutes | None = None
         self._tell = control.log.tell
         self._changes = Changes(control.log.tell)
         self._reserving = Reserving(control, controller, hypervisor, publish=self._publish)
@@ -106,6 +108,10 @@ class Loop:
         self._plan_texts: tuple[Document | None, Document | None] = (None, None)
         if pause := pausing.take_up(control.ledger, now=control.clock.now()):
             self._tell(events.paused(self._pause_for(pause), pause.uid, pause.seconds, still=True))
+
+    def keep(self, minutes: Minutes) -> None:
+        """Show every state to ``minutes`` from now on, which keeps figures of it."""
+        self._minutes = minutes
 
     def run(self) -> None:
         """Run until a wake says stop.
@@ -287,6 +293,8 @@ class Loop:
         now = self._control.clock.monotonic()
         self._sentence = sentence = sentence_of(state, domains, now)
         self._changes.look(state, domains, now)
+        if self._minutes is not None:
+            self._minutes.look(state, domains)
         work = {
             "ticks": self._ticks.document,
             "actions": state.work.actions,

@@ -15,6 +15,7 @@ from overcommit.daemon.controller import Controller
 from overcommit.daemon.event_log import EventLog
 from overcommit.daemon.journald import writer
 from overcommit.daemon.loop import Loop
+from overcommit.daemon.minutes import Minutes
 from overcommit.daemon.mode_state import ModeState
 from overcommit.daemon.notify import ServiceManager
 from overcommit.daemon.policy_file import PolicyFile
@@ -27,6 +28,7 @@ from overcommit.model import events
 from overcommit.policy import reader_process
 from overcommit.records.journal import DEFAULT_DIRECTORY, Journal
 from overcommit.records.ledger import Ledger
+from overcommit.records.series import Series
 from overcommit.wire.listening import socket_path
 from overcommit.wire.peers import find_group
 from overcommit.wire.server import ControlServer
@@ -106,7 +108,15 @@ def _put_together(options: Options, kernel: DamonWorker, ending: contextlib.Exit
     )
     ending.callback(server.close)
     manager = ServiceManager(clock, os.environ)
-    return Loop(control, controller, hypervisor, wakes, server, manager)
+
+    def lose(why: str) -> None:
+        log.tell(events.history_fault(why))
+
+    minutes = Minutes(Series(directory, warn=lose), clock, lose)
+    ending.callback(minutes.close)
+    loop = Loop(control, controller, hypervisor, wakes, server, manager)
+    loop.keep(minutes)
+    return loop
 
 
 def wait_for_turn(control: Control) -> None:

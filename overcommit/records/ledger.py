@@ -1,15 +1,11 @@
 """The history beside the undo journal: what was done, and reservations (SQLite, ``history.db``).
 
 Restore needs nothing of it, and no apply stops for it: what cannot be stored is reported and lost. A file
-that cannot be understood is set aside, and a new one is started. Every call has its own connection, so that
-any verb may read while a controller writes.
+that cannot be understood is set aside, and a new one is started (`overcommit.records.database`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -22,13 +18,12 @@ from overcommit.model.history import RESTORE, Event
 from overcommit.model.moments import Wall
 from overcommit.model.outcome import Fault, Status
 from overcommit.model.past import Reservation
+from overcommit.records.database import Database
 
 _EVER = Wall(0.0)
 _FILE = "history.db"
-_SCHEMA_VERSION = 2
 _KEEP_SECONDS = 90 * 86400.0
 _MOST_EVENTS = 20_000
-_LOCK_TIMEOUT_SECONDS = 5.0
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -43,11 +38,10 @@ CREATE TABLE reservations (
     expires_at REAL NOT NULL
 );
 """
-_SINCE_1 = f"""
+_SINCE_1 = """
 CREATE INDEX events_by_kind ON events (kind, at);
 CREATE INDEX events_by_fault ON events (at) WHERE fault IS NOT NULL;
-CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-PRAGMA user_version = {_SCHEMA_VERSION}
+CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 """
 """What version 2 has in addition to version 1."""
 _PLAIN = (
@@ -63,14 +57,7 @@ _INSERT = (
     f"VALUES ({', '.join(':' + name for name in _COLUMNS)})"
 )
 
-_NOT_OURS = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA}
-"""Result codes that concern the content. The others concern the disk, or a lock of somebody else."""
-
 _T = TypeVar("_T")
-
-
-class _Unintelligible(Exception):
-    """The file can be read, but is not a history of this program."""
 
 
 class Ledger:
@@ -82,10 +69,12 @@ class Ledger:
 
     def __init__(self, directory: Path, *, warn: Callable[[str], None], repeats: bool = False) -> None:
         self.run = secrets.token_hex(4)
-        self._path = directory / _FILE
         self._warn = warn
         self._repeats = repeats
         self._warned: set[str] = set()
+        self._database = Database(
+            directory / _FILE, what="history", scripts=(_SCHEMA, _SINCE_1), warn=self._say
+        )
 
     def note(self, event: Event) -> None:
         """Store an event, if possible. The oldest are deleted for it."""
@@ -100,7 +89,7 @@ class Ledger:
         Raises:
             HostError: the disk refuses.
         """
-        self._change(lambda connection: _add(connection, event))
+        self._database.change(lambda connection: _add(connection, event))
 
     def grant(
         self, size_bytes: int, purpose: str | None, *, now: Wall, expires_at: Wall, boot_id: str
@@ -120,7 +109,7 @@ class Ledger:
                 (boot_id, purpose, size_bytes, expires_at),
             ).lastrowid
 
-        number = self._change(work)
+        number = self._database.change(work)
         return Reservation(id=number or 0, purpose=purpose, size_bytes=size_bytes, expires_at=expires_at)
 
     def cancel(self, reservation: Reservation) -> None:
@@ -129,7 +118,7 @@ class Ledger:
         Raises:
             HostError: the disk refuses; the reservation stays.
         """
-        self._change(lambda c: c.execute("DELETE FROM reservations WHERE id = ?", (reservation.id,)))
+        self._database.change(lambda c: c.execute("DELETE FROM reservations WHERE id = ?", (reservation.id,)))
 
     def reservations(self, *, now: Wall, boot_id: str) -> tuple[Reservation, ...]:
         """The reservations in force, oldest first. Those of another boot ended with it."""
@@ -187,7 +176,9 @@ class Ledger:
             Whether it was possible.
         """
         try:
-            self._change(lambda c: c.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value)))
+            self._database.change(
+                lambda c: c.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
+            )
         except HostError as error:
             self._say(f"{error}; the next run starts without the knowledge of this one")
             return False
@@ -209,98 +200,15 @@ class Ledger:
         since: int = 1,
     ) -> tuple[_T, ...]:
         """The rows of a query that needs version ``since``; none, and a warning, if they cannot be read."""
-        if not self._path.exists():
-            return ()
 
         def work(connection: sqlite3.Connection) -> tuple[_T, ...]:
-            if _version(connection) < since:  # somebody is about to begin it
-                return ()
             return tuple(convert(row) for row in connection.execute(query, parameters))
 
         try:
-            return self._attempt(work)
-        except _Unintelligible as fault:
-            try:
-                self._set_aside(fault)
-            except HostError as error:
-                self._say(str(error))
+            return self._database.read(work, since=since) or ()
         except HostError as error:
             self._say(f"{error}; reservations and quarantines are unknown now")
         return ()
-
-    def _change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Make changes in one transaction.
-
-        Raises:
-            HostError: the disk refuses.
-        """
-
-        def transaction(connection: sqlite3.Connection) -> _T:
-            connection.execute("BEGIN IMMEDIATE")
-            version = _version(connection)
-            for statement in (_SCHEMA + _SINCE_1 if version == 0 else _SINCE_1).split(";"):
-                if version != _SCHEMA_VERSION:
-                    connection.execute(statement)
-            result = work(connection)
-            connection.execute("COMMIT")
-            with contextlib.suppress(sqlite3.OperationalError):  # somebody is at it; the next writer does it
-                connection.execute("PRAGMA journal_mode = WAL")
-            return result
-
-        try:
-            return self._attempt(transaction, create=True)
-        except _Unintelligible as fault:
-            self._set_aside(fault)
-        try:
-            return self._attempt(transaction, create=True)
-        except _Unintelligible as fault:
-            raise HostError(f"cannot write the history {self._path}: {fault}") from fault
-
-    def _attempt(self, work: Callable[[sqlite3.Connection], _T], *, create: bool = False) -> _T:
-        """Work on a separate connection.
-
-        Raises:
-            _Unintelligible: the file is not a history of this program.
-            HostError: the disk refuses.
-        """
-        try:
-            if create:  # by us, for SQLite would let others read it
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            connection = sqlite3.connect(self._path, timeout=_LOCK_TIMEOUT_SECONDS, isolation_level=None)
-            with contextlib.closing(connection):
-                if (version := _version(connection)) not in {0, 1, _SCHEMA_VERSION}:
-                    message = f"is of version {version}, which another version of overcommit made"
-                    raise _Unintelligible(message)
-                return work(connection)
-        except (OverflowError, UnicodeEncodeError) as error:  # what was to be written, not what is there
-            raise HostError(f"cannot keep in the history what no column takes: {error}") from error
-        except ValueError as error:
-            raise _Unintelligible(f"cannot be understood ({error})") from error
-        except OSError as error:
-            raise HostError(f"cannot keep the history in {self._path}: {error.strerror}") from error
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            if code is None or code & 0xFF in _NOT_OURS:
-                raise _Unintelligible(f"cannot be understood ({error})") from error
-            raise HostError(f"cannot keep the history in {self._path}: {error}") from error
-
-    def _set_aside(self, fault: _Unintelligible) -> None:
-        """Rename the file, so that it is not used again.
-
-        Raises:
-            HostError: the disk refuses.
-        """
-        names = (self._path.with_name(f"{_FILE}.broken-{number}") for number in itertools.count(1))
-        aside = next(name for name in names if not name.exists())
-        try:
-            for suffix in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
-        except OSError as error:
-            raise HostError(
-                f"the history {self._path} {fault}, and cannot be set aside: {error.strerror}"
-            ) from error
-        self._say(f"the history {self._path} {fault}: it was renamed to {aside.name}, and a new one begins")
 
     def _say(self, sentence: str) -> None:
         """Warn, each sentence once: a full disk is not reported again for every action."""
@@ -309,11 +217,6 @@ class Ledger:
         elif sentence not in self._warned:
             self._warned.add(sentence)
             self._warn(sentence)
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
 
 
 def _marks(values: Sequence[str]) -> str:

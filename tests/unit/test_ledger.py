@@ -245,7 +245,7 @@ def test_a_directory_that_cannot_be_written(installed: Installed, monkeypatch: p
     def refuse(path: Path, _flags: int, _mode: int) -> int:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr("overcommit.records.ledger.os.open", refuse)
+    monkeypatch.setattr("overcommit.records.database.os.open", refuse)
     installed.ledger.note(FULL)
     assert [
         s.endswith("Read-only file system; what is done now events from now on will be missing")
@@ -261,14 +261,14 @@ def test_what_cannot_even_be_set_aside_is_said(installed: Installed, monkeypatch
     def refuse(path: Path, _target: str) -> Path:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr("overcommit.records.ledger.Path.rename", refuse)
+    monkeypatch.setattr("overcommit.records.database.Path.rename", refuse)
     assert installed.ledger.events() == ()
     installed.ledger.note(FULL)
     assert "cannot be set aside: Read-only file system" in installed.said[0]
 
 
 def test_a_file_that_somebody_keeps_locked(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("overcommit.records.ledger._LOCK_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("overcommit.records.database._LOCK_TIMEOUT_SECONDS", 0.01)
     installed.ledger.note(FULL)
     holder = sqlite3.connect(installed.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
