@@ -9,27 +9,34 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from overcommit.apply.claims import drop, write_claim
 from overcommit.apply.context import ApplyContext, Held
+from overcommit.apply.resize_end import (
+    TOLERANCE_BYTES,
+    Failed,
+    GivenBack,
+    Growing,
+    Observation,
+    Reached,
+    ResizeEnd,
+    ended_early,
+)
 from overcommit.apply.returning import LONGEST_SECONDS, Nudge
 from overcommit.apply.routines import Routine
 from overcommit.errors import HostError
 from overcommit.hypervisor.guest_figures import read_balloon, read_definition
 from overcommit.model.action import RELIEF_REASONS, BalloonAction, VirtioMemAction
 from overcommit.model.facts import DomainFacts
-from overcommit.model.guest_reserve import guest_reserve, short_below
 from overcommit.model.moments import Monotonic
 from overcommit.model.outcome import Fault, Outcome, Status
 from overcommit.model.part import MemoryPart
 from overcommit.plan.case import worthwhile
-from overcommit.plan.limits import Place, Rooms, own_place
+from overcommit.plan.limits import Place, Room, Rooms, own_place
 from overcommit.plan.nodes import nodes_of
 from overcommit.records.journal import GuestRecord, resized
 from overcommit.units import MIB, format_size
 
-_TOLERANCE_BYTES = MIB
 _STUCK_SECONDS = 30.0
 _STEP_SECONDS = 300.0
 _POLL_SECONDS = 1.0
@@ -38,7 +45,6 @@ _STEP_SHARE = 0.125
 _PHANTOM_SHARE = 0.5
 """If the guest gave its memory and the host got less than this share, the guest gets its memory back (S6)."""
 
-REBOOTS = "the guest reboots"
 SizeAction = BalloonAction | VirtioMemAction
 
 
@@ -61,27 +67,6 @@ class Resizable:
         return self.part.what
 
 
-class _End(NamedTuple):
-    """How the resizing ended: status, reason, the final size (None: unchanged), and the guest's fault.
-
-    ``stopped``: it was stopped on its way, which says nothing about the guest.
-    """
-
-    status: Status
-    detail: str
-    left_at: int | None
-    fault: Fault | None = None
-    stopped: bool = False
-
-
-class _Observation(NamedTuple):
-    """The size, the guest's available memory (None: not reported in time), and why to stop."""
-
-    size: int
-    usable: int | None
-    stop_because: str | None = None
-
-
 def grow(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable
 ) -> Routine[Outcome]:
@@ -93,29 +78,30 @@ def grow(
         HostError: the journal cannot be written, and has no record to restore from; nothing was changed then.
     """
     began = context.clock.monotonic()
-    reached, asked = action.before_bytes, action
+    reached = action.before_bytes
     try:
         context.require_willing(domain)
         action, bound = _within_limits(context, action, domain, resizable)
     except HostError as error:
-        return _outcome(context, action, _End(Status.FAILED, str(error), None), began)
+        return _outcome(context, action, Failed(error=error, left_at_bytes=None), began)
+    unrecorded = None
     try:
         context.generation.record(_record(resizable, action, action.after_bytes))
-        unnoted = ""
     except HostError as error:
         way_back = context.generation.way_back(resizable.part)
         if way_back is None or way_back < action.after_bytes:
             raise
         context.generation.owe(_record(resizable, action, action.after_bytes))
-        unnoted = f" ({error})"
+        unrecorded = error
     try:
         _tell_domain(context, resizable, action.after_bytes)
         resizable.move(action.after_bytes)
     except HostError as error:
         _tell_domain(context, resizable, action.before_bytes)
-        says = f"{error}{_note(context, resizable, action, action.before_bytes)}"
-        return _outcome(context, action, _End(Status.FAILED, says, action.before_bytes), began)
-    end = _End(Status.DONE, "", action.after_bytes)
+        unrecorded = _note(context, resizable, action, action.before_bytes)
+        failed = Failed(error=error, left_at_bytes=action.before_bytes, unrecorded=unrecorded)
+        return _outcome(context, action, failed, began)
+    target = action.after_bytes
     up_at = began
 
     def ask(size: int) -> None:
@@ -124,29 +110,30 @@ def grow(
 
     nudge = Nudge(context.clock, ask, action.after_bytes, resizable.boots) if resizable.boots else None
     try:
-        while reached < action.after_bytes - _TOLERANCE_BYTES:
+        while reached < action.after_bytes - TOLERANCE_BYTES:
             yield _POLL_SECONDS
             context.require_alive(domain)
             reached, now = resizable.size(), context.clock.monotonic()
             if nudge is not None and nudge.look(reached):
                 up_at = now
             if now - up_at > _STUCK_SECONDS or now - began > LONGEST_SECONDS:
-                why = f"the guest has taken {format_size(reached)} so far; the target is set{unnoted}"
-                return _outcome(context, action, end._replace(status=Status.PARTIAL, detail=why), began)
+                growing = Growing(size_bytes=reached, left_at_bytes=target, unrecorded=unrecorded)
+                return _outcome(context, action, growing, began)
     except HostError as error:
-        return _outcome(context, action, end._replace(status=Status.FAILED, detail=str(error)), began)
+        return _outcome(context, action, Failed(error=error, left_at_bytes=target), began)
     finally:
         if nudge is not None:
             nudge.end()
-    says = f"{resizable.name} at {format_size(reached)}{bound}{unnoted}"
-    status = Status.DONE if action is asked else Status.PARTIAL
-    return _outcome(context, action, end._replace(status=status, detail=says), began)
+    end = Reached(
+        part=resizable.name, size_bytes=reached, bound=bound, left_at_bytes=target, unrecorded=unrecorded
+    )
+    return _outcome(context, action, end, began)
 
 
 def _within_limits(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable
-) -> tuple[SizeAction, str]:
-    """The action, cut to what limits and memory nodes allow now, and a text about that.
+) -> tuple[SizeAction, Room | None]:
+    """The action, cut to what limits and memory nodes allow now, and the room that cut it; None: nothing did.
 
     The limits may have been lowered, or others may have taken the room, since the plan was made. Giving a
     guest all that it had originally is not bounded, because it had that under the same limits.
@@ -155,7 +142,7 @@ def _within_limits(
         HostError: they leave it nothing, or cannot be read.
     """
     if action.reason not in RELIEF_REASONS:
-        return action, ""
+        return action, None
     now = context.nodes()
     place = Place(context.limits(domain).memory, nodes_of(domain, now))
     rooms, own = Rooms([place], now.free_bytes), own_place(place.limits)
@@ -163,12 +150,11 @@ def _within_limits(
         rooms.take(own, max(0, _guest_bytes(context, domain) - context.resident_bytes(domain)))
     room, size = rooms.room(place), action.after_bytes - action.before_bytes
     if room is None or room.size_bytes >= size:
-        return action, ""
+        return action, None
     size = room.size_bytes // resizable.unit_bytes * resizable.unit_bytes
     if not size:
         raise HostError(f"its limit is reached ({room.why})")
-    reached = f"; its limit is reached ({room.why})"
-    return dataclasses.replace(action, after_bytes=action.before_bytes + size), reached
+    return dataclasses.replace(action, after_bytes=action.before_bytes + size), room
 
 
 def shrink(
@@ -186,29 +172,28 @@ def shrink(
         faults = _major_faults(context, domain)
         guest = _guest_bytes(context, domain)
     except HostError as error:
-        return _outcome(context, action, _End(Status.FAILED, str(error), None), began)
+        return _outcome(context, action, Failed(error=error, left_at_bytes=None), began)
     context.generation.record(_record(resizable, action, action.after_bytes))
     _tell_domain(context, resizable, action.after_bytes)
     given, promoted = Held(0, 0), 0
     end = yield from _shrink_stepwise(context, action, domain, resizable, guest)
-    left_at = action.before_bytes if end.left_at is None else end.left_at
+    left_at = action.before_bytes if end.left_at_bytes is None else end.left_at_bytes
+    fault = end.fault
     try:
         given = before.given_up(context.held(domain))
-        works = end.status is not Status.FAILED and not end.stopped
-        if works and _is_phantom(given, action, before, guest, left_at):
-            end = end._replace(fault=Fault.PHANTOM)
-            unnoted = _leave(context, action, domain, resizable, action.before_bytes, told=left_at)
-            detail = (
-                f"the guest gave {format_size(action.before_bytes - left_at)} but the host "
-                f"got {format_size(given.resident_bytes)}: given back{unnoted}"
+        if end.accountable and _is_phantom(given, action, before, guest, left_at):
+            fault = Fault.PHANTOM
+            unrecorded = _leave(context, action, domain, resizable, action.before_bytes, told=left_at)
+            end = GivenBack(
+                gave_bytes=action.before_bytes - left_at,
+                got_bytes=given.resident_bytes,
+                left_at_bytes=action.before_bytes,
+                unrecorded=unrecorded,
             )
-            end = _End(Status.UNDONE, detail, action.before_bytes, Fault.PHANTOM)
         promoted = _major_faults(context, domain) - faults
     except HostError as error:
-        if end.status is not Status.FAILED:
-            end = end._replace(status=Status.FAILED, detail=str(error))
-    if end.status is Status.FAILED:
-        end = end._replace(status=Status.of(given.resident_bytes, enough=False, failure=end.detail))
+        if not isinstance(end, Failed):
+            end = Failed(error=error, left_at_bytes=end.left_at_bytes, known_fault=fault)
     return _outcome(context, action, end, began, given=given, promoted=promoted)
 
 
@@ -243,7 +228,7 @@ def _due(action: SizeAction, before: int, guest: int, left_at: int) -> int:
 
 def _shrink_stepwise(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable, guest: int
-) -> Routine[_End]:
+) -> Routine[ResizeEnd]:
     """Shrink step by step.
 
     If it ends early, the target is set to the reached size. Otherwise the guest would go on to shrink, under
@@ -258,32 +243,24 @@ def _shrink_stepwise(
             context.require_alive(domain)
             resizable.move(target)
             told = target
-            size, usable, stop_because = yield from _wait_for_size(context, action, domain, resizable, target)
-            reached = min(size, action.before_bytes)  # the guest's word cannot raise it
+            seen = yield from _wait_for_size(context, action, domain, resizable, target)
+            reached = min(seen.size, action.before_bytes)  # the guest's word cannot raise it
             context.progress(f"{resizable.name} at {format_size(reached)}")
-            if stop_because is not None:
-                unnoted = _leave(context, action, domain, resizable, reached, told=told)
-                return _End(Status.PARTIAL, f"stopped: {stop_because}{unnoted}", reached, stopped=True)
-            if reached > target + _TOLERANCE_BYTES:
-                unnoted = _leave(context, action, domain, resizable, reached, told=told)
-                says = f"the {resizable.name} stopped moving at {format_size(reached)}{unnoted}"
-                return _End(Status.PARTIAL, says, reached, Fault.STUCK)
-            if usable is None or usable < short_below(guest_reserve(domain.memory_bytes)):
-                unnoted = _leave(context, action, domain, resizable, previous, told=told)
-                says = "no longer answers" if usable is None else f"has only {format_size(usable)} available"
-                says = f"one step back to {format_size(previous)}: the guest {says}{unnoted}"
-                return _End(Status.PARTIAL, says, previous, Fault.SILENT if usable is None else Fault.PAIN)
+            early = ended_early(seen, reached, previous, target, domain, resizable.name)
+            if early is not None:
+                unrecorded = _leave(context, action, domain, resizable, early.left_at_bytes, told=told)
+                return dataclasses.replace(early, unrecorded=unrecorded)
     except HostError as error:
         try:
-            unnoted = _leave(context, action, domain, resizable, reached, told=told)
+            unrecorded = _leave(context, action, domain, resizable, reached, told=told)
         except HostError:  # libvirt took no more words
-            return _End(Status.FAILED, str(error), told)
-        return _End(Status.FAILED, f"{error}{unnoted}", reached)
+            return Failed(error=error, left_at_bytes=told)
+        return Failed(error=error, left_at_bytes=reached, unrecorded=unrecorded)
     except BaseException:
         with contextlib.suppress(HostError):
             _leave(context, action, domain, resizable, reached, told=told)
         raise
-    return _End(Status.DONE, f"{resizable.name} at {format_size(reached)}", action.after_bytes)
+    return Reached(part=resizable.name, size_bytes=reached, left_at_bytes=action.after_bytes)
 
 
 def _leave(
@@ -294,17 +271,17 @@ def _leave(
     size: int,
     *,
     told: int,
-) -> str:
+) -> HostError | None:
     """Leave the part at a size above its target, and record that for later plans.
 
     Returns:
-        A text about a journal that accepts no record. The original size is in it already.
+        Why the journal accepts no record; None: it has one. The original size is in it already.
 
     Raises:
         HostError: libvirt does not set the size; the target stays at ``told``.
     """
     context.require_alive(domain)
-    unnoted = _note(context, resizable, action, size)
+    unrecorded = _note(context, resizable, action, size)
     try:
         _tell_domain(context, resizable, size)
         resizable.move(size)
@@ -312,7 +289,7 @@ def _leave(
         _tell_domain(context, resizable, told)
         _note(context, resizable, action, told)
         raise
-    return unnoted
+    return unrecorded
 
 
 def _tell_domain(context: ApplyContext, resizable: Resizable, size: int) -> None:
@@ -329,19 +306,19 @@ def _record(resizable: Resizable, action: SizeAction, size: int) -> GuestRecord:
     return resized(resizable.part, before_bytes=action.before_bytes, after_bytes=size)
 
 
-def _note(context: ApplyContext, resizable: Resizable, action: SizeAction, size: int) -> str:
+def _note(context: ApplyContext, resizable: Resizable, action: SizeAction, size: int) -> HostError | None:
     record = _record(resizable, action, size)
     try:
         context.generation.record(record)
     except HostError as error:
         context.generation.owe(record)
-        return f" ({error})"
-    return ""
+        return error
+    return None
 
 
 def _wait_for_size(
     context: ApplyContext, action: SizeAction, domain: DomainFacts, resizable: Resizable, target: int
-) -> Routine[_Observation]:
+) -> Routine[Observation]:
     """Wait until the size is reached or no longer changes, then for statistics that are newer than that."""
     best = action.before_bytes
     began = moved_at = context.clock.monotonic()
@@ -350,7 +327,7 @@ def _wait_for_size(
     while True:
         size = resizable.size()
         if reason := context.stop_because():
-            return _Observation(size, None, reason)
+            return Observation(size, None, reason)
         stats = read_balloon(
             context.hypervisor,
             action.domain.uuid,
@@ -358,19 +335,19 @@ def _wait_for_size(
             most_bytes=domain.definition.maximum_bytes,
         )
         if stats.age_seconds is None:
-            return _Observation(size, None, REBOOTS)  # that it stands still meanwhile is not its fault
+            return Observation(size, None, reboots=True)
         now = context.clock.monotonic()
         if size <= best - MIB:
             best, moved_at = size, now
-        there = abs(size - target) <= _TOLERANCE_BYTES
+        there = abs(size - target) <= TOLERANCE_BYTES
         if settled_at is None and (there or now - moved_at > _STUCK_SECONDS or now - began > _STEP_SECONDS):
             settled_at = now
         if settled_at is not None:
             since = now - settled_at
             if stats.age_seconds <= since:
-                return _Observation(size, stats.usable_bytes)
+                return Observation(size, stats.usable_bytes)
             if since > patience:
-                return _Observation(size, None)
+                return Observation(size, None)
         yield _POLL_SECONDS
 
 
@@ -381,20 +358,23 @@ def _major_faults(context: ApplyContext, domain: DomainFacts) -> int:
 def _outcome(
     context: ApplyContext,
     action: SizeAction,
-    end: _End,
+    end: ResizeEnd,
     began: Monotonic,
     *,
     given: Held | None = None,
     promoted: int = 0,
 ) -> Outcome:
+    detail, status = end.sentence, end.status
+    if status is Status.FAILED:
+        status = Status.of(given.resident_bytes if given else 0, enough=False, failure=detail)
     return Outcome(
         action=action,
-        status=end.status,
+        status=status,
         freed_bytes=given.resident_bytes if given else 0,
         swap_freed_bytes=given.swapped_bytes if given else 0,
         promoted_pages=promoted,
         seconds=context.clock.monotonic() - began,
-        detail=end.detail,
+        detail=detail,
         fault=end.fault,
-        left_at_bytes=end.left_at,
+        left_at_bytes=end.left_at_bytes,
     )

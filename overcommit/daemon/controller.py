@@ -10,7 +10,6 @@ import contextlib
 import math
 from collections.abc import Callable, Mapping
 
-from overcommit.apply.resizing import REBOOTS
 from overcommit.control.one_controller import Control
 from overcommit.control.planning import Decision, complete, decide
 from overcommit.daemon.accounting import Accounting
@@ -41,6 +40,7 @@ from overcommit.model.moments import Monotonic
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
+from overcommit.model.restraint import GUEST_REBOOTS
 from overcommit.observe.facts import observe
 from overcommit.records.journal import Generation, GenerationSummary
 
@@ -242,7 +242,7 @@ class Controller:
         if why_not is not None and taking:
             self._acting.stop(incarnation, why_not)
         if tracked.boots or (taken and tracked.silent):
-            self._give_up(incarnation, REBOOTS)
+            self._give_up(incarnation, GUEST_REBOOTS)
         if taken and (tracked.short or tracked.suffers):
             self._acting.stop(incarnation, "the guest is short of memory")
             self._timetable.at_once()

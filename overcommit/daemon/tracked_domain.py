@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from overcommit.apply.resizing import REBOOTS
 from overcommit.classify.idle import classify
 from overcommit.daemon.tick_reading import TickReading, sample_between
 from overcommit.model import events
@@ -14,7 +13,7 @@ from overcommit.model.facts import MIGRATION_AWAY, DomainFacts
 from overcommit.model.heat import Heat, IdleMap
 from overcommit.model.log_event import LogEvent
 from overcommit.model.policy import Policy
-from overcommit.model.restraint import Restraint
+from overcommit.model.restraint import GUEST_REBOOTS, Restraint
 from overcommit.plan.notes import leaving_text
 from overcommit.slo import Throttle
 
@@ -80,7 +79,7 @@ class TrackedDomain:
     def restraint(self) -> Restraint:
         """The present limits for plans."""
         held = self.throttle.restraint
-        return dataclasses.replace(held, why_not=REBOOTS) if self.boots else held
+        return dataclasses.replace(held, why_not=GUEST_REBOOTS) if self.boots else held
 
     @property
     def short(self) -> bool:

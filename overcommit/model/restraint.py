@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+GUEST_REBOOTS = "the guest reboots"
+"""The sentence for people, in a plan, a status and an outcome."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restraint:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from overcommit.apply.resizing import REBOOTS
 from overcommit.daemon.report import status_of
+from overcommit.model.restraint import GUEST_REBOOTS
 from overcommit.model.wake import WakeKind
 from overcommit.slo.samples import Figure
 from tests.faults.daemon import Daemon, Disk, World, incarnation
@@ -69,7 +69,7 @@ def test_a_domain_that_is_held_more_firmly_than_its_class_says_is_told_with_the_
 def test_a_guest_that_boots_is_told_to_be_left_alone(world: World, daemon: Daemon) -> None:
     world.host.guests[1].reset()
     daemon.run_for(6.0)
-    assert told_by(daemon)["domains"][1]["why_not"] == REBOOTS
+    assert told_by(daemon)["domains"][1]["why_not"] == GUEST_REBOOTS
 
 
 def test_why_the_policy_on_disk_is_refused(world: World, daemon: Daemon) -> None:
