@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from overcommit.apply.execute import MOST_AT_ONCE
 from overcommit.classify.idle import classify, judge_host
@@ -19,15 +19,14 @@ from overcommit.model.heat import Heat, IdleMap
 from overcommit.model.past import Past, Reservation
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
-from overcommit.model.restraint import Restraint
 from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe, watchable
 from overcommit.observe.watch import WINDOW_SECONDS, Watched, duration_for, watch
 from overcommit.plan.authority import excesses
 from overcommit.plan.eligibility import judge
+from overcommit.plan.feedback import Feedback
 from overcommit.plan.planner import make_plan
 from overcommit.plan.promises import aimed
-from overcommit.plan.swap_budget import SwapVerdict
 from overcommit.plan.swap_watch import SwapWatch
 from overcommit.units import counted, format_duration
 
@@ -65,16 +64,12 @@ class Scope:
 class Evidence:
     """What a plan needs beside the snapshot, by UUID or by incarnation.
 
-    ``host_idle`` is the watch of the host's memory. ``pains`` is why guests that gave memory are under
-    pressure. ``only`` are the domains that the plan is about.
+    ``host_idle`` is the watch of the host's memory. ``only`` are the domains that the plan is about.
     """
 
     heats: Mapping[str, Heat]
     host_idle: IdleMap | None
-    swap: SwapVerdict | None
-    restraints: Mapping[Incarnation, Restraint] = field(default_factory=dict)
-    pains: Mapping[Incarnation, str] = field(default_factory=dict)
-    emergency: bool = False
+    feedback: Feedback
     only: Collection[Incarnation] | None = None
 
 
@@ -98,23 +93,16 @@ def decide(
 ) -> Decision:
     """Make the plan. The only place where a plan is made from what was seen. Pure."""
     policy, past = aimed(policy, past, reserving)
-    heat = None
+    feedback = evidence.feedback
+    plan = make_plan(snapshot, evidence.heats, policy, past=past, only=evidence.only, feedback=feedback)
     if evidence.host_idle is not None:
         idle_after = policy.classes[policy.default_class].cold_after_seconds
         heat = judge_host(evidence.host_idle, lru_bytes=snapshot.host.lru_bytes, idle_after=idle_after)
-    plan = make_plan(
-        snapshot,
-        evidence.heats,
-        policy,
-        heat,
-        past=past,
-        only=evidence.only,
-        restraints=evidence.restraints,
-        swap=evidence.swap,
-        in_pain=evidence.pains,
-        emergency=evidence.emergency,
-    )
-    return Decision(plan=plan, policy=policy, past=past, emergency=evidence.emergency)
+        host = dataclasses.replace(
+            plan.host, idle_bytes=heat.idle_bytes, idle_after_seconds=heat.idle_after_seconds
+        )
+        plan = dataclasses.replace(plan, host=host)
+    return Decision(plan=plan, policy=policy, past=past, emergency=feedback.emergency)
 
 
 def complete(
@@ -170,7 +158,7 @@ def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
     evidence = Evidence(
         heats=heats,
         host_idle=watched.host,
-        swap=swap.verdict(policy.swap, at_once=MOST_AT_ONCE),
+        feedback=Feedback(swap=swap.verdict(policy.swap, at_once=MOST_AT_ONCE)),
         only=meant if names is not None or scope.leave_out is not None else None,
     )
     past = control.past(now.taken_at)

@@ -17,6 +17,7 @@ from overcommit.model.policy import Policy
 from overcommit.model.restraint import Restraint
 from overcommit.plan.budget import room_of
 from overcommit.plan.emergency import is_emergency
+from overcommit.plan.feedback import Feedback
 from overcommit.plan.isolation import without_failed_domains
 from overcommit.plan.swap_budget import SwapVerdict
 
@@ -61,10 +62,7 @@ def evidence_of(
     return Evidence(
         heats=heats,
         host_idle=watching.host,
-        swap=terms.swap,
-        restraints=restraints,
-        pains=pains,
-        emergency=terms.emergency,
+        feedback=Feedback(restraints=restraints, pains=pains, swap=terms.swap, emergency=terms.emergency),
     )
 
 

@@ -146,7 +146,7 @@ class HostPlan:
     """The host as the plan saw it.
 
     ``available_bytes`` is what guests can get. ``idle_bytes`` of ``lru_bytes`` have been idle for
-    ``idle_after_seconds``, whatever uses them.
+    ``idle_after_seconds``, whatever uses them; None: the host was not watched.
     """
 
     name: str
@@ -161,9 +161,9 @@ class HostPlan:
     reserve_bytes: int
     reserved_bytes: int
     lru_bytes: int
-    idle_bytes: int | None
-    idle_after_seconds: float | None
     budget: HostBudget
+    idle_bytes: int | None = None
+    idle_after_seconds: float | None = None
 
     @property
     def headroom_bytes(self) -> int:

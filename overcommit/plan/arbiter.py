@@ -18,6 +18,7 @@ from overcommit.model.action import (
     frees,
 )
 from overcommit.model.facts import HostFacts, Incarnation
+from overcommit.model.plan import HostPlan
 from overcommit.model.policy import Policy, ReclaimMode
 from overcommit.plan.case import Case, spare_bytes, worthwhile
 from overcommit.plan.limits import Place, Room, Rooms, memory_place, memory_rooms, swap_place, swap_rooms
@@ -38,24 +39,25 @@ class Candidate(NamedTuple):
 def arbitrate(
     candidates: Sequence[Candidate],
     host: HostFacts,
+    account: HostPlan,
     policy: Policy,
-    *,
     swap: SwapVerdict,
-    short_bytes: int,
-    available_bytes: int,
+    *,
     emergency: bool = False,
 ) -> list[DomainAction]:
     """The actions of a plan: first short guests are helped, then memory is taken.
 
     A proactive policy takes from each domain what its class allows per plan. A policy on pressure takes
-    ``short_bytes`` plus what the guests are given, shared among the domains. ``swap`` bounds page-outs.
-    ``available_bytes`` is what guests can get. In an ``emergency`` no step bounds what one plan takes, and
-    domains with the highest cost come first (`overcommit.plan.sharing`).
+    what the host is short of by its ``account``, plus what the guests are given, shared among the domains.
+    Guests get no more than the account has available. ``swap`` bounds page-outs. In an ``emergency`` no step
+    bounds what one plan takes, and domains with the highest cost come first (`overcommit.plan.sharing`).
     """
     if policy.reclaim is ReclaimMode.OFF:
         return []
     # An emergency helps only guests that are near their own OOM. They may use more of the reserve.
-    room = max(0, available_bytes - round(policy.reserve * host.total_bytes) // (4 if emergency else 2))
+    room = max(
+        0, account.available_bytes - round(policy.reserve * host.total_bytes) // (4 if emergency else 2)
+    )
     given = list(_relieve(candidates, room, host))
     allowance = _Allowance(
         swap, swap_rooms((candidate.case.domain for candidate in candidates), swap.granted)
@@ -67,7 +69,7 @@ def arbitrate(
             *(a for c, limit in zip(candidates, most, strict=True) for a in allowance.take(c, limit)),
         ]
     # Guests that the host cannot help yet are helped by the next plan, from the reserve that this one fills.
-    need = short_bytes + sum(a.after_bytes - a.before_bytes for a in given if a.blocked is None)
+    need = account.short_bytes + sum(a.after_bytes - a.before_bytes for a in given if a.blocked is None)
     paid = _share_out(candidates, most, allowance, need, policy.idle_tax)
     if any(action.blocked for actions in paid.values() for action in actions):
         _make_room_in_swap(candidates, paid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from overcommit.errors import in_a_line
 from overcommit.model.action import (
@@ -18,7 +19,7 @@ from overcommit.model.action import (
     kind_of,
 )
 from overcommit.model.facts import DomainFacts, Incarnation, Snapshot
-from overcommit.model.heat import Heat, HostHeat
+from overcommit.model.heat import Heat
 from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.plan import CachePlan, DomainPlan, Drift, HostPlan, LeftOut, Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
@@ -29,6 +30,7 @@ from overcommit.plan.cache import CacheRule
 from overcommit.plan.case import Case, cache_for, guest_bytes, room_on, worthwhile
 from overcommit.plan.eligibility import judge, judge_help, judge_return
 from overcommit.plan.emergency import emergency_note, emergency_policy
+from overcommit.plan.feedback import NO_FEEDBACK, Feedback
 from overcommit.plan.isolation import FailedDomain, without_failed_domains
 from overcommit.plan.main_job import stopped
 from overcommit.plan.notes import notes, swap_notes
@@ -51,18 +53,36 @@ LIFETIME_SECONDS = 600.0
 _LADDER = list(Actuator)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What holds for all domains of a plan.
+
+    ``written`` is the policy as its owner wrote it, ``policy`` is the one in force.
+    """
+
+    written: Policy
+    policy: Policy
+    past: Past
+    feedback: Feedback
+    swap: SwapVerdict
+
+    @property
+    def emergency(self) -> bool:
+        return self.feedback.emergency
+
+    @property
+    def restraints(self) -> Mapping[Incarnation, Restraint]:
+        return {} if self.emergency else self.feedback.restraints
+
+
 def make_plan(
     snapshot: Snapshot,
     heats: Mapping[str, Heat],
     policy: Policy,
-    host_heat: HostHeat | None = None,
     *,
     past: Past = NOTHING_PAST,
     only: Collection[Incarnation] | None = None,
-    restraints: Mapping[Incarnation, Restraint] | None = None,
-    swap: SwapVerdict | None = None,
-    in_pain: Mapping[Incarnation, str] | None = None,
-    emergency: bool = False,
+    feedback: Feedback = NO_FEEDBACK,
 ) -> Plan:
     """The plan for this snapshot.
 
@@ -70,42 +90,27 @@ def make_plan(
         snapshot: the facts.
         heats: the access frequency of each watched domain, by UUID.
         policy: the policy.
-        host_heat: the idle memory of the host; None: not watched.
         past: what earlier runs left.
         only: the domains to consider; None: all, and the host. The host's account always has all.
-        restraints: the present limits on domains, by their SLO.
-        swap: what page-outs may do; None: as much as this snapshot has room for.
-        in_pain: why guests are under pressure, in words. Such a guest gives nothing, and gets back what its
-            balloon or blocks gave, as far as the host has room.
-        emergency: see `overcommit.plan.emergency`. No restraint applies in it.
+        feedback: what a controller has learned so far.
     """
-    swap = swap or judge_swap(snapshot.host, policy.swap)
-    written, policy = policy, emergency_policy(policy) if emergency else policy
-    pasts = past.by_domain()
-    held = {} if emergency else restraints or {}
-
-    host, unaccounted = account(snapshot, policy, past, host_heat)
+    terms = _Terms(
+        written=policy,
+        policy=emergency_policy(policy) if feedback.emergency else policy,
+        past=past,
+        feedback=feedback,
+        swap=feedback.swap or judge_swap(snapshot.host, policy.swap),
+    )
+    host, unaccounted = account(snapshot, terms.policy, past)
 
     def plan(domains: Sequence[DomainFacts]) -> Plan:
         chosen = [domain for domain in domains if only is None or domain.incarnation in only]
         among = _among(snapshot, chosen)
 
         def consider(cache: CacheRule) -> tuple[Candidate, ...]:
-            return tuple(
-                _consider_all(among, heats, policy, pasts, held, in_pain or {}, cache, emergency=emergency)
-            )
+            return tuple(_consider_all(among, heats, terms, cache))
 
-        return _written(
-            _among(snapshot, domains),
-            consider,
-            host,
-            written,
-            policy,
-            past,
-            swap,
-            emergency=emergency,
-            merges=only is None,
-        )
+        return _written(_among(snapshot, domains), consider, host, terms, merges=only is None)
 
     uncounted = {failed_domain.domain.incarnation for failed_domain in unaccounted}
     sound = [domain for domain in snapshot.domains if domain.incarnation not in uncounted]
@@ -119,13 +124,11 @@ def make_plan(
     )
 
 
-def account(
-    snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | None = None
-) -> tuple[HostPlan, tuple[FailedDomain, ...]]:
+def account(snapshot: Snapshot, policy: Policy, past: Past) -> tuple[HostPlan, tuple[FailedDomain, ...]]:
     """See `host_plan`. The domains that cannot be counted are left out, and returned."""
 
     def count(domains: Sequence[DomainFacts]) -> HostPlan:
-        return host_plan(_among(snapshot, domains), policy, past, heat)
+        return host_plan(_among(snapshot, domains), policy, past)
 
     return without_failed_domains(snapshot.domains, count)
 
@@ -148,31 +151,19 @@ def _written(
     snapshot: Snapshot,
     consider: Callable[[CacheRule], Sequence[Candidate]],
     host: HostPlan,
-    written: Policy,
-    policy: Policy,
-    past: Past,
-    swap: SwapVerdict,
+    terms: _Terms,
     *,
-    emergency: bool,
     merges: bool,
 ) -> Plan:
-    """The plan for the candidates. ``written`` is the policy as its owner wrote it.
+    """The plan for the candidates. ``consider`` returns them under a rule for file cache.
 
-    ``consider`` returns the candidates under a rule for file cache.
+    ``merges``: the plan is about the host too, not only about some domains.
     """
-    pasts = past.by_domain()
+    policy, past, swap, emergency = terms.policy, terms.past, terms.swap, terms.emergency
     short = host.short_bytes
 
     def share(candidates: Sequence[Candidate], sharing: Policy) -> list[DomainAction]:
-        return arbitrate(
-            candidates,
-            snapshot.host,
-            sharing,
-            swap=swap,
-            short_bytes=short,
-            available_bytes=host.available_bytes,
-            emergency=emergency,
-        )
+        return arbitrate(candidates, snapshot.host, host, sharing, swap, emergency=emergency)
 
     candidates = consider(CacheRule.TAKEN if emergency else CacheRule.KEPT)
     sharing = policy
@@ -203,12 +194,12 @@ def _written(
             )
         ),
         actions=numbered,
-        drift=tuple(_drift(candidates, pasts)),
+        drift=tuple(_drift(candidates, past.by_domain())),
         emergency=emergency,
-        stopped=stopped(snapshot.host, written, swap),
+        stopped=stopped(snapshot.host, terms.written, swap),
         notes=(
             *([emergency_note(host, policy)] if emergency else []),
-            *notes(snapshot, candidates, host, written, numbered, emergency=emergency),
+            *notes(snapshot, candidates, host, terms.written, numbered, emergency=emergency),
             *swap_notes(swap, numbered),
             *ksm_notes(snapshot, policy, past, short=short > 0),
         ),
@@ -233,7 +224,7 @@ def _order(action: DomainAction) -> tuple[bool, int]:
     return not relieves, -rung if relieves else rung
 
 
-def host_plan(snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | None = None) -> HostPlan:
+def host_plan(snapshot: Snapshot, policy: Policy, past: Past) -> HostPlan:
     """The account of the host, and how much of its memory is reserved."""
     host, budget = snapshot.host, make_budget(snapshot, policy)
     return HostPlan(
@@ -249,8 +240,6 @@ def host_plan(snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | N
         reserve_bytes=round(policy.reserve * host.total_bytes),
         reserved_bytes=promised(past.reservations, snapshot.domains, now=snapshot.taken_at),
         lru_bytes=host.lru_bytes,
-        idle_bytes=heat.idle_bytes if heat else None,
-        idle_after_seconds=heat.idle_after_seconds if heat else None,
         budget=budget,
     )
 
@@ -258,21 +247,18 @@ def host_plan(snapshot: Snapshot, policy: Policy, past: Past, heat: HostHeat | N
 def _consider_all(
     snapshot: Snapshot,
     heats: Mapping[str, Heat],
-    policy: Policy,
-    pasts: Mapping[Incarnation, Past],
-    restraints: Mapping[Incarnation, Restraint],
-    in_pain: Mapping[Incarnation, str],
+    terms: _Terms,
     cache: CacheRule,
-    *,
-    emergency: bool,
 ) -> Iterator[Candidate]:
     """The possible actions of each domain, by name. The domains share the room on the memory nodes."""
+    policy, pasts, emergency = terms.policy, terms.past.by_domain(), terms.emergency
+    restraints, pains = terms.restraints, terms.feedback.pains
     host, proactive = snapshot.host, policy.reclaim is ReclaimMode.PROACTIVE
     rooms = {present.nid: room_on(host, present.nid) for present in host.nodes}
     for domain in sorted(snapshot.domains, key=lambda d: (d.name, d.incarnation.uuid)):
         past, restraint = pasts.get(domain.incarnation, NOTHING_PAST), restraints.get(domain.incarnation)
         domain_class = held_to(policy.class_of(domain), restraint)
-        others, pain = owned_by_others(domain, past), in_pain.get(domain.incarnation)
+        others, pain = owned_by_others(domain, past), pains.get(domain.incarnation)
         owned = judge(
             domain,
             host,

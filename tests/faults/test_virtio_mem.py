@@ -14,6 +14,7 @@ from overcommit.model.outcome import Fault, Outcome, Report, Status
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator
 from overcommit.observe.facts import observe
+from overcommit.plan.feedback import Feedback
 from overcommit.plan.planner import make_plan
 from overcommit.testing import Behaviour, FakeGuest, FakeHypervisor
 from overcommit.units import MIB
@@ -283,7 +284,9 @@ def in_pain(installation: Installation) -> Plan:
     session = installation.session()
     snapshot = observe(installation.kernel, FakeHypervisor(installation.host), session.clock)
     hurt = {domain.incarnation: "it was stalled on memory" for domain in snapshot.domains}
-    return make_plan(snapshot, {}, installation.policy, past=installation.past(), in_pain=hurt)
+    return make_plan(
+        snapshot, {}, installation.policy, past=installation.past(), feedback=Feedback(pains=hurt)
+    )
 
 
 def test_a_guest_in_pain_that_sends_no_statistics_any_more_gets_all_back(installation: Installation) -> None:

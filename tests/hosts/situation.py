@@ -20,6 +20,7 @@ from overcommit.model.past import Left, Past
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Policy
 from overcommit.observe.facts import observe
+from overcommit.plan.feedback import Feedback
 from overcommit.plan.planner import make_plan
 from tests import scenarios
 from tests.hosts.kernel_files import HostKernel, HostLibvirt, Machine, host_files
@@ -86,7 +87,7 @@ def of(words: Words, source: str) -> HostCase:
         )
     )
     in_pain = {incarnation: machine.pain for incarnation, machine in pairs if machine.pain is not None}
-    plan = make_plan(snapshot, heats, policy, past=past, in_pain=in_pain)
+    plan = make_plan(snapshot, heats, policy, past=past, feedback=Feedback(pains=in_pain))
     return HostCase(title, right, snapshot, plan, expected)
 
 

@@ -35,6 +35,7 @@ from overcommit.model.policy import Actuator, Policy
 from overcommit.model.restraint import Restraint
 from overcommit.model.swap import SwapArea, SwapKind, SwapTraffic
 from overcommit.plan import document
+from overcommit.plan.feedback import Feedback
 from overcommit.plan.planner import make_plan
 from overcommit.plan.swap_budget import SwapFlow, judge_swap
 from overcommit.units import (
@@ -84,10 +85,7 @@ def read(path: Path) -> Situation:
         heats,
         policy,
         past=past,
-        restraints=held,
-        swap=swap,
-        in_pain=in_pain,
-        emergency=emergency,
+        feedback=Feedback(restraints=held, pains=in_pain, swap=swap, emergency=emergency),
     )
     return Situation(title, plan, expected)
 

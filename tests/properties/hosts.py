@@ -35,6 +35,7 @@ from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, normalise, total_size
 from overcommit.plan.eligibility import READS, WRITES
+from overcommit.plan.feedback import Feedback
 from overcommit.plan.planner import make_plan
 from overcommit.units import GIB, MIB, PAGE_SIZE
 from tests import scenarios
@@ -65,8 +66,7 @@ class World(NamedTuple):
             self.heats,
             self.policy,
             past=self.past,
-            in_pain=self.in_pain,
-            emergency=self.emergency,
+            feedback=Feedback(pains=self.in_pain, emergency=self.emergency),
         )
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from overcommit.model.facts import DomainFacts
 from overcommit.model.heat import Heat
 from overcommit.model.policy import LEAST_WRITE_RATE, Policy, SwapBudget
 from overcommit.model.swap import SwapArea, SwapKind, SwapTraffic
+from overcommit.plan.feedback import Feedback
 from overcommit.plan.planner import make_plan
 from overcommit.plan.swap_budget import Grant, SwapFlow, judge_swap
 from overcommit.plan.swap_watch import WriteAccount
@@ -116,7 +117,7 @@ def test_s7_page_outs_stay_within_the_swap_budget_together(
     host = scenarios.host(swap=mix, swap_traffic=traffic)
     policy = dataclasses.replace(POLICY, swap=budget)
     verdict = judge_swap(host, budget, flow, granted=granted, at_once=at_once)
-    plan = make_plan(scenarios.snapshot(host, *DOMAINS), HEATS, policy, swap=verdict)
+    plan = make_plan(scenarios.snapshot(host, *DOMAINS), HEATS, policy, feedback=Feedback(swap=verdict))
     outs = [action for action in plan.runnable if isinstance(action, PageoutAction)]
     moved = sum(action.expected_bytes for action in outs)
     if not outs:

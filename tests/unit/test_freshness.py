@@ -18,6 +18,7 @@ from overcommit.model.past import Left, Past, Quarantine
 from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator
 from overcommit.plan.eligibility import READS, WRITES
+from overcommit.plan.feedback import Feedback
 from overcommit.plan.freshness import require_fresh
 from overcommit.plan.planner import LIFETIME_SECONDS, make_plan
 from overcommit.units import GIB, MIB
@@ -386,7 +387,7 @@ BACK = make_plan(
     {},
     POLICY,
     past=TAKEN,
-    in_pain={HURT.incarnation: "its major faults rise"},
+    feedback=Feedback(pains={HURT.incarnation: "its major faults rise"}),
 )
 
 
