@@ -48,13 +48,14 @@ def reclaim_inside(
         for name, value in after.items():
             yield 0.0  # an agent takes its time for each
             if reason := context.stop_because():
-                detail = f"stopped: {reason}; overcommitctl restore puts it back"
+                detail = f"stopped: {reason}; to put it back: overcommitctl restore"
                 return _outcome(context, action, Status.PARTIAL, detail, began)
             context.require_alive(domain)
             agent.write_file(f"{DAMON_RECLAIM}/{name}", value)
         found = _read(agent, after)
     except HostError as error:
-        return _outcome(context, action, Status.FAILED, f"{error}; overcommitctl restore puts it back", began)
+        detail = f"{error}; to put it back: overcommitctl restore"
+        return _outcome(context, action, Status.FAILED, detail, began)
     if found != after:
         names = ", ".join(name for name in after if found[name] != after[name])
         return _outcome(context, action, Status.PARTIAL, f"the guest's kernel refused {names}", began)

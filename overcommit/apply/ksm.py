@@ -130,7 +130,7 @@ def _undone(context: ApplyContext, entry: Entry, record: KsmStarted) -> str:
         stop_merging(context.kernel, record)
         context.generation.settle(entry)
     except HostError as error:
-        return f"{error}: overcommitctl restore tries again"
+        return f"{error}; to try again: overcommitctl restore"
     return "everything was put back"
 
 

@@ -18,9 +18,11 @@ from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.plan import as_seconds, domain_option, observe_for_option, take_over_option
 from overcommit.cli.session import Session, as_word, require_root, verbose_option, with_session
 from overcommit.cli.verb import examples
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.applying import do
 from overcommit.control.operation import Operation
 from overcommit.control.planning import Scope, plan_now
+from overcommit.display import command
 from overcommit.errors import CutShort, OvercommitError, Refused, StalePlan, UsageError
 from overcommit.host.memory import read_host
 from overcommit.model.moments import Monotonic
@@ -86,16 +88,17 @@ def apply(
     declined, nothing changed. To undo: overcommitctl restore.
     """
     require_root()
+    saved_in = () if file is None else (as_word(file),)
     refuse_beside_daemon(
         "it applies its plans itself",
-        "systemctl stop overcommitd, then apply",
+        "systemctl stop overcommitd && " + command(OVERCOMMITCTL, "apply", *saved_in),
     )
     if file is None and not yes:
         require_somebody_to_ask()
     watching = bool(names) or observe_for is not None
-    _require_as_saved(session, file, watching=watching, wait=wait, trusted=trust_file, take_over=take_over)
+    _require_as_saved(file, watching=watching, wait=wait, trusted=trust_file)
     policy = session.policy()
-    with _saved_in(session, file, take_over=take_over):
+    with _saved_in(file):
         saved = _read(file, trusted=trust_file) if file is not None else None
     if saved is None or saved.needs_damon:
         session.require_damon(take_over=take_over)
@@ -121,7 +124,7 @@ def apply(
         if saved is None and not yes and not agreed(f"Do this (frees {render.gains(first)}){more}?"):
             _tell_nothing(session, generation, complete=False)
             raise Refused("you answered no: nothing was changed")
-        with _saved_in(session, file, take_over=take_over):
+        with _saved_in(file):
             rounds = [do(operation, first, teller(session))]
         failure = rounds[-1].failure
         if wait and failure is None:
@@ -135,21 +138,18 @@ def apply(
 
 
 @contextlib.contextmanager
-def _saved_in(session: Session, file: Path | None, *, take_over: bool) -> Iterator[None]:
+def _saved_in(file: Path | None) -> Iterator[None]:
     """Where a saved plan is refused, add how to save a new one."""
     try:
         yield
     except StalePlan as stale:
         if file is None:
             raise
-        plan = session.again("plan", "-o", str(file), take_over=take_over)
-        hint = f"{plan}"
+        hint = command(OVERCOMMITCTL, "plan", "-o", str(file))
         raise StalePlan(str(stale), hint=hint) from stale
 
 
-def _require_as_saved(
-    session: Session, file: Path | None, *, watching: bool, wait: bool, trusted: bool, take_over: bool
-) -> None:
+def _require_as_saved(file: Path | None, *, watching: bool, wait: bool, trusted: bool) -> None:
     """Check that the options fit a saved plan, or the lack of one.
 
     Raises:
@@ -162,8 +162,8 @@ def _require_as_saved(
     if watching:
         raise UsageError("--domain and --observe-for do not fit a saved plan: it is applied exactly as it is")
     if wait:
-        once = session.again("apply", as_word(file), take_over=take_over)
-        then = session.again("apply", "--wait", take_over=take_over)
+        once = command(OVERCOMMITCTL, "apply", as_word(file))
+        then = command(OVERCOMMITCTL, "apply", "--wait")
         raise UsageError(
             "--wait does not fit a saved plan: it makes new plans", hint=f"first {once}, then {then}"
         )
@@ -228,7 +228,7 @@ def _read(file: Path, *, trusted: bool) -> Plan:
         raise UsageError(f"cannot read the plan {file}: not text") from error
     except own_file.Untrusted as refused:
         hint = (
-            "make your own plan with overcommitctl plan -o FILE; or add --trust-file, if you trust "
+            "to make your own plan: overcommitctl plan -o plan.json; or add --trust-file, if you trust "
             "everybody who can write it"
         )
         raise own_file.Untrusted(str(refused), hint=hint) from refused
@@ -263,7 +263,7 @@ def _tell(session: Session, report: Report, rounds: int, *, complete: bool) -> N
         tell(line)
     if any(entry.generation == report.generation for entry in session.journal.outstanding()):
         session.console.say(
-            f"generation {report.generation} is in force. To undo: {session.again('restore')}"
+            f"generation {report.generation} is in force. To undo: {command(OVERCOMMITCTL, 'restore')}"
         )
     else:
         session.console.say("nothing to undo: paged-out memory comes back when its guest touches it")

@@ -6,7 +6,9 @@ import contextlib
 import json
 from collections.abc import Mapping
 
+from overcommit.cli.invoked import invoked
 from overcommit.cli.session import Session
+from overcommit.commands import Invocation
 from overcommit.errors import Refused, UsageError
 from overcommit.model.plan import Plan
 from overcommit.plan import document
@@ -33,6 +35,7 @@ def refuse_options(daemon: Daemon, given: Mapping[str, bool], hint: str) -> None
     """
     unfit = [name for name, is_given in given.items() if is_given]
     if unfit:
+        invoked(Invocation())
         raise UsageError(
             f"{', '.join(unfit)}: not possible while overcommitd is running (pid {daemon.pid}). It has its "
             f"own watch and policy",

@@ -5,6 +5,7 @@ Colours and control codes go to a terminal only, and not if NO_COLOR is set or `
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from overcommit.cli.invoked import completed
 from overcommit.cli.tables import Block, Line, drawn, plain_lines
 from overcommit.clock import SystemClock
 from overcommit.display import plain
@@ -33,7 +35,11 @@ def styled(stream: TextIO) -> bool:
 
 
 def tell(block: Block) -> None:
-    """Write a block of text to stdout. JSON is written elsewhere."""
+    """Write a block of text to stdout, its commands completed. JSON is written elsewhere."""
+    if isinstance(block, str):
+        block = completed(block)
+    elif isinstance(block, Line):
+        block = dataclasses.replace(block, text=completed(block.text))
     _write(sys.stdout, block)
 
 
@@ -85,7 +91,7 @@ class MessageConsole:
         """A step has started or ended."""
         if not self._quiet:
             self.done()
-            _write(sys.stderr, sentence)
+            _write(sys.stderr, completed(sentence))
 
     def progress(self, sentence: str) -> None:
         """The state of the current step. Only the latest matters."""
@@ -127,4 +133,4 @@ def fail(lines: Sequence[str], hint: str | None) -> None:
     for line in lines:
         _write(sys.stderr, Line(f"{label} {line}", "red", len(label)))
     if hint:
-        _write(sys.stderr, f"hint:  {hint}")
+        _write(sys.stderr, f"hint:  {completed(hint)}")

@@ -26,11 +26,13 @@ from overcommit.cli.accounts import (
 from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.conditions import boot_command, condition_findings, fault_findings
 from overcommit.cli.console import tell
+from overcommit.cli.invoked import completed
 from overcommit.cli.plan import take_over_option
-from overcommit.cli.session import PROGRAM, Session, as_word, with_session
+from overcommit.cli.session import Session, as_word, with_session
 from overcommit.cli.status import generation_text
 from overcommit.cli.tables import Line
 from overcommit.cli.verb import examples
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.one_controller import MEND
 from overcommit.control.status import Mode, generation_json
 from overcommit.damon.capabilities import FEATURES, Capabilities
@@ -94,6 +96,7 @@ def doctor(session: Session, probe: bool, take_over: bool) -> None:
         findings += _offers(offered)
     elif offered is not None:
         findings.append(offered)
+    findings = [dataclasses.replace(finding, fix=completed(finding.fix)) for finding in findings]
     if session.json:
         click.echo(json.dumps({"kind": "doctor", "findings": [asdict(f) for f in findings]}, indent=1))
     else:
@@ -109,7 +112,7 @@ def doctor(session: Session, probe: bool, take_over: bool) -> None:
     if "conflict" in levels:
         raise Refused("this host is not ready: see conflict above")
     if not session.json:
-        session.console.say(f"ready. Next: {session.again('plan', take_over=take_over)}")
+        session.console.say(f"ready. Next: {command(OVERCOMMITCTL, 'plan')}")
 
 
 def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding]:
@@ -117,7 +120,7 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
         yield Finding(level="ok", about="privileges", text="running as root")
     else:
         yield Finding(
-            level="fail", about="privileges", text="not root", fix=f"sudo {session.again('doctor')}"
+            level="fail", about="privileges", text="not root", fix=f"sudo {command(OVERCOMMITCTL, 'doctor')}"
         )
     try:
         daemon = find_daemon()
@@ -203,7 +206,7 @@ def _daemon(seen: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _validates(file: Path) -> str:
     """The command that validates the policy that overcommitd reads, with its overrides."""
-    return command(PROGRAM, "validate", *(() if file == default_path() else (as_word(file),)))
+    return command(OVERCOMMITCTL, "validate", *(() if file == default_path() else (as_word(file),)))
 
 
 def _in_force(session: Session, seen: Mapping[str, Any] | None) -> Iterator[Finding]:

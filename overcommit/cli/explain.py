@@ -11,8 +11,9 @@ from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
 from overcommit.cli.console import tell
 from overcommit.cli.plan import observe_for_option, take_over_option
 from overcommit.cli.planning import observe_and_plan
-from overcommit.cli.session import PROGRAM, Session, as_argument, with_session
+from overcommit.cli.session import Session, as_argument, with_session
 from overcommit.cli.verb import domain_names, examples
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.naming import names_of
 from overcommit.control.planning import Scope
 from overcommit.display import command
@@ -39,7 +40,7 @@ def explain(session: Session, domain: str, observe_for: float | None, take_over:
         made = observe_and_plan(session, "explain", scope, take_over=take_over)
     else:
         given = own_watch(session, observe_for, take_over=take_over)
-        refuse_options(daemon, given, command(PROGRAM, "explain", *as_argument(domain)))
+        refuse_options(daemon, given, command(OVERCOMMITCTL, "explain", *as_argument(domain)))
         made = _about(domain, plan_of(daemon, session))
     if session.json:
         click.echo(document.dumps(made), nl=False)

@@ -84,7 +84,7 @@ def _require_known(session: Session, names: Sequence[str]) -> None:
             near = nearest(name, remembered | running)
             raise UsageError(
                 f"no domain {name!r} is running, and history has no events of one",
-                hint=f"did you mean {near}?" if near else "overcommitctl history shows all events",
+                hint=f"did you mean {near}?" if near else "to see all events: overcommitctl history",
             )
 
 

@@ -25,10 +25,11 @@ from overcommit.cli.release import release
 from overcommit.cli.reserve import reserve
 from overcommit.cli.restore import restore
 from overcommit.cli.service import service
-from overcommit.cli.session import PROGRAM, Interrupted
+from overcommit.cli.session import Interrupted
 from overcommit.cli.status import status
 from overcommit.cli.top import top
 from overcommit.cli.validate import validate
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.naming import nearest
 from overcommit.display import plain
 from overcommit.errors import OvercommitError, UsageError, in_a_line
@@ -55,7 +56,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name=PROGRAM)
+@click.version_option(__version__, prog_name=OVERCOMMITCTL)
 def overcommitctl() -> None:
     """Take back guest memory that is not in use, verify what the host got, and undo all of it.
 
@@ -70,7 +71,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"no completion for {shell}")
-    click.echo(kind(overcommitctl, {}, PROGRAM, _COMPLETE).source())
+    click.echo(kind(overcommitctl, {}, OVERCOMMITCTL, _COMPLETE).source())
 
 
 for _verb in (
@@ -128,9 +129,9 @@ def main() -> None:
     for ending in _ENDINGS:
         signal.signal(ending, _terminate)
     if asked := os.environ.get(_COMPLETE):
-        sys.exit(shell_complete(overcommitctl, {}, PROGRAM, _COMPLETE, asked))
+        sys.exit(shell_complete(overcommitctl, {}, OVERCOMMITCTL, _COMPLETE, asked))
     try:
-        with overcommitctl.make_context(PROGRAM, sys.argv[1:]) as root:
+        with overcommitctl.make_context(OVERCOMMITCTL, sys.argv[1:]) as root:
             overcommitctl.invoke(root)
     except OvercommitError as error:
         if "--debug" in sys.argv:

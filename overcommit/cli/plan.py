@@ -17,7 +17,9 @@ from overcommit.cli.console import tell
 from overcommit.cli.planning import observe_and_plan
 from overcommit.cli.session import Session, as_word, verbose_option, with_session
 from overcommit.cli.verb import examples
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.planning import Scope
+from overcommit.display import command
 from overcommit.errors import UsageError
 from overcommit.plan import document
 from overcommit.units import LONGEST_SECONDS, format_duration, parse_spoken_duration
@@ -95,7 +97,7 @@ def plan(
         made = observe_and_plan(session, "plan", scope, take_over=take_over)
     else:
         given = {"--domain": bool(names), **own_watch(session, observe_for, take_over=take_over)}
-        refuse_options(daemon, given, "overcommitctl explain DOMAIN shows one domain of its plan")
+        refuse_options(daemon, given, command(OVERCOMMITCTL, "plan", "-v"))
         made = plan_of(daemon, session)
     if session.json:
         click.echo(document.dumps(made), nl=False)
@@ -109,7 +111,7 @@ def plan(
         if daemon is None:
             _warn_of_place(session, output)
             session.console.say("To apply exactly this plan:")
-            session.console.say(f"  {session.again('apply', as_word(output), take_over=take_over)}")
+            session.console.say(f"  {command(OVERCOMMITCTL, 'apply', as_word(output))}")
         else:
             session.console.say(_IT_ACTS)
     elif daemon is not None:
@@ -119,8 +121,8 @@ def plan(
         if observe_for is not None:
             chosen += ["--observe-for", f"{observe_for:.15g}s"]
         session.console.say("To save a plan and apply exactly that:")
-        session.console.say(f"  {session.again('plan', *chosen, '-o', 'plan.json', take_over=take_over)}")
-        session.console.say(f"  {session.again('apply', 'plan.json', take_over=take_over)}")
+        session.console.say(f"  {command(OVERCOMMITCTL, 'plan', *chosen, '-o', 'plan.json')}")
+        session.console.say(f"  {command(OVERCOMMITCTL, 'apply', 'plan.json')}")
     if detailed_exitcode and made.runnable:
         raise SystemExit(CHANGES_PENDING)
 

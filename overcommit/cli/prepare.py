@@ -14,8 +14,9 @@ from overcommit.cli.plan import CHANGES_PENDING
 from overcommit.cli.session import Session, as_argument, require_root, with_session
 from overcommit.cli.tables import Line
 from overcommit.cli.verb import domain_names, examples
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.preparing import Candidate, look, write
-from overcommit.display import display_name
+from overcommit.display import command, display_name
 from overcommit.errors import CutShort, HostError, Refused
 
 _COLOURS = {"-": "red", "+": "green", "@": "cyan"}
@@ -129,11 +130,11 @@ def _tell_ends(
         tell("No domain has a persistent definition.")
     elif any(why is None for why in ended.values()):
         tell(_NEXT)
-        session.console.say(f"to undo: {session.again('restore', '--definitions')}")
+        session.console.say(f"to undo: {command(OVERCOMMITCTL, 'restore', '--definitions')}")
     elif open_ and not applying:
         words = [word for c in open_ for word in as_argument(display_name(c.domain))]
         session.console.say(
-            f"nothing was written. To write this: {session.again('prepare', '--apply', *words)}"
+            f"nothing was written. To write this: {command(OVERCOMMITCTL, 'prepare', '--apply', *words)}"
         )
 
 

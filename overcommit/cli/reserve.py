@@ -14,8 +14,9 @@ from overcommit.cli.console import fail, tell
 from overcommit.cli.doing import agreed, require_somebody_to_ask, show, teller
 from overcommit.cli.history_text import reservation_of, reservation_text
 from overcommit.cli.plan import as_seconds, observe_for_option, take_over_option
-from overcommit.cli.session import PROGRAM, Session, require_root, with_session
+from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.verb import examples
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.freeing import Limits, Result, free
 from overcommit.control.operation import ActionListener, Listener, Operation
 from overcommit.control.promising import grant, note_refusal, refusal_text
@@ -124,7 +125,7 @@ def _reserved_so(size: int, purpose: str | None, *, timeout: float, hold: float)
     """The command that asks the daemon, which has its own watch and policy."""
     whose = () if purpose is None else (f"--for={purpose}",)
     limits = (f"--timeout={timeout:.0f}s", f"--hold={hold:.0f}s")
-    return command(PROGRAM, "reserve", str(size), *whose, *limits)
+    return command(OVERCOMMITCTL, "reserve", str(size), *whose, *limits)
 
 
 def _list(session: Session, daemon: Daemon | None) -> None:
@@ -216,7 +217,7 @@ def _tell_granted(session: Session, reservation: Reservation, freed_bytes: int) 
     tell(reservation_text(reservation, session.clock.now()))
     session.console.say(
         "plan and apply keep this much free until then. To end it earlier: "
-        f"{session.again('reserve', '--cancel', str(reservation.id))}"
+        f"{command(OVERCOMMITCTL, 'reserve', '--cancel', str(reservation.id))}"
     )
 
 

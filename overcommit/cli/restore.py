@@ -14,11 +14,12 @@ from overcommit.cli.beside_daemon import refuse_beside_daemon
 from overcommit.cli.console import tell
 from overcommit.cli.session import Session, require_root, with_session
 from overcommit.cli.verb import examples
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.preparing import prepared
 from overcommit.control.preparing import put_back as put_back_definitions
 from overcommit.control.restoring import NOTHING, in_swap
 from overcommit.control.restoring import restore as put_back
-from overcommit.display import plain
+from overcommit.display import command, plain
 from overcommit.errors import UsageError
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.port import Hypervisor
@@ -67,7 +68,8 @@ def restore(session: Session, generation: int | None, definitions: bool, names: 
         return
     refuse_beside_daemon(
         "the changes in force are its own",
-        "to restore: systemctl stop overcommitd; to only stop taking memory: overcommitctl pause",
+        "to restore: systemctl stop overcommitd && overcommitctl restore; to only stop taking memory: "
+        "overcommitctl pause",
     )
     connect = functools.cache(functools.partial(session.hypervisor, read_only=False))
     result = put_back(session, connect, session.console, generation=generation)
@@ -79,7 +81,7 @@ def restore(session: Session, generation: int | None, definitions: bool, names: 
     _tell(session, result, nothing, swap)
     if not session.json and (names := prepared(session)):
         tell(f"  definitions that prepare changed are left as they are: {', '.join(map(plain, names))}")
-        tell(f"  to put them back: {session.again('restore', '--definitions')}")
+        tell(f"  to put them back: {command(OVERCOMMITCTL, 'restore', '--definitions')}")
     _end(session, result)
 
 
@@ -102,7 +104,7 @@ def _tell(session: Session, result: Restored, nothing: str, more: Iterable[str] 
 
 def _end(session: Session, result: Restored, *words: str) -> None:
     if result.left:
-        session.console.say(f"run {session.again('restore', *words)} again when that is repaired")
+        session.console.say(f"when that is repaired: {command(OVERCOMMITCTL, 'restore', *words)}")
         raise SystemExit(RESTORED_IN_PART)
 
 

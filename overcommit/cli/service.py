@@ -13,8 +13,9 @@ import click
 
 from overcommit.cli.console import tell
 from overcommit.cli.doing import agreed
-from overcommit.cli.session import PROGRAM, Session, with_session
+from overcommit.cli.session import Session, with_session
 from overcommit.cli.verb import examples
+from overcommit.commands import OVERCOMMITCTL
 from overcommit.damon.owners import Owner, find_owners
 from overcommit.damon.sysfs import DamonSysfs
 from overcommit.display import command, plain
@@ -79,7 +80,7 @@ def service(
         session.console.say(
             "To let overcommitd turn it off while it runs, and put it back afterwards, first run:"
         )
-        session.console.say(f"  {command(PROGRAM, 'service', '--install', '--', *options, _TAKE_OVER)}")
+        session.console.say(f"  {command(OVERCOMMITCTL, 'service', '--install', '--', *options, _TAKE_OVER)}")
     elif in_the_way:
         session.console.say(f"first: {in_the_way[0].hint}")
     session.console.say(f"then: {then}")
@@ -161,4 +162,4 @@ def _require_ours(path: Path) -> None:
         Conflict: somebody else wrote it.
     """
     if path.is_symlink() or (path.exists() and not path.read_text().startswith(_OURS)):
-        raise Conflict(f"{path} was not written by overcommitctl service", hint="move it away")
+        raise Conflict(f"{path} was not written by overcommitctl service --install", hint="move it away")

@@ -14,11 +14,12 @@ import click
 import tenacity
 
 from overcommit.cli.console import MessageConsole
+from overcommit.cli.invoked import completed, invoked
 from overcommit.clock import SystemClock
+from overcommit.commands import DEFAULT_URI, Invocation
 from overcommit.control.one_controller import MEND, Control
 from overcommit.damon.worker import DamonWorker
-from overcommit.display import command
-from overcommit.errors import Unsupported
+from overcommit.errors import OvercommitError, Unsupported
 from overcommit.host.kernel import LocalKernel
 from overcommit.host.memory import read_boot_id
 from overcommit.hypervisor.libvirt_client import LibvirtClient
@@ -28,8 +29,6 @@ from overcommit.policy import loader
 from overcommit.records.journal import DEFAULT_DIRECTORY, Generation, Journal
 from overcommit.records.ledger import Ledger
 
-PROGRAM = "overcommitctl"
-DEFAULT_URI = "qemu:///system"
 _ATTEMPTS, _AGAIN_SECONDS = 7, 0.5
 """Libvirt may be away for three seconds. A restart of its daemon takes less (1.3 s, measured)."""
 
@@ -55,32 +54,21 @@ class Session(Control):
     json: bool
     console: MessageConsole
 
-    def again(self, verb: str, *words: str, take_over: bool = False) -> str:
-        """A command for the operator's next step, with the same connection and policy."""
-        options: list[str] = []
-        if self.connect_uri != DEFAULT_URI:
-            options += ["--connect", self.connect_uri]
-        if self.policy_path is not None and verb != "restore":  # which needs none
-            options += ["--policy", str(self.policy_path)]
-        if take_over:
-            options.append("--take-over")
-        return command(PROGRAM, verb, *words, *options)
-
     def policy(self) -> Policy:
         """The policy that was named, the host's own, or the shipped default."""
         return loader.load(self.policy_path)
 
     @contextmanager
-    def generation(self, command: str) -> Iterator[Generation]:
+    def generation(self, verb: str) -> Iterator[Generation]:
         """As `Control.generation`. An interruption says what is left."""
         number = None
         try:
-            with Control.generation(self, command) as generation:
+            with Control.generation(self, verb) as generation:
                 number = generation.number
                 yield generation
         except (KeyboardInterrupt, click.Abort) as error:
             stays = any(entry.generation == number for entry in self.journal.outstanding())
-            hint = f"to undo what was done: {self.again('restore')}" if stays else None
+            hint = "to undo what was done: overcommitctl restore" if stays else None
             raise Interrupted(hint=hint) from error
 
     def tell_damage(self) -> None:
@@ -171,8 +159,14 @@ def with_session(command: Callable[..., Any]) -> Callable[..., Any]:
             ledger=Ledger(directory, warn=console.say),
             log=console,
         )
+        policy = None if policy_path is None else as_word(policy_path)
+        take_over = options.get("take_over", False)
+        invoked(Invocation(connect_uri=connect, policy=policy, take_over=take_over))
         try:
             return command(session, **options)
+        except (OvercommitError, Interrupted) as error:
+            error.hint = completed(error.hint) if error.hint else None  # where it is shown, nobody knows more
+            raise
         finally:
             console.done()
             kernel.close()

@@ -57,7 +57,7 @@ def _look(session: Session) -> dict[str, Any]:
 
 
 def _ask(session: Session, daemon: Daemon) -> dict[str, Any]:
-    refuse_options(daemon, {"--policy": session.policy_path is not None}, "overcommitctl status without it")
+    refuse_options(daemon, {"--policy": session.policy_path is not None}, "overcommitctl status")
     seen = daemon.ask(Verb.STATUS)
     if late := status_text.lateness(seen, session.clock.now()):
         session.console.say(late)
@@ -88,7 +88,7 @@ def _text(seen: Document, now: Wall, *, verbose: bool = False) -> Iterator[Block
 
 def generation_text(generation: Mapping[str, Any], *, manual: bool) -> str:
     """What is still changed of a generation of the document, in one line."""
-    undone = "overcommitctl restore undoes them" if manual else "stop overcommitd to undo"
+    undone = "to undo: overcommitctl restore" if manual else "stop overcommitd to undo"
     return (
         f"generation {generation['number']} ({generation['command']}): "
         f"{counted(generation['changes'], 'change')} in force; {undone}"

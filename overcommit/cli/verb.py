@@ -7,7 +7,7 @@ import contextlib
 import click
 from click.shell_completion import CompletionItem
 
-from overcommit.cli.session import DEFAULT_URI
+from overcommit.commands import DEFAULT_URI
 from overcommit.errors import OvercommitError
 from overcommit.hypervisor.libvirt_client import LibvirtClient
 

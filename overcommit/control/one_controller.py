@@ -42,7 +42,7 @@ from overcommit.records.journal import (
 from overcommit.records.ledger import Ledger
 from overcommit.units import MIB, format_size
 
-MEND = "overcommitctl restore puts back what it can, and sets the damaged file aside"
+MEND = "to put back what can be put back, and set the damaged file aside: overcommitctl restore"
 """The hint for a damaged journal."""
 DIED = "interrupted: its controller died"
 """The detail of an action whose end was not recorded."""

@@ -144,7 +144,7 @@ def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
     if domains and not watched.idle and policy.reclaim is not ReclaimMode.OFF:
         raise HostError(
             f"no domain could be watched: {next(iter(watched.lost.values()), 'each of them ended')}",
-            hint="overcommitctl doctor",
+            hint="to see what each domain lacks: overcommitctl doctor",
         )
     meant = {
         d.incarnation for d in now.domains if (names is None or d.name in names) and d.name != scope.leave_out

@@ -61,7 +61,7 @@ def _meant(defined: Sequence[DefinedDomain], words: Sequence[str]) -> Iterator[D
             near = nearest(word, [each.name for each in defined])
             raise UsageError(
                 f"no domain with a persistent definition is called {word!r}",
-                hint=f"did you mean {plain(near)}?" if near else "virsh list --all --persistent names them",
+                hint=f"did you mean {plain(near)}?" if near else "virsh list --all --persistent",
             )
         yield by_word[word]
 

@@ -149,7 +149,7 @@ class Loop:
         if any(wake.kind is WakeKind.WORKER_ENDED for wake in wakes):
             raise HostError(
                 "the process that does all DAMON I/O has died",
-                hint="systemctl restart overcommitd, which continues; or overcommitctl restore",
+                hint="systemctl restart overcommitd; or, to put everything back: overcommitctl restore",
             )
         self._take(wakes)
         with busy_deadline_of(_DAMON_SECONDS):

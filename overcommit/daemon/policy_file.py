@@ -103,7 +103,7 @@ def _told(error: UsageError, path: Path | None) -> str:
         return str(error)
     look = command("overcommitctl", "validate", *([str(path)] if path else []))
     return "\n".join(
-        str(fault) if _is_public(fault.file) else f"{fault.place}: not valid; {look} says what"
+        str(fault) if _is_public(fault.file) else f"{fault.place}: not valid; to see why: {look}"
         for fault in error.faults
     )
 

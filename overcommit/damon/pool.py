@@ -95,7 +95,7 @@ class DamonPool:
                 owner = tool_in(self._kernel, self._sysfs, slot)
                 raise Conflict(f"another tool has taken DAMON: {owner.what}", hint=owner.hint)
         raise Conflict(
-            "another tool has reconfigured DAMON", hint="overcommitctl doctor names who uses DAMON now"
+            "another tool has reconfigured DAMON", hint="to see who uses DAMON now: overcommitctl doctor"
         )
 
     def start(self, slot: int, kdamond: Kdamond) -> None:
@@ -114,7 +114,7 @@ class DamonPool:
         except Busy as error:
             raise Conflict(
                 "DAMON did not start: another user runs it exclusively",
-                hint="overcommitctl doctor names it",
+                hint="to see which: overcommitctl doctor",
             ) from error
         if not self._sysfs.running(slot):
             raise HostError(f"kdamond {slot} ended at once")
@@ -305,6 +305,6 @@ def _switch_back(kernel: Kernel, module: str, value: str) -> bool:
     except OSError as error:
         raise HostError(
             f"the kernel module {module} cannot be turned on again: {error.strerror}",
-            hint="overcommitctl doctor names who uses DAMON; then overcommitctl restore",
+            hint="to see who uses DAMON: overcommitctl doctor; then: overcommitctl restore",
         ) from error
     return True

@@ -80,7 +80,7 @@ def _set_up_anew() -> Conflict:
     """The error for a slot that has vanished. Only a write of ``nr_kdamonds`` removes a slot."""
     return Conflict(
         "another tool has reconfigured DAMON: a kdamond slot is gone",
-        hint="overcommitctl doctor names who uses DAMON now",
+        hint="to see who uses DAMON now: overcommitctl doctor",
     )
 
 
@@ -317,7 +317,7 @@ class DamonSysfs:
             if error.errno == errno.EBUSY:
                 raise Busy(
                     f"DAMON stayed busy: writing {_shown(name, value)} to {name}",
-                    hint="overcommitctl doctor names who uses DAMON",
+                    hint="to see who uses DAMON: overcommitctl doctor",
                 ) from error
             refused = f"the kernel refused {_shown(name, value)} for DAMON's {name}"
             raise HostError(f"{refused}: {error.strerror}") from error

@@ -84,7 +84,7 @@ class AccessTrace:
                 return False
             raise HostError(
                 f"the tracing instance {INSTANCE} cannot be removed: {error.strerror}",
-                hint="close its files in other programs, then overcommitctl restore",
+                hint="close its files in other programs; then: overcommitctl restore",
             ) from error
         return True
 

@@ -157,8 +157,8 @@ class DamonWorker:
     def _hung(self, path: str) -> HostError:
         return HostError(
             f"the kernel's DAMON has not answered for {self._deadline_seconds:.0f} s ({path})",
-            hint="see the kernel log: Linux 6.14 to 7.0 can hang there until the next boot. overcommitctl "
-            "restore still gives balloons back",
+            hint="see the kernel log: Linux 6.14 to 7.0 can hang there until the next boot; "
+            "to give balloons back all the same: overcommitctl restore",
         )
 
 

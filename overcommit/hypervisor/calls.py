@@ -18,7 +18,7 @@ from overcommit.errors import HostError
 from overcommit.model.moments import Monotonic
 
 _T = TypeVar("_T")
-_HINT = "QEMU or libvirtd hangs; see virsh domcontrol DOMAIN, and the domain's log in /var/log/libvirt/qemu"
+_HINT = "QEMU or libvirtd hangs; to see whether libvirtd answers: virsh list; see also /var/log/libvirt/qemu"
 
 
 _Answer = tuple[_T | None, BaseException | None]

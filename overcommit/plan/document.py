@@ -141,7 +141,7 @@ def loads(text: str, source: str) -> Plan:
             raise _changed(source, "")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"{source} is not a saved plan", hint="overcommitctl plan -o FILE makes one"
+            f"{source} is not a saved plan", hint="to make one: overcommitctl plan -o plan.json"
         ) from error
     try:
         plan = _from_document(document)
@@ -176,7 +176,7 @@ def _says_no_more(document: Any, written: Any) -> bool:
 def _changed(source: str, why: str) -> StalePlan:
     return StalePlan(
         f"{source} was changed after it was written{why}",
-        hint="make a new plan with overcommitctl plan -o FILE",
+        hint="to make a new plan: overcommitctl plan -o plan.json",
     )
 
 

@@ -145,7 +145,7 @@ def _denied(wish: Wish, lacking_bytes: int, snapshot: Snapshot, beside: Beside) 
     place = Place(limits)
     room = Rooms([place]).room(place)
     if room is not None and lacking_bytes - room.size_bytes > denied.size_bytes:
-        hint = "overcommitctl doctor names the limits, and how to raise them"
+        hint = "to see the limits, and how to raise them: overcommitctl doctor"
         denied = Denied(lacking_bytes - room.size_bytes, room.why, hint)
     return denied
 

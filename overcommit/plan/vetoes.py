@@ -43,7 +43,7 @@ def owned_by_others(domain: DomainFacts, past: Past) -> dict[Actuator, Verdict]:
         did = "moved its balloon" if of_balloon else "resized its virtio-mem"
         verdicts[Actuator.BALLOON if of_balloon else Actuator.VIRTIO_MEM] = refusal(
             f"somebody else {did} since, from {format_size(left.size_bytes)} to {format_size(found)}",
-            f"only one may own it: overcommitctl restore {left.generation} ends our claim",
+            f"only one may own it; to end our claim: overcommitctl restore {left.generation}",
         )
     return verdicts
 
@@ -65,8 +65,8 @@ def quarantined(domain: DomainFacts, now: Wall, past: Past) -> dict[Actuator, Ve
     return {
         quarantine.actuator: refusal(
             f"in quarantine for {format_duration(quarantine.until - now)} more: {quarantine.reason}",
-            "it ends by itself; "
-            f"{command('overcommitctl', 'release', display_name(domain.incarnation))} ends it now",
+            "it ends by itself; to end it now: "
+            + command("overcommitctl", "release", display_name(domain.incarnation)),
         )
         for quarantine in past.quarantines
         if quarantine.until > now

@@ -42,7 +42,7 @@ def require_room(directory: Path, record_bytes: int, *, takes: bool) -> None:
     if held + record_bytes + _AROUND_BYTES > most:
         raise JournalFailed(
             f"the undo journal is full: {format_size(held)} of {format_size(most)}",
-            hint="overcommitctl restore puts everything back and empties it",
+            hint="to put everything back and empty it: overcommitctl restore",
         )
 
 

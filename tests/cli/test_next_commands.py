@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 from pytest_mock import MockerFixture
 
 from overcommit.cli.main import overcommitctl
+from overcommit.commands import Invocation
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
+from overcommit.wire.client import Daemon
 from tests.cli.conftest import Ended, Run
+from tests.printed_commands import PLACE, printed_commands
 
 POLICY = """
 version: 1
@@ -23,7 +24,6 @@ classes: {all: {floor: 20%, cold_after: 20s}}
 default_class: all
 """
 REFUSED, USAGE = 4, 64
-SOURCES = sorted((Path(__file__).parents[2] / "overcommit").rglob("*.py"))
 
 
 class Unforked(FakeKernel):
@@ -92,7 +92,7 @@ def test_after_a_plan_comes_exactly_its_apply(run: Run, policy: Path, name: str)
 def test_the_plan_that_is_not_saved_says_how_it_would_be(run: Run, policy: Path) -> None:
     made = run("plan", "--policy", policy, "--domain", "cold;id", "--observe-for", "30s")
     save, apply = printed(made)
-    assert save[-4:] == ["-o", "plan.json", "--policy", str(policy)]
+    assert {"--policy", str(policy)} <= set(save)
     assert {"cold;id", "--observe-for", "30s"} <= set(save), "exactly that"
     assert run(*save).status == 0
     ended = run(*apply)
@@ -170,25 +170,56 @@ def test_a_quarantined_domain_is_released_by_what_is_printed(
     assert "can be used again" in run("release", word).out
 
 
-WORDS = re.compile(r"\bovercommitctl ([a-z]+)((?: -{1,2}[A-Za-z][\w-]*)*)")
+@pytest.fixture
+def placed(run: Run, host: FakeHost, policy: Path, mocker: MockerFixture) -> None:
+    """What the printed commands are about: domain, generation and reservation 1, and files named so."""
+    host.guests.append(FakeGuest(PLACE, "uuid-3", 503, 128 * MIB, resident=set(range(100))))
+    mocker.patch("overcommit.cli.service.DIRECTORY", Path("units"))
+    mocker.patch("overcommit.cli.service.unit", return_value="[Service]\n")
+    mocker.patch("overcommit.cli.apply.require_somebody_to_ask")
+    mocker.patch("overcommit.cli.apply.agreed", return_value=True)
+    libvirt = FakeHypervisor(host)
+    libvirt.persistent["uuid-3"] = f"<domain><name>{PLACE}</name><devices/></domain>"
+    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=libvirt)
+    assert run("reserve", "1MiB", "--policy", policy).status == 0
+    assert run("plan", "-o", "plan.json", "--policy", policy).status == 0
 
 
-def commands_in(path: Path) -> list[tuple[str, list[str]]]:
-    """Verbs and options of commands that are written out in a module."""
-    texts = [
-        str(node.value)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    return [(verb, options.split()) for text in texts for verb, options in WORDS.findall(text)]
+@pytest.mark.usefixtures("placed")
+@pytest.mark.parametrize(
+    "words",
+    sorted({tuple(words[1:]) for _, words in printed_commands() if words[0] == "overcommitctl"}),
+    ids=" ".join,
+)
+def test_each_command_that_the_program_can_print_runs(run: Run, policy: Path, words: tuple[str, ...]) -> None:
+    """It may be refused, by this host or for what was done before; it is never typed wrongly."""
+    uri = "qemu+unix:///system"
+    Path(PLACE).write_text(Path("plan.json").read_text() if words[0] == "apply" else POLICY)
+    line = Invocation(connect_uri=uri, policy=str(policy)).complete(shlex.join(("overcommitctl", *words)))
+    ended = run(*shlex.split(line)[1:])
+    assert ended.status != USAGE, f"{line}: {ended.err}"
+    assert "unexpected" not in ended.err
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_what_a_command_names_there_is(path: Path) -> None:
-    for verb, options in commands_in(path):
-        if verb in {"that", "as", "on"}:  # prose about the program
-            continue
-        command = overcommitctl.get_command(click.Context(overcommitctl), verb)
-        assert command is not None, f"overcommitctl {verb}"
-        known = {name for parameter in command.params for name in parameter.opts}
-        assert set(options) <= known | {"--help", "--"}, f"overcommitctl {verb} {options}"
+@pytest.mark.parametrize("options", [(), ("--connect", "qemu+unix:///system")], ids=["default", "other"])
+def test_what_is_printed_deep_inside_is_completed(
+    run: Run, policy: Path, host: FakeHost, options: tuple[str, ...]
+) -> None:
+    """A verdict of the plan's, and an error of the layer that reads saved plans."""
+    host.guests[0].paused = True
+    uri = options[1] if options else "qemu:///system"
+    for verb in (("explain", "cold;id"), ("doctor",)):
+        assert f"fix: virsh -c {uri} resume 'cold;id'" in run(*verb, "--policy", policy, *options).out
+    Path("junk").write_text("{}")
+    ended = run("apply", "junk", "--take-over", "--policy", policy, *options)
+    assert ended.status == USAGE
+    (again,) = printed(ended)
+    assert again == ["plan", *options, "--policy", str(policy), "--take-over", "-o", "plan.json"]
+
+
+def test_what_is_said_beside_a_daemon_leaves_out_what_it_refuses(
+    run: Run, policy: Path, mocker: MockerFixture
+) -> None:
+    mocker.patch("overcommit.cli.plan.find_daemon", return_value=Daemon(path=Path("/nowhere"), pid=17))
+    ended = run("plan", "--policy", policy)
+    assert (ended.status, ended.err.splitlines()[-1]) == (USAGE, "hint:  overcommitctl plan -v")

@@ -425,7 +425,7 @@ def test_doctor_tells_a_controller_that_died_from_one_at_work(
     ended = run("doctor")
     assert "warn     DAMON: an overcommit controller died and left its kdamonds\n" in ended.out
     assert "fix: overcommitctl restore" in ended.out
-    in_force = "generation 1 (apply): 1 change in force; overcommitctl restore undoes them"
+    in_force = "generation 1 (apply): 1 change in force; to undo: overcommitctl restore"
     assert f"ok       in force: {in_force}\n" in ended.out
     assert ended.status == 0
     assert (state / "lock").read_text() == before

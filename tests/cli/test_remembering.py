@@ -589,8 +589,8 @@ def test_a_saved_plan_is_applied_once(run: Run, policy: Path) -> None:
     assert ended.status == USAGE
     assert "--wait does not fit a saved plan" in ended.err
     first, then = (
-        f"overcommitctl apply {plan} --policy {policy}",
-        f"overcommitctl apply --wait --policy {policy}",
+        f"overcommitctl apply --policy {policy} {plan}",
+        f"overcommitctl apply --policy {policy} --wait",
     )
     assert f"hint:  first {first}, then {then}\n" in ended.err
 
@@ -707,7 +707,7 @@ def test_only_who_saved_a_plan_is_told_to_save_another(
         REFUSED,
         True,
     )
-    again = f"overcommitctl plan -o {saved} --policy {policy}"
+    again = f"overcommitctl plan --policy {policy} -o {saved}"
     assert ended.err.endswith(f"hint:  {again}\n")
     mocker.patch(
         "overcommit.control.applying.require_fresh",

@@ -263,7 +263,7 @@ def test_a_kernel_that_does_not_take_a_value_leaves_it_to_restore(reclaiming: In
     reclaiming.host.on_write = busy
     outcome = reclaiming.apply(reclaiming.plan()).outcomes[0]
     assert outcome.status is Status.FAILED
-    assert "resource busy; overcommitctl restore puts it back" in outcome.detail
+    assert "resource busy; to put it back: overcommitctl restore" in outcome.detail
     assert reclaiming.restore().left == ()
     assert agent.files == found
 

@@ -205,7 +205,7 @@ def test_what_cannot_be_put_back_at_once_stays_in_the_journal(installation: Inst
     installation.host.on_write = on_write
     (outcome,) = installation.apply(plan).outcomes
     assert outcome.status is Status.FAILED
-    assert outcome.detail.endswith("overcommitctl restore tries again")
+    assert outcome.detail.endswith("to try again: overcommitctl restore")
     assert installation.outstanding == 1
     refused = installation.restore()
     assert (len(refused.left), refused.done) == (1, ())
@@ -281,7 +281,9 @@ def test_one_who_stops_it_while_we_look_has_the_last_word(installation: Installa
     assert outcome.detail == "KSM is stopped, not running: somebody else controls it"
     again = installation.plan()
     assert again.actions == ()
-    assert ksm_notes(again) == ["KSM is not as generation 1 left it (run is 0): overcommitctl restore 1"]
+    assert ksm_notes(again) == [
+        "KSM is not as generation 1 left it (run is 0); to end it: overcommitctl restore 1"
+    ]
     assert installation.restore().left == ()
     assert any(isinstance(action, KsmAction) for action in installation.plan().actions)
 
@@ -316,7 +318,7 @@ def test_a_policy_that_changed_its_mind_says_how_to_end_it(installation: Install
     plan = installation.plan()
     assert plan.actions == ()
     assert ksm_notes(plan) == [
-        "the policy no longer allows KSM, which generation 1 started: overcommitctl restore 1 ends it"
+        "the policy no longer allows KSM, which generation 1 started; to end it: overcommitctl restore 1"
     ]
     assert installation.kernel.ksm.settings["run"] == "1"
 

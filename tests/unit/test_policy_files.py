@@ -105,7 +105,7 @@ def test_the_daemon_tells_everybody_only_what_everybody_may_read(policy: Path) -
     policy.write_text(TEXT + "secret_word: 1\n")
     for mode, told in (
         (0o644, "unknown key secret_word"),
-        (0o600, f"not valid; overcommitctl validate {policy} says"),
+        (0o600, f"not valid; to see why: overcommitctl validate {policy}"),
     ):
         policy.chmod(mode)
         file.begin()

@@ -102,7 +102,7 @@ _SHOWN = (
 """In the order in which they are shown."""
 
 HELP = """\
-What the columns say (overcommitctl status has the same):
+What the columns say, as in: overcommitctl status
   resident       guest memory that is in the host's memory now
   taken          what overcommit took and has not given back
   read back/min  what came back from swap, as a share of the working set,

@@ -64,13 +64,13 @@ def ksm_notes(snapshot: Snapshot, policy: Policy, past: Past, *, short: bool) ->
     if ksm is not None and ours is not None:
         if not runs:
             yield (
-                f"KSM is not as generation {ours} left it (run is {ksm.run.value}): "
+                f"KSM is not as generation {ours} left it (run is {ksm.run.value}); to end it: "
                 f"overcommitctl restore {ours}"
             )
         elif not policy.ksm:
             yield (
-                f"the policy no longer allows KSM, which generation {ours} started: "
-                f"overcommitctl restore {ours} ends it"
+                f"the policy no longer allows KSM, which generation {ours} started; to end it: "
+                f"overcommitctl restore {ours}"
             )
         else:
             yield f"KSM runs since generation {ours}: {gain_text(ksm)}"
