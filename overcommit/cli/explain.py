@@ -29,10 +29,11 @@ from overcommit.wire.client import find_daemon
 @take_over_option
 @with_session
 def explain(session: Session, domain: str, observe_for: float | None, take_over: bool) -> None:
-    """Watch one DOMAIN, and say how its memory is used, what could be taken back, and what prevents it.
+    """Explain how DOMAIN uses its memory and what can be taken.
 
-    It changes nothing but the DAMON monitors that it starts and stops itself. While overcommitd runs,
-    this prints what the daemon knows of DOMAIN. Every user may see it. Nothing is started for it.
+    It watches DOMAIN, and says why no more can be taken. It changes nothing but the DAMON monitors that it
+    starts and stops itself. While overcommitd runs, this prints what the daemon knows of DOMAIN. Every user
+    may see it. Nothing is started for it.
     """
     daemon = find_daemon()
     if daemon is None:

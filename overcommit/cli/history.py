@@ -34,9 +34,10 @@ _ALL = 20_000
 )
 @with_session
 def history(session: Session, names: tuple[str, ...], since: str | None, number: int) -> None:
-    """Show what was taken from which domain, when, why, and how it ended; also restores and reservations.
+    """Show what was done, to which domain, when and why.
 
-    The newest event comes last. Events are kept for 90 days, and at most 20000 of them.
+    It also shows how each action ended, restores, and reservations. The newest event comes last. Events are
+    kept for 90 days, and at most 20000 of them.
     """
     require_root()
     after = Wall(0.0) if since is None else _moment(session, since)

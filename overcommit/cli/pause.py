@@ -25,10 +25,10 @@ from overcommit.wire.protocol import Verb
 )
 @with_session
 def pause(session: Session, seconds: float | None) -> None:
-    """Have overcommitd take no memory from any domain. It still gives memory back to guests that are short.
+    """Stop overcommitd from taking memory.
 
-    What it has taken already stays taken. A pause outlives restarts of overcommitd and of the host. Only
-    root and the group of overcommitd may order it.
+    It still gives memory back to guests that are short. What it has taken already stays taken. A pause
+    outlives restarts of overcommitd and of the host. Only root and the group of overcommitd may do this.
     """
     arguments = {} if seconds is None else {"seconds": seconds}
     _tell(session, Verb.PAUSE, require_daemon("pause").ask(Verb.PAUSE, arguments))
@@ -37,7 +37,10 @@ def pause(session: Session, seconds: float | None) -> None:
 @click.command(epilog=examples("overcommitctl resume"))
 @with_session
 def resume(session: Session) -> None:
-    """End a pause of overcommitd, also one that was ordered before a restart."""
+    """End a pause of overcommitd.
+
+    This includes a pause that began before a restart.
+    """
     _tell(session, Verb.RESUME, require_daemon("resume").ask(Verb.RESUME))
 
 

@@ -83,7 +83,7 @@ def plan(
     names: tuple[str, ...],
     verbose: bool,
 ) -> None:
-    """Watch the domains, then print what would be taken back, from whom, how, and why.
+    """Watch the domains, and show what would be taken and why.
 
     It changes nothing but the DAMON monitors that it starts and stops itself. While overcommitd runs,
     this prints the daemon's plan, from its own watch and policy. Every user may see it. Nothing is

@@ -44,15 +44,16 @@ def prepare(
     anyway: bool,
     detailed_exitcode: bool,
 ) -> None:
-    """Show what the persistent definition of each DOMAIN lacks, as a diff; by default of all domains.
+    """Show what the definition of each DOMAIN lacks, as a diff.
 
-    That is: free page reporting, autodeflate and a statistics period of the balloon, and a channel for
-    the guest agent. --apply writes the change, and first an undo record: "overcommitctl restore
-    --definitions" puts the former definition back. A change takes effect at the next power cycle of the
-    domain (a reboot inside of the guest is not enough). prepare never does that itself.
+    By default it shows all domains. A persistent definition may lack free page reporting, autodeflate and a
+    statistics period of the balloon, and a channel for the guest agent. --apply writes the change, and first
+    an undo record: "overcommitctl restore --definitions" puts the former definition back. A change takes
+    effect at the next power cycle of the domain (a reboot inside of the guest is not enough). prepare never
+    does that itself.
 
-    Where OpenStack Nova, oVirt or another manager owns a definition, nothing is written: it says what to
-    set there.
+    Where OpenStack Nova, oVirt or another manager owns a definition, nothing is written. prepare says what to
+    set in that manager.
     """
     if applying and dry_run:
         raise click.UsageError("--apply and --dry-run exclude each other")

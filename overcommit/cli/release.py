@@ -23,10 +23,10 @@ from overcommit.wire.protocol import Verb
 @click.argument("domain", shell_complete=domain_names)
 @with_session
 def release(session: Session, domain: str) -> None:
-    """Allow the balloon and virtio-mem of DOMAIN to be used again after failures.
+    """End the quarantine of DOMAIN.
 
-    Its former failures are forgotten: the next one counts as the first. Only root may do this, and the
-    group of overcommitd while the daemon runs.
+    Its balloon and virtio-mem may be used again. Former failures no longer count: the next one is the
+    first. Only root may do this, and the group of overcommitd while the daemon runs.
     """
     daemon = find_daemon()
     released = _release(session, daemon, domain)

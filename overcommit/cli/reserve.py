@@ -93,12 +93,13 @@ def reserve(
     observe_for: float | None,
     take_over: bool,
 ) -> None:
-    """Make SIZE of the host's memory free above its reserve, for example for a domain that will start.
+    """Free SIZE of memory and reserve it, for example for a domain.
 
-    If that much is free already, nothing is taken. Otherwise a plan for what is missing is shown and
-    carried out, and repeated as more memory becomes idle, until --timeout. Then SIZE is reserved: plan
-    and apply keep it free until the reservation expires. While overcommitd runs, the daemon does this,
-    and asks nobody. Only root and its group may order it and cancel reservations.
+    If SIZE is free already above the host's own reserve, nothing is taken. Otherwise a plan for what is
+    missing is shown and carried out, and repeated as more memory becomes idle, until --timeout. Then SIZE is
+    reserved: plan and apply keep it free until the reservation expires. While overcommitd runs, the daemon
+    does this, and does not ask. Only root and the group of overcommitd may reserve memory and cancel
+    reservations.
 
     Exit status: 0 granted; 3 not granted, but some memory was freed; 4 not granted, nothing was changed.
     """

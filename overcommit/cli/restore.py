@@ -45,7 +45,7 @@ RESTORED_IN_PART = 3
 )
 @with_session
 def restore(session: Session, generation: int | None, definitions: bool, names: tuple[str, ...]) -> None:
-    """Undo GENERATION and all later ones; without it, everything that is outstanding.
+    """Undo GENERATION and all later ones, or everything.
 
     It stops the kdamonds of overcommit, gives DAMON back to its former user, sets KSM as it was, and
     returns balloons and memory devices to their former size. Memory in swap comes back when the guest

@@ -43,7 +43,7 @@ _OURS = "# Written by: overcommitctl service --install."
 def service(
     session: Session, printing: bool, installing: bool, removing: bool, options: tuple[str, ...]
 ) -> None:
-    """Show, write or remove the unit that has systemd run overcommitd.
+    """Show, write or remove the systemd unit of overcommitd.
 
     The unit limits what overcommitd may write to, protects it when the host is short of memory, and
     restarts it when it fails or hangs. Options of overcommitd follow after --.

@@ -30,9 +30,9 @@ from overcommit.wire.protocol import Verb
 @verbose_option
 @with_session
 def status(session: Session, names: tuple[str, ...], verbose: bool) -> None:
-    """Show what the host holds for each domain, and which changes of overcommit are in force.
+    """Show each domain's memory, and the changes in force.
 
-    While overcommitd runs, this is what it saw and did last. Every user may see it.
+    While overcommitd runs, this is its latest state. Every user may see it.
     """
     daemon = find_daemon()
     seen = _look(session) if daemon is None else _ask(session, daemon)

@@ -65,7 +65,7 @@ class Service:
 
 
 MOST_PAIN = 1000.0
-"""JSON has no infinity, which is what anything at all is where nothing may be felt."""
+"""JSON has no infinity, which is the share of a bound of 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

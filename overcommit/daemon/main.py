@@ -26,9 +26,9 @@ _ENDINGS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _DESCRIPTION = """\
 Keep the host at its target by its policy, until it is stopped.
 
-It looks every few seconds, gives back to guests that are short, and takes idle memory as long as each
-domain stays within what its class allows. SIGHUP or a change of the file has it read the policy again.
-Ask it by overcommitctl status.
+It reads the host every few seconds, gives memory back to guests that are short, and takes idle memory
+within the SLO of each domain. It reads the policy again on SIGHUP, and when the file changes. To see its
+state: overcommitctl status.
 
 When it is stopped, DAMON is put back; balloons, memory devices, KSM and settings inside of guests stay as
 they are. When it crashes or is killed, DAMON stays as well. overcommitctl restore puts back all of these. The

@@ -179,7 +179,7 @@ DOMAIN_RATIOS = tuple(
             "slo_promotion_rate_per_minute",
             "The most of it that its class allows.",
         ),
-        ("outside_slo_ratio", "outside_share", "Share of the last day in which it felt more than it may."),
+        ("outside_slo_ratio", "outside_share", "Share of the last day in which it exceeded its SLO."),
     )
 )
 """Values that have no sum."""

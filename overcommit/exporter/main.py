@@ -26,7 +26,7 @@ _GARBAGE_OBJECTS = 200_000
 """A page has no reference cycles. To search for them took a tenth of the time."""
 _UNIT = "overcommit-exporter.service"
 _DESCRIPTION = """\
-Serve what overcommitd tells as metrics for Prometheus, until it is stopped.
+Serve the state of overcommitd as metrics for Prometheus, until it is stopped.
 
 It asks overcommitd for its status at each scrape, at most once a second. While overcommitd does not answer,
 it serves the last known values: overcommit_up is 0, and overcommit_status_age_seconds says how old they are.

@@ -305,7 +305,7 @@ def domain_fault(incarnation: Incarnation, why: str, seconds: float) -> Told:
 
 @defined("domain-rests", "947d99a7b765466e8a0e3c4cc192be49", Priority.NOTICE, *_DOMAIN, once=True)
 def domain_rests(incarnation: Incarnation, why: str) -> Told:
-    """It felt more than its class allows."""
+    """The domain exceeds the SLO of its class."""
     return Told(f"{incarnation.name}: {why}", _of(incarnation))
 
 
@@ -354,7 +354,7 @@ def _of_quarantine(quarantine: Quarantine) -> Fields:
 
 @defined("history-fault", "352ca627395d4dd5b7f3e9701bc0ad5c", Priority.WARNING, once=True)
 def history_fault(why: str) -> Told:
-    """What cannot be remembered, or read of it."""
+    """An event that cannot be stored in the history, or read from it."""
     return Told(why)
 
 

@@ -39,7 +39,7 @@ IN_GENERAL: Mapping[Cause, str] = {
     Cause.RECLAIM_OFF: "the policy says reclaim: off",
     Cause.NOT_SHORT: "the host is not short",
     Cause.OTHERS_GIVE: "other domains give enough",
-    Cause.IN_PAIN: "in pain",
+    Cause.IN_PAIN: "under memory pressure",
     Cause.STEP: "more at a time than the step of the class",
     Cause.LITTLE: "too little to be worth a change",
     Cause.FLOOR: "at the floor",
@@ -182,7 +182,7 @@ def _pageout(candidate: Candidate, sharing: Sharing) -> _Why:
         ago = format_duration(sharing.taken_at - case.cooldown.ended_at)
         paged = format_size(case.cooldown.freed_bytes)
         return Cause.COOLDOWN, f"{paged} of it was paged out {ago} ago, and little more is idle yet"
-    if case.cache is CacheRule.KEPT and _keeps_cache(case):  # see overcommit.plan.rungs.ladder
+    if case.cache is CacheRule.KEPT and _keeps_cache(case):  # as `overcommit.plan.rungs.ladder` does
         return Cause.CACHE, f"{idle}, but may be file cache that the guest keeps"
     return _little(f"{idle}, but in pieces that are too small", case)
 
