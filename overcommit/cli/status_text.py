@@ -1,4 +1,4 @@
-"""The status document as sentences and cells: `status` and `top` say the same of the same facts. Pure."""
+"""The status document as sentences and table cells, the same for `status` and `top`. Pure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from overcommit.model.moments import Wall
 from overcommit.units import format_duration, format_ratio, format_size
 
 _OLD_SECONDS = 60.0
-"""A daemon looks more often than that, unless it hangs."""
+"""A daemon ticks more often than that, unless it hangs."""
 _MOST_PAIN_SHOWN = 9.99
 _SENTENCE_WIDTH = 30
-"""In so many columns the beginning of a sentence says something."""
+"""The least columns in which the beginning of a sentence is useful."""
 
 Document = Mapping[str, Any]
-"""What `overcommit.control.status.status_document` made, or a domain in it."""
+"""A document of `overcommit.control.status.status_document`, or a domain in it."""
 
 
 class Column(NamedTuple):
-    """A column of the table of domains. ``width`` is what it takes where columns must not move."""
+    """A column of the table of domains. ``width`` is fixed where columns must not move."""
 
     name: str
     cell: Callable[[Document], str]
@@ -70,7 +70,7 @@ TAKEN = _sized("taken", "reclaimed_bytes")
 PRESSURE = Column("PSI some", lambda domain: _share(domain["psi_some_avg60"]), width=8)
 READ_BACK = Column("read back/min", _read_back, width=13)
 COLD_AFTER = Column("cold after", _cold_after, width=10)
-PAIN = Column("pain", _pain, width=5)
+PAIN = Column("slo", _pain, width=5)
 
 
 def runs(domain: Document) -> bool:
@@ -160,7 +160,7 @@ def remarks(domain: Document) -> Iterator[str]:
 
 
 def briefly(domain: Document, width: int) -> str:
-    """What is done with a domain, or why nothing is; in fewer columns than that takes, a word of it."""
+    """What is done with a domain, or why nothing is. In few columns it is one word."""
     remark = next(remarks(domain), "")
     if not runs(domain) and not domain.get("doing"):
         remark = domain["state"] + (f": {remark}" if remark else "")
@@ -174,7 +174,7 @@ def briefly(domain: Document, width: int) -> str:
         ("busy_with", "busy"),
         ("why_not", "rests"),
         ("held", "slowed"),
-        ("feels", "hurts"),
+        ("feels", "over SLO"),
         ("gaps", "gaps"),
     )
     return next((word for key, word in words if domain.get(key)), "")

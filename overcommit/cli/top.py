@@ -31,14 +31,14 @@ from overcommit.wire.client import find_daemon
 _USUAL_INTERVAL = "2s"
 _LEAST_SECONDS = 0.5
 _OLDEST_SECONDS = 5.0
-"""A screen that says how old everything is has to be drawn anew, also when nothing new is known."""
+"""The interval of drawing without news, because the screen shows the age of its values."""
 _INTERRUPTED = 130
 _NO_BLOCKS = {"linux"}
-"""Terminals (TERM) whose usual font has not all block elements: the kernel's console."""
+"""Terminals (TERM) whose usual font lacks some block elements: the kernel's console."""
 
 
 def _as_interval(context: click.Context, option: click.Parameter, text: str) -> float:
-    """A duration; a bare number is seconds, as with other programs of this kind."""
+    """A duration. A bare number is seconds, as with similar programs."""
     bare = re.fullmatch(r"[0-9]+(\.[0-9]+)?", text.strip())
     seconds = as_seconds(context, option, f"{text.strip()}s" if bare else text)
     if seconds is None or seconds < _LEAST_SECONDS:
@@ -82,9 +82,10 @@ class _Options(NamedTuple):
 )
 @with_session
 def top(session: Session, interval: float, count: int | None, sort: str) -> None:
-    """Show the host and its domains live: who is hurt, what was taken from whom, what is done now.
+    """Show the host and its domains live.
 
-    It needs overcommitd, and changes nothing. Every user may see it. Press ? for the keys.
+    It shows which domains exceed their SLO, what was taken from each, and what is done now. It needs
+    overcommitd, and changes nothing. Every user may see it. Press ? for the keys.
 
     Without a terminal it prints one table. With --json it prints an object per line, until it is stopped.
     """
@@ -110,7 +111,7 @@ def _asked(session: Session, options: _Options) -> Iterator[Known]:
     """What is known at each interval.
 
     Raises:
-        OvercommitError: nothing is known, and why.
+        OvercommitError: nothing is known; it says why.
     """
     clock, latest = session.clock, Latest(Recent(options.interval))
     for number in itertools.count(1):
@@ -151,7 +152,7 @@ def _json_line(known: Known) -> str:
 
 
 def _blocks(known: Known, order: Order) -> Iterator[Block]:
-    """What the screen would show, without the ten minutes."""
+    """The screen's content as blocks, without the ten minutes."""
     if known.trouble:
         yield prose(known.trouble)
     if known.seen is None:
@@ -170,7 +171,7 @@ def _blocks(known: Known, order: Order) -> Iterator[Block]:
 
 
 def _levels() -> str:
-    """What this terminal can draw."""
+    """The levels that this terminal can draw."""
     try:
         BLOCKS.encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -179,7 +180,7 @@ def _levels() -> str:
 
 
 def _watch(session: Session, options: _Options) -> None:
-    """Until the operator ends it, or it was seen often enough."""
+    """Run until the operator ends it, or the count is reached."""
     clock, levels = session.clock, _levels()
     view = View(order=options.order)
     with Terminal(sys.stdin, sys.stdout, coloured=styled(sys.stdout)) as terminal:

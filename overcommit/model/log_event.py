@@ -1,6 +1,6 @@
-"""What an event of the daemon's log is: a sentence for people, fields for programs. Pure.
+"""The events of the daemon's log: a sentence for people, fields for programs. Pure.
 
-The events themselves are in `overcommit.model.events`, each defined in one place.
+`overcommit.model.events` defines each event in one place.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Generic, NamedTuple, ParamSpec, Protocol
 
 _P = ParamSpec("_P")
 _MOST_CHARACTERS = 2000
-"""Of a sentence or a field: events are kept while they are counted, and names are of others' making."""
+"""The longest sentence or field. Events are kept while they are counted, and names come from others."""
 PREFIX = "OVERCOMMIT_"
-"""Names of fields begin so, so that they are nobody else's; see systemd.journal-fields(7)."""
+"""The prefix of field names, so that they are distinct; see systemd.journal-fields(7)."""
 
 
 class Priority(enum.IntEnum):
-    """How urgent an event is, by the levels of syslog(3)."""
+    """The priority of an event, by the levels of syslog(3)."""
 
     CRITICAL = 2
     ERROR = 3
@@ -50,16 +50,16 @@ class Field(enum.Enum):
 
     @property
     def journal_name(self) -> str:
-        """As journalctl takes it."""
+        """The name in the journal."""
         return f"{PREFIX}{self.value}"
 
 
 Fields = Mapping[Field, str | int | float | None]
-"""What is not known of an event is None, and left out."""
+"""A field that is not known is None, and left out."""
 
 
 class Told(NamedTuple):
-    """What one event says: the sentence, and the fields that its kind has."""
+    """The sentence of one event, and the fields of its kind."""
 
     sentence: str
     fields: Fields = MappingProxyType({})
@@ -67,11 +67,11 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What events have in common.
+    """What events of one kind have in common.
 
-    ``name`` is for people who filter, ``message_id`` (128 bits as hex digits, chosen once at random) for
-    systemd's catalog. ``fields`` are those that its events may have, beside those that all have. One that is
-    told ``once`` is counted while it comes again, instead of being told each time.
+    ``name`` is for filters. ``message_id`` (128 bits as hex digits, chosen once at random) is for systemd's
+    catalog. ``fields`` are those that its events may have, beside those of all events. An event that is told
+    ``once`` is counted while it repeats, instead of being logged each time.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEvent:
-    """One thing that happened. ``repeated``: so many times since it was told last, this time included."""
+    """One event. ``repeated`` is the number of times since it was logged last, this time included."""
 
     kind: Kind
     sentence: str
@@ -91,7 +91,7 @@ class LogEvent:
     repeated: int = 1
 
     def counted(self, times: int, within: str) -> LogEvent:
-        """The same, as it came ``times`` times ``within`` a time given in words."""
+        """The same event, with the text that it came ``times`` times ``within`` a time given in words."""
         told = f"{self.sentence} ({times} times within {within})"
         return dataclasses.replace(self, sentence=told, repeated=times)
 
@@ -107,14 +107,14 @@ class LogEvent:
 
 
 class Log(Protocol):
-    """Who is told of events."""
+    """Takes events."""
 
     def tell(self, event: LogEvent) -> None:
-        """Something happened."""
+        """Log an event."""
         ...
 
     def tend(self) -> None:
-        """Tell what was counted and is over; to be called now and then."""
+        """Log the counts of events that are over. Call it regularly."""
         ...
 
 
@@ -123,7 +123,7 @@ def _bounded(value: str | int | float | None) -> str | int | float | None:
 
 
 class Definition(Generic[_P]):
-    """An event as it is defined: its kind, and how it is told."""
+    """The definition of an event: its kind, and the function that makes its sentence."""
 
     def __init__(self, kind: Kind, tell: Callable[_P, Told]) -> None:
         self.kind = kind
@@ -140,6 +140,6 @@ class Definition(Generic[_P]):
 def defined(
     name: str, message_id: str, priority: Priority, *fields: Field, once: bool = False
 ) -> Callable[[Callable[_P, Told]], Definition[_P]]:
-    """Make of a function that tells of something the definition of an event; see `Kind`."""
+    """A decorator that makes a function with the sentence of an event to its definition; see `Kind`."""
     kind = Kind(name=name, message_id=message_id, priority=priority, fields=fields, once=once)
     return lambda tell: Definition(kind, tell)

@@ -97,7 +97,7 @@ def selected(lines: list[str]) -> str:
 
 def test_keys_change_what_is_seen_and_q_ends(terminal: Open, daemon: Daemon) -> None:
     opened = terminal()
-    lines = opened.await_line("2 domains by pain")
+    lines = opened.await_line("2 domains by slo")
     assert len(lines) == 24
     assert lines[0].startswith("overcommitd (pid ")
     assert not opened.modes()[3] & (termios.ICANON | termios.ECHO)
@@ -114,8 +114,8 @@ def test_keys_change_what_is_seen_and_q_ends(terminal: Open, daemon: Daemon) -> 
     opened.await_line("2 domains by name")
     opened.press(b"?")
     opened.await_line("What the columns say")
-    opened.press(b"?p")
-    assert selected(opened.await_line("2 domains by pain")) == "cold", "it is followed"
+    opened.press(b"?s")
+    assert selected(opened.await_line("2 domains by slo")) == "cold", "it is followed"
     daemon.tell(sentence="active; it took more")
     opened.await_line("active; it took more")
     opened.press(b"q")
@@ -125,7 +125,7 @@ def test_keys_change_what_is_seen_and_q_ends(terminal: Open, daemon: Daemon) -> 
 
 def test_a_new_size_of_the_window_is_obeyed(terminal: Open) -> None:
     opened = terminal("--interval", "60s")
-    assert not any("class" in line for line in opened.await_line("2 domains by pain"))
+    assert not any("class" in line for line in opened.await_line("2 domains by slo"))
     opened.resize(120, 40)
     lines = opened.await_screen(lambda lines: len(lines) == 40)
     assert any("class" in line for line in lines)
@@ -261,7 +261,7 @@ def test_a_terminal_that_cannot_be_filled_gets_one_table(terminal: Open) -> None
     opened = terminal(TERM="dumb")
     assert opened.ended() == 0
     assert "\x1b" not in opened.sent
-    assert "2 domains by pain" in opened.sent
+    assert "2 domains by slo" in opened.sent
 
 
 @pytest.mark.usefixtures("daemon")
@@ -274,7 +274,7 @@ def test_without_a_terminal_it_prints_one_table(
     *head, cold, free = ended.out.splitlines()
     assert head[0].startswith("overcommitd (pid ")
     assert head[-2] == "2 domains by name"
-    assert head[-1].split() == ["domain", "class", "resident", "taken", "read", "back/min", "pain", "now"]
+    assert head[-1].split() == ["domain", "class", "resident", "taken", "read", "back/min", "slo", "now"]
     assert (cold.split()[0], free.split()[0]) == ("cold", "free")
 
 

@@ -12,8 +12,8 @@ from overcommit.cli.live.keys import Key, keys_of
 @pytest.mark.parametrize(
     ("sent", "keys"),
     [
-        (b"tpnr", [Key.BY_TAKEN, Key.BY_PAIN, Key.BY_NAME, Key.BY_RESIDENT]),
-        (b"TPNR", [Key.BY_TAKEN, Key.BY_PAIN, Key.BY_NAME, Key.BY_RESIDENT]),
+        (b"tsnr", [Key.BY_TAKEN, Key.BY_PAIN, Key.BY_NAME, Key.BY_RESIDENT]),
+        (b"TSNR", [Key.BY_TAKEN, Key.BY_PAIN, Key.BY_NAME, Key.BY_RESIDENT]),
         (b"d\rD\n", [Key.DETAIL] * 4),
         (b"\x1b[A\x1bOA\x1b[B\x1bOB", [Key.UP, Key.UP, Key.DOWN, Key.DOWN]),
         (b"\x1b[5~\x1b[6~\x1b[H\x1b[1~\x1b[F\x1b[4~", [

@@ -110,10 +110,10 @@ def test_what_matters_is_there_at_each_width(width: int) -> None:
     assert lines[0] == "overcommitd (pid 7) is active"
     assert any("30.9 GiB available" in line for line in lines)
     assert any(line.startswith("swap budget: 2.0 GiB left, at most 50.0 MiB/s") for line in lines)
-    (title,) = [line for line in lines if line.startswith("2 domains by pain, 1 outside of its SLO")]
+    (title,) = [line for line in lines if line.startswith("2 domains by slo, 1 outside of its SLO")]
     assert title.endswith(", looked 3s ago")
     (header,) = [line for line in lines if "read back/min" in line]
-    for name in ("domain", "resident", "taken", "pain", "pain 10m", "now"):
+    for name in ("domain", "resident", "taken", "slo", "slo 10m", "now"):
         assert f" {name} " in f"{header} "
     web, db = (next(line for line in lines if f"{name}  " in line) for name in ("web", "db"))
     assert web.startswith(">!web")
@@ -193,7 +193,7 @@ def test_details_have_all_that_is_known() -> None:
         "web  (class standard, running, uuid uuid-web, pid 7)",
         "nothing is taken: it rests",
         "cannot read its balloon: no driver",
-        "pain 140% of what its class allows; it hurts",
+        "SLO: 140% of its limit; it hurts",
         "memory pressure 0.1% of 1%",
         "8.0 GiB defined, 6.0 GiB by its balloon, 1023 MiB resident, 1023 MiB swapped, QEMU 40.0 MiB",
         "taken: 1023 MiB (1023 MiB swap)",
@@ -201,7 +201,7 @@ def test_details_have_all_that_is_known() -> None:
         "target 2.0 GiB, floor 1.0 GiB, ceiling 8.0 GiB; cold after 2min, working set ?",
         "to end it: overcommitctl release web",
         "2 errors were contained; the last: it broke",
-        "    pain ",
+        "    slo ",
     ):
         assert part in said
     small = shown(seen, Size(80, 16), View(page=Page.DETAIL, selected="uuid-web"))

@@ -82,7 +82,7 @@ def test_what_a_domain_feels_is_a_share_of_what_it_may(pain: float | None, cell:
         ({"busy_with": "a migration that runs"}, "busy"),
         ({"why_not": "it boots"}, "rests"),
         ({"held": "throttled: it stalled"}, "slowed"),
-        ({"pain": 1.2, "feels": "memory pressure was 2%, limit 1%"}, "hurts"),
+        ({"pain": 1.2, "feels": "memory pressure was 2%, limit 1%"}, "over SLO"),
         ({"gaps": [{"what": "balloon", "why": "no driver"}]}, "gaps"),
         ({"state": "paused", "why_not": "it is paused"}, "paused"),
         ({"state": "crashed"}, "crashed"),

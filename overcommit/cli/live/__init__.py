@@ -1,1 +1,1 @@
-"""What ``overcommitctl top`` is made of: a pure core, the terminal, and who asks the daemon."""
+"""The parts of ``overcommitctl top``: a pure core, the terminal, and the requests to the daemon."""

@@ -1,4 +1,7 @@
-"""What overcommitd said last: whoever shows it never waits for overcommitd, and says how old it is."""
+"""The latest status document of overcommitd.
+
+The view never waits for overcommitd, and shows the document's age.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,17 @@ from overcommit.wire.client import find_daemon
 from overcommit.wire.protocol import Verb
 
 _ANSWER_SECONDS = 20.0
-"""So long a question may go unanswered; after that another one is asked."""
+"""The timeout of one request. After that another one is made."""
 _PATIENCE_SECONDS = 3.0
-"""After that long it is said that there is no answer yet."""
+"""After this time without an answer the view says so."""
 
 
 def ask_daemon() -> dict[str, Any]:
     """The status document of the overcommitd on this host.
 
     Raises:
-        OvercommitError: there is none, or it does not answer.
+        HostError: it does not run, or does not answer.
+        OvercommitError: it answered with an error.
     """
     daemon = find_daemon()
     if daemon is None:
@@ -34,7 +38,7 @@ def ask_daemon() -> dict[str, Any]:
 
 
 class Latest:
-    """Asks in a thread, one question at a time; ``answered`` is called there when an answer has come."""
+    """Asks in a thread, one request at a time. ``answered`` is called there when an answer has come."""
 
     def __init__(
         self,
@@ -54,7 +58,7 @@ class Latest:
         self._recorded: tuple[int | None, int | None] | None = None
 
     def ask(self, at: Monotonic) -> None:
-        """Ask, unless a question is waiting for its answer."""
+        """Ask, unless a request is waiting for its answer."""
         if self._asked_at is None:
             self._asked_at = at
             if self._silent_since is None:
@@ -63,7 +67,7 @@ class Latest:
 
     @property
     def waiting(self) -> bool:
-        """Whether a question is waiting for its answer."""
+        """Whether a request is waiting for its answer."""
         return self._asked_at is not None
 
     def _run(self) -> None:
@@ -76,7 +80,11 @@ class Latest:
         self._answered()
 
     def take(self, at: Monotonic, *, seconds: float | None = 0.0) -> bool:
-        """Take the answer, if it comes in so many seconds (None: whenever it comes); whether it did."""
+        """Take the answer, waiting at most ``seconds`` for it (None: without a limit).
+
+        Returns:
+            Whether it came.
+        """
         try:
             answer = self._answers.get(block=seconds != 0.0, timeout=seconds)
         except queue.Empty:
@@ -93,7 +101,7 @@ class Latest:
         return True
 
     def trouble(self, at: Monotonic, now: Wall) -> str | None:
-        """Why what is known is not what is."""
+        """Why the known document is not up to date; None: it is."""
         if self._silent_since is not None and at - (self._asked_at or at) > _PATIENCE_SECONDS:
             why = f"overcommitd has not answered for {format_duration(round(at - self._silent_since))}"
         elif self.error is not None:

@@ -1,4 +1,4 @@
-"""All that the status document has about one domain, in lines for people. Pure."""
+"""All fields of one domain in the status document, as lines for people. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from overcommit.cli.tables import Block, Line, prose
 from overcommit.model.moments import Monotonic
 from overcommit.units import format_duration, format_ratio, format_size
 
-_MINUTES = {Fact.TAKEN: "taken", Fact.PAIN: "pain", Fact.RESIDENT: "resident"}
+_MINUTES = {Fact.TAKEN: "taken", Fact.PAIN: "slo", Fact.RESIDENT: "resident"}
 _WIDTH = 60
 
 
 def lines(domain: Document, seen: Document, recent: Recent, at: Monotonic, levels: str) -> Iterator[Block]:
-    """What needs attention comes first."""
+    """The lines; what needs attention comes first."""
     yield Line(
         f"{domain['name']}  (class {domain['class']}, {domain['state']}, uuid {domain['uuid']}, "
         f"pid {domain['pid']})",
@@ -42,7 +42,7 @@ def lines(domain: Document, seen: Document, recent: Recent, at: Monotonic, level
 
 
 def _feels(domain: Document) -> Line:
-    parts = [f"pain {status_text.PAIN.cell(domain)} of what its class allows"]
+    parts = [f"{status_text.PAIN.cell(domain)} of its limit"]
     if domain.get("feels"):
         parts.append(domain["feels"])
     parts.append(f"read back in a minute {status_text.READ_BACK.cell(domain)} of its working set")
@@ -52,7 +52,7 @@ def _feels(domain: Document) -> Line:
     outside = domain.get("outside_share")
     if outside is not None:
         parts.append(f"outside of its SLO for {format_ratio(outside)} of the last day")
-    return Line("  feels: " + "; ".join(parts), "bold red" if status_text.in_pain(domain) else "", prose=True)
+    return Line("  SLO: " + "; ".join(parts), "bold red" if status_text.in_pain(domain) else "", prose=True)
 
 
 def _memory(domain: Document) -> Iterator[Line]:

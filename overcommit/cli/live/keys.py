@@ -1,4 +1,4 @@
-"""What a terminal sends, as keys. Pure; whatever is not known is no key."""
+"""Parses a terminal's input to keys. Pure. Unknown input is no key."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 
 _ESCAPE = 0x1B
 _SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]{0,16}[ -/]{0,4}[@-~]|O[@-~])")
-"""Of a key that has no letter: CSI, or SS3 as in application mode (ECMA-48; ctlseqs of xterm)."""
+"""The sequence of a key without a letter: CSI, or SS3 as in application mode (ECMA-48; ctlseqs of xterm)."""
 _UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]{0,16}[ -/]{0,4}|O)?")
 
 
 class Key(enum.Enum):
-    """What can be asked for by a key."""
+    """A command that a key gives."""
 
     BY_TAKEN = enum.auto()
     BY_PAIN = enum.auto()
@@ -33,7 +33,7 @@ class Key(enum.Enum):
 
 _LETTERS = {
     **dict.fromkeys(b"tT", Key.BY_TAKEN),
-    **dict.fromkeys(b"pP", Key.BY_PAIN),
+    **dict.fromkeys(b"sS", Key.BY_PAIN),
     **dict.fromkeys(b"nN", Key.BY_NAME),
     **dict.fromkeys(b"rR", Key.BY_RESIDENT),
     **dict.fromkeys(b"dD\r\n", Key.DETAIL),
@@ -57,7 +57,7 @@ _SEQUENCES = {
 
 
 def keys_of(sent: bytes, *, more: bool) -> tuple[list[Key], bytes]:
-    """The keys, and what may be the beginning of one: where ``more`` can come, it waits for that.
+    """The keys, and the rest that may be the beginning of one. ``more``: wait for the rest of a sequence.
 
     Escape alone looks like the beginning of other keys.
     """

@@ -1,4 +1,4 @@
-"""The last ten minutes of each domain, as they were asked for, and how they are drawn in a line. Pure."""
+"""The last ten minutes of each domain, as they were read, and their drawing in a line. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from overcommit.model.moments import Monotonic
 SLOT_SECONDS = 10.0
 SLOTS = 60
 WIDTHS = (12, 15, 20, 30, 60)
-"""How many characters a line may have: each stands for as many slots as every other."""
+"""The widths of a line in characters. At each, all characters cover the same number of slots."""
 BLOCKS, LETTERS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
-"""From nothing to the most, for terminals that have block elements and for those that have not."""
+"""The levels from none to the most, for terminals with block elements and without."""
 UNKNOWN = " "
 
 
 class Fact(enum.Enum):
-    """What is kept of a domain; the value is the key of the status document."""
+    """A value that is kept of a domain, by its key in the status document."""
 
     TAKEN = "reclaimed_bytes"
     PAIN = "pain"
@@ -29,12 +29,12 @@ class Fact(enum.Enum):
 
 _FACTS = tuple(Fact)
 _LEAST_SCALE = {Fact.PAIN: 1.0}
-"""Of pain half a line is half of what may be felt, unless more than that was."""
+"""The least value of the highest level: half a line of `PAIN` is half of the SLO, unless one is above it."""
 Values = tuple[float | None, ...]
 
 
 class _Series:
-    """Values by slots, the latest last; None where nothing was known."""
+    """Values by slots, the latest last; None: not known."""
 
     __slots__ = ("latest", "slots")
 
@@ -44,9 +44,9 @@ class _Series:
 
 
 class Recent:
-    """Bounded: a domain that is gone for ten minutes is forgotten.
+    """The last values by domain. Bounded: a domain that is gone for ten minutes is dropped.
 
-    A value counts until the next one, but for no longer than ``hold`` seconds.
+    A value counts until the next one, but for at most ``hold`` seconds.
     """
 
     def __init__(self, hold: float) -> None:
@@ -54,7 +54,7 @@ class Recent:
         self._series: dict[str, _Series] = {}
 
     def record(self, domains: Iterable[Mapping[str, Any]], at: Monotonic) -> None:
-        """What was seen at a time."""
+        """Add the values of a moment."""
         slot = _slot(at)
         for domain in domains:
             values = tuple(domain.get(fact.value) for fact in _FACTS)
@@ -71,7 +71,7 @@ class Recent:
             del self._series[uuid]
 
     def of(self, uuid: str, fact: Fact, at: Monotonic) -> tuple[float | None, ...]:
-        """The slots of the last ten minutes, of which the last is the present one."""
+        """The slots of the last ten minutes; the last is the present one."""
         series = self._series.get(uuid)
         if series is None:
             return (None,) * SLOTS
@@ -81,7 +81,7 @@ class Recent:
         return (None,) * (SLOTS - len(values)) + values
 
     def _since(self, series: _Series, slot: int) -> Iterable[Values | None]:
-        """What stands for the slots after the latest, up to this one."""
+        """The values of the slots after the latest, up to this one."""
         missing = min(slot - series.latest, SLOTS)
         held = min(missing, self._hold)
         return itertools.chain(
@@ -98,9 +98,9 @@ def _higher(one: float | None, other: float | None) -> float | None:
 
 
 def sparkline(values: Sequence[float | None], fact: Fact, width: int, levels: str = BLOCKS) -> str:
-    """The values in so many characters (one of `WIDTHS`): relative to the highest, which is the last level.
+    """The values in ``width`` characters (one of `WIDTHS`), relative to the highest value.
 
-    The first level is 0; whatever is more is at least the second. What is not known is a space.
+    The first level is 0; any value above it is at least the second. An unknown value is a space.
     """
     each = len(values) // width
     highest = []
@@ -118,5 +118,5 @@ def _level(value: float, scale: float) -> int:
 
 
 def width_within(most: int) -> int:
-    """The widest line of no more characters, or the narrowest that there is."""
+    """The widest line of at most ``most`` characters, or the narrowest that exists."""
     return max((width for width in WIDTHS if width <= most), default=WIDTHS[0])

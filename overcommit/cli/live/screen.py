@@ -1,4 +1,4 @@
-"""What the screen shows: lines of exactly its width, no more than it has. Pure."""
+"""The lines of the screen: exactly its width, and at most its height. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from overcommit.units import counted, format_duration
 
 
 class Span(NamedTuple):
-    """A piece of a line, in a style as rich names it."""
+    """A part of a line, in a style of rich."""
 
     text: str
     style: str = ""
@@ -29,7 +29,7 @@ Row = tuple[Span, ...]
 
 
 class Size(NamedTuple):
-    """Of a terminal, in characters."""
+    """The size of a terminal in characters."""
 
     width: int
     height: int
@@ -37,7 +37,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known at present: ``domains`` of ``seen`` in the order of the view; None: nothing yet.
+    """What is known now: ``domains`` of ``seen`` in the order of the view; None: nothing yet.
 
     ``trouble`` is why nothing newer is known.
     """
@@ -60,13 +60,13 @@ _TROUBLE, _ALERT, _HEADER, _SELECTED = "bold red", "bold red", "bold", "reverse"
 _FEWEST_ROWS = 3
 _REMARK_LINES = 2
 _BELOW = _REMARK_LINES + 1
-"""Lines below the table: what there is to remark of the selected domain, and the keys."""
+"""Lines below the table: remarks on the selected domain, and the keys."""
 _GAP = "  "
 _MARK_WIDTH = 2
 _NAMES = 24, 32
 _NOW = ((160, 40), (0, 8))
-"""How wide the last column is at least, by the width of the screen."""
-_SOURCES = {Fact.TAKEN: "taken", Fact.PAIN: "pain", Fact.RESIDENT: "resident"}
+"""The least widths of the last column, by the width of the screen."""
+_SOURCES = {Fact.TAKEN: "taken", Fact.PAIN: "slo", Fact.RESIDENT: "resident"}
 _BASIC = (
     status_text.DOMAIN,
     status_text.RESIDENT,
@@ -75,7 +75,7 @@ _BASIC = (
     status_text.PAIN,
 )
 _LEAVING = (status_text.READ_BACK, status_text.RESIDENT)
-"""What is left out first, after the ten minutes, where there is less room than for that."""
+"""The columns that are left out first, after the ten minutes, on a narrow screen."""
 _MORE = (
     status_text.CLASS,
     status_text.MEMORY,
@@ -99,7 +99,7 @@ _SHOWN = (
     status_text.PRESSURE,
     status_text.PAIN,
 )
-"""In the order in which they are shown."""
+"""The order of the columns."""
 
 HELP = """\
 What the columns say, as in: overcommitctl status
@@ -107,18 +107,18 @@ What the columns say, as in: overcommitctl status
   taken          what overcommit took and has not given back
   read back/min  what came back from swap, as a share of the working set,
                  of what the domain's class allows
-  pain           the worst of what the domain feels, as a share of what its
-                 class allows: pages read back, memory pressure, too little
-                 memory in the guest. Above 100% it is outside of its SLO (!)
-  pain 10m       pain, or what else the domains are sorted by, over ten minutes,
-                 relative to the highest of them. Blank: not known
+  slo            the highest of the domain's SLO figures, as a share of its
+                 limit: pages read back, memory pressure, too little memory in
+                 the guest. Above 100% the domain is outside of its SLO (!)
+  slo 10m        slo, or what else the domains are sorted by, over ten minutes,
+                 relative to the highest value. Blank: not known
   now            what is done with the domain, or why nothing is: it is busy
                  (migrates, is saved), rests or is slowed by its SLO, has gaps.
                  The line below the table says it in full
   ?              a value that cannot be read
 
 Keys
-  t p n r        sort by taken, pain, name, resident
+  t s n r        sort by taken, slo, name, resident
   up down, k j   select a domain; also page up, page down, home, end
   d, Enter       all that is known of the selected domain, and back (also Esc)
   ?, h           this page, and back
@@ -127,7 +127,7 @@ Keys
 
 
 def rows_of(known: Known, size: Size) -> int:
-    """How many domains the table shows at most."""
+    """The most domains that the table shows."""
     return max(1, size.height - len(_head(known, size)) - 2 - _BELOW)
 
 
@@ -148,7 +148,7 @@ def drawn(view: View, known: Known, size: Size) -> list[Row]:
 
 
 def _within(rows: list[Row], most: int) -> list[Row]:
-    """The first of them, and that there are more."""
+    """The first rows, and a mark that there are more."""
     return (
         rows
         if len(rows) <= most
@@ -169,7 +169,7 @@ def _cut(row: Row, width: int) -> Row:
 
 
 def _head(known: Known, size: Size) -> list[Row]:
-    """About the host. Where there is little room, the table keeps some rows."""
+    """The lines about the host. On a small screen the table keeps some rows."""
     lines = []
     if known.trouble:
         lines.append(Line(known.trouble, _TROUBLE, prose=True))
@@ -205,7 +205,7 @@ def _table(view: View, known: Known, size: Size) -> Iterator[Row]:
 
 
 def _wrapped(line: Line, width: int, most: int) -> list[str]:
-    """At most so many lines; the last of them shows where more was left out."""
+    """At most ``most`` lines. The last one shows where text was left out."""
     texts = list(plain_lines((line,), width))
     if len(texts) > most:
         texts[most - 1 :] = [begun(f"{texts[most - 1]} {texts[most].strip()}", width)]
@@ -225,7 +225,7 @@ def _title(view: View, known: Known, size: Size, rows: int) -> Row:
 
 
 def summary(domains: Sequence[Document], order: Order) -> tuple[str, str]:
-    """How many there are, in which order, and how many of them feel too much, which may be nothing to say."""
+    """The number of domains, their order, and the number of those beyond their SLO (empty: none)."""
     outside = sum(map(status_text.in_pain, domains))
     whose = "its" if outside == 1 else "their"
     alert = f", {outside:,} outside of {whose} SLO" if outside else ""
@@ -237,7 +237,7 @@ def _age(known: Known) -> str:
 
 
 class _Layout(NamedTuple):
-    """Of a table that fills the width: its columns with their widths, then the ten minutes, and now."""
+    """The layout of a table that fills the width: its columns with their widths, and two special ones."""
 
     columns: tuple[tuple[Column, int], ...]
     minutes: int
@@ -245,7 +245,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(domains: Iterable[Document], width: int) -> _Layout:
-    """What every screen has first, then names, then more columns; what is left is for what is done now."""
+    """The basic columns first, then wide names, then more columns. The rest is for the last column."""
     now = next(wide for least, wide in _NOW if width >= least)
     chosen = {column: column.width for column in _BASIC}
     minutes = WIDTHS[0]

@@ -1,7 +1,7 @@
-"""The terminal while a view fills it: keys come one by one, and in the end it is as it was before.
+"""The terminal while a view fills it. Keys are read one by one. At the end its former state is restored.
 
-Signals are noted and handled where the program waits, so that none of them ends it halfway through a change
-of the terminal.
+Signals are noted, and handled where the program waits, so that none interrupts a change of the terminal's
+state.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 ENDINGS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _NOTED = (*ENDINGS, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 _USUAL = Size(80, 24)
-"""Of terminals that do not tell."""
+"""The size that is assumed for terminals that do not report one."""
 _REST_OF_A_KEY_SECONDS = 0.05
 _WOKEN = b"\0"
-"""No signal has this number."""
+"""A byte that is no signal's number."""
 _LFLAG, _CC = 3, 6
-"""Where tcgetattr(3) has the local modes and the control characters, as the module termios gives them."""
+"""Indices of the local modes and the control characters in the result of tcgetattr(3) (module termios)."""
 
 
 def can_be_filled(keyboard: TextIO, screen: TextIO) -> bool:
-    """Whether a view can be shown there and be controlled from there."""
+    """Whether a view can be shown there and controlled from there."""
     known = os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
     return keyboard.isatty() and screen.isatty() and known
 
 
 class Happened(NamedTuple):
-    """What ended a wait; all false: `Terminal.wake`, or time is up.
+    """What ended a wait; all false: `Terminal.wake`, or the time is over.
 
-    ``seen``: the screen is to be drawn anew. ``ended``: a signal asks to end, or the terminal is gone.
+    ``seen``: the screen must be drawn again. ``ended``: a signal asks to end, or the terminal is gone.
     """
 
     keys: tuple[Key, ...] = ()
@@ -66,7 +66,7 @@ class _Lines:
 
 
 class Terminal:
-    """A context in which the terminal is ours; ``coloured`` is whether it may have colours."""
+    """A context in which this program controls the terminal. ``coloured``: it may have colours."""
 
     def __init__(self, keyboard: TextIO, screen: TextIO, *, coloured: bool) -> None:
         from rich.console import Console
@@ -114,7 +114,7 @@ class Terminal:
         self._closing.close()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        """Python wakes whoever waits (set_wakeup_fd). Who asks to end twice waits for nothing more."""
+        """Python wakes the wait (set_wakeup_fd). A second request to end does not wait any more."""
         if number in ENDINGS:
             again, self._ended_by = self._ended_by is not None, number
             if again and self._live is not None:
@@ -136,7 +136,7 @@ class Terminal:
         live.start()
 
     def _set_modes(self) -> None:
-        """Keys one by one and not echoed; those that send signals still do (termios(3): cbreak)."""
+        """Read keys one by one without echo. Keys that send signals still do (termios(3): cbreak)."""
         modes = termios.tcgetattr(self._keyboard)
         modes[_LFLAG] &= ~(termios.ICANON | termios.ECHO)
         modes[_CC] = [*modes[_CC]]
@@ -144,7 +144,7 @@ class Terminal:
         termios.tcsetattr(self._keyboard, termios.TCSADRAIN, modes)
 
     def _give_back(self) -> None:
-        """As it was found. A terminal that is gone has nothing to be put back."""
+        """Restore its state. A terminal that is gone is left alone."""
         live, self._live = self._live, None
         with contextlib.suppress(OSError, termios.error):
             try:
@@ -155,7 +155,7 @@ class Terminal:
                     termios.tcsetattr(self._keyboard, termios.TCSADRAIN, self._settings)
 
     def _stop(self) -> None:
-        """Be stopped as any program; what the terminal is like after that is found anew."""
+        """Stop as any program does. Afterwards the terminal's state is read again."""
         self._give_back()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
@@ -163,9 +163,9 @@ class Terminal:
         self._take()
 
     def _continue(self) -> None:
-        """After SIGSTOP, of which nobody is told: a shell set modes of its own, and wrote to the screen.
+        """Continue after SIGSTOP, which is not reported: a shell has set modes, and written to the screen.
 
-        That screen is still the alternate one; to begin it again would overwrite where the cursor was before.
+        That screen is still the alternate one. To enter it again would overwrite the saved cursor position.
         """
         self._set_modes()
         self._console.show_cursor(False)
@@ -176,7 +176,7 @@ class Terminal:
             os.write(self._wakes, _WOKEN)
 
     def wait(self, seconds: float) -> Happened:
-        """Until a key is pressed, something else happens, or time is up."""
+        """Wait for a key, another event, or the end of the time."""
         patience = min(seconds, _REST_OF_A_KEY_SECONDS) if self._begun else seconds
         ready, _, _ = select.select([self._keyboard, self._woken], [], [], max(0.0, patience))
         numbers = b""
@@ -208,12 +208,12 @@ class Terminal:
 
     @property
     def size(self) -> Size:
-        """As it is now."""
+        """Its present size."""
         width, height = os.get_terminal_size(self._screen)
         return Size(width, height) if width and height else _USUAL
 
     def draw(self, rows: Iterable[Row], size: Size) -> None:
-        """The whole screen."""
+        """Draw the whole screen."""
         from rich.console import ConsoleDimensions
 
         self._console.size = ConsoleDimensions(*size)

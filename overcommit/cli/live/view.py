@@ -1,4 +1,4 @@
-"""What is looked at, and how a key changes that. Pure."""
+"""The state of the view, and how a key changes it. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from overcommit.cli.status_text import Document
 
 
 class Order(enum.Enum):
-    """By what domains are sorted; the value is its name for people and on the command line."""
+    """The order of the domains. The value is its name for people and on the command line."""
 
-    PAIN = "pain"
+    PAIN = "slo"
     TAKEN = "taken"
     NAME = "name"
     RESIDENT = "resident"
 
     @property
     def fact(self) -> Fact:
-        """What the ten minutes show meanwhile."""
+        """The value that the ten minutes show in this order."""
         return {Order.PAIN: Fact.PAIN, Order.RESIDENT: Fact.RESIDENT}.get(self, Fact.TAKEN)
 
 
 class Page(enum.Enum):
-    """What fills the screen."""
+    """The content of the screen."""
 
     TABLE = enum.auto()
     DETAIL = enum.auto()
@@ -36,7 +36,7 @@ class Page(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """``selected`` is the UUID of a domain; None is whichever comes first. ``row`` is where it was last.
+    """The state. ``selected`` is the UUID of a domain; None: the first one. ``row`` is its last place.
 
     ``first`` is the row with which the table begins.
     """
@@ -58,10 +58,10 @@ _ORDERS = {
 
 
 def ordered(domains: Iterable[Document], order: Order) -> list[Document]:
-    """What matters first; what is not known last.
+    """The domains in that order; unknown values come last.
 
-    Pain is compared in tenths of what may be felt: else domains that feel next to nothing would change places
-    all the time. What is equal goes by what was taken, then by name.
+    SLO figures are compared in tenths of their limit. Otherwise domains with almost none would change places
+    all the time. Equal ones are sorted by what was taken, then by name.
     """
 
     def most(value: float | None) -> tuple[bool, float]:
@@ -84,9 +84,9 @@ def ordered(domains: Iterable[Document], order: Order) -> list[Document]:
 
 
 def settled(view: View, uuids: Sequence[str], rows: int) -> View:
-    """The same view of these domains, of which ``rows`` are shown: the one that is selected is among them.
+    """The view adapted to these domains, of which ``rows`` are shown, with the selected one among them.
 
-    One that is gone leaves its place to the next, unless its details are looked at.
+    If it is gone, the next one is selected, unless its details are shown.
     """
     last = max(0, len(uuids) - 1)
     selected, row = view.selected, 0
@@ -101,7 +101,7 @@ def settled(view: View, uuids: Sequence[str], rows: int) -> View:
 
 
 def pressed(view: View, key: Key, uuids: Sequence[str], rows: int) -> View:
-    """The view after a key, of which ``rows`` rows of a table are seen; it is to be `settled`."""
+    """The view after a key, where the table shows ``rows`` rows. It must be `settled`."""
     if key is Key.QUIT:
         return dataclasses.replace(view, ended=True)
     if key is Key.HELP:
@@ -117,7 +117,7 @@ def pressed(view: View, key: Key, uuids: Sequence[str], rows: int) -> View:
 
 
 _BEYOND = 1 << 31
-"""More domains than there are."""
+"""More than any number of domains."""
 _MOVES: Mapping[Key, Callable[[int, int], int]] = {
     Key.UP: lambda row, _rows: row - 1,
     Key.DOWN: lambda row, _rows: row + 1,
@@ -136,7 +136,7 @@ def _with_detail(view: View, uuids: Sequence[str]) -> View:
 
 
 def _moved(view: View, row: int, uuids: Sequence[str]) -> View:
-    """The first row is not one domain, but whichever is first: it stays so until another row is selected."""
+    """The first row is not one domain, but any that is first, until another row is selected."""
     row = max(0, min(row, len(uuids) - 1))
     of_first = view.page is Page.TABLE and row == 0
     return dataclasses.replace(view, selected=uuids[row] if uuids and not of_first else None, row=row)
