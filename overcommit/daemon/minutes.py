@@ -1,7 +1,7 @@
-"""Keeps the minutes of host and domains: what was felt from tick to tick, and how it stands once a minute.
+"""Stores one minute of host and domains at a time: SLO figures of its ticks, and the state at its end.
 
-A tick only collects. A thread writes, one minute at a time: a disk that is slow, locked or full holds up no
-tick. While a write does not end, the minutes after it are lost, and that is logged.
+A tick only collects. A thread writes, one minute at a time, so that a slow, locked or full disk delays no
+tick. While a write does not end, further minutes are lost, and that is logged.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from overcommit.model.series import IDLE_BOUNDS, DomainSpan, HostSpan, Span
 
 MINUTE_SECONDS = 60.0
 _LONGEST_TICK_SECONDS = 15.0
-"""What a domain feels is not taken to have lasted longer than that between two ticks."""
+"""The longest time between two ticks for which an SLO figure counts."""
 _LAST_WRITE_SECONDS = 2.0
-"""So long the end of the daemon waits for the write of its last minute."""
+"""How long the end of the daemon waits for the write of its last minute."""
 
 Start = Callable[[Callable[[], None]], Callable[[float], bool]]
-"""Starts work; what it returns waits for its end for some seconds, and says whether it has ended."""
+"""Starts work. The function that it returns waits some seconds for its end, and says whether it has ended."""
 
 
 class Store(Protocol):
-    """Where minutes go (`overcommit.records.series.Series`)."""
+    """The store of minutes (`overcommit.records.series.Series`)."""
 
     def add(self, span: Span) -> None:
         """Store one.
@@ -56,7 +56,7 @@ def in_a_thread(work: Callable[[], None]) -> Callable[[float], bool]:
 
 @dataclass(slots=True)
 class _Felt:
-    """What a domain felt since the last minute was stored; see `DomainSpan`."""
+    """A domain's SLO figures since the last stored minute; see `DomainSpan`."""
 
     judged_seconds: float = 0.0
     outside_seconds: float = 0.0
@@ -64,7 +64,7 @@ class _Felt:
 
 
 class Minutes:
-    """To be shown each state; ``tell`` gets a sentence about minutes that are lost."""
+    """Must be shown each state. ``tell`` gets a sentence about lost minutes."""
 
     def __init__(
         self, store: Store, clock: Clock, tell: Callable[[str], None], *, start: Start = in_a_thread
@@ -80,7 +80,7 @@ class Minutes:
         self._ended: Callable[[float], bool] = lambda _seconds: True
 
     def look(self, state: State, domains: Mapping[Incarnation, DomainState]) -> None:
-        """Take in what is felt now, and store a minute when one is over."""
+        """Collect the present SLO figures, and store a minute when one is over."""
         now = self._clock.monotonic()
         if self._looked_at is not None:
             self._feel(domains, min(now - self._looked_at, _LONGEST_TICK_SECONDS))
@@ -91,7 +91,7 @@ class Minutes:
         self._write(self._span(state.snapshot.host, state.snapshot.domains, domains))
 
     def close(self) -> None:
-        """Let the write that is at work end, for a moment. The minute that is not over is lost."""
+        """Wait shortly for a running write. The present minute is lost."""
         self._ended(_LAST_WRITE_SECONDS)
 
     def _feel(self, domains: Mapping[Incarnation, DomainState], seconds: float) -> None:

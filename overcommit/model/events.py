@@ -1,9 +1,8 @@
-"""Every event that the daemon logs, each defined here and nowhere else. Pure.
+"""Every event that the daemon logs, each defined here only. Pure.
 
-A definition is the event's name, its MESSAGE_ID (128 bits, chosen once at random: never change one), its
-priority, the fields that it may have, whether it is told once while it comes again, and its sentence. What an
-operator reads of each is in docs/events.md and in the message catalog (``daemon/overcommit.catalog``); tests
-hold them equal.
+A definition has the event's name, its MESSAGE_ID (128 bits, chosen once at random: never change one), its
+priority, the fields that it may have, whether it is logged once while it repeats, and its sentence.
+docs/events.md and the message catalog (``daemon/overcommit.catalog``) explain each; tests compare them.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def cleaned_up(what: str) -> Told:
 
 @defined("state", "325716ef6f6a4aa8b944af9f98cc58c3", Priority.INFO, Field.MODE)
 def state(sentence: str, mode: str) -> Told:
-    """Where it stands, when that is another sentence than before."""
+    """The daemon's state, when its sentence has changed."""
     return Told(sentence, {Field.MODE: mode})
 
 
@@ -80,7 +79,7 @@ def state(sentence: str, mode: str) -> Told:
 
 @defined("lost", "2cc6aeaa129f470393a44b45f8e3ff17", Priority.WARNING, Field.LOST, once=True)
 def lost(what: str, why: str) -> Told:
-    """Something that decisions stand on; nothing is taken without it."""
+    """Something that decisions need is lost; nothing is taken without it."""
     return Told(f"lost {what}: {why}; nothing is taken", {Field.LOST: what})
 
 
@@ -88,14 +87,14 @@ def lost(what: str, why: str) -> Told:
     "regained", "f18b8ba9ad0846899c0f53a0a730b45d", Priority.NOTICE, Field.LOST, Field.SECONDS, once=True
 )
 def regained(what: str, seconds: float) -> Told:
-    """It is there again."""
+    """What was lost is available again."""
     told = f"{what} can be used again, after {format_duration(seconds)}"
     return Told(told, {Field.LOST: what, Field.SECONDS: round(seconds)})
 
 
 @defined("giving-back", "e03b05e7986a43eb8302f8a46398c9ab", Priority.WARNING, Field.LOST, once=True)
 def giving_back(what: Iterable[str]) -> Told:
-    """What was lost stays lost."""
+    """A loss lasts; memory is given back."""
     names = ", ".join(what)
     return Told(f"guests get back what they gave: {names} cannot be used for long", {Field.LOST: names})
 
@@ -112,7 +111,7 @@ def emergency(available_bytes: int) -> Told:
 
 @defined("emergency-over", "004ff97cb81a4c3faebd34e0aef5d207", Priority.NOTICE, Field.BYTES, once=True)
 def emergency_over(available_bytes: int) -> Told:
-    """No more."""
+    """The emergency is over."""
     told = f"the emergency is over: {format_size(available_bytes)} available"
     return Told(told, {Field.BYTES: available_bytes})
 
@@ -126,7 +125,7 @@ def reserve_missed(missing_bytes: int) -> Told:
 
 @defined("reserve-kept", "011b2a4502de414d92436f9decd1b1eb", Priority.NOTICE, once=True)
 def reserve_kept() -> Told:
-    """It has that much again."""
+    """The host has its reserve again."""
     return Told("the host has its reserve again")
 
 
@@ -138,7 +137,7 @@ def page_out_stopped(why: str) -> Told:
 
 @defined("page-out-possible", "af99155cce784c708c73ac54999a2997", Priority.NOTICE, once=True)
 def page_out_possible() -> Told:
-    """Nothing stops it any more."""
+    """Nothing stops page-out any more."""
     return Told("memory can be paged out again")
 
 
@@ -147,7 +146,7 @@ def page_out_possible() -> Told:
 
 @defined("policy-in-force", "62fd000838694b84942282c8f901ba38", Priority.NOTICE, Field.POLICY)
 def policy_in_force(source: str) -> Told:
-    """Another one than before."""
+    """Another policy is in force."""
     return Told(f"policy {source} is in force now", {Field.POLICY: source})
 
 
@@ -177,7 +176,7 @@ def resumed(uid: int) -> Told:
 
 @defined("quarantine-released", "e3bd4d9c02cf40f38939cc6eb778525b", Priority.NOTICE, Field.UID, *_DOMAIN)
 def quarantine_released(who: str, uid: int, ended: Iterable[Quarantine]) -> Told:
-    """By order; ``who`` is the word that the order named."""
+    """An order ended quarantines. ``who`` is the word in the order."""
     of_it = next((_of(quarantine.domain) for quarantine in ended), {Field.DOMAIN: who})
     return Told(f"release {who} by order of uid {uid}", {**of_it, Field.UID: uid})
 
@@ -190,7 +189,7 @@ def quarantine_released(who: str, uid: int, ended: Iterable[Quarantine]) -> Told
     Field.RESERVATION,
 )
 def reservation_cancelled(number: int, uid: int) -> Told:
-    """By order."""
+    """An order ended a reservation."""
     return Told(f"cancel {number} by order of uid {uid}", {Field.UID: uid, Field.RESERVATION: number})
 
 
@@ -203,7 +202,7 @@ def reservation_cancelled(number: int, uid: int) -> Told:
     Field.BYTES,
 )
 def reservation_granted(number: int, size_bytes: int, purpose: str | None) -> Told:
-    """Memory is promised; ``purpose`` is the domain that it is for, or a word of who asked."""
+    """Memory is reserved. ``purpose`` is the domain that it is for, or a word of the requester."""
     told = f"reservation {number}: {format_size(size_bytes)} are promised{_for(purpose)}"
     return Told(told, {Field.DOMAIN: purpose, Field.RESERVATION: number, Field.BYTES: size_bytes})
 
@@ -217,7 +216,7 @@ def reservation_granted(number: int, size_bytes: int, purpose: str | None) -> To
     once=True,
 )
 def reservation_refused(size_bytes: int, purpose: str | None, why: str) -> Told:
-    """What somebody asked for cannot be promised."""
+    """A request for memory cannot be met."""
     told = f"a reservation of {format_size(size_bytes)}{_for(purpose)} is refused: {why}"
     return Told(told, {Field.DOMAIN: purpose, Field.BYTES: size_bytes})
 
@@ -236,14 +235,14 @@ _ENDED = (*_ACTION, Field.OUTCOME, Field.BYTES, Field.SECONDS)
     "action-started", "c7dd2f5066a240d78f3350d808864fc6", Priority.INFO, *_ACTION, Field.BYTES, once=True
 )
 def action_started(action: Action) -> Told:
-    """Memory begins to be taken, or given; the bytes are those that the host is to gain at least."""
+    """An action starts to take or give memory. The bytes are the least that the host gains."""
     fields = {**_of_action(action), Field.BYTES: action.expected_bytes}
     return Told(f"{subject_of(action)}: {name_of(action)}: {action.because}", fields)
 
 
 @defined("action-done", "e372369c0556415aa4611fe5b3a71c66", Priority.INFO, *_ENDED)
 def action_done(outcome: Outcome) -> Told:
-    """It did what it was to, or a part; the bytes are those that the host gained, read from the host."""
+    """An action did all of it or a part. The bytes are what the host gained, read from the host."""
     return _ended(outcome)
 
 
@@ -254,7 +253,7 @@ def action_failed(outcome: Outcome) -> Told:
 
 
 def action_ended(outcome: Outcome) -> Definition[[Outcome]]:
-    """Which of the two it is."""
+    """The definition for that end of an action."""
     return action_done if outcome.status in {Status.DONE, Status.PARTIAL} else action_failed
 
 
@@ -279,7 +278,7 @@ def _ended(outcome: Outcome) -> Told:
     once=True,
 )
 def action_interrupted(action: Action, why: str) -> Told:
-    """It ended amid its work: what it had done stays until `restore`."""
+    """An action ended in the middle. What it had done stays until `restore`."""
     return Told(
         f"{subject_of(action)}: {name_of(action)}: {why}", {**_of_action(action), Field.OUTCOME: LEFT}
     )
@@ -287,7 +286,7 @@ def action_interrupted(action: Action, why: str) -> Told:
 
 @defined("action-held", "650330a655924ccaab2c15119e943faa", Priority.NOTICE, *_ACTION, once=True)
 def action_held(action: Action, why: str) -> Told:
-    """A safety rule keeps it from being begun."""
+    """A safety rule prevents an action from starting."""
     return Told(f"{name_of(action)} does not start: {why}", _of_action(action))
 
 
@@ -298,7 +297,7 @@ def action_held(action: Action, why: str) -> Told:
     "domain-fault", "adbbe939bcce483c89ae8095f9d3f0c9", Priority.WARNING, *_DOMAIN, Field.SECONDS, once=True
 )
 def domain_fault(incarnation: Incarnation, why: str, seconds: float) -> Told:
-    """Something went wrong with it that nobody expected; it rests for ``seconds``."""
+    """An unexpected error with a domain. Nothing is taken from it for ``seconds``."""
     told = f"{incarnation.name}: {why}; nothing is taken from it for {format_duration(seconds)}"
     return Told(told, {**_of(incarnation), Field.SECONDS: round(seconds)})
 
@@ -333,14 +332,14 @@ _QUARANTINE = (*_DOMAIN, Field.MECHANISM)
 
 @defined("quarantine-began", "035aae73183d446ebf3b7fa63f576844", Priority.WARNING, *_QUARANTINE, once=True)
 def quarantine_began(quarantine: Quarantine) -> Told:
-    """A mechanism did harm, or nothing, and is not used on a domain for a while."""
+    """A mechanism failed or did harm, and is not used on a domain for a while."""
     what = f"{quarantine.domain.name}: {quarantine.actuator.value} is in quarantine: {quarantine.reason}"
     return Told(what, _of_quarantine(quarantine))
 
 
 @defined("quarantine-over", "cf882dd514f948538f74f4daf1abfaef", Priority.INFO, *_QUARANTINE, once=True)
 def quarantine_over(quarantine: Quarantine) -> Told:
-    """It may be used again."""
+    """The mechanism may be used again."""
     what = f"{quarantine.domain.name}: {quarantine.actuator.value} is in quarantine no more"
     return Told(what, _of_quarantine(quarantine))
 
@@ -366,7 +365,7 @@ def record_fault(why: str) -> Told:
 
 @defined("pressure-fault", "205bd839ab5c49f09ca52ec5305fa482", Priority.WARNING, once=True)
 def pressure_fault(why: str) -> Told:
-    """The kernel does not wake us when memory is short; ticks still see that."""
+    """The kernel does not report memory pressure; ticks still see it."""
     return Told(why)
 
 
@@ -384,7 +383,7 @@ def socket_silent(why: str) -> Told:
 
 @defined("log-lost", "2bd87e8eaad0414aa102e857d97c3e2e", Priority.WARNING)
 def log_lost(events: int) -> Told:
-    """The journal did not take what it was told."""
+    """The journal did not accept events."""
     return Told(f"{events} events before this one are lost: the journal did not take them")
 
 

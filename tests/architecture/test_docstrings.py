@@ -162,6 +162,8 @@ Names in code (`pain` in ``PainBounds``) are not checked: some are on disk or in
 BANNED = {
     re.compile(rf"\b(?:{words})\b", re.IGNORECASE): instead for words, instead in STANDARD_WORDS.items()
 }
+CODE = re.compile(r"(`+)[^`]+\1|\]\([^)]*\)|^ +\w+:", re.MULTILINE)
+"""What is between backticks, a link's target, and the name of an argument at the beginning of a line."""
 AN_IDENTIFIER = re.compile(r"[\w./:%{}<>\[\]|*-]*")
 
 
@@ -191,7 +193,7 @@ def metaphors(prose: Iterator[tuple[int, str]]) -> list[str]:
     found = []
     for number, text in prose:
         for banned, instead in BANNED.items():
-            hits = banned.finditer(re.sub(r"(`+)[^`]+\1|\]\([^)]*\)", "x", text))
+            hits = banned.finditer(CODE.sub("x", text))
             found += [f"line {number}: {hit[0]!r}: say {instead}" for hit in hits]
     return found
 
