@@ -8,7 +8,7 @@ docs/adr/0004 compares them on real guests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from overcommit.apply.kdamonds import DamosFvaddr, DamosPaddr, ranges_of
 from overcommit.apply.pace import Pace
@@ -74,28 +74,30 @@ class Actor(Protocol):
         ...
 
 
+class Lease(NamedTuple):
+    """What an actor may take, and how long its kdamond may run."""
+
+    most_bytes: int
+    seconds: float
+
+
 def actor_for(
-    action: PageoutAction,
-    domain: DomainFacts,
-    kernel: Kernel,
-    pool: DamonPool,
-    *,
-    slot: int,
-    most_bytes: int,
-    longest_seconds: float,
+    action: PageoutAction, domain: DomainFacts, kernel: Kernel, pool: DamonPool, lease: Lease, *, slot: int
 ) -> Actor:
-    """The actor that the action names, for at most ``most_bytes``. A kdamond uses ``slot`` of the pool.
+    """The actor that the action names. A kdamond uses ``slot`` of the pool.
 
     Raises:
         HostError: the actor needs the domain's cgroup, and there is none.
     """
     if action.actor is PageoutActor.DAMOS_FVADDR:
-        return DamosFvaddr(kernel, pool, slot, action, most_bytes=most_bytes, lease_seconds=longest_seconds)
+        return DamosFvaddr(
+            kernel, pool, slot, action, most_bytes=lease.most_bytes, lease_seconds=lease.seconds
+        )
     if domain.cgroup is None:
         raise HostError(f"domain {domain.name} has no cgroup with memory accounting")
     group = domain.cgroup.path
     if action.actor is PageoutActor.DAMOS_PADDR:
-        return DamosPaddr(kernel, pool, slot, action, group, most_bytes=most_bytes)
+        return DamosPaddr(kernel, pool, slot, action, group, most_bytes=lease.most_bytes)
     pieces = ranges_of(action) if action.actor is PageoutActor.COLD_HINT_RECLAIM else ()
     return MemcgReclaim(kernel, action, group, pieces)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from overcommit.apply.actors import Actor, actor_for
+from typing import NamedTuple
+
+from overcommit.apply.actors import Actor, Lease, actor_for
 from overcommit.apply.context import ApplyContext
 from overcommit.apply.pace import Pace, PaceSample
 from overcommit.apply.routines import Routine, Standstill, once_damon_is_free
@@ -20,6 +22,13 @@ _IDLE_SECONDS = 8.0
 """An actor that could move memory and moved none for this long has nothing left to move."""
 _LONGEST_SECONDS = 300.0
 _ENOUGH_SHARE = 0.9
+
+
+class _Start(NamedTuple):
+    """The domain's memory before the page-out. ``cgroup`` is None where it cannot be read."""
+
+    resident_bytes: int
+    cgroup: CgroupMemory | None
 
 
 def page_out(
@@ -50,22 +59,14 @@ def page_out(
             finished = True
         else:
             cgroup = context.cgroup(domain)
-            actor = actor_for(
-                action,
-                domain,
-                context.kernel,
-                pool,
-                slot=slot,
-                most_bytes=wanted,
-                longest_seconds=_LONGEST_SECONDS,
-            )
+            lease = Lease(wanted, _LONGEST_SECONDS)
+            actor = actor_for(action, domain, context.kernel, pool, lease, slot=slot)
             controller = actor.controller
             yield from once_damon_is_free(actor.start, context.clock, context.stop_because)
             try:
                 context.require_alive(domain)
-                finished, stopped_by = yield from _follow(
-                    context, action, domain, actor, wanted, before, cgroup
-                )
+                start = _Start(before, cgroup)
+                finished, stopped_by = yield from _follow(context, action, domain, actor, wanted, start)
             except (HostError, Conflict) as error:
                 failure = str(error)  # what has been paged out by then has been paged out
             finally:
@@ -110,20 +111,19 @@ def _follow(
     domain: DomainFacts,
     actor: Actor,
     wanted: int,
-    resident_before: int,
-    cgroup: CgroupMemory | None,
+    start: _Start,
 ) -> Routine[tuple[bool, str]]:
     """Let the actor work until it is done. Returns whether it did all it could, and why it ended.
 
     Memory that the guest gives by itself meanwhile counts: together no more than ``wanted`` bytes leave it.
     """
-    pace = _first_pace(action)
+    pace, cgroup = _first_pace(action), start.cgroup
     began = last = context.clock.monotonic()
     most_freed, still = 0, Standstill(began, grace_seconds=actor.warm_up_seconds)
     while True:
         yield _POLL_SECONDS
         now = context.clock.monotonic()
-        freed = resident_before - context.resident_bytes(domain)
+        freed = start.resident_bytes - context.resident_bytes(domain)
         moved = freed > most_freed + MIB
         still.look(now, moved=moved or actor.ahead)
         if moved:

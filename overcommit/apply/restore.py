@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from overcommit.apply.claims import drop, write_claim
 from overcommit.apply.guest_reclaim import put_back
@@ -49,6 +50,13 @@ class Restored:
     under_way: tuple[str, ...] = ()
 
 
+class _Owed(NamedTuple):
+    """The changes of a balloon or device that are outstanding, newest first, and its original size."""
+
+    history: Sequence[tuple[Entry, GuestRecord]]
+    own_bytes: int
+
+
 def restore(
     kernel: Kernel,
     journal: Journal,
@@ -89,7 +97,8 @@ def restore(
         given = {which: _as_claimed(connect, which, history) for which, history in given.items()}
         for which, history in given.items():
             own[which] = max(own[which], history[-1][1].before_bytes)
-    guests = _give_all_back(kernel, journal, clock, connect, given, own, progress)
+    owed = {which: _Owed(history, own[which]) for which, history in given.items()}
+    guests = _give_all_back(kernel, journal, clock, connect, owed, progress)
     done += guests.done
     left += guests.left
     for entry, record in others:
@@ -159,18 +168,14 @@ def _give_all_back(
     journal: Journal,
     clock: Clock,
     connect: Callable[[], Hypervisor],
-    given: Mapping[MemoryPart, Sequence[tuple[Entry, GuestRecord]]],
-    own: Mapping[MemoryPart, int],
+    owed: Mapping[MemoryPart, _Owed],
     progress: Callable[[str], None],
 ) -> Restored:
-    """Restore balloons and memory devices as far as possible. ``own`` are their original sizes."""
+    """Restore balloons and memory devices as far as possible."""
     done: list[str] = []
     left: list[str] = []
     under_way: list[str] = []
-    returning = {
-        which: _give_back(kernel, clock, connect, [record for _, record in history], own[which], progress)
-        for which, history in given.items()
-    }
+    returning = {which: _give_back(kernel, clock, connect, each, progress) for which, each in owed.items()}
     for part, end in _together(returning, clock):
         whose = f"{part.what} of {part.domain.name}"
         if isinstance(end, OvercommitError):
@@ -179,7 +184,7 @@ def _give_all_back(
             under_way.append(end.sentence)
         else:
             done.append(end.sentence)
-            unsettled = _settle(journal, (entry for entry, _ in given[part]))
+            unsettled = _settle(journal, (entry for entry, _ in owed[part].history))
             left += (f"{whose}: {error}" for error in unsettled)
     return Restored(done=tuple(done), left=tuple(left), under_way=tuple(under_way))
 
@@ -223,24 +228,24 @@ def _give_back(
     kernel: Kernel,
     clock: Clock,
     connect: Callable[[], Hypervisor],
-    history: Sequence[GuestRecord],
-    own: int,
+    owed: _Owed,
     progress: Callable[[str], None],
 ) -> Routine[Returned]:
     """Restore the size that a domain's balloon, or one device, had before the oldest of these changes.
 
-    ``history`` is newest first. A size that these changes cannot have left (below the lowest of them) was set
-    by somebody else, and is kept. While the size is below the domain's ``own``, the claim stays.
+    A size that these changes cannot have left (below the lowest of them) was set by somebody else, and is
+    kept. While the size is below the domain's own, the claim stays.
     """
-    oldest, lowest = history[-1], min(record.after_bytes for record in history)
+    records = [record for _, record in owed.history]
+    oldest, lowest = records[-1], min(record.after_bytes for record in records)
     domain = oldest.domain
     try:
         if read_start_time(kernel, domain.pid) == domain.start_time:
             progress(f"giving {domain.name} its {format_size(oldest.before_bytes)} back")
             hypervisor = connect()
-            if oldest.before_bytes < own:
+            if oldest.before_bytes < owed.own_bytes:
                 with contextlib.suppress(HostError):  # the journal of this host still has it
-                    write_claim(hypervisor, oldest.part, own)
+                    write_claim(hypervisor, oldest.part, owed.own_bytes)
             else:
                 drop(hypervisor, oldest.part)
             if isinstance(oldest, MemoryDeviceResized):

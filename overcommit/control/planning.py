@@ -21,7 +21,7 @@ from overcommit.model.plan import Plan
 from overcommit.model.policy import Actuator, Policy, ReclaimMode
 from overcommit.observe.agent import ask_agents
 from overcommit.observe.facts import observe, watchable
-from overcommit.observe.watch import WINDOW_SECONDS, Watched, duration_for, watch
+from overcommit.observe.watch import WINDOW_SECONDS, Watched, begin_watch, duration_for
 from overcommit.plan.authority import excesses
 from overcommit.plan.eligibility import judge
 from overcommit.plan.feedback import Feedback
@@ -172,18 +172,14 @@ def _watch(
     control = operation.control
     with DamonPool(control.kernel, control.journal, operation.generation) as pool:
         pool.acquire(len(domains) + 1, take_over=operation.take_over)  # one for the host
-        result = watch(
-            control.kernel,
-            operation.hypervisor,
-            pool,
-            control.clock,
-            domains,
-            seconds=seconds,
-            began=lambda how: listener.say(
-                f"watching {counted(len(domains), 'domain')} for {format_duration(seconds)} by {how} "
-                f"(--observe-for changes this; memory is cold only after it was watched that long)"
-            ),
-            progress=lambda share: listener.progress(
+        watch = begin_watch(control.kernel, operation.hypervisor, pool, control.clock, domains)
+        listener.say(
+            f"watching {counted(len(domains), 'domain')} for {format_duration(seconds)} by {watch.how} "
+            f"(--observe-for changes this; memory is cold only after it was watched that long)"
+        )
+        result = watch.run(
+            seconds,
+            lambda share: listener.progress(
                 f"  watched {format_duration(share * seconds)} of {format_duration(seconds)}"
             ),
         )

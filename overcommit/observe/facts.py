@@ -29,7 +29,6 @@ from overcommit.hypervisor.guest_figures import (
 from overcommit.hypervisor.port import Hypervisor, ListedDomain, Surveyed
 from overcommit.model.accounts import CgroupLimit
 from overcommit.model.facts import (
-    BalloonStats,
     DomainFacts,
     Gap,
     HostFacts,
@@ -56,17 +55,17 @@ def observe(
     limits: dict[str, OfOne] = {}
     if surveyed is None:
         surveyed = [Surveyed(listed, None) for listed in hypervisor.domains()]
-    for listed, said, _ in surveyed:
+    for each in surveyed:
         try:
             domains.append(
-                _observe_domain(kernel, hypervisor, clock, listed, said, limits, placed=len(host.nodes) > 1)
+                _observe_domain(kernel, hypervisor, clock, each, limits, placed=len(host.nodes) > 1)
             )
         except Gone:
             continue
         except UNCONTAINED:
             raise
         except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this domain's
-            gaps.append(Gap(what=f"domain {listed.name}", why=gap_text(error)))
+            gaps.append(Gap(what=f"domain {each.domain.name}", why=gap_text(error)))
     told = _with_common_groups(domains)
     return Snapshot(taken_at=clock.now(), host=host, domains=tuple(told), gaps=tuple(gaps))
 
@@ -142,12 +141,12 @@ def _observe_domain(
     kernel: Kernel,
     hypervisor: Hypervisor,
     clock: Clock,
-    listed: ListedDomain,
-    said: BalloonStats | None,
+    surveyed: Surveyed,
     known: dict[str, OfOne],
     *,
     placed: bool,
 ) -> DomainFacts:
+    listed, said = surveyed.domain, surveyed.balloon
     incarnation = identify(kernel, listed)
     pid = incarnation.pid
     definition, implausible = read_definition(hypervisor, listed.uuid)

@@ -28,7 +28,7 @@ from overcommit.errors import UNCONTAINED, Gone, HostError, JournalFailed, Overc
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_system_ram
 from overcommit.host.process import read_start_time
-from overcommit.hypervisor.port import Hypervisor, ListedDomain
+from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import DomainFacts, RunState
 from overcommit.model.heat import SAMPLES, AccessRegion, IdleMap, Window
 from overcommit.model.ranges import Range, intersect, total_size
@@ -204,6 +204,24 @@ class Watch:
         if now is not None:
             self._keep_up(watched, now, windows)
 
+    def run(self, seconds: float, progress: Callable[[float], None]) -> Watched:
+        """Run until each domain was watched for ``seconds``, and close.
+
+        On a host too busy to read each window it takes longer, up to `_GRACE_SHARE` times. ``progress`` gets
+        the share (0..1) that is done.
+
+        Raises:
+            Conflict: somebody else took DAMON meanwhile.
+            HostError: libvirt does not list its domains.
+        """
+        deadline = self._clock.monotonic() + _GRACE_SHARE * seconds
+        while self.idle and (seen := self.seen_seconds) < seconds and self._clock.monotonic() < deadline:
+            progress(seen / seconds)
+            self._clock.wait(_LOOK_SECONDS)
+            self.poll()
+        self.close()
+        return Watched(idle=self.idle, lost=self.lost, host=self.host, no_host=self.no_host)
+
     def close(self) -> None:
         """Stop all monitors."""
         for watched in self._monitors():
@@ -318,46 +336,20 @@ def duration_for(cold_after: float) -> float:
     return cold_after + 2 * WINDOW_SECONDS
 
 
-def watch(
-    kernel: Kernel,
-    hypervisor: Hypervisor,
-    pool: DamonPool,
-    clock: Clock,
-    domains: Sequence[DomainFacts],
-    *,
-    seconds: float,
-    began: Callable[[str], None],
-    progress: Callable[[float], None],
-) -> Watched:
-    """Run monitors until each domain was watched for ``seconds``.
-
-    The pool has a slot for each and one more.
-
-    On a host too busy to read each window it takes longer, up to `_GRACE_SHARE` times. ``began`` gets a
-    description of the method, ``progress`` the share (0..1) that is done.
+def begin_watch(
+    kernel: Kernel, lists: Lists, pool: DamonPool, clock: Clock, domains: Sequence[DomainFacts]
+) -> Watch:
+    """Start a monitor for each domain and one for the host. The pool has a slot for each.
 
     Raises:
-        Conflict: somebody else took DAMON meanwhile.
-        HostError: libvirt does not list its domains.
+        Conflict: somebody else took DAMON.
     """
     regions = [monitor_limits(domain.memory).maximum for domain in domains]
-    following = Watch(kernel, hypervisor, pool, clock, open_source(pool, clock, regions))
+    watch = Watch(kernel, lists, pool, clock, open_source(pool, clock, regions))
     for slot, domain in enumerate(domains):
-        following.add(slot, domain)
-    following.add_host(len(domains))
-    began(following.how)
-    deadline = clock.monotonic() + _GRACE_SHARE * seconds
-    while following.idle and (seen := following.seen_seconds) < seconds and clock.monotonic() < deadline:
-        progress(seen / seconds)
-        clock.wait(_LOOK_SECONDS)
-        following.poll()
-    following.close()
-    return Watched(
-        idle=following.idle,
-        lost=following.lost,
-        host=following.host,
-        no_host=following.no_host,
-    )
+        watch.add(slot, domain)
+    watch.add_host(len(domains))
+    return watch
 
 
 def _require_still_there(kernel: Kernel, domain: DomainFacts) -> None:

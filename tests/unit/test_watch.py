@@ -17,7 +17,7 @@ from overcommit.model.heat import IdleMap
 from overcommit.model.moments import Wall
 from overcommit.model.policy import Actuator
 from overcommit.observe.facts import observe
-from overcommit.observe.watch import Watched, watch
+from overcommit.observe.watch import Watched, begin_watch
 from overcommit.plan.eligibility import judge
 from overcommit.records.journal import Journal
 from overcommit.testing import FakeClock, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
@@ -60,16 +60,9 @@ class Stage:
         generation = self.journal.begin("test", boot_id=read_boot_id(self.kernel), started_at=Wall(0.0))
         with DamonPool(self.kernel, self.journal, generation) as pool:
             pool.acquire(len(domains) + 1, take_over=False)
-            return watch(
-                self.kernel,
-                hypervisor,
-                pool,
-                clock,
-                domains,
-                seconds=seconds,
-                began=lambda how: setattr(self, "how", how),
-                progress=happen,
-            )
+            watch = begin_watch(self.kernel, hypervisor, pool, clock, domains)
+            self.how = watch.how
+            return watch.run(seconds, happen)
 
     def _sampling(self) -> str:
         (context,) = DamonSysfs(self.kernel).kdamond(0).contexts
