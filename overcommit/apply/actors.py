@@ -8,9 +8,9 @@ docs/adr/0004 compares them on real guests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from overcommit.apply.kdamonds import DamosFvaddr, DamosPaddr, ranges_of
+from overcommit.apply.kdamonds import DamosFvaddr, DamosPaddr, Lease, ranges_of
 from overcommit.apply.pace import Pace
 from overcommit.damon.pool import DamonPool
 from overcommit.errors import HostError
@@ -74,13 +74,6 @@ class Actor(Protocol):
         ...
 
 
-class Lease(NamedTuple):
-    """What an actor may take, and how long its kdamond may run."""
-
-    most_bytes: int
-    seconds: float
-
-
 def actor_for(
     action: PageoutAction, domain: DomainFacts, kernel: Kernel, pool: DamonPool, lease: Lease, *, slot: int
 ) -> Actor:
@@ -90,9 +83,7 @@ def actor_for(
         HostError: the actor needs the domain's cgroup, and there is none.
     """
     if action.actor is PageoutActor.DAMOS_FVADDR:
-        return DamosFvaddr(
-            kernel, pool, slot, action, most_bytes=lease.most_bytes, lease_seconds=lease.seconds
-        )
+        return DamosFvaddr(kernel, pool, slot, action, lease)
     if domain.cgroup is None:
         raise HostError(f"domain {domain.name} has no cgroup with memory accounting")
     group = domain.cgroup.path

@@ -6,6 +6,7 @@ They are never allowed to take more than is left, also when this program or the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from overcommit.apply.pace import Pace
 from overcommit.damon.pool import DamonPool
@@ -37,6 +38,13 @@ _LEFT_SHARE = 0.1
 _CHUNK_BYTES = 2 * MIB
 _TOO_MUCH_BYTES = MIB
 """If a kdamond may take this much more than is left, it gets less: the guest gave memory itself meanwhile."""
+
+
+class Lease(NamedTuple):
+    """What an actor may take, and how long a kdamond over all of it may run."""
+
+    most_bytes: int
+    seconds: float
 
 
 def ranges_of(action: PageoutAction) -> tuple[Range, ...]:
@@ -137,23 +145,16 @@ class DamosFvaddr:
     warm_up_seconds = (RECHECK_AGGREGATIONS + 2) * ACTOR_INTERVALS.aggregation_seconds
 
     def __init__(
-        self,
-        kernel: Kernel,
-        pool: DamonPool,
-        slot: int,
-        action: PageoutAction,
-        *,
-        most_bytes: int,
-        lease_seconds: float,
+        self, kernel: Kernel, pool: DamonPool, slot: int, action: PageoutAction, lease: Lease
     ) -> None:
         self._kernel = kernel
         self._action = action
-        self._left_bytes = most_bytes
+        self._left_bytes = lease.most_bytes
         self._begun = False
         self._given: tuple[Range, ...] = ()
         self._portions = list(_portions(ranges_of(action), _PORTION_SECONDS * action.max_bytes_per_second))
         self._steps = 0
-        self._lease_seconds = lease_seconds
+        self._lease_seconds = lease.seconds
         self._capabilities = pool.capabilities
         self._kdamond = _PacedKdamond(pool, slot, self._make)
         self.controller = self._kdamond.controller

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from overcommit.apply.actors import Actor, Lease, actor_for
+from overcommit.apply.actors import Actor, actor_for
 from overcommit.apply.context import ApplyContext
+from overcommit.apply.kdamonds import Lease
 from overcommit.apply.pace import Pace, PaceSample
 from overcommit.apply.routines import Routine, Standstill, once_damon_is_free
 from overcommit.damon.pool import DamonPool

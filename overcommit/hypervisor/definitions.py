@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +15,26 @@ def list_defined(libvirt: Any, connection: Any) -> tuple[DefinedDomain, ...]:
     return tuple(sorted(DefinedDomain(d.name(), d.UUIDString(), bool(d.isActive())) for d in found))
 
 
-def definition_of(libvirt: Any, look_up: Callable[[], Any], *, secrets: bool, transient: bool) -> str | None:
-    """The definition for the next start; None where there is no domain, or it is transient.
+class Wanted(enum.Enum):
+    """Which definition is wanted, and with what in it."""
 
-    ``transient``: for a transient domain, the definition that it was started with.
-    """
-    flags = libvirt.VIR_DOMAIN_XML_INACTIVE | (libvirt.VIR_DOMAIN_XML_SECURE if secrets else 0)
+    NEXT_START = enum.auto()
+    """For the next start, as everybody may see it. A transient domain has none."""
+    NEXT_START_WITH_SECRETS = enum.auto()
+    """The same, with the passwords that are in it, so that it can be defined again."""
+    STARTED_WITH = enum.auto()
+    """For the next start; of a transient domain, the definition that it was started with."""
+
+
+def definition_of(libvirt: Any, look_up: Callable[[], Any], wanted: Wanted) -> str | None:
+    """The definition; None where there is no domain, or it has none."""
+    flags = libvirt.VIR_DOMAIN_XML_INACTIVE
+    if wanted is Wanted.NEXT_START_WITH_SECRETS:
+        flags |= libvirt.VIR_DOMAIN_XML_SECURE
     try:
         domain = look_up()
-        return str(domain.XMLDesc(flags)) if transient or domain.isPersistent() else None
+        has_one = wanted is Wanted.STARTED_WITH or domain.isPersistent()
+        return str(domain.XMLDesc(flags)) if has_one else None
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None

@@ -17,7 +17,7 @@ from overcommit.display import command
 from overcommit.errors import Gone, HostError, Unsupported, UsageError
 from overcommit.hypervisor.bulk import DomainStats, ask_all, state_of
 from overcommit.hypervisor.calls import Calls
-from overcommit.hypervisor.definitions import definition_of, list_defined
+from overcommit.hypervisor.definitions import Wanted, definition_of, list_defined
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, resized_device
 from overcommit.hypervisor.events import Notify, subscribe
 from overcommit.hypervisor.port import DefinedDomain, ListedDomain, Surveyed
@@ -244,7 +244,7 @@ class LibvirtClient:
 
     def defined(self, name: str) -> str | None:
         """See `Hypervisor.defined`."""
-        return self._definition(lambda: self._connection.lookupByName(name), transient=True)
+        return self._definition(lambda: self._connection.lookupByName(name), Wanted.STARTED_WITH)
 
     def defined_domains(self) -> tuple[DefinedDomain, ...]:
         """See `Definitions.defined_domains`."""
@@ -252,7 +252,8 @@ class LibvirtClient:
 
     def definition(self, uuid: str, *, secrets: bool = False) -> str | None:
         """See `Definitions.definition`."""
-        return self._definition(lambda: self._connection.lookupByUUIDString(uuid), secrets=secrets)
+        wanted = Wanted.NEXT_START_WITH_SECRETS if secrets else Wanted.NEXT_START
+        return self._definition(lambda: self._connection.lookupByUUIDString(uuid), wanted)
 
     def define(self, xml: str) -> None:
         """See `Definitions.define`."""
@@ -342,12 +343,10 @@ class LibvirtClient:
         patience = seconds + self._deadline_seconds
         return self._on_domain(uuid, "ask its guest agent", ask, seconds=patience)
 
-    def _definition(
-        self, look_up: Callable[[], Any], *, secrets: bool = False, transient: bool = False
-    ) -> str | None:
+    def _definition(self, look_up: Callable[[], Any], wanted: Wanted) -> str | None:
         return self._bounded(
             "read what a domain is defined as",
-            lambda: definition_of(self._libvirt, look_up, secrets=secrets, transient=transient),
+            lambda: definition_of(self._libvirt, look_up, wanted),
         )
 
     def _surveyed_of(self, told: DomainStats, now: Wall) -> Surveyed:
