@@ -183,6 +183,16 @@ def test_a_stop_of_which_nobody_is_told_is_mended_afterwards(terminal: Open) -> 
     assert opened.modes() == opened.before
 
 
+def test_ctrl_s_freezes_nothing(terminal: Open) -> None:
+    opened = terminal()
+    opened.await_line("2 domains")
+    opened.press(b"\x13n")
+    opened.await_line("2 domains by name")
+    opened.kill(signal.SIGTERM)
+    assert opened.ended() == INTERRUPTED
+    assert_given_back(opened)
+
+
 def test_an_error_gives_the_terminal_back_before_it_is_told(terminal: Open, daemon: Daemon) -> None:
     opened = terminal()
     opened.await_line("2 domains")

@@ -29,8 +29,8 @@ _USUAL = Size(80, 24)
 _REST_OF_A_KEY_SECONDS = 0.05
 _WOKEN = b"\0"
 """A byte that is no signal's number."""
-_LFLAG, _CC = 3, 6
-"""Indices of the local modes and the control characters in the result of tcgetattr(3) (module termios)."""
+_IFLAG, _LFLAG, _CC = 0, 3, 6
+"""Indices of input modes, local modes and control characters in what tcgetattr(3) returns (module termios)."""
 
 
 def can_be_filled(keyboard: TextIO, screen: TextIO) -> bool:
@@ -136,8 +136,12 @@ class Terminal:
         live.start()
 
     def _set_modes(self) -> None:
-        """Read keys one by one without echo. Keys that send signals still do (termios(3): cbreak)."""
+        """Read keys one by one without echo. Keys that send signals still do (termios(3): cbreak).
+
+        Ctrl-S would stop all output, and with it this program, even when a signal tells it to end.
+        """
         modes = termios.tcgetattr(self._keyboard)
+        modes[_IFLAG] &= ~termios.IXON
         modes[_LFLAG] &= ~(termios.ICANON | termios.ECHO)
         modes[_CC] = [*modes[_CC]]
         modes[_CC][termios.VMIN], modes[_CC][termios.VTIME] = 1, 0
