@@ -83,12 +83,15 @@ def in_pain(domain: Document) -> bool:
     return (domain.get("pain") or 0.0) > 1.0
 
 
-def host_lines(seen: Document) -> Iterator[Line]:
-    """What stops page-out first, then the mode, what is done, and the host's memory."""
+def host_lines(seen: Document, *, old: float | None = None) -> Iterator[Line]:
+    """What stops page-out first, then the mode, what is done, and the host's memory.
+
+    ``old`` is how many seconds old all that is, if nothing newer can be had.
+    """
     if seen.get("stopped"):
         yield Line(seen["stopped"], "yellow", prose=True)
     if seen["mode"] != Mode.MANUAL.value:
-        yield mode_line(seen)
+        yield _mode_line(seen, old)
     yield prose(seen["sentence"])
     if seen["mode"] != Mode.MANUAL.value:
         yield prose(seen["host"]["text"])
@@ -107,12 +110,14 @@ def _budget_text(seen: Document) -> str:
     return f"swap budget: {left}; memory pressure of the host: {_share(some)}"
 
 
-def mode_line(seen: Document) -> Line:
+def _mode_line(seen: Document, old: float | None) -> Line:
     """The daemon's mode, why, and until when."""
     mode = seen["mode"]
     reason = f": {seen['mode_reason']}" if seen["mode_reason"] else ""
     until = f", until {local_time(seen['mode_until'])}" if seen["mode_until"] else ""
     text = f"overcommitd (pid {seen['pid']}) is {_MODES[mode]}{until}{reason}"
+    if old is not None:
+        return prose(f"{format_duration(round(old))} ago: {text}")
     return Line(text, _COLOURS[mode], prose=True)
 
 

@@ -17,12 +17,12 @@ from overcommit.cli.beside_daemon import refuse_options
 from overcommit.cli.console import styled, tell
 from overcommit.cli.live.asking import Latest
 from overcommit.cli.live.recent import BLOCKS, LETTERS, Recent
-from overcommit.cli.live.screen import Known, drawn, rows_of, summary
+from overcommit.cli.live.screen import Known, about_host, drawn, rows_of, summary
 from overcommit.cli.live.terminal import Happened, Terminal, can_be_filled
 from overcommit.cli.live.view import Order, View, ordered, pressed, settled
 from overcommit.cli.plan import as_seconds
 from overcommit.cli.session import Session, with_session
-from overcommit.cli.tables import Block, prose, table
+from overcommit.cli.tables import Block, table
 from overcommit.cli.verb import examples
 from overcommit.errors import Refused
 from overcommit.units import format_duration
@@ -153,11 +153,7 @@ def _json_line(known: Known) -> str:
 
 def _blocks(known: Known, order: Order) -> Iterator[Block]:
     """The screen's content as blocks, without the ten minutes."""
-    if known.trouble:
-        yield prose(known.trouble)
-    if known.seen is None:
-        return
-    yield from status_text.host_lines(known.seen)
+    yield from about_host(known)
     columns = (
         *(status_text.DOMAIN, status_text.CLASS, status_text.RESIDENT, status_text.TAKEN),
         *(status_text.READ_BACK, status_text.PAIN),

@@ -286,6 +286,10 @@ def test_without_a_terminal_it_prints_one_table(
     assert head[-2] == "2 domains by name"
     assert head[-1].split() == ["domain", "class", "resident", "taken", "read", "back/min", "slo", "now"]
     assert (cold.split()[0], free.split()[0]) == ("cold", "free")
+    daemon.tell(ticked_at=time.time() - 90)
+    late, mode, *_ = run("top", "--count", "2", "--interval", "0.5").out.splitlines()
+    assert "is late: it last looked at the host 1min 3" in late
+    assert mode.startswith("1min 3")
 
 
 @pytest.mark.usefixtures("daemon")

@@ -136,13 +136,20 @@ def test_what_stops_the_main_job_is_first_and_an_answer_that_is_missing_before_i
     stopped = document([domain("web")], stopped="NOTHING IS PAGED OUT: swap is 61% full")
     assert shown(known(stopped), Size(80, 24))[0] == "NOTHING IS PAGED OUT: swap is 61% full"
     lines = shown(known(stopped, trouble="overcommitd is not running. What is shown is 9s old"), Size(80, 24))
-    assert lines[0] == "overcommitd is not running. What is shown is 9s old"
+    assert lines[:3] == [
+        "overcommitd is not running. What is shown is 9s old",
+        "NOTHING IS PAGED OUT: swap is 61% full",
+        "3s ago: overcommitd (pid 7) is active",
+    ]
     assert any(line.startswith(">") for line in lines), "what was known stays"
 
 
 def test_a_daemon_whose_loop_hangs_is_said_to_be_late() -> None:
     lines = shown(known(document([domain("web")], ticked_at=NOW - 90)), Size(80, 24))
-    assert lines[0] == "overcommitd (pid 7) is late: it last looked at the host 1min 30s ago"
+    assert lines[:2] == [
+        "overcommitd (pid 7) is late: it last looked at the host 1min 30s ago",
+        "1min 30s ago: overcommitd (pid 7) is active",
+    ]
 
 
 def test_before_the_first_answer_it_says_whom_it_asks() -> None:

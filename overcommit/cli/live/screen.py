@@ -168,20 +168,23 @@ def _cut(row: Row, width: int) -> Row:
     return tuple(whole)
 
 
+def about_host(known: Known) -> Iterator[Line]:
+    """The lines about the host. If the values are old, the first line says so."""
+    if known.seen is None:
+        yield Line(known.trouble, _TROUBLE, prose=True) if known.trouble else prose("asking overcommitd ...")
+        return
+    trouble = known.trouble or status_text.lateness(known.seen, known.now)
+    if trouble:
+        yield Line(trouble, _TROUBLE, prose=True)
+    yield from status_text.host_lines(
+        known.seen, old=status_text.age_of(known.seen, known.now) if trouble else None
+    )
+
+
 def _head(known: Known, size: Size) -> list[Row]:
     """The lines about the host. On a small screen the table keeps some rows."""
-    lines = []
-    if known.trouble:
-        lines.append(Line(known.trouble, _TROUBLE, prose=True))
-    elif known.seen is None:
-        lines.append(prose("asking overcommitd ..."))
-    if known.seen is not None:
-        late = status_text.lateness(known.seen, known.now)
-        if late and not known.trouble:
-            lines.append(Line(late, _TROUBLE, prose=True))
-        lines += status_text.host_lines(known.seen)
     found: list[Row] = [
-        (Span(text, line.colour),) for line in lines for text in plain_lines((line,), size.width)
+        (Span(text, line.colour),) for line in about_host(known) for text in plain_lines((line,), size.width)
     ]
     return found[: max(1, size.height - _FEWEST_ROWS - 2 - _BELOW)]
 

@@ -30,7 +30,7 @@ _REST_OF_A_KEY_SECONDS = 0.05
 _WOKEN = b"\0"
 """A byte that is no signal's number."""
 _IFLAG, _LFLAG, _CC = 0, 3, 6
-"""Indices of input modes, local modes and control characters in what tcgetattr(3) returns (module termios)."""
+"""Indices of input modes, local modes and control characters in the result of tcgetattr(3)."""
 
 
 def can_be_filled(keyboard: TextIO, screen: TextIO) -> bool:
