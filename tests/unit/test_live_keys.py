@@ -12,7 +12,7 @@ from overcommit.cli.live.keys import Key, keys_of
 @pytest.mark.parametrize(
     ("sent", "keys"),
     [
-        (b"tsnr", [Key.BY_TAKEN, Key.BY_PAIN, Key.BY_NAME, Key.BY_RESIDENT]),
+        (b"tsnrp", [Key.BY_TAKEN, Key.BY_PAIN, Key.BY_NAME, Key.BY_RESIDENT, Key.BY_PAIN]),
         (b"TSNR", [Key.BY_TAKEN, Key.BY_PAIN, Key.BY_NAME, Key.BY_RESIDENT]),
         (b"d\rD\n", [Key.DETAIL] * 4),
         (b"\x1b[A\x1bOA\x1b[B\x1bOB", [Key.UP, Key.UP, Key.DOWN, Key.DOWN]),

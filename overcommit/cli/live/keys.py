@@ -33,7 +33,7 @@ class Key(enum.Enum):
 
 _LETTERS = {
     **dict.fromkeys(b"tT", Key.BY_TAKEN),
-    **dict.fromkeys(b"sS", Key.BY_PAIN),
+    **dict.fromkeys(b"sSpP", Key.BY_PAIN),
     **dict.fromkeys(b"nN", Key.BY_NAME),
     **dict.fromkeys(b"rR", Key.BY_RESIDENT),
     **dict.fromkeys(b"dD\r\n", Key.DETAIL),

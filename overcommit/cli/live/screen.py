@@ -110,8 +110,8 @@ What the columns say, as in: overcommitctl status
   slo            the highest of the domain's SLO figures, as a share of its
                  limit: pages read back, memory pressure, too little memory in
                  the guest. Above 100% the domain is outside of its SLO (!)
-  slo 10m        slo, or what else the domains are sorted by, over ten minutes,
-                 relative to the highest value. Blank: not known
+  slo 10m        slo, or what else the domains are sorted by, over ten minutes.
+                 Full block: the highest, of slo at least 100%. Blank: unknown
   now            what is done with the domain, or why nothing is: it is busy
                  (migrates, is saved), rests or is slowed by its SLO, has gaps.
                  The line below the table says it in full
