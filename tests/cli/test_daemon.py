@@ -39,18 +39,12 @@ from overcommit.wire.peers import Group, Peer
 from overcommit.wire.protocol import Verb
 from overcommit.wire.server import ControlServer, Order
 from tests.cli.conftest import Run
+from tests.installed_fakes import Unforked
 
 POLICY = "version: 1\nclasses: {all: {floor: 20%, cold_after: 20s}}\ndefault_class: all\n"
 ROOT, STRANGER = Peer(1, 0, frozenset({0})), Peer(2, 1000, frozenset({1000}))
 IN_PART, REFUSED, FAILED, USAGE = 3, 4, 1, 64
 PID = os.getpid()
-
-
-class Unforked(FakeKernel):
-    """In place of the worker: a test with threads does not fork."""
-
-    def close(self) -> None:
-        pass
 
 
 class Daemon:

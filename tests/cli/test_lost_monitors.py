@@ -11,7 +11,8 @@ from pytest_mock import MockerFixture
 
 from overcommit.testing import FakeHost
 from tests.cli.conftest import Run
-from tests.cli.test_remembering import FAILED, Unforked, host, policy
+from tests.cli.test_remembering import FAILED, host, policy
+from tests.installed_fakes import Unforked
 
 __all__ = ["host", "policy"]
 

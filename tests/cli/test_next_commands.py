@@ -11,10 +11,11 @@ from pytest_mock import MockerFixture
 
 from overcommit.cli.main import overcommitctl
 from overcommit.commands import Invocation
-from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
-from overcommit.units import GIB, MIB
+from overcommit.testing import FakeGuest, FakeHost, FakeHypervisor
+from overcommit.units import MIB
 from overcommit.wire.client import Daemon
 from tests.cli.conftest import Ended, Run
+from tests.installed_fakes import put_in_place, two_guests
 from tests.printed_commands import PLACE, printed_commands
 
 POLICY = """
@@ -26,27 +27,11 @@ default_class: all
 REFUSED, USAGE = 4, 64
 
 
-class Unforked(FakeKernel):
-    """In place of the worker: what it does must be seen here."""
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def host(mocker: MockerFixture) -> FakeHost:
-    free = set(range(25, 100))
-    host = FakeHost(
-        [
-            FakeGuest("cold;id", "uuid-1", 501, 128 * MIB, resident=set(range(100)), hot=set(range(16))),
-            FakeGuest("-free", "uuid-2", 502, 128 * MIB, set(range(100)), hot=set(range(8)), free=free),
-        ],
-        total_bytes=2 * GIB,
-    )
+    host = two_guests("cold;id", "-free")
     mocker.patch("os.geteuid", return_value=0)
-    mocker.patch("overcommit.cli.session.DamonWorker", return_value=Unforked(host))
-    mocker.patch("overcommit.cli.session.SystemClock", return_value=FakeClock(host))
-    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+    put_in_place(mocker, host)
     return host
 
 

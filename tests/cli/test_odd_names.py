@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.testing import FakeGuest, FakeHost, FakeHypervisor
 from overcommit.units import GIB, MIB
 from tests.cli.conftest import Run
+from tests.installed_fakes import put_in_place
 
 POLICY = """
 version: 1
@@ -19,13 +20,6 @@ classes: {all: {floor: 20%, cold_after: 20s}}
 default_class: all
 """
 TITLE, LINES, TURNED = "\x1b]0;mine\x07", "a\nerror: b\rc", "\u202etxt.\u2066"
-
-
-class Unforked(FakeKernel):
-    """In place of the worker: what it does must be seen here."""
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture
@@ -40,9 +34,7 @@ def policy(tmp_path: Path, mocker: MockerFixture) -> Path:
         total_bytes=2 * GIB,
     )
     mocker.patch("os.geteuid", return_value=0)
-    mocker.patch("overcommit.cli.session.DamonWorker", return_value=Unforked(host))
-    mocker.patch("overcommit.cli.session.SystemClock", return_value=FakeClock(host))
-    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+    put_in_place(mocker, host)
     path = tmp_path / "policy.yaml"
     path.write_text(POLICY)
     return path

@@ -20,6 +20,7 @@ from overcommit.records.journal import Journal, PoolClaimed
 from overcommit.testing import FakeAgent, FakeDamon, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, MIB
 from tests.cli.conftest import Run
+from tests.installed_fakes import Unforked
 
 
 class NoDomains:
@@ -220,13 +221,6 @@ def test_a_second_controller_is_refused(run: Run, state: Path) -> None:
 def test_no_colour_where_nobody_looks(run: Run) -> None:
     ended = run("doctor")
     assert "\x1b" not in ended.out + ended.err
-
-
-class Unforked(FakeKernel):
-    """In place of the worker: what it does must be seen here, and not in another process's memory."""
-
-    def close(self) -> None:
-        pass
 
 
 def in_this_process(mocker: MockerFixture, version: tuple[int, int]) -> FakeKernel:

@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 from overcommit.testing import FakeClock, FakeGuest, FakeHost, FakeHypervisor
 from overcommit.units import GIB, MIB
 from tests.cli.conftest import Run
-from tests.cli.test_next_commands import Unforked
+from tests.installed_fakes import Unforked
 
 README = Path(__file__).parents[2] / "README.md"
 LEAST_LINES = 6

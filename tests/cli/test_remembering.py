@@ -25,9 +25,10 @@ from overcommit.model.plan import Plan
 from overcommit.records.journal import Journal
 from overcommit.records.ledger import Ledger
 from overcommit.records.lines import append
-from overcommit.testing import Behaviour, FakeClock, FakeGuest, FakeHost, FakeHypervisor, FakeKernel
+from overcommit.testing import Behaviour, FakeClock, FakeHost, FakeHypervisor, FakeKernel
 from overcommit.units import GIB, KIB, MIB, format_size
 from tests.cli.conftest import Ended, Run
+from tests.installed_fakes import Unforked, put_in_place, two_guests
 
 POLICY = """
 version: 1
@@ -40,28 +41,12 @@ ABOVE_THE_RESERVE = 2 * GIB - 200 * MIB - round(0.08 * 2 * GIB)
 """What is available above the reserve while both guests have all that they have."""
 
 
-class Unforked(FakeKernel):
-    """In place of the worker: what it does must be seen here, and not in another process's memory."""
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def host(mocker: MockerFixture) -> FakeHost:
     """A guest with cold memory and one with free memory, on 2 GiB."""
-    free = set(range(25, 100))
-    host = FakeHost(
-        [
-            FakeGuest("cold", "uuid-1", 501, 128 * MIB, resident=set(range(100)), hot=set(range(16))),
-            FakeGuest("free", "uuid-2", 502, 128 * MIB, set(range(100)), hot=set(range(8)), free=free),
-        ],
-        total_bytes=2 * GIB,
-    )
+    host = two_guests("cold", "free")
     mocker.patch("os.geteuid", return_value=0)
-    mocker.patch("overcommit.cli.session.DamonWorker", return_value=Unforked(host))
-    mocker.patch("overcommit.cli.session.SystemClock", return_value=FakeClock(host))
-    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=FakeHypervisor(host))
+    put_in_place(mocker, host)
     return host
 
 

@@ -15,11 +15,10 @@ from pytest_mock import MockerFixture
 from overcommit.errors import HostError, Unreadable
 from overcommit.hypervisor.domain_xml import parse_definition
 from overcommit.hypervisor.readiness import Lack, readiness
-from overcommit.testing.fake_clock import FakeClock
 from overcommit.testing.fake_host import FakeHost
 from overcommit.testing.fake_hypervisor import FakeHypervisor
-from overcommit.testing.fake_kernel import FakeKernel
 from tests.cli.conftest import Run, run, state
+from tests.installed_fakes import put_in_place
 
 __all__ = ["run", "state"]
 CHANGES_PENDING, IN_PART, REFUSED, USAGE = 2, 3, 4, 64
@@ -239,20 +238,13 @@ def test_all_else_stays_twice_is_once_and_nothing_is_lacking_then(balloon: str, 
     assert (found.after == text) == (not found.lacks)
 
 
-class Unforked(FakeKernel):
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def libvirt(mocker: MockerFixture) -> FakeHypervisor:
     host = FakeHost([])
     hypervisor = FakeHypervisor(host)
     hypervisor.persistent = {"web-uuid": definition(), "vm-uuid": definition("vm", metadata=NOVA)}
     mocker.patch("os.geteuid", return_value=0)
-    mocker.patch("overcommit.cli.session.DamonWorker", return_value=Unforked(host))
-    mocker.patch("overcommit.cli.session.SystemClock", return_value=FakeClock(host))
-    mocker.patch("overcommit.cli.session.LibvirtClient", return_value=hypervisor)
+    put_in_place(mocker, host, hypervisor)
     return hypervisor
 
 
