@@ -42,6 +42,7 @@ VERBS: Mapping[str, frozenset[Given]] = {
     "pause": _NOTHING,
     "resume": _NOTHING,
     "history": _NOTHING,
+    "report": _NOTHING,
     "reserve": _BY_DAMON,
     "release": _NOTHING,
     "restore": frozenset({Given.CONNECT}),

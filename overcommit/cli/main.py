@@ -22,6 +22,7 @@ from overcommit.cli.pause import pause, resume
 from overcommit.cli.plan import plan
 from overcommit.cli.prepare import prepare
 from overcommit.cli.release import release
+from overcommit.cli.report import report
 from overcommit.cli.reserve import reserve
 from overcommit.cli.restore import restore
 from overcommit.cli.service import service
@@ -85,6 +86,7 @@ for _verb in (
     pause,
     resume,
     history,
+    report,
     reserve,
     release,
     restore,

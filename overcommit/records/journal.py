@@ -184,6 +184,11 @@ class Journal:
         self.owed: dict[MemoryPart, Entry] = {}
         """See `Generation.owe`: the latest of each balloon and device."""
 
+    @property
+    def directory(self) -> Path:
+        """Where its files are, and what else is kept beside them."""
+        return self._directory
+
     def beside(self, name: str) -> Journal:
         """A separate journal in a directory below this one's, with its own lock."""
         return Journal(self._directory / name)
