@@ -307,7 +307,8 @@ def _details(action: Action, *, reason: bool) -> Iterator[Line]:
 def _change(action: Action) -> tuple[str, str, str, str]:
     """What changes, from what to what, and the effect."""
     before, after = format_size(action.before_bytes), format_size(action.after_bytes)
-    amount = format_size(action.expected_bytes or action.after_bytes - action.before_bytes)
+    given = isinstance(action, BalloonAction | VirtioMemAction) and action.relieves
+    amount = format_size(action.after_bytes - action.before_bytes if given else action.expected_bytes)
     match action:
         case GuestReclaimAction(min_age_seconds=age):
             return "guest", "-", "-", f"reclaims what is idle for {format_duration(age)}"
@@ -316,15 +317,18 @@ def _change(action: Action) -> tuple[str, str, str, str]:
         case VirtioMemAction(device=device):
             return device, before, after, f"{'gives' if action.relieves else 'frees'} {amount}"
         case BalloonAction(relieves=True):
-            return "guest", before, after, f"gives {amount}{_swap_text(action)}"
+            return "guest", before, after, f"gives {amount}"
         case BalloonAction():
-            return "guest", before, after, f"frees {amount}{_swap_text(action)}"
+            return "guest", before, after, f"frees {_freed_text(action)}"
         case DemotionAction(node=node):
             return f"node {node}", before, after, f"moves {amount}"
         case _:
             return "resident", before, after, f"frees {amount}"
 
 
-def _swap_text(action: BalloonAction) -> str:
-    swapped = action.expected_swap_bytes
-    return f" of memory and {format_size(swapped)} of swap" if swapped else ""
+def _freed_text(action: BalloonAction) -> str:
+    """What a balloon frees: memory, swap, or both."""
+    freed, swapped = format_size(action.expected_bytes), format_size(action.expected_swap_bytes)
+    if not action.expected_swap_bytes:
+        return freed
+    return f"{freed} of memory and {swapped} of swap" if action.expected_bytes else f"{swapped} of swap"
