@@ -148,7 +148,7 @@ def _region(mapping: Mapping, file_system: FileSystemOf, is_block_device: IsBloc
     cached = 0
     if backing is Backing.FILE and shared:
         cached = mapping.figure("Rss")
-    elif not shared and backing in {Backing.FILE, Backing.SHMEM, Backing.RAMFS}:
+    elif not shared and backing in {Backing.FILE, Backing.SHMEM, Backing.RAMFS, Backing.NOSWAP}:
         cached = mapping.figure("Rss") - mapping.figure("Anonymous")
     return Region(
         span=mapping.span,
@@ -178,8 +178,9 @@ def _backing(mapping: Mapping, file_system: FileSystemOf, is_block_device: IsBlo
     if found.kind in _SHMEM:
         # Of a block device smaps names the file system that its node lies on; what is mapped is the device's
         # page cache. Since Linux 4.7 no block device is mapped past that, whatever it is made of.
-        device = path.startswith(_DEVICES) and is_block_device(path)
-        return Backing.FILE if device else Backing.SHMEM
+        if path.startswith(_DEVICES) and is_block_device(path):
+            return Backing.FILE
+        return Backing.NOSWAP if found.noswap else Backing.SHMEM
     if found.kind == "ramfs":
         return Backing.RAMFS
     return Backing.DAX if found.dax or "sf" in mapping.flags else Backing.FILE

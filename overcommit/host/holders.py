@@ -16,6 +16,7 @@ _OPEN: Mapping[str, tuple[HolderKind, str]] = {
     r"/dev/iommu": (HolderKind.DEVICE, "a device behind iommufd (QEMU has {} open)"),
     r"/dev/vhost-vdpa-\d+": (HolderKind.DEVICE, "a vDPA device (QEMU has {} open)"),
     r"anon_inode:\[vfio-device\]": (HolderKind.DEVICE, "a VFIO device (QEMU has one open)"),
+    r"/dev/sev": (HolderKind.ENCRYPTION, "AMD SEV: QEMU has {} open"),
     r"anon_inode:\[kvm-gmem\]": (HolderKind.GUEST_MEMFD, "guest_memfd"),
 }
 _OWN_BYTES = 16 * MIB

@@ -9,10 +9,15 @@ from overcommit.host.kernel import Kernel
 
 
 class FileSystem(NamedTuple):
-    """A type of file system. ``dax``: its files are mapped without page cache."""
+    """A type of file system.
+
+    ``dax``: its files are mapped without page cache. ``noswap``: tmpfs that the kernel does not swap (since
+    Linux 6.4; Documentation/filesystems/tmpfs.rst).
+    """
 
     kind: str
     dax: bool
+    noswap: bool = False
 
 
 def read_file_systems(kernel: Kernel, pid: int) -> dict[str, FileSystem]:
@@ -24,6 +29,8 @@ def read_file_systems(kernel: Kernel, pid: int) -> dict[str, FileSystem]:
     found = {}
     for mount in parse_mounts(kernel.read(f"/proc/{pid}/mountinfo")):
         major, minor = (int(part) for part in mount.number.split(":"))
-        dax = not {"dax", "dax=always"}.isdisjoint(mount.options.split(","))
-        found[f"{major:02x}:{minor:02x}"] = FileSystem(mount.filesystem, dax)
+        options = set(mount.options.replace(" ", ",").split(","))
+        found[f"{major:02x}:{minor:02x}"] = FileSystem(
+            mount.filesystem, not options.isdisjoint({"dax", "dax=always"}), "noswap" in options
+        )
     return found

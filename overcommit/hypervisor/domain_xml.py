@@ -11,6 +11,7 @@ from overcommit.hypervisor.memory_xml import (
     alias_of,
     arguments_of,
     bytes_of,
+    encrypted_by,
     number_of,
     parts_of,
     passed_through,
@@ -73,9 +74,9 @@ def parse_definition(xml: str) -> Definition:
         stats_period_seconds=number_of(statistics.get("period", "0")) if statistics is not None else 0,
         locked=root.find("./memoryBacking/locked") is not None,
         hugepages=root.find("./memoryBacking/hugepages") is not None,
-        launch_security=security.get("type") if security is not None else None,
+        launch_security=security.get("type") if security is not None else encrypted_by(arguments_of(root)),
         bindings=tuple(binding for binding in _bindings(root) if binding.nodes),
-        bound=any(wish.get("mode") != "preferred" for wish in root.findall("./numatune/*")),
+        bound=_bound(root),
         passthrough=tuple(dict.fromkeys((*devices, *passed_through(arguments_of(root))))),
         parts=parts,
         labels=dict(labels.attrib) if labels is not None else {},
@@ -108,6 +109,18 @@ def _bindings(root: ET.Element) -> Iterator[NodeBinding]:
             yield NodeBinding(nodes=_nodes(mask.text or ""), size_bytes=size)
     if rest is not None and mode in _BINDING and rest.get("nodeset"):
         yield NodeBinding(nodes=_nodes(rest.get("nodeset", "")))
+
+
+def _bound(root: ET.Element) -> bool:
+    """Whether a part of the memory may not lie on any node.
+
+    The mode of ``<numatune><memory>`` applies to a device's own nodes too (qemuBuildMemoryBackendProps,
+    src/qemu/qemu_command.c).
+    """
+    if any(wish.get("mode") != "preferred" for wish in root.findall("./numatune/*")):
+        return True
+    masks = root.findall("./devices/memory/source/nodemask")
+    return bool(masks) and root.find("./numatune/memory") is None
 
 
 def claim_element(claim: Mapping[str, int]) -> str:

@@ -21,6 +21,8 @@ _DEVICES = {
     r"vfio-(pci|pci-nohotplug|platform|amd-xgbe|calxeda-xgmac|ap|ccw|user-pci)": "a VFIO device",
     r"vhost-vdpa.*": "a vDPA device",
 }
+_ENCRYPTION = frozenset({"sev-guest", "sev-snp-guest", "tdx-guest", "s390-pv-guest", "pef-guest"})
+"""QEMU's objects for confidential guests (qapi/qom.json)."""
 _NETWORKS = {"vhost-vdpa": "a vDPA device"}
 _LARGEST_PAGE = 64 * KIB
 """The largest base page size of a kernel. Larger pages are huge pages."""
@@ -189,6 +191,15 @@ def passed_through(arguments: tuple[str, ...]) -> Iterator[str]:
         for pattern, what in known.items():
             if re.fullmatch(pattern, name):
                 yield f"{what} {_WHERE}"
+
+
+def encrypted_by(arguments: tuple[str, ...]) -> str | None:
+    """The object among QEMU's arguments that encrypts the guest's memory."""
+    for option, value in itertools.pairwise(arguments):
+        name = _first(value, "qom-type")
+        if option in {"-object", "--object"} and name in _ENCRYPTION:
+            return f"{name} {_WHERE}"
+    return None
 
 
 def _first(value: str, key: str) -> str:

@@ -19,6 +19,7 @@ class Backing(enum.Enum):
     SHMEM = "shared memory"
     """A memfd, a file on tmpfs, or shared anonymous memory. It goes to swap."""
     RAMFS = "a file on ramfs"
+    NOSWAP = "a file on tmpfs mounted noswap"
     FILE = "a file"
     """A file on a disk. Its page cache is written back to the file, never to swap."""
     HUGETLB = "hugetlb pages"
@@ -73,7 +74,7 @@ class Block:
 
         A private mapping of a file goes to swap, because pages that the guest wrote are private copies.
         """
-        if self.locked or self.backing in {Backing.HUGETLB, Backing.DAX, Backing.RAMFS}:
+        if self.locked or self.backing in {Backing.HUGETLB, Backing.DAX, Backing.RAMFS, Backing.NOSWAP}:
             return Home.NOWHERE
         return Home.ITS_FILE if self.backing is Backing.FILE and self.shared else Home.SWAP
 
@@ -114,6 +115,10 @@ class HolderKind(enum.Enum):
     """VFIO or vDPA: the device reads and writes guest memory itself, so its pages must stay in place."""
     PINNED = "pinned"
     GUEST_MEMFD = "guest_memfd"
+    ENCRYPTION = "encryption"
+    """AMD SEV: KVM keeps the pages in place, and counts them neither in VmLck nor in VmPin
+    (sev_pin_memory, arch/x86/kvm/svm/sev.c).
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

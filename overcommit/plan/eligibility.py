@@ -7,11 +7,17 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from overcommit.display import command, display_name
-from overcommit.model.blocks import HolderKind
 from overcommit.model.facts import DomainFacts, HostFacts, RunState
 from overcommit.model.plan import Verdict, refusal
 from overcommit.model.policy import Actuator, GuestHelp, PageoutActor
 from overcommit.plan.case import worthwhile
+from overcommit.plan.immovable import (
+    against_elsewhere,
+    against_hugepages,
+    against_pinned,
+    against_sealed,
+    missing,
+)
 from overcommit.plan.limits import no_swap, raise_text, tightest
 from overcommit.units import format_size
 
@@ -61,7 +67,7 @@ def judge_return(
     Fewer reasons apply than to taking. It needs neither the guest's figures, because a guest that thrashes
     sends none, nor its residency. The class does not matter, because its settings are about taking.
     """
-    objections = [*_against_now(domain), *_missing(domain, "balloon")]
+    objections = [*_against_now(domain), *missing(domain, "balloon")]
     verdict = next(iter(objections), OK)
     ways = (Actuator.VIRTIO_MEM, Actuator.BALLOON)
     return {help_kind: vetoes.get(help_kind, OK) if verdict.ok else verdict for help_kind in ways}
@@ -97,7 +103,7 @@ def reporting_would_work(domain: DomainFacts) -> bool:
         return False
     definition = dataclasses.replace(domain.definition, free_page_reporting=True)
     as_if = dataclasses.replace(domain, definition=definition)
-    return next(_against_reporting(as_if), OK).ok and next(_against_hugepages(as_if), OK).ok
+    return next(_against_reporting(as_if), OK).ok and next(against_hugepages(as_if), OK).ok
 
 
 def _against_agent(domain: DomainFacts) -> Iterator[Verdict]:
@@ -132,70 +138,14 @@ def _against_compaction(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _against_statistics(domain)
     if domain.balloon is not None and domain.balloon.unused_bytes is None:
         yield refusal("the guest does not report free memory", "its driver is too old")
-    yield from _missing(domain, "guest RAM", "residency")
+    yield from missing(domain, "guest RAM", "residency")
 
 
 def _against_reclaim(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _against_willing(domain, WRITES | READS)
     if domain.agent is not None and domain.agent.reclaims is None:
         yield refusal("its kernel has no DAMON_RECLAIM", "CONFIG_DAMON_RECLAIM is needed in the guest")
-    yield from _missing(domain, "guest RAM", "residency")
-
-
-def _against_pinned(domain: DomainFacts) -> Iterator[Verdict]:
-    """Reasons why guest memory cannot be discarded, or without effect, by any mechanism."""
-    pins = [holder.what for holder in domain.holders if holder.kind is not HolderKind.GUEST_MEMFD]
-    for pin in (*domain.definition.passthrough, *pins):
-        yield refusal(
-            f"guest memory is pinned by {pin}",
-            "detach the device; while it is attached, QEMU ignores the balloon and pages cannot move",
-        )
-    yield from _missing(domain, "open files", "locked memory")
-    yield from _against_sealed(domain)
-
-
-def _against_sealed(domain: DomainFacts) -> Iterator[Verdict]:
-    """Reasons that no device can remedy.
-
-    VFIO follows virtio-mem's blocks when they are plugged and unplugged.
-    """
-    definition = domain.definition
-    if definition.launch_security:
-        yield refusal(
-            f"the guest is encrypted ({definition.launch_security})",
-            "no action is possible: the host cannot discard or swap encrypted memory",
-        )
-    if domain.in_guest_memfd:
-        yield refusal(
-            "guest memory is in guest_memfd",
-            "the kernel cannot swap or move it; it is free again when the guest ends",
-        )
-    if definition.locked or any(block.locked for block in domain.guest_ram):
-        yield refusal(
-            "guest memory is locked (<locked/>)" if definition.locked else "guest memory is locked (mlock)",
-            "remove <locked/> and power-cycle the domain"
-            if definition.locked
-            else "QEMU locks it: take mem-lock=on out of its arguments and power-cycle the domain",
-        )
-
-
-def _against_elsewhere(domain: DomainFacts) -> Iterator[Verdict]:
-    """Reasons where guest RAM is not memory of the host."""
-    ram = domain.guest_ram
-    if ram and not any(block.in_memory for block in ram):
-        yield refusal(
-            f"guest memory is {max(ram, key=lambda block: block.size_bytes).describe()}",
-            "the kernel writes it back there by itself; for memory that can be taken back, use "
-            "<memoryBacking><source type='memfd'/>",
-        )
-
-
-def _against_hugepages(domain: DomainFacts) -> Iterator[Verdict]:
-    if any(block.huge for block in domain.guest_ram) or (not domain.blocks and domain.definition.hugepages):
-        yield refusal(
-            "guest memory is in hugetlb pages",
-            "use transparent huge pages instead; hugetlb pages cannot be discarded or swapped one by one",
-        )
+    yield from missing(domain, "guest RAM", "residency")
 
 
 def _against_now(domain: DomainFacts) -> Iterator[Verdict]:
@@ -208,12 +158,12 @@ def _against_now(domain: DomainFacts) -> Iterator[Verdict]:
         )
     if domain.busy_with:
         yield refusal(f"busy with {domain.busy_with}", "wait until it is over")
-    yield from _missing(domain, "job state")
+    yield from missing(domain, "job state")
 
 
 def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
     definition = domain.definition
-    yield from _against_pinned(domain)
+    yield from against_pinned(domain)
     if definition.balloon_model == "none":
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     if definition.windows:
@@ -228,7 +178,7 @@ def _against_reporting(domain: DomainFacts) -> Iterator[Verdict]:
 
 def _against_virtio_mem(domain: DomainFacts) -> Iterator[Verdict]:
     definition = domain.definition
-    yield from _against_sealed(domain)
+    yield from against_sealed(domain)
     huge = {block.alias for block in domain.guest_ram if block.huge}
     if all(device.alias in huge for device in definition.virtio_mem):
         yield refusal(
@@ -260,9 +210,9 @@ def _against_virtio_mem(domain: DomainFacts) -> Iterator[Verdict]:
 
 def _against_balloon(domain: DomainFacts) -> Iterator[Verdict]:
     definition = domain.definition
-    yield from _against_pinned(domain)
-    yield from _against_hugepages(domain)
-    yield from _against_elsewhere(domain)
+    yield from against_pinned(domain)
+    yield from against_hugepages(domain)
+    yield from against_elsewhere(domain)
     if definition.balloon_model == "none":
         yield refusal("no balloon device", "add <memballoon model='virtio'/> and power-cycle the domain")
     if definition.manager == "oVirt":
@@ -279,12 +229,12 @@ def _against_deaf(domain: DomainFacts) -> Iterator[Verdict]:
     yield from _against_statistics(domain)
     if domain.balloon is not None and domain.balloon.usable_bytes is None:
         yield refusal("the guest does not report available memory", "its driver is too old")
-    yield from _missing(domain, "guest RAM", "residency")
+    yield from missing(domain, "guest RAM", "residency")
 
 
 def _against_statistics(domain: DomainFacts) -> Iterator[Verdict]:
     balloon = domain.balloon
-    yield from _missing(domain, "balloon", "guest statistics", "virtio-mem")
+    yield from missing(domain, "balloon", "guest statistics", "virtio-mem")
     if balloon is None:
         return
     if balloon.age_seconds is None:
@@ -317,12 +267,18 @@ def _against_blind(domain: DomainFacts) -> Iterator[Verdict]:
 
 
 def _against_demotion(domain: DomainFacts, host: HostFacts, node: int) -> Iterator[Verdict]:
-    yield from _against_pinned(domain)
-    yield from _against_hugepages(domain)
-    yield from _against_elsewhere(domain)
+    yield from against_pinned(domain)
+    yield from against_hugepages(domain)
+    yield from against_elsewhere(domain)
     if domain.definition.bound:
         yield refusal(
-            "guest memory is bound to nodes (<numatune>)", "remove <numatune>, or use mode='preferred'"
+            "guest memory is bound to nodes (<numatune> or <nodemask>)",
+            "remove <numatune> and each <nodemask>, or use mode='preferred'",
+        )
+    if domain.allowed_nodes is not None and node not in domain.allowed_nodes:
+        yield refusal(
+            f"its cpuset leaves out memory node {node}",
+            f"add node {node} to cpuset.mems of its cgroup and of those above it",
         )
     yield from _against_now(domain)
     if host.node(node) is None:
@@ -345,7 +301,7 @@ def _against_demotion(domain: DomainFacts, host: HostFacts, node: int) -> Iterat
             if domain.only_helpers
             else "let libvirt give each domain a cgroup of its own; now moved memory cannot be told apart",
         )
-    yield from _missing(domain, "guest RAM", "memory flags", "residency", "placement")
+    yield from missing(domain, "guest RAM", "memory flags", "residency", "placement", "allowed memory nodes")
 
 
 def _sharers(domain: DomainFacts) -> str:
@@ -359,10 +315,10 @@ def best_actor(domain: DomainFacts) -> PageoutActor:
 
 
 def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor | None) -> Iterator[Verdict]:
-    yield from _against_pinned(domain)
+    yield from against_pinned(domain)
     if not domain.pageable:
-        yield from _against_hugepages(domain)
-        yield from _against_elsewhere(domain)
+        yield from against_hugepages(domain)
+        yield from against_elsewhere(domain)
         if domain.guest_ram:
             largest = max(domain.guest_ram, key=lambda block: block.size_bytes)
             yield refusal(
@@ -390,11 +346,4 @@ def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor |
             "its cgroup has no memory.reclaim",
             "boot Linux 5.19 or later, or set another pageout_actor in the policy",
         )
-    yield from _missing(domain, "guest RAM", "memory flags", "residency", "cgroup limits")
-
-
-def _missing(domain: DomainFacts, *needed: str) -> Iterator[Verdict]:
-    """Rule S2: no action that depends on a value that could not be read."""
-    for gap in domain.gaps:
-        if gap.what in needed:
-            yield refusal(f"cannot read its {gap.what}: {gap.why}", "")
+    yield from missing(domain, "guest RAM", "memory flags", "residency", "cgroup limits")

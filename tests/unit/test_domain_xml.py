@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.sax.saxutils import quoteattr
+
 import pytest
 
 from overcommit.errors import Unreadable
@@ -61,6 +63,35 @@ def test_units_of_memory(memory: str, size: int) -> None:
 )
 def test_memory_bound_to_nodes_is_not_ours_to_move(top: str, bound: bool) -> None:
     assert parse_definition(xml(top=top)).bound is bound
+
+
+@pytest.mark.parametrize(
+    ("top", "bound"),
+    [("", True), ("<numatune><memory mode='preferred' nodeset='0'/></numatune>", False)],
+)
+def test_a_memory_device_may_be_bound_by_itself(top: str, bound: bool) -> None:
+    device = (
+        "<memory model='dimm'><source><nodemask>0</nodemask></source>"
+        "<target><size unit='KiB'>1048576</size><node>0</node></target></memory>"
+    )
+    assert parse_definition(xml(top=top, devices=BALLOON + device)).bound is bound
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-object", "sev-guest,id=sev0,cbitpos=51,reduced-phys-bits=1"),
+        ("-object", '{"qom-type":"tdx-guest","id":"tdx0"}'),
+        ("-object", "s390-pv-guest,id=pv0"),
+    ],
+)
+def test_encryption_on_the_command_line_is_encryption(arguments: tuple[str, ...]) -> None:
+    plain = xml().replace(
+        "<qemu:arg value='-memory'/>", "".join(f"<qemu:arg value={quoteattr(each)}/>" for each in arguments)
+    )
+    found = parse_definition(plain).launch_security
+    assert found is not None
+    assert found.endswith("-guest on QEMU's command line")
 
 
 @pytest.mark.parametrize(
