@@ -11,7 +11,7 @@ import pytest
 from overcommit.model.action import BalloonAction, DemotionAction, KsmAction
 from overcommit.model.plan import Cause
 from overcommit.model.policy import Actuator
-from overcommit.plan import eligibility, vetoes
+from overcommit.plan import eligibility, immovable, vetoes
 from tests.hosts import situation as hosts
 from tests.plan import situation
 
@@ -39,7 +39,7 @@ def objections() -> set[str]:
     """What can be said against an actuator, up to the first part that varies."""
     calls = [
         node
-        for module in (eligibility, vetoes)
+        for module in (eligibility, immovable, vetoes)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "refusal"
     ]
