@@ -49,7 +49,7 @@ class ControllerLock:
     def holder(self) -> str | None:
         """The present controller; None: there is none, or this user may not know. Changes nothing."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return None
         try:
@@ -72,4 +72,8 @@ class ControllerLock:
 
 
 def _named_in(lock: int) -> str:
-    return os.pread(lock, 200, 0).decode(errors="replace").strip() or "unknown"
+    try:
+        name = os.pread(lock, 200, 0).decode(errors="replace").strip()
+    except OSError:  # somebody made it a pipe
+        name = ""
+    return name or "unknown"

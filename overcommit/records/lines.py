@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,9 +88,15 @@ def read(path: Path) -> Lines:
     Raises:
         OSError: the file as a whole cannot be read.
     """
-    if path.stat().st_size > _MOST_FILE_BYTES:
-        return Lines(found=(), damages=(Damage(line=1, why="the file is too long"),))
-    content = path.read_bytes()
+    # A pipe would wait for its other end, and a device has no end.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if about.st_size > _MOST_FILE_BYTES:
+            return Lines(found=(), damages=(Damage(line=1, why="the file is too long"),))
+        content = file.read(_MOST_FILE_BYTES)
     texts = content.split(b"\n")
     found: list[tuple[int, dict[str, Any], bool]] = []
     damages: list[Damage] = []

@@ -12,6 +12,7 @@ import pytest
 
 from overcommit.errors import Conflict, HostError, Unsupported
 from overcommit.model.moments import Wall
+from overcommit.records import contents
 from overcommit.records.journal import (
     BalloonMoved,
     Generation,
@@ -23,6 +24,7 @@ from overcommit.records.journal import (
     PoolClaimed,
     Record,
 )
+from overcommit.records.lines import Lines
 from tests.scenarios import incarnation
 
 STARTED = KdamondStarted(slot=0, what="process 42", fingerprint="0123456789abcdef")
@@ -240,13 +242,13 @@ def test_only_what_changed_is_read_again(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    really = Path.read_bytes
+    really = contents.read
 
-    def count(path: Path) -> bytes:
+    def count(path: Path) -> Lines:
         read.append(path.name)
         return really(path)
 
-    monkeypatch.setattr(Path, "read_bytes", count)
+    monkeypatch.setattr(contents, "read", count)
     for _ in range(3):
         begin(journal).record(STARTED)
     entries = journal.outstanding()

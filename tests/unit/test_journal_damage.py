@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from overcommit.errors import JournalFailed, Refused
+from overcommit.errors import Conflict, JournalFailed, Refused
 from overcommit.records.journal import BalloonMoved, Journal, KsmStarted, Record
 from overcommit.records.lines import append
 from tests.unit.test_journal import RECORDS, STARTED, begin, file_of, moved
@@ -44,6 +46,35 @@ def raw(text: bytes) -> Callable[[Path], None]:
 
 def record(**values: Any) -> dict[str, Any]:
     return {"number": 7, "boot_id": "boot-1", "record": values}
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"]
+)
+def test_what_is_no_file_is_named_and_nobody_waits_for_it(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / FILE)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, before[1]))
+    try:
+        (fault,) = said(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert "it is no regular file" in fault
+
+
+@pytest.mark.timeout(30)
+def test_a_lock_that_is_a_pipe_makes_nobody_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    assert Journal(tmp_path).holder() is None
+    holding = Journal(tmp_path)
+    holding.lock()
+    assert Journal(tmp_path).holder() == "unknown"
+    with pytest.raises(Conflict, match="another controller is running: unknown"):
+        Journal(tmp_path).lock()
+    holding.unlock()
 
 
 TRACE = "/sys/kernel/tracing/instances/overcommit"
