@@ -21,7 +21,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from hypothesis.errors import UnsatisfiedAssumption
+from hypothesis.errors import Flaky, UnsatisfiedAssumption
 
 from tests import profiles
 
@@ -72,6 +72,7 @@ class Repeated:
         self._until = time.monotonic() + seconds
         self._examples = 0
         self._failed = False
+        self._over = False
 
     def run(self) -> None:
         """Until the time is up or something is found, which is raised as pytest wants it."""
@@ -99,6 +100,11 @@ class Repeated:
         except pytest.skip.Exception:
             if time.monotonic() < self._until:
                 raise  # the test's own
+        except Flaky as error:
+            # Of an example that was not begun because the time was up, Hypothesis says it drew too little.
+            if not self._over:
+                self._tell(seed=seed, finding=f"{type(error).__name__}: {error}"[:1000])
+                raise
         except BaseException as error:
             self._tell(seed=seed, finding=f"{type(error).__name__}: {error}"[:1000])
             raise
@@ -111,6 +117,7 @@ class Repeated:
         def example(*arguments: Any, **more: Any) -> None:
             # What was found is made smaller even when the time is up.
             if self._examples and not self._failed and time.monotonic() >= self._until:
+                self._over = True
                 pytest.skip("the time is up")
             signal.setitimer(signal.ITIMER_PROF, LONGEST_EXAMPLE_SECONDS)
             signal.setitimer(signal.ITIMER_REAL, STARVED * LONGEST_EXAMPLE_SECONDS)

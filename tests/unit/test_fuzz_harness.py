@@ -17,6 +17,13 @@ from hypothesis import given, strategies as st
 def test_a_number_is_itself(number):
     assert number == number
 """
+DRAWING = """
+from hypothesis import given, strategies as st
+
+@given(st.data())
+def test_what_is_drawn_inside(data):
+    assert sum(data.draw(st.integers(0, 200)) for _ in range(3)) <= 600
+"""
 FAULTY = """
 from hypothesis import given, strategies as st
 
@@ -68,6 +75,12 @@ def test_what_is_sound_is_tried_again_and_again_until_the_time_is_up(tmp_path: P
         if int(examples[2]) > 1:
             return
     pytest.fail(f"one run of make test in all that time: {done.stdout}")
+
+
+def test_that_the_time_is_up_is_no_finding_of_what_draws_inside(tmp_path: Path) -> None:
+    (tmp_path / "test_drawing.py").write_text(DRAWING)
+    done = fuzz(tmp_path, minutes="0.15")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

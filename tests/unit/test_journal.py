@@ -12,7 +12,6 @@ import pytest
 
 from overcommit.errors import Conflict, HostError, Unsupported
 from overcommit.model.moments import Wall
-from overcommit.records import contents
 from overcommit.records.journal import (
     BalloonMoved,
     Generation,
@@ -25,6 +24,7 @@ from overcommit.records.journal import (
     Record,
 )
 from overcommit.records.lines import Lines
+from overcommit.records.lines import read as read_lines
 from tests.scenarios import incarnation
 
 STARTED = KdamondStarted(slot=0, what="process 42", fingerprint="0123456789abcdef")
@@ -242,13 +242,12 @@ def test_only_what_changed_is_read_again(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    really = contents.read
 
     def count(path: Path) -> Lines:
         read.append(path.name)
-        return really(path)
+        return read_lines(path)
 
-    monkeypatch.setattr(contents, "read", count)
+    monkeypatch.setattr("overcommit.records.contents.read", count)
     for _ in range(3):
         begin(journal).record(STARTED)
     entries = journal.outstanding()
