@@ -188,6 +188,9 @@ def test_systemd_runs_it_and_puts_everything_back(host: Host, hog: str) -> None:
         assert float(exposure) <= 2.0
         said = lambda: host.shell("journalctl -u overcommitd -n 50 --no-pager")  # noqa: E731
         await_true(host, lambda: host.balloon_bytes(hog) < MEMORY - 50 * MIB, "taking", 4 * MINUTES, said)
+        of_it = host.shell(f"journalctl -u overcommitd OVERCOMMIT_DOMAIN={hog} -x --no-pager")
+        assert f" {hog}: balloon: " in of_it
+        assert "What to do: " in of_it, "the package has installed the catalog"
         host.lab.run("systemctl stop overcommitd", timeout=300)
         assert host.balloon_bytes(hog) == pytest.approx(MEMORY, abs=2 * MIB)
         assert host.damon() == found

@@ -150,7 +150,7 @@ def policy_in_force(source: str) -> Told:
     return Told(f"policy {source} is in force now", {Field.POLICY: source})
 
 
-@defined("policy-refused", "6055f41902d341939ed45d26b8e5cb6d", Priority.WARNING, once=True)
+@defined("policy-refused", "6055f41902d341939ed45d26b8e5cb6d", Priority.WARNING)
 def policy_refused(why: str) -> Told:
     """The file was changed and is not valid."""
     return Told(f"the policy stays as it is, for what is there now is none: {why}")

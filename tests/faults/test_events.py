@@ -222,3 +222,15 @@ def test_a_run_says_that_it_starts_and_that_it_stops(world: World) -> None:
     assert daemon.events[0].kind.name == "started"
     assert daemon.events[0].values["OVERCOMMIT_MODE"] == "active"
     assert daemon.events[-1].kind.name == "stopping"
+
+
+def test_each_reading_of_a_policy_that_is_none_is_answered(world: World) -> None:
+    """Who corrects it bit by bit sees what is wrong yet, also where it differs in a line's number only."""
+    daemon = world.daemon()
+    for lines in range(3):
+        world.policy_path.write_text("\n" * lines + "version: 9\n")
+        daemon.wake(WakeKind.RELOAD)
+        daemon.run_for(20)
+    refused = [event.sentence for event in daemon.events if event.kind.name == "policy-refused"]
+    assert [f"policy.yaml:{line}:" in sentence for line, sentence in enumerate(refused, 1)] == [True] * 3
+    daemon.stop()

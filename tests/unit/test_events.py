@@ -191,3 +191,11 @@ def test_systemd_takes_the_catalog(tmp_path: Path) -> None:
         [*journalctl, "--list-catalog"], check=True, capture_output=True, text=True
     ).stdout.splitlines()
     assert {line.split()[0] for line in listed} == {kind.message_id for kind in KINDS}
+
+
+def test_the_unit_lets_the_daemon_reach_the_journal() -> None:
+    """Its socket is a file below /run/systemd, reached without the network; stderr stays the journal's."""
+    unit = (CHECKOUT / "overcommit/daemon/overcommitd.service").read_text()
+    settings = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    assert "AF_UNIX" in settings["RestrictAddressFamilies"].split()
+    assert not {"StandardError", "LogNamespace", "InaccessiblePaths", "TemporaryFileSystem"} & set(settings)
