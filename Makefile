@@ -5,7 +5,7 @@ BIN := .venv/bin
 # How many host VMs work side by side: each keeps a processor busy where it is emulated, and has 4 GiB, now and then 8.
 HOSTS = $(shell [ $$(nproc) -ge 2 ] && [ $$(awk '/^MemAvailable/ { print int($$2 / 1048576) }' /proc/meminfo) -ge 12 ] && echo 2 || echo 1)
 
-.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests fuzz bench bench-quick test demo deb vagrant-box vagrant-boxes vagrant-test clean
+.PHONY: help setup check unit lab-test lab-7.3 lab-6.12 integration all-7.3 all-6.12 six-guests fuzz bench bench-quick test demo deb rpm dist vagrant-box vagrant-boxes vagrant-test clean
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,15 @@ demo: setup  ## The main job on four real guests
 
 deb: setup  ## The Debian package, built and checked for Debian 13, into dist/
 	@$(BIN)/python -m integration.lab deb dist
+
+rpm: setup  ## The RPM package as far as Debian's rpmbuild goes, compared with the Debian package, into dist/
+	@$(BIN)/python -m integration.lab rpm dist
+
+dist: setup  ## Wheel and source distribution for PyPI, built and checked, into dist/python/
+	@$(BIN)/pip install -qq --disable-pip-version-check --group dist
+	@rm -rf dist/python
+	@$(BIN)/python -m build --no-isolation --outdir dist/python >/tmp/overcommit-dist.$$$$ 2>&1 || { cat /tmp/overcommit-dist.$$$$; exit 1; }; rm -f /tmp/overcommit-dist.$$$$
+	@$(BIN)/twine check --strict dist/python/*
 
 vagrant-box:  ## Make the Vagrant boxes (as root: for the user overcommit-vagrant) and add them
 	@vagrant/setup.sh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,18 +12,32 @@ from pathlib import Path
 import pytest
 import yaml
 
-from integration.lab import wheel
-
 CHECKOUT = Path(__file__).parent.parent
 
 
+def build(checkout: Path, kind: str, target: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(target)]
+    made = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    (built,) = target.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built
+
+
+def contents(wheel: Path) -> dict[str, int]:
+    """The files in it, without its version, and their checksums."""
+    with zipfile.ZipFile(wheel) as built:
+        return {
+            re.sub(r"^overcommit-[^/]+\.dist-info", "dist-info", each.filename): each.CRC
+            for each in built.infolist()
+        }
+
+
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    with zipfile.ZipFile(wheel.build(tmp_path_factory.mktemp("wheel"))) as built:
-        return {re.sub(r"^overcommit-[^/]+\.dist-info", "dist-info", name) for name in built.namelist()}
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    return contents(build(CHECKOUT, "wheel", tmp_path_factory.mktemp("wheel")))
 
 
-def test_the_wheel_has_what_users_of_the_package_need(shipped: set[str]) -> None:
+def test_the_wheel_has_what_users_of_the_package_need(shipped: dict[str, int]) -> None:
     assert {
         "overcommit/py.typed",
         "overcommit/policies/balanced.yaml",
@@ -30,7 +45,13 @@ def test_the_wheel_has_what_users_of_the_package_need(shipped: set[str]) -> None
         "overcommit/daemon/overcommitd.service",
         "overcommit/exporter/overcommit-exporter.service",
         "dist-info/licenses/LICENSE",
-    } <= shipped
+    } <= set(shipped)
+
+
+def test_the_source_distribution_makes_the_same_wheel(tmp_path: Path, shipped: dict[str, int]) -> None:
+    subprocess.run(["tar", "-xf", build(CHECKOUT, "sdist", tmp_path), "-C", tmp_path], check=True)
+    (unpacked,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert contents(build(unpacked, "wheel", tmp_path)) == shipped
 
 
 def test_the_licence_is_the_one_that_the_package_names() -> None:

@@ -135,9 +135,7 @@ def measure(host: Host, workload: str, seconds: float, source: str) -> Row:
         host.await_workload("truth", "touch")
         truth = Truth(host, "truth")
         lines: list[dict[str, Any]] = []
-        command = (
-            f"/opt/overcommit/bin/python /var/tmp/watcher.py truth {COLD_AFTER} {seconds} {EVERY} {source}"
-        )
+        command = f"python3 /var/tmp/watcher.py truth {COLD_AFTER} {seconds} {EVERY} {source}"
         began = time.monotonic()
         with subprocess.Popen(host.lab.vm.ssh.command(command), text=True, stdout=subprocess.PIPE) as watcher:
             assert watcher.stdout is not None

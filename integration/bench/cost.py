@@ -29,7 +29,7 @@ SECONDS = 20
 def measure(lab: Lab, sampling_ms: Sequence[int]) -> list[dict[str, Any]]:
     """The lines of `integration.bench.watching`, in the host VM."""
     lists = (",".join(map(str, numbers)) for numbers in (TARGETS, REGIONS, sampling_ms))
-    command = ["/opt/overcommit/bin/python", "/var/tmp/watching.py", str(SECONDS), *lists]
+    command = ["python3", "/var/tmp/watching.py", str(SECONDS), *lists]
     lines = []
     with subprocess.Popen(lab.vm.ssh.command(command), text=True, stdout=subprocess.PIPE) as inside:
         assert inside.stdout is not None

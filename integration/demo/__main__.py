@@ -109,7 +109,7 @@ def compare(before: dict[str, Sample], after: dict[str, Sample]) -> Sequence[str
 
 def demonstrate(lab: Lab) -> None:
     """The main job from end to end."""
-    lab.push()
+    lab.push(lambda sentence: click.echo(f"  {sentence}", err=True))
     lab.put(POLICY, "/var/tmp/policy.yaml")
     say("four guests, one after another")
     for spec, phase, what in GUESTS:

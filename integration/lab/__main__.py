@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import click
 
-from integration.lab import accel, box, deb, state, wheel
+from integration.lab import accel, box, deb, rpm, state
 from integration.lab import soak as soak_run
 from integration.lab.errors import HostVmDiedError, LabError
 from integration.lab.guests import Backing, Balloon, GuestSpec
@@ -38,25 +38,30 @@ def main() -> None:
 @main.command()
 @click.option("--rebuild", is_flag=True, help="Build the host root anew, with today's packages.")
 def build(rebuild: bool) -> None:
-    """Build the images that are missing."""
+    """Build the images that are missing, and the checkout's package."""
     image = image_build.build(say, rebuild=rebuild)
+    deb.prepare(say)
     say(f"kernels: {', '.join(image.releases)}")
-
-
-@main.command("wheel")
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-def build_wheel(directory: Path) -> None:
-    """Build the checkout's wheel into DIRECTORY and print its path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    click.echo(wheel.build(directory))
 
 
 @main.command("deb")
 @click.option("--version", help="In place of the one that debian/changelog says.")
+@click.option("--by-contents", is_flag=True, help="Have the version name the contents, as the lab does.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default="dist")
-def build_deb(directory: Path, version: str | None) -> None:
+def build_deb(directory: Path, version: str | None, by_contents: bool) -> None:
     """Build the checkout's Debian package into DIRECTORY (dist), check it, and print its path."""
-    click.echo(deb.build(directory, say, version=version))
+    click.echo(deb.build(directory, say, version=version, by_contents=by_contents))
+
+
+@main.command("rpm")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default="dist")
+def build_rpm(directory: Path) -> None:
+    """Build the RPM package into DIRECTORY (dist) as far as Debian can, and print its path.
+
+    rpmlint must have no complaint, it must have what the Debian package has, and leave nothing when it is
+    erased.
+    """
+    click.echo(rpm.build(directory, say))
 
 
 @main.command("accel")
@@ -107,9 +112,9 @@ def up(
 @main.command()
 @name_option
 def push(name: str) -> None:
-    """Install the checkout in the host VM."""
+    """Build the checkout's Debian package, and install it in the host VM."""
     begin = time.monotonic()
-    changed = Lab.find(name).push()
+    changed = Lab.find(name).push(say)
     say(f"{'installed' if changed else 'up to date'} after {time.monotonic() - begin:.1f} s")
 
 

@@ -1,121 +1,115 @@
-"""The Debian package, built and checked in a root of the suite that it is for.
-
-The machine that builds may be an older Debian, or lack the tools; nothing is installed on it.
-"""
+"""The Debian package: built once for its contents, and installed in a host VM as on an operator's host."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from integration.lab import apt_sources, paths
-from integration.lab.errors import LabError
+from integration.lab import package_root, paths
 from integration.lab.image import build as image
 from integration.lab.image import packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from integration.lab.machine import Machine
+
+#: What installs it, in the lab and under Vagrant.
+INSTALL = paths.CHECKOUT / "integration/lab/install.sh"
 #: What of the checkout the package is made of.
-_SOURCES = ("LICENSE", "README.md", "debian", "docs", "overcommit", "policies", "pyproject.toml")
-#: ``mmdebstrap`` runs this with the build root: ``SOURCES OUTPUT`` are directories of this machine.
-_BUILD = r"""
-set -eu
-root=$1
-mkdir "$root/build"
-cp -R --no-preserve=ownership "$SOURCES" "$root/build/overcommit"
-chroot "$root" sh -euc '
-  cd /build/overcommit
-  dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary
-  cd ..
-  lintian --allow-root --fail-on error,warning overcommit_*.changes
-'
-cp "$root"/build/*.deb "$OUTPUT/"
+_SOURCES = (
+    "LICENSE", "README.md", "contrib/grafana", "contrib/package", "contrib/prometheus", "debian", "docs/*.md",
+    "docs/runbooks", "overcommit", "policies", "pyproject.toml",
+)  # fmt: skip
+_BUILD = """\
+dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary
+cd ..
+lintian --allow-root --fail-on error,warning overcommit_*.changes
+cp *.deb output/
 """
 
 
-def build(target: Path, report: Callable[[str], None], *, version: str | None = None) -> Path:
+def build(
+    target: Path, report: Callable[[str], None], *, version: str | None = None, by_contents: bool = False
+) -> Path:
     """Build the package of the checkout, uncommitted changes included, and check it with lintian.
+
+    One that was built of the same files is taken from the cache.
 
     Args:
         target: the directory that gets it; packages that are there stay.
         report: told of each step.
         version: in place of what debian/changelog says, so that one can follow on another.
+        by_contents: give it a version that names its contents, so that each change is another version.
 
     Returns: the path of the package.
 
     Raises:
         LabError: it cannot be built, or lintian found an error or a warning.
     """
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="overcommit-deb-") as name:
-        scratch = Path(name)
-        scratch.chmod(0o755)
-        sources, output = scratch / "sources", scratch / "output"
-        _copy(sources, version)
-        output.mkdir(mode=0o777)
-        output.chmod(0o777)  # mmdebstrap may run as a user of its own
-        root = _build_root(report)
-        script = scratch / "build"
-        script.write_text(f"SOURCES={sources} OUTPUT={output}\n{_BUILD}")
-        with image.Steps(report).step("Debian package"):
-            _mmdebstrap(
-                [f'--setup-hook=tar -x -f {root} -C "$1"', f'--customize-hook=sh {script} "$1"'],
-                target=Path(os.devnull), form="null", variant="custom", log=scratch / "log",
-            )  # fmt: skip
+    contents = _digest()
+    version = version or _version() + (f"+lab.{contents[:8]}" if by_contents else "")
+    final = paths.cache() / f"deb-built-{image.digest(contents.encode(), version.encode())}"
+    steps = image.Steps(report)
+
+    def make(at: Path) -> None:
+        package_root.build_in(
+            packages.BUILD_PACKAGES, _SOURCES, _BUILD, at, steps=steps,
+            edit=lambda copy: _set_version(copy / "debian/changelog", version),
+        )  # fmt: skip
+
+    with image.exclusive(package_root.lock(), report):
+        image.layer(final, f"Debian package {version}", steps, make)
         target.mkdir(parents=True, exist_ok=True)
-        (built,) = output.glob("*.deb")
+        (built,) = final.glob("*.deb")
         return Path(shutil.copy(built, target))
 
 
-def _copy(target: Path, version: str | None) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *_SOURCES],
-        cwd=paths.CHECKOUT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    for name in filter(None, listed.split("\0")):
-        source, copy = paths.CHECKOUT / name, target / name
-        if source.exists():  # else it is removed, and that is not committed yet
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, copy)
-    changelog = target / "debian/changelog"
+def prepare(report: Callable[[str], None]) -> None:
+    """Build what `push` installs, so that nobody has to wait for it then."""
+    with tempfile.TemporaryDirectory() as scratch:
+        build(Path(scratch), report, by_contents=True)
+
+
+def push(vm: Machine, report: Callable[[str], None]) -> bool:
+    """Build and install; tell whether the host VM had another one, or none."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return install(vm, build(Path(scratch), report, by_contents=True))
+
+
+def install(vm: Machine, package: Path) -> bool:
+    """Install a package in the host VM; tell whether that was needed.
+
+    A host VM that has this version is asked only that: nothing is copied.
+    """
+    _, version, _ = package.name.split("_")
+    asked = vm.run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", "overcommit"], check=False)
+    if asked.stdout == f"installed {version}":
+        return False
+    remote = f"/tmp/{package.name}"
+    vm.copy(package, remote)
+    vm.run(["bash", "-s", "--", remote], stdin=INSTALL.read_text(), timeout=300)
+    return True
+
+
+def _version() -> str:
+    first, _ = (paths.CHECKOUT / "debian/changelog").read_text().split("\n", 1)
+    return first.split("(", 1)[1].split(")", 1)[0]
+
+
+def _set_version(changelog: Path, version: str) -> None:
     first, rest = changelog.read_text().split("\n", 1)
-    if version is not None:
-        before, after = first.split("(", 1)
-        changelog.write_text(f"{before}({version}){after.split(')', 1)[1]}\n{rest}")
+    before, after = first.split("(", 1)
+    changelog.write_text(f"{before}({version}){after.split(')', 1)[1]}\n{rest}")
 
 
-def _build_root(report: Callable[[str], None]) -> Path:
-    """The root that packages are built in, made once for its list of packages: two minutes."""
-    cache = paths.cache()
-    cache.mkdir(parents=True, exist_ok=True)
-    digest = image.digest(packages.SUITE.encode(), " ".join(packages.BUILD_PACKAGES).encode())
-    final = cache / f"deb-{digest}"
-
-    def make(at: Path) -> None:
-        _mmdebstrap(
-            ['--aptopt=APT::Install-Recommends "0"', '--aptopt=APT::Sandbox::User "root"',
-             f"--include={','.join(packages.BUILD_PACKAGES)}"],
-            target=at / "root.tar", form="tar", variant="buildd", log=at / "log",
-        )  # fmt: skip
-
-    with image.exclusive(cache / "deb.lock", report):
-        image.layer(final, "root to build packages in", image.Steps(report), make)
-    return final / "root.tar"
-
-
-def _mmdebstrap(options: list[str], *, target: Path, form: str, variant: str, log: Path) -> None:
-    if not shutil.which("mmdebstrap"):
-        raise LabError("missing: mmdebstrap", "run integration/lab/setup.sh")
-    command = ["mmdebstrap", "--quiet", f"--variant={variant}", f"--format={form}", *options, packages.SUITE,
-               str(target), *apt_sources.discover().source_lines(packages.SUITE)]  # fmt: skip
-    with log.open("wb") as output:
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
-    if done.returncode:
-        lines = log.read_text(errors="replace").splitlines()
-        signs = ("E: overcommit", "W: overcommit", "dpkg-buildpackage: error", "E:")
-        telling = [line for sign in signs for line in lines if line.startswith(sign)] or lines[-3:]
-        raise LabError(f"cannot build the package: {' / '.join(telling[:3])}", "debian/rules has the steps")
+def _digest() -> str:
+    """Names what the package is made of, and how."""
+    how = f"{package_root.digest(packages.BUILD_PACKAGES)}\n{_BUILD}"
+    parts = [how.encode()]
+    for path in package_root.files(_SOURCES):
+        mode = "x" if path.stat().st_mode & 0o100 else "-"
+        parts += [f"{mode} {path.relative_to(paths.CHECKOUT)}".encode(), path.read_bytes()]
+    return image.digest(*parts)

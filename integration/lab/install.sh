@@ -1,16 +1,11 @@
 #!/bin/bash
-# Install the product's wheel on a host, as a user does on Debian: a venv in which Debian's own packages are in
-# sight, and the commands on root's path.  Says nothing, and does nothing when this very wheel is installed.
-#   install.sh WHEEL
-# Making the venv takes an emulated processor half a minute and is the same each time, so the lab's image has
-# one.
+# Install the product's Debian package on a host, as an operator does.
+#   install.sh PACKAGE
+# Any version takes the place of any other, and settings that were changed stay. Says nothing where that is
+# the version that is installed already.
 set -euo pipefail
-wheel=$1 venv=/opt/overcommit
-[ -x "$venv/bin/python" ] || python3 -m venv --system-site-packages "$venv"
-mark=$venv/installed-$(sha256sum "$wheel" | cut -c1-16)
-[ ! -e "$mark" ] || exit 0
-"$venv/bin/python" -m pip install -q --no-deps --no-index --force-reinstall --no-compile \
-  --no-cache-dir --disable-pip-version-check --no-input --root-user-action=ignore "$wheel"
-ln -sf "$venv/bin/overcommitctl" "$venv/bin/overcommitd" /usr/local/bin/
-rm -f "$venv"/installed-*
-touch "$mark"
+package=$1
+installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' overcommit 2>/dev/null || true)
+[ "$installed" != "installed $(dpkg-deb -f "$package" Version)" ] || exit 0
+DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold \
+  --no-install-recommends --allow-downgrades install "$package"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from integration.lab import paths, state, wheel
+from integration.lab import deb, paths, state
 from integration.lab.errors import LabError
 from integration.lab.guests import Guests, GuestSpec
 from integration.lab.hostvm import HostSpec, HostVm, check_name, mebibytes
@@ -103,9 +103,9 @@ class Lab:
         """Run a command in the host VM; a string is a shell line."""
         return self.vm.run(command, check=check, timeout=timeout, stdin=stdin)
 
-    def push(self) -> bool:
-        """Install the checkout in the host VM; tell whether that was needed."""
-        return wheel.push(self.vm)
+    def push(self, say: Callable[[str], None] = _silent) -> bool:
+        """Install the checkout's Debian package in the host VM; tell whether that was needed."""
+        return deb.push(self.vm, say)
 
     def put(self, local: Path, remote: str, timeout: float = 300) -> None:
         """Copy a file or directory into the host VM."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 POLICY_FILE = "/etc/overcommit/suite.yaml"
 """Where the unit sees it: it has a /var/tmp of its own."""
+SETTINGS = "/etc/default/overcommitd"
+"""Where the package's unit has the options."""
 LOG = "/var/tmp/overcommitd.log"
 SOCKET = "/run/overcommit/control.sock"
 ASK = """\
@@ -27,6 +30,14 @@ print(daemon.makefile().readline())
 START_SECONDS = 120
 """Until it serves its socket: Python alone takes an emulated host some seconds."""
 ENDED_SECONDS = 90
+
+
+def exposure(host: Host, unit: str) -> float:
+    """How much a unit may do, from 0 to 10, as systemd judges it."""
+    said = host.shell(f"systemd-analyze security --no-pager {unit}")
+    found = re.search(r"exposure level for .*: ([0-9.]+)", said)
+    assert found, said
+    return float(found[1])
 
 
 class Kdamond(NamedTuple):

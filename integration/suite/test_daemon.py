@@ -9,7 +9,7 @@ import pytest
 
 from integration.lab.guests import GuestSpec
 from integration.suite.host import MIB, Host
-from integration.suite.service import POLICY_FILE, START_SECONDS, Overcommitd, await_true
+from integration.suite.service import POLICY_FILE, SETTINGS, START_SECONDS, Overcommitd, await_true, exposure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,14 +178,14 @@ def test_it_ends_when_told_and_restore_brings_the_balloon_back(
 def test_systemd_runs_it_and_puts_everything_back(host: Host, hog: str) -> None:
     """With little in its hands, and with restore after it whichever way it ends."""
     found = Overcommitd(host, POLICY).found  # whatever policy was there before
-    host.shell(f"overcommitctl service --install -- --take-over --policy {POLICY_FILE}")
+    shipped = host.shell(f"cat {SETTINGS}") + "\n"
+    options = f"OVERCOMMITD_OPTIONS=--take-over --policy {POLICY_FILE}\n"
+    host.lab.run(f"cat > {SETTINGS}", stdin=options)
     try:
-        host.lab.run("systemctl daemon-reload && systemctl start overcommitd", timeout=300)
-        exposure = host.shell(
-            "systemd-analyze security overcommitd | sed -n 's/.*exposure level for .*: \\([0-9.]*\\).*/\\1/p'"
-        )
-        print(f"\nsystemd-analyze security: {exposure}")
-        assert float(exposure) <= 2.0
+        host.lab.run("systemctl start overcommitd", timeout=300)
+        exposed = exposure(host, "overcommitd")
+        print(f"\nsystemd-analyze security: {exposed}")
+        assert exposed <= 2.0
         said = lambda: host.shell("journalctl -u overcommitd -n 50 --no-pager")  # noqa: E731
         await_true(host, lambda: host.balloon_bytes(hog) < MEMORY - 50 * MIB, "taking", 4 * MINUTES, said)
         of_it = host.shell(f"journalctl -u overcommitd OVERCOMMIT_DOMAIN={hog} -x --no-pager")
@@ -196,4 +196,4 @@ def test_systemd_runs_it_and_puts_everything_back(host: Host, hog: str) -> None:
         assert host.damon() == found
     finally:
         host.lab.run("systemctl stop overcommitd", check=False, timeout=300)
-        host.shell("overcommitctl service --remove && systemctl daemon-reload")
+        host.lab.run(f"cat > {SETTINGS}", stdin=shipped)

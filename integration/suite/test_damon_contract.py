@@ -22,7 +22,7 @@ def test_the_real_kernel_keeps_the_contract(host: Host) -> None:
     # The mark lets the tests take DAMON; no host keeps it that is not the lab's.
     result = host.lab.run(
         "cd /var/tmp/contract && [ -e /etc/overcommit-lab ] || trap 'rm -f /etc/overcommit-lab' EXIT; "
-        "touch /etc/overcommit-lab; /opt/overcommit/bin/python -m pytest -p no:cacheprovider "
+        "touch /etc/overcommit-lab; python3 -m pytest -p no:cacheprovider "
         "--import-mode=importlib --rootdir . -q --real-damon tests/contract",
         check=False,
         timeout=600,

@@ -34,7 +34,7 @@ def guests(host: Host) -> Iterator[tuple[str, str]]:
 def call(host: Host, *steps: str) -> list[dict[str, Any]]:
     """Take the steps over one connection in the host VM."""
     host.lab.put(Path(__file__).with_name("caller.py"), "/var/tmp/caller.py")
-    command = ["/opt/overcommit/bin/python", "/var/tmp/caller.py", *steps]
+    command = ["python3", "/var/tmp/caller.py", *steps]
     return json_lines(host.lab.run(command, timeout=300).stdout)
 
 

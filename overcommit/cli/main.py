@@ -30,6 +30,7 @@ from overcommit.cli.session import Interrupted
 from overcommit.cli.status import status
 from overcommit.cli.top import top
 from overcommit.cli.validate import validate
+from overcommit.cli.verb import examples
 from overcommit.commands import OVERCOMMITCTL
 from overcommit.control.naming import nearest
 from overcommit.display import plain
@@ -65,14 +66,22 @@ def overcommitctl() -> None:
     """
 
 
-@overcommitctl.command()
+@overcommitctl.command(
+    epilog=examples(
+        "overcommitctl completion bash > /etc/bash_completion.d/overcommitctl",
+        "overcommitctl completion fish > ~/.config/fish/completions/overcommitctl.fish",
+    )
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL; e.g. eval "$(overcommitctl completion bash)"."""
+    """Print the completion script for SHELL. Packages of distributions install it by themselves."""
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"no completion for {shell}")
-    click.echo(kind(overcommitctl, {}, OVERCOMMITCTL, _COMPLETE).source())
+    script = kind(overcommitctl, {}, OVERCOMMITCTL, _COMPLETE).source()
+    # zsh loads a file of completions when it is first needed, and calls it by its name from then on. Click's
+    # script knows the first call alone: the second one completed nothing.
+    click.echo(script.replace("$zsh_eval_context[-1] == loadautofunc", f"$funcstack[1] == _{OVERCOMMITCTL}"))
 
 
 for _verb in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from overcommit.errors import Conflict, OvercommitError, Refused, Unsupported, U
 
 DIRECTORY = Path("/etc/systemd/system")
 _NAME = "overcommitd.service"
+PACKAGED = Path("/usr/lib/systemd/system") / _NAME
+"""Where the package of a distribution has its unit, which says where its options are."""
 _TAKE_OVER = "--take-over"
 _OURS = "# Written by: overcommitctl service --install."
 """The first line of a unit that this verb wrote begins with this."""
@@ -45,6 +48,9 @@ def service(
 ) -> None:
     """Show, write or remove the systemd unit of overcommitd.
 
+    A package of a distribution has a unit of its own: there --install refuses, and names the file that has
+    the options.
+
     The unit limits what overcommitd may write to, protects it when the host is short of memory, and
     restarts it when it fails or hangs. Options of overcommitd follow after --.
 
@@ -61,6 +67,7 @@ def service(
         return
     in_the_way: tuple[Owner, ...] = ()
     if installing:
+        _require_no_package(options)
         in_the_way = _in_the_way(session, options)
         if _may_be_moved(in_the_way) and _wanted(in_the_way):
             options, in_the_way = (*options, _TAKE_OVER), ()
@@ -153,6 +160,18 @@ def _remove(path: Path) -> None:
         path.unlink()
     except OSError as error:
         raise Unsupported(f"cannot remove {path}: {error.strerror}", hint="run it with sudo") from error
+
+
+def _require_no_package(options: Sequence[str]) -> None:
+    """Raise `Conflict` where the unit of a package would be hidden."""
+    if not PACKAGED.exists():
+        return
+    hint = "systemctl enable --now overcommitd"
+    found = re.search(r"^EnvironmentFile=-?(\S+)$", PACKAGED.read_text(), re.MULTILINE)
+    if options and found:
+        setting = shlex.quote(f"OVERCOMMITD_OPTIONS={shlex.join(options)}")
+        hint = f"echo {setting} >{found[1]} && systemctl enable overcommitd && systemctl restart overcommitd"
+    raise Conflict(f"a package has installed {PACKAGED}: a second unit would hide it", hint=hint)
 
 
 def _require_ours(path: Path) -> None:

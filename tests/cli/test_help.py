@@ -13,7 +13,7 @@ from overcommit.cli import verb
 from overcommit.cli.main import overcommitctl
 from overcommit.errors import HostError
 
-VERBS = sorted(name for name in overcommitctl.commands if name != "completion")
+VERBS = sorted(overcommitctl.commands)
 SETTINGS = {"help_option_names": overcommitctl.context_settings["help_option_names"]}
 TAKE_A_DOMAIN = ("explain", "history", "prepare", "release", "status")
 

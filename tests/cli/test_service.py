@@ -18,6 +18,7 @@ from overcommit.damon.owners import ModuleOwner, Owner
 from overcommit.errors import Conflict, PolicyError, Refused, Unsupported, UsageError
 from tests.cli.conftest import Ended, Run
 
+WITH_OPTIONS = """echo 'OVERCOMMITD_OPTIONS=--policy '"'"'/etc/a b.yaml'"'"'' >/etc/sysconfig/overcommitd"""
 REFUSED, UNSUPPORTED, USAGE = 4, 5, 64
 
 
@@ -32,6 +33,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     link = tmp_path / "overcommitctl"
     link.symlink_to(directory / "overcommitctl")
     monkeypatch.setattr(service, "DIRECTORY", tmp_path / "etc" / "units")
+    monkeypatch.setattr(service, "PACKAGED", tmp_path / "lib" / "overcommitd.service")
     monkeypatch.setattr(service, "find_owners", lambda _kernel, _sysfs: ())
     # `run` names the program as a shell would find it; a script is told its whole path.
     monkeypatch.setattr("overcommit.cli.service.Path", lambda _argument: Path(link))
@@ -122,6 +124,32 @@ def test_a_unit_of_somebody_else_is_left_alone(run: Run, programs: Path, tmp_pat
     assert ended.status == REFUSED
     assert f"error: {written(tmp_path)} was not written by overcommitctl service" in ended.err
     assert written(tmp_path).read_text() == "[Unit]\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ((), "systemctl enable --now overcommitd"),
+        (
+            ("--", "--policy", "/etc/a b.yaml"),
+            f"{WITH_OPTIONS} && systemctl enable overcommitd && systemctl restart overcommitd",
+        ),
+    ],
+)
+def test_a_package_has_the_one_unit_that_there_is(
+    run: Run, programs: Path, tmp_path: Path, options: tuple[str, ...], hint: str
+) -> None:
+    assert programs.is_dir()
+    packaged = tmp_path / "lib" / "overcommitd.service"
+    packaged.parent.mkdir()
+    packaged.write_text("[Service]\nEnvironmentFile=-/etc/sysconfig/overcommitd\n")
+    ended = run("service", "--install", *options)
+    assert ended.status == REFUSED
+    assert (
+        ended.err
+        == f"error: a package has installed {packaged}: a second unit would hide it\nhint:  {hint}\n"
+    )
+    assert not written(tmp_path).exists()
 
 
 def test_where_the_daemon_is_not_installed(run: Run, programs: Path) -> None:

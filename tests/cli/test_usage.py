@@ -268,6 +268,13 @@ def complete(line: str) -> list[str]:
     return [offered.partition(",")[2] for offered in answer.stdout.splitlines()]
 
 
+def test_zsh_completes_each_time(run: Run) -> None:
+    """integration/suite/test_package.py has zsh do it."""
+    script = run("completion", "zsh").out
+    assert "if [[ $funcstack[1] == _overcommitctl ]]; then" in script
+    assert "loadautofunc" not in script.replace("# autoload", "")
+
+
 def test_completion_offers_verbs() -> None:
     assert complete("overcommitctl ") == VERBS
     assert complete("overcommitctl do") == ["doctor"]

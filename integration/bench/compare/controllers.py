@@ -104,7 +104,7 @@ def _apply_hint(run: Run) -> str:
 
 def _daemon(run: Run) -> str:
     options = f"--take-over --policy {REMOTE}/policy.yaml"
-    daemon = f"timeout --signal=TERM {run.seconds:.0f} /opt/overcommit/bin/overcommitd {options}"
+    daemon = f"timeout --signal=TERM {run.seconds:.0f} /usr/bin/overcommitd {options}"
     return f"{_policy(run)}exec {daemon}"
 
 

@@ -50,10 +50,8 @@ stdio_handler = "file"
 security_driver = "none"
 CONF
 
-# --- the place where the guests' parts and the product live
+# --- the place where the guests' parts live
 mkdir -p "$root/var/lib/lab" "$root/run"
-chroot "$root" python3 -m venv --system-site-packages /opt/overcommit
-ln -sf /opt/overcommit/bin/overcommitctl "$root/usr/local/bin/overcommitctl"
 
 mkdir -p "$root/etc/systemd/journald.conf.d" "$root/etc/systemd/system.conf.d"
 printf '[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n' >"$root/etc/systemd/journald.conf.d/lab.conf"

@@ -16,9 +16,12 @@ HOST_PACKAGES: Final = (
     "libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86",
     "qemu-utils", "swtpm", "swtpm-tools",
     # what the product needs at run time, and the tool its results are checked against
-    "python3", "python3-venv", "python3-pip", "python3-installer", "python3-libvirt",
-    "python3-yaml", "python3-pydantic", "python3-tenacity", "python3-click", "python3-rich",
-    "damo",
+    "python3", "python3-libvirt", "python3-yaml", "python3-pydantic", "python3-tenacity",
+    "python3-click", "python3-rich", "python3-prometheus-client", "damo",
+    # shells that the product completes words in
+    "bash-completion", "zsh", "fish",
+    # with which Ansible installs packages
+    "python3-apt",
     # the contract tests run on the host VM's own kernel
     "python3-pytest",
     # parts of the guests

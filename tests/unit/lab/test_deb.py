@@ -38,9 +38,9 @@ def test_the_versions_of_package_and_project_are_one() -> None:
 
 
 def test_the_unit_is_that_of_the_verb_with_every_place_filled() -> None:
-    """debian/rules edits these lines of it."""
+    """contrib/package/build.sh edits these lines of it."""
     unit = (CHECKOUT / "overcommit/daemon/overcommitd.service").read_text()
-    rules = (CHECKOUT / "debian/rules").read_text()
+    rules = (CHECKOUT / "contrib/package/build.sh").read_text()
     places = set(re.findall(r"@\w+@", unit))
     assert places
     assert all(f"s,{place}," in rules for place in places)
