@@ -13,7 +13,7 @@ from overcommit.errors import HostError
 from overcommit.model.log_event import Field, Priority
 from overcommit.model.outcome import Fault, Status
 from overcommit.model.wake import Wake, WakeKind
-from overcommit.records.ledger import Ledger
+from overcommit.records.database import Database
 from overcommit.testing import FakeGuest
 from overcommit.units import MIB
 from overcommit.wire.protocol import Verb
@@ -202,7 +202,7 @@ def test_a_history_that_cannot_be_written_is_said_again_when_that_comes_again(
 
     for _ in range(2):
         with monkeypatch.context() as broken:
-            broken.setattr(Ledger, "_change", refuse)
+            broken.setattr(Database, "change", refuse)
             for _ in range(3):
                 note(5)
         note(700)
@@ -211,7 +211,7 @@ def test_a_history_that_cannot_be_written_is_said_again_when_that_comes_again(
     daemon.stop()
 
 
-def refuse(_ledger: Ledger, _work: object) -> None:
+def refuse(_database: Database, _work: object) -> None:
     raise HostError("cannot keep the history: the disk is full")
 
 
