@@ -12,6 +12,7 @@ from overcommit.control.status import Mode
 from overcommit.errors import HostError
 from overcommit.model.history import CANCEL, RELEASE
 from overcommit.model.outcome import Fault, Status
+from overcommit.records.database import Database
 from overcommit.records.ledger import Ledger
 from overcommit.units import MIB
 from overcommit.wire.peers import Peer
@@ -139,7 +140,7 @@ def test_who_orders_a_pause_is_told_when_a_restart_will_not_know_of_it(
 ) -> None:
     daemon = world.daemon()
     daemon.run_for(10.0)
-    monkeypatch.setattr(Ledger, "_change", Mock(side_effect=HostError("the disk is full")))
+    monkeypatch.setattr(Database, "change", Mock(side_effect=HostError("the disk is full")))
     asked = [daemon.order(verb) for verb in (Verb.PAUSE, Verb.RESUME)]
     daemon.run_for(10.0)
     assert [each.answer and each.answer["sentence"] for each in asked] == [
