@@ -88,18 +88,15 @@ def read_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | None:
         OSError: the cgroup vanished.
         Unreadable: one of its files is malformed.
     """
-    lowest = _lowest(kernel, path, ("memory.max", "memory.high"))
-    if lowest is None:
+    limit = _lowest(kernel, path, ("memory.max", "memory.high"), own=own)
+    if limit is None:
         return None
     statistics = _statistics(kernel, ROOT + path)
-    return CgroupLimit(
-        path=path,
-        file=lowest[1],
-        limit_bytes=lowest[0],
+    return dataclasses.replace(
+        limit,
         current_bytes=read_number(kernel, f"{ROOT}{path}/memory.current"),
         # Shared memory, which is no cache to drop, lies on the anonymous lists.
         cache_bytes=row(statistics, "active_file", _STAT) + row(statistics, "inactive_file", _STAT),
-        own=own,
     )
 
 
@@ -113,17 +110,10 @@ def read_swap_limit(kernel: Kernel, path: str, *, own: bool) -> CgroupLimit | No
         OSError: the cgroup vanished.
         Unreadable: one of its files is malformed.
     """
-    lowest = _lowest(kernel, path, ("memory.swap.max", "memory.swap.high"))
-    if lowest is None:
+    limit = _lowest(kernel, path, ("memory.swap.max", "memory.swap.high"), own=own)
+    if limit is None:
         return None
-    return CgroupLimit(
-        path=path,
-        file=lowest[1],
-        limit_bytes=lowest[0],
-        current_bytes=read_number(kernel, f"{ROOT}{path}/memory.swap.current"),
-        cache_bytes=0,
-        own=own,
-    )
+    return dataclasses.replace(limit, current_bytes=read_number(kernel, f"{ROOT}{path}/memory.swap.current"))
 
 
 def read_zswap_limit(kernel: Kernel, path: str, pool: Compressed, *, own: bool) -> CgroupLimit | None:
@@ -136,20 +126,14 @@ def read_zswap_limit(kernel: Kernel, path: str, pool: Compressed, *, own: bool) 
         OSError: the cgroup vanished.
         Unreadable: one of its files is malformed.
     """
-    lowest = _lowest(kernel, path, ("memory.zswap.max",))
-    if lowest is None:
+    limit = _lowest(kernel, path, ("memory.zswap.max",), own=own)
+    if limit is None:
         return None
     statistics = rows(kernel.read(f"{ROOT}{path}/{_STAT}"))
     used = row(statistics, "zswap", _STAT)
     of_group = Compressed(stored_bytes=row(statistics, "zswapped", _STAT), used_bytes=used)
-    return CgroupLimit(
-        path=path,
-        file=lowest[1],
-        limit_bytes=lowest[0],
-        current_bytes=used,
-        cache_bytes=0,
-        own=own,
-        share=kept_share(of_group if of_group.tells else pool),
+    return dataclasses.replace(
+        limit, current_bytes=used, share=kept_share(of_group if of_group.tells else pool)
     )
 
 
@@ -243,8 +227,11 @@ def _tighter(one: CgroupLimit | None, other: CgroupLimit | None) -> CgroupLimit 
     )
 
 
-def _lowest(kernel: Kernel, path: str, names: Iterable[str]) -> tuple[int, str] | None:
-    """The lowest number that one of the files has. A missing file belongs to a level without accounting."""
+def _lowest(kernel: Kernel, path: str, names: Iterable[str], *, own: bool) -> CgroupLimit | None:
+    """The lowest limit that one of the files sets, with nothing charged yet; None: no limit.
+
+    A missing file belongs to a level without accounting.
+    """
     limits = []
     for name in names:
         try:
@@ -252,7 +239,10 @@ def _lowest(kernel: Kernel, path: str, names: Iterable[str]) -> tuple[int, str] 
         except FileNotFoundError:
             continue
     figures = [(number(limit, f"{ROOT}{path}/{name}"), name) for limit, name in limits if limit != "max"]
-    return min(figures, default=None)
+    if not figures:
+        return None
+    size, file = min(figures)
+    return CgroupLimit(path=path, file=file, limit_bytes=size, current_bytes=0, cache_bytes=0, own=own)
 
 
 def groups_above(path: str, *, common: bool = False) -> tuple[tuple[str, bool], ...]:
