@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from overcommit.errors import Unreadable
 from overcommit.host.figures import number, numbers, read_number, row, rows, rows_named
 from overcommit.host.kernel import Kernel
 from overcommit.host.memory import read_pressure, read_total
@@ -40,7 +41,7 @@ def read_cgroup(kernel: Kernel, pid: int) -> CgroupMemory | None:
 
     Raises:
         OSError: the process or the cgroup vanished meanwhile.
-        Unreadable: one of the cgroup's files is malformed.
+        Unreadable: one of the cgroup's files is malformed, or it is outside of our cgroup namespace.
     """
     path = _charged_group(kernel, kernel.read(f"/proc/{pid}/cgroup"))
     if path is None:
@@ -326,6 +327,8 @@ def _charge(statistics: Mapping[str, str]) -> Charge | None:
 def _charged_group(kernel: Kernel, membership: str) -> str | None:
     match = re.search(r"^0::(/.*)$", membership, re.MULTILINE)
     path = match[1] if match else ""
+    if ".." in path.split("/"):  # cgroup_namespaces(7)
+        raise Unreadable("its cgroup is outside of this program's cgroup namespace")
     while path and path != "/":
         if kernel.exists(f"{ROOT}{path}/memory.current"):
             return path
