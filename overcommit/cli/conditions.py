@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from overcommit.cli.accounts import Finding
 from overcommit.damon.faults import known_faults
 from overcommit.display import command
+from overcommit.errors import in_a_line
+from overcommit.host.kernel import Kernel
+from overcommit.host.lru_gen import read_generations
 from overcommit.model.facts import HostFacts
 from overcommit.model.settings import Hierarchy, HostSettings
 from overcommit.units import KIB, format_ratio, format_size
@@ -44,6 +47,22 @@ def fault_findings(release: str) -> Iterator[Finding]:
             f"{fault.workaround}",
             fix=fault.hint,
         )
+
+
+def page_ages_finding(kernel: Kernel) -> Finding:
+    """Whether the kernel's generations of pages can be read (docs/adr/0027). For root only."""
+    about = "page ages"
+    try:
+        read_generations(kernel, ())
+    except (OSError, ValueError) as error:
+        return Finding(
+            level="warn",
+            about=about,
+            text=f"the kernel does not tell how long ago pages were used ({in_a_line(error)}). Page-out "
+            "chooses by DAMON's regions alone",
+            fix="mount -t debugfs debugfs /sys/kernel/debug  # not possible in kernel lockdown",
+        )
+    return Finding(level="ok", about=about, text="the kernel tells how long ago pages were used")
 
 
 def boot_command(settings: HostSettings, parameter: str) -> str:

@@ -24,7 +24,7 @@ from overcommit.cli.accounts import (
     zram_command,
 )
 from overcommit.cli.beside_daemon import refuse_beside_daemon
-from overcommit.cli.conditions import boot_command, condition_findings, fault_findings
+from overcommit.cli.conditions import boot_command, condition_findings, fault_findings, page_ages_finding
 from overcommit.cli.console import tell
 from overcommit.cli.invoked import completed
 from overcommit.cli.plan import take_over_option
@@ -130,6 +130,8 @@ def _examine(session: Session, offered: Capabilities | None) -> Iterator[Finding
     else:
         yield from _damon(session) if seen is None else _daemon(seen)
         yield from _in_force(session, seen)
+    if os.geteuid() == 0:
+        yield page_ages_finding(session.kernel)
     host, unreadable = observe_host(session.kernel)
     settings, unread = read_settings(session.kernel)
     yield from fault_findings(host.kernel)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from overcommit.apply.execute import MOST_AT_ONCE
 from overcommit.classify.idle import classify, judge_host
+from overcommit.classify.page_ages import with_page_ages
 from overcommit.control.naming import names_of
 from overcommit.control.operation import Listener, Operation
 from overcommit.damon.pool import DamonPool
@@ -222,7 +223,7 @@ def _heats(
             raise
         except Exception as error:  # noqa: BLE001 - a boundary: whatever it is, it is this domain's
             gaps.append(Gap(what=f"accesses of domain {domain.name}", why=in_a_line(error)))
-    return heats, tuple(gaps)
+    return with_page_ages(heats, watched.ages), tuple(gaps)
 
 
 def _lost(first: Snapshot, now: Snapshot, watched: Watched) -> tuple[Gap, ...]:

@@ -17,7 +17,7 @@ from overcommit.daemon.acting import Acting, domain_of
 from overcommit.daemon.collecting import collect_for
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.jobs import Ended
-from overcommit.daemon.judging import Terms, emergency_now, evidence_of, is_short, knows_cold_now
+from overcommit.daemon.judging import Terms, emergency_now, evidence_of, is_short, knows_cold_now, paged_out
 from overcommit.daemon.learning import Learning
 from overcommit.daemon.losses import Losses
 from overcommit.daemon.mode_state import Loss, ModeState
@@ -324,6 +324,7 @@ class Controller:
                     throttle = self._learning.throttle_of(incarnation, self._policy.class_of(domain))
                     self._tracked[incarnation] = TrackedDomain(domain=domain, throttle=throttle)
         try:
+            self._watching.age(paged_out(snapshot.domains, self._policy))
             self._watching.follow(snapshot.domains, busy=self._acting.in_slots)
         except JournalFailed as error:
             self._losses.lose(Loss.DISK, str(error))

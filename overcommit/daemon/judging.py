@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from overcommit.classify.page_ages import with_page_ages
 from overcommit.control.planning import Evidence
 from overcommit.daemon.faults import Boundary
 from overcommit.daemon.tracked_domain import TrackedDomain
@@ -13,8 +14,9 @@ from overcommit.daemon.watching import Watching
 from overcommit.model.facts import DomainFacts, HostFacts, Incarnation, Snapshot
 from overcommit.model.heat import Heat
 from overcommit.model.past import Past
-from overcommit.model.policy import Policy
+from overcommit.model.policy import Actuator, Policy
 from overcommit.model.restraint import Restraint
+from overcommit.observe.ageing import interval_for
 from overcommit.plan.budget import room_of
 from overcommit.plan.emergency import is_emergency
 from overcommit.plan.feedback import Feedback
@@ -60,10 +62,20 @@ def evidence_of(
         if why_not is not None:
             restraints[incarnation] = dataclasses.replace(each.throttle.restraint, why_not=why_not)
     return Evidence(
-        heats=heats,
+        heats=with_page_ages(heats, watching.ages),
         host_idle=watching.host,
         feedback=Feedback(restraints=restraints, pains=pains, swap=terms.swap, emergency=terms.emergency),
     )
+
+
+def paged_out(domains: Sequence[DomainFacts], policy: Policy) -> list[tuple[DomainFacts, float]]:
+    """Those whose class allows page-out, each with the seconds between two walks of its page tables."""
+    found = []
+    for domain in domains:
+        of = policy.class_of(domain)
+        if Actuator.PAGEOUT in of.actuators:
+            found.append((domain, interval_for(of.cold_after_seconds)))
+    return found
 
 
 def knows_cold_now(tracked: Mapping[Incarnation, TrackedDomain], watching: Watching) -> bool:

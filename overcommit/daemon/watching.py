@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from overcommit.clock import Clock
 from overcommit.control.one_controller import Control
@@ -18,6 +18,8 @@ from overcommit.damon.schemes import monitor_limits
 from overcommit.errors import HostError, OvercommitError
 from overcommit.model.facts import DomainFacts, Incarnation
 from overcommit.model.heat import IdleMap
+from overcommit.model.page_ages import PageAges
+from overcommit.observe.ageing import Ageing
 from overcommit.observe.facts import watchable
 from overcommit.observe.watch import Lists, Watch
 from overcommit.records.journal import Generation
@@ -40,6 +42,8 @@ class Watching:
         self._slots: dict[Incarnation, int] = {}
         self._free: list[int] = []
         self._monitors = self._size = 0
+        self._ageing = Ageing(control.kernel, control.clock)
+        self._aged: tuple[tuple[DomainFacts, float], ...] = ()
         self._cramped = False
         self._actors: set[int] = set()
         self._unstopped: set[int] = set()
@@ -58,6 +62,15 @@ class Watching:
     def threads(self) -> tuple[int, ...]:
         """The thread ids of the monitors, as far as known."""
         return self._watch.threads if self._watch else ()
+
+    def age(self, domains: Sequence[tuple[DomainFacts, float]]) -> None:
+        """Keep the ages of these domains' pages, each with the seconds between two walks."""
+        self._aged = tuple(domains)
+
+    @property
+    def ages(self) -> Mapping[str, PageAges]:
+        """Of the pages of each domain, by UUID, as far as the kernel tells."""
+        return self._ageing.ages
 
     def follow(self, domains: Sequence[DomainFacts], busy: bool) -> None:
         """Monitor these domains, and no others.
@@ -101,6 +114,7 @@ class Watching:
         if self._watch is not None:
             self._pool.require(tuple(self._slots.values()))
             self._watch.poll()
+            self._ageing.poll(self._aged)
             for incarnation in [i for i in self._slots if i.uuid in self._watch.lost]:
                 self._leave(incarnation)
 

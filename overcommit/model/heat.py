@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from overcommit.model.moments import Monotonic
+from overcommit.model.page_ages import PageAges
 from overcommit.units import PAGE_SIZE
 
 SAMPLES = 20
@@ -88,7 +89,7 @@ class Heat:
     ``cold_bytes`` is None when the watch was shorter than ``cold_after_seconds``: unknown, not 0. ``samples``
     is how often each region was sampled in ``cold_after_seconds``. ``cooling_bytes`` have been idle for half
     of ``cold_after_seconds`` up to all of it. ``unused_bytes`` have been idle for at least
-    ``unused_after_seconds``; None when the watch was shorter.
+    ``unused_after_seconds``; None when the watch was shorter. ``ages`` are by page, where the kernel tells.
     """
 
     window_seconds: float
@@ -103,6 +104,7 @@ class Heat:
     histogram: tuple[IdleBucket, ...]
     unused_after_seconds: float = math.inf
     unused_bytes: int | None = None
+    ages: PageAges | None = None
 
     @property
     def confidence(self) -> str:
@@ -126,7 +128,10 @@ class Heat:
         a share f of the pages is accessed is hit by one of `SAMPLES` samples with a probability of about f
         times `SAMPLES`, and then counts as a whole. So a working set that moves as a whole brings back up to
         `SAMPLES` times as much. Memory that is no longer used at all brings back nothing.
+        Where ``ages`` tell how many pages become that idle, no such guess is made.
         """
+        if self.ages is not None:
+            return self.ages.cooling_bytes_per_second / PAGE_SIZE * 60
         return self.cooling_bytes / SAMPLES / PAGE_SIZE / (self.cold_after_seconds / 2) * 60
 
 

@@ -31,7 +31,9 @@ from overcommit.host.process import read_start_time
 from overcommit.hypervisor.port import ListedDomain
 from overcommit.model.facts import DomainFacts, RunState
 from overcommit.model.heat import SAMPLES, AccessRegion, IdleMap, Window
+from overcommit.model.page_ages import PageAges
 from overcommit.model.ranges import Range, intersect, total_size
+from overcommit.observe.ageing import Ageing
 from overcommit.observe.memory import locate_ram
 
 WINDOW_SECONDS = SAMPLES * LONGEST_SAMPLE_SECONDS
@@ -46,11 +48,13 @@ _GOAL = "contexts/0/monitoring_attrs/intervals/intervals_goal/access_bp"
 class Watched:
     """The result of a watch: idle maps by domain UUID, and why other domains have none.
 
-    ``host`` is over physical addresses; ``no_host`` says why there is none.
+    ``ages`` are those of pages, by UUID, where the kernel tells. ``host`` is over physical addresses;
+    ``no_host`` says why there is none.
     """
 
     idle: dict[str, IdleMap]
     lost: dict[str, str]
+    ages: dict[str, PageAges] = field(default_factory=dict)
     host: IdleMap | None = None
     no_host: str | None = None
 
@@ -214,13 +218,21 @@ class Watch:
             Conflict: somebody else took DAMON meanwhile.
             HostError: libvirt does not list its domains.
         """
+        ageing = Ageing(self._kernel, self._clock)
+        walked = [(monitor.domain, seconds / 2) for monitor in self._monitors() if monitor.domain is not None]
+        ageing.poll(walked, now=True)
+        halfway = False
         deadline = self._clock.monotonic() + _GRACE_SHARE * seconds
         while self.idle and (seen := self.seen_seconds) < seconds and self._clock.monotonic() < deadline:
             progress(seen / seconds)
             self._clock.wait(_LOOK_SECONDS)
             self.poll()
+            if not halfway and self.seen_seconds >= seconds / 2:
+                halfway = True
+                ageing.poll(walked, now=True)
+        ageing.poll(walked, now=True)
         self.close()
-        return Watched(idle=self.idle, lost=self.lost, host=self.host, no_host=self.no_host)
+        return Watched(idle=self.idle, lost=self.lost, ages=ageing.ages, host=self.host, no_host=self.no_host)
 
     def close(self) -> None:
         """Stop all monitors."""

@@ -31,10 +31,10 @@ from overcommit.model.past import NOTHING_PAST, Past
 from overcommit.model.policy import DomainClass, Policy, ReclaimMode
 from overcommit.model.ranges import Range, intersect, total_size
 from overcommit.plan.case import bounds_of, guest_bytes, used_bytes, worthwhile
-from overcommit.plan.eligibility import best_actor
 from overcommit.plan.emergency import emergency_policy
 from overcommit.plan.planner import account
 from overcommit.plan.rungs.ksm import foreign_settings, may_start
+from overcommit.plan.rungs.pageout import suitable_actors
 from overcommit.units import format_duration, format_ratio, format_size
 
 
@@ -189,9 +189,9 @@ def _of_pageout(
         yield "the sizes of its page-out do not add up"
     if action.before_bytes > ceiling or action.working_set_bytes > ceiling - action.expected_bytes:
         yield f"it has no more than {format_size(ceiling)}"
-    actor = policy.pageout_actor or best_actor(domain)
-    if action.actor is not actor:
-        yield f"it is paged out by {actor.value}, not by {action.actor.value}"
+    actors = (policy.pageout_actor,) if policy.pageout_actor else suitable_actors(domain)
+    if action.actor not in actors:
+        yield f"it is paged out by {actors[0].value}, not by {action.actor.value}"
     if action.promotions_limit > domain_class.objective.promotions_per_minute:
         allowed = format_ratio(domain_class.objective.promotions_per_minute)
         yield f"its class allows {allowed} read back per minute"

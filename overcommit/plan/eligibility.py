@@ -308,12 +308,6 @@ def _sharers(domain: DomainFacts) -> str:
     return ", ".join(map(str, domain.companions)) or "other processes"
 
 
-def best_actor(domain: DomainFacts) -> PageoutActor:
-    """The best page-out actor for this domain (docs/adr/0004)."""
-    can_reclaim = domain.cgroup is not None and domain.cgroup.reclaim and not domain.cgroup.shared
-    return PageoutActor.COLD_HINT_RECLAIM if can_reclaim else PageoutActor.DAMOS_FVADDR
-
-
 def _against_pageout(domain: DomainFacts, host: HostFacts, actor: PageoutActor | None) -> Iterator[Verdict]:
     yield from against_pinned(domain)
     if not domain.pageable:

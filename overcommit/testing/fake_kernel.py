@@ -14,6 +14,7 @@ from overcommit.host.block import DEVICES
 from overcommit.host.cgroup import ROOT as CGROUPS
 from overcommit.host.kernel import Advice
 from overcommit.host.ksm import DIRECTORY as KSM
+from overcommit.host.lru_gen import PATH as LRU_GEN
 from overcommit.host.nodes import DIRECTORY as NODES
 from overcommit.host.setaside import HUGE_PAGES
 from overcommit.model.facts import Residency
@@ -23,6 +24,7 @@ from overcommit.testing.fake_damon import FakeDamon
 from overcommit.testing.fake_host import FakeGuest, FakeHost
 from overcommit.testing.fake_kdamond import refusal
 from overcommit.testing.fake_ksm import FakeKsm
+from overcommit.testing.fake_lru_gen import FakeLruGen
 from overcommit.testing.fake_trace import FakeTrace
 from overcommit.units import KIB, MIB
 
@@ -44,6 +46,7 @@ class FakeKernel:
         self.damon = damon or FakeDamon(host)
         self.trace = FakeTrace(self.damon)
         self.ksm = FakeKsm(host, self.damon.version)
+        self.lru_gen = FakeLruGen(host)
         self.busy = 0
         self._there: tuple[object, ...] = ()
         self._files: dict[str, Callable[[], str]] = {}
@@ -54,6 +57,8 @@ class FakeKernel:
         if path.startswith((ROOT, "/sys/module/damon")):
             self._maybe_busy(path, _LOCKED_TO_READ)
             return self.damon.read(path)
+        if path == LRU_GEN:
+            return self.lru_gen.read()
         return self._content(path)()
 
     def read_all(self, directory: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -96,6 +101,8 @@ class FakeKernel:
             self.trace.write(path, value)
         elif path.startswith(KSM):
             self.ksm.write(path, value)
+        elif path == LRU_GEN:
+            self.lru_gen.write(value)
         elif path.endswith("/memory.reclaim"):
             self._reclaim(path, value)
         else:
@@ -118,6 +125,8 @@ class FakeKernel:
             return self.damon.exists(path)
         if path.startswith(TRACING):
             return self.trace.exists(path)
+        if path == LRU_GEN:
+            return self.lru_gen.sees_guests is not None
         try:
             self._content(path)
         except OSError:

@@ -118,8 +118,10 @@ def _set_module(kernel: Kernel, module: str, value: str) -> None:
 def _fake(version: tuple[int, int]) -> Rung:
     guest = FakeGuest(name="holder", uuid="u", pid=77, memory_bytes=MEMORY, resident=set(range(64)))
     host = FakeHost([guest])
+    kernel = FakeKernel(host, FakeDamon(host, version))
+    kernel.lru_gen.sees_guests = True
     return Rung(
-        FakeKernel(host, FakeDamon(host, version)),
+        kernel,
         FakeClock(host),
         Target.of(guest.pid, (guest.ram,)),
         guest.cgroup,

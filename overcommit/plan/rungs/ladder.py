@@ -24,7 +24,7 @@ from overcommit.plan.case import Case, cache_for, spare_bytes, worthwhile
 from overcommit.plan.cooldown import least_worth
 from overcommit.plan.rungs.balloon import inflate
 from overcommit.plan.rungs.demotion import demote, recall
-from overcommit.plan.rungs.pageout import coldest, page_out, pieces_in
+from overcommit.plan.rungs.pageout import accessed_within, coldest, page_out, pieces_in
 from overcommit.plan.rungs.reporting import compact, reclaim_inside
 from overcommit.plan.rungs.virtio_mem import unplug
 
@@ -63,6 +63,7 @@ def propose(case: Case, *, rooms: Mapping[int, int]) -> Iterator[DomainAction]:
         left = resident - reported - given
         # Shared memory stays in memory while others use it. Which pieces are shared is not known.
         cold -= (domain.merged_bytes or 0) + domain.residency.cached_bytes
+        cold -= accessed_within(heat)
         chosen = coldest(_told_from_cache(case, pieces), min(cold, left - bounds.floor_bytes))
         least = least_worth(case.cooldown, worthwhile(bounds.ceiling_bytes))
         if sum(piece.resident_bytes for piece in chosen) >= least:

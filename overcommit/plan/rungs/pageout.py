@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from overcommit.model.action import PageoutAction
+from overcommit.model.facts import DomainFacts
 from overcommit.model.heat import ColdPiece, Heat
+from overcommit.model.policy import PageoutActor
 from overcommit.model.ranges import Range
 from overcommit.plan.case import Case, worthwhile
-from overcommit.plan.eligibility import best_actor
 from overcommit.units import PAGE_SIZE, PIECE_ALIGNMENT, format_duration, format_ratio, format_size
 
 
@@ -16,7 +17,8 @@ def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...
     """The action for chosen pieces. ``resident`` is what cheaper mechanisms leave."""
     domain_class, amount = case.domain_class, sum(piece.resident_bytes for piece in pieces)
     working_set = heat.hot_bytes + heat.warm_bytes
-    actor = case.policy.pageout_actor or best_actor(case.domain)
+    suitable = suitable_actors(case.domain)
+    actor = case.policy.pageout_actor or suitable[-1 if heat.ages is not None else 0]
     return PageoutAction(
         id="",
         domain=case.domain.incarnation,
@@ -32,9 +34,36 @@ def page_out(case: Case, heat: Heat, resident: int, pieces: tuple[ColdPiece, ...
         expected_promotions_per_minute=round(heat.promotions_per_minute, 1),
         pieces=pieces,
         reason="idle_memory",
-        because=f"{idle_text(heat)}; floor {format_size(case.bounds.floor_bytes)}; by {actor.value}",
+        because=f"{idle_text(heat)}; {_ages_text(heat)}floor {format_size(case.bounds.floor_bytes)}; "
+        f"by {actor.value}",
         risk=_risk(heat, working_set, domain_class.objective.promotions_per_minute),
     )
+
+
+def suitable_actors(domain: DomainFacts) -> tuple[PageoutActor, ...]:
+    """Who may page this domain out, where the policy names nobody (docs/adr/0004 and 0027).
+
+    The second one where the ages of its pages are known: then the kernel's own order is the best.
+    """
+    can_reclaim = domain.cgroup is not None and domain.cgroup.reclaim and not domain.cgroup.shared
+    if not can_reclaim:
+        return (PageoutActor.DAMOS_FVADDR,)
+    return (PageoutActor.COLD_HINT_RECLAIM, PageoutActor.MEMCG_RECLAIM)
+
+
+def accessed_within(heat: Heat) -> int:
+    """Bytes that DAMON saw cold, and of which the ages of pages say that they are in use."""
+    if heat.ages is None:
+        return 0
+    return max(0, (heat.cold_bytes or 0) - heat.ages.idle_bytes(heat.cold_after_seconds))
+
+
+def _ages_text(heat: Heat) -> str:
+    if heat.ages is None:
+        return ""
+    idle = heat.ages.idle_bytes(heat.cold_after_seconds)
+    known = min(heat.cold_after_seconds, heat.ages.known_seconds)
+    return f"page by page {format_size(idle)} not accessed for {format_duration(known)}; "
 
 
 def _risk(heat: Heat, working_set: int, limit: float) -> str:
