@@ -9,6 +9,7 @@ from overcommit.errors import in_a_line
 from overcommit.host.kernel import Kernel
 from overcommit.host.lru_gen import read_generations, walk
 from overcommit.model.facts import DomainFacts
+from overcommit.model.moments import Monotonic
 from overcommit.model.page_ages import PageAges, page_ages
 
 SHORTEST_SECONDS = 5.0
@@ -30,7 +31,7 @@ class Ageing:
     def __init__(self, kernel: Kernel, clock: Clock) -> None:
         self._kernel = kernel
         self._clock = clock
-        self._walked_at: dict[str, float] = {}
+        self._walked_at: dict[str, Monotonic] = {}
         self.ages: dict[str, PageAges] = {}
         self.why_not: str | None = None
 
@@ -51,7 +52,7 @@ class Ageing:
         due = {
             path: uuid
             for path, uuid in paths.items()
-            if now or at - self._walked_at.get(uuid, -every[uuid]) >= every[uuid]
+            if now or uuid not in self._walked_at or at - self._walked_at[uuid] >= every[uuid]
         }
         if not due:
             return
