@@ -28,6 +28,7 @@ from overcommit.plan.eligibility import judge
 from overcommit.plan.feedback import Feedback
 from overcommit.plan.planner import make_plan
 from overcommit.plan.promises import aimed
+from overcommit.plan.read_back import held_for_reading_back
 from overcommit.plan.swap_watch import SwapWatch
 from overcommit.units import counted, format_duration
 
@@ -159,7 +160,10 @@ def plan_now(operation: Operation, scope: Scope, listener: Listener) -> Plan:
     evidence = Evidence(
         heats=heats,
         host_idle=watched.host,
-        feedback=Feedback(swap=swap.verdict(policy.swap, at_once=MOST_AT_ONCE)),
+        feedback=Feedback(
+            swap=swap.verdict(policy.swap, at_once=MOST_AT_ONCE),
+            restraints=held_for_reading_back(first, now, heats, policy),
+        ),
         only=meant if names is not None or scope.leave_out is not None else None,
     )
     past = control.past(now.taken_at)

@@ -119,7 +119,12 @@ def attempt(stage: Stage, task: Task) -> dict[str, Any]:
 
 
 def _renice(pid: int, nice: int) -> None:
-    """The host VM's processor before other work of this machine; where that is not allowed, like it."""
+    """The host VM's processor before other work of this machine; where that is not allowed, like it.
+
+    Among sessions the kernel goes by the nice value of each session's group (sched(7), autogroup).
+    """
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, int(thread.name), nice)
