@@ -1,6 +1,6 @@
 """Domains that read back from swap more than their class allows, by two snapshots. Pure.
 
-This is what a command knows of pain that an earlier one caused: a page taken wrongly comes back seconds after
+This is what a command knows of the effects of an earlier one: a page taken wrongly comes back seconds after
 the page-out has ended. The daemon measures it all the time (`overcommit.slo`).
 """
 
