@@ -22,13 +22,15 @@ from overcommit.control.reporting import Period, only, report_document
 from overcommit.display import command, plain
 from overcommit.errors import HostError, UsageError
 from overcommit.model.series import Span
-from overcommit.records.series import Series
+from overcommit.records.series import MINUTE, Series
 from overcommit.wire.client import find_daemon
 
 _DAYS = 30
 _NO_DAEMON = "sudo systemctl enable --now overcommitd"
 _PLACE = "name a file in a directory that you may write to, like report.html"
 _MOST_EVENTS = 20_000
+_DAY_SECONDS, _SPAN_SECONDS = 86400, 600
+"""Of more than two days no minute is looked at by itself: a host that lacks memory has none for them."""
 
 
 @click.command(
@@ -99,10 +101,11 @@ def _spans(session: Session, since: float, until: float) -> Sequence[Span]:
         HostError: nothing, or the disk refuses.
     """
     series = Series(session.journal.directory, warn=session.console.say)
-    kept = series.read(since=since, until=until)
+    least = _SPAN_SECONDS if until - since > 2 * _DAY_SECONDS else MINUTE
+    kept = series.read(since=since, until=until, least_seconds=least)
     if kept is not None and kept.spans:
         return kept.spans
-    earlier = series.read(since=until - _DAYS * 86400, until=until)
+    earlier = series.read(since=until - _DAYS * _DAY_SECONDS, until=until, least_seconds=3600)
     if earlier is not None and earlier.spans:
         last = max(span.at + span.seconds for span in earlier.spans)
         raise HostError(

@@ -155,23 +155,25 @@ class Series:
         """
         self._database.change(lambda connection: _add(connection, span, self._most_bytes))
 
-    def read(self, *, since: float, until: float) -> Kept | None:
+    def read(self, *, since: float, until: float, least_seconds: int = MINUTE) -> Kept | None:
         """What is kept of the time from ``since`` to ``until`` (seconds since the epoch); None: no file.
+
+        Spans shorter than ``least_seconds`` are merged, which takes less memory than to have all of them.
 
         Raises:
             HostError: the disk refuses.
         """
-        return self._database.read(lambda connection: _understood(connection, since, until))
+        return self._database.read(lambda connection: _understood(connection, since, until, least_seconds))
 
 
-def _understood(connection: sqlite3.Connection, since: float, until: float) -> Kept:
+def _understood(connection: sqlite3.Connection, since: float, until: float, least: int) -> Kept:
     """What is kept.
 
     Raises:
         ValueError: the tables do not fit together, or have values that this program never writes.
     """
     try:
-        return _read(connection, since, until)
+        return _read(connection, since, until, least)
     except (KeyError, TypeError) as error:
         message = f"a row of it is not as it was written: {error}"
         raise ValueError(message) from error
@@ -256,21 +258,24 @@ def _used_bytes(connection: sqlite3.Connection) -> int:
     return used
 
 
-def _read(connection: sqlite3.Connection, since: float, until: float) -> Kept:
+def _read(connection: sqlite3.Connection, since: float, until: float, least: int) -> Kept:
     connection.execute("BEGIN")  # all of it of one moment
     domains = {
         key: (uuid, name) for key, uuid, name in connection.execute("SELECT id, uuid, name FROM domains")
     }
     spans = []
     found = connection.execute(
-        f"SELECT id, at, seconds, {_columns(_HOST)} FROM spans "  # noqa: S608 - our own names
-        "WHERE at + seconds > ? AND at <= ? ORDER BY at, seconds",
-        (since, until),
+        "SELECT group_concat(id), max(seconds, :least) AS length, "  # noqa: S608 - our own names
+        f"at / max(seconds, :least) * max(seconds, :least) AS begin, {_grouped(_HOST, 'spans')} FROM spans "
+        "WHERE at + seconds > :since AND at <= :until GROUP BY length, begin ORDER BY begin, length",
+        {"least": least, "since": since, "until": until},
     ).fetchall()
-    for number, at, seconds, *host in found:
+    for numbers, seconds, at, *host in found:
+        spans_of_it = numbers.split(",")
         figures = connection.execute(
-            f"SELECT domain, {_columns(_DOMAIN)} FROM figures WHERE span = ?",  # noqa: S608 - our own names
-            (number,),
+            f"SELECT domain, {_grouped(_DOMAIN, 'figures')} FROM figures "  # noqa: S608 - our own names
+            f"WHERE span IN ({', '.join('?' for _ in spans_of_it)}) GROUP BY domain",
+            spans_of_it,
         )
         values = _figures(_HOST, host)
         spans.append(

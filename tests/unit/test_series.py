@@ -127,6 +127,20 @@ def test_a_minute_comes_back_as_it_was(installed: Installed) -> None:
     assert installed.said == []
 
 
+def test_minutes_are_merged_for_a_reader_who_wants_no_more(installed: Installed) -> None:
+    for number in range(12):
+        installed.series.add(minute(number, domain(resident_bytes=(number + 1) * GIB, promoted_pages=1)))
+    kept = installed.series.read(since=0.0, until=FOREVER, least_seconds=600)
+    assert kept is not None
+    assert [(span.at - START, span.seconds, span.minutes) for span in kept.spans] == [
+        (0, 600, 10),
+        (600, 600, 2),
+    ]
+    first = kept.spans[0].domains[0]
+    assert first == domain(minutes=10, resident_bytes=11 * GIB // 2, promoted_pages=10, judged_seconds=600)
+    assert len(installed.spans) == 12, "what is kept is as it was"
+
+
 def test_a_name_that_is_no_unicode_costs_no_minute(installed: Installed) -> None:
     installed.series.add(minute(0, domain("a\udcff", uuid="u")))
     assert installed.spans[0].domains[0].name == "a\\udcff"
@@ -309,7 +323,7 @@ def spoil(path: Path, statement: str) -> None:
         "DROP TABLE figures",
         "DELETE FROM domains",
         "UPDATE spans SET available = NULL",
-        "UPDATE figures SET minutes = 1, resident = 'x'",
+        "UPDATE spans SET total = 'x'",
     ],
 )
 def test_a_file_that_cannot_be_understood_is_set_aside(
