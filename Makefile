@@ -41,6 +41,7 @@ lab-7.3 lab-6.12: lab-%: setup
 	@$(BIN)/pytest integration/suite --kernel $* -v
 
 integration: setup  ## The whole integration suite on both kernels side by side: some two hours
+	@$(BIN)/pip install -qq --disable-pip-version-check --group ansible
 	@echo "== the whole integration suite on kernels 7.3 and 6.12, $(HOSTS) at a time"
 	@$(BIN)/python -m integration.lab build
 	@$(MAKE) --no-print-directory -j$(HOSTS) all-7.3 all-6.12

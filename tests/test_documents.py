@@ -22,7 +22,7 @@ DOCUMENTS = [
     *sorted((CHECKOUT / "docs").rglob("*.md")),
     *sorted(
         path
-        for folder in ("integration", "tests", "vagrant")
+        for folder in ("contrib", "integration", "tests", "vagrant")
         for path in (CHECKOUT / folder).rglob("README.md")
     ),
 ]

@@ -28,6 +28,7 @@ ORDER = (
     "test_daemon",
     "test_libvirt_reconnect",
     "test_package",
+    "test_ansible",
     "test_daemon_kills",
     "test_daemon_faults",
     "test_limits",
