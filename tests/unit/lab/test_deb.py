@@ -6,6 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+from pytest_mock import MockerFixture
+
+from integration.lab import deb, package_root, paths
 from integration.lab.image.packages import BUILD_PACKAGES
 
 CHECKOUT = Path(__file__).parents[3]
@@ -46,3 +50,70 @@ def test_the_unit_is_that_of_the_verb_with_every_place_filled() -> None:
     assert all(f"s,{place}," in rules for place in places)
     assert re.search(r"^Description=", unit, re.MULTILINE)
     assert re.search(r"^\[Service\]$", unit, re.MULTILINE)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture) -> Path:
+    """A checkout of a few files, from which nothing is built but a file with the version for its contents."""
+
+    def build(_needed: object, _sources: object, _script: str, target: Path, **_: object) -> None:
+        (target / "overcommit_1_all.deb").write_text("package")
+
+    copy = tmp_path / "checkout"
+    for name in ("debian/changelog", "overcommit/cli/main.py", "overcommit/__pycache__/x.pyc", "docs/a.md"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("overcommit (1.2) unstable\n")
+    monkeypatch.setattr(paths, "CHECKOUT", copy)
+    monkeypatch.setenv("OVERCOMMIT_LAB_CACHE", str(tmp_path / "cache"))
+    mocker.patch.object(package_root, "build_in", side_effect=build)
+    return copy
+
+
+def built(scratch: Path, *, by_contents: bool = False) -> list[str]:
+    """The steps that were reported."""
+    said: list[str] = []
+    deb.build(scratch, said.append, by_contents=by_contents)
+    return said
+
+
+def test_the_same_files_are_built_once(checkout: Path, tmp_path: Path) -> None:
+    assert "cached" not in " ".join(built(tmp_path / "a"))
+    assert built(tmp_path / "b") == ["Debian package 1.2: cached"]
+    (checkout / "overcommit/__pycache__/x.pyc").write_text("of no interest")
+    assert built(tmp_path / "b") == ["Debian package 1.2: cached"]
+    (checkout / "overcommit/cli/main.py").chmod(0o755)
+    assert built(tmp_path / "b")[0] == "Debian package 1.2 ..."
+
+
+def test_a_change_is_another_version_that_dpkg_takes(checkout: Path, tmp_path: Path) -> None:
+    before = built(tmp_path / "a", by_contents=True)[0].split()[2]
+    (checkout / "docs/a.md").write_text("changed")
+    after = built(tmp_path / "a", by_contents=True)[0].split()[2]
+    assert before != after
+    for version in (before, after):
+        assert re.fullmatch(r"1\.2\+lab\.[0-9a-f]{8}", version)
+
+
+def test_what_a_checkout_has_is_found_with_and_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vagrant's user works on a copy that has no .git."""
+    patterns = ("LICENSE", "debian/overcommit.*", "docs/*.md", "policies")
+    with_git = package_root.files(patterns)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != ".git" and exists(path))
+    assert package_root.files(patterns) == with_git
+    assert CHECKOUT / "docs/install.md" in with_git
+    assert not [path for path in with_git if path.is_relative_to(CHECKOUT / "docs/adr")]
+
+
+@pytest.mark.parametrize(
+    ("has", "installed"),
+    [("installed 1.2+lab.ab", False), ("installed 1.2", True), ("config-files 1.2+lab.ab", True), ("", True)],
+)
+def test_only_another_version_is_installed(
+    mocker: MockerFixture, tmp_path: Path, has: str, installed: bool
+) -> None:
+    vm = mocker.Mock()
+    vm.run.return_value.stdout = has
+    assert deb.install(vm, tmp_path / "overcommit_1.2+lab.ab_all.deb") is installed
+    assert vm.copy.called is installed
+    assert vm.run.call_count == 1 + installed
