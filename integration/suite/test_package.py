@@ -82,8 +82,8 @@ def metrics(host: Host) -> dict[str, float]:
 def test_a_shell_completes_verbs_and_options(host: Host, shell: str) -> None:
     """Typed at its prompt: half a verb, a tab, half an option, a tab; what becomes of it is run."""
     host.lab.put(Path(__file__).with_name("typist.py"), "/var/tmp/typist.py")
-    command = ["python3", "/var/tmp/typist.py", shell, "90", "overcommitctl comple --hel"]
-    shown = host.lab.run(command, timeout=180).stdout
+    command = ["python3", "/var/tmp/typist.py", shell, "400", "overcommitctl comple --hel"]
+    shown = host.lab.run(command, timeout=500).stdout
     assert "Usage: overcommitctl completion [OPTIONS]" in shown
     assert "-h, --help" in shown
 
