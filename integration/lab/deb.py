@@ -51,7 +51,7 @@ def build(
     """
     contents = _digest()
     version = version or _version() + (f"+lab.{contents[:8]}" if by_contents else "")
-    final = paths.cache() / f"deb-built-{image.digest(contents.encode(), version.encode())}"
+    name = f"deb-built-{image.digest(contents.encode(), version.encode())}"
     steps = image.Steps(report)
 
     def make(at: Path) -> None:
@@ -60,7 +60,8 @@ def build(
             edit=lambda copy: _set_version(copy / "debian/changelog", version),
         )  # fmt: skip
 
-    with image.exclusive(package_root.lock(), report):
+    with package_root.building(report) as directory:
+        final = directory / name
         image.layer(final, f"Debian package {version}", steps, make)
         target.mkdir(parents=True, exist_ok=True)
         (built,) = final.glob("*.deb")

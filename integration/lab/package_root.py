@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from integration.lab.image import build as image
 from integration.lab.image import packages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def digest(needed: Sequence[str]) -> str:
@@ -32,7 +33,7 @@ def build_in(
 ) -> None:  # fmt: skip
     """Copy files of the checkout, uncommitted changes included, into such a root, and run a script there.
 
-    The root is made once for its packages, in a minute; the caller holds `lock`.
+    The root is made once for its packages, in a minute; the caller is `building`.
 
     Args:
         needed: packages that the root has.
@@ -69,7 +70,7 @@ def build_in(
             target=Path(os.devnull), form="null", variant="custom", log=scratch / "log",
         )  # fmt: skip
         for built in output.iterdir():
-            shutil.copy(built, target)
+            shutil.copy(built, target / built.name)
 
 
 def files(patterns: Sequence[str]) -> list[Path]:
@@ -88,14 +89,21 @@ def files(patterns: Sequence[str]) -> list[Path]:
     return sorted(name for name in names if name.exists())
 
 
-def lock() -> Path:
-    """The file that is locked while roots and packages are built."""
-    paths.cache().mkdir(parents=True, exist_ok=True)
-    return paths.cache() / "deb.lock"
+@contextmanager
+def building(report: Callable[[str], None]) -> Iterator[Path]:
+    """The directory of roots and packages, for one process at a time.
+
+    It is not that of the images: who builds those removes what looks like leftovers there.
+    """
+    directory = paths.cache() / "packages"
+    directory.mkdir(parents=True, exist_ok=True)
+    with image.exclusive(directory / "lock", report):
+        image.remove_leftovers(directory)
+        yield directory
 
 
 def _root(needed: Sequence[str], steps: image.Steps) -> Path:
-    final = paths.cache() / f"deb-{digest(needed)}"
+    final = paths.cache() / "packages" / f"deb-{digest(needed)}"
 
     def make(at: Path) -> None:
         _mmdebstrap(

@@ -70,7 +70,7 @@ def build(target: Path, report: Callable[[str], None]) -> Path:
     steps = image.Steps(report)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        with image.exclusive(package_root.lock(), report), steps.step("RPM package"):
+        with package_root.building(report), steps.step("RPM package"):
             package_root.build_in(_PACKAGES, _SOURCES, _BUILD, scratch, steps=steps, edit=lambda _: None)
         (built,) = scratch.glob("*.rpm")
         _compare((scratch / "contents").read_text().splitlines(), deb.build(scratch, report))

@@ -147,7 +147,7 @@ def build(report: Callable[[str], None] = print, *, rebuild: bool = False) -> Im
     cache.mkdir(parents=True, exist_ok=True)
     steps = Steps(report)
     with exclusive(cache / "build.lock", report):
-        _remove_leftovers(cache)
+        remove_leftovers(cache)
         key = ssh_key()
         debian = cache / f"debian-{_debian_hash(key)}"
         if rebuild and debian.exists():
@@ -228,8 +228,8 @@ def layer(final: Path, what: str, steps: Steps, make: Callable[[Path], None]) ->
     os.utime(final)
 
 
-def _remove_leftovers(cache: Path) -> None:
-    """Remove what a killed build left; nobody else builds while the lock is held."""
+def remove_leftovers(cache: Path) -> None:
+    """Remove what a killed build left; nobody else builds in that directory while its lock is held."""
     for path in cache.glob("tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -239,7 +239,7 @@ def _remove_unused(cache: Path) -> None:
     labs = [known.image for known in map(LabState.load, state.names()) if known]
     oldest = time.time() - KEEP_DAYS * 86400
     for kind in ("debian", "root", "guest", "deb"):
-        for path in cache.glob(f"{kind}-*"):
+        for path in (*cache.glob(f"{kind}-*"), *cache.glob(f"packages/{kind}-*")):
             if path.stat().st_mtime < oldest and path.name not in labs:
                 shutil.rmtree(path, ignore_errors=True)
 

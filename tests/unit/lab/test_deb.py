@@ -10,6 +10,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from integration.lab import deb, package_root, paths
+from integration.lab.image.build import remove_leftovers
 from integration.lab.image.packages import BUILD_PACKAGES
 
 CHECKOUT = Path(__file__).parents[3]
@@ -57,6 +58,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixt
     """A checkout of a few files, from which nothing is built but a file with the version for its contents."""
 
     def build(_needed: object, _sources: object, _script: str, target: Path, **_: object) -> None:
+        remove_leftovers(paths.cache())  # as another process does that builds an image meanwhile
         (target / "overcommit_1_all.deb").write_text("package")
 
     copy = tmp_path / "checkout"
