@@ -70,9 +70,10 @@ def _with_row(known: Generations, line: str) -> Generations:
 def walk(kernel: Kernel, generations: Generations) -> None:
     """Have the kernel walk the page tables of a cgroup, and begin a generation.
 
+    Where another walk was faster, this one does nothing: its number is no longer that of the youngest.
+
     Raises:
-        OSError: it refuses: another walk was faster (EINVAL), the cgroup is gone, or the kernel is locked
-            down.
+        OSError: it refuses: the cgroup is gone, or the kernel is locked down.
     """
     cgroup, node, youngest = generations.cgroup_id, generations.node, generations.youngest
     kernel.write(PATH, f"+ {cgroup} {node} {youngest} {_SWAPPINESS} 1\n")

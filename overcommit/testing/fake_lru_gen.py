@@ -55,8 +55,10 @@ class FakeLruGen:
         what, cgroup, node, youngest, *_ = value.split()
         guest = self._host.guest(int(cgroup))
         ages = self._current(guest) if guest is not None else None
-        if what != "+" or node != "0" or guest is None or ages is None or int(youngest) != max(ages.born_at):
+        if what != "+" or node != "0" or guest is None or ages is None or int(youngest) > max(ages.born_at):
             raise refusal(errno.EINVAL, PATH)
+        if int(youngest) < max(ages.born_at):
+            return
         accessed = guest.in_use if self.sees_guests else set()
         for chunk in guest.resident if not ages.walked else guest.resident & accessed:
             ages.of[chunk] = int(youngest)
