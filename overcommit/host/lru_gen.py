@@ -70,7 +70,7 @@ def _with_row(known: Generations, line: str) -> Generations:
 def walk(kernel: Kernel, generations: Generations) -> None:
     """Have the kernel walk the page tables of a cgroup, and begin a generation.
 
-    Where another walk was faster, this one does nothing: its number is no longer that of the youngest.
+    Where another walk was faster, there may be one generation more: Linux 7.3 takes older numbers too.
 
     Raises:
         OSError: it refuses: the cgroup is gone, or the kernel is locked down.

@@ -57,13 +57,12 @@ class FakeLruGen:
         ages = self._current(guest) if guest is not None else None
         if what != "+" or node != "0" or guest is None or ages is None or int(youngest) > max(ages.born_at):
             raise refusal(errno.EINVAL, PATH)
-        if int(youngest) < max(ages.born_at):
-            return
+        now = max(ages.born_at)  # an older number walks all the same, as on Linux 7.3
         accessed = guest.in_use if self.sees_guests else set()
         for chunk in guest.resident if not ages.walked else guest.resident & accessed:
-            ages.of[chunk] = int(youngest)
+            ages.of[chunk] = now
         ages.walked = True
-        ages.born_at[int(youngest) + 1] = self._host.uptime
+        ages.born_at[now + 1] = self._host.uptime
         if len(ages.born_at) > _MOST_GENERATIONS:
             oldest = min(ages.born_at)
             del ages.born_at[oldest]
