@@ -57,7 +57,10 @@ class _Verbs(click.Group):
         raise UsageError(f"No such command {word!r}", hint=hint)
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+_HELP = ["-h", "--help"]
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": _HELP})
 @click.version_option(__version__, prog_name=OVERCOMMITCTL)
 def overcommitctl() -> None:
     """Take back guest memory that is not in use, verify what the host got, and undo all of it.
@@ -103,6 +106,9 @@ for _verb in (
     service,
 ):
     overcommitctl.add_command(_verb)
+for _verb in overcommitctl.commands.values():
+    # Click makes a command's help option once, for whoever asks first: a context of the program or another.
+    _verb.context_settings.setdefault("help_option_names", _HELP)
 
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -20,6 +20,7 @@ from overcommit.hypervisor.calls import Calls
 from overcommit.hypervisor.definitions import Wanted, definition_of, list_defined
 from overcommit.hypervisor.domain_xml import CLAIM_NAMESPACE, claim_element, resized_device
 from overcommit.hypervisor.events import Notify, subscribe
+from overcommit.hypervisor.libvirt_errors import translated
 from overcommit.hypervisor.port import DefinedDomain, ListedDomain, Surveyed
 from overcommit.model.facts import MIGRATION_AWAY, BalloonStats, RunState
 from overcommit.model.moments import Wall
@@ -376,7 +377,14 @@ class LibvirtClient:
         self, uuid: str, doing: str, call: Callable[[Any], _T], *, seconds: float | None = None
     ) -> _T:
         def on_domain() -> _T:
-            return call(self._connection.lookupByUUIDString(uuid))
+            domain = self._connection.lookupByUUIDString(uuid)
+            try:
+                return call(domain)
+            except self._libvirt.libvirtError as error:
+                # No code: the collector freed another handle meanwhile, and that resets the thread's error.
+                if error.get_error_code() is None and not domain.isActive():
+                    raise Gone(f"libvirt could not {doing} (domain {uuid}): it does not run") from error
+                raise
 
         return self._bounded(f"{doing} (domain {uuid})", on_domain, subject=uuid, seconds=seconds)
 
@@ -387,12 +395,4 @@ class LibvirtClient:
         try:
             return self._calls.bounded(subject, doing, call, seconds=patience)
         except self._libvirt.libvirtError as error:
-            raise self._translated(doing, error) from error
-
-    def _translated(self, doing: str, error: Any) -> HostError:
-        said = error.get_error_message() or ""
-        message = f"libvirt could not {doing}: {said}"
-        gone = (self._libvirt.VIR_ERR_NO_DOMAIN, self._libvirt.VIR_ERR_OPERATION_INVALID)
-        if error.get_error_code() in gone and "balloon" not in said and "agent" not in said:
-            return Gone(message)
-        return HostError(message)
+            raise translated(self._libvirt, doing, error) from error

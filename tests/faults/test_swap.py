@@ -12,10 +12,11 @@ from tests.faults.conftest import Installation
 
 
 def on_disk(installation: Installation, seconds_per_read: float) -> Plan:
-    """A plan after a watch in which 4 MiB of a guest's hot memory came back from a disk."""
+    """A plan after a watch in which 4 MiB of the other guest's hot memory came back from a disk."""
     host = installation.host
     host.swap_device, host.swap_encrypted, host.swap_seconds_per_read = "dm-0", True, seconds_per_read
-    host.page_out(host.guests[0], range(4), 4 * MIB)
+    host.guests[1].hot |= set(range(4))
+    host.page_out(host.guests[1], range(4), 4 * MIB)
     return installation.plan()
 
 

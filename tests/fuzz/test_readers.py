@@ -31,6 +31,7 @@ from overcommit.host import (
     holders,
     kernel,
     ksm,
+    lru_gen,
     memory,
     mounts,
     nodes,
@@ -94,6 +95,7 @@ TRACE = (
     "CPU:0 [LOST 3 EVENTS]\n"
 )
 FILES: dict[str, str] = {
+    lru_gen.PATH: f"memcg     7 {GROUP}\n node     0\n          4      47000      66365      14162 \n",
     **HOST,
     "/proc/meminfo": f"{HOST['/proc/meminfo']}Zswap: 1024 kB\nZswapped: 4096 kB\n",
     "/proc/swaps": SWAPS,
@@ -212,6 +214,7 @@ def rows_named(text: str) -> object:
 OfFiles = Callable[[FileKernel], object]
 OfText = Callable[[str], object]
 READERS: dict[Callable[..., object], OfFiles] = {
+    lru_gen.read_generations: lambda host: lru_gen.read_generations(host, {GROUP}),
     block.directory_of_mount: mounted,
     block.read_physical_devices: lambda host: block.read_physical_devices(host, f"{BLOCK}/dm-1"),
     block.read_device: lambda host: block.read_device(host, f"{BLOCK}/dm-1"),
@@ -285,6 +288,7 @@ NO_READERS = {
     "overcommit.host.cgroup": {"groups_above", "reclaim"},
     "overcommit.host.guest_ram": {"no_block_device"},
     "overcommit.host.ksm": {"write_setting"},
+    "overcommit.host.lru_gen": {"walk"},
     "overcommit.host.madvise": {"process_madvise"},
     "overcommit.host.residency": {"residency_of"},  # the page map, and what parse_smaps reads
     "overcommit.observe.facts": {"identify", "observe"},  # of libvirt too: below

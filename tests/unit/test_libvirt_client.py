@@ -270,6 +270,20 @@ def test_domain_that_shut_down_is_gone(client: LibvirtClient, uuid: str) -> None
         handle.create()
 
 
+@pytest.mark.parametrize(("active", "error"), [(True, HostError), (False, Gone)])
+def test_an_error_of_which_libvirt_forgot_the_code_is_told_by_the_domain(
+    client: LibvirtClient, mocker: MockerFixture, active: bool, error: type[HostError]
+) -> None:
+    """A handle that the collector frees in between resets the last error of the thread."""
+    refused = libvirt.libvirtError("virDomainSetMemoryFlags() failed")
+    assert refused.get_error_code() is None
+    handle = mocker.Mock(**{"setMemoryFlags.side_effect": refused, "isActive.return_value": active})
+    mocker.patch.object(client, "_connection").lookupByUUIDString.return_value = handle
+    with pytest.raises(HostError) as caught:
+        client.set_balloon(NOBODY, GIB)
+    assert type(caught.value) is error
+
+
 def test_refused_size_is_an_error_of_the_host(client: LibvirtClient, uuid: str) -> None:
     with pytest.raises(HostError, match="could not set its balloon") as caught:
         client.set_balloon(uuid, 16 * GIB)
