@@ -47,7 +47,7 @@ def test_takes_back_what_is_cold_and_puts_everything_back(host: Host) -> None:
     hot = domain_of(plan, "hot")
     assert HOT / 1.5 <= hot["hot_bytes"] <= HOT * 1.5
     assert hot["cold_bytes"] >= 0.8 * (TOTAL - HOT)
-    # A walk of the page tables sees what guests access on 7.3, on 6.12 it does not.
+    # By generations of pages where reclaim can be limited to anonymous memory (Linux 6.16).
     actor = "memcg-reclaim" if host.lab.vm.kernel.startswith("7.") else "cold-hint+reclaim"
     assert {(a["domain"]["name"], a["kind"], a.get("actor")) for a in plan["actions"]} == {
         ("freed", "balloon", None),

@@ -1,8 +1,8 @@
 """Whether the kernel's generations see what guests access, and what of them goes with what DAMON saw.
 
 A walk reads the page tables of QEMU. The accesses of a guest are in other tables, which KVM keeps. Kernels
-differ in whether a walk asks KVM for them (Linux 6.12 does not, 7.3 does). It is found out on the host at
-hand: what DAMON, which always asks KVM, sees in steady use must be among what a walk saw accessed.
+may differ in whether a walk asks KVM for them. It is found out on the host at hand: what DAMON, which always
+asks KVM, sees in steady use must be among what a walk saw accessed.
 """
 
 from __future__ import annotations

@@ -62,7 +62,11 @@ def page_ages_finding(kernel: Kernel) -> Finding:
             "chooses by DAMON's regions alone",
             fix="mount -t debugfs debugfs /sys/kernel/debug  # not possible in kernel lockdown",
         )
-    return Finding(level="ok", about=about, text="the kernel tells how long ago pages were used")
+    return Finding(
+        level="ok",
+        about=about,
+        text="the kernel tells how long ago pages were used; it counts from Linux 6.16 on",
+    )
 
 
 def boot_command(settings: HostSettings, parameter: str) -> str:

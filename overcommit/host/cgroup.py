@@ -282,6 +282,23 @@ def reclaim(kernel: Kernel, path: str, most_bytes: int) -> None:
         return
 
 
+def reclaims_anonymous_only(kernel: Kernel, path: str) -> bool:
+    """Whether a reclaim of this cgroup can be limited to anonymous memory: ``swappiness=max``, Linux 6.16.
+
+    It is asked to reclaim nothing.
+
+    Raises:
+        OSError: the cgroup vanished, or the kernel refused for another reason.
+    """
+    try:
+        kernel.write(f"{ROOT}{path}/memory.reclaim", f"0 swappiness={_SWAPPINESS[0]}")
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False
+        raise
+    return True
+
+
 def _signs(kernel: Kernel, directory: str, statistics: Mapping[str, str]) -> CgroupSigns:
     try:
         swap_bytes = read_number(kernel, f"{directory}/memory.swap.current")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from overcommit.clock import Clock
 from overcommit.errors import in_a_line
+from overcommit.host.cgroup import reclaims_anonymous_only
 from overcommit.host.kernel import Kernel
 from overcommit.host.lru_gen import read_generations, walk
 from overcommit.model.facts import DomainFacts
@@ -23,6 +24,9 @@ def interval_for(cold_after: float) -> float:
 
 class Ageing:
     """``ages`` are by UUID, as the latest walk of each domain left them; ``why_not`` says why there are none.
+
+    There are none where reclaim cannot be limited to anonymous memory. On Linux 6.12 page-out after walks was
+    five times worse than without (docs/adr/0027).
 
     Whoever else ages the same pages (reclaim does, when memory is short) makes intervals shorter, and no age
     wrong: each generation tells when it was born.
@@ -58,7 +62,11 @@ class Ageing:
             return
         self._walked_at |= dict.fromkeys(due.values(), at)
         try:
-            for nodes in read_generations(self._kernel, due).values():
+            before = read_generations(self._kernel, due)
+            if before and not reclaims_anonymous_only(self._kernel, next(iter(before))):
+                self.why_not = "reclaim cannot be limited to anonymous memory (Linux 6.16)"
+                return
+            for nodes in before.values():
                 for node in nodes:
                     walk(self._kernel, node)
             walked = read_generations(self._kernel, due)

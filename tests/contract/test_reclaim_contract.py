@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from overcommit.errors import Gone
-from overcommit.host.cgroup import ROOT, reclaim
+from overcommit.host.cgroup import ROOT, reclaim, reclaims_anonymous_only
 from overcommit.host.kernel import Advice
 from overcommit.host.process import read_start_time
 from overcommit.units import MIB
@@ -59,6 +59,11 @@ def test_advice_reaches_only_the_life_it_is_meant_for(rung: Rung) -> None:
     rung.end_process()
     with pytest.raises(Gone):
         rung.kernel.advise(rung.target.pid, start_time, rung.target.ranges, Advice.PAGEOUT)
+
+
+def test_to_ask_how_it_reclaims_takes_nothing(rung: Rung) -> None:
+    assert reclaims_anonymous_only(rung.kernel, rung.group) in {True, False}
+    assert resident(rung) == MEMORY
 
 
 def test_a_group_that_is_gone_is_enoent(rung: Rung) -> None:

@@ -285,7 +285,7 @@ PARSERS: dict[Callable[..., object], tuple[OfText, str]] = {
 }
 """Readers of a text, each with one."""
 NO_READERS = {
-    "overcommit.host.cgroup": {"groups_above", "reclaim"},
+    "overcommit.host.cgroup": {"groups_above", "reclaim", "reclaims_anonymous_only"},
     "overcommit.host.guest_ram": {"no_block_device"},
     "overcommit.host.ksm": {"write_setting"},
     "overcommit.host.lru_gen": {"walk"},

@@ -168,6 +168,15 @@ def test_it_walks_no_more_often_than_it_is_told_to(kernel: FakeKernel) -> None:
     assert writes.count(PATH) == 3 + 4
 
 
+def test_where_reclaim_takes_files_too_nothing_is_walked(kernel: FakeKernel) -> None:
+    kernel.damon.version = (6, 12)
+    writes: list[str] = []
+    kernel.host.on_write = lambda path, _value: writes.append(path)
+    ageing = _aged(kernel, 3)
+    assert (ageing.ages, PATH in writes) == ({}, False)
+    assert ageing.why_not == "reclaim cannot be limited to anonymous memory (Linux 6.16)"
+
+
 def test_a_kernel_without_generations_says_why_there_are_no_ages(kernel: FakeKernel) -> None:
     kernel.lru_gen.sees_guests = None
     ageing = _aged(kernel, 3)
@@ -216,7 +225,7 @@ def _ages(accessed: int, idle: int) -> PageAges:
     [
         ([(16, 16)], [True]),
         ([(16, 2)], [True]),  # DAMON counts regions, a walk pages
-        ([(16, 1)], [False]),  # Linux 6.12: a walk does not see what guests access
+        ([(16, 1)], [False]),  # a walk that does not see what guests access
         ([(16, 16), (0, 0)], [True, True]),  # one that rests is believed for the other's sake
         ([(16, 16), (16, 0)], [False, False]),
         ([(7, 7)], [False]),  # nobody says anything
