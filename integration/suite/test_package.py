@@ -152,7 +152,7 @@ def test_a_package_is_installed_upgraded_at_work_and_purged(host: Host, guest: s
     host.lab.run("apt-get -y -o Dpkg::Use-Pty=0 remove overcommit", timeout=600)
     assert host.balloon_bytes(guest) == pytest.approx(MEMORY, abs=2 * MIB)
     assert host.damon() == found
-    assert host.shell("pgrep -af 'overcommitd|overcommit-exporter' || true") == ""
+    assert host.shell("pgrep -af '[o]vercommitd|[o]vercommit-exporter' || true") == ""
     assert host.shell(f"cat {SETTINGS}") == settings
 
     host.shell(f"rm {POLICY_FILE}")  # the operator's own file: a purge keeps it
