@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-import tempfile
 from pathlib import Path
 
 import click
@@ -14,6 +12,7 @@ from overcommit import own_file
 from overcommit.cli import render
 from overcommit.cli.beside_daemon import own_watch, plan_of, refuse_options
 from overcommit.cli.console import tell
+from overcommit.cli.new_file import save
 from overcommit.cli.planning import observe_and_plan
 from overcommit.cli.session import Session, as_word, verbose_option, with_session
 from overcommit.cli.verb import examples
@@ -105,7 +104,7 @@ def plan(
         for block in render.plan_text(made, verbose=verbose):
             tell(block)
     if output is not None:
-        _save(output, document.dumps(made))
+        save(output, document.dumps(made), "the plan", hint=_PLACE)
         lifetime = format_duration(made.expires_at - made.created_at)
         session.console.say(f"Saved to {output}. It is valid for {lifetime}, or until the host changes.")
         if daemon is None:
@@ -159,37 +158,3 @@ def _warn_of_place(session: Session, file: Path) -> None:
         )
     except UsageError:
         return  # a pipe, or a device
-
-
-def _save(file: Path, text: str) -> None:
-    """Write the file so that only its owner may read and write it: it has addresses, and `apply` checks that.
-
-    So it is a new file, which no process has open. An existing pipe or device is written to.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    try:
-        if file.exists() and not file.is_file():
-            _write_into(file, text)
-            return
-        opened, new = tempfile.mkstemp(prefix=".overcommit-plan-", dir=file.parent)
-        try:
-            with os.fdopen(opened, "w", encoding="utf-8") as writing:
-                writing.write(text)
-            Path(new).replace(file)
-        except BaseException:
-            Path(new).unlink()
-            raise
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise UsageError(f"cannot save the plan to {file}: {why}", hint=_PLACE) from error
-
-
-def _write_into(file: Path, text: str) -> None:
-    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)  # so that protected_fifos counts
-    with os.fdopen(opened, "w", encoding="utf-8") as writing:
-        about = os.fstat(opened)
-        if stat.S_ISFIFO(about.st_mode) and about.st_uid not in own_file.callers():
-            raise PermissionError(errno.EPERM, f"it is a pipe of uid {about.st_uid}")
-        writing.write(text)

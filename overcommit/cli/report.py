@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import click
 
 from overcommit.cli.console import tell
 from overcommit.cli.moments import parse_moment
+from overcommit.cli.new_file import save
 from overcommit.cli.report_html import page
 from overcommit.cli.report_text import moment, report_text
 from overcommit.cli.session import Session, require_root, with_session
@@ -83,7 +83,7 @@ def report(session: Session, since: str, names: tuple[str, ...], file: Path | No
         Period(host=os.uname().nodename, since=float(begin), until=float(now)), spans, events
     )
     if file is not None:
-        _save(file, page(made))
+        save(file, page(made), "the report", hint=_PLACE)
         session.console.say(f"Saved to {plain(str(file))}")
     if session.json:
         click.echo(json.dumps(made, indent=1))
@@ -138,26 +138,3 @@ def _uuids(names: Sequence[str], spans: Sequence[Span]) -> set[str]:
             raise UsageError(f"no figures of a domain {word!r} are kept in that time", hint=hint)
         found |= meant
     return found
-
-
-def _save(file: Path, text: str) -> None:
-    """Write a new file in place of an old one, at once, so that no half of a page is ever seen.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    try:
-        if file.exists() and not file.is_file():  # a pipe or a device
-            file.write_text(text, encoding="utf-8")
-            return
-        opened, new = tempfile.mkstemp(prefix=".overcommit-report-", dir=file.parent)
-        try:
-            with os.fdopen(opened, "w", encoding="utf-8") as writing:
-                writing.write(text)
-            Path(new).replace(file)
-        except BaseException:
-            Path(new).unlink()
-            raise
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise UsageError(f"cannot save the report to {file}: {why}", hint=_PLACE) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import time
 from html.parser import HTMLParser
@@ -103,6 +104,21 @@ def test_a_domain_that_there_is_not(run: Run) -> None:
     assert ended.status == USAGE
     assert "no figures of a domain 'wbe'" in ended.err
     assert "did you mean web?" in ended.err
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_page_goes_into_no_pipe_of_another_user(run: Run, tmp_path: Path) -> None:
+    pipe = tmp_path / "report.html"
+    os.mkfifo(pipe)
+    os.chown(pipe, 65534, 65534)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        ended = run("report", "--html", pipe)
+    finally:
+        os.close(reading)
+    assert ended.status == USAGE
+    assert "it is a pipe of uid 65534" in ended.err
 
 
 @pytest.mark.usefixtures("host")

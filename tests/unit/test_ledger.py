@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from overcommit.model.history import RESTORE, Event
 from overcommit.model.moments import Wall
 from overcommit.model.outcome import Fault, Status
 from overcommit.records.ledger import Ledger
+from tests.full_disk import full_disk
 from tests.scenarios import NOW, incarnation
 
 DAY = 86400.0
@@ -203,17 +201,6 @@ def test_and_by_whoever_writes(installed: Installed, tmp_path: Path, how: str) -
     assert installed.ledger.events() == (FULL,)
     assert (tmp_path / "history.db.broken-2").stat().st_size > 0
     assert len(installed.said) == 1
-
-
-@contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """No file grows beyond that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("room", [0, 4096, 12288, 16384])

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from overcommit.errors import HostError
 from overcommit.model.series import DomainSpan, HostSpan, Span
 from overcommit.records.series import Kept, Series
 from overcommit.units import GIB, MIB, PAGE_SIZE
+from tests.full_disk import full_disk
 from tests.scenarios import NOW
 
 START = int(float(NOW)) // 86400 * 86400
@@ -265,17 +263,6 @@ def test_a_clock_that_is_wrong_by_years_for_a_while(installed: Installed) -> Non
     now = installed.series.read(since=START, until=START + 60 * 30)
     assert now is not None
     assert sum(span.minutes for span in now.spans) == 27, "what has not come yet is not shown"
-
-
-@contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """No file grows beyond that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("room", [0, 4096, 12288, 24576])
